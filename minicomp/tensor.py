@@ -1,0 +1,358 @@
+"""Reverse-mode automatic differentiation: the Tensor, the primitive and the backward pass.
+
+A *primitive* is a plain NumPy function with one gradient rule per argument. A rule receives the cotangent
+`g` of the output, the output `y` and the arguments, and returns the cotangent of its argument:
+
+    @primitive
+    def mul(a, b): return a * b
+    rules(mul, lambda g, y, a, b: sum_to(g * b, a),
+               lambda g, y, a, b: sum_to(g * a, b))
+
+Rules are written in primitives, and a primitive called on plain arrays is plain NumPy. One rule therefore
+serves twice: on arrays it computes a gradient and keeps no graph; on Tensors it builds the graph of the
+gradient, which can be differentiated again, to any order.
+
+A *fused* primitive computes several steps in one pass and has a hand-written backward on arrays. Its
+`composite` says the same in simple primitives; it is what is differentiated where the gradient itself must
+be differentiable.
+
+This file knows no operation: `ops.py`, `conv.py` and `nn/` define them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+Array = np.ndarray
+PRIMITIVES: dict[str, Primitive] = {}  # name -> primitive; Tensor's operators find theirs here
+_recording = contextvars.ContextVar("minicomp_recording", default=True)
+
+
+class Tensor:
+    """An array, and how it was computed.
+
+    data : numpy array, the value; float32 in nets, float64 in gradient checks
+    requires_grad : whether `backward` accumulates into `grad`
+    grad : numpy array of the shape and dtype of `data`, or None before the first `backward`
+    """
+
+    __slots__ = ("data", "grad", "requires_grad", "source", "__weakref__")
+    __array_ufunc__ = None  # ndarray * Tensor defers to Tensor.__rmul__
+
+    def __init__(self, data, requires_grad: bool = False, source: _Source | None = None):
+        if isinstance(data, Tensor):
+            raise TypeError("data must be an array, got a Tensor")
+        self.data = np.asarray(data)
+        if requires_grad and self.data.dtype.kind != "f":
+            raise TypeError(f"a Tensor that requires grad must be floating point, got {self.data.dtype}")
+        self.grad: Array | None = None
+        self.requires_grad = requires_grad
+        self.source = source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def T(self) -> Tensor:
+        return self.transpose()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.data!r}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("a Tensor does not turn into an array by itself; use .numpy()")
+
+    def numpy(self) -> Array:
+        """Returns the value as an array that shares memory with the Tensor."""
+        return self.data
+
+    def item(self) -> float:
+        """Returns the value of a one-element Tensor as a Python number."""
+        return self.data.item()
+
+    def detach(self) -> Tensor:
+        """Returns a Tensor of the same memory that is a constant to differentiation."""
+        return Tensor(self.data)
+
+    def backward(self, cotangent: Array | None = None) -> None:
+        """Adds d self / d leaf to `grad` of every leaf that requires grad.
+
+        cotangent : array of self's shape; None stands for 1 and needs a one-element Tensor
+        Raises ValueError where cotangent is missing or has another shape, or nothing requires grad.
+        """
+        if not self.requires_grad:
+            raise ValueError("backward needs a Tensor that depends on one with requires_grad=True")
+        order = _topological(self)
+        leaves = [t for t in order if t.source is None]
+        for leaf, g in zip(leaves, _pull(self, order, leaves, cotangent, create_graph=False)):
+            if g is not None:
+                leaf.grad = np.array(g) if leaf.grad is None else leaf.grad + g
+
+    def __add__(self, other): return PRIMITIVES["add"](self, other)
+    def __radd__(self, other): return PRIMITIVES["add"](other, self)
+    def __sub__(self, other): return PRIMITIVES["sub"](self, other)
+    def __rsub__(self, other): return PRIMITIVES["sub"](other, self)
+    def __mul__(self, other): return PRIMITIVES["mul"](self, other)
+    def __rmul__(self, other): return PRIMITIVES["mul"](other, self)
+    def __truediv__(self, other): return PRIMITIVES["div"](self, other)
+    def __rtruediv__(self, other): return PRIMITIVES["div"](other, self)
+    def __matmul__(self, other): return PRIMITIVES["matmul"](self, other)
+    def __rmatmul__(self, other): return PRIMITIVES["matmul"](other, self)
+    def __neg__(self): return PRIMITIVES["neg"](self)
+    def __pow__(self, exponent): return PRIMITIVES["power"](self, exponent=exponent)
+    def __getitem__(self, key): return PRIMITIVES["getitem"](self, key=key)
+
+    def sum(self, axis=None, keepdims=False):
+        return PRIMITIVES["sum"](self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis=None, keepdims=False):
+        return PRIMITIVES["mean"](self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis=None, keepdims=False):
+        return PRIMITIVES["max"](self, axis=axis, keepdims=keepdims)
+
+    def reshape(self, *shape):
+        return PRIMITIVES["reshape"](self, shape=shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes):
+        return PRIMITIVES["transpose"](self, axes=axes or None)
+
+    def astype(self, dtype):
+        return PRIMITIVES["astype"](self, dtype=dtype)
+
+
+class Primitive:
+    """A NumPy function of arrays with one gradient rule per positional argument.
+
+    Keyword arguments are constants. On arrays it returns an array; given a Tensor it returns a Tensor.
+    """
+
+    def __init__(self, fn: Callable[..., Array]):
+        self.fn = fn
+        self.rules: tuple[Callable | None, ...] | Callable = ()
+        self.__name__, self.__doc__, self.__wrapped__ = fn.__name__, fn.__doc__, fn
+
+    def __call__(self, *args, **kw):
+        if not any(isinstance(a, Tensor) for a in args):
+            return self.fn(*args, **kw)
+        y = self.fn(*map(raw, args), **kw)
+        if not _records(args):
+            return Tensor(y)
+        return Tensor(y, True, _Source(self, args, kw))
+
+    def pull(self, g, y: Tensor, source: _Source, wanted: list[bool], create_graph: bool) -> list:
+        """Returns the cotangent of each argument, None where it is not wanted."""
+        args = source.args if create_graph else tuple(map(raw, source.args))
+        y = y if create_graph else y.data
+        if callable(self.rules):  # variadic: one rule for the i-th argument
+            return [self.rules(i, g, y, *args, **source.kw) if w else None for i, w in enumerate(wanted)]
+        return [r(g, y, *args, **source.kw) if w else None for r, w in zip(self.rules, wanted)]
+
+
+class FusedPrimitive(Primitive):
+    """A primitive of several steps: `fn(*arrays, save, **kw) -> (y, saved)` and a backward on arrays.
+
+    backward(g, saved, wanted, *arrays, **kw) -> one cotangent (or None) per argument
+    composite(*tensors, **kw) : the same function in simple primitives
+    """
+
+    def __init__(self, fn, backward: Callable, composite: Callable):
+        super().__init__(fn)
+        self.backward, self.composite = backward, composite
+
+    def __call__(self, *args, **kw):
+        if not any(isinstance(a, Tensor) for a in args):
+            return self.fn(*args, save=False, **kw)[0]
+        records = _records(args)
+        y, saved = self.fn(*map(raw, args), save=records, **kw)
+        return Tensor(y, True, _Source(self, args, kw, saved)) if records else Tensor(y)
+
+    def pull(self, g, y, source, wanted, create_graph):
+        if not create_graph:
+            return list(self.backward(g, source.saved, wanted, *map(raw, source.args), **source.kw))
+        # Replay from aliases: the gradient stays a function of the arguments, the search stops at them.
+        alias = [PRIMITIVES["alias"](a) if w else a for a, w in zip(source.args, wanted)]
+        replayed = self.composite(*alias, **source.kw)
+        inputs = [a for a, w in zip(alias, wanted) if w]
+        pulled = iter(_pull(replayed, _topological(replayed), inputs, g, create_graph=True))
+        return [next(pulled) if w else None for w in wanted]
+
+
+class _Source:
+    # How a Tensor was computed: the primitive, its arguments and constants, what a fused forward kept.
+    __slots__ = ("primitive", "args", "kw", "saved")
+
+    def __init__(self, primitive, args, kw, saved=None):
+        self.primitive, self.args, self.kw, self.saved = primitive, args, kw, saved
+
+
+def primitive(fn: Callable[..., Array]) -> Primitive:
+    """Returns `fn` as a primitive, listed by its name in PRIMITIVES. Its rules are given by `rules`."""
+    return _listed(Primitive(fn))
+
+
+def fused(*, backward: Callable, composite: Callable) -> Callable[[Callable], FusedPrimitive]:
+    """Returns a decorator that makes `fn(*arrays, save, **kw) -> (y, saved)` a fused primitive."""
+    return lambda fn: _listed(FusedPrimitive(fn, backward, composite))
+
+
+def rules(of: Primitive, *each: Callable | None) -> None:
+    """Gives primitive `of` one rule `(g, y, *args, **kw) -> cotangent` per argument; None: no gradient."""
+    of.rules = each
+
+
+def variadic_rule(of: Primitive, rule: Callable) -> None:
+    """Gives primitive `of`, with any number of arguments, the rule `(i, g, y, *args, **kw)` of the i-th."""
+    of.rules = rule
+
+
+def raw(x):
+    """Returns the array of a Tensor, and anything else as it is."""
+    return x.data if isinstance(x, Tensor) else x
+
+
+@contextlib.contextmanager
+def no_grad():
+    """Within it no graph is recorded, in this thread only."""
+    token = _recording.set(False)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def grad(output: Tensor, inputs: Tensor | Sequence[Tensor], create_graph: bool = False,
+         cotangent=None) -> Tensor | list[Tensor]:
+    """Returns d output / d input for each input, zeros where output does not depend on it.
+
+    output : one-element Tensor, or any with a cotangent of its shape
+    inputs : Tensors that require grad; leaves or intermediate results
+    create_graph : the results are themselves differentiable
+    Raises ValueError where an input does not require grad or the cotangent does not fit.
+    """
+    single = isinstance(inputs, Tensor)
+    inputs = [inputs] if single else list(inputs)
+    for i, t in enumerate(inputs):
+        if not (isinstance(t, Tensor) and t.requires_grad):
+            raise ValueError(f"inputs[{i}] must be a Tensor with requires_grad=True")
+    pulled = _pull(output, _topological(output), inputs, cotangent, create_graph)
+    found = [Tensor(np.zeros_like(t.data)) if g is None else g if isinstance(g, Tensor) else Tensor(g)
+             for t, g in zip(inputs, pulled)]
+    return found[0] if single else found
+
+
+def hvp(loss_fn: Callable[..., Tensor], params: Sequence[Tensor], vectors: Sequence[Array]) -> list[Array]:
+    """Returns the Hessian of the loss times `vectors`, one array per parameter (Pearlmutter 1994).
+
+    loss_fn : called as loss_fn(*params), returns a one-element Tensor
+    params : Tensors that require grad        vectors : arrays of their shapes
+    Raises ValueError where a vector's shape is not its parameter's.
+    """
+    params, vectors = list(params), [raw(v) for v in vectors]
+    for i, (p, v) in enumerate(zip(params, vectors, strict=True)):
+        if np.shape(v) != p.shape:
+            raise ValueError(f"vectors[{i}] must have shape {p.shape}, got {np.shape(v)}")
+    with _recording_on():
+        gradients = grad(loss_fn(*params), params, create_graph=True)
+        inner = [(g * v).sum() for g, v in zip(gradients, vectors) if g.requires_grad]
+        if not inner:
+            return [np.zeros_like(p.data) for p in params]
+        total = inner[0]
+        for term in inner[1:]:
+            total = total + term
+        return [h.data for h in grad(total, params)]
+
+
+@contextlib.contextmanager
+def _recording_on():
+    token = _recording.set(True)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def _listed(p: Primitive) -> Primitive:
+    assert p.__name__ not in PRIMITIVES, f"two primitives are called {p.__name__}"
+    PRIMITIVES[p.__name__] = p
+    return p
+
+
+def _records(args: Iterable) -> bool:
+    return _recording.get() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
+
+
+def _parents(t: Tensor) -> list[Tensor]:
+    if t.source is None:
+        return []
+    return [a for a in t.source.args if isinstance(a, Tensor) and a.requires_grad]
+
+
+def _topological(output: Tensor) -> list[Tensor]:
+    # Every Tensor that output depends on, each after its parents (iterative: graphs may be deep).
+    order, seen, stack = [], set(), [(output, False)]
+    while stack:
+        t, done = stack.pop()
+        if done:
+            order.append(t)
+        elif id(t) not in seen:
+            seen.add(id(t))
+            stack.append((t, True))
+            stack.extend((p, False) for p in _parents(t) if id(p) not in seen)
+    return order
+
+
+def _pull(output: Tensor, order: list[Tensor], inputs: list[Tensor], cotangent, create_graph: bool) -> list:
+    # Cotangents of `inputs`, walking `order` backwards through those Tensors that depend on an input.
+    needed = {id(t) for t in inputs}
+    for t in order:
+        if any(id(p) in needed for p in _parents(t)):
+            needed.add(id(t))
+    wanted = {id(t) for t in inputs}
+    grads = {id(output): _first_cotangent(output, cotangent, create_graph)}
+    with contextlib.nullcontext() if create_graph else no_grad():
+        for t in reversed(order):
+            if id(t) not in needed or id(t) not in grads or t.source is None:
+                continue
+            g = grads[id(t)] if id(t) in wanted else grads.pop(id(t))
+            flags = [isinstance(a, Tensor) and id(a) in needed and a.requires_grad for a in t.source.args]
+            if not any(flags):
+                continue
+            for a, ga in zip(t.source.args, t.source.primitive.pull(g, t, t.source, flags, create_graph)):
+                if ga is not None:
+                    if ga.dtype != a.dtype:
+                        ga = ga.astype(a.dtype)
+                    grads[id(a)] = grads[id(a)] + ga if id(a) in grads else ga
+    return [grads.get(id(t)) if id(t) in needed else None for t in inputs]
+
+
+def _first_cotangent(output: Tensor, cotangent, create_graph: bool):
+    if cotangent is None:
+        if output.size != 1:
+            raise ValueError(f"an output of shape {output.shape} needs a cotangent of that shape")
+        cotangent = np.ones_like(output.data)
+    if np.shape(raw(cotangent)) != output.shape:
+        raise ValueError(f"cotangent must have shape {output.shape}, got {np.shape(raw(cotangent))}")
+    if not create_graph:
+        return raw(cotangent)
+    return cotangent if isinstance(cotangent, Tensor) else Tensor(cotangent)
