@@ -1,0 +1,48 @@
+/* Which instruction sets a kernel may use: decided at compile time by compiler and architecture (a rung
+ * exists), and at run time by the processor (a rung runs). Included by every header in this folder.
+ *
+ *   rung        level  asks for                               first seen in
+ *   portable    1      C11                                    every processor
+ *   avx2        2      AVX2, FMA                              Haswell 2013, Zen 2017
+ *   avx512      3      AVX-512 F, BW, DQ, VL                  Skylake-X 2017, Zen 4 2022
+ *   vnni        4      avx512 and VNNI (u8 x s8 dot products) Cascade Lake 2019, Zen 4
+ *
+ * A function of a rung carries its TARGET_ attribute instead of the file a -march flag: one binary runs
+ * everywhere. MSVC has no such attribute, and arm64 no such instructions: both build the portable rung.
+ */
+#ifndef MINICOMP_ISA_H
+#define MINICOMP_ISA_H
+
+enum { ISA_REF, ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_VNNI };
+
+#if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__) /* gcc and clang */
+#define MINICOMP_X86 1
+#include <immintrin.h>
+#define TARGET_AVX2 __attribute__((target("avx2,fma")))
+#define TARGET_AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
+#define TARGET_VNNI __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#endif
+
+/* A helper that must be inlined so that it becomes part of the rung that calls it. */
+#if defined(__GNUC__)
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define RESTRICT __restrict__
+#else
+#define ALWAYS_INLINE static __forceinline
+#define RESTRICT __restrict
+#endif
+
+/* The highest level that was compiled here and that this processor and its operating system run. */
+static int isa_level(void) {
+#ifdef MINICOMP_X86
+    __builtin_cpu_init();
+    if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return ISA_PORTABLE;
+    if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+          && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))) return ISA_AVX2;
+    return __builtin_cpu_supports("avx512vnni") ? ISA_VNNI : ISA_AVX512;
+#else
+    return ISA_PORTABLE;
+#endif
+}
+
+#endif
