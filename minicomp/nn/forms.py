@@ -131,12 +131,13 @@ class Dense(Form):
             raise ValueError(f"mask must have shape {self.shape}, got {self.mask.shape}")
         if self.mask is not None:
             self.value.data = np.where(self.mask, data, np.zeros((), data.dtype))
+        self._keep = None if self.mask is None else self.mask.astype(data.dtype)
 
     def dense(self) -> Tensor:
         # The value outside the mask is kept 0 by project(); the product masks the gradient.
         if self.mask is None or not self.value.requires_grad:
             return self.value
-        return mul(self.value, self.mask.astype(self.value.dtype))
+        return mul(self.value, self._keep)
 
     def parts(self) -> dict[str, Tensor]:
         return {"": self.value}
@@ -179,6 +180,10 @@ class Dense(Form):
 
     def state(self) -> dict[str, Array]:
         return {"": self.value.data} if self.mask is None else {"value": self.value.data, "mask": self.mask}
+
+    def load_state(self, state) -> None:
+        super().load_state(state)
+        self._keep = None if self.mask is None else self.mask.astype(self.value.dtype)
 
 
 class Half(Dense):

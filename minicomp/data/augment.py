@@ -1,0 +1,103 @@
+"""Augmentation: a batch as it could also have been photographed.
+
+`shift` moves each image by its own whole number of pixels. `cutout` fills a random square of each with 0
+(DeVries & Taylor 2017, arXiv:1708.04552), which is a regulariser of training; it removes no weight and
+compresses nothing. Both run on every batch, so both are one gather or one mask over the whole batch.
+
+N images, C channels, H W size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def shift(x: Array, pixels: int, *, rng: np.random.Generator, fill: float | Array = 0.0) -> Array:
+    """Returns each image moved by (dy, dx), both uniform on -pixels..pixels.
+
+    x : (N, C, H, W) float
+    pixels : the largest move, at least 0
+    fill : value of the pixels that come in from outside, a number or (C, 1, 1)
+
+    Raises ValueError where x has not four axes or pixels is negative.
+    """
+    _check_images(x)
+    if pixels < 0:
+        raise ValueError(f"pixels must be at least 0, got {pixels}")
+    if pixels == 0:
+        return x
+    dy, dx = rng.integers(0, 2 * pixels + 1, size=(2, len(x)))
+    return shift_by(x, dy - pixels, dx - pixels, fill=fill)
+
+
+def shift_by(x: Array, dy: Array, dx: Array, *, fill: float | Array = 0.0) -> Array:
+    """Returns image n moved down by dy[n] and right by dx[n].
+
+    x : (N, C, H, W)        dy, dx : (N,) ints        fill : a number or (C, 1, 1)
+    """
+    n, c, h, w = x.shape
+    k = int(max(np.abs(dy).max(initial=0), np.abs(dx).max(initial=0)))
+    padded = np.empty((n, c, h + 2 * k, w + 2 * k), x.dtype)
+    padded[...] = fill
+    padded[:, :, k:k + h, k:k + w] = x
+    s = padded.strides
+    # windows[n, i, j] is the image seen from (i, j) of the padded one: i = k - dy puts it dy lower
+    windows = np.lib.stride_tricks.as_strided(
+        padded, (n, 2 * k + 1, 2 * k + 1, c, h, w), (s[0], s[2], s[3], s[1], s[2], s[3]), writeable=False)
+    return windows[np.arange(n), k - dy, k - dx]
+
+
+def cutout(x: Array, size: int, *, rng: np.random.Generator, fill: float = 0.0) -> Array:
+    """Returns each image with one square of size x size pixels set to `fill`.
+
+    The square's centre is uniform over the pixels, so the square may hang over the border, as in the paper
+    (section 3.2); 0 is the mean of normalised data, which keeps the batch's statistics.
+
+    x : (N, C, H, W) float
+    size : side of the square in pixels, at least 0
+
+    Raises ValueError where x has not four axes or size is negative.
+    Source: DeVries & Taylor 2017, section 3.
+    """
+    _check_images(x)
+    if size < 0:
+        raise ValueError(f"size must be at least 0, got {size}")
+    n, _, h, w = x.shape
+    top = rng.integers(0, h, size=n) - size // 2
+    left = rng.integers(0, w, size=n) - size // 2
+    rows = _inside(top, size, h)[:, None, :, None]     # (N, 1, H, 1)
+    columns = _inside(left, size, w)[:, None, None, :]  # (N, 1, 1, W)
+    return np.where(rows & columns, x.dtype.type(fill), x)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Shift, then cutout; called as augment(x, rng=rng) on a batch.
+
+    shift : largest move in pixels        cutout : side of the square in pixels; 0 leaves a step out
+    black : what comes in from outside the image, `Dataset.black`
+    """
+
+    shift: int = 0
+    cutout: int = 0
+    black: float | Array = 0.0
+
+    def __call__(self, x: Array, *, rng: np.random.Generator) -> Array:
+        if self.shift:
+            x = shift(x, self.shift, rng=rng, fill=self.black)
+        return cutout(x, self.cutout, rng=rng) if self.cutout else x
+
+
+def _inside(start: Array, size: int, n: int) -> Array:
+    # (N, n) bool: start[i] <= position < start[i] + size
+    offset = np.arange(n) - start[:, None]
+    return (offset >= 0) & (offset < size)
+
+
+def _check_images(x: Array) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"x must be images (N, C, H, W), got shape {x.shape}")

@@ -1,0 +1,126 @@
+"""Splits, data sets and batches: what training, compression and measuring read.
+
+A `Split` is inputs and labels; a `Dataset` is three of them under a name. Training uses `train`, every
+choice of a knob or an epoch uses `val`, and `test` is read once, at the end: `without_test` is what a
+technique is given, so that it cannot look.
+
+N images, C channels, H W size, D inputs of a flat data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Inputs and their labels.
+
+    x : (N, C, H, W) or (N, D) float32
+    y : (N,) int64, the class of each
+
+    Raises ValueError where shapes or dtypes are others.
+    """
+
+    x: Array
+    y: Array
+
+    def __post_init__(self):
+        if self.x.dtype != np.float32 or self.x.ndim not in (2, 4):
+            raise ValueError(f"x must be float32 (N, C, H, W) or (N, D), got {self.x.dtype} {self.x.shape}")
+        if self.y.dtype != np.int64 or self.y.shape != self.x.shape[:1]:
+            raise ValueError(f"y must be int64 ({len(self.x)},), got {self.y.dtype} {self.y.shape}")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, index: Array | slice) -> Split:
+        """Returns the split of the examples that `index` selects (a slice shares memory)."""
+        return Split(self.x[index], self.y[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named data set.
+
+    train, val, test : Splits; test is None where it has been taken away
+    classes : name of each label
+    source : "files" (the real ones, checksums compared), "generated" (from the rules that define the
+        problem, where the files are absent) or "rendered" (glyphs)
+    note : one line on where the data came from and what is special about it
+    mean, std : per channel; x = (pixel / 255 - mean) / std
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split | None
+    classes: tuple[str, ...]
+    source: str
+    note: str = ""
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, (C, H, W) or (D,)."""
+        return self.train.x.shape[1:]
+
+    @property
+    def original(self) -> bool:
+        """Whether the examples are the published ones; a paper's row may only be set beside these."""
+        return self.source == "files"
+
+    @property
+    def black(self) -> float | Array:
+        """The value of a black pixel in x: -mean / std, a number or (C, 1, 1) float32."""
+        value = (-np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
+        return float(value[0]) if len(value) == 1 else value[:, None, None]
+
+    def pixels(self, x: Array) -> Array:
+        """Returns images as they look, (N, C, H, W) in 0..1, from normalised ones."""
+        mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (self.mean, self.std))
+        return np.clip(x * std + mean, 0.0, 1.0)
+
+    def without_test(self) -> Dataset:
+        """Returns the same data set with `test` taken away."""
+        return replace(self, test=None)
+
+    def calibration(self, n: int, rng: np.random.Generator) -> Split:
+        """Returns n training examples drawn without repetition, in the order drawn.
+
+        Raises ValueError where n is not in [1, len(train)].
+        """
+        if not 1 <= n <= len(self.train):
+            raise ValueError(f"n must be in [1, {len(self.train)}], got {n}")
+        return self.train.take(rng.choice(len(self.train), size=n, replace=False))
+
+
+def batches(split: Split, batch_size: int, *, rng: np.random.Generator | None = None, shuffle: bool = False,
+            augment: Callable[..., Array] | None = None) -> Iterator[tuple[Array, Array]]:
+    """Yields (x, y) of `batch_size` examples until every example came once; the last batch may be shorter.
+
+    shuffle : in an order drawn from rng, all of it at the first step; otherwise in the order of the split
+    augment : called as augment(x, rng=rng) on each batch
+
+    Raises ValueError where batch_size < 1, or rng is missing and needed.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if rng is None and (shuffle or augment is not None):
+        raise ValueError("shuffle and augment need rng")
+    return _batches(split, batch_size, rng, shuffle, augment)
+
+
+def _batches(split, batch_size, rng, shuffle, augment):
+    order = rng.permutation(len(split)) if shuffle else None
+    for start in range(0, len(split), batch_size):
+        part = slice(start, start + batch_size)
+        x, y = (split.x[part], split.y[part]) if order is None else (
+            split.x.take(order[part], axis=0), split.y.take(order[part]))
+        yield (x if augment is None else augment(x, rng=rng)), y

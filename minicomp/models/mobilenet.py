@@ -1,0 +1,38 @@
+"""Depthwise separable networks: a 3 x 3 filter per channel, then 1 x 1 across channels (arXiv 1704.04861)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..nn.forms import Dense
+from ..nn.graph import Model, Node, chain
+from ..nn.init import he_normal
+from ..nn.layers import Add, AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, ReLU6
+
+
+def separable(name: str, channels: int, out: int, stride: int) -> list[tuple[str, object]]:
+    """Returns depthwise 3 x 3 + BN + ReLU6, pointwise 1 x 1 + BN + ReLU6, as (name, layer) pairs."""
+    return [(f"{name}.dw", Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False)),
+            (f"{name}.dw_bn", BatchNorm2d(channels)), (f"{name}.dw_relu", ReLU6()),
+            (f"{name}.pw", Conv2d(channels, out, 1, bias=False)),
+            (f"{name}.pw_bn", BatchNorm2d(out)), (f"{name}.pw_relu", ReLU6())]
+
+
+def DepthwiseNet32(*, rng: np.random.Generator | None = None) -> Model:
+    """Returns a small depthwise separable net for x (N, 3, 32, 32): 3 -> 32 -> 64 -> 128 -> 128, 10 classes.
+
+    A 3 x 3 stem of stride 2, three separable blocks with BN and ReLU6 (the last two of stride 2 and 1), a
+    residual add around the last, global average pooling; at most 4 MMAC.
+    rng : draws the weights (He normal); None leaves them 0
+    """
+    nodes = chain(("stem", Conv2d(3, 32, 3, stride=2, padding=1, bias=False)), ("stem_bn", BatchNorm2d(32)),
+                  ("stem_relu", ReLU6()), *separable("block1", 32, 64, 1), *separable("block2", 64, 128, 2),
+                  *separable("block3", 128, 128, 1))
+    tail = [Node("add", Add(), ("block2.pw_relu", "block3.pw_relu")), Node("pool", AdaptiveAvgPool2d(1), ("add",)),
+            Node("flatten", Flatten(), ("pool",)), Node("fc", Linear(128, 10), ("flatten",))]
+    model = Model(nodes + tuple(tail), input_shape=(3, 32, 32), builtin={"name": "depthwise32", "args": {}})
+    if rng is not None:
+        for name, form in model.forms().items():
+            if len(form.shape) > 1:
+                model.set_form(name, Dense(he_normal(form.shape, rng=rng)))
+    return model

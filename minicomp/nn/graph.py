@@ -1,0 +1,245 @@
+"""A model is data: a topologically ordered tuple of named nodes, each a layer and the names of its inputs.
+
+`forward` only walks the list. Training, channel removal, the file and the passport all read and write this
+one list; there is no other model class and no tracing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import FormatError
+from ..tensor import Array, Tensor
+from .forms import Dense, Form
+from .layers import LAYERS, Layer
+
+INPUT = "x"  # the name by which a node refers to the model's input
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of a model: `layer` applied to the outputs of the nodes named in `inputs`."""
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...] = (INPUT,)
+
+
+def chain(*named: tuple[str, Layer]) -> tuple[Node, ...]:
+    """Returns nodes in a row: each takes the output of the one before, the first the model's input."""
+    names = [INPUT] + [name for name, _ in named]
+    return tuple(Node(name, layer, (before,)) for (name, layer), before in zip(named, names))
+
+
+class Model:
+    """A network as a list of nodes; the output of the last is the model's.
+
+    nodes : topologically ordered        input_shape : of one example, (C, H, W) or (D,)
+    builtin : {"name", "args"} of the built-in net that this is, unedited, or None
+    origin_bytes : 4 bytes x (parameters + running statistics) of the model that compression started from;
+        None stands for this model
+    Raises ValueError for a repeated or malformed name, or an input that is not an earlier node.
+    """
+
+    def __init__(self, nodes: Iterable[Node], *, input_shape: Sequence[int], builtin: dict | None = None,
+                 origin_bytes: int | None = None):
+        self.nodes = tuple(nodes)
+        self.input_shape = tuple(int(n) for n in input_shape)
+        self.builtin = builtin
+        _check(self.nodes)
+        self.origin_bytes = self.dense_bytes() if origin_bytes is None else origin_bytes
+
+    def __call__(self, x, *, training: bool = False, rng: np.random.Generator | None = None,
+                 taps: Sequence[str] = ()):
+        """Returns the output Tensor, (N, classes) for a classifier; with taps, (output, {name: Tensor}).
+
+        x : (N, *input_shape), array or Tensor        training : batch statistics and dropout are on
+        rng : for dropout        taps : names of nodes whose outputs are wanted too
+        """
+        x = x if isinstance(x, Tensor) else Tensor(x)
+        if x.shape[1:] != self.input_shape:
+            raise ValueError(f"x must have shape (N, {', '.join(map(str, self.input_shape))}), got {x.shape}")
+        values, uses = {INPUT: x}, self._uses()
+        for node in self.nodes:
+            values[node.name] = node.layer(*(values[i] for i in node.inputs), training=training, rng=rng)
+            for name in node.inputs:  # drop what no later node needs
+                uses[name] -= 1
+                if not uses[name] and name not in taps:
+                    del values[name]
+        y = values[self.nodes[-1].name] if self.nodes else x
+        return (y, {name: values[name] for name in taps}) if taps else y
+
+    def _uses(self) -> dict[str, int]:
+        uses = {INPUT: 0} | {node.name: 0 for node in self.nodes}
+        for node in self.nodes:
+            for name in node.inputs:
+                uses[name] += 1
+        return uses
+
+    def node(self, name: str) -> Node:
+        """Returns the node of that name; KeyError with the names there are."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(f"no node {name!r}; there are {', '.join(n.name for n in self.nodes)}")
+
+    def forms(self) -> dict[str, Form]:
+        """Returns every weight and bias by name: "fc1.weight", "fc1.bias"."""
+        return {f"{node.name}.{part}": form for node in self.nodes for part, form in node.layer.forms.items()}
+
+    def set_form(self, name: str, form: Form) -> None:
+        """Replaces one weight or bias, in place; ValueError where the shape differs."""
+        node, part = name.rsplit(".", 1)
+        old = self.node(node).layer.forms[part]
+        if old.shape != form.shape:
+            raise ValueError(f"{name} must have shape {old.shape}, got {form.shape}")
+        self.node(node).layer.forms[part] = form
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Returns what an optimizer may move, by name: "fc1.weight", "fc1.weight.centroids"."""
+        return {_join(name, part): t for name, form in self.forms().items()
+                for part, t in form.parameters().items()}
+
+    def project(self) -> None:
+        """Puts every form back into its set, after each optimizer step."""
+        for form in self.forms().values():
+            form.project()
+
+    def buffers(self) -> dict[str, Array]:
+        """Returns the running statistics by name: "bn1.running_mean"."""
+        return {f"{node.name}.{part}": a for node in self.nodes for part, a in node.layer.buffers.items()}
+
+    def state_dict(self) -> dict[str, Array]:
+        """Returns every array by PyTorch's name and shape, in order of the nodes; copies.
+
+        Forms other than an unmasked Dense add their parts: "fc1.weight.index", "fc1.weight.centroids.value".
+        """
+        return {name: a.copy() for name, a in self._state().items()}
+
+    def _state(self) -> dict[str, Array]:
+        state = {}
+        for node in self.nodes:
+            for part, form in node.layer.forms.items():
+                state |= {_join(f"{node.name}.{part}", p): a for p, a in form.state().items()}
+            state |= {f"{node.name}.{part}": a for part, a in node.layer.buffers.items()}
+        return state
+
+    def load_state_dict(self, state: dict[str, Array]) -> None:
+        """Takes over the arrays of `state`, in place.
+
+        Raises ValueError that lists missing and unexpected names and wrong shapes; the model is then untouched.
+        """
+        mine = self._state()
+        wrong = [f"missing {n}" for n in mine if n not in state]
+        wrong += [f"unexpected {n}" for n in state if n not in mine and not n.endswith(".num_batches_tracked")]
+        wrong += [f"{n} must have shape {a.shape}, got {np.shape(state[n])}"
+                  for n, a in mine.items() if n in state and np.shape(state[n]) != a.shape]
+        if wrong:
+            raise ValueError("state does not fit the model: " + "; ".join(wrong))
+        for name, form in self.forms().items():
+            form.load_state({p: state[_join(name, p)] for p in form.state()})
+        for name, a in self.buffers().items():
+            a[...] = state[name]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Returns the output shape of every node without the batch axis; "x" is the input's."""
+        shapes = {INPUT: self.input_shape}
+        for node in self.nodes:
+            try:
+                shapes[node.name] = node.layer.out_shape(*(shapes[i] for i in node.inputs))
+            except ValueError as e:
+                raise ValueError(f"{node.name}: {e}") from None
+        return shapes
+
+    def macs(self) -> dict[str, int]:
+        """Returns multiply-accumulates per example and node; bias and activations are not counted."""
+        shapes = self.shapes()
+        return {node.name: node.layer.macs(*(shapes[i] for i in node.inputs)) for node in self.nodes}
+
+    def count(self) -> int:
+        """Returns the number of weights and biases."""
+        return sum(math.prod(form.shape) for form in self.forms().values())
+
+    def dense_bytes(self) -> int:
+        """Returns 4 bytes x (weights + biases + running statistics)."""
+        return 4 * (self.count() + sum(a.size for a in self.buffers().values()))
+
+    def copy(self) -> Model:
+        """Returns an equal model that shares no writable array."""
+        nodes = [replace(node, layer=node.layer.copy()) for node in self.nodes]
+        return Model(nodes, input_shape=self.input_shape, builtin=self.builtin, origin_bytes=self.origin_bytes)
+
+    def dense(self) -> Model:
+        """Returns an equal model whose every form is an unmasked Dense."""
+        model = self.copy()
+        for name, form in model.forms().items():
+            model.set_form(name, Dense(form.dense().data.copy()))
+        return model
+
+    def edit(self, swap: dict[str, tuple[Node, ...]]) -> Model:
+        """Returns the model with each named node replaced by other nodes, the last of which takes over its
+        output; () removes a node with one input (identity). Layers are shared, not copied."""
+        renamed: dict[str, str] = {}
+        nodes = []
+        for name in swap:
+            self.node(name)
+        for node in self.nodes:
+            inputs = tuple(renamed.get(i, i) for i in node.inputs)
+            if node.name not in swap:
+                nodes.append(replace(node, inputs=inputs))
+            elif swap[node.name]:
+                nodes.extend(replace(n, inputs=tuple(renamed.get(i, i) for i in n.inputs)) for n in swap[node.name])
+                renamed[node.name] = swap[node.name][-1].name
+            elif len(inputs) == 1:
+                renamed[node.name] = inputs[0]
+            else:
+                raise ValueError(f"{node.name} has {len(inputs)} inputs: it cannot become the identity")
+        return Model(nodes, input_shape=self.input_shape, origin_bytes=self.origin_bytes)
+
+    def spec(self) -> dict:
+        """Returns the architecture without weights, JSON-able: a built-in net is its name and arguments."""
+        if self.builtin is not None:
+            return {"builtin": self.builtin["name"], "args": self.builtin["args"]}
+        return {"input": list(self.input_shape), "nodes": [
+            [n.name, n.layer.kind, n.layer.config(), list(n.inputs)] for n in self.nodes]}
+
+    @classmethod
+    def from_nodes_spec(cls, spec: dict, max_bytes: int = 2**30) -> Model:
+        """Returns the model of a `spec()` that lists its nodes, with weights 0.
+
+        max_bytes : limit of the weights that it declares, checked before any is allocated
+        Raises FormatError where the list is malformed or declares more.
+        """
+        try:
+            declared = 4 * sum(LAYERS[kind].entries(**config) for _, kind, config, _ in spec["nodes"])
+            if not declared <= max_bytes:
+                raise FormatError(f"weights must take at most {max_bytes} bytes, declared {declared}")
+            nodes = [Node(name, LAYERS[kind](**config), tuple(inputs)) for name, kind, config, inputs in spec["nodes"]]
+            model = cls(nodes, input_shape=spec["input"])
+            model.shapes()
+        except FormatError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
+            raise FormatError(f"architecture: {type(e).__name__}: {e}") from None
+        return model
+
+
+def _join(name: str, part: str) -> str:
+    return f"{name}.{part}" if part else name
+
+
+def _check(nodes: tuple[Node, ...]) -> None:
+    known = {INPUT}
+    for node in nodes:
+        if not (isinstance(node.name, str) and _NAME.match(node.name)) or node.name in known:
+            raise ValueError(f"node names must be unique and match [A-Za-z0-9_.-]{{1,100}}, got {node.name!r}")
+        missing = [i for i in node.inputs if i not in known]
+        if missing or not node.inputs:
+            raise ValueError(f"{node.name}: inputs must be earlier nodes, got {', '.join(map(str, missing)) or 'none'}")
+        known.add(node.name)

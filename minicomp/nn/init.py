@@ -1,0 +1,52 @@
+"""Initial weights, named as in the papers.
+
+fan_in is the number of inputs of one output: I of a Linear, C K K of a Conv2d; fan_out likewise.
+Each function returns float32 of `shape` (O, I) or (O, C, K, K).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..tensor import Array
+
+
+def lecun_uniform(shape, *, rng: np.random.Generator) -> Array:
+    """Returns U(-b, b), b = sqrt(3 / fan_in): unit variance in, unit variance out (LeCun 1998; Caffe's "xavier")."""
+    return _uniform(shape, math.sqrt(3 / _fan(shape)[0]), rng)
+
+
+def glorot_uniform(shape, *, rng: np.random.Generator) -> Array:
+    """Returns U(-b, b), b = sqrt(6 / (fan_in + fan_out)). Source: Glorot & Bengio 2010, eq. (16)."""
+    return _uniform(shape, math.sqrt(6 / sum(_fan(shape))), rng)
+
+
+def glorot_normal(shape, *, rng: np.random.Generator) -> Array:
+    """Returns N(0, 2 / (fan_in + fan_out)). Source: Glorot & Bengio 2010, eq. (12)."""
+    return gaussian(shape, std=math.sqrt(2 / sum(_fan(shape))), rng=rng)
+
+
+def he_uniform(shape, *, rng: np.random.Generator) -> Array:
+    """Returns U(-b, b), b = sqrt(6 / fan_in). Source: He et al. 2015, eq. (10), as a uniform."""
+    return _uniform(shape, math.sqrt(6 / _fan(shape)[0]), rng)
+
+
+def he_normal(shape, *, rng: np.random.Generator) -> Array:
+    """Returns N(0, 2 / fan_in). Source: He et al. 2015, eq. (10)."""
+    return gaussian(shape, std=math.sqrt(2 / _fan(shape)[0]), rng=rng)
+
+
+def gaussian(shape, *, std: float, rng: np.random.Generator) -> Array:
+    """Returns N(0, std^2)."""
+    return (std * rng.standard_normal(shape)).astype(np.float32)
+
+
+def _fan(shape) -> tuple[int, int]:
+    receptive = math.prod(shape[2:])
+    return shape[1] * receptive, shape[0] * receptive
+
+
+def _uniform(shape, bound: float, rng: np.random.Generator) -> Array:
+    return rng.uniform(-bound, bound, shape).astype(np.float32)

@@ -1,0 +1,173 @@
+"""Optimizers and learning-rate schedules.
+
+An optimizer holds parameters and its own state by name, so that state follows a parameter through removal of
+channels and through checkpoints. Updates are in place and keep the parameter's dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from .tensor import Array, Tensor
+
+Schedule = Callable[[float], float]  # part of the training that is done, 0..1 -> factor of the learning rate
+
+
+class Optimizer:
+    """The contract: `step` moves the parameters along the gradients; `slots` name what it remembers of each.
+
+    params : Tensors by name        lr : learning rate, > 0        weight_decay : lambda of lambda/2 |w|^2, >= 0
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, params: dict[str, Tensor], *, lr: float, weight_decay: float = 0.0):
+        if not lr > 0:
+            raise ValueError(f"lr must be positive, got {lr}")
+        if not weight_decay >= 0:
+            raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
+        self.params = dict(params)
+        self.lr, self.weight_decay = lr, weight_decay
+        self.steps = 0
+        self.state = {slot: {n: np.zeros_like(p.data) for n, p in self.params.items()} for slot in self.slots}
+
+    def step(self, grads: dict[str, Array] | None = None) -> None:
+        """Moves every parameter that has a gradient; grads by name, None takes each Tensor's `grad`."""
+        self.steps += 1
+        for name, p in self.params.items():
+            g = p.grad if grads is None else grads.get(name)
+            if g is not None:
+                self.update(name, p.data, g + p.data * self.weight_decay if self.weight_decay else g)
+
+    def update(self, name: str, w: Array, g: Array) -> None:
+        """Moves w in place along its gradient g."""
+        raise NotImplementedError
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        for p in self.params.values():
+            p.grad = None
+
+    def state_dict(self) -> dict[str, Array]:
+        """Returns "steps", "lr" and "slot/parameter" arrays; copies."""
+        slots = {f"{s}/{n}": a.copy() for s, named in self.state.items() for n, a in named.items()}
+        return {"steps": np.int64(self.steps), "lr": np.float64(self.lr), **slots}
+
+    def load_state_dict(self, state: dict[str, Array]) -> None:
+        """Takes over what `state_dict` returned; ValueError where names or shapes differ."""
+        mine = {f"{s}/{n}": a for s, named in self.state.items() for n, a in named.items()}
+        wrong = set(mine) ^ (set(state) - {"steps", "lr"})
+        wrong |= {n for n in set(mine) & set(state) if np.shape(state[n]) != mine[n].shape}
+        if wrong:
+            raise ValueError(f"optimizer state does not fit: {', '.join(sorted(wrong))}")
+        self.steps, self.lr = int(state["steps"]), float(state["lr"])
+        for name, a in mine.items():
+            a[...] = state[name]
+
+
+class SGD(Optimizer):
+    """v = momentum v + g;  w -= lr v, or with nesterov w -= lr (g + momentum v). Source: Sutskever et al. 2013."""
+
+    slots = ("v",)
+
+    def __init__(self, params, *, lr, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def update(self, name, w, g):
+        if not self.momentum:
+            w -= self.lr * g
+            return
+        v = self.state["v"][name]
+        v *= self.momentum
+        v += g
+        w -= self.lr * (g + self.momentum * v if self.nesterov else v)
+
+
+class Adam(Optimizer):
+    """m, v are decaying means of g and g^2, bias-corrected;  w -= lr m / (sqrt(v) + eps).
+
+    Source: Kingma & Ba 2015 (arXiv 1412.6980), algorithm 1
+    """
+
+    slots = ("m", "v")
+
+    def __init__(self, params, *, lr=1e-3, betas=(0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
+        if not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"betas must be in [0, 1), got {betas}")
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        self.betas, self.eps = betas, eps
+
+    def update(self, name, w, g):
+        b1, b2 = self.betas
+        m, v = self.state["m"][name], self.state["v"][name]
+        m += (1 - b1) * (g - m)
+        v *= b2
+        v += (1 - b2) * g * g
+        c1, c2 = 1 - b1 ** self.steps, 1 - b2 ** self.steps
+        w -= (self.lr / c1) * m / (np.sqrt(v) * float(1 / math.sqrt(c2)) + self.eps)
+
+
+class AdamW(Adam):
+    """Adam with weight decay apart from the gradient: w -= lr lambda w. Source: Loshchilov & Hutter 2019."""
+
+    def step(self, grads=None):
+        decay, self.weight_decay = self.weight_decay, 0.0
+        try:
+            for name, p in self.params.items():
+                if (p.grad if grads is None else grads.get(name)) is not None:
+                    p.data *= 1 - self.lr * decay
+            super().step(grads)
+        finally:
+            self.weight_decay = decay
+
+
+class AdaMax(Adam):
+    """u = max(b2 u, |g| + eps);  w -= lr / (1 - b1^t) m / u. Source: Kingma & Ba 2015, algorithm 2.
+
+    The paper divides by u without eps; here eps is added as PyTorch does, so that a gradient of 0 divides.
+    """
+
+    slots = ("m", "u")
+
+    def __init__(self, params, *, lr=2e-3, betas=(0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def update(self, name, w, g):
+        b1, b2 = self.betas
+        m, u = self.state["m"][name], self.state["u"][name]
+        m += (1 - b1) * (g - m)
+        np.maximum(b2 * u, np.abs(g) + self.eps, out=u)
+        w -= (self.lr / (1 - b1 ** self.steps)) * m / u
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "adamax": AdaMax}
+
+
+def constant() -> Schedule:
+    """Returns the schedule that is always 1."""
+    return lambda done: 1.0
+
+
+def step(*, at: tuple[float, ...] = (1 / 3, 2 / 3), factor: float = 0.1) -> Schedule:
+    """Returns the schedule that multiplies by `factor` at each part of the training named in `at`."""
+    return lambda done: factor ** sum(done >= a for a in at)
+
+
+def exponential(*, final: float = 0.01) -> Schedule:
+    """Returns the schedule that decays by a constant rate from 1 to `final`."""
+    return lambda done: final ** done
+
+
+def cosine(*, final: float = 0.0) -> Schedule:
+    """Returns half a cosine from 1 to `final` (Loshchilov & Hutter 2017, eq. (5), one cycle)."""
+    return lambda done: final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+SCHEDULES: dict[str, Callable[[], Schedule]] = {
+    "constant": constant, "step": step, "exponential": exponential, "cosine": cosine}
