@@ -1,0 +1,123 @@
+"""Convolution and pooling: the primitives and their gradient rules.
+
+N batch, C in, O out, H W size, K kernel. Convolution is one trilinear form
+
+    T(x, w, g) = sum_{n, o, i, j, c, a, b} g[n, o, i, j] w[o, c, a, b] x[n, c, i s + a - p, j s + b - p]
+
+and the three primitives are its three partial gradients: conv2d(x, w) = dT/dg, conv2d_input_grad(g, w) = dT/dx,
+conv2d_weight_grad(x, g) = dT/dw. Each is linear in both of its arguments, and the gradient of each is the other
+two, so convolution can be differentiated to any order without a further rule. Average pooling is linear, and
+with its adjoint closed in the same way. Max pooling reads its input at the largest entry of each window; where
+those lie is a constant to differentiation.
+
+Shapes and semantics are PyTorch's; kernel, stride and padding are (vertical, horizontal) pairs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import ops
+from .kernels import conv as kernels
+from .tensor import Array, fused, primitive, raw, rules
+
+Pair = tuple[int, int]
+
+
+@primitive
+def conv2d(x, w, *, stride=(1, 1), padding=(0, 0), groups=1):
+    """Returns the cross-correlation of x with w, (N, O, Ho, Wo).
+
+    x : (N, C, H, W)        w : (O, C / groups, KH, KW)
+    Raises ValueError where channels or sizes do not fit.
+    """
+    if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
+        raise ValueError(f"conv2d in {groups} groups needs x (N, C, H, W) and w (O, C / groups, KH, KW), "
+                         f"got {x.shape} and {w.shape}")
+    return kernels.conv2d_ref(x, w, stride, padding, groups)
+
+
+@primitive
+def conv2d_input_grad(g, w, *, size, stride=(1, 1), padding=(0, 0), groups=1):
+    """Returns the cotangent of conv2d's x, (N, C, H, W).   g : (N, O, Ho, Wo)   w : as in conv2d   size : (H, W)"""
+    return kernels.conv2d_input_grad_ref(g, w, size, stride, padding, groups)
+
+
+@primitive
+def conv2d_weight_grad(x, g, *, kernel, stride=(1, 1), padding=(0, 0), groups=1):
+    """Returns the cotangent of conv2d's w, (O, C / groups, KH, KW).   x, g : as in conv2d   kernel : (KH, KW)"""
+    return kernels.conv2d_weight_grad_ref(x, g, kernel, stride, padding, groups)
+
+
+rules(conv2d,
+      lambda g, y, x, w, **kw: conv2d_input_grad(g, w, size=x.shape[2:], **kw),
+      lambda g, y, x, w, **kw: conv2d_weight_grad(x, g, kernel=w.shape[2:], **kw))
+rules(conv2d_input_grad,
+      lambda v, y, g, w, size, **kw: conv2d(v, w, **kw),
+      lambda v, y, g, w, size, **kw: conv2d_weight_grad(v, g, kernel=w.shape[2:], **kw))
+rules(conv2d_weight_grad,
+      lambda v, y, x, g, kernel, **kw: conv2d_input_grad(g, v, size=x.shape[2:], **kw),
+      lambda v, y, x, g, kernel, **kw: conv2d(x, v, **kw))
+
+
+def _max_pool_backward(g, index, wanted, x, *, kernel, stride, padding, ceil_mode):
+    return (kernels.max_pool2d_grad_ref(g, index, x.shape[2:], kernel, stride, padding),)
+
+
+def _max_pool_composite(x, *, kernel, stride, padding, ceil_mode):
+    _, index = kernels.max_pool2d_ref(raw(x), kernel, stride, padding, ceil_mode)
+    return ops.getitem(x, key=_positions(index, x.shape, kernel, stride, padding))
+
+
+def _positions(index: Array, shape, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, ...]:
+    # The four subscripts of x at which the windows' largest entries lie, each broadcasting to index's shape.
+    n, c, i, j = np.ogrid[tuple(slice(m) for m in index.shape)]
+    a, b = np.divmod(index.astype(np.intp), kernel[1])
+    row, column = i * stride[0] + a - padding[0], j * stride[1] + b - padding[1]
+    return n, c, np.clip(row, 0, shape[2] - 1), np.clip(column, 0, shape[3] - 1)
+
+
+@fused(backward=_max_pool_backward, composite=_max_pool_composite)
+def max_pool2d(x, *, kernel, stride, padding=(0, 0), ceil_mode=False, save):
+    """Returns the largest entry of each window, (N, C, Ho, Wo); its gradient goes to the first of equals.
+
+    x : (N, C, H, W)        ceil_mode : also windows that hang over the end
+    """
+    return kernels.max_pool2d_ref(x, kernel, stride, padding, ceil_mode)
+
+
+@primitive
+def avg_pool2d(x, *, kernel, stride, padding=(0, 0), ceil_mode=False):
+    """Returns the mean of each window, (N, C, Ho, Wo), zero padding counted.   x : (N, C, H, W)"""
+    return kernels.avg_pool2d_ref(x, kernel, stride, padding, ceil_mode)
+
+
+@primitive
+def avg_pool2d_grad(g, *, size, kernel, stride, padding=(0, 0), ceil_mode=False):
+    """Returns the cotangent of avg_pool2d's x, (N, C, H, W).   g : (N, C, Ho, Wo)   size : (H, W)"""
+    return kernels.avg_pool2d_grad_ref(g, size, kernel, stride, padding)
+
+
+rules(avg_pool2d, lambda g, y, x, **kw: avg_pool2d_grad(g, size=x.shape[2:], **kw))
+rules(avg_pool2d_grad, lambda v, y, g, size, **kw: avg_pool2d(v, **kw))
+
+
+def adaptive_avg_pool2d(x, *, size: Pair):
+    """Returns the means of a grid of size (h, w) cells over the map, (N, C, h, w).   x : (N, C, H, W)
+
+    Cell i of h over H entries is floor(i H / h) .. ceil((i + 1) H / h) - 1; cells overlap where h does not
+    divide H.
+    """
+    (height, width), (h, w) = x.shape[2:], size
+    if height % h == 0 and width % w == 0:
+        cell = (height // h, width // w)
+        return avg_pool2d(x, kernel=cell, stride=cell)
+    rows, columns = _cell_means(height, h, x.dtype), _cell_means(width, w, x.dtype)
+    return ops.matmul(ops.matmul(rows, x), columns.T)
+
+
+def _cell_means(n: int, m: int, dtype) -> Array:
+    # The matrix (m, n) that maps n entries to the means of m cells.
+    i, j = np.arange(m)[:, None], np.arange(n)
+    inside = (j >= i * n // m) & (j < -(-(i + 1) * n // m))
+    return (inside / inside.sum(axis=1, keepdims=True)).astype(dtype)
