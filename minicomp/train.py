@@ -64,7 +64,7 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     """Trains the model in place; returns one dict an epoch: epoch, loss, val_errors, val_size, lr, seconds.
 
     data : has `train` and `val`, each with x float32 (N, ...) and y int64 (N,)
-    schedule : factor of the learning rate over the training, 0..1        augment : (x, rng) -> x
+    schedule : factor of the learning rate over the training, 0..1        augment : called as augment(x, rng=rng)
     patience : stop after so many epochs without fewer validation errors, and go back to the best
     keep_best : go back to the epoch of fewest validation errors (the last of equals) at the end
     checkpoint : a folder; written after each epoch, and taken up if it is there: the same bits result
@@ -85,7 +85,7 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
             for i in range(steps_per_epoch):
                 rows = order[i * batch_size:(i + 1) * batch_size]
                 x = data.train.x[rows]
-                state.batch = (augment(x, rng) if augment else x, data.train.y[rows])
+                state.batch = (augment(x, rng=rng) if augment else x, data.train.y[rows])
                 optimizer.lr = base_lr * schedule(state.step / max(state.steps, 1))
                 total += _one_step(state, events, pool) * len(rows)
                 state.step += 1

@@ -146,6 +146,11 @@ class Dense(Form):
         if self.mask is not None:
             np.copyto(self.value.data, 0, where=~self.mask)
 
+    def remask(self, mask: Array) -> None:
+        """Sets the mask in place, for techniques that prune while training; entries outside it become 0."""
+        self.mask, self._keep = mask, mask.astype(self.value.dtype)
+        self.project()
+
     def copy(self, trainable=None) -> Dense:
         return type(self)(self.value.data.copy(), self.mask,
                           self.trainable if trainable is None else trainable)

@@ -1,0 +1,101 @@
+"""Magnitude pruning (Han, Pool, Tran, Dally 2015, "Learning both Weights and Connections", arXiv 1506.02626).
+
+Small weights matter least: every connection with |w| at or below a threshold is removed,
+
+    M = 1[|w| > tau],   w <- w M                                                            (C1)
+
+The threshold of a layer is quality x std of its weights (the paper), a percentile of |w|, or whatever gives
+an exact sparsity. A scope says over what weights are ranked: "local" each layer, "kernel" each output's own
+row, "global" all layers together. The mask is part of the form, so pruned weights stay exactly 0 under any
+optimizer with momentum and weight decay.
+
+Where we leave the paper: std is taken over the weights that are still there, so that rounds continue instead
+of repeating themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...errors import UserError
+from ...nn.forms import Codebook, Dense
+from ...nn.graph import Model
+from ..technique import Technique, knob, weights
+from .scores import (global_masks, kernel_mask, magnitude_mask, percentile_threshold, quality_threshold)
+
+SCOPES = ("local", "global", "kernel")
+
+
+@dataclass(frozen=True)
+class Magnitude(Technique):
+    """Removes the weights of least magnitude; one of sparsity, quality and percentile sets how many."""
+
+    word: ClassVar[str] = "magnitude"
+    title: ClassVar[str] = "Magnitude pruning"
+    source: ClassVar[str] = ("Han, Pool, Tran & Dally 2015, Learning both Weights and Connections for Efficient "
+                             "Neural Networks, arXiv:1506.02626")
+
+    sparsity: float | None = knob(None, "fraction of zeros, exactly round(s n)", type=float, lo=0, hi=1, below=True,
+                                  optional=True, per_layer=True)
+    quality: float | None = knob(None, "threshold in standard deviations of the layer's weights", type=float, lo=0,
+                                 optional=True, per_layer=True)
+    percentile: float | None = knob(None, "threshold as a percentile of |w|, 0..1", type=float, lo=0, hi=1,
+                                    below=True, optional=True, per_layer=True)
+    scope: str = knob("local", "what is ranked together", choices=SCOPES)
+
+    def __post_init__(self):
+        super().__post_init__()
+        given = [n for n in ("sparsity", "quality", "percentile") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise UserError("magnitude: exactly one of sparsity, quality and percentile must be given, got "
+                            + (", ".join(given) or "none"))
+        if self.scope != "local" and (given != ["sparsity"] or self.scope == "global" and not isinstance(
+                self.sparsity, float)):
+            raise UserError(f"magnitude: scope {self.scope} needs one sparsity for all layers, got {given[0]}"
+                            if self.scope == "global" else "magnitude: scope kernel needs sparsity")
+
+    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        self.check_patterns(model)
+        names = weights(model)
+        values = {node: model.forms()[form].dense().data for node, form in names.items()}
+        for node, w in values.items():
+            if np.isnan(w).any():
+                raise UserError(f"magnitude: the weights of {node} must be numbers, got NaN")
+        if self.scope == "global":
+            masks = dict(zip(values, global_masks([np.abs(w) for w in values.values()], self.sparsity)))
+        else:
+            masks = {node: self.mask(node, w) for node, w in values.items()}
+        return masked(model, {names[node]: mask for node, mask in masks.items()})
+
+    def mask(self, node: str, w: np.ndarray) -> np.ndarray:
+        """Returns the mask of one layer's weight under the scopes "local" and "kernel"."""
+        if self.sparsity is not None:
+            s = self.at("sparsity", node) or 0.0
+            return kernel_mask(w, s) if self.scope == "kernel" else magnitude_mask(w, s)
+        if self.quality is not None:
+            return np.abs(w) > quality_threshold(w, self.at("quality", node) or 0.0)
+        percentile = self.at("percentile", node)
+        return np.ones(w.shape, bool) if percentile is None else np.abs(w) > percentile_threshold(w, percentile)
+
+
+def masked(model: Model, masks: dict[str, np.ndarray]) -> Model:
+    """Returns a copy of the model with masks (True where kept) on the named forms.
+
+    A Dense keeps its values; a Codebook with a pinned zero sends pruned entries to code 0. A mask that is there
+    already stays: an entry is kept only where both keep it.
+    Raises UserError for a Codebook without a pinned zero.
+    """
+    model = model.copy()
+    for name, mask in masks.items():
+        form = model.forms()[name]
+        keep = mask if form.mask is None else mask & form.mask
+        if isinstance(form, Dense):
+            model.set_form(name, type(form)(form.value.data, keep, form.trainable))
+        elif isinstance(form, Codebook) and form.pinned_zero:
+            model.set_form(name, Codebook(np.where(keep, form.index, 0), form.centroids.copy(), True, form.trainable))
+        else:
+            raise UserError(f"{name}: a {form.kind} without a pinned zero cannot be pruned; prune before sharing")
+    return model
