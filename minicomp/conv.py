@@ -60,11 +60,11 @@ rules(conv2d_weight_grad,
       lambda v, y, x, g, kernel, **kw: conv2d(x, v, **kw))
 
 
-def _max_pool_backward(g, index, wanted, x, *, kernel, stride, padding, ceil_mode):
+def _max_pool_backward(g, index, wanted, x, *, kernel, stride, padding=(0, 0), ceil_mode=False):
     return (kernels.max_pool2d_grad_ref(g, index, x.shape[2:], kernel, stride, padding),)
 
 
-def _max_pool_composite(x, *, kernel, stride, padding, ceil_mode):
+def _max_pool_composite(x, *, kernel, stride, padding=(0, 0), ceil_mode=False):
     _, index = kernels.max_pool2d_ref(raw(x), kernel, stride, padding, ceil_mode)
     return ops.getitem(x, key=_positions(index, x.shape, kernel, stride, padding))
 
