@@ -1,0 +1,70 @@
+"""The command line: `minicomp COMMAND ...`.
+
+Exit codes: 0 done; 1 something was compared and differs; 2 a user's mistake, said in one line; 130 stopped by
+Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ..errors import UserError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
+    from ..teach import commands as lessons
+    from . import bench, compress, data, evaluate, listing, paper, show, train
+
+    parser = argparse.ArgumentParser(
+        prog="minicomp", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Neural-network model compression from scratch: every technique readable, measured in file bytes "
+                    "and milliseconds.",
+        epilog="examples:\n  minicomp compress                    train LeNet-5, compress it, write lenet5.mcz and "
+               "report.html\n  minicomp list                        what there is\n  minicomp COMMAND --help"
+               "              the options of a command, with examples")
+    parser.add_argument("--version", action="store_true", help="version, and which kernels run")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for module in (compress, train, evaluate, show, listing, paper, bench, data):
+        module.add_parsers(commands)
+    lessons.add_parser(commands)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        from .listing import print_version
+        print_version()
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return args.run(args) or 0
+    except UserError as e:
+        print(f"minicomp {args.command}: {_one_line(e)}", file=sys.stderr)
+        return 2
+    except OSError as e:
+        print(f"minicomp {args.command}: {e.filename or ''}: {e.strerror or e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"minicomp {args.command}: stopped" + _resume_hint(args), file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _one_line(e: Exception) -> str:
+    return " ".join(str(e).split())
+
+
+def _resume_hint(args) -> str:
+    folder = getattr(args, "checkpoint_folder", None)
+    if folder is None or not folder.exists():
+        return ""
+    return f"; the same command goes on from {folder} (--restart discards it)"

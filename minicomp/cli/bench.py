@@ -1,0 +1,37 @@
+"""`minicomp bench`: kernels and training beside dense BLAS and the peers, in one run."""
+
+from __future__ import annotations
+
+from .. import bench
+from ..compress.recipe import _nearest
+from ..errors import UserError
+from . import options
+from .progress import Screen, print_table
+
+EXAMPLES = """
+minicomp bench
+minicomp bench kmeans --peers
+minicomp bench huffman --json bench.json
+"""
+
+
+def add_parsers(commands) -> None:
+    """Adds the command `bench`."""
+    p = options.command(commands, "bench", run, help="time the kernels beside their peers", examples=EXAMPLES,
+                        description="Time the kernels and training, interleaved with NumPy's BLAS and, with --peers, "
+                        "with torch and scikit-learn where they are installed. Ratios above 1 are ours faster.")
+    p.add_argument("kernel", nargs="?", metavar="KERNEL", help=f"one of {', '.join(bench.BENCHES)} (default all)")
+    p.add_argument("--peers", action="store_true", help="beside torch, scikit-learn and the like")
+    options.add_json(p)
+
+
+def run(args) -> int:
+    """Runs the command."""
+    if args.kernel is not None and args.kernel not in bench.BENCHES:
+        raise UserError(f"unknown kernel {args.kernel!r}{_nearest(args.kernel, bench.BENCHES)}")
+    with Screen() as screen:
+        rows = bench.run(None if args.kernel is None else [args.kernel], peers=args.peers, log=screen.log)
+    print_table("", ["kernel", "shape", "ours", "peer", "ratio", "note"],
+                [[r["kernel"], r["shape"], r["ours"], r["peer"], f"{r['ratio']:.2f}", r.get("note", "")] for r in rows])
+    options.write_json(args.json, {"rows": rows})
+    return 0

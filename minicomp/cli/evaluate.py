@@ -1,0 +1,51 @@
+"""`minicomp eval`: the errors of a file, decoded in a fresh process."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ..codec import load
+from ..compress.job import check_data
+from ..errors import UserError
+from ..train import evaluate
+from . import options
+from .progress import Screen, print_table
+
+EXAMPLES = """
+minicomp eval lenet5.mcz --data mnist
+minicomp eval lenet5.mcz --data mnist --json result.json
+"""
+
+
+def add_parsers(commands) -> None:
+    """Adds the command `eval`."""
+    p = options.command(commands, "eval", run, help="errors of a .mcz file on a test set", examples=EXAMPLES)
+    p.add_argument("file", metavar="FILE", help="a .mcz file")
+    options.add_data(p)
+    options.add_threads(p)
+    options.add_json(p)
+    p.set_defaults(seed=0)
+
+
+def run(args) -> int:
+    """Runs the command; see `add_parsers`."""
+    path = Path(args.file)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    with Screen() as screen:
+        model = load(path)
+        data = options.load_data(args, screen.say, screen.log)
+        check_data(model, data)
+        start = time.perf_counter()
+        score = evaluate(model, data.test, n_threads=args.threads)
+        seconds = time.perf_counter() - start
+    size = path.stat().st_size
+    result = {"model": model.builtin["name"] if model.builtin else "edited", "data": data.name, "file": str(path),
+              "file_bytes": size, "dense_bytes": model.origin_bytes, "ratio": model.origin_bytes / size,
+              "errors": score.errors, "test_size": score.size, "error": score.error, "seconds": seconds}
+    print_table("", ["file", "bytes", "ratio", "data", "errors", "of", "error %"],
+                [[str(path), size, f"{result['ratio']:.1f}", data.name, score.errors, score.size,
+                  f"{100 * score.error:.2f}"]])
+    options.write_json(args.json, result)
+    return 0

@@ -1,0 +1,63 @@
+"""`minicomp train`: train a built-in net and write it as a .mcz file, or as safetensors for PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..codec import save, save_safetensors
+from ..compress import TECHNIQUES
+from ..compress.job import open_checkpoint, remove_checkpoint, train_dense
+from ..compress.recipe import Recipe, load_recipe, make_technique, parse_with
+from ..errors import UserError
+from ..train import evaluate
+from . import options
+from .progress import Screen
+
+EXAMPLES = """
+minicomp train lenet300
+minicomp train lenet5 --data fashion_mnist --out fashion.mcz --set epochs=10,lr=0.02
+minicomp train lenet5 --out lenet5.safetensors
+"""
+
+
+def add_parsers(commands) -> None:
+    """Adds the command `train`."""
+    p = options.command(commands, "train", train, help="train a built-in net", examples=EXAMPLES)
+    p.add_argument("model", nargs="?", metavar="MODEL", help="a built-in model (default lenet5)")
+    options.add_data(p)
+    p.add_argument("--set", dest="knobs", default="", metavar="knob=value,...",
+                   help="knobs of the training, as of the technique finetune (see minicomp list finetune)")
+    p.add_argument("--out", metavar="F", help="the file to write: F.mcz, or F.safetensors (default MODEL.mcz)")
+    p.add_argument("--fast", action="store_true", help="a quarter of the epochs")
+    p.add_argument("--restart", action="store_true", help="discard an unfinished run of the same file name")
+    options.add_run(p)
+
+
+def train(args) -> int:
+    """Runs the command; see `add_parsers`."""
+    with Screen(args.log) as screen:
+        data = options.load_data(args, screen.say, screen.log)
+        name = options.check_model(args.model) if args.model else options.default_model(screen.say)
+        out = Path(args.out or f"{name}.mcz")
+        if out.suffix not in (".mcz", ".safetensors"):
+            raise UserError(f"--out must end in .mcz or .safetensors, got {out}")
+        recipe = load_recipe("deep-compression", name, TECHNIQUES)
+        recipe = recipe.faster(0.25) if args.fast else recipe
+        if args.knobs:
+            given = parse_with([f"finetune:{args.knobs}"], TECHNIQUES).steps[0]
+            changed = {k: getattr(given, k) for k in given.knobs() if getattr(given, k) != getattr(type(given)(), k)}
+            recipe = Recipe(recipe.name, recipe.title, recipe.source, make_technique(
+                "finetune", {**recipe.train.settings(), **changed}, TECHNIQUES), recipe.pipeline)
+        settings = {"model": name, "data": data.name, "seed": args.seed, "threads": args.threads,
+                    "train": recipe.train.settings()}
+        args.checkpoint_folder = open_checkpoint(out.with_name(out.name + ".run"), settings, args.restart)
+        screen.title = f"train {name}"
+        model = train_dense(name, data.without_test(), recipe, seed=args.seed, log=screen.log,
+                            checkpoint=args.checkpoint_folder, n_threads=args.threads)
+        score = evaluate(model, data.test, n_threads=args.threads)
+        save(model, out) if out.suffix == ".mcz" else save_safetensors(model.state_dict(), out)
+    remove_checkpoint(args.checkpoint_folder)
+    print(f"{out}: {out.stat().st_size:,} bytes, {score.errors} errors of {score.size} ({score.error:.2%})")
+    options.write_json(args.json, {"model": name, "data": data.name, "seed": args.seed, "file": str(out),
+                                   "file_bytes": out.stat().st_size, "errors": score.errors, "test_size": score.size})
+    return 0

@@ -1,0 +1,145 @@
+"""The main job: train a dense net, run a recipe on it, and keep what happened at every step.
+
+With a checkpoint folder the job can be stopped at any time and goes on where it was, ending in the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..codec import load, save
+from ..errors import UserError
+from ..models import MODELS
+from ..nn.graph import Model
+from .budget import Budgeted
+from .recipe import Recipe
+from .technique import thawed
+
+
+@dataclass
+class Job:
+    """What a run of a recipe left.
+
+    dense : the trained net        model : the compressed one
+    steps : one row a step: name, knobs, errors (of `size` validation examples), sparsity, seconds
+    stages : (name, model) after each step        epochs : the rows of every epoch of every training
+    """
+
+    dense: Model
+    model: Model
+    steps: list[dict] = field(default_factory=list)
+    stages: list[tuple[str, Model]] = field(default_factory=list)
+    epochs: list[dict] = field(default_factory=list)
+
+
+def train_dense(name: str, data, recipe: Recipe, *, seed: int, log: Callable[[dict], None] | None = None,
+                checkpoint: Path | None = None, n_threads: int = 1) -> Model:
+    """Returns the built-in model `name` trained on data.train as the recipe says.
+
+    Raises UserError where the data do not fit the model's input.
+    """
+    init, stream = np.random.default_rng(seed).spawn(2)
+    model = MODELS[name](rng=init)
+    check_data(model, data)
+    done = None if checkpoint is None else Path(checkpoint) / "00-dense.mcz"
+    if done is not None and done.exists():
+        return thawed(load(done))
+    inner = None if checkpoint is None else Path(checkpoint) / "00-dense"
+    model = recipe.train.apply(model, data, rng=stream, log=log, checkpoint=inner, n_threads=n_threads)
+    if done is not None:
+        done.parent.mkdir(parents=True, exist_ok=True)
+        save(model, done)
+    return model
+
+
+def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int | None = None,
+        log: Callable[[dict], None] | None = None, checkpoint: Path | None = None, n_threads: int = 1) -> Job:
+    """Returns the Job of a recipe: the dense net is trained if `start` is a name, then each step is applied.
+
+    data : has `train` and `val`        max_bytes : a budget for the file, or None
+    """
+    log, epochs = log or (lambda row: None), []
+
+    def listen(row: dict) -> None:
+        if row.get("event") == "epoch":
+            epochs.append({"stage": current[0], **row})
+        elif row.get("event") == "start":
+            current[0] = row["name"]
+        elif row.get("event") == "step":
+            job.steps.append({k: row[k] for k in ("name", "knobs", "errors", "size", "sparsity", "seconds")})
+            job.stages.append((row["name"], row["model"]))
+        elif row.get("event") == "budget":
+            del job.steps[:], job.stages[:]
+        log(row)
+
+    current = ["train"]
+    job = Job(None, None, epochs=epochs)
+    if isinstance(start, str):
+        log({"event": "start", "name": "train", "index": 0, "of": len(recipe.pipeline.steps)})
+        job.dense = train_dense(start, data, recipe, seed=seed, log=listen, checkpoint=checkpoint,
+                                n_threads=n_threads)
+    else:
+        check_data(start, data)
+        job.dense = start
+    technique = recipe.pipeline if max_bytes is None else Budgeted(recipe.pipeline, max_bytes)
+    technique.check_patterns(job.dense)
+    job.model = technique.apply(job.dense, data, rng=np.random.default_rng([seed, 1]), log=listen,
+                                checkpoint=checkpoint, n_threads=n_threads)
+    return job
+
+
+def check_data(model: Model, data) -> None:
+    """Raises UserError where the examples or classes of the data do not fit the model."""
+    if data.train.x.shape[1:] != model.input_shape:
+        raise UserError(f"data {data.name} has examples of shape {data.train.x.shape[1:]}, the model takes "
+                        f"{model.input_shape}")
+    outputs = model.shapes()[model.nodes[-1].name]
+    if len(data.classes) > outputs[0]:
+        raise UserError(f"data {data.name} has {len(data.classes)} classes, the model {outputs[0]} outputs")
+
+
+def open_checkpoint(folder: Path, settings: dict, restart: bool = False) -> Path:
+    """Returns the folder after making sure that it belongs to a run of the same settings.
+
+    Raises UserError where it holds another run and `restart` is not set; with it the old run is removed.
+    """
+    note = folder / "run.json"
+    if folder.exists():
+        known = _read(note)
+        if known != settings and not restart:
+            differing = sorted(k for k in {**(known or {}), **settings} if (known or {}).get(k) != settings.get(k))
+            raise UserError(f"{folder} holds an unfinished run with other settings ({', '.join(differing)}); finish it "
+                            f"with those, or discard it with --restart")
+        if restart:
+            remove_checkpoint(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / "run.partial"
+    partial.write_text(json.dumps(settings), encoding="utf-8")
+    os.replace(partial, note)
+    return folder
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Removes a checkpoint folder: only files that a run writes, and the folders they leave empty."""
+    for path in sorted(folder.rglob("*"), key=lambda p: -len(p.parts)):
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.suffix in (".npz", ".mcz", ".json", ".partial"):
+            path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _read(note: Path) -> dict | None:
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+

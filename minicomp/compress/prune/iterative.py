@@ -1,0 +1,77 @@
+"""Iterative pruning with retraining (Han, Pool, Tran, Dally 2015, arXiv 1506.02626, sections 3.1-3.4).
+
+Pruning to the final sparsity at once loses more than pruning a little and letting the survivors learn:
+
+    repeat rounds times:  prune the smallest weights  ->  retrain what is left
+
+The survivors keep their values (no new initial weights, section 3.3), the learning rate of retraining is a
+tenth of the original (section 3.2), and dropout shrinks with the square root of the kept connections,
+D_r = D_o sqrt(C_r / C_o) (eq. 2).
+
+Where we leave the paper: the paper picks each round's threshold by hand; here the kept fraction falls
+geometrically, keep_r = (1 - sparsity)^(r / rounds), so that each round removes the same share of what is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+from ...train import evaluate, scale_dropout
+from ..technique import FineTune, kept, knob, masked, sparsity, thawed, weights
+from .scores import magnitude_mask
+
+
+@dataclass(frozen=True)
+class Iterative(FineTune):
+    """Rounds of magnitude pruning, each followed by retraining for `epochs`."""
+
+    word: ClassVar[str] = "iterative"
+    title: ClassVar[str] = "Iterative pruning with retraining"
+    source: ClassVar[str] = ("Han, Pool, Tran & Dally 2015, Learning both Weights and Connections for Efficient "
+                             "Neural Networks, arXiv:1506.02626")
+
+    sparsity: float = knob(0.9, "final fraction of zeros of a layer", lo=0, hi=1, below=True, per_layer=True)
+    rounds: int = knob(5, "times that pruning and retraining are repeated", lo=1)
+    alternate: bool = knob(False, "retrain convolutions and fully connected layers in turn, the others frozen")
+
+    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        self.check_patterns(model)
+        log = log or (lambda row: None)
+        model, before = thawed(model), kept(model)
+        for r in range(1, self.rounds + 1):
+            for turn, nodes in enumerate(self.turns(model)):
+                model = thawed(self.pruned(model, r / self.rounds, nodes))
+                tuned = scale_dropout(model, (kept(model) / before) ** 0.5) if self.dropout else model
+                for name, form in tuned.forms().items():
+                    if name.rsplit(".", 1)[0] not in nodes:
+                        tuned.set_form(name, form.freeze())
+                inner = None if checkpoint is None else Path(checkpoint) / f"round-{r}-{turn}"
+                self.fit(tuned, data, rng=rng, log=log, checkpoint=inner, n_threads=n_threads)
+                for name, form in tuned.forms().items():
+                    model.set_form(name, form)
+            log({"event": "round", "round": r, "rounds": self.rounds, "sparsity": sparsity(model),
+                 "errors": evaluate(model, data.val, n_threads=n_threads).errors})
+        return thawed(model)
+
+    def turns(self, model) -> list[list[str]]:
+        """Returns the groups of nodes that are pruned and retrained together."""
+        nodes = [n.name for n in model.nodes if n.layer.forms]
+        if not self.alternate:
+            return [nodes]
+        conv = [n.name for n in model.nodes if n.layer.kind == "Conv2d"]
+        return [group for group in (conv, [n for n in nodes if n not in conv]) if group]
+
+    def pruned(self, model, part: float, nodes: list[str]):
+        """Returns the model with the weights of `nodes` at keep = (1 - sparsity)^part."""
+        masks = {}
+        for node, name in weights(model).items():
+            if node in nodes:
+                keep = (1 - self.at("sparsity", node)) ** part
+                masks[name] = magnitude_mask(model.forms()[name].dense().data, 1 - keep)
+        return masked(model, masks)
+
+    def sketch(self, model, *, rng):
+        return self.pruned(thawed(model), 1.0, [n.name for n in model.nodes])
