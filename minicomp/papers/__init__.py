@@ -1,0 +1,10 @@
+"""Tables of papers that `minicomp paper NAME` reproduces: one file each."""
+
+from __future__ import annotations
+
+from . import deep_compression, han2015
+from .table import Paper
+
+PAPERS: dict[str, Paper] = {p.name: p for p in (deep_compression.PAPER, han2015.PAPER)}
+
+__all__ = ["PAPERS", "Paper"]

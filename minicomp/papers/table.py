@@ -1,0 +1,85 @@
+"""What a reproduced table is, and how its files are checked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import data as datasets
+from ..codec import save
+from ..errors import UserError
+from ..nn.graph import Model
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A table of a paper that `minicomp paper NAME` reproduces.
+
+    data : the data set it needs        time : how long a seed takes on 2 cores
+    run : run(data, seeds=, log=, n_threads=, out=) -> rows, each with row, paper, ours, met (and details);
+        out is a folder for the files
+    """
+
+    name: str
+    title: str
+    data: str
+    time: str
+    run: Callable[..., list[dict]]
+    note: str = ""
+
+    def rows(self, *, seeds: Sequence[int], log: Callable[[dict], None], n_threads: int = 1,
+             out: Path | None = None) -> list[dict]:
+        """Returns the rows: row, paper, ours, met, seconds.
+
+        Raises UserError where the data set is missing, or is not the published one.
+        """
+        data = datasets.load(self.data)
+        if not data.original:
+            raise UserError(f"table {self.name} needs the published data set {self.data}, got: {data.note}")
+        with tempfile.TemporaryDirectory() as scratch:
+            return self.run(data, seeds=seeds, log=log, n_threads=n_threads, out=out or Path(scratch))
+
+
+class Clock:
+    """Gives the seconds since the last time it was asked."""
+
+    def __init__(self):
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """Returns the seconds since the last lap."""
+        last, self._last = self._last, time.perf_counter()
+        return self._last - last
+
+
+def file_errors(model: Model, path: Path, data_name: str) -> tuple[int, int]:
+    """Writes the model and returns (bytes, errors) as `minicomp eval` finds them in a fresh process.
+
+    Raises RuntimeError where that process fails.
+    """
+    save(model, path)
+    run = subprocess.run([sys.executable, "-m", "minicomp", "eval", str(path), "--data", data_name, "--json",
+                          str(path) + ".json"], capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(f"minicomp eval {path} failed: {run.stderr.strip()}")
+    result = json.loads(Path(str(path) + ".json").read_text(encoding="utf-8"))
+    Path(str(path) + ".json").unlink()
+    return result["file_bytes"], result["errors"]
+
+
+def percent(errors: Sequence[int], size: int) -> str:
+    """Returns errors as "1.40 % (1.36..1.43)": the mean, and the range where there are several."""
+    rates = [100 * e / size for e in errors]
+    mean = f"{sum(rates) / len(rates):.2f} %"
+    return mean if len(rates) == 1 else f"{mean} ({min(rates):.2f}..{max(rates):.2f})"
+
+
+def mean(values: Sequence[float]) -> float:
+    """Returns the arithmetic mean."""
+    return sum(values) / len(values)
