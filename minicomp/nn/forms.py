@@ -25,7 +25,7 @@ import numpy as np
 from ..errors import FormatError
 from ..grid import round_half
 from ..ops import mul, take
-from ..tensor import Array, Tensor, no_grad
+from ..tensor import Array, Tensor, no_grad, raw
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,10 @@ class Form:
         return self.copy(trainable=True)
 
     def select(self, axis: int, keep: Array) -> Form:
-        """Returns the form of `np.take(dense, keep, axis)`; ValueError names what forbids it."""
+        """Returns the form of `np.take(dense, keep, axis)`.
+
+        keep : positions, integers; ValueError names what forbids them
+        """
         raise NotImplementedError
 
     def stored(self) -> dict[str, Stored]:
@@ -98,13 +101,21 @@ class Form:
         raise NotImplementedError
 
     def load_state(self, state: dict[str, Array]) -> None:
-        """Takes over the arrays of an equal form's `state()`; ValueError on a wrong shape."""
+        """Takes over the arrays of an equal form's `state()`, in place.
+
+        Raises ValueError as `check_state` does; the form is then untouched.
+        """
+        self.check_state(state)
+        mine = self.state()
         for part, value in state.items():
-            mine = self.state()[part]
-            if np.shape(value) != mine.shape:
-                raise ValueError(f"shape must be {mine.shape}, got {np.shape(value)}")
-            mine[...] = value
+            mine[part][...] = value
         self.project()
+
+    def check_state(self, state: dict[str, Array]) -> None:
+        """Raises ValueError where `load_state` would not take the arrays: a wrong shape, a code out of range."""
+        for part, mine in self.state().items():
+            if part in state and np.shape(state[part]) != mine.shape:
+                raise ValueError(f"shape must be {mine.shape}, got {np.shape(state[part])}")
 
     def nonzeros(self) -> int:
         """Returns the number of entries of `dense()` that are not 0."""
@@ -115,23 +126,19 @@ class Form:
 class Dense(Form):
     """A float32 array, with an optional mask of the entries that are kept.
 
-    value : array or Tensor of any shape; entries outside the mask are set to 0
+    value : array or Tensor of any shape, copied; entries outside the mask are set to 0
     mask : boolean array of the same shape, True where kept, or None
     """
 
     kind = "dense"
 
     def __init__(self, value, mask=None, trainable: bool = True):
-        data = value.data if isinstance(value, Tensor) else np.asarray(value)
-        self.shape = data.shape
+        self.value = Tensor(np.array(raw(value)), requires_grad=trainable)
+        self.shape = self.value.shape
         self.trainable = trainable
-        self.value = Tensor(data, requires_grad=trainable)
-        self.mask = None if mask is None else np.array(mask, dtype=bool)
-        if self.mask is not None and self.mask.shape != self.shape:
-            raise ValueError(f"mask must have shape {self.shape}, got {self.mask.shape}")
-        if self.mask is not None:
-            self.value.data = np.where(self.mask, data, np.zeros((), data.dtype))
-        self._keep = None if self.mask is None else self.mask.astype(data.dtype)
+        self.mask = self._keep = None
+        if mask is not None:
+            self.remask(mask)
 
     def dense(self) -> Tensor:
         # The value outside the mask is kept 0 by project(); the product masks the gradient.
@@ -148,14 +155,17 @@ class Dense(Form):
 
     def remask(self, mask: Array) -> None:
         """Sets the mask in place, for techniques that prune while training; entries outside it become 0."""
+        mask = np.array(mask, dtype=bool)
+        if mask.shape != self.shape:
+            raise ValueError(f"mask must have shape {self.shape}, got {mask.shape}")
         self.mask, self._keep = mask, mask.astype(self.value.dtype)
         self.project()
 
     def copy(self, trainable=None) -> Dense:
-        return type(self)(self.value.data.copy(), self.mask,
-                          self.trainable if trainable is None else trainable)
+        return type(self)(self.value, self.mask, self.trainable if trainable is None else trainable)
 
     def select(self, axis, keep) -> Dense:
+        _check_select(self.shape, axis, keep)
         mask = None if self.mask is None else np.take(self.mask, keep, axis)
         return type(self)(np.take(self.value.data, keep, axis), mask, self.trainable)
 
@@ -171,7 +181,7 @@ class Dense(Form):
 
     @classmethod
     def from_stored(cls, shape, meta, arrays) -> Dense:
-        value, mask = arrays["value"].astype(np.float32), arrays.get("mask")
+        value, mask = _found(arrays, "value").astype(np.float32), arrays.get("mask")
         if not np.isfinite(value).all():
             raise FormatError("values must be finite, got NaN or infinity")
         if mask is None:
@@ -204,8 +214,8 @@ class Half(Dense):
 class Codebook(Form):
     """Shared weights: every entry is one of k centroids (Han et al. 2016, section 3).
 
-    index : integers 0..k-1 of the weight's shape
-    centroids : a form of shape (k,), or an array
+    index : integers 0..k-1 of the weight's shape, copied
+    centroids : an unmasked form of shape (k,), or an array; copied
     pinned_zero : centroid 0 is exactly 0 and stays it: the code of pruned entries, and the mask
     """
 
@@ -213,14 +223,14 @@ class Codebook(Form):
 
     def __init__(self, index, centroids, pinned_zero: bool = False, trainable: bool = True):
         form = centroids if isinstance(centroids, Form) else Dense(np.asarray(centroids, np.float32))
-        self.centroids = form if form.trainable == trainable else form.copy(trainable=trainable)
+        self.centroids = form.copy(trainable=trainable)
         if len(self.centroids.shape) != 1:
             raise ValueError(f"centroids must have shape (k,), got {self.centroids.shape}")
+        if self.centroids.mask is not None:
+            raise ValueError("centroids must not be masked; a pinned zero is the mask of a codebook")
         self.k = self.centroids.shape[0]
-        index = np.asarray(index)
-        if index.size and not (0 <= index.min() and index.max() < self.k):
-            raise ValueError(f"index must be in [0, {self.k - 1}], got {index.min()}..{index.max()}")
-        self.index = index.astype(np.uint8 if self.k <= 256 else np.uint16 if self.k <= 65536 else np.uint32)
+        _check_index(np.asarray(index), self.k)
+        self.index = np.asarray(index).astype(np.uint8 if self.k <= 256 else np.uint16 if self.k <= 65536 else np.uint32)
         self.shape = self.index.shape
         self.trainable = trainable
         self.pinned_zero = bool(pinned_zero)
@@ -247,10 +257,11 @@ class Codebook(Form):
 
     def copy(self, trainable=None) -> Codebook:
         trainable = self.trainable if trainable is None else trainable
-        return Codebook(self.index.copy(), self.centroids.copy(trainable), self.pinned_zero, trainable)
+        return Codebook(self.index, self.centroids, self.pinned_zero, trainable)
 
     def select(self, axis, keep) -> Codebook:
-        return Codebook(np.take(self.index, keep, axis), self.centroids.copy(), self.pinned_zero, self.trainable)
+        _check_select(self.shape, axis, keep)
+        return Codebook(np.take(self.index, keep, axis), self.centroids, self.pinned_zero, self.trainable)
 
     def stored(self) -> dict[str, Stored]:
         inner = self.centroids.stored()["value"]
@@ -262,28 +273,37 @@ class Codebook(Form):
 
     @classmethod
     def from_stored(cls, shape, meta, arrays) -> Codebook:
-        kind, k, pinned = meta["centroids"], meta["k"], meta["pinned_zero"]
+        kind, k, pinned = (_found(meta, name) for name in ("centroids", "k", "pinned_zero"))
         if kind not in ("dense", "half"):
             raise FormatError(f"centroids must be of form dense or half, got {kind!r}")
-        table = arrays["centroids"].astype(np.float32).ravel()
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise FormatError(f"k must be an integer of at least 1, got {k!r}")
+        if not isinstance(pinned, bool):
+            raise FormatError(f"pinned_zero must be true or false, got {pinned!r}")
+        table = _found(arrays, "centroids").astype(np.float32).ravel()
         if table.size + pinned != k:
             raise FormatError(f"a codebook of k = {k} needs {k - pinned} stored centroids, got {table.size}")
         if not np.isfinite(table).all():
             raise FormatError("centroids must be finite, got NaN or infinity")
-        index = _shaped("index", arrays["index"], shape)
-        if index.size and not int(index.max()) < k:
-            raise FormatError(f"index must be in [0, {k - 1}], got {int(index.max())}")
-        centroids = FORMS[kind](np.concatenate([np.zeros(pinned, np.float32), table]), trainable=False)
+        index = _shaped("index", _found(arrays, "index"), shape)
+        try:
+            _check_index(index, k)
+        except ValueError as e:
+            raise FormatError(str(e)) from None
+        centroids = FORMS[kind](np.concatenate([np.zeros(int(pinned), np.float32), table]), trainable=False)
         return cls(index, centroids, pinned, trainable=False)
 
     def state(self) -> dict[str, Array]:
         return {"index": self.index, "centroids.value": self.centroids.state()[""]}
 
     def load_state(self, state) -> None:
-        if "index" in state and state["index"].size and int(np.max(state["index"])) >= self.k:
-            raise ValueError(f"index must be in [0, {self.k - 1}], got {int(np.max(state['index']))}")
         super().load_state(state)
         self.mask = self.index != 0 if self.pinned_zero else None
+
+    def check_state(self, state) -> None:
+        super().check_state(state)
+        if "index" in state:
+            _check_index(np.asarray(state["index"]), self.k)
 
 
 FORMS: dict[str, type[Form]] = {form.kind: form for form in (Dense, Half, Codebook)}
@@ -293,3 +313,24 @@ def _shaped(name: str, array: Array, shape: tuple[int, ...]) -> Array:
     if array.size != math.prod(shape):
         raise FormatError(f"{name} must have {math.prod(shape)} entries for shape {shape}, got {array.size}")
     return array.reshape(shape)
+
+
+def _found(parts: dict, name: str):
+    if name not in parts:
+        raise FormatError(f"{name} is missing")
+    return parts[name]
+
+
+def _check_index(index: Array, k: int) -> None:
+    if index.dtype.kind not in "iu":
+        raise ValueError(f"index must hold integers, got {index.dtype}")
+    if index.size and not (0 <= index.min() and index.max() < k):
+        raise ValueError(f"index must be in [0, {k - 1}], got {index.min()}..{index.max()}")
+
+
+def _check_select(shape: tuple[int, ...], axis: int, keep: Array) -> None:
+    if not 0 <= axis < len(shape):
+        raise ValueError(f"axis must be in [0, {len(shape) - 1}], got {axis}")
+    keep = np.asarray(keep)
+    if keep.dtype.kind not in "iu" or keep.size and not (0 <= keep.min() and keep.max() < shape[axis]):
+        raise ValueError(f"keep must hold integers in [0, {shape[axis] - 1}], got {keep.dtype} {keep}")
