@@ -33,7 +33,7 @@ enum { ISA_REF, ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_VNNI };
 #endif
 
 /* The highest level that was compiled here and that this processor and its operating system run. */
-static int isa_level(void) {
+static inline int isa_level(void) {
 #ifdef MINICOMP_X86
     __builtin_cpu_init();
     if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return ISA_PORTABLE;

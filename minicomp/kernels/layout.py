@@ -1,7 +1,8 @@
 """Where an array of maps lies in memory: the only place that asks.
 
-Maps mean (N, C, H, W). In memory the kernels want the channels last: the C values of a pixel side by side, so
-that one vector instruction works on 8 or 16 channels of one pixel, and a row of a window is one run of memory.
+Maps mean (N, C, H, W). In memory the kernels want the channels last: the C values of a pixel side by
+side, so that one vector instruction works on 8 or 16 channels of one pixel, and a row of a window is one
+run of memory.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ..tensor import Array
 
 
 def nhwc(x: Array) -> Array:
-    """Returns x as a C-contiguous (N, H, W, C) array, without a copy where x lies channels-last already.
+    """Returns x as a C-contiguous (N, H, W, C) array, x's own memory where it lies channels-last.
 
     x : (N, C, H, W), any strides
     """
@@ -27,3 +28,14 @@ def nchw(x: Array) -> Array:
 def as_nhwc(x: Array) -> Array:
     """Returns x, (N, C, H, W), channels-last in memory; x itself where it lies so already."""
     return nchw(nhwc(x))
+
+
+def aligned(*shape: int) -> Array:
+    """Returns an uninitialised float32 array that starts at a cache line.
+
+    NumPy's own start at a multiple of 16 bytes, where every 64-byte load would touch two lines.
+    """
+    size = int(np.prod(shape))
+    room = np.empty(size + 16, np.float32)
+    start = -room.ctypes.data % 64 // 4
+    return room[start: start + size].reshape(shape)
