@@ -1,0 +1,320 @@
+"""Data sets by name: `load("mnist")`, `available()`, `get("mnist")`.
+
+| name | what | where from |
+|---|---|---|
+| mnist, fashion_mnist, cifar10 | images of ten classes | files: $MINICOMP_DATA, the cache |
+| monks-1, monks-2, monks-3 | 17 one-hot inputs, two classes | files, else made from the rules |
+| glyphs | 28 x 28 digits | rendered from Matplotlib's fonts, always there |
+
+Nothing here touches the network except `get`, which the user asks for by `minicomp data get NAME`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from . import files, glyphs, monks, readers
+from .augment import Augment, cutout, shift
+from .catalog import COLLECTIONS, DataFile
+from .dataset import Dataset, Split, batches
+
+__all__ = [
+    "Augment",
+    "Dataset",
+    "Listing",
+    "NAMES",
+    "Split",
+    "available",
+    "batches",
+    "cutout",
+    "default_name",
+    "default_note",
+    "get",
+    "load",
+    "shift",
+]
+
+Array = np.ndarray
+NAMES = ("mnist", "fashion_mnist", "cifar10", "monks-1", "monks-2", "monks-3", "glyphs")
+DIGITS = tuple("0123456789")
+CLOTHES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# Mean and standard deviation of the training pixels / 255, per channel, to four places.
+STATISTICS = {
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion_mnist": ((0.2860,), (0.3530,)),
+    "glyphs": ((0.1593,), (0.3390,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+}
+GLYPHS = {"train": 12000, "val": 2000, "test": 2000}  # the first 12,000 of one sequence, and so on
+GLYPHS_SHA256 = "1c1c46d598712dfbadbb46f89610b269d113146b583125bfeff935d1fc3614a5"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One line of `available()`.
+
+    state : "found", "incomplete", "absent" or "built in"
+    where : the folder with the files, or None        how : what gets it, or how it is made
+    """
+
+    name: str
+    state: str
+    where: Path | None
+    how: str
+    about: str
+
+
+def load(name: str, *, root: str | os.PathLike | None = None) -> Dataset:
+    """Returns the data set of that name.
+
+    root : the folder to look in, instead of $MINICOMP_DATA and then the user's cache
+
+    MNIST and Fashion-MNIST validate on the last 5,000 of the 60,000 training examples, CIFAR-10 on
+    the last tenth of the training batches that are there, the MONK's problems on their training
+    examples (there are too few to set any aside), glyphs on 2,000 of their own.
+
+    Raises DataError: an unknown name, or a file that is missing, of the wrong kind, truncated or
+    altered.
+    """
+    if name == "glyphs":
+        return _glyphs()
+    _check_name(name)
+    if name.startswith("monks-"):
+        return _monks(name, root)
+    folder = files.require(name, root)
+    return _cifar10(folder) if name == "cifar10" else _idx(name, folder)
+
+
+def available(root: str | os.PathLike | None = None) -> list[Listing]:
+    """Returns one Listing per data set: whether it is there, where, and what to run if it is not.
+
+    Looks at names of files only; `load` compares their bytes.
+    """
+    rows = []
+    for name, c in COLLECTIONS.items():
+        where, how = files.find(name, root), files.get_command(name)
+        partly = next(
+            (r / c.folder for r in files.roots(root) if files.present(r / c.folder, name)), None
+        )
+        state = "found" if where else "incomplete" if partly else "absent"
+        if name.startswith("monks-") and not where:
+            how += " (until then generated from its rules)"
+        rows.append(Listing(name, state, where or partly, "" if where else how, c.about))
+    rows.append(
+        Listing(
+            "glyphs",
+            "built in",
+            None,
+            "rendered from Matplotlib's fonts",
+            "digits, 28 x 28 grey, of 18 fonts with affine and elastic distortion",
+        )
+    )
+    return rows
+
+
+def get(
+    name: str,
+    from_: str | os.PathLike | None = None,
+    *,
+    progress: Callable[[dict], None] | None = None,
+) -> Path:
+    """Returns the cache folder that now holds data set `name`: downloaded from public mirrors, or
+    from `from_`.
+
+    from_ : a local folder, or an http(s) address of one
+    progress : called with {"event": "progress", "name", "done", "total"}, in bytes
+
+    Raises DataError; what is in the cache then is as it was, or right.
+    """
+    _check_name(name)
+    if name == "glyphs":
+        raise DataError("glyphs: nothing to get: they are rendered from Matplotlib's fonts")
+    from . import fetch  # urllib and tarfile: a twentieth of a second that nothing else needs
+
+    return fetch.get(name, from_, progress=progress)
+
+
+def default_name(root: str | os.PathLike | None = None) -> str:
+    """Returns "mnist" where its files are found, else "glyphs"."""
+    return "mnist" if files.find("mnist", root) else "glyphs"
+
+
+def default_note(root: str | os.PathLike | None = None) -> str:
+    """Returns one line that says which data set `default_name` takes, why, and how to get MNIST."""
+    found = files.find("mnist", root)
+    if found:
+        return f"data: mnist, found in {found}"
+    looked = " or ".join(str(r / "mnist") for r in files.roots(root))
+    return (
+        f"data: glyphs, digits rendered from fonts, because MNIST is not in {looked}; "
+        f"to get it, run: {files.get_command('mnist')}"
+    )
+
+
+def _check_name(name: str) -> None:
+    if name not in NAMES:
+        near = difflib.get_close_matches(str(name), NAMES, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise DataError(f"unknown data set {name!r}: {hint}there are {', '.join(NAMES)}")
+
+
+def _idx(name: str, folder: Path) -> Dataset:
+    def unpacked(file: DataFile) -> bytes:
+        path = folder / file.name
+        return files.gunzip(files.read(path, file, name), path, name)
+
+    with ThreadPoolExecutor(2) as pool:  # zlib and hashlib release the interpreter's lock
+        raw = list(pool.map(unpacked, COLLECTIONS[name].files))
+    train, test = (
+        readers.idx_pair(*raw[i : i + 2], 10, f"{folder} {part}")
+        for i, part in ((0, "train"), (2, "t10k"))
+    )
+    classes = DIGITS if name == "mnist" else CLOTHES
+    return _images(
+        name,
+        (train[0][:, None], train[1]),
+        (test[0][:, None], test[1]),
+        5000,
+        classes,
+        "files",
+        f"{name}, the published files, from {files.place(folder)}",
+    )
+
+
+def _cifar10(folder: Path) -> Dataset:
+    by_name = {f.name: f for f in COLLECTIONS["cifar10"].files}
+    paths = files.present(folder, "cifar10")
+
+    def batch(path: Path) -> tuple[Array, Array]:
+        return readers.cifar(
+            files.read(path, by_name[path.name.removesuffix(".xz")], "cifar10"), str(path)
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(pool.map(batch, paths))
+    *train, test = parts  # the test batch is the last of the files
+    x, y = (np.concatenate(list(part)) for part in zip(*train))
+    note = f"cifar10, the published files, from {files.place(folder)}"
+    if len(train) < 5:
+        note += f": {len(train)} of the 5 training batches, {len(y):,} of 50,000 images"
+    return _images("cifar10", (x, y), test, len(y) // 10, THINGS, "files", note)
+
+
+def _monks(name: str, root) -> Dataset:
+    folder = files.find(name, root)
+    if folder is None:
+        source, note = "generated", (
+            f"{name} generated from its rules, not the published examples, because its files "
+            f"were not found; to get them, run: {files.get_command(name)}"
+        )
+        train, test = monks.generate(int(name[-1]))
+    else:
+        source, note = "files", f"{name}, the published files, from {files.place(folder)}"
+        train, test = (
+            readers.monks(files.read(folder / f.name, f, name), str(folder / f.name))
+            for f in COLLECTIONS[name].files
+        )
+    train, test = (Split(readers.one_hot(a), np.array(y, np.int64)) for a, y in (train, test))
+    return Dataset(
+        name, train, train, test, ("0", "1"), source, note + "; validation is the training set"
+    )
+
+
+def _glyphs() -> Dataset:
+    x, y = _rendered(sum(GLYPHS.values()))
+    note = f"glyphs, digits rendered from {len(glyphs.FONTS)} fonts of Matplotlib's"
+    if _glyphs_sha256(x, y) != GLYPHS_SHA256:
+        note += "; not the reference pixels: these fonts are not those of a released Matplotlib"
+    k = GLYPHS["train"] + GLYPHS["val"]
+    return _images(
+        "glyphs",
+        (x[:k, None], y[:k]),
+        (x[k:, None], y[k:]),
+        GLYPHS["val"],
+        DIGITS,
+        "rendered",
+        note,
+    )
+
+
+def _rendered(n: int) -> tuple[Array, Array]:
+    # The glyphs of seed 0 from the cache, or rendered and put there; a cache that cannot be used is
+    # done without.
+    path = files.cache_dir() / "glyphs" / f"glyphs-{GLYPHS_SHA256[:16]}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as f:
+            x, y = f["x"], f["y"]
+        if _glyphs_sha256(x, y) == GLYPHS_SHA256:
+            return x, y
+    except Exception:  # numpy raises many kinds for a damaged file; each means: render again
+        pass
+    x, y = glyphs.digits(n, seed=0)
+    packed = io.BytesIO()
+    np.savez(packed, x=x, y=y)
+    try:
+        files.write(path, packed.getvalue())
+    except DataError:
+        pass
+    return x, y
+
+
+def _glyphs_sha256(x: Array, y: Array) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(x))
+    digest.update(np.ascontiguousarray(y))
+    return digest.hexdigest()
+
+
+def _images(
+    name: str,
+    train: tuple[Array, Array],
+    test: tuple[Array, Array],
+    n_val: int,
+    classes: tuple[str, ...],
+    source: str,
+    note: str,
+) -> Dataset:
+    # From bytes (N, C, H, W) and labels; the last n_val of train are the validation split.
+    mean, std = STATISTICS[name]
+    train, test = (Split(_normalised(x, mean, std), y.astype(np.int64)) for x, y in (train, test))
+    k = len(train) - n_val
+    return Dataset(
+        name,
+        train.take(slice(k)),
+        train.take(slice(k, None)),
+        test,
+        classes,
+        source,
+        note,
+        mean,
+        std,
+    )
+
+
+def _normalised(x: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+    # (N, C, H, W) bytes -> float32: x * (1 / (255 std)) - mean / std, constants rounded once
+    mean, std = np.array(mean), np.array(std)
+    out = np.multiply(x, (1 / (255 * std)).astype(np.float32)[:, None, None], dtype=np.float32)
+    out -= (mean / std).astype(np.float32)[:, None, None]
+    return out

@@ -1,8 +1,9 @@
 """Augmentation: a batch as it could also have been photographed.
 
-`shift` moves each image by its own whole number of pixels. `cutout` fills a random square of each with 0
-(DeVries & Taylor 2017, arXiv:1708.04552), which is a regulariser of training; it removes no weight and
-compresses nothing. Both run on every batch, so both are one gather or one mask over the whole batch.
+`shift` moves each image by its own whole number of pixels. `cutout` fills a random square of each
+with 0 (DeVries & Taylor 2017, arXiv:1708.04552), which is a regulariser of training; it removes no
+weight and compresses nothing. Both run on every batch, so both are one gather or one mask over the
+whole batch.
 
 N images, C channels, H W size.
 """
@@ -43,19 +44,23 @@ def shift_by(x: Array, dy: Array, dx: Array, *, fill: float | Array = 0.0) -> Ar
     k = int(max(np.abs(dy).max(initial=0), np.abs(dx).max(initial=0)))
     padded = np.empty((n, c, h + 2 * k, w + 2 * k), x.dtype)
     padded[...] = fill
-    padded[:, :, k:k + h, k:k + w] = x
+    padded[:, :, k : k + h, k : k + w] = x
     s = padded.strides
     # windows[n, i, j] is the image seen from (i, j) of the padded one: i = k - dy puts it dy lower
     windows = np.lib.stride_tricks.as_strided(
-        padded, (n, 2 * k + 1, 2 * k + 1, c, h, w), (s[0], s[2], s[3], s[1], s[2], s[3]), writeable=False)
+        padded,
+        (n, 2 * k + 1, 2 * k + 1, c, h, w),
+        (s[0], s[2], s[3], s[1], s[2], s[3]),
+        writeable=False,
+    )
     return windows[np.arange(n), k - dy, k - dx]
 
 
 def cutout(x: Array, size: int, *, rng: np.random.Generator, fill: float = 0.0) -> Array:
     """Returns each image with one square of size x size pixels set to `fill`.
 
-    The square's centre is uniform over the pixels, so the square may hang over the border, as in the paper
-    (section 3.2); 0 is the mean of normalised data, which keeps the batch's statistics.
+    The square's centre is uniform over the pixels, so the square may hang over the border, as in
+    the paper (section 3.2); 0 is the mean of normalised data, which keeps the batch's statistics.
 
     x : (N, C, H, W) float
     size : side of the square in pixels, at least 0
@@ -69,7 +74,7 @@ def cutout(x: Array, size: int, *, rng: np.random.Generator, fill: float = 0.0) 
     n, _, h, w = x.shape
     top = rng.integers(0, h, size=n) - size // 2
     left = rng.integers(0, w, size=n) - size // 2
-    rows = _inside(top, size, h)[:, None, :, None]     # (N, 1, H, 1)
+    rows = _inside(top, size, h)[:, None, :, None]  # (N, 1, H, 1)
     columns = _inside(left, size, w)[:, None, None, :]  # (N, 1, 1, W)
     return np.where(rows & columns, x.dtype.type(fill), x)
 

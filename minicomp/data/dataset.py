@@ -1,8 +1,8 @@
 """Splits, data sets and batches: what training, compression and measuring read.
 
-A `Split` is inputs and labels; a `Dataset` is three of them under a name. Training uses `train`, every
-choice of a knob or an epoch uses `val`, and `test` is read once, at the end: `without_test` is what a
-technique is given, so that it cannot look.
+A `Split` is inputs and labels; a `Dataset` is three of them under a name. Training uses `train`,
+every choice of a knob or an epoch uses `val`, and `test` is read once, at the end: `without_test`
+is what a technique is given, so that it cannot look.
 
 N images, C channels, H W size, D inputs of a flat data set.
 """
@@ -32,7 +32,9 @@ class Split:
 
     def __post_init__(self):
         if self.x.dtype != np.float32 or self.x.ndim not in (2, 4):
-            raise ValueError(f"x must be float32 (N, C, H, W) or (N, D), got {self.x.dtype} {self.x.shape}")
+            raise ValueError(
+                f"x must be float32 (N, C, H, W) or (N, D), got {self.x.dtype} {self.x.shape}"
+            )
         if self.y.dtype != np.int64 or self.y.shape != self.x.shape[:1]:
             raise ValueError(f"y must be int64 ({len(self.x)},), got {self.y.dtype} {self.y.shape}")
 
@@ -50,8 +52,8 @@ class Dataset:
 
     train, val, test : Splits; test is None where it has been taken away
     classes : name of each label
-    source : "files" (the real ones, checksums compared), "generated" (from the rules that define the
-        problem, where the files are absent) or "rendered" (glyphs)
+    source : "files" (the real ones, checksums compared), "generated" (from the rules that define
+        the problem, where the files are absent) or "rendered" (glyphs)
     note : one line on where the data came from and what is special about it
     mean, std : per channel; x = (pixel / 255 - mean) / std
     """
@@ -73,13 +75,14 @@ class Dataset:
 
     @property
     def original(self) -> bool:
-        """Whether the examples are the published ones; a paper's row may only be set beside these."""
+        """Whether the examples are the published ones; a paper's row may only be set beside
+        these."""
         return self.source == "files"
 
     @property
     def black(self) -> float | Array:
         """The value of a black pixel in x: -mean / std, a number or (C, 1, 1) float32."""
-        value = (-np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
+        value = (0.0 - np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
         return float(value[0]) if len(value) == 1 else value[:, None, None]
 
     def pixels(self, x: Array) -> Array:
@@ -101,11 +104,19 @@ class Dataset:
         return self.train.take(rng.choice(len(self.train), size=n, replace=False))
 
 
-def batches(split: Split, batch_size: int, *, rng: np.random.Generator | None = None, shuffle: bool = False,
-            augment: Callable[..., Array] | None = None) -> Iterator[tuple[Array, Array]]:
-    """Yields (x, y) of `batch_size` examples until every example came once; the last batch may be shorter.
+def batches(
+    split: Split,
+    batch_size: int,
+    *,
+    rng: np.random.Generator | None = None,
+    shuffle: bool = False,
+    augment: Callable[..., Array] | None = None,
+) -> Iterator[tuple[Array, Array]]:
+    """Yields (x, y) of `batch_size` examples until every example came once; the last batch may be
+    shorter.
 
-    shuffle : in an order drawn from rng, all of it at the first step; otherwise in the order of the split
+    shuffle : in an order drawn from rng, all of it at the first step; otherwise in the order of the
+        split
     augment : called as augment(x, rng=rng) on each batch
 
     Raises ValueError where batch_size < 1, or rng is missing and needed.
@@ -121,6 +132,9 @@ def _batches(split, batch_size, rng, shuffle, augment):
     order = rng.permutation(len(split)) if shuffle else None
     for start in range(0, len(split), batch_size):
         part = slice(start, start + batch_size)
-        x, y = (split.x[part], split.y[part]) if order is None else (
-            split.x.take(order[part], axis=0), split.y.take(order[part]))
+        x, y = (
+            (split.x[part], split.y[part])
+            if order is None
+            else (split.x.take(order[part], axis=0), split.y.take(order[part]))
+        )
         yield (x if augment is None else augment(x, rng=rng)), y

@@ -1,0 +1,375 @@
+import gzip
+import hashlib
+import lzma
+import os
+import struct
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minicomp import data
+from minicomp.data import catalog, files, readers
+from minicomp.errors import DataError, UserError
+
+REAL = os.environ.get("MINICOMP_DATA")
+real = pytest.mark.skipif(not REAL, reason="MINICOMP_DATA is not set")
+
+
+def idx_gz(a):
+    head = bytes((0, 0, 8, a.ndim)) + struct.pack(f">{a.ndim}I", *a.shape)
+    return gzip.compress(head + a.astype(np.uint8).tobytes(), mtime=0)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    # An empty cache and no MINICOMP_DATA.
+    monkeypatch.delenv("MINICOMP_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "minicomp" / "data"
+
+
+@pytest.fixture
+def small(home, monkeypatch):
+    # "mnist" of 6,000 training and 10 test images, with its own checksums, in the cache.
+    rng = np.random.default_rng(0)
+    arrays = [
+        rng.integers(0, 256, (6000, 4, 4)),
+        rng.integers(0, 10, 6000),
+        rng.integers(0, 256, (10, 4, 4)),
+        rng.integers(0, 10, 10),
+    ]
+    real_files, raws = catalog.COLLECTIONS["mnist"].files, [idx_gz(a) for a in arrays]
+    small = tuple(
+        catalog.DataFile(f.name, len(raw), hashlib.sha256(raw).hexdigest())
+        for f, raw in zip(real_files, raws)
+    )
+    monkeypatch.setitem(
+        catalog.COLLECTIONS, "mnist", replace(catalog.COLLECTIONS["mnist"], files=small)
+    )
+    for f, raw in zip(small, raws):
+        files.write(home / "mnist" / f.name, raw)
+    return home / "mnist", arrays
+
+
+def test_idx_data_set_is_split_and_normalised(small):
+    folder, (x, y, test_x, test_y) = small
+    d = data.load("mnist")
+    assert (len(d.train), len(d.val), len(d.test)) == (1000, 5000, 10)
+    assert (
+        d.original
+        and d.note == "mnist, the published files, from the user's cache"
+        and d.input_shape == (1, 4, 4)
+    )
+    np.testing.assert_allclose(
+        d.train.x[:, 0], (x[:1000] / 255 - 0.1307) / 0.3081, rtol=0, atol=2e-6
+    )
+    np.testing.assert_array_equal(d.val.y, y[1000:])
+    np.testing.assert_array_equal(d.test.y, test_y)
+    assert d.train.x.dtype == np.float32 and d.train.y.dtype == np.int64
+    black = d.train.x[:, 0][x[:1000] == 0]
+    assert (black == np.float32(d.black)).all()
+
+
+def test_missing_file_names_it_where_it_was_sought_and_the_command(small, tmp_path):
+    folder, _ = small
+    (folder / "train-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(
+        DataError,
+        match="mnist: no file train-labels-idx1-ubyte.gz in .*"
+        r"\(3 of 4 files are in .*\); run: minicomp data get mnist$",
+    ):
+        data.load("mnist")
+    with pytest.raises(
+        DataError, match=f"no file train-images-idx3-ubyte.gz in {tmp_path}/mnist; run"
+    ):
+        data.load("mnist", root=tmp_path)
+
+
+def spoil(small, change):
+    path = small[0] / "train-images-idx3-ubyte.gz"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError) as e:
+        data.load("mnist")
+    message = str(e.value)
+    assert message.startswith(f"{path}: ") and message.endswith("; run: minicomp data get mnist")
+    assert "\n" not in message
+    return message
+
+
+def test_truncated_file(small):
+    assert "truncated: expected " in spoil(small, lambda raw: raw[:-100])
+
+
+def test_empty_file_is_truncated(small):
+    assert "found 0;" in spoil(small, lambda raw: b"")
+
+
+def test_altered_file(small):
+    message = spoil(small, lambda raw: raw[:-9] + bytes([raw[-9] ^ 1]) + raw[-8:])
+    assert "wrong checksum: expected sha256 " in message and ", found " in message
+
+
+def test_longer_file_says_by_how_much(small):
+    size = (small[0] / "train-images-idx3-ubyte.gz").stat().st_size
+    assert f"in {size + 3:,} bytes instead of {size:,}" in spoil(small, lambda raw: raw + b"abc")
+
+
+def test_page_instead_of_a_file(small):
+    assert "wrong magic: expected a gzip file (1f 8b), found 3c 68" in spoil(
+        small, lambda raw: b"<html>" * 20000
+    )
+
+
+def test_unreadable_file(small):
+    path = small[0] / "t10k-labels-idx1-ubyte.gz"
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        files.read(path.parent, catalog.COLLECTIONS["mnist"].files[3], "mnist")
+
+
+def test_a_file_outside_the_cache_has_to_go_first(small, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "own"
+    (elsewhere / "mnist").mkdir(parents=True)
+    for path in small[0].iterdir():
+        (elsewhere / "mnist" / path.name).write_bytes(path.read_bytes())
+    (elsewhere / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"\x1f\x8bxx")
+    monkeypatch.setenv("MINICOMP_DATA", str(elsewhere))
+    with pytest.raises(
+        DataError, match="truncated.*; remove the file, then run: minicomp data get mnist"
+    ):
+        data.load("mnist")
+
+
+def test_gunzip_errors():
+    raw = gzip.compress(b"abc" * 1000)
+    assert files.gunzip(raw, files.Path("p"), "mnist") == b"abc" * 1000
+    for bad, match in (
+        (raw[:-9], "truncated: the gzip stream ends early"),
+        (b"abc", "not a sound gzip"),
+        (raw[:20] + b"\xff" * 8 + raw[28:], "not a sound gzip|truncated"),
+    ):
+        with pytest.raises(DataError, match=match):
+            files.gunzip(bad, files.Path("p"), "mnist")
+
+
+def test_environment_comes_before_the_cache(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINICOMP_DATA", str(tmp_path / "empty"))
+    assert files.find("mnist") == small[0]
+    assert files.roots() == [tmp_path / "empty", small[0].parent]
+    monkeypatch.setenv("MINICOMP_DATA", "")
+    assert files.roots() == [small[0].parent]
+
+
+@pytest.mark.parametrize(
+    "platform, env, expected",
+    [
+        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/minicomp/data"),
+        ("darwin", {"XDG_CACHE_HOME": "/x"}, "/x/minicomp/data"),
+        ("linux", {"XDG_CACHE_HOME": "relative"}, "/h/.cache/minicomp/data"),
+        ("linux", {}, "/h/.cache/minicomp/data"),
+        ("darwin", {}, "/h/Library/Caches/minicomp/data"),
+        ("win32", {"LOCALAPPDATA": "/l"}, "/l/minicomp/data"),
+        ("win32", {}, "/h/AppData/Local/minicomp/data"),
+    ],
+)
+def test_cache_folder_of_each_platform(monkeypatch, platform, env, expected):
+    monkeypatch.setattr(files.sys, "platform", platform)
+    monkeypatch.setattr(files.Path, "home", lambda: files.Path("/h"))
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert files.cache_dir() == files.Path(expected)
+
+
+def test_unknown_name_offers_the_nearest(home):
+    with pytest.raises(UserError, match="unknown data set 'minst': did you mean mnist"):
+        data.load("minst")
+    with pytest.raises(UserError, match="there are mnist, fashion_mnist"):
+        data.get("xyzzy")
+
+
+def test_default_is_mnist_where_found_else_glyphs(small):
+    assert data.default_name() == "mnist" and "found in" in data.default_note()
+    for path in small[0].iterdir():
+        path.unlink()
+    assert data.default_name() == "glyphs"
+    assert "glyphs" in data.default_note() and data.default_note().endswith(
+        "run: minicomp data get mnist"
+    )
+
+
+def test_listing_says_found_incomplete_absent_and_built_in(small):
+    rows = {r.name: r for r in data.available()}
+    assert tuple(rows) == data.NAMES
+    assert (
+        rows["mnist"].state == "found"
+        and rows["mnist"].where == small[0]
+        and rows["mnist"].how == ""
+    )
+    assert rows["cifar10"].state == "absent" and rows["cifar10"].how == "minicomp data get cifar10"
+    assert rows["glyphs"].state == "built in"
+    assert "generated from its rules" in rows["monks-2"].how
+    next(small[0].iterdir()).unlink()
+    row = data.available()[0]
+    assert (
+        row.state == "incomplete" and row.where == small[0] and row.how == "minicomp data get mnist"
+    )
+
+
+def test_monks_without_files_are_generated_and_say_so(home):
+    for problem, size in ((1, 124), (2, 169), (3, 122)):
+        d = data.load(f"monks-{problem}")
+        assert d.source == "generated" and not d.original and "generated from its rules" in d.note
+        assert d.train.x.shape == (size, 17) and d.test.x.shape == (432, 17) and d.val is d.train
+
+
+def test_glyphs_come_from_the_cache_the_second_time(home, monkeypatch):
+    monkeypatch.setattr(data, "GLYPHS", {"train": 30, "val": 20, "test": 10})
+    x, y = data.glyphs.digits(60, seed=0)
+    monkeypatch.setattr(data, "GLYPHS_SHA256", data._glyphs_sha256(x, y))
+    d = data.load("glyphs")
+    assert d.source == "rendered" and (len(d.train), len(d.val), len(d.test)) == (30, 20, 10)
+    assert "not the reference" not in d.note and d.input_shape == (1, 28, 28)
+    (cached,) = (home / "glyphs").iterdir()
+    monkeypatch.setattr(data.glyphs, "digits", lambda n, seed: pytest.fail("rendered again"))
+    np.testing.assert_array_equal(data.load("glyphs").train.x, d.train.x)
+    # a damaged cache is rendered anew, and mended
+    cached.write_bytes(cached.read_bytes()[:5000])
+    monkeypatch.setattr(data.glyphs, "digits", lambda n, seed: (x, y))
+    np.testing.assert_array_equal(data.load("glyphs").train.x, d.train.x)
+    assert cached.stat().st_size > 5000 and len(list((home / "glyphs").iterdir())) == 1
+
+
+def test_glyphs_need_no_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "GLYPHS", {"train": 3, "val": 2, "test": 1})
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    d = data.load("glyphs")
+    # six images are not the pinned 16,000, which is what the note is for
+    assert len(d.train) == 3 and "not the reference pixels" in d.note
+
+
+def cifar_batch(seed):
+    rng = np.random.default_rng(seed)
+    records = rng.integers(0, 256, (20, readers.CIFAR_RECORD)).astype(np.uint8)
+    records[:, 0] %= 10
+    return records
+
+
+@pytest.fixture
+def cifar(home, monkeypatch):
+    batches = [cifar_batch(i) for i in range(6)]
+    c = catalog.COLLECTIONS["cifar10"]
+    small = tuple(
+        catalog.DataFile(f.name, b.nbytes, hashlib.sha256(b.tobytes()).hexdigest())
+        for f, b in zip(c.files, batches)
+    )
+    monkeypatch.setitem(catalog.COLLECTIONS, "cifar10", replace(c, files=small))
+    folder = home / "cifar10"
+    files.write(folder / "data_batch_2.bin", batches[1].tobytes())
+    files.write(folder / "test_batch.bin.xz", lzma.compress(batches[5].tobytes()))
+    return folder, batches
+
+
+def test_cifar_takes_the_batches_that_are_there_plain_or_packed(cifar):
+    folder, batches = cifar
+    d = data.load("cifar10")
+    assert "1 of the 5 training batches, 20 of 50,000 images" in d.note
+    assert (len(d.train), len(d.val), len(d.test)) == (18, 2, 20)
+    np.testing.assert_array_equal(d.test.y, batches[5][:, 0])
+    files.write(folder / "data_batch_1.bin.xz", lzma.compress(batches[0].tobytes()))
+    d = data.load("cifar10")
+    np.testing.assert_array_equal(
+        np.concatenate([d.train.y, d.val.y]), np.concatenate([batches[0][:, 0], batches[1][:, 0]])
+    )
+    expected = (
+        batches[0][:, 1:].reshape(-1, 3, 32, 32) / 255
+        - np.array([0.4914, 0.4822, 0.4465])[:, None, None]
+    )
+    np.testing.assert_allclose(
+        d.train.x[:20], expected / np.array([0.2470, 0.2435, 0.2616])[:, None, None], atol=2e-6
+    )
+
+
+def test_cifar_without_its_test_batch_is_missing(cifar):
+    (cifar[0] / "test_batch.bin.xz").unlink()
+    with pytest.raises(DataError, match="cifar10: no file test_batch.bin in .*1 of 6 files"):
+        data.load("cifar10")
+
+
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        (lambda raw: raw[:-40], "truncated: the xz stream ends early"),
+        (lambda raw: b"<html>" + raw[6:], r"wrong magic: expected an xz file \(fd 37"),
+        (lambda raw: raw[:200] + b"\xff" * 30 + raw[230:], "not a sound xz file"),
+        (lambda raw: lzma.compress(b"other bytes" * 9999), "wrong checksum"),
+        (lambda raw: lzma.compress(b"short"), "truncated: expected 61,460 bytes, found 5"),
+    ],
+)
+def test_packed_file_errors(cifar, change, match):
+    path = cifar[0] / "test_batch.bin.xz"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError, match=match):
+        data.load("cifar10")
+
+
+def test_writing_replaces_whole_files_only(tmp_path, monkeypatch):
+    path = tmp_path / "a" / "f.bin"
+    files.write(path, b"old")
+    monkeypatch.setattr(
+        files.os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    with pytest.raises(
+        DataError, match="cannot be written: No space left on device; set XDG_CACHE_HOME"
+    ):
+        files.write(path, b"new")
+    assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
+
+
+@real
+def test_real_mnist_is_the_published_one_and_quick():
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        d = data.load("mnist", root=REAL)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.5
+    assert d.train.x.shape == (55000, 1, 28, 28) and len(d.val) == 5000 and len(d.test) == 10000
+    assert d.train.y[:5].tolist() == [5, 0, 4, 1, 9] and d.test.y[:5].tolist() == [7, 2, 1, 0, 4]
+    x = np.concatenate([d.train.x.ravel(), d.val.x.ravel()])
+    assert abs(x.mean(dtype=np.float64)) < 2e-4 and abs(x.std(dtype=np.float64) - 1) < 5e-4
+
+
+@real
+def test_real_fashion_mnist_statistics():
+    d = data.load("fashion_mnist", root=REAL)
+    assert (
+        abs(d.train.x.mean(dtype=np.float64)) < 2e-3
+        and abs(d.train.x.std(dtype=np.float64) - 1) < 2e-3
+    )
+    assert d.classes[9] == "Ankle boot" and d.train.y[0] == 9
+
+
+@real
+def test_real_monks_agree_with_their_rules_but_for_the_noise():
+    for problem, positive, wrong in ((1, 216, 0), (2, 142, 0), (3, 228, 6)):
+        folder = files.find(f"monks-{problem}", REAL)
+        for part in ("train", "test"):
+            a, y = readers.monks((folder / f"monks-{problem}.{part}").read_bytes(), part)
+            bad = (data.monks.rule(problem, a) != y).sum()
+            assert bad == (wrong if part == "train" else 0)
+        assert y.sum() == positive
+        np.testing.assert_array_equal(a, data.monks.cases())
+        d = data.load(f"monks-{problem}", root=REAL)
+        assert d.original and len(d.train) == data.monks.TRAIN_SIZES[problem]
+
+
+@real
+@pytest.mark.slow
+def test_real_cifar10():
+    d = data.load("cifar10", root=REAL)
+    assert d.train.x.shape[1:] == (3, 32, 32) and len(d.test) == 10000
+    assert d.classes[d.test.y[0]] == "cat" and d.classes[d.train.y[0]] == "frog"
