@@ -18,6 +18,7 @@ import numpy as np
 
 from ..data.augment import Augment
 from ..errors import UserError
+from ..nn.forms import Codebook, Dense
 from ..nn.graph import Model
 from ..nn.losses import cross_entropy
 from ..optim import OPTIMIZERS, SCHEDULES
@@ -226,6 +227,26 @@ def thawed(model: Model) -> Model:
     for name, form in model.forms().items():
         if not form.trainable:
             model.set_form(name, form.thaw())
+    return model
+
+
+def masked(model: Model, masks: dict[str, np.ndarray]) -> Model:
+    """Returns a copy of the model with masks (True where kept) on the named forms.
+
+    A Dense keeps its values; a Codebook with a pinned zero sends pruned entries to code 0. A mask that is there
+    already stays: an entry is kept only where both keep it.
+    Raises UserError for a Codebook without a pinned zero.
+    """
+    model = model.copy()
+    for name, mask in masks.items():
+        form = model.forms()[name]
+        keep = mask if form.mask is None else mask & form.mask
+        if isinstance(form, Dense):
+            model.set_form(name, type(form)(form.value.data, keep, form.trainable))
+        elif isinstance(form, Codebook) and form.pinned_zero:
+            model.set_form(name, Codebook(np.where(keep, form.index, 0), form.centroids.copy(), True, form.trainable))
+        else:
+            raise UserError(f"{name}: a {form.kind} without a pinned zero cannot be pruned; prune before sharing")
     return model
 
 

@@ -17,8 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ..technique import FineTune, knob, thawed, weights
-from .magnitude import masked
+from ..technique import FineTune, knob, masked, thawed, weights
 from .scores import global_masks, magnitude_mask
 
 

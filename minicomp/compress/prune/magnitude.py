@@ -21,9 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Codebook, Dense
-from ...nn.graph import Model
-from ..technique import Technique, knob, weights
+from ..technique import Technique, knob, masked, weights
 from .scores import (global_masks, kernel_mask, magnitude_mask, percentile_threshold, quality_threshold)
 
 SCOPES = ("local", "global", "kernel")
@@ -79,23 +77,3 @@ class Magnitude(Technique):
             return np.abs(w) > quality_threshold(w, self.at("quality", node) or 0.0)
         percentile = self.at("percentile", node)
         return np.ones(w.shape, bool) if percentile is None else np.abs(w) > percentile_threshold(w, percentile)
-
-
-def masked(model: Model, masks: dict[str, np.ndarray]) -> Model:
-    """Returns a copy of the model with masks (True where kept) on the named forms.
-
-    A Dense keeps its values; a Codebook with a pinned zero sends pruned entries to code 0. A mask that is there
-    already stays: an entry is kept only where both keep it.
-    Raises UserError for a Codebook without a pinned zero.
-    """
-    model = model.copy()
-    for name, mask in masks.items():
-        form = model.forms()[name]
-        keep = mask if form.mask is None else mask & form.mask
-        if isinstance(form, Dense):
-            model.set_form(name, type(form)(form.value.data, keep, form.trainable))
-        elif isinstance(form, Codebook) and form.pinned_zero:
-            model.set_form(name, Codebook(np.where(keep, form.index, 0), form.centroids.copy(), True, form.trainable))
-        else:
-            raise UserError(f"{name}: a {form.kind} without a pinned zero cannot be pruned; prune before sharing")
-    return model
