@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicomp.errors import FormatError
+from ..errors import FormatError
 
 Array = np.ndarray
 MAX_WIDTH = 32  # bits of a packed number
@@ -154,12 +154,26 @@ class BitReader:
     """Reads what BitWriter wrote. Whatever would pass the end raises FormatError, before anything of the
     asked size is allocated.
 
-    data : bytes        position : the next bit
+    data : bytes        position : the next bit        spent : bits by part, as `charge` was told
+    max_bytes : what a reader may allocate for one array, see `allow`
     """
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes, max_bytes: int = 2**30):
         self.data = np.frombuffer(data, np.uint8)
-        self.position = 0
+        self.max_bytes = max_bytes
+        self.position = self._charged = 0
+        self.spent: dict[str, int] = {}
+
+    def charge(self, part: str) -> None:
+        """Books the bits read since the last charge on `part`."""
+        self.spent[part] = self.spent.get(part, 0) + self.position - self._charged
+        self._charged = self.position
+
+    def allow(self, size: int) -> None:
+        """Raises FormatError where `size` bytes are more than max_bytes; asked where few bits can mean many
+        numbers."""
+        if size > self.max_bytes:
+            raise FormatError(f"decoding needs {size} bytes, at most {self.max_bytes} are allowed")
 
     @property
     def left(self) -> int:

@@ -1,0 +1,214 @@
+"""The pattern of a pruned tensor: which of its entries are kept, in the fewest bits.
+
+A tensor is scanned in one of a few *orders* and its kept entries are described by one *layout*:
+
+    all        every entry is stored, pruned ones too
+    bitmap     one bit an entry
+    relative   Deep Compression's relative index of p bits; fillers take a value too (codec/index.py)
+    rice       gap - 1 in a Rice code of parameter k: best for gaps of a random pattern, no table
+    bucket     gap - 1 = v cut into a symbol for its size and plain bits below it, as DEFLATE cuts its distances,
+               so that a table of some twenty symbols does for any gap:
+
+        v < 2^(s+1)   symbol v                                        no bits below
+        else          symbol (e - s) 2^s + (v >> (e - s)), e = floor(log2 v)    e - s bits below
+
+The order matters where whole rows are empty: pixels that are always black leave columns of a first layer's
+(O, I) weight empty, and scanned input by input those are one long gap instead of many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import FormatError
+from . import streams
+from .bits import BitReader, BitWriter, rice_cost
+from .index import filler_count, gaps, relative_index, relative_positions
+
+Array = np.ndarray
+LAYOUTS = ("all", "bitmap", "relative", "rice", "bucket")
+RELATIVE_P = range(1, 9)  # tried; a file may have up to 16
+BUCKET_S = range(0, 4)
+_PARAMETER = 4  # bits of p - 1, k or s
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a tensor's entries are laid out; a field that is None is left to what takes the fewest bytes.
+
+    layout : one of LAYOUTS        parameter : p of relative, k of rice, s of bucket
+    order : number in `orders(ndim)`        gaps, values : "plain" or "huffman"
+    """
+
+    layout: str | None = None
+    parameter: int | None = None
+    order: int | None = None
+    gaps: str | None = None
+    values: str | None = None
+
+    def __post_init__(self):
+        if self.layout not in (None, *LAYOUTS):
+            raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {self.layout!r}")
+        for coder in (self.gaps, self.values):
+            if coder not in (None, *streams.CODERS):
+                raise ValueError(f"a coder must be one of {', '.join(streams.CODERS)}, got {coder!r}")
+        if self.parameter is not None and not 0 <= self.parameter <= 16:
+            raise ValueError(f"parameter must be in [0, 16], got {self.parameter}")
+
+
+def orders(ndim: int) -> list[tuple[int, ...]]:
+    """Returns the axes orders in which a tensor may be scanned; the first is C order."""
+    forward = tuple(range(ndim))
+    if ndim < 2:
+        return [forward]
+    if ndim == 2:
+        return [forward, (1, 0)]
+    # all reversed; output channel fastest; kernel position slowest
+    return [forward, forward[::-1], (*forward[1:], 0), (*forward[2:], 0, 1)]
+
+
+def scan(a: Array, order: int) -> Array:
+    """Returns the entries of `a` in an order, (n,)."""
+    return a.transpose(orders(a.ndim)[order]).ravel()
+
+
+def unscan(flat: Array, shape: tuple[int, ...], order: int) -> Array:
+    """Returns the array of `shape` whose `scan` is flat."""
+    axes = orders(len(shape))[order]
+    return np.ascontiguousarray(flat.reshape([shape[a] for a in axes]).transpose(np.argsort(axes)))
+
+
+def cheapest(mask: Array, values_cost, choice: Choice) -> Choice:
+    """Returns `choice` with every open field but the coder of the values filled in by the fewest bits.
+
+    mask : array of bool        values_cost : (layout, fillers) -> bits of the values, None where impossible
+    Raises ValueError where nothing fits what `choice` demands.
+    """
+    best, least = None, None
+    for order in range(len(orders(mask.ndim))) if choice.order is None else [choice.order]:
+        positions = np.flatnonzero(scan(mask, order))
+        for candidate, bits, fillers in _candidates(positions, mask.size, replace(choice, order=order)):
+            values = values_cost(candidate.layout, fillers)
+            if values is not None and (least is None or bits + values < least):
+                best, least = candidate, bits + values
+    if best is None:
+        raise ValueError(f"no layout stores this tensor as {choice}")
+    return best
+
+
+def _candidates(positions: Array, n: int, choice: Choice):
+    # (choice, bits of the pattern, fillers) of every layout and parameter that `choice` allows
+    ahead = gaps(positions) - 1
+    for layout in LAYOUTS if choice.layout is None else [choice.layout]:
+        if layout in ("all", "bitmap"):
+            yield replace(choice, layout=layout), n if layout == "bitmap" else 0, 0
+        elif layout == "rice":
+            for k in _parameters(choice, range(0, 16)):
+                yield replace(choice, layout=layout, parameter=k), rice_cost(ahead, k), 0
+        elif layout == "bucket":
+            for s in _parameters(choice, BUCKET_S):
+                symbols, below = bucket(ahead, s)
+                bits = streams.choose(np.bincount(symbols, minlength=buckets(n, s)), choice.gaps).bits
+                yield replace(choice, layout=layout, parameter=s), bits + int(below.sum()), 0
+        else:
+            for p in _parameters(choice, RELATIVE_P):
+                freq = np.bincount(ahead & ((1 << p) - 1), minlength=1 << p)
+                fillers = filler_count(positions, p)
+                freq[-1] += fillers
+                yield replace(choice, layout=layout, parameter=p), streams.choose(freq, choice.gaps).bits, fillers
+
+
+def _parameters(choice: Choice, all_of: range):
+    return all_of if choice.parameter is None else [choice.parameter]
+
+
+def bucket(v: Array, s: int) -> tuple[Array, Array]:
+    """Returns (symbol, number of bits below it) of integers v >= 0, cut as the head of this file says.
+
+    >>> [a.tolist() for a in bucket(np.array([0, 1, 2, 3, 4, 7, 8]), 0)]
+    [[0, 1, 2, 2, 3, 3, 4], [0, 0, 1, 1, 2, 2, 3]]
+    """
+    v = np.asarray(v, np.int64)
+    e = np.frexp(v.astype(np.float64))[1] - 1  # floor(log2 v), exact below 2^53; -1 at 0
+    below = np.maximum(e - s, 0)
+    return (below << s) + (v >> below), below
+
+
+def unbucket(symbols: Array, s: int) -> tuple[Array, Array]:
+    """Returns (v with its bits below 0, number of bits below) of bucket's symbols."""
+    symbols = symbols.astype(np.int64)
+    below = np.maximum((symbols >> s) - 1, 0)
+    return (symbols - (below << s)) << below, below
+
+
+def buckets(n: int, s: int) -> int:
+    """Returns the number of symbols that `bucket` gives to 0..n - 1."""
+    return int(bucket(np.array([max(n - 1, 0)]), s)[0][0]) + 1
+
+
+def write(w: BitWriter, positions: Array, n: int, choice: Choice) -> Array:
+    """Appends the pattern; returns the source of each value that must follow: a weight's number, -1 a filler."""
+    m = len(positions)
+    if choice.layout == "bitmap":
+        mask = np.zeros(n, np.uint8)
+        mask[positions] = 1
+        w.bits(mask)
+        return np.arange(m)
+    if choice.layout == "relative":
+        stored, source = relative_index(positions, choice.parameter)
+        w.count(len(stored))
+        w.write(choice.parameter - 1, _PARAMETER)
+        streams.write_symbols(w, streams.as_symbols(stored, 1 << choice.parameter), 1 << choice.parameter, choice.gaps)
+        return source
+    ahead = gaps(positions) - 1
+    w.count(m)
+    w.write(choice.parameter, _PARAMETER)
+    if choice.layout == "rice":
+        w.rice(ahead, choice.parameter)
+        return np.arange(m)
+    symbols, below = bucket(ahead, choice.parameter)
+    size = buckets(n, choice.parameter)
+    streams.write_symbols(w, streams.as_symbols(symbols, size), size, choice.gaps)
+    _write_below(w, ahead, below)
+    return np.arange(m)
+
+
+def _write_below(w: BitWriter, v: Array, below: Array) -> None:
+    # widths rise from 1: all numbers with one bit below, then those with two, ...
+    for width in range(1, int(below.max(initial=0)) + 1):
+        w.numbers(v[below == width] & ((1 << width) - 1), width)
+
+
+def read(r: BitReader, n: int, layout: str):
+    """Returns (positions, None) of the pattern, or for a relative index (entries, function): the function
+    takes a bool array, which entries are fillers, and returns the positions.
+
+    Raises FormatError where the pattern is damaged; its bits are charged to "index".
+    """
+    if layout == "bitmap":
+        positions = np.flatnonzero(r.bits(n))
+        r.charge("index")
+        return positions, None
+    m, parameter = r.count(), r.read(_PARAMETER)
+    r.charge("header")
+    if m > n:
+        raise FormatError(f"at most {n} entries can be kept, got {m}")
+    r.allow(32 * m)  # three int64 arrays and what follows
+    if layout == "relative":
+        p = parameter + 1
+        stored = streams.read_symbols(r, m, 1 << p, "index")
+        return m, lambda filler: relative_positions(stored, filler, p, n)
+    if layout == "rice":
+        ahead = r.rice(m, parameter, n)
+    else:
+        ahead, below = unbucket(streams.read_symbols(r, m, buckets(n, parameter), "index"), parameter)
+        for width in range(1, int(below.max(initial=0)) + 1):
+            chosen = below == width
+            ahead[chosen] += r.numbers(int(chosen.sum()), width)
+    r.charge("index")
+    positions = np.cumsum(ahead + 1) - 1
+    if m and int(positions[-1]) >= n:
+        raise FormatError(f"position must be below {n}, got {int(positions[-1])}")
+    return positions, None

@@ -1,0 +1,165 @@
+"""Streams: how one array of symbols, or of floats, lies in a file.
+
+*Symbols* are integers 0..K - 1; the reader knows K and their number. Two bits say how they follow:
+
+    0 plain     each in ceil(log2 K) bits
+    1 huffman   a code table, then the codes
+    2 four      a code table, the bytes of four streams, the streams; for long ones, decoded side by side
+
+*Floats* are cut into bytes, most significant first, each *plane* of bytes a stream of symbols. The bits are
+rotated left by one before, so that the sign leaves and the first plane is float32's exponent, which has few
+values in a trained net; the planes of low mantissa bits look random and stay plain, or are all 0.
+
+Every read charges its bits to a part, so that the parts of a file add up to its size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import FormatError
+from . import huffman
+from .bits import BitReader, BitWriter, bits_needed, smallest_dtype
+
+Array = np.ndarray
+PLAIN, HUFFMAN, FOUR = 0, 1, 2
+CODERS = ("plain", "huffman")  # what a caller may force
+TAG = 2  # bits
+
+
+@dataclass(frozen=True)
+class Code:
+    """How symbols will be written, and the bits that takes with tag and table (four streams: nearly)."""
+
+    tag: int
+    bits: int
+    lengths: Array | None = None
+
+
+def choose(freq: Array, coder: str | None = None) -> Code:
+    """Returns the cheapest code for symbols that occur freq times.
+
+    freq : (K,) counts        coder : "plain" or "huffman" to force it
+    Raises ValueError where "huffman" is forced on an alphabet above 4096.
+    """
+    n, width = int(freq.sum()), bits_needed(len(freq))
+    if n == 0 or width == 0:
+        return Code(PLAIN, 0)
+    plain = Code(PLAIN, TAG + n * width)
+    if len(freq) > huffman.MAX_SYMBOLS:
+        if coder == "huffman":
+            raise ValueError(f"a Huffman code takes at most {huffman.MAX_SYMBOLS} symbols, got {len(freq)}")
+        return plain
+    coded = _huffman(freq)
+    if coder is not None:
+        return plain if coder == "plain" else coded
+    return coded if coded.bits < plain.bits else plain
+
+
+def _huffman(freq: Array) -> Code:
+    lengths = huffman.huffman_lengths(freq, huffman.MAX_LENGTH)
+    if np.count_nonzero(lengths) == 1:
+        return Code(HUFFMAN, TAG + huffman.table_cost(lengths), lengths)
+    bits, tag = int((freq * lengths.astype(np.int64)).sum()), HUFFMAN
+    if bits >= huffman.FOUR_FROM:
+        lengths, tag = huffman.huffman_lengths(freq, huffman.FAST_LENGTH), FOUR
+        bits = int((freq * lengths.astype(np.int64)).sum()) + 12 * huffman.STREAMS
+    return Code(tag, TAG + huffman.table_cost(lengths) + bits, lengths)
+
+
+def write_symbols(w: BitWriter, symbols: Array, size: int, coder: str | None = None) -> None:
+    """Appends (N,) symbols below `size`, in the cheapest way or as forced."""
+    if size == 1 or not len(symbols):
+        return
+    code = choose(np.bincount(symbols, minlength=size), coder)
+    w.write(code.tag, TAG)
+    if code.tag == PLAIN:
+        w.numbers(symbols, bits_needed(size))
+        return
+    huffman.write_table(w, code.lengths)
+    if code.tag == HUFFMAN:
+        data, bits = huffman.encode(symbols, code.lengths)
+        w.bits(np.unpackbits(data, count=bits, bitorder="little"))
+        return
+    streams = huffman.encode_four(symbols, code.lengths)
+    for stream in streams:
+        w.count(len(stream))
+    for stream in streams:
+        w.raw(stream.tobytes())
+
+
+def read_symbols(r: BitReader, n: int, size: int, part: str) -> Array:
+    """Returns n symbols below `size`, in the smallest unsigned dtype; their bits are charged to `part`.
+
+    Raises FormatError where the stream is damaged; n must be bounded by the caller, for a lone symbol takes
+    no bits however often it occurs.
+    """
+    if size == 1 or n == 0:
+        return np.zeros(n, np.uint8)
+    tag = r.read(TAG)
+    if tag == PLAIN:
+        symbols = r.numbers(n, bits_needed(size))
+        if int(symbols.max()) >= size:
+            raise FormatError(f"{part}: a symbol must be below {size}, got {symbols.max()}")
+    elif tag in (HUFFMAN, FOUR) and size <= huffman.MAX_SYMBOLS:
+        r.charge("header")
+        lengths = huffman.read_table(r, size)
+        r.charge("tables")
+        symbols = _read_one(r, n, lengths) if tag == HUFFMAN else _read_four(r, n, lengths)
+    else:
+        raise FormatError(f"{part}: no coder {tag} for {size} symbols")
+    r.charge(part)
+    return symbols
+
+
+def _read_one(r: BitReader, n: int, lengths: Array) -> Array:
+    symbols, r.position = huffman.decode(r.data, r.position, n, lengths)
+    return symbols
+
+
+def _read_four(r: BitReader, n: int, lengths: Array) -> Array:
+    sizes = [r.count() for _ in range(huffman.STREAMS)]
+    return huffman.decode_four([r.raw(size) for size in sizes], n, lengths)
+
+
+def write_floats(w: BitWriter, values: Array, coder: str | None = None) -> None:
+    """Appends float32 or float16 numbers, any shape, in C order."""
+    for plane in _planes(values):
+        write_symbols(w, plane, 256, coder)
+
+
+def floats_cost(values: Array, zeros: int = 0, coder: str | None = None) -> int:
+    """Returns the bits that write_floats takes for the values and so many zeros, in any order."""
+    bits = 0
+    for plane in _planes(values):
+        freq = np.bincount(plane, minlength=256)
+        freq[0] += zeros
+        bits += choose(freq, coder).bits
+    return bits
+
+
+def _planes(values: Array) -> Array:
+    width = 8 * values.dtype.itemsize
+    u = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).ravel().view(f"<u{width // 8}")
+    rotated = (u << 1 | u >> (width - 1)).astype(f">u{width // 8}")
+    return rotated.view(np.uint8).reshape(-1, width // 8).T
+
+
+def read_floats(r: BitReader, n: int, dtype: type, part: str) -> Array:
+    """Returns n numbers of dtype float32 or float16; FormatError where one is NaN or infinite."""
+    size = np.dtype(dtype).itemsize
+    rotated = np.empty((n, size), np.uint8)
+    for i in range(size):
+        rotated[:, i] = read_symbols(r, n, 256, part)
+    u = rotated.view(f">u{size}").ravel().astype(f"u{size}")
+    values = (u >> 1 | u << (8 * size - 1)).view(dtype)
+    if not np.isfinite(values).all():
+        raise FormatError(f"{part}: numbers must be finite, got NaN or infinity")
+    return values
+
+
+def as_symbols(values: Array, size: int) -> Array:
+    """Returns integers below `size` in the smallest unsigned dtype that holds size - 1."""
+    return values.astype(smallest_dtype(bits_needed(size)))
