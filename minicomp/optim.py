@@ -6,6 +6,7 @@ channels and through checkpoints. Updates are in place and keep the parameter's 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -66,6 +67,17 @@ class Optimizer:
         self.steps, self.lr = int(state["steps"]), float(state["lr"])
         for name, a in mine.items():
             a[...] = state[name]
+
+
+    def select(self, plan, params: dict[str, Tensor]) -> Optimizer:
+        """Returns this optimizer for the parameters of `plan.apply(model)`; its state follows by name.
+
+        plan : the `compress.plan.Plan` of the removal        params : the smaller model's `parameters()`
+        """
+        other = copy.copy(self)
+        other.params = dict(params)
+        other.state = {s: {n: plan.take(n, named[n]) for n in params} for s, named in self.state.items()}
+        return other
 
 
 class SGD(Optimizer):
