@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from .. import ops
-from ..conv import adaptive_avg_pool2d, avg_pool2d, conv2d, max_pool2d
+from ..conv import adaptive_avg_pool2d, avg_pool2d, conv2d, conv2d_bias, max_pool2d
 from ..tensor import Array, Tensor
 from .forms import Dense, Form
 from .norm import batch_norm, batch_statistics
@@ -115,8 +115,10 @@ class Conv2d(Layer):
         return out_channels * (in_channels // groups * math.prod(_pair("kernel_size", kernel_size, 1)) + 1)
 
     def __call__(self, x, *, training=False, rng=None):
-        y = conv2d(x, self.forms["weight"].dense(), stride=self.stride, padding=self.padding, groups=self.groups)
-        return y + ops.reshape(self.forms["bias"].dense(), shape=(-1, 1, 1)) if "bias" in self.forms else y
+        form = dict(stride=self.stride, padding=self.padding, groups=self.groups)
+        if "bias" in self.forms:
+            return conv2d_bias(x, self.forms["weight"].dense(), self.forms["bias"].dense(), **form)
+        return conv2d(x, self.forms["weight"].dense(), **form)
 
     def out_shape(self, shape):
         if len(shape) != 3 or shape[0] != self.in_channels:
