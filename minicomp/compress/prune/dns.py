@@ -1,0 +1,180 @@
+"""Dynamic network surgery (Guo, Yao, Chen 2016, "Dynamic Network Surgery for Efficient DNNs", arXiv 1608.04493).
+
+Pruning by magnitude cannot take a mistake back: what is cut stays cut. Surgery keeps a full weight W behind a
+mask T, computes with W T, and goes on training *every* entry of W, the cut ones too:
+
+    min L(W T)   subject to   T = h(W)                                                      (eq. 1)
+    W <- W - beta dL / d(W T)                                     for all entries           (eq. 2)
+    h(w) = 0 if |w| < a,   T if a <= |w| < b,   1 if |w| >= b                               (eq. 3)
+
+A cut weight that the loss still wants grows back over b and is *spliced* into the net again. T is updated at a
+step i with probability sigma(i) = (1 + gamma i)^-power, and no more after `stop` of the training, so that the
+survivors settle.
+
+tau = max(mu + c sigma, 0), mu and sigma the mean and standard deviation of |w|, taken once at the start;
+a = 0.9 tau and b = 1.1 tau.
+
+The paper and its authors' Caffe code differ, and `variant` chooses: "paper" takes mu and sigma over the
+weights and leaves biases alone; "code" takes them over the non-zero weights and biases together and cuts
+biases too, with |w| <= a cut and |w| > b spliced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...errors import UserError
+from ...nn.forms import Dense, Form
+from ...tensor import Array, Tensor, primitive, rules
+from ..technique import FineTune, knob, thawed, weights
+
+
+def surgery_thresholds(w: Array, c: float, *, low: float = 0.9, high: float = 1.1) -> tuple[float, float]:
+    """Returns (a, b) = (low tau, high tau), tau = max(mu + c sigma, 0) over |w|.
+
+    w : float, the entries that count        c : the authors' c_rate
+    Source: Guo et al. 2016, section 3.2, as the authors' code sets it
+    """
+    size = np.abs(w.astype(np.float64))
+    if not size.size:
+        return 0.0, 0.0
+    tau = max(size.mean() + c * size.std(), 0.0)
+    return low * tau, high * tau
+
+
+def surgery_mask(w: Array, mask: Array, a: float, b: float) -> Array:
+    """Returns T: False where |w| < a, True where |w| >= b, `mask` in between.
+
+    w : float        mask : bool of its shape, True where kept        a <= b : thresholds
+    Raises ValueError where a > b or the shapes differ.
+    Source: Guo et al. 2016, eq. (3)
+    """
+    if a > b:
+        raise ValueError(f"a must be at most b, got a = {a}, b = {b}")
+    if np.shape(mask) != np.shape(w):
+        raise ValueError(f"mask must have shape {np.shape(w)}, got {np.shape(mask)}")
+    size = np.abs(w)
+    return (size >= b) | (mask & (size >= a))
+
+
+@primitive
+def cut(w, mask):
+    """Returns w where the mask is 1, else 0; the cotangent reaches every entry of w (eq. 2)."""
+    return w * mask
+
+
+rules(cut, lambda g, y, w, mask: g, None)
+
+
+class Latent(Form):
+    """A full weight behind a mask while surgery goes on; `finish` gives the Dense form that remains."""
+
+    kind = "surgery"
+
+    def __init__(self, value, mask, trainable: bool = True):
+        self.value = Tensor(np.array(value, np.float32), requires_grad=trainable)
+        self.mask = np.array(mask, bool)
+        self.shape, self.trainable = self.value.shape, trainable
+
+    def dense(self) -> Tensor:
+        return cut(self.value, self.mask.astype(np.float32))
+
+    def parts(self) -> dict[str, Tensor]:
+        return {"": self.value}
+
+    def copy(self, trainable=None) -> Latent:
+        return Latent(self.value.data, self.mask, self.trainable if trainable is None else trainable)
+
+    def state(self) -> dict[str, Array]:
+        return {"value": self.value.data, "mask": self.mask}
+
+    def finish(self) -> Dense:
+        """Returns the kept entries as a masked Dense; what was cut is gone."""
+        return Dense(self.value.data, self.mask)
+
+
+@dataclass(frozen=True)
+class DNS(FineTune):
+    """Trains while weights are cut and spliced back, then goes on at the mask that is left."""
+
+    word: ClassVar[str] = "dns"
+    title: ClassVar[str] = "Dynamic network surgery"
+    source: ClassVar[str] = ("Guo, Yao & Chen 2016, Dynamic Network Surgery for Efficient DNNs, arXiv:1608.04493")
+
+    c: float = knob(2.0, "c_rate: threshold in standard deviations above the mean of |w|", lo=-10.0, hi=100.0,
+                    per_layer=True)
+    gamma: float = knob(1e-4, "decay of the probability to update the mask", lo=0.0)
+    power: float = knob(1.0, "power of that decay", lo=0.0)
+    stop: float = knob(0.7, "part of the training after which masks stay, 0..1", lo=0.0, hi=1.0)
+    low: float = knob(0.9, "a / tau: below it a weight is cut", lo=0.0)
+    high: float = knob(1.1, "b / tau: from it on a weight is spliced", lo=0.0)
+    variant: str = knob("paper", "thresholds and biases as in the paper, or as in the authors' code",
+                        choices=("paper", "code"))
+    ramp: float = knob(0.0, "part of the training over which tau rises from 0 to its value (0: at once, the paper)",
+                       lo=0.0, hi=1.0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.low > self.high:
+            raise UserError(f"dns: low must be at most high, got low = {self.low}, high = {self.high}")
+
+    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        self.check_patterns(model)
+        model = thawed(model)
+        thresholds = {}
+        for node, name in weights(model).items():
+            for form in self.cut_forms(model, name):
+                old = model.forms()[form]
+                mask = np.ones(old.shape, bool) if old.mask is None else old.mask
+                model.set_form(form, Latent(old.dense().data, mask))
+                thresholds[form] = self.thresholds(model, node, name)
+        draw = np.random.Generator(np.random.PCG64(rng.integers(2**63)))
+
+        def operate(state):
+            done = state.step / max(state.steps, 1)
+            if done < self.stop and draw.random() < (1 + self.gamma * state.step) ** -self.power:
+                rise = 1.0 if self.ramp == 0 else min(done / self.ramp, 1.0)
+                self.update(state.model, thresholds, rise)
+        self.fit(model, data, rng=rng, log=log, checkpoint=checkpoint, n_threads=n_threads,
+                 events={"before_batch": operate})
+        return finished(model)
+
+    def cut_forms(self, model, name: str) -> list[str]:
+        """Returns the forms of a layer that surgery works on: its weight, in the code's variant its bias too."""
+        bias = name.rsplit(".", 1)[0] + ".bias"
+        return [name, bias] if self.variant == "code" and bias in model.forms() else [name]
+
+    def thresholds(self, model, node: str, name: str) -> tuple[float, float]:
+        """Returns (a, b) of one layer."""
+        parts = [model.forms()[form].dense().data.ravel() for form in self.cut_forms(model, name)]
+        w = np.concatenate(parts)
+        return surgery_thresholds(w[w != 0] if self.variant == "code" else w, self.at("c", node), low=self.low,
+                                  high=self.high)
+
+    def update(self, model, thresholds: dict[str, tuple[float, float]], rise: float = 1.0) -> None:
+        """Sets every mask by eq. (3), in place, with thresholds times `rise`."""
+        forms = model.forms()
+        for name, (a, b) in thresholds.items():
+            form = forms[name]
+            mask = surgery_mask(form.value.data, form.mask, rise * a, rise * b)
+            if mask.any():  # the last weights of a layer are not cut: an empty layer cannot learn
+                form.mask[...] = mask
+
+    def sketch(self, model, *, rng):
+        model = thawed(model)
+        for node, name in weights(model).items():
+            old = model.forms()[name]
+            model.set_form(name, Latent(old.dense().data, np.ones(old.shape, bool)))
+            self.update(model, {name: self.thresholds(model, node, name)})
+        return finished(model)
+
+
+def finished(model):
+    """Returns the model with every Latent form replaced by the Dense that remains."""
+    for name, form in model.forms().items():
+        if isinstance(form, Latent):
+            model.set_form(name, form.finish())
+    return model
