@@ -31,7 +31,7 @@ class Optimizer:
         if not weight_decay >= 0:
             raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
         self.params = dict(params)
-        self.lr, self.weight_decay = lr, weight_decay
+        self.lr, self.weight_decay = float(lr), float(weight_decay)
         self.steps = 0
         self.state = {slot: {n: np.zeros_like(p.data) for n, p in self.params.items()} for slot in self.slots}
 
@@ -89,7 +89,7 @@ class SGD(Optimizer):
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         super().__init__(params, lr=lr, weight_decay=weight_decay)
-        self.momentum, self.nesterov = momentum, nesterov
+        self.momentum, self.nesterov = float(momentum), nesterov
 
     def update(self, name, w, g):
         if not self.momentum:
@@ -113,7 +113,7 @@ class Adam(Optimizer):
         if not all(0 <= b < 1 for b in betas):
             raise ValueError(f"betas must be in [0, 1), got {betas}")
         super().__init__(params, lr=lr, weight_decay=weight_decay)
-        self.betas, self.eps = betas, eps
+        self.betas, self.eps = (float(betas[0]), float(betas[1])), float(eps)
 
     def update(self, name, w, g):
         b1, b2 = self.betas

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UserError
-from .nn.graph import Model
+from .nn.graph import Model, Node
 from .nn.layers import BatchNorm1d, BatchNorm2d, Dropout
 from .nn.losses import cross_entropy
 from .optim import Optimizer, Schedule, constant
@@ -29,7 +31,12 @@ EVENTS = ("before_batch", "loss", "after_backward", "after_step", "after_epoch")
 
 @dataclass
 class State:
-    """What an event sees. batch is (x, y); output, loss and grads are filled as the step goes on."""
+    """What an event sees: `batch` is (x, y), step and epoch count from 0.
+
+    The event `loss` is given `output`, a Tensor to differentiate; with threads it is called on each shard of the
+    batch, in its thread. `after_backward` and `after_step` see output and loss of the whole batch as constants,
+    and `grads`, the mean over the batch by parameter name, which `after_backward` may change.
+    """
 
     model: Model
     optimizer: Optimizer
@@ -59,7 +66,7 @@ class Score:
 
 def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random.Generator, batch_size: int = 64,
         schedule: Schedule | None = None, events: dict[str, Callable[[State], object]] | None = None,
-        augment: Callable | None = None, patience: int | None = None, keep_best: bool = False,
+        augment: Callable | None = None, patience: int | None = None, keep_best: bool = False, best_from: int = 0,
         log: Callable[[dict], None] | None = None, checkpoint: Path | None = None, n_threads: int = 1) -> list[dict]:
     """Trains the model in place; returns one dict an epoch: epoch, loss, val_errors, val_size, lr, seconds.
 
@@ -67,10 +74,17 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     schedule : factor of the learning rate over the training, 0..1        augment : called as augment(x, rng=rng)
     patience : stop after so many epochs without fewer validation errors, and go back to the best
     keep_best : go back to the epoch of fewest validation errors (the last of equals) at the end
+    best_from : for both, the first epoch that counts, from 0: earlier ones train another net (a denser one, say)
     checkpoint : a folder; written after each epoch, and taken up if it is there: the same bits result
     n_threads : the batch is split over threads, or BLAS is, where batch statistics forbid a split
-    Raises UserError where the loss is not finite, or a checkpoint is of another run.
+    Raises UserError where the loss is not finite, or a checkpoint is of another run; ValueError for arguments
+    out of range and a split without examples.
     """
+    for name, value, least in (("epochs", epochs, 0), ("batch_size", batch_size, 1), ("patience", patience, 1)):
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if not len(data.train.y):
+        raise ValueError("data.train must hold at least one example, got none")
     events, base_lr, log = _checked(events), optimizer.lr, log or (lambda row: None)
     schedule, n = schedule or constant(), len(data.train.y)
     steps_per_epoch = -(-n // batch_size)
@@ -78,30 +92,32 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     history, best = _resume(checkpoint, state, epochs, base_lr)
     keep_best = keep_best or patience is not None
     with _workers(n_threads, _splits(model)) as pool:
-        for state.epoch in range(len(history), epochs):
-            if patience is not None and history and _since_best(history) >= patience:
-                break
-            start, order, total = time.perf_counter(), rng.permutation(n), 0.0
-            for i in range(steps_per_epoch):
-                rows = order[i * batch_size:(i + 1) * batch_size]
-                x = data.train.x[rows]
-                state.batch = (augment(x, rng=rng) if augment else x, data.train.y[rows])
-                optimizer.lr = base_lr * schedule(state.step / max(state.steps, 1))
-                total += _one_step(state, events, pool) * len(rows)
-                state.step += 1
-                log({"event": "progress", "name": "train", "done": state.step, "total": state.steps})
-            val = evaluate(model, data.val, n_threads=n_threads) if len(data.val.y) else Score(0, 0, 0.0)
-            events["after_epoch"](state)
-            history.append({"epoch": state.epoch + 1, "loss": total / n, "val_errors": val.errors,
-                            "val_size": val.size, "lr": optimizer.lr, "seconds": time.perf_counter() - start})
-            log({"event": "epoch", "epochs": epochs, **history[-1]})
-            if keep_best and _since_best(history) == 0:
-                best = model.state_dict()
-            if checkpoint is not None:
-                _write_checkpoint(checkpoint, state, history, best, epochs, base_lr)
+        try:
+            for state.epoch in range(len(history), epochs):
+                if patience is not None and _since_fewer(history[best_from:]) >= patience:
+                    break
+                start, order, total = time.perf_counter(), rng.permutation(n), 0.0
+                for i in range(steps_per_epoch):
+                    rows = order[i * batch_size:(i + 1) * batch_size]
+                    x = data.train.x[rows]
+                    state.batch = (augment(x, rng=rng) if augment else x, data.train.y[rows])
+                    optimizer.lr = float(base_lr * schedule(state.step / max(state.steps, 1)))
+                    total += _one_step(state, events, pool) * len(rows)
+                    state.step += 1
+                    log({"event": "progress", "name": "train", "done": state.step, "total": state.steps})
+                events["after_epoch"](state)
+                val = evaluate(model, data.val, n_threads=n_threads)
+                history.append({"epoch": state.epoch + 1, "loss": total / n, "val_errors": val.errors,
+                                "val_size": val.size, "lr": optimizer.lr, "seconds": time.perf_counter() - start})
+                log({"event": "epoch", "epochs": epochs, **history[-1]})
+                if keep_best and _last_is_best(history[best_from:]):
+                    best = model.state_dict()
+                if checkpoint is not None:
+                    _write_checkpoint(checkpoint, state, history, best, epochs, base_lr)
+        finally:
+            optimizer.lr = base_lr
     if keep_best and best is not None:
         model.load_state_dict(best)
-    optimizer.lr = base_lr
     return history
 
 
@@ -110,7 +126,8 @@ def _one_step(state: State, events: dict, pool) -> float:
     events["before_batch"](state)
     names = list(state.optimizer.params)
     params = [state.optimizer.params[n] for n in names]
-    value, grads = _shard_gradients(state, events["loss"], params, pool)
+    value, output, grads = _shard_gradients(state, events["loss"], params, pool)
+    state.output, state.loss = Tensor(output), Tensor(np.asarray(value, output.dtype))
     state.grads = dict(zip(names, grads))
     if not np.isfinite(value):
         raise UserError(f"the loss must stay finite, got {value} at step {state.step}; a smaller learning rate than "
@@ -122,29 +139,29 @@ def _one_step(state: State, events: dict, pool) -> float:
     return value
 
 
-def _shard_gradients(state: State, loss_event, params, pool) -> tuple[float, list[Array]]:
+def _shard_gradients(state: State, loss_event, params, pool) -> tuple[float, Array, list[Array]]:
+    # Loss, output and gradients of the batch: of its shards, one a thread, summed in their order.
     x, y = state.batch
-    n_shards = min(pool._max_workers if pool else 1, len(y))
+    n_shards = 1 if pool is None else min(pool.size, len(y))
     if n_shards <= 1:
         return _gradients(state, x, y, loss_event, state.rng, params)
     cuts = np.linspace(0, len(y), n_shards + 1).astype(int)
     jobs = [pool.submit(_gradients, state, x[a:b], y[a:b], loss_event, r, params)
             for a, b, r in zip(cuts, cuts[1:], state.rng.spawn(n_shards))]
-    parts = [job.result() for job in jobs]
+    values, outputs, parts = zip(*(job.result() for job in jobs))
     weights = [float((b - a) / len(y)) for a, b in zip(cuts, cuts[1:])]
-    value = sum(w * v for w, (v, _) in zip(weights, parts))
-    grads = [p * weights[0] for p in parts[0][1]]
-    for w, (_, more) in zip(weights[1:], parts[1:]):
-        for g, m in zip(grads, more):
-            g += w * m
-    return value, grads
+    grads = [g * weights[0] for g in parts[0]]
+    for w, part in zip(weights[1:], parts[1:]):
+        for g, more in zip(grads, part):
+            g += w * more
+    return sum(w * v for w, v in zip(weights, values)), np.concatenate(outputs), grads
 
 
-def _gradients(state: State, x, y, loss_event, rng, params) -> tuple[float, list[Array]]:
+def _gradients(state: State, x, y, loss_event, rng, params) -> tuple[float, Array, list[Array]]:
     shard = State(state.model, state.optimizer, rng, (x, y), state.step, state.steps, state.epoch)
     shard.output = state.model(x, training=True, rng=rng)
     shard.loss = loss_event(shard)
-    return shard.loss.item(), [g.data for g in grad(shard.loss, params)]
+    return shard.loss.item(), shard.output.data, [g.data for g in grad(shard.loss, params)]
 
 
 def evaluate(model: Model, split, *, batch_size: int = 500, n_threads: int = 1) -> Score:
@@ -177,8 +194,14 @@ def _workers(n_threads: int, split: bool):
         if n_threads == 1 or not split:
             yield None
         else:
-            with ThreadPoolExecutor(n_threads) as pool:
+            with _Pool(n_threads) as pool:
                 yield pool
+
+
+class _Pool(ThreadPoolExecutor):
+    def __init__(self, size: int):
+        super().__init__(size)
+        self.size = size
 
 
 def _splits(model: Model) -> bool:
@@ -195,10 +218,15 @@ def _checked(events: dict | None) -> dict:
     return default | events
 
 
-def _since_best(history: list[dict]) -> int:
-    # Epochs since the fewest validation errors, the last of equals.
+def _since_fewer(history: list[dict]) -> int:
+    # Epochs since there were fewer validation errors than ever before.
     errors = [row["val_errors"] for row in history]
-    return len(errors) - 1 - max(i for i, e in enumerate(errors) if e == min(errors))
+    return len(errors) - 1 - errors.index(min(errors)) if errors else 0
+
+
+def _last_is_best(history: list[dict]) -> bool:
+    # Whether no epoch had fewer validation errors than the last: of equals the last is kept.
+    return bool(history) and history[-1]["val_errors"] == min(row["val_errors"] for row in history)
 
 
 def scale_dropout(model: Model, factor: float) -> Model:
@@ -206,8 +234,6 @@ def scale_dropout(model: Model, factor: float) -> Model:
 
     Source: Han et al. 2015, eq. (1)-(2): D_r = D_o sqrt(C_r / C_o)
     """
-    from .nn.graph import Node
-
     swap = {n.name: (Node(n.name, Dropout(min(n.layer.p * factor, 0.99)), n.inputs),)
             for n in model.nodes if isinstance(n.layer, Dropout)}
     return model.edit(swap) if swap else model
@@ -226,14 +252,16 @@ def _write_checkpoint(folder: Path, state: State, history, best, epochs: int, lr
              "run": _run(state, epochs, lr), "spawned": state.rng.bit_generator.seed_seq.n_children_spawned}
     partial = folder / "fit.partial.npz"
     with open(partial, "wb") as f:
-        np.savez(f, notes=np.frombuffer(json.dumps(notes).encode(), np.uint8), **arrays)
+        np.savez(f, notes=np.frombuffer(json.dumps(notes, default=np.ndarray.tolist).encode(), np.uint8), **arrays)
         f.flush()
         os.fsync(f.fileno())
     os.replace(partial, folder / "fit.npz")
 
 
 def _run(state: State, epochs: int, lr: float) -> dict:
-    return {"epochs": epochs, "lr": lr, "optimizer": type(state.optimizer).__name__, "steps": state.steps}
+    seed = state.rng.bit_generator.seed_seq
+    return {"epochs": epochs, "lr": lr, "optimizer": type(state.optimizer).__name__, "steps": state.steps,
+            "seed": f"{seed.entropy} {seed.spawn_key}"}
 
 
 def _resume(folder: Path | None, state: State, epochs: int, lr: float) -> tuple[list[dict], dict | None]:
@@ -248,11 +276,14 @@ def _resume(folder: Path | None, state: State, epochs: int, lr: float) -> tuple[
                  for kind in ("model", "optimizer", "best")}
         if notes["run"] != _run(state, epochs, lr):
             raise ValueError(f"it is of another run: {notes['run']}, not {_run(state, epochs, lr)}")
+        seed = state.rng.bit_generator.seed_seq
+        if notes["spawned"] < seed.n_children_spawned:
+            raise ValueError("rng has drawn since the run began; it must be made anew from its seed")
         state.model.load_state_dict(parts["model"])
         state.optimizer.load_state_dict(parts["optimizer"])
         state.rng.bit_generator.state = notes["rng"]
-        state.rng.bit_generator.seed_seq.spawn(notes["spawned"] - state.rng.bit_generator.seed_seq.n_children_spawned)
-    except (OSError, ValueError, KeyError, TypeError) as e:
+        seed.spawn(notes["spawned"] - seed.n_children_spawned)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise UserError(f"checkpoint {path} cannot be used: {e}; delete it to start again") from None
     state.step = notes["step"]
     return notes["history"], parts["best"] or None
