@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..codec import load, show
+from ..codec import PARTS, Shown, show
 from ..errors import UserError
-from ..report.passport import passport
 from . import options
 from .progress import print_table
 
@@ -29,16 +28,28 @@ def run(args) -> int:
     path = Path(args.file)
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
-    parts, model = show(path), load(path)
-    print_passport(f"{path}", passport(model, path=path))
-    print_table("bytes by part", ["form", "encoding", "part", "bytes"],
-                [[row["name"], row.get("encoding", ""), row["part"], row["bytes"]] for row in parts],
-                footer=f"{sum(row['bytes'] for row in parts):,} bytes, the size of the file")
-    options.write_json(args.json, {"file": str(path), "file_bytes": path.stat().st_size,
-                                   "dense_bytes": model.origin_bytes, "parts": parts})
+    shown = show(path)
+    print_bytes(str(path), shown)
+    options.write_json(args.json, {
+        "file": str(path), "file_bytes": shown.file_bytes, "dense_bytes": shown.origin_bytes, "ratio": shown.ratio,
+        "parts": shown.parts(), "rest": shown.rest, "running_statistics": shown.buffers,
+        "forms": [{"name": r.name, "form": r.form, "shape": list(r.shape), "kept": r.kept, "how": r.how,
+                   "parts": r.parts, "bytes": r.bytes} for r in shown.rows]})
     return 0
 
 
-def print_passport(title: str, table) -> None:
-    """Prints a passport as a table with its totals below."""
-    print_table(title, table.headers(), table.rows(), footer=table.summary())
+def print_bytes(title: str, shown: Shown) -> None:
+    """Prints a file's bytes, a line a form, which sum to its size."""
+    rows = [[r.name, r.form, " x ".join(map(str, r.shape)), r.kept, r.how,
+             *(_bytes(r.parts.get(part, 0)) for part in PARTS), _bytes(r.bytes)] for r in shown.rows]
+    blank = ["" for _ in PARTS]
+    if shown.buffers:
+        rows.append(["running statistics", "", "", "", "", *blank, _bytes(shown.buffers)])
+    rows += [[name, "", "", "", "", *blank, _bytes(n)] for name, n in shown.rest.items()]
+    print_table(title, ["form", "stored as", "shape", "kept", "encoding", *PARTS, "bytes"], rows,
+                footer=f"{shown.file_bytes:,} bytes in all, {shown.ratio:.1f}x smaller than the {shown.origin_bytes:,} "
+                       f"bytes of the dense net it came from")
+
+
+def _bytes(n: float) -> str:
+    return f"{n:,.1f}".removesuffix(".0") if n else ""
