@@ -16,7 +16,8 @@ a = 0.9 tau and b = 1.1 tau.
 
 The paper and its authors' Caffe code differ, and `variant` chooses: "paper" takes mu and sigma over the
 weights and leaves biases alone; "code" takes them over the non-zero weights and biases together and cuts
-biases too, with |w| <= a cut and |w| > b spliced.
+biases too. (The code also compares with <= a and > b, which differs from eq. 3 only where |w| equals a threshold;
+eq. 3 is used in both.)
 """
 
 from __future__ import annotations
@@ -166,9 +167,11 @@ class DNS(FineTune):
     def sketch(self, model, *, rng):
         model = thawed(model)
         for node, name in weights(model).items():
-            old = model.forms()[name]
-            model.set_form(name, Latent(old.dense().data, np.ones(old.shape, bool)))
-            self.update(model, {name: self.thresholds(model, node, name)})
+            thresholds = self.thresholds(model, node, name)
+            for form in self.cut_forms(model, name):
+                old = model.forms()[form]
+                model.set_form(form, Latent(old.dense().data, np.ones(old.shape, bool)))
+                self.update(model, {form: thresholds})
         return finished(model)
 
 

@@ -1,0 +1,114 @@
+"""Dynamic network surgery: the three-way rule, the dense gradient, and what is left at the end."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minicomp import Tensor, grad
+from minicomp.compress.prune.dns import DNS, Latent, cut, surgery_mask, surgery_thresholds
+from minicomp.data.dataset import Split
+from minicomp.errors import UserError
+from minicomp.models import MLP
+
+
+def toy(rng, n=300):
+    # Two informative inputs of ten.
+    x = rng.standard_normal((n, 10)).astype(np.float32)
+    y = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
+    split = Split(x, y)
+    return SimpleNamespace(train=split, val=split, black=0.0)
+
+
+def test_three_way_rule_by_hand():
+    w = np.array([0.05, -0.2, 0.2, -0.5, 0.3])
+    mask = np.array([True, True, False, False, True])
+    # below 0.1: cut; 0.1 <= |w| < 0.3: as before; from 0.3 on: kept
+    np.testing.assert_array_equal(surgery_mask(w, mask, 0.1, 0.3), [False, True, False, True, True])
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=30), st.floats(0, 2), st.floats(0, 1), st.randoms())
+def test_rule_keeps_the_mask_exactly_between_the_thresholds(values, a, width, random):
+    w = np.array(values)
+    mask = np.array([random.random() < 0.5 for _ in values])
+    t = surgery_mask(w, mask, a, a + width)
+    between = (np.abs(w) >= a) & (np.abs(w) < a + width)
+    np.testing.assert_array_equal(t[between], mask[between])
+    assert t[np.abs(w) >= a + width].all() and not t[np.abs(w) < a].any()
+
+
+def test_thresholds_are_of_the_magnitudes():
+    w = np.array([1.0, -3.0, 1.0, 3.0])  # |w|: mean 2, deviation 1
+    np.testing.assert_allclose(surgery_thresholds(w, 0.5), (0.9 * 2.5, 1.1 * 2.5))
+    assert surgery_thresholds(w, -4.0) == (0.0, 0.0)
+
+
+def test_wrong_thresholds_and_shapes_are_refused():
+    with pytest.raises(ValueError, match="a must be at most b, got a = 2, b = 1"):
+        surgery_mask(np.ones(2), np.ones(2, bool), 2, 1)
+    with pytest.raises(ValueError, match=r"mask must have shape \(2,\)"):
+        surgery_mask(np.ones(2), np.ones(3, bool), 1, 2)
+    with pytest.raises(UserError, match="low must be at most high"):
+        DNS(low=1.5)
+
+
+def test_gradient_reaches_what_is_cut():
+    w, mask = Tensor(np.array([1.0, 2.0]), True), np.array([1.0, 0.0])
+    y = cut(w, mask)
+    np.testing.assert_array_equal(y.data, [1.0, 0.0])
+    np.testing.assert_array_equal(grad((y * np.array([3.0, 5.0])).sum(), w).data, [3.0, 5.0])
+
+
+def test_a_wrongly_cut_weight_is_spliced_back():
+    # The two inputs that matter start below the threshold, one that does not starts above it.
+    rng = np.random.default_rng(0)
+    model = MLP([10, 2], rng=rng)
+    w = model.forms()["fc1.weight"].value.data
+    w[:] = 0.01 * rng.standard_normal(w.shape)
+    w[:, 5] = 0.05
+    data = toy(rng)
+    left = DNS(c=1.0, epochs=20, lr=0.05, batch_size=30, stop=0.8, momentum=0.0).apply(model, data, rng=rng)
+    mask = left.forms()["fc1.weight"].mask
+    assert mask[:, :2].all(), "the weights of the informative inputs grew back"
+    start = DNS(c=1.0).sketch(model, rng=rng).forms()["fc1.weight"].mask
+    assert not start[:, :2].any(), "they were cut at the start"
+
+
+def test_what_is_cut_at_the_end_is_exactly_zero_and_the_model_given_is_untouched():
+    rng = np.random.default_rng(1)
+    model = MLP([10, 8, 2], rng=rng)
+    before = model.state_dict()
+    left = DNS(c=0.5, epochs=2, weight_decay=1e-3).apply(model, toy(rng), rng=rng)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    form = left.forms()["fc1.weight"]
+    assert form.kind == "dense" and 0 < form.mask.sum() < form.mask.size
+    assert (form.dense().data[~form.mask] == 0).all()
+
+
+def test_code_variant_cuts_biases_too():
+    rng = np.random.default_rng(2)
+    model = MLP([10, 2], rng=rng)
+    model.forms()["fc1.bias"].value.data[:] = [0.0, 9.0]  # below and above any threshold of these weights
+    paper, code = (DNS(c=1.0, variant=v).sketch(model, rng=rng) for v in ("paper", "code"))
+    assert paper.forms()["fc1.bias"].mask is None
+    np.testing.assert_array_equal(code.forms()["fc1.bias"].mask, [False, True])
+
+
+def test_masks_stay_after_stop(monkeypatch):
+    rng = np.random.default_rng(3)
+    model, seen = MLP([10, 2], rng=rng), []
+    technique = DNS(c=0.5, epochs=4, stop=0.5, batch_size=100)
+    monkeypatch.setattr(DNS, "update", lambda self, m, t, rise=1.0: seen.append(1))
+    technique.apply(model, toy(rng), rng=rng)
+    assert 0 < len(seen) <= 6  # 12 steps, masks move in the first half only
+
+
+def test_latent_round_trips_its_state():
+    form = Latent(np.arange(4.0), [True, False, True, False])
+    other = Latent(np.zeros(4), np.ones(4, bool))
+    other.load_state(form.state())
+    np.testing.assert_array_equal(other.dense().data, [0, 0, 2, 0])
+    np.testing.assert_array_equal(other.value.data, [0, 1, 2, 3])
