@@ -207,18 +207,17 @@ def encode_four(symbols: Array, lengths: Array) -> list[Array]:
     return [encode(part, lengths)[0] for part in np.split(symbols, np.cumsum(quarters(len(symbols)))[:-1])]
 
 
-def decode_four(streams: list[Array], n: int, lengths: Array, *, isa: str = "auto") -> Array:
-    """Returns the n symbols of the four streams, decoded side by side.
+def decode_four(data: Array, sizes: Array, n: int, lengths: Array, *, isa: str = "auto") -> Array:
+    """Returns the n symbols of four streams that lie one after another, decoded side by side.
 
+    data : uint8        sizes : (4,) bytes of each stream, their sum that of `data`
     Raises FormatError where one does not end in the last byte of its stream, with zeros after it.
     """
     check_lengths(lengths)
-    sizes = np.array([len(s) for s in streams], np.int64)
-    if np.count_nonzero(lengths) == 1 or n > 8 * sizes.sum():
-        raise FormatError(f"four streams of {sizes.sum()} bytes cannot hold {n} symbols")
-    data, starts = np.concatenate(streams), 8 * (np.cumsum(sizes) - sizes)
-    symbols, ends = kernel.decode(data, starts, quarters(n), lengths, isa=isa)
     stops = 8 * np.cumsum(sizes)
+    if np.count_nonzero(lengths) == 1 or stops[-1] != 8 * len(data) or n > stops[-1]:
+        raise FormatError(f"four streams of {len(data)} bytes cannot hold {n} symbols")
+    symbols, ends = kernel.decode(data, stops - 8 * np.asarray(sizes), quarters(n), lengths, isa=isa)
     for i, (end, stop) in enumerate(zip(ends.tolist(), stops.tolist())):
         if not stop - 8 < end <= stop or (end % 8 and data[end // 8] >> end % 8):
             raise FormatError(f"Huffman stream {i + 1} of 4 does not end where its bytes end")

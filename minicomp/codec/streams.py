@@ -86,8 +86,7 @@ def write_symbols(w: BitWriter, symbols: Array, size: int, coder: str | None = N
     streams = huffman.encode_four(symbols, code.lengths)
     for stream in streams:
         w.count(len(stream))
-    for stream in streams:
-        w.raw(stream.tobytes())
+    w.raw(b"".join(stream.tobytes() for stream in streams))
 
 
 def read_symbols(r: BitReader, n: int, size: int, part: str) -> Array:
@@ -120,8 +119,8 @@ def _read_one(r: BitReader, n: int, lengths: Array) -> Array:
 
 
 def _read_four(r: BitReader, n: int, lengths: Array) -> Array:
-    sizes = [r.count() for _ in range(huffman.STREAMS)]
-    return huffman.decode_four([r.raw(size) for size in sizes], n, lengths)
+    sizes = np.array([r.count() for _ in range(huffman.STREAMS)])
+    return huffman.decode_four(r.raw(int(sizes.sum())), sizes, n, lengths)
 
 
 def write_floats(w: BitWriter, values: Array, coder: str | None = None) -> None:

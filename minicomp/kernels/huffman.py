@@ -40,14 +40,13 @@ def decode(data: Array, starts: Array, counts: Array, lengths: Array, *, isa: st
         raise ValueError(f"lengths must be a complete code of 2..{MAX_SYMBOLS} symbols, at most {MAX_LENGTH} bits long")
     if len(starts) != len(counts) or (starts < 0).any() or (starts > 8 * len(data)).any() or (counts < 0).any():
         raise ValueError(f"starts must lie in [0, {8 * len(data)}], counts be >= 0 and as many")
-    level = cpu.resolve(isa, "huffman")
-    if level == 0:
+    if cpu.resolve(isa, "huffman") == 0:
         return decode_ref(data, starts, counts, lengths)
     symbols = np.empty(int(counts.sum()), symbol_dtype(len(lengths)))
     ends = np.empty(len(starts), np.int64)
     module = cpu.kernel_module("huffman")
     run = module.decode8 if symbols.dtype == np.uint8 else module.decode16
-    run(data, starts, counts, lengths, symbols, ends, level)
+    run(data, starts, counts, lengths, symbols, ends)
     return symbols, ends
 
 
