@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .kernels import dense
 from .tensor import Array, Tensor
 
 Schedule = Callable[[float], float]  # part of the training that is done, 0..1 -> factor of the learning rate
@@ -96,9 +97,12 @@ class SGD(Optimizer):
             w -= self.lr * g
             return
         v = self.state["v"][name]
+        if not self.nesterov:
+            dense.sgd(w, v, g, lr=self.lr, momentum=self.momentum)
+            return
         v *= self.momentum
         v += g
-        w -= self.lr * (g + self.momentum * v if self.nesterov else v)
+        w -= self.lr * (g + self.momentum * v)
 
 
 class Adam(Optimizer):

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UserError
+from .kernels.layout import keep_freed_memory
 from .nn.graph import Model, Node
 from .nn.layers import BatchNorm1d, BatchNorm2d, Dropout
 from .nn.losses import cross_entropy
@@ -190,6 +191,7 @@ def _workers(n_threads: int, split: bool):
 
     if n_threads < 1:
         raise ValueError(f"n_threads must be at least 1, got {n_threads}")
+    keep_freed_memory()
     with threadpool_limits(1 if split else n_threads):
         if n_threads == 1 or not split:
             yield None

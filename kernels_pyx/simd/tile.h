@@ -86,7 +86,7 @@ static void (*const FN(tiles)[MAX_NV][12])(const Tile *) = {
 /* All of c: columns in chunks of up to MAX_NV vectors, rows in equal parts of at most max_rows.
  * b's chunk is read once per part and stays in the caches; equal parts, because a part of one or
  * two rows would wait for its own accumulators. */
-static void FN(gemm)(const Tile *whole, long rows) {
+static inline void FN(gemm)(const Tile *whole, long rows) {
     Tile t = *whole;
     const long chunks = (whole->N + MAX_NV * LANES - 1) / (MAX_NV * LANES);
     const long vectors = (whole->N + LANES - 1) / LANES;

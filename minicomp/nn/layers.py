@@ -17,6 +17,7 @@ from .. import ops
 from ..conv import adaptive_avg_pool2d, avg_pool2d, conv2d, conv2d_bias, max_pool2d
 from ..tensor import Array, Tensor
 from .forms import Dense, Form
+from .linear import linear
 from .norm import batch_norm, batch_statistics
 
 
@@ -79,8 +80,9 @@ class Linear(Layer):
         return (in_features + 1) * out_features
 
     def __call__(self, x, *, training=False, rng=None):
-        y = ops.matmul(x, ops.transpose(self.forms["weight"].dense()))
-        return y + self.forms["bias"].dense() if "bias" in self.forms else y
+        if "bias" in self.forms:
+            return linear(x, self.forms["weight"].dense(), self.forms["bias"].dense())
+        return ops.matmul(x, ops.transpose(self.forms["weight"].dense()))
 
     def out_shape(self, shape):
         if shape != (self.in_features,):
