@@ -7,6 +7,8 @@ is a list of techniques and itself one: Deep Compression is [magnitude, finetune
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,21 +48,25 @@ class Knob:
             return None
         if self.choices and value not in self.choices:
             raise UserError(f"{name} must be one of {', '.join(self.choices)}, got {value!r}")
-        if self.type is float and isinstance(value, (int, np.floating)) and not isinstance(value, bool):
-            value = float(value)
-        if not isinstance(value, self.type) or (isinstance(value, bool) and self.type is not bool):
-            raise UserError(f"{name} must be {_ARTICLE[self.type]}, got {value!r}")
-        if self.lo is not None and not value >= self.lo or self.hi is not None and not (
-                value < self.hi if self.below else value <= self.hi):
+        if self.type in (int, float) and isinstance(value, _NUMBER[self.type]) and not isinstance(value, bool):
+            value = self.type(value)
+        limited = self.lo is not None or self.hi is not None
+        if type(value) is not self.type or self.type is float and not math.isfinite(value):
+            raise UserError(f"{name} must be {_ARTICLE[self.type]}{f' in {self.range()}' if limited else ''}, "
+                            f"got {value!r}")
+        if self.lo is not None and value < self.lo or self.hi is not None and (
+                value >= self.hi if self.below else value > self.hi):
             raise UserError(f"{name} must be in {self.range()}, got {value!r}")
         return value
 
     def range(self) -> str:
         """Returns the range as written in messages: "[0, 1)"."""
-        return f"[{'-inf' if self.lo is None else f'{self.lo:g}'}, " \
-               f"{'inf' if self.hi is None else f'{self.hi:g}'}{')' if self.below or self.hi is None else ']'}"
+        lo = "(-inf" if self.lo is None else f"[{self.lo:g}"
+        hi = "inf)" if self.hi is None else f"{self.hi:g}{')' if self.below else ']'}"
+        return f"{lo}, {hi}"
 
 
+_NUMBER = {int: numbers.Integral, float: numbers.Real}
 _ARTICLE = {float: "a number", int: "an integer", bool: "true or false", str: "a text"}
 
 
@@ -83,7 +89,9 @@ class Technique:
             value, full = getattr(self, name), f"{self.word}: {name}"
             if isinstance(value, Mapping):
                 if not limits.per_layer:
-                    raise UserError(f"{full} is one value for the whole model, got one by pattern")
+                    raise UserError(f"{full} is one value for the whole model, got one by pattern: {dict(value)}")
+                if not value:
+                    raise UserError(f"{full} by pattern needs at least one pattern, got none")
                 value = {p: limits.check(f"{full}@{p}", v) for p, v in value.items()}
             else:
                 value = limits.check(full, value)
@@ -151,10 +159,10 @@ class FineTune(Technique):
     patience: int | None = knob(None, "stop after so many epochs without improvement", type=int, lo=1, optional=True)
 
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        # The scaled dropout is that of this training alone: the model keeps D_o, which later steps scale anew.
         model = thawed(model)
-        if self.dropout:
-            model = scale_dropout(model, kept(model) ** 0.5)
-        self.fit(model, data, rng=rng, log=log, checkpoint=checkpoint, n_threads=n_threads)
+        tuned = scale_dropout(model, kept(model) ** 0.5) if self.dropout else model  # shares every other layer
+        self.fit(tuned, data, rng=rng, log=log, checkpoint=checkpoint, n_threads=n_threads)
         return model
 
     def sketch(self, model, *, rng):
@@ -165,13 +173,18 @@ class FineTune(Technique):
         extra = {"momentum": self.momentum, "nesterov": self.nesterov} if self.optimizer == "sgd" else {}
         return OPTIMIZERS[self.optimizer](model.parameters(), lr=self.lr, weight_decay=self.weight_decay, **extra)
 
-    def fit(self, model: Model, data, *, rng, log=None, checkpoint=None, n_threads=1, events=None) -> list[dict]:
-        """Trains the model in place with further events; returns the history of `train.fit`."""
+    def fit(self, model: Model, data, *, rng, log=None, checkpoint=None, n_threads=1, events=None,
+            best_from=0) -> list[dict]:
+        """Trains the model in place with further events; returns the history of `train.fit`.
+
+        data : may have `black`, the value of what a shift brings in, else 0
+        """
         smooth = {"loss": lambda s: cross_entropy(s.output, s.batch[1], label_smoothing=self.label_smoothing)}
         return fit(model, data, epochs=self.epochs, optimizer=self.make_optimizer(model), rng=rng,
                    batch_size=self.batch_size, schedule=SCHEDULES[self.schedule](),
-                   events=smooth | (events or {}), augment=Augment(self.shift, self.cutout, data.black),
-                   patience=self.patience, keep_best=self.keep_best, log=log, checkpoint=checkpoint,
+                   events=smooth | (events or {}),
+                   augment=Augment(self.shift, self.cutout, getattr(data, "black", 0.0)), patience=self.patience,
+                   keep_best=self.keep_best, best_from=best_from, log=log, checkpoint=checkpoint,
                    n_threads=n_threads)
 
 
@@ -196,7 +209,7 @@ class Pipeline(Technique):
         from ..codec import load, save
 
         self.check_patterns(model)
-        log = log or (lambda row: None)
+        model, log = model.copy(), log or (lambda row: None)
         for i, (step, stream) in enumerate(zip(self.steps, rng.spawn(len(self.steps))), start=1):
             name, start = f"{i:02d}-{step.word}", time.perf_counter()
             done = None if checkpoint is None else Path(checkpoint) / f"{name}.mcz"
