@@ -92,7 +92,7 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     state = State(model, optimizer, rng, steps=epochs * steps_per_epoch)
     history, best = _resume(checkpoint, state, epochs, base_lr)
     keep_best = keep_best or patience is not None
-    with _workers(n_threads, _splits(model)) as pool:
+    with _workers(n_threads, _splits(model, batch_size)) as pool:
         try:
             for state.epoch in range(len(history), epochs):
                 if patience is not None and _since_fewer(history[best_from:]) >= patience:
@@ -147,22 +147,25 @@ def _shard_gradients(state: State, loss_event, params, pool) -> tuple[float, Arr
     if n_shards <= 1:
         return _gradients(state, x, y, loss_event, state.rng, params)
     cuts = np.linspace(0, len(y), n_shards + 1).astype(int)
-    jobs = [pool.submit(_gradients, state, x[a:b], y[a:b], loss_event, r, params)
-            for a, b, r in zip(cuts, cuts[1:], state.rng.spawn(n_shards))]
+    shares = [float((b - a) / len(y)) for a, b in zip(cuts, cuts[1:])]
+    jobs = [pool.submit(_gradients, state, x[a:b], y[a:b], loss_event, r, params, share)
+            for a, b, r, share in zip(cuts, cuts[1:], state.rng.spawn(n_shards), shares)]
     values, outputs, parts = zip(*(job.result() for job in jobs))
-    weights = [float((b - a) / len(y)) for a, b in zip(cuts, cuts[1:])]
-    grads = [g * weights[0] for g in parts[0]]
-    for w, part in zip(weights[1:], parts[1:]):
-        for g, more in zip(grads, part):
-            g += w * more
-    return sum(w * v for w, v in zip(weights, values)), np.concatenate(outputs), grads
+    grads = parts[0]
+    for part in parts[1:]:  # not in place: two parameters may hold one array as their gradient
+        grads = [g + more for g, more in zip(grads, part)]
+    return sum(w * v for w, v in zip(shares, values)), np.concatenate(outputs), list(grads)
 
 
-def _gradients(state: State, x, y, loss_event, rng, params) -> tuple[float, Array, list[Array]]:
+def _gradients(state: State, x, y, loss_event, rng, params,
+               share: float = 1.0) -> tuple[float, Array, list[Array]]:
+    # Loss and output of the examples x, y, and the gradients of share times the loss.
     shard = State(state.model, state.optimizer, rng, (x, y), state.step, state.steps, state.epoch)
     shard.output = state.model(x, training=True, rng=rng)
     shard.loss = loss_event(shard)
-    return shard.loss.item(), shard.output.data, [g.data for g in grad(shard.loss, params)]
+    cotangent = np.full(shard.loss.shape, share, shard.loss.dtype)
+    grads = grad(shard.loss, params, cotangent=cotangent)
+    return shard.loss.item(), shard.output.data, [g.data for g in grads]
 
 
 def evaluate(model: Model, split, *, batch_size: int = 500, n_threads: int = 1) -> Score:
@@ -206,8 +209,11 @@ class _Pool(ThreadPoolExecutor):
         self.size = size
 
 
-def _splits(model: Model) -> bool:
-    return not any(isinstance(n.layer, (BatchNorm1d, BatchNorm2d)) for n in model.nodes)
+def _splits(model: Model, batch_size: int) -> bool:
+    # Whether a batch is split over threads: not across batch statistics, and not where handing over a
+    # shard takes as long as computing it, below about 30 million multiply-accumulates.
+    statistics = any(isinstance(n.layer, (BatchNorm1d, BatchNorm2d)) for n in model.nodes)
+    return not statistics and sum(model.macs().values()) * batch_size >= 1 << 25
 
 
 def _checked(events: dict | None) -> dict:
