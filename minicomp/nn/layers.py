@@ -237,6 +237,40 @@ class Identity(_Elementwise):
         return x
 
 
+class ActThreshold(Layer):
+    """x where |x| >= threshold, else 0: sparser activations."""
+
+    kind = "ActThreshold"
+
+    def __init__(self, threshold: float):
+        if not (isinstance(threshold, float) and 0 <= threshold < math.inf):
+            raise ValueError(f"threshold must be a finite float of at least 0, got {threshold!r}")
+        super().__init__(threshold=threshold)
+        self.threshold = threshold
+
+    def __call__(self, x, *, training=False, rng=None):
+        return x * (np.abs(x.data) >= self.threshold).astype(x.dtype)
+
+
+class ActTopK(Layer):
+    """The k entries of each example of largest magnitude, the others 0; ties by lowest index."""
+
+    kind = "ActTopK"
+
+    def __init__(self, k: int):
+        _positive(k=k)
+        super().__init__(k=k)
+        self.k = k
+
+    def __call__(self, x, *, training=False, rng=None):
+        flat = np.abs(x.data).reshape(x.shape[0], -1)
+        if self.k >= flat.shape[1]:
+            return x
+        keep = np.zeros(flat.shape, x.dtype)
+        np.put_along_axis(keep, np.argsort(-flat, axis=1, kind="stable")[:, :self.k], 1, axis=1)
+        return x * keep.reshape(x.shape)
+
+
 class Dropout(Layer):
     """Zeroes each entry with probability p in training and scales the rest by 1 / (1 - p)."""
 
@@ -380,7 +414,7 @@ class ChannelShuffle(Layer):
 
 LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (
     Linear, Conv2d, BatchNorm1d, BatchNorm2d, ReLU, ReLU6, Sigmoid, Tanh, MaxPool2d, AvgPool2d,
-    AdaptiveAvgPool2d, Dropout, Flatten, Identity, Add, Concat, ChannelShuffle)}
+    AdaptiveAvgPool2d, Dropout, Flatten, Identity, Add, Concat, ChannelShuffle, ActThreshold, ActTopK)}
 
 
 def _positive(**sizes) -> None:
