@@ -1,6 +1,8 @@
 """From forms to bytes and back: bits, position codes, Huffman codes, the .mcz container, safetensors."""
 
-from .container import Row, Shown, decode, encode, load, save, show
-from .positions import Choice
+from .container import PARTS, Row, Shown, decode, encode, load, save, show
+from .positions import LAYOUTS, Choice
+from .safetensors import load_safetensors, save_safetensors
 
-__all__ = ["Choice", "Row", "Shown", "decode", "encode", "load", "save", "show"]
+__all__ = ["Choice", "LAYOUTS", "PARTS", "Row", "Shown", "decode", "encode", "load", "load_safetensors", "save",
+           "save_safetensors", "show"]
