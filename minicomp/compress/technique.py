@@ -114,9 +114,13 @@ class Technique:
         matching = [v for pattern, v in value.items() if fnmatchcase(node, pattern)]
         return matching[-1] if matching else type(self).__dataclass_fields__[name].default
 
+    def targets(self, model: Model) -> list[str]:
+        """Returns the names of the nodes that the technique may change: what a pattern can match."""
+        return [n.name for n in model.nodes if n.layer.forms]
+
     def check_patterns(self, model: Model) -> None:
-        """Raises UserError for a pattern that matches no layer with weights."""
-        nodes = [n.name for n in model.nodes if n.layer.forms]
+        """Raises UserError for a pattern that matches none of the `targets`."""
+        nodes = self.targets(model)
         for name in self.knobs():
             value = getattr(self, name)
             for pattern in value if isinstance(value, Mapping) else ():

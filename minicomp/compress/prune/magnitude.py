@@ -22,7 +22,8 @@ import numpy as np
 
 from ...errors import UserError
 from ..technique import Technique, knob, masked, weights
-from .scores import (global_masks, kernel_mask, magnitude_mask, percentile_threshold, quality_threshold)
+from .scores import (global_masks, kernel_mask, magnitude_mask, magnitudes, percentile_threshold,
+                     quality_threshold)
 
 SCOPES = ("local", "global", "kernel")
 
@@ -50,29 +51,35 @@ class Magnitude(Technique):
         if len(given) != 1:
             raise UserError("magnitude: exactly one of sparsity, quality and percentile must be given, got "
                             + (", ".join(given) or "none"))
-        if self.scope != "local" and (given != ["sparsity"] or self.scope == "global" and not isinstance(
-                self.sparsity, float)):
-            raise UserError(f"magnitude: scope {self.scope} needs one sparsity for all layers, got {given[0]}"
-                            if self.scope == "global" else "magnitude: scope kernel needs sparsity")
+        if self.scope != "local" and given != ["sparsity"]:
+            raise UserError(f"magnitude: scope {self.scope} needs sparsity, got {given[0]}")
+        if self.scope == "global" and not isinstance(self.sparsity, float):
+            raise UserError("magnitude: scope global needs one sparsity for all layers, got one by pattern")
+
+    def targets(self, model):
+        return list(weights(model))
 
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
         self.check_patterns(model)
-        names = weights(model)
-        values = {node: model.forms()[form].dense().data for node, form in names.items()}
-        for node, w in values.items():
+        names, forms = weights(model), model.forms()
+        pairs = {node: (forms[name].dense().data, forms[name].mask) for node, name in names.items()}
+        for node, (w, _) in pairs.items():
             if np.isnan(w).any():
                 raise UserError(f"magnitude: the weights of {node} must be numbers, got NaN")
         if self.scope == "global":
-            masks = dict(zip(values, global_masks([np.abs(w) for w in values.values()], self.sparsity)))
+            masks = dict(zip(pairs, global_masks([magnitudes(*pair) for pair in pairs.values()], self.sparsity)))
         else:
-            masks = {node: self.mask(node, w) for node, w in values.items()}
+            masks = {node: self.mask(node, *pair) for node, pair in pairs.items()}
         return masked(model, {names[node]: mask for node, mask in masks.items()})
 
-    def mask(self, node: str, w: np.ndarray) -> np.ndarray:
-        """Returns the mask of one layer's weight under the scopes "local" and "kernel"."""
+    def mask(self, node: str, w: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        """Returns the mask of one layer's weight under the scopes "local" and "kernel".
+
+        w : the weight        before : the mask that it has, or None
+        """
         if self.sparsity is not None:
             s = self.at("sparsity", node) or 0.0
-            return kernel_mask(w, s) if self.scope == "kernel" else magnitude_mask(w, s)
+            return (kernel_mask if self.scope == "kernel" else magnitude_mask)(w, s, mask=before)
         if self.quality is not None:
             return np.abs(w) > quality_threshold(w, self.at("quality", node) or 0.0)
         percentile = self.at("percentile", node)

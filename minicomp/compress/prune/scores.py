@@ -35,21 +35,32 @@ def smallest_mask(scores: Array, sparsity: float) -> Array:
     return mask.reshape(scores.shape)
 
 
-def magnitude_mask(w: Array, sparsity: float) -> Array:
-    """Returns the mask that drops exactly round(sparsity n) weights of least |w|, ties by lowest index.
+def magnitudes(w: Array, mask: Array | None = None) -> Array:
+    """Returns |w| as scores, and -1 where `mask` is False: what is pruned already goes before a weight of 0.
 
-    w : float, any shape        sparsity : fraction of zeros in [0, 1)        result : bool, True where kept
-    Raises ValueError for a sparsity outside [0, 1) or a NaN weight.
-    Source: Han et al. 2015 (arXiv 1506.02626), section 3
+    w : float, any shape        mask : bool of w's shape, True where kept, or None
+    Raises ValueError for a NaN weight.
     """
     if np.isnan(w).any():
         raise ValueError("w must hold numbers, got NaN")
-    return smallest_mask(np.abs(w), sparsity)
+    return np.abs(w) if mask is None else np.where(mask, np.abs(w), w.dtype.type(-1))
 
 
-def kernel_mask(w: Array, sparsity: float) -> Array:
+def magnitude_mask(w: Array, sparsity: float, *, mask: Array | None = None) -> Array:
+    """Returns the mask that drops exactly round(sparsity n) weights of least |w|, ties by lowest index.
+
+    w : float, any shape        sparsity : fraction of zeros in [0, 1)        result : bool, True where kept
+    mask : what earlier pruning kept, or None; what it dropped goes first
+    Raises ValueError for a sparsity outside [0, 1) or a NaN weight.
+    Source: Han et al. 2015 (arXiv 1506.02626), section 3
+    """
+    return smallest_mask(magnitudes(w, mask), sparsity)
+
+
+def kernel_mask(w: Array, sparsity: float, *, mask: Array | None = None) -> Array:
     """Returns `magnitude_mask` of each output's own row: every w[o] gets round(sparsity n) zeros."""
-    return np.stack([magnitude_mask(row, sparsity) for row in w])
+    scores = magnitudes(w, mask)
+    return np.stack([smallest_mask(row, sparsity) for row in scores])
 
 
 def global_masks(scores: Sequence[Array], sparsity: float) -> list[Array]:
