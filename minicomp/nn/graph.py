@@ -217,10 +217,15 @@ class Model:
         Raises FormatError where the list is malformed or declares more.
         """
         try:
-            declared = 4 * sum(LAYERS[kind].entries(**config) for _, kind, config, _ in spec["nodes"])
-            if not declared <= max_bytes:
-                raise FormatError(f"weights must take at most {max_bytes} bytes, declared {declared}")
+            entries = [LAYERS[kind].entries(**config) for _, kind, config, _ in spec["nodes"]]
+            if not all(isinstance(n, int) and n >= 0 for n in entries) or 4 * sum(entries) > max_bytes:
+                raise FormatError(f"weights must take 0 to {max_bytes} bytes, declared {4 * sum(entries)}")
+            if not all(type(n) is int and n >= 1 for n in spec["input"]):
+                raise FormatError(f"input must be positive integers, got {str(spec['input'])[:80]}")
             nodes = [Node(name, LAYERS[kind](**config), tuple(inputs)) for name, kind, config, inputs in spec["nodes"]]
+            for node in nodes:
+                if node.layer.arity not in (None, len(node.inputs)):
+                    raise FormatError(f"{node.name} takes {node.layer.arity} inputs, got {len(node.inputs)}")
             model = cls(nodes, input_shape=spec["input"])
             model.shapes()
         except FormatError:
