@@ -213,7 +213,7 @@ def _right(path: Path, f: DataFile, name: str) -> bool:
 
 def _sweep(folder: Path) -> None:
     # Temporary files that a killed process left behind.
-    for path in folder.glob(".*.part") if folder.is_dir() else ():
+    for path in folder.glob(".*.tmp") if folder.is_dir() else ():
         try:
             if time.time() - path.stat().st_mtime > STALE:
                 path.unlink()

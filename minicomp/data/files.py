@@ -16,10 +16,10 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import tempfile
 import zlib
 from pathlib import Path
 
+from ..codec.atomic import write_atomically
 from ..errors import DataError
 from .catalog import COLLECTIONS, DataFile
 
@@ -166,29 +166,17 @@ def mend(path: Path, name: str) -> str:
 
 
 def write(path: Path, raw: bytes) -> None:
-    """Writes a file of the cache: under a temporary name beside it, to the disk, then renamed.
+    """Writes a file of the cache whole or not at all.
 
     Raises DataError where the folder cannot be written; the file then is as it was.
     """
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=".part", dir=path.parent
-        )
-        with os.fdopen(handle, "wb") as f:
-            f.write(raw)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
+        write_atomically(path, raw)
     except OSError as e:
         raise DataError(
-            f"{path}: cannot be written: {e.strerror or e}; set XDG_CACHE_HOME to a "
-            "folder that can"
+            f"{path}: cannot be written: {e.strerror or e}; set XDG_CACHE_HOME to a folder that can"
         ) from e
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def enough(name: str, have: set[str]) -> bool:

@@ -228,7 +228,7 @@ def test_interrupted_write_leaves_no_temporary_file(server, cache, mnist, monkey
 def test_stale_temporary_files_are_swept(server, cache, mnist):
     serve(server, "a", mnist)
     (cache / "mnist").mkdir(parents=True)
-    old, recent = cache / "mnist" / ".x.1.part", cache / "mnist" / ".x.2.part"
+    old, recent = cache / "mnist" / ".x.1.tmp", cache / "mnist" / ".x.2.tmp"
     for path in (old, recent):
         path.write_bytes(b"half")
     os.utime(old, (time.time() - 2 * 86400,) * 2)
