@@ -1,0 +1,39 @@
+"""Bias pruning: biases of magnitude at or below a threshold become 0 (C8),
+
+    b_j <- 0   if |b_j| <= T.
+
+A common practice without a paper of its own. Biases are few; their bytes count only once the weights are small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...tensor import Array
+from ..technique import Technique, knob, masked
+
+
+def bias_mask(b: Array, threshold: float) -> Array:
+    """Returns |b| > threshold;  b : (O,), threshold : in units of b, at least 0."""
+    if not threshold >= 0:
+        raise ValueError(f"threshold must be at least 0, got {threshold}")
+    return np.abs(b) > threshold
+
+
+@dataclass(frozen=True)
+class Bias(Technique):
+    """Removes the biases of small magnitude."""
+
+    word: ClassVar[str] = "bias"
+    title: ClassVar[str] = "Bias pruning"
+
+    threshold: float = knob(0.01, "biases of |b| at or below it become 0", lo=0, per_layer=True)
+
+    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        self.check_patterns(model)
+        forms = {n: f for n, f in model.forms().items() if n.endswith(".bias")}
+        return masked(model, {n: bias_mask(f.dense().data, self.at("threshold", n.rsplit(".", 1)[0]))
+                              for n, f in forms.items()})

@@ -1,0 +1,60 @@
+"""N:M fine-grained structured sparsity (Mishra et al. 2021, arXiv 2104.08378).
+
+In every M consecutive weights along the inputs, the N largest stay. Hardware then needs log2 M bits a kept
+weight to find its input, and every block costs the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...errors import UserError
+from ...tensor import Array
+from ..technique import Technique, knob, masked, weights
+
+
+def nm_mask(w: Array, n: int, m: int) -> Array:
+    """Returns the mask that keeps the n largest |w| of every m consecutive entries of a row, ties by lowest index.
+
+    w : (O, ...), its rows of a length that m divides        result : bool, True where kept
+    Raises ValueError where m does not divide a row, or n is not in [1, m].
+    """
+    width = int(np.prod(w.shape[1:]))
+    if not 1 <= n <= m:
+        raise ValueError(f"n must be in [1, {m}], got {n}")
+    if width % m:
+        raise ValueError(f"m must divide the {width} weights of a row, got {m}")
+    blocks = np.abs(w).reshape(-1, m)
+    order = np.argsort(blocks, axis=1, kind="stable")
+    mask = np.ones(blocks.shape, bool)
+    np.put_along_axis(mask, order[:, :m - n], False, axis=1)
+    return mask.reshape(w.shape)
+
+
+@dataclass(frozen=True)
+class NM(Technique):
+    """Keeps the n largest of every m consecutive weights."""
+
+    word: ClassVar[str] = "nm"
+    title: ClassVar[str] = "N:M sparsity"
+    source: ClassVar[str] = "Mishra et al. 2021, Accelerating Sparse Deep Neural Networks, arXiv:2104.08378"
+
+    n: int = knob(2, "weights kept in a block", lo=1, per_layer=True)
+    m: int = knob(4, "weights in a block", lo=2, per_layer=True)
+    skip: bool = knob(False, "leave layers whose width m does not divide as they are, instead of refusing them")
+
+    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        self.check_patterns(model)
+        masks = {}
+        for node, name in weights(model).items():
+            w, m = model.forms()[name].dense().data, self.at("m", node)
+            if self.skip and int(np.prod(w.shape[1:])) % m:
+                continue
+            try:
+                masks[name] = nm_mask(w, self.at("n", node), m)
+            except ValueError as e:
+                raise UserError(f"nm: {node}: {e}") from None
+        return masked(model, masks)

@@ -1,0 +1,70 @@
+"""Split pruning: a fully connected matrix cut into blocks along its features, each pruned to the same sparsity.
+
+With the blocks along the inputs of each row this is bank-balanced sparsity (Cao et al. 2019, "Efficient and
+Effective Sparse LSTM on FPGA with Bank-Balanced Sparsity", FPGA '19): every bank of a row keeps equally many
+weights, so that parallel units finish together. No settled form exists for blocks along the outputs; here both
+axes are cut alike: `blocks` equal parts along `axis`, one ranking in each part (of each row, for inputs).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...errors import UserError
+from ...tensor import Array
+from ..technique import Technique, knob, masked, weights
+from .scores import magnitude_mask
+
+
+def bank_mask(w: Array, sparsity: float, blocks: int) -> Array:
+    """Returns the mask with exactly round(s n) zeros in each of `blocks` equal banks of every row.
+
+    w : (O, I)        n : I / blocks        Raises ValueError where blocks does not divide I.
+    Source: Cao et al. 2019, algorithm 1
+    """
+    _check(w.shape[1], blocks)
+    banks = w.reshape(len(w), blocks, -1)
+    return np.stack([[magnitude_mask(bank, sparsity) for bank in row] for row in banks]).reshape(w.shape)
+
+
+def split_mask(w: Array, sparsity: float, blocks: int) -> Array:
+    """Returns the mask with exactly round(s n) zeros in each of `blocks` equal groups of rows.
+
+    w : (O, I)        n : entries of a group        Raises ValueError where blocks does not divide O.
+    """
+    _check(len(w), blocks)
+    return np.concatenate([magnitude_mask(part, sparsity) for part in np.split(w, blocks)])
+
+
+@dataclass(frozen=True)
+class Split(Technique):
+    """Prunes equal blocks of each fully connected layer to one sparsity."""
+
+    word: ClassVar[str] = "split"
+    title: ClassVar[str] = "Split (bank-balanced) pruning"
+    source: ClassVar[str] = ("Cao et al. 2019, Efficient and Effective Sparse LSTM on FPGA with Bank-Balanced "
+                             "Sparsity, FPGA '19")
+
+    sparsity: float = knob(0.9, "fraction of zeros in every block", lo=0, hi=1, below=True, per_layer=True)
+    blocks: int = knob(4, "equal parts that the axis is cut into", lo=1, per_layer=True)
+    axis: str = knob("inputs", "the axis that is cut", choices=("inputs", "outputs"))
+
+    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        self.check_patterns(model)
+        make, masks = bank_mask if self.axis == "inputs" else split_mask, {}
+        for node, name in weights(model).items():
+            w = model.forms()[name].dense().data
+            if w.ndim == 2:
+                try:
+                    masks[name] = make(w, self.at("sparsity", node), self.at("blocks", node))
+                except ValueError as e:
+                    raise UserError(f"split: {node}: {e}") from None
+        return masked(model, masks)
+
+
+def _check(n: int, blocks: int) -> None:
+    if blocks < 1 or n % blocks:
+        raise ValueError(f"blocks must divide {n}, got {blocks}")

@@ -1,0 +1,105 @@
+"""Pruning by a score per weight: what the importance criteria share, so that they can be drawn on one plot.
+
+A criterion says how much each weight matters; everything else (scope, exact sparsity, ties, masks) is the same
+for all. `importance` gives every criterion's scores of one model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import UserError
+from ..nn.graph import Model
+from ..nn.losses import cross_entropy
+from ..tensor import Array, Tensor, grad
+from .prune.scores import global_masks, smallest_mask
+from .technique import Technique, knob, masked, thawed, weights
+
+
+@dataclass(frozen=True)
+class ScorePruning(Technique):
+    """Drops the weights of least score; a criterion defines `scores`."""
+
+    sparsity: float = knob(0.9, "fraction of zeros, exactly round(s n)", lo=0, hi=1, below=True, per_layer=True)
+    scope: str = knob("global", "what is ranked together", choices=("global", "local"))
+    samples: int = knob(500, "training examples that the scores are computed on", lo=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.scope == "global" and not isinstance(self.sparsity, float):
+            raise UserError(f"{self.word}: scope global needs one sparsity for all layers, got one by pattern")
+
+    def scores(self, model: Model, data, *, rng: np.random.Generator) -> dict[str, Array]:
+        """Returns one score per weight, by node name; larger is more important.
+
+        model : trainable; it is not changed        data : has `calibration(n, rng)`
+        """
+        raise NotImplementedError
+
+    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        self.check_patterns(model)
+        names = weights(model)
+        scores = self.scores(thawed(model), data, rng=rng)
+        for node, s in scores.items():
+            if np.isnan(s).any():
+                raise UserError(f"{self.word}: the scores of {node} must be numbers, got NaN; are its gradients finite?")
+        # what is pruned already ranks below everything else
+        scores = {node: np.where(model.forms()[names[node]].dense().data != 0, s, -np.inf)
+                  for node, s in scores.items()}
+        if self.scope == "global":
+            masks = dict(zip(scores, global_masks(list(scores.values()), self.sparsity)))
+        else:
+            masks = {node: smallest_mask(s, self.at("sparsity", node)) for node, s in scores.items()}
+        return masked(model, {names[node]: mask for node, mask in masks.items()})
+
+
+def loss_gradients(model: Model, batch, *, batch_size: int = 500) -> dict[str, Array]:
+    """Returns the gradient of the mean cross-entropy by form name, float64 sums over batches.
+
+    batch : a split, x and y
+    """
+    names = list(model.parameters())
+    total = {name: 0.0 for name in names}
+    for i in range(0, len(batch.y), batch_size):
+        x, y = batch.x[i:i + batch_size], batch.y[i:i + batch_size]
+        loss = cross_entropy(model(x), y, reduction="sum")
+        for name, g in zip(names, grad(loss, list(model.parameters().values()))):
+            total[name] = total[name] + g.data.astype(np.float64) / len(batch.y)
+    return total
+
+
+def layer_inputs(model: Model, batch, *, batch_size: int = 500) -> dict[str, Array]:
+    """Returns the L2 norm of every input of each Linear and Conv2d over the examples (and positions).
+
+    result : by node name, (I,) or (C,), float64
+    """
+    nodes = [n for n in model.nodes if n.layer.kind in ("Linear", "Conv2d")]
+    total = {n.name: 0.0 for n in nodes}
+    taps = {n.inputs[0] for n in nodes} - {"x"}
+    for i in range(0, len(batch.y), batch_size):
+        x = Tensor(batch.x[i:i + batch_size])
+        seen = {"x": x} | (model(x, taps=tuple(taps))[1] if taps else {})
+        for n in nodes:
+            a = seen[n.inputs[0]].data.astype(np.float64)
+            axes = (0,) if n.layer.kind == "Linear" else (0, 2, 3)
+            total[n.name] = total[n.name] + np.square(a).sum(axis=axes)
+    return {name: np.sqrt(t) for name, t in total.items()}
+
+
+def importance(model: Model, data, criteria: list[ScorePruning], *, rng: np.random.Generator,
+               evaluate: Callable[[Model], float], sparsities: list[float]) -> list[dict]:
+    """Returns rows {criterion, sparsity, error}: every criterion pruned to every sparsity, without retraining.
+
+    evaluate : model -> error, 0..1
+    """
+    import dataclasses
+
+    rows = []
+    for criterion, stream in zip(criteria, rng.spawn(len(criteria))):
+        for s in sparsities:
+            pruned = dataclasses.replace(criterion, sparsity=s).apply(model, data, rng=stream)
+            rows.append({"criterion": criterion.word, "sparsity": s, "error": evaluate(pruned)})
+    return rows
