@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 
@@ -44,13 +45,14 @@ class Model:
     builtin : {"name", "args"} of the built-in net that this is, unedited, or None
     origin_bytes : 4 bytes x (parameters + running statistics) of the model that compression started from;
         None stands for this model
-    Raises ValueError for a repeated or malformed name, or an input that is not an earlier node.
+    Raises ValueError for a repeated or malformed name, an input that is not an earlier node, inputs more or
+    fewer than the layer takes, or an input shape that is not 1 or 3 positive integers.
     """
 
     def __init__(self, nodes: Iterable[Node], *, input_shape: Sequence[int], builtin: dict | None = None,
                  origin_bytes: int | None = None):
         self.nodes = tuple(nodes)
-        self.input_shape = tuple(int(n) for n in input_shape)
+        self.input_shape = _positive(input_shape)
         self.builtin = builtin
         _check(self.nodes)
         self.origin_bytes = self.dense_bytes() if origin_bytes is None else origin_bytes
@@ -60,12 +62,16 @@ class Model:
         """Returns the output Tensor, (N, classes) for a classifier; with taps, (output, {name: Tensor}).
 
         x : (N, *input_shape), array or Tensor        training : batch statistics and dropout are on
-        rng : for dropout        taps : names of nodes whose outputs are wanted too
+        rng : for dropout        taps : names of nodes whose outputs are wanted too; "x" is the input
+        Raises ValueError for an x of another shape, KeyError for a tap that is no node.
         """
         x = x if isinstance(x, Tensor) else Tensor(x)
         if x.shape[1:] != self.input_shape:
             raise ValueError(f"x must have shape (N, {', '.join(map(str, self.input_shape))}), got {x.shape}")
         values, uses = {INPUT: x}, self._uses()
+        for name in taps:
+            if name not in uses:
+                raise KeyError(f"no node {name!r}; there are {', '.join(uses)}")
         for node in self.nodes:
             values[node.name] = node.layer(*(values[i] for i in node.inputs), training=training, rng=rng)
             for name in node.inputs:  # drop what no later node needs
@@ -94,11 +100,13 @@ class Model:
         return {f"{node.name}.{part}": form for node in self.nodes for part, form in node.layer.forms.items()}
 
     def set_form(self, name: str, form: Form) -> None:
-        """Replaces one weight or bias, in place; ValueError where the shape differs."""
+        """Replaces one weight or bias, in place; ValueError where the shape differs, KeyError where none is so named."""
+        forms = self.forms()
+        if name not in forms:
+            raise KeyError(f"no form {name!r}; there are {', '.join(forms)}")
+        if forms[name].shape != form.shape:
+            raise ValueError(f"{name} must have shape {forms[name].shape}, got {form.shape}")
         node, part = name.rsplit(".", 1)
-        old = self.node(node).layer.forms[part]
-        if old.shape != form.shape:
-            raise ValueError(f"{name} must have shape {old.shape}, got {form.shape}")
         self.node(node).layer.forms[part] = form
 
     def parameters(self) -> dict[str, Tensor]:
@@ -131,19 +139,29 @@ class Model:
         return state
 
     def load_state_dict(self, state: dict[str, Array]) -> None:
-        """Takes over the arrays of `state`, in place.
+        """Takes over the arrays of `state`, in place; PyTorch's num_batches_tracked of batch norms is left out.
 
-        Raises ValueError that lists missing and unexpected names and wrong shapes; the model is then untouched.
+        Raises ValueError that lists missing and unexpected names, wrong shapes and values that a form cannot
+        hold; the model is then untouched.
         """
-        mine = self._state()
+        mine, state = self._state(), {n: np.asarray(a) for n, a in state.items()}
+        unused = {f"{node.name}.num_batches_tracked" for node in self.nodes if node.layer.buffers}
         wrong = [f"missing {n}" for n in mine if n not in state]
-        wrong += [f"unexpected {n}" for n in state if n not in mine and not n.endswith(".num_batches_tracked")]
-        wrong += [f"{n} must have shape {a.shape}, got {np.shape(state[n])}"
-                  for n, a in mine.items() if n in state and np.shape(state[n]) != a.shape]
+        wrong += [f"unexpected {n}" for n in state if n not in mine and n not in unused]
+        wrong += [f"{n} must have shape {a.shape}, got {state[n].shape}"
+                  for n, a in mine.items() if n in state and state[n].shape != a.shape]
+        wrong += [f"{n} must hold numbers, got {state[n].dtype}"
+                  for n in mine if n in state and state[n].dtype.kind not in "biuf"]
+        parts = {name: {p: state.get(_join(name, p)) for p in form.state()} for name, form in self.forms().items()}
+        for name, form in self.forms().items() if not wrong else ():
+            try:
+                form.check_state(parts[name])
+            except ValueError as e:
+                wrong.append(f"{name}: {e}")
         if wrong:
             raise ValueError("state does not fit the model: " + "; ".join(wrong))
         for name, form in self.forms().items():
-            form.load_state({p: state[_join(name, p)] for p in form.state()})
+            form.load_state(parts[name])
         for name, a in self.buffers().items():
             a[...] = state[name]
 
@@ -200,7 +218,8 @@ class Model:
                 renamed[node.name] = inputs[0]
             else:
                 raise ValueError(f"{node.name} has {len(inputs)} inputs: it cannot become the identity")
-        return Model(nodes, input_shape=self.input_shape, origin_bytes=self.origin_bytes)
+        return Model(nodes, input_shape=self.input_shape, builtin=None if swap else self.builtin,
+                     origin_bytes=self.origin_bytes)
 
     def spec(self) -> dict:
         """Returns the architecture without weights, JSON-able: a built-in net is its name and arguments."""
@@ -220,12 +239,9 @@ class Model:
             entries = [LAYERS[kind].entries(**config) for _, kind, config, _ in spec["nodes"]]
             if not all(isinstance(n, int) and n >= 0 for n in entries) or 4 * sum(entries) > max_bytes:
                 raise FormatError(f"weights must take 0 to {max_bytes} bytes, declared {4 * sum(entries)}")
-            if not all(type(n) is int and n >= 1 for n in spec["input"]):
-                raise FormatError(f"input must be positive integers, got {str(spec['input'])[:80]}")
+            if not all(isinstance(inputs, list) for *_, inputs in spec["nodes"]):
+                raise FormatError("inputs of a node must be a list of names")
             nodes = [Node(name, LAYERS[kind](**config), tuple(inputs)) for name, kind, config, inputs in spec["nodes"]]
-            for node in nodes:
-                if node.layer.arity not in (None, len(node.inputs)):
-                    raise FormatError(f"{node.name} takes {node.layer.arity} inputs, got {len(node.inputs)}")
             model = cls(nodes, input_shape=spec["input"])
             model.shapes()
         except FormatError:
@@ -244,7 +260,19 @@ def _check(nodes: tuple[Node, ...]) -> None:
     for node in nodes:
         if not (isinstance(node.name, str) and _NAME.match(node.name)) or node.name in known:
             raise ValueError(f"node names must be unique and match [A-Za-z0-9_.-]{{1,100}}, got {node.name!r}")
+        arity = node.layer.arity
         missing = [i for i in node.inputs if i not in known]
         if missing or not node.inputs:
             raise ValueError(f"{node.name}: inputs must be earlier nodes, got {', '.join(map(str, missing)) or 'none'}")
+        if arity is not None and len(node.inputs) != arity:
+            raise ValueError(f"{node.name}: {node.layer.kind} takes {arity} input{'s' * (arity > 1)}, "
+                             f"got {len(node.inputs)}")
         known.add(node.name)
+
+
+def _positive(shape: Sequence[int]) -> tuple[int, ...]:
+    shape = tuple(shape)
+    if len(shape) not in (1, 3) or not all(
+            isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in shape):
+        raise ValueError(f"input_shape must be positive integers, (D,) or (C, H, W), got {str(shape)[:80]}")
+    return tuple(int(n) for n in shape)

@@ -69,7 +69,7 @@ class Linear(Layer):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
         _positive(in_features=in_features, out_features=out_features)
-        super().__init__(in_features=in_features, out_features=out_features, bias=bias)
+        super().__init__(in_features=in_features, out_features=out_features, bias=_flag("bias", bias))
         self.in_features, self.out_features = in_features, out_features
         self.forms["weight"] = Dense(np.zeros((out_features, in_features), np.float32))
         if bias:
@@ -106,7 +106,7 @@ class Conv2d(Layer):
         self.kernel_size = _pair("kernel_size", kernel_size, 1)
         self.stride, self.padding = _pair("stride", stride, 1), _pair("padding", padding, 0)
         super().__init__(in_channels=in_channels, out_channels=out_channels, kernel_size=list(self.kernel_size),
-                         stride=list(self.stride), padding=list(self.padding), groups=groups, bias=bias)
+                         stride=list(self.stride), padding=list(self.padding), groups=groups, bias=_flag("bias", bias))
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.forms["weight"] = Dense(np.zeros((out_channels, in_channels // groups, *self.kernel_size), np.float32))
         if bias:
@@ -277,7 +277,7 @@ class Dropout(Layer):
     kind = "Dropout"
 
     def __init__(self, p: float = 0.5):
-        if not 0 <= p < 1:
+        if isinstance(p, bool) or not 0 <= p < 1:
             raise ValueError(f"p must be in [0, 1), got {p}")
         super().__init__(p=p)
         self.p = p
@@ -297,7 +297,7 @@ class _Pool(Layer):
     def __init__(self, kernel_size, stride=None, padding=0, ceil_mode: bool = False):
         self.kernel_size = _pair("kernel_size", kernel_size, 1)
         self.stride = self.kernel_size if stride is None else _pair("stride", stride, 1)
-        self.padding, self.ceil_mode = _pair("padding", padding, 0), bool(ceil_mode)
+        self.padding, self.ceil_mode = _pair("padding", padding, 0), _flag("ceil_mode", ceil_mode)
         if any(2 * p > k for p, k in zip(self.padding, self.kernel_size)):
             raise ValueError(f"padding must be at most half of kernel_size {self.kernel_size}, got {self.padding}")
         super().__init__(kernel_size=list(self.kernel_size), stride=list(self.stride), padding=list(self.padding),
@@ -415,6 +415,12 @@ class ChannelShuffle(Layer):
 LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (
     Linear, Conv2d, BatchNorm1d, BatchNorm2d, ReLU, ReLU6, Sigmoid, Tanh, MaxPool2d, AvgPool2d,
     AdaptiveAvgPool2d, Dropout, Flatten, Identity, Add, Concat, ChannelShuffle, ActThreshold, ActTopK)}
+
+
+def _flag(name: str, value) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+    return value
 
 
 def _positive(**sizes) -> None:
