@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from .prune.bias import Bias
 from .prune.dns import DNS
+from .prune.fpgm import FPGM
 from .prune.gradual import Gradual
 from .prune.iterative import Iterative
+from .prune.lamp import LAMP
+from .prune.lottery import Lottery
 from .prune.magnitude import Magnitude
+from .prune.nm import NM
+from .prune.snip import SNIP
+from .prune.split import Split
+from .prune.taylor import Taylor
+from .prune.wanda import Wanda
+from .share.kmeans import KMeans
 from .technique import FineTune, Pipeline, Technique
 
-TECHNIQUES: tuple[type[Technique], ...] = (Magnitude, Iterative, Gradual, DNS, FineTune)
+TECHNIQUES: tuple[type[Technique], ...] = (
+    Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM, DNS,
+    KMeans, FineTune)
 
 __all__ = ["TECHNIQUES", "FineTune", "Pipeline", "Technique"]
