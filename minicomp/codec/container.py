@@ -32,7 +32,7 @@ from ..nn.forms import FORMS, Form
 from ..nn.graph import Model
 from . import positions, streams
 from .atomic import write_atomically
-from .bits import BitReader, BitWriter, bits_needed
+from .bits import BitReader, BitWriter, bits_needed, smallest_dtype
 from .envelope import Opened, seal
 from .header import read_header, whole, write_header
 from .positions import LAYOUTS, Choice
@@ -179,12 +179,24 @@ def _model_of(header: dict, max_bytes: int) -> Model:
     if "builtin" in header:
         header.setdefault("args", {})
     model = from_spec(header, max_bytes)
-    declared = model.dense_bytes() + 4 * sum(math.prod(shape) for shape in model.shapes().values())
+    declared = model.dense_bytes() + _activation_bytes(model)
     if declared > max_bytes:
         raise FormatError(f"weights and activations must take at most {max_bytes} bytes, declared {declared}")
     if origin is not None:
         model.origin_bytes = origin
     return model
+
+
+def _activation_bytes(model: Model) -> int:
+    # 4 bytes an output and, where a layer pads its input, a padded input entry, for one example
+    shapes = model.shapes()
+    total = sum(math.prod(shape) for shape in shapes.values())
+    for node in model.nodes:
+        padding = getattr(node.layer, "padding", None)
+        if padding is not None:
+            channels, *size = shapes[node.inputs[0]]
+            total += channels * math.prod(n + 2 * p for n, p in zip(size, padding))
+    return 4 * total
 
 
 def _choices(force: Force, model: Model) -> dict[str, Choice]:
@@ -232,33 +244,33 @@ def _write_pattern(w: BitWriter, mask: Array, choice: Choice) -> Array:
     return positions.write(w, np.flatnonzero(flat), mask.size, choice)
 
 
-def _read_layout(r: BitReader, shape: tuple[int, ...]) -> tuple[str, int, str]:
+def _read_layout(r: BitReader, shape: tuple[int, ...]) -> tuple[str, int]:
     layout, number = r.read(_LAYOUT), len(positions.orders(len(shape)))
     order = r.read(bits_needed(number))
     if layout >= len(LAYOUTS) or order >= number:
         raise FormatError(f"no layout {layout} or no order {order}")
     r.charge("header")
-    axes = positions.orders(len(shape))[order]
-    return LAYOUTS[layout], order, LAYOUTS[layout] + (f", axes {axes}" if order else "")
+    return LAYOUTS[layout], order
 
 
-def _read_values(r: BitReader, shape, layout: str, order: int, read: Callable, absent) -> tuple[Array, Array]:
-    """Returns (values, mask) of `shape` for every layout but "all".
+def _read_values(r: BitReader, shape: tuple[int, ...], layout: str, order: int,
+                 read: Callable[[int], Array]) -> tuple[Array, Array, str]:
+    """Returns (values of `shape`, 0 where none is kept; mask; how) for every layout but "all".
 
-    read(n, relative) -> (n,) values        absent : the value of entries that are not kept, and of fillers
+    read(n) -> (n,) values; those whose bits are all 0 are fillers, if the layout has fillers
     """
     n = math.prod(shape)
-    found, positions_of = positions.read(r, n, layout)
-    if positions_of is None:
-        values = read(len(found), False)
-    else:
-        values = read(found, True)
+    pattern = positions.read(r, n, layout)
+    values = read(pattern.entries)
+    if layout == "relative":
         filler = values.view(f"u{values.itemsize}") == 0
-        found, values = positions_of(filler), values[~filler]
-    flat = np.full(n, absent, values.dtype)
-    mask = np.zeros(n, bool)
+        found, values = pattern.place(filler), values[~filler]
+    else:
+        found = pattern.place(None)
+    flat, mask = np.zeros(n, values.dtype), np.zeros(n, bool)
     flat[found], mask[found] = values, True
-    return positions.unscan(flat, shape, order), positions.unscan(mask, shape, order)
+    how = pattern.how + (", axes reversed" if order else "")
+    return positions.unscan(flat, shape, order), positions.unscan(mask, shape, order), how
 
 
 def _write_dense(w: BitWriter, form: Form, choice: Choice) -> None:
@@ -282,14 +294,12 @@ def _write_dense(w: BitWriter, form: Form, choice: Choice) -> None:
     streams.write_floats(w, np.append(kept, kept.dtype.type(0))[source], choice.values)  # source -1: the 0
 
 
-def _read_dense(r: BitReader, shape: tuple[int, ...], dtype: type) -> tuple[dict, dict, str]:
-    layout, order, how = _read_layout(r, shape)
-    n = math.prod(shape)
+def _read_dense(r: BitReader, shape: tuple[int, ...], dtype: np.dtype) -> tuple[dict, dict, str]:
+    layout, order = _read_layout(r, shape)
     if layout == "all":
-        value = positions.unscan(streams.read_floats(r, n, dtype, "values"), shape, order)
-        return {}, {"value": value}, how
-    value, mask = _read_values(r, shape, layout, order,
-                               lambda n, _: streams.read_floats(r, n, dtype, "values"), 0)
+        value = streams.read_floats(r, math.prod(shape), dtype, "values")
+        return {}, {"value": positions.unscan(value, shape, order)}, layout
+    value, mask, how = _read_values(r, shape, layout, order, lambda n: streams.read_floats(r, n, dtype, "values"))
     return {}, {"value": value[mask], "mask": mask}, how
 
 
@@ -310,7 +320,8 @@ def _write_codebook(w: BitWriter, form: Form, choice: Choice) -> None:
         counts = freq if layout == "all" else freq[1:] if layout != "relative" else np.append(fillers, freq[1:])
         return streams.choose(counts, choice.values).bits
 
-    choice = positions.cheapest(mask, cost, choice if form.pinned_zero else Choice("all", values=choice.values))
+    free = form.pinned_zero and form.k > 1  # else every entry has a code
+    choice = positions.cheapest(mask, cost, choice if free else Choice("all", values=choice.values))
     source = _write_pattern(w, mask, choice)
     codes = positions.scan(index, choice.order)
     if choice.layout != "all":
@@ -324,26 +335,26 @@ def _read_codebook(r: BitReader, shape: tuple[int, ...]) -> tuple[dict, dict, st
     r.charge("header")
     table = streams.read_floats(r, k - pinned, FORMS[kind].stored_dtype, "codebook")
     meta = {"k": k, "pinned_zero": bool(pinned), "centroids": kind}
-    layout, order, how = _read_layout(r, shape)
-    how = f"{how}, k = {k}"
+    layout, order = _read_layout(r, shape)
     if layout == "all":
-        index = positions.unscan(streams.read_symbols(r, math.prod(shape), k, "values"), shape, order)
-        return meta, {"index": index, "centroids": table}, how
+        index = streams.read_symbols(r, math.prod(shape), k, "values")
+        return meta, {"index": positions.unscan(index, shape, order), "centroids": table}, f"all, k={k}"
     if not pinned or k == 1:
         raise FormatError(f"layout {layout} needs a pinned zero and a further centroid")
 
-    def read(n, relative):
-        codes = streams.read_symbols(r, n, k - (not relative), "values")
-        return codes if relative else codes + codes.dtype.type(1)
+    def read(n):
+        if layout == "relative":
+            return streams.read_symbols(r, n, k, "values")
+        return streams.read_symbols(r, n, k - 1, "values").astype(smallest_dtype(bits_needed(k))) + 1
 
-    index, _ = _read_values(r, shape, layout, order, read, 0)
-    return meta, {"index": index, "centroids": table}, how
+    index, _, how = _read_values(r, shape, layout, order, read)
+    return meta, {"index": index, "centroids": table}, f"{how}, k={k}"
 
 
 WRITERS = {"dense": _write_dense, "half": _write_dense, "codebook": _write_codebook}
 READERS = {
-    "dense": lambda r, shape: _read_dense(r, shape, np.float32),
-    "half": lambda r, shape: _read_dense(r, shape, np.float16),
+    "dense": lambda r, shape: _read_dense(r, shape, np.dtype(np.float32)),
+    "half": lambda r, shape: _read_dense(r, shape, np.dtype(np.float16)),
     "codebook": _read_codebook,
 }
 
@@ -365,5 +376,5 @@ def _named(name: str, read: Callable, *args):
 
 def _finite(name: str, a: Array) -> Array:
     if not np.isfinite(a).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
+        raise UserError(f"{name} must be finite, got NaN or infinity")
     return a

@@ -1,6 +1,6 @@
 """The pattern of a pruned tensor: which of its entries are kept, in the fewest bits.
 
-A tensor is scanned in one of a few *orders* and its kept entries are described by one *layout*:
+A tensor is scanned in C order or with its axes reversed, and its kept entries are described by a *layout*:
 
     all        every entry is stored, pruned ones too
     bitmap     one bit an entry
@@ -12,25 +12,26 @@ A tensor is scanned in one of a few *orders* and its kept entries are described 
         v < 2^(s+1)   symbol v                                        no bits below
         else          symbol (e - s) 2^s + (v >> (e - s)), e = floor(log2 v)    e - s bits below
 
-The order matters where whole rows are empty: pixels that are always black leave columns of a first layer's
-(O, I) weight empty, and scanned input by input those are one long gap instead of many.
+The order matters where kept entries cluster: pixels that are always black empty whole columns of a first layer's
+(O, I) weight. Which order has the cheaper gaps is found by trying.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import FormatError
 from . import streams
-from .bits import BitReader, BitWriter, rice_cost
+from .bits import BitReader, BitWriter, count_cost, rice_cost
 from .index import filler_count, gaps, relative_index, relative_positions
 
 Array = np.ndarray
 LAYOUTS = ("all", "bitmap", "relative", "rice", "bucket")
-RELATIVE_P = range(1, 9)  # tried; a file may have up to 16
-BUCKET_S = range(0, 4)
+# parameters tried where none is asked for; a file may have p up to 16, k and s up to 15
+TRIED = {"all": [None], "bitmap": [None], "relative": range(1, 9), "rice": range(16), "bucket": range(4)}
 _PARAMETER = 4  # bits of p - 1, k or s
 
 
@@ -59,14 +60,9 @@ class Choice:
 
 
 def orders(ndim: int) -> list[tuple[int, ...]]:
-    """Returns the axes orders in which a tensor may be scanned; the first is C order."""
+    """Returns the orders of axes, slowest first, in which a tensor may be scanned: C order and its reverse."""
     forward = tuple(range(ndim))
-    if ndim < 2:
-        return [forward]
-    if ndim == 2:
-        return [forward, (1, 0)]
-    # all reversed; output channel fastest; kernel position slowest
-    return [forward, forward[::-1], (*forward[1:], 0), (*forward[2:], 0, 1)]
+    return [forward, forward[::-1]] if ndim > 1 else [forward]
 
 
 def scan(a: Array, order: int) -> Array:
@@ -100,28 +96,30 @@ def cheapest(mask: Array, values_cost, choice: Choice) -> Choice:
 
 def _candidates(positions: Array, n: int, choice: Choice):
     # (choice, bits of the pattern, fillers) of every layout and parameter that `choice` allows
-    ahead = gaps(positions) - 1
+    ahead, fillers = gaps(positions) - 1, 0
+    head = count_cost(len(ahead)) + _PARAMETER
     for layout in LAYOUTS if choice.layout is None else [choice.layout]:
-        if layout in ("all", "bitmap"):
-            yield replace(choice, layout=layout), n if layout == "bitmap" else 0, 0
-        elif layout == "rice":
-            for k in _parameters(choice, range(0, 16)):
-                yield replace(choice, layout=layout, parameter=k), rice_cost(ahead, k), 0
-        elif layout == "bucket":
-            for s in _parameters(choice, BUCKET_S):
-                symbols, below = bucket(ahead, s)
-                bits = streams.choose(np.bincount(symbols, minlength=buckets(n, s)), choice.gaps).bits
-                yield replace(choice, layout=layout, parameter=s), bits + int(below.sum()), 0
-        else:
-            for p in _parameters(choice, RELATIVE_P):
-                freq = np.bincount(ahead & ((1 << p) - 1), minlength=1 << p)
-                fillers = filler_count(positions, p)
+        for parameter in _parameters(choice, TRIED[layout]):
+            if layout == "all":
+                bits = 0
+            elif layout == "bitmap":
+                bits = n
+            elif layout == "rice":
+                bits = head + rice_cost(ahead, parameter)
+            elif layout == "bucket":
+                symbols, below = bucket(ahead, parameter)
+                freq = np.bincount(symbols, minlength=buckets(n, parameter))
+                bits = head + streams.choose(freq, choice.gaps).bits + int(below.sum())
+            else:
+                fillers = filler_count(positions, parameter)
+                freq = np.bincount(ahead & ((1 << parameter) - 1), minlength=1 << parameter)
                 freq[-1] += fillers
-                yield replace(choice, layout=layout, parameter=p), streams.choose(freq, choice.gaps).bits, fillers
+                bits = count_cost(len(ahead) + fillers) + _PARAMETER + streams.choose(freq, choice.gaps).bits
+            yield replace(choice, layout=layout, parameter=parameter), bits, fillers if layout == "relative" else 0
 
 
-def _parameters(choice: Choice, all_of: range):
-    return all_of if choice.parameter is None else [choice.parameter]
+def _parameters(choice: Choice, tried):
+    return tried if choice.parameter is None or tried == [None] else [choice.parameter]
 
 
 def bucket(v: Array, s: int) -> tuple[Array, Array]:
@@ -181,16 +179,28 @@ def _write_below(w: BitWriter, v: Array, below: Array) -> None:
         w.numbers(v[below == width] & ((1 << width) - 1), width)
 
 
-def read(r: BitReader, n: int, layout: str):
-    """Returns (positions, None) of the pattern, or for a relative index (entries, function): the function
-    takes a bool array, which entries are fillers, and returns the positions.
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern as it was read.
 
-    Raises FormatError where the pattern is damaged; its bits are charged to "index".
+    entries : number of values that follow        how : the layout in words
+    place : (n values' fillers, bool array or None) -> positions of the values that are no fillers
+    """
+
+    entries: int
+    how: str
+    place: Callable[[Array], Array]
+
+
+def read(r: BitReader, n: int, layout: str) -> Pattern:
+    """Returns the pattern of n entries in a layout other than "all"; its bits are charged to "index".
+
+    Raises FormatError where it is damaged, from `place` where a relative index is.
     """
     if layout == "bitmap":
         positions = np.flatnonzero(r.bits(n))
         r.charge("index")
-        return positions, None
+        return Pattern(len(positions), layout, lambda _: positions)
     m, parameter = r.count(), r.read(_PARAMETER)
     r.charge("header")
     if m > n:
@@ -199,16 +209,18 @@ def read(r: BitReader, n: int, layout: str):
     if layout == "relative":
         p = parameter + 1
         stored = streams.read_symbols(r, m, 1 << p, "index")
-        return m, lambda filler: relative_positions(stored, filler, p, n)
-    if layout == "rice":
-        ahead = r.rice(m, parameter, n)
-    else:
-        ahead, below = unbucket(streams.read_symbols(r, m, buckets(n, parameter), "index"), parameter)
-        for width in range(1, int(below.max(initial=0)) + 1):
-            chosen = below == width
-            ahead[chosen] += r.numbers(int(chosen.sum()), width)
+        return Pattern(m, f"relative p={p}", lambda filler: relative_positions(stored, filler, p, n))
+    ahead = r.rice(m, parameter, n) if layout == "rice" else _read_buckets(r, m, n, parameter)
     r.charge("index")
     positions = np.cumsum(ahead + 1) - 1
     if m and int(positions[-1]) >= n:
         raise FormatError(f"position must be below {n}, got {int(positions[-1])}")
-    return positions, None
+    return Pattern(m, f"{layout} {'k' if layout == 'rice' else 's'}={parameter}", lambda _: positions)
+
+
+def _read_buckets(r: BitReader, m: int, n: int, s: int) -> Array:
+    ahead, below = unbucket(streams.read_symbols(r, m, buckets(n, s), "index"), s)
+    for width in range(1, int(below.max(initial=0)) + 1):
+        chosen = below == width
+        ahead[chosen] += r.numbers(int(chosen.sum()), width)
+    return ahead

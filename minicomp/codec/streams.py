@@ -98,12 +98,12 @@ def read_symbols(r: BitReader, n: int, size: int, part: str) -> Array:
     if size == 1 or n == 0:
         return np.zeros(n, np.uint8)
     tag = r.read(TAG)
+    r.charge("header")
     if tag == PLAIN:
         symbols = r.numbers(n, bits_needed(size))
         if int(symbols.max()) >= size:
             raise FormatError(f"{part}: a symbol must be below {size}, got {symbols.max()}")
     elif tag in (HUFFMAN, FOUR) and size <= huffman.MAX_SYMBOLS:
-        r.charge("header")
         lengths = huffman.read_table(r, size)
         r.charge("tables")
         symbols = _read_one(r, n, lengths) if tag == HUFFMAN else _read_four(r, n, lengths)
