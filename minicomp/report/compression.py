@@ -1,0 +1,354 @@
+"""The page of one compression: what it cost in bytes, error and milliseconds, and where the bytes
+went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..nn.forms import Codebook
+from ..nn.graph import Model
+from ..tensor import no_grad
+from . import plots
+from .html import Page, Picture, Table, write
+from .passport import PARTS, Passport, dense_parts, stored_parts
+from .palette import PART_NAMES, kilobytes
+
+Array = np.ndarray
+Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+def write_report(
+    path: str | Path,
+    result: Mapping,
+    *,
+    before: Passport,
+    after: Passport,
+    dense: Model,
+    model: Model,
+    stages: Sequence[tuple[str, Model]] = (),
+    epochs: Sequence[Mapping] = (),
+    scan: tuple[Curves, float] | None = None,
+    note: str = "",
+    command: str = "",
+) -> int:
+    """Writes the page of a compression to `path`, and returns its bytes.
+
+    result : model, data, recipe, seed, threads, steps, as in the command's JSON; steps have name,
+        knobs, errors, size, sparsity, seconds
+    before, after : passports of the dense model and of the file
+    dense, model : the models themselves        stages : (name, model) after each step
+    epochs : rows of train.fit, each with the stage it belongs to
+    scan : ({layer: (sparsities, errors)}, error of the dense model) of a sensitivity scan,
+        fractions
+    note : one line on the data        command : what gives this page again
+    """
+    page = compression_page(
+        result,
+        before=before,
+        after=after,
+        dense=dense,
+        model=model,
+        stages=stages,
+        epochs=epochs,
+        scan=scan,
+        note=note,
+        command=command,
+    )
+    try:
+        return write(page, path)
+    finally:
+        for block in page.blocks:
+            if isinstance(block, Picture):
+                plots.close(block.figure)
+
+
+def compression_page(
+    result: Mapping,
+    *,
+    before: Passport,
+    after: Passport,
+    dense: Model,
+    model: Model,
+    stages: Sequence[tuple[str, Model]] = (),
+    epochs: Sequence[Mapping] = (),
+    scan: tuple[Curves, float] | None = None,
+    note: str = "",
+    command: str = "",
+) -> Page:
+    """Returns the Page; arguments of `write_report`."""
+    parts = [("dense", dense_parts(dense)), *((name, stored_parts(m)) for name, m in stages)]
+    blocks: list = [note] if note else []
+    if len(parts) > 1:
+        blocks.append(bytes_by_stage(parts))
+    blocks.append(
+        bytes_by_layer(
+            {r.name: r.bytes for r in after.layers} | {"": {"header": after.rest}},
+            {name: sum(p.values()) for name, p in parts[0][1].items()},
+        )
+    )
+    if scan:
+        blocks.append(sensitivity(*scan))
+    blocks += [
+        p for p in (weights(model, [dense, *(m for _, m in stages)]), filters(dense, model)) if p
+    ]
+    if epochs:
+        blocks.append(training(epochs))
+    blocks += [p for p in [bytes_and_macs(before)] if p]
+    if result.get("steps"):
+        blocks.append(_steps(result["steps"]))
+    blocks += [
+        _passport("Passport of the file", after),
+        _passport("Passport of the dense model", before),
+    ]
+    foot = "; ".join(
+        [f"{key} {result[key]}" for key in ("data", "recipe", "seed", "threads") if key in result]
+        + ([command] if command else [])
+    )
+    return Page(
+        f"{result['model']}, compressed {after.ratio:.1f} times",
+        f"From {before.bytes:,.0f} bytes of float32 to one file of {after.file_bytes:,} bytes. "
+        "Every number here is read from a file or a clock, or counts answers.",
+        _facts(before, after),
+        blocks,
+        foot,
+    )
+
+
+def bytes_by_stage(parts: Sequence[tuple[str, Mapping[str, Mapping[str, float]]]]) -> Picture:
+    """Returns the waterfall of bytes by stage, above what they are.
+
+    parts : (stage, {layer: {part: bytes}}), the dense model first
+    """
+    stages = [(name, _merged(layers)) for name, layers in parts]
+    totals = [(name, sum(p.values())) for name, p in stages]
+    rows = 0.34 * len(stages)
+    upper, lower = plots.panels(2, (5.2, 2.2 + 2 * rows), [rows + 0.1, rows])
+    plots.plot_waterfall(totals, ax=upper)
+    plots.plot_composition(stages, ax=lower)
+    said = [f"{name} {kilobytes(n)}" for name, n in totals]
+    last = ", ".join(
+        f"{PART_NAMES[p]} {100 * n / totals[-1][1]:.0f} %" for p, n in stages[-1][1].items() if n
+    )
+    return Picture(
+        "Where the bytes went, stage by stage",
+        upper.figure,
+        f"Bytes after each stage: {', '.join(said)}; in all "
+        f"{totals[0][1] / totals[-1][1]:.1f} times smaller. Of the last stage's bytes: {last}.",
+        "Above: bytes of the model after each stage, on a logarithmic axis, so that equal lengths "
+        "are equal factors. Each stage after the first is the size of the file it would be saved as. "
+        "Below: what those bytes are.",
+    )
+
+
+def bytes_by_layer(
+    layers: Mapping[str, Mapping[str, float]], dense: Mapping[str, float]
+) -> Picture:
+    """Returns the bytes of each layer by part; "" holds what belongs to no layer.
+
+    layers : {layer: {part: bytes}}        dense : {layer: bytes} as float32
+    """
+    said = [
+        f"{name or 'rest of the file'} {kilobytes(sum(p.values()))}" for name, p in layers.items()
+    ]
+    ax = plots.plot_layer_bytes(layers, dense)
+    return Picture(
+        "Bytes by layer",
+        ax.figure,
+        f"Bytes of each layer in the file: {', '.join(said)}.",
+        "Every byte of the file: the kept values or their codes, the indices that say where they "
+        "stand, codebooks, Huffman tables, biases and the header.",
+    )
+
+
+def sensitivity(curves: Curves, baseline: float) -> Picture:
+    """Returns the error against the sparsity of each layer pruned alone; fractions."""
+    ax = plots.plot_sensitivity(curves, baseline)
+    said = [
+        f"{name} from {100 * min(e):.2f} to {100 * max(e):.1f} % at sparsity {s[np.argmax(e)]:g}"
+        for name, (s, e) in curves.items()
+    ]
+    return Picture(
+        "How much pruning each layer bears",
+        ax.figure,
+        f"Error when one layer alone is pruned, dense {100 * baseline:.2f} %: {'; '.join(said)}.",
+        "Each line prunes one layer by magnitude, without retraining, and leaves the others dense.",
+    )
+
+
+def weights(model: Model, earlier: Sequence[Model]) -> Picture | None:
+    """Returns the histogram of the largest layer's weights with the centroids that stand for them.
+
+    earlier : models before, oldest first; the last whose layer is not a codebook has the weights
+    None where no layer of the model is a codebook.
+    """
+    books = {
+        name: f for name, f in model.forms().items() if isinstance(f, Codebook) and len(f.shape) > 1
+    }
+    if not books:
+        return None
+    name = max(books, key=lambda n: books[n].index.size)
+    sources = [
+        m.forms()[name]
+        for m in earlier
+        if name in m.forms() and not isinstance(m.forms()[name], Codebook)
+    ]
+    if not sources:
+        return None
+    w, c = _dense(sources[-1]), _dense(books[name].centroids)
+    c = c[c != 0]
+    if not len(c):
+        return None
+    ax = plots.plot_weights(w, c)
+    return Picture(
+        f"Weights of {name.rsplit('.', 1)[0]}, and the centroids that stand for them",
+        ax.figure,
+        f"Histogram of the {np.count_nonzero(w):,} weights of {name} that are not 0, of {w.size:,}; "
+        f"they lie between {w.min():.3f} and {w.max():.3f}. {len(c)} centroids from {c.min():.3f} to "
+        f"{c.max():.3f}.",
+        "Before sharing. Each weight is then replaced by the nearest centroid, and only the "
+        "centroid's number is stored.",
+    )
+
+
+def filters(dense: Model, model: Model) -> Picture | None:
+    """Returns the first layer's filters before and after; None where they are no pictures."""
+    name = next(
+        (n for n, f in dense.forms().items() if n.endswith(".weight") and len(f.shape) > 1), None
+    )
+    if (
+        name is None
+        or name not in model.forms()
+        or model.forms()[name].shape != dense.forms()[name].shape
+    ):
+        return None
+    before, after = _dense(dense.forms()[name]), _dense(model.forms()[name])
+    if before.ndim == 2 and round(before.shape[1] ** 0.5) ** 2 != before.shape[1]:
+        return None
+    ax = plots.plot_filters(before, after)
+    return Picture(
+        f"Filters of {name.rsplit('.', 1)[0]} before and after",
+        ax.figure,
+        f"The first {min(20, len(before))} filters of {name}, before and after. Before, "
+        f"{np.count_nonzero(before == 0):,} of {before.size:,} weights are 0; after, "
+        f"{np.count_nonzero(after == 0):,}, of {len(np.unique(after))} different values.",
+        "Orange is below 0, purple above, black exactly 0. Both halves share one scale.",
+    )
+
+
+def training(epochs: Sequence[Mapping]) -> Picture:
+    """Returns validation error and training loss over the epochs of all stages."""
+    upper, lower = plots.panels(2, (5.2, 5.0))
+    plots.plot_training(epochs, ax=upper)
+    plots.plot_training(epochs, ax=lower, quantity="loss", labels=False)
+    upper.set_xlabel("")
+    upper.tick_params(labelbottom=False)
+    first, last = epochs[0], epochs[-1]
+    return Picture(
+        "Training",
+        upper.figure,
+        f"{len(epochs)} epochs. Validation errors go from {first['val_errors']:,} to "
+        f"{last['val_errors']:,} of {last['val_size']:,}, the training loss from {first['loss']:.4f} to {last['loss']:.4f}.",
+        "Above: error on validation data. Below: loss on training data. One colour a stage.",
+    )
+
+
+def bytes_and_macs(before: Passport) -> Picture | None:
+    """Returns each layer's share of the dense bytes beside its share of the MACs.
+
+    None where they are the same to a twentieth, as in a net of Linear layers only.
+    """
+    rows = [r for r in before.layers if r.macs]
+    sizes = np.array([sum(r.bytes.values()) for r in rows])
+    macs = np.array([r.macs for r in rows])
+    shares = [100 * v / max(v.sum(), 1) for v in (sizes, macs)]
+    if not rows or np.abs(shares[0] - shares[1]).max() < 5:
+        return None
+    ax = plots.plot_bytes_and_macs([r.name for r in rows], sizes, macs)
+    said = [
+        f"{r.name} {b:.1f} % of the bytes, {m:.1f} % of the MACs" for r, b, m in zip(rows, *shares)
+    ]
+    return Picture(
+        "Bytes are in one place, work in another",
+        ax.figure,
+        f"Of the dense model: {'; '.join(said)}.",
+        "Shares of the dense model. MACs are multiply-accumulates for one image.",
+    )
+
+
+def _facts(before: Passport, after: Passport) -> list[tuple[str, str, str]]:
+    facts = [
+        ("smaller", f"{after.ratio:.1f}x", f"{after.file_bytes:,} of {after.dense_bytes:,} bytes")
+    ]
+    if after.errors is not None:
+        dense = (
+            ""
+            if before.errors is None
+            else f"; dense {100 * before.error:.2f} % ({before.errors:,})"
+        )
+        facts.append(
+            (
+                "test error",
+                f"{100 * after.error:.2f} %",
+                f"{after.errors:,} of {after.size:,}{dense}",
+            )
+        )
+    weights = sum(r.weights for r in after.layers)
+    facts.append(
+        (
+            "weights that are not 0",
+            f"{100 * (1 - after.sparsity):.1f} %",
+            f"{sum(r.weight_nonzeros for r in after.layers):,} of {weights:,}",
+        )
+    )
+    if after.ms is not None:
+        facts.append(
+            (
+                "an image",
+                f"{after.ms:.2f} ms",
+                f"as dense float32 {after.ms_dense:.2f} ms, one thread",
+            )
+        )
+    return facts
+
+
+def _steps(steps: Sequence[Mapping]) -> Table:
+    headers = ["step", "validation errors", "of", "sparsity", "seconds", "knobs"]
+    rows = [
+        [
+            s["name"],
+            s["errors"],
+            s["size"],
+            round(float(s["sparsity"]), 4),
+            float(f"{s['seconds']:.2g}"),
+            ", ".join(f"{k} = {_knob(v)}" for k, v in s["knobs"].items()),
+        ]
+        for s in steps
+    ]
+    return Table(
+        "Steps",
+        headers,
+        rows,
+        "Knobs are picked on validation data; the test set is read once, at the end.",
+    )
+
+
+def _passport(title: str, p: Passport) -> Table:
+    return Table(title, p.headers(), p.rows(), p.summary() + ".", last=True)
+
+
+def _knob(v) -> str:
+    if isinstance(v, Mapping):
+        return "{" + ", ".join(f"{k}: {_knob(x)}" for k, x in v.items()) + "}"
+    return f"{v:g}" if isinstance(v, float) else str(v)
+
+
+def _merged(layers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {part: sum(p.get(part, 0.0) for p in layers.values()) for part in PARTS}
+
+
+def _dense(form) -> Array:
+    with no_grad():
+        return form.dense().data
