@@ -187,7 +187,10 @@ class BitReader:
 
     def read(self, width: int) -> int:
         """Returns one number of `width` <= 32 bits."""
-        return int(self.numbers(1, width)[0])
+        self._need(width)
+        first, self.position = self.position, self.position + width
+        data = self.data[first // 8 : -(-self.position // 8)].tobytes()
+        return int.from_bytes(data, "little") >> first % 8 & ((1 << width) - 1)
 
     def numbers(self, n: int, width: int) -> Array:
         """Returns (n,) numbers of `width` <= 32 bits each, in the smallest unsigned dtype."""
@@ -226,7 +229,7 @@ class BitReader:
         self._need(n)
         ends, seen, passed = [], 0, 0
         while seen < n:  # the unary half ends with its n-th one
-            bits = self._peek(min(_BLOCK, self.left))
+            bits = self._peek(min(self.left, _BLOCK, 64 + 4 * (n - seen)))
             if not len(bits):
                 raise FormatError(f"a unary stream ends after {seen} of {n} numbers")
             ones = np.flatnonzero(bits)[: n - seen]
