@@ -1,7 +1,7 @@
 """Builds every kernels_pyx/NAME.pyx as minicomp._kernels.NAME; what is static is in pyproject.toml.
 
-Kernels are optional: where one does not build (no compiler, an old one), the installation goes on and the
-NumPy reference runs in its place. What was built, what failed and why is recorded in
+Kernels are optional: where one does not build (no compiler, an old one), the installation goes on
+and the NumPy reference runs in its place. What was built, what failed and why is recorded in
 minicomp/_kernels/BUILD.json, from where `minicomp --version` and the first use of a kernel say it.
 
     MINICOMP_BUILD_ONLY=conv,huffman   builds only those modules, while developing
@@ -20,8 +20,8 @@ SHARED = "minicomp._kernels._cyutility"
 DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
               "initializedcheck": False}
 # Never -march: what a kernel needs beyond the baseline it asks for by function, at run time.
-# floorf and rintf stay library calls, one at a time, without the two middle flags; with the last, a * b + c
-# rounds twice on every rung and processor, as it does in NumPy.
+# Without the two middle flags floorf and rintf stay library calls, one at a time. With the last,
+# a product and a sum round twice on every rung and processor, as they do in NumPy.
 FLAGS = {"msvc": ["/O2"],
          "unix": ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]}
 # (compiler flags, linker flags), the first that compiles and links is taken.
@@ -57,7 +57,8 @@ class BuildKernels(build_ext):
                 self.extensions.append(ext)
 
     def build_one(self, ext):
-        # Returns whether ext was built. Whatever goes wrong is recorded; a stale build does not stay behind.
+        # Returns whether ext was built. Whatever goes wrong is recorded; a stale build does not
+        # stay behind.
         ext.extra_compile_args, ext.extra_link_args = self.compile_flags, self.link_flags
         ext._full_name, ext._needs_stub = ext.name, False
         ext._file_name = self.get_ext_filename(ext.name)
@@ -78,8 +79,10 @@ class BuildKernels(build_ext):
             source.write_text(OPENMP_PROBE)
             for compile_flags, link_flags in candidates:
                 try:
-                    objects = self.compiler.compile([str(source)], folder, extra_postargs=compile_flags)
-                    self.compiler.link_executable(objects, "probe", folder, extra_postargs=link_flags)
+                    objects = self.compiler.compile([str(source)], folder,
+                                                    extra_postargs=compile_flags)
+                    self.compiler.link_executable(objects, "probe", folder,
+                                                  extra_postargs=link_flags)
                 except Exception:
                     continue
                 self.compile_flags = self.compile_flags + compile_flags
@@ -106,9 +109,11 @@ def kernels():
     only = [name for name in os.environ.get("MINICOMP_BUILD_ONLY", "").split(",") if name]
     sources = {path.stem: path.as_posix() for path in sorted(Path("kernels_pyx").glob("*.pyx"))}
     if unknown := set(only) - set(sources):
-        raise SystemExit(f"MINICOMP_BUILD_ONLY must name some of {sorted(sources)}, got {sorted(unknown)}")
+        raise SystemExit(f"MINICOMP_BUILD_ONLY must name some of {', '.join(sources)}, "
+                         f"got {', '.join(sorted(unknown))}")
     headers = [path.as_posix() for path in sorted(Path("kernels_pyx").glob("simd/*.h"))]
-    return [Extension(f"minicomp._kernels.{name}", [source], include_dirs=["kernels_pyx"], depends=headers)
+    return [Extension(f"minicomp._kernels.{name}", [source], include_dirs=["kernels_pyx"],
+                      depends=headers)
             for name, source in sources.items() if not only or name in only]
 
 
@@ -124,7 +129,8 @@ setup(
     packages=[*find_packages(include=["minicomp", "minicomp.*"]), *lessons()],
     package_dir=lessons(),
     package_data={"minicomp": ["**/*.toml", "**/*.json"], "minicomp.lessons": ["*.ipynb"]},
-    exclude_package_data={"minicomp._kernels": ["*"]},  # BUILD.json is of this build, not of the checkout
+    # BUILD.json is written by this build, not taken from the checkout.
+    exclude_package_data={"minicomp._kernels": ["*"]},
     include_package_data=False,
     ext_modules=kernels(),
     cmdclass={"build_ext": BuildKernels},

@@ -1,7 +1,7 @@
-"""Convolution and pooling of float32 maps that lie channels-last: the compiled twin of kernels/conv.py.
+"""Convolution and pooling of float32 maps that lie channels-last: the twin of kernels/conv.py.
 
-N batch, H W size, C in, O out, K kernel. The loops over images are here, one image's work in simd/*.h.
-`level` is a rung of simd/isa.h; arrays are checked and allocated by the Python twin.
+N batch, H W size, C in, O out, K kernel. The loops over images are here, one image's work in
+simd/*.h. `level` is a rung of simd/isa.h; arrays are checked and allocated by the Python twin.
 """
 
 from cython.parallel cimport prange, threadid
@@ -30,7 +30,8 @@ cdef extern from "simd/pool.h" nogil:
     ctypedef struct Pool:
         long H, W, C, KH, KW, sh, sw, ph, pw, Ho, Wo
     void max_pool_image(const Pool *d, const float *x, float *y, uint8_t *index, int level)
-    void max_pool_image_dx(const Pool *d, const float *g, const uint8_t *index, float *dx, int level)
+    void max_pool_image_dx(const Pool *d, const float *g, const uint8_t *index, float *dx,
+                           int level)
     void avg_pool_image(const Pool *d, const float *x, float *y, int level)
     void avg_pool_image_dx(const Pool *d, const float *g, float *dx, int level)
 
@@ -147,7 +148,7 @@ def col2im(
             conv_crop(&d, &scratch[0, 0], &dx[n, 0, 0, 0])
 
 
-# --------------------------------------------------------------------------------------------- pooling
+# ------------------------------------------------------------------------------------- pooling
 
 
 cdef Pool describe_pool(sizes) except *:

@@ -4,11 +4,12 @@ N batch, C in, O out, H W size, K kernel. Convolution is one trilinear form
 
     T(x, w, g) = sum g[n, o, i, j] w[o, c, a, b] x[n, c, i s + a - p, j s + b - p]
 
-over n, o, c, i, j, a, b, and the three primitives are its three partial gradients: conv2d(x, w) = dT/dg,
-conv2d_input_grad(g, w) = dT/dx, conv2d_weight_grad(x, g) = dT/dw. Each is linear in both of its arguments,
-and the gradient of each is the other two, so convolution can be differentiated to any order without a
-further rule. Average pooling is linear, and with its adjoint closed in the same way. Max pooling reads its
-input at the largest entry of each window; where those lie is a constant to differentiation.
+over n, o, c, i, j, a, b, and the three primitives are its three partial gradients: conv2d(x, w) =
+dT/dg, conv2d_input_grad(g, w) = dT/dx, conv2d_weight_grad(x, g) = dT/dw. Each is linear in both of
+its arguments, and the gradient of each is the other two, so convolution can be differentiated to
+any order without a further rule. Average pooling is linear, and with its adjoint closed in the same
+way. Max pooling reads its input at the largest entry of each window; where those lie is a constant
+to differentiation.
 
 Shapes and semantics are PyTorch's; kernel, stride and padding are (vertical, horizontal) pairs.
 """
@@ -94,7 +95,7 @@ def _max_pool_composite(x, *, kernel, stride, padding=(0, 0), ceil_mode=False):
 
 
 def _positions(index: Array, shape, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, ...]:
-    # The four subscripts of x at which the windows' largest entries lie, broadcasting to index's shape.
+    # The subscripts of x at which the windows' largest entries lie, broadcasting to index's shape.
     n, c, i, j = np.ogrid[tuple(slice(m) for m in index.shape)]
     a, b = np.divmod(index.astype(np.intp), kernel[1])
     row, column = i * stride[0] + a - padding[0], j * stride[1] + b - padding[1]
@@ -103,7 +104,9 @@ def _positions(index: Array, shape, kernel: Pair, stride: Pair, padding: Pair) -
 
 @fused(backward=_max_pool_backward, composite=_max_pool_composite)
 def max_pool2d(x, *, kernel, stride, padding=(0, 0), ceil_mode=False, save):
-    """Returns the largest entry of each window, (N, C, Ho, Wo); its gradient goes to the first of equals.
+    """Returns the largest entry of each window, (N, C, Ho, Wo).
+
+    The gradient goes to the first of equal entries, in row order.
 
     x : (N, C, H, W)        ceil_mode : also windows that hang over the end
     """
@@ -118,7 +121,7 @@ def avg_pool2d(x, *, kernel, stride, padding=(0, 0), ceil_mode=False):
 
 @primitive
 def avg_pool2d_grad(g, *, size, kernel, stride, padding=(0, 0), ceil_mode=False):
-    """Returns the cotangent of avg_pool2d's x, (N, C, H, W).   g : (N, C, Ho, Wo)   size : (H, W)"""
+    """Returns the cotangent of avg_pool2d's x, (N, C, H, W).   g : (N, C, Ho, Wo)   size (H, W)"""
     return pool.avg_pool2d_grad(g, size=size, kernel=kernel, stride=stride, padding=padding)
 
 
@@ -127,10 +130,10 @@ rules(avg_pool2d_grad, lambda v, y, g, size, **kw: avg_pool2d(v, **kw))
 
 
 def adaptive_avg_pool2d(x, *, size: Pair):
-    """Returns the means of a grid of size (h, w) cells over the map, (N, C, h, w).   x : (N, C, H, W)
+    """Returns the means of a grid of size (h, w) cells over the map x, (N, C, H, W): (N, C, h, w).
 
-    Cell i of h over H entries is floor(i H / h) .. ceil((i + 1) H / h) - 1; cells overlap where h does
-    not divide H.
+    Cell i of h over H entries is floor(i H / h) .. ceil((i + 1) H / h) - 1; cells overlap where h
+    does not divide H.
     """
     (height, width), (h, w) = x.shape[2:], size
     if height % h == 0 and width % w == 0:

@@ -1,7 +1,8 @@
 """Checks of gradients against what they mean: finite differences, and the adjoint identity.
 
-One random direction is enough: a wrong gradient is orthogonal to a random direction with probability 0.
-It costs a few evaluations of the function, whatever the number of its arguments' entries.
+One random direction is enough: a wrong gradient is orthogonal to a random direction with
+probability 0. It costs a few evaluations of the function, whatever the number of its arguments'
+entries.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ _STENCIL = ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0))
 
 def grad_check(fn: Callable[..., Tensor], *arrays: Array, rng: np.random.Generator, order: int = 1,
                step: float = 1e-4, tolerance: float = 1e-7) -> float:
-    """Returns the largest relative difference of derivative and finite difference, over orders 1..order.
+    """Returns the largest relative difference of derivative and finite difference, orders 1..order.
 
     fn : called as fn(*tensors); returns a Tensor of any shape
     arrays : float64, the point; fn must be smooth within a few steps of it
     order : 2 checks Hessian-vector products, 3 their derivatives
     step : of the finite differences, in units of the arrays' entries
-    Raises AssertionError where the difference exceeds the tolerance, TypeError for other than float64.
+    Raises AssertionError where the difference exceeds the tolerance, TypeError for other than
+    float64.
     """
     for i, a in enumerate(arrays):
         if a.dtype != np.float64:
@@ -73,7 +75,7 @@ def _along(functional, direction: list[Array], create_graph: bool):
 
 def adjoint_check(fn: Callable[[Tensor], Tensor], x: Array, *, rng: np.random.Generator,
                   tolerance: float = 1e-12) -> float:
-    """Returns |<A x, y> - <x, A'y>| / (|A x| |y|), A the linear function, A' its gradient, y random.
+    """Returns |<A x, y> - <x, A'y>| / (|A x| |y|): A the linear fn, A' its gradient, y random.
 
     fn : linear in its one argument        x : float64
     Raises AssertionError where it exceeds the tolerance.

@@ -15,7 +15,8 @@ from minicomp.nn.losses import cross_entropy
 from minicomp.nn.norm import batch_norm, batch_statistics
 from minicomp.tensor import Tensor, grad, hvp
 
-# stride, padding, groups, kernel, (C, O), (H, W): squares and oblongs, strides that skip rows, groups
+# stride, padding, groups, kernel, (C, O), (H, W): squares and oblongs, strides that skip rows,
+# groups
 SHAPES = [
     ((1, 1), (0, 0), 1, (3, 3), (2, 3), (5, 5)),
     ((1, 1), (2, 1), 1, (5, 3), (1, 4), (6, 4)),
@@ -45,7 +46,9 @@ def test_convolution_by_hand():
     x = np.arange(9.0).reshape(1, 1, 3, 3)
     w = np.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 1, 2, 2)
     y = conv.conv2d(x, w)
-    np.testing.assert_array_equal(y[0, 0], [[0 + 2 + 9 + 16, 1 + 4 + 12 + 20], [3 + 8 + 18 + 28, 4 + 10 + 21 + 32]])
+    np.testing.assert_array_equal(
+        y[0, 0], [[0 + 2 + 9 + 16, 1 + 4 + 12 + 20], [3 + 8 + 18 + 28, 4 + 10 + 21 + 32]]
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -59,7 +62,7 @@ def test_convolution_is_its_sum(shape):
     per = o // groups
     for n, k, i, j in itertools.product(*map(range, y.shape)):
         first = k // per * c
-        window = padded[n, first: first + c, i * sh: i * sh + kh, j * sw: j * sw + kw_]
+        window = padded[n, first : first + c, i * sh : i * sh + kh, j * sw : j * sw + kw_]
         assert math.isclose(y[n, k, i, j], (window * w[k]).sum(), rel_tol=1e-11, abs_tol=1e-12)
 
 
@@ -86,8 +89,17 @@ def test_convolution_is_linear_with_its_gradient_as_adjoint(shape):
 def test_convolution_differentiates_to_order_three(shape):
     x, w, kw, rng = arrays(shape)
     b = rng.standard_normal(len(w))
-    assert grad_check(lambda x, w, b: ops.tanh(0.3 * conv.conv2d_bias(x, w, b, **kw)), x, w, b, rng=rng,
-                      order=3) < 1e-7
+    assert (
+        grad_check(
+            lambda x, w, b: ops.tanh(0.3 * conv.conv2d_bias(x, w, b, **kw)),
+            x,
+            w,
+            b,
+            rng=rng,
+            order=3,
+        )
+        < 1e-7
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -95,15 +107,22 @@ def test_convolution_differentiates_to_order_three(shape):
 def test_any_convolution_that_fits(data):
     draw = lambda lo, hi: data.draw(st.integers(lo, hi))  # noqa: E731
     groups = draw(1, 3)
-    kernel, stride, padding = (draw(1, 4), draw(1, 4)), (draw(1, 3), draw(1, 3)), (draw(0, 2), draw(0, 2))
+    kernel, stride, padding = (
+        (draw(1, 4), draw(1, 4)),
+        (draw(1, 3), draw(1, 3)),
+        (draw(0, 2), draw(0, 2)),
+    )
     size = tuple(max(1, k - 2 * p) + draw(0, 5) for k, p in zip(kernel, padding))
     shape = (stride, padding, groups, kernel, (groups * draw(1, 3), groups * draw(1, 3)), size)
     for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
         x, w, kw, rng = arrays(shape, n=draw(1, 2), dtype=dtype)
         X, W = Tensor(x, True), Tensor(w, True)
         y = conv.conv2d(X, W, **kw)
-        assert y.shape == (len(x), len(w), *((n + 2 * p - k) // s + 1 for n, p, k, s in
-                                             zip(size, padding, kernel, stride)))
+        assert y.shape == (
+            len(x),
+            len(w),
+            *((n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, padding, kernel, stride)),
+        )
         g = rng.standard_normal(y.shape).astype(dtype)
         form = np.vdot(g, y.data)
         scale = tolerance * np.linalg.norm(g) * np.linalg.norm(x) * np.linalg.norm(w)
@@ -132,15 +151,30 @@ def test_input_layout_does_not_change_the_result():
         np.testing.assert_array_equal(conv.conv2d(other, np.asfortranarray(w), **kw), expected)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda x, w: conv.conv2d(x, w[:, :1]), "needs x"),
-    (lambda x, w: conv.conv2d(x, w, groups=2), "in 2 groups"),
-    (lambda x, w: conv.conv2d(x[0], w), "needs x"),
-    (lambda x, w: conv.conv2d(x[:, :, :2], w), "a window of 3 does not fit 2 entries padded by 0"),
-    (lambda x, w: conv.max_pool2d(x, kernel=(7, 7), stride=(1, 1)), "a window of 7 does not fit 5"),
-    (lambda x, w: conv.max_pool2d(x, kernel=(2, 2), stride=(1, 1), padding=(2, 0)), "at most half"),
-    (lambda x, w: conv.avg_pool2d(x, kernel=(3, 3), stride=(1, 1), padding=(0, 2)), "at most half"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda x, w: conv.conv2d(x, w[:, :1]), "needs x"),
+        (lambda x, w: conv.conv2d(x, w, groups=2), "in 2 groups"),
+        (lambda x, w: conv.conv2d(x[0], w), "needs x"),
+        (
+            lambda x, w: conv.conv2d(x[:, :, :2], w),
+            "a window of 3 does not fit 2 entries padded by 0",
+        ),
+        (
+            lambda x, w: conv.max_pool2d(x, kernel=(7, 7), stride=(1, 1)),
+            "a window of 7 does not fit 5",
+        ),
+        (
+            lambda x, w: conv.max_pool2d(x, kernel=(2, 2), stride=(1, 1), padding=(2, 0)),
+            "at most half",
+        ),
+        (
+            lambda x, w: conv.avg_pool2d(x, kernel=(3, 3), stride=(1, 1), padding=(0, 2)),
+            "at most half",
+        ),
+    ],
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_what_does_not_fit_is_named(call, message, dtype):
     x, w, _, _ = arrays(SHAPES[0], dtype=dtype)
@@ -152,7 +186,10 @@ def test_what_does_not_fit_is_named(call, message, dtype):
 
 
 def test_max_pooling_by_hand():
-    x = Tensor(np.array([[1.0, 2, 3, 4], [8, 7, 6, 5], [1, 1, 1, 0], [1, 1, 0, 9]]).reshape(1, 1, 4, 4), True)
+    x = Tensor(
+        np.array([[1.0, 2, 3, 4], [8, 7, 6, 5], [1, 1, 1, 0], [1, 1, 0, 9]]).reshape(1, 1, 4, 4),
+        True,
+    )
     y = conv.max_pool2d(x, kernel=(2, 2), stride=(2, 2))
     np.testing.assert_array_equal(y.data[0, 0], [[8, 6], [1, 9]])
     # Of equal entries the first gets the gradient.
@@ -174,15 +211,31 @@ def test_average_pooling_counts_padding_but_not_what_hangs_over():
     np.testing.assert_array_equal(y[0, 0], [[1, 1], [1, 1]])
 
 
-@pytest.mark.parametrize("n, k, s, p, floor, ceil", [
-    (4, 2, 2, 0, 2, 2), (5, 2, 2, 0, 2, 3), (5, 3, 2, 0, 2, 2), (6, 3, 2, 0, 2, 3), (3, 2, 3, 1, 2, 2),
-    (1, 1, 3, 0, 1, 1), (4, 1, 3, 0, 2, 2), (5, 1, 3, 0, 2, 2), (2, 2, 3, 1, 1, 1)])
+@pytest.mark.parametrize(
+    "n, k, s, p, floor, ceil",
+    [
+        (4, 2, 2, 0, 2, 2),
+        (5, 2, 2, 0, 2, 3),
+        (5, 3, 2, 0, 2, 2),
+        (6, 3, 2, 0, 2, 3),
+        (3, 2, 3, 1, 2, 2),
+        (1, 1, 3, 0, 1, 1),
+        (4, 1, 3, 0, 2, 2),
+        (5, 1, 3, 0, 2, 2),
+        (2, 2, 3, 1, 1, 1),
+    ],
+)
 def test_number_of_windows(n, k, s, p, floor, ceil):
     assert (pool_size(n, k, s, p, False), pool_size(n, k, s, p, True)) == (floor, ceil)
 
 
-POOLS = [(k, s, p, c) for k, s, p, c in itertools.product(
-    ((2, 2), (3, 2), (1, 4)), ((1, 1), (2, 3)), ((0, 0), (1, 1)), (False, True)) if all(2 * a <= b for a, b in zip(p, k))]
+POOLS = [
+    (k, s, p, c)
+    for k, s, p, c in itertools.product(
+        ((2, 2), (3, 2), (1, 4)), ((1, 1), (2, 3)), ((0, 0), (1, 1)), (False, True)
+    )
+    if all(2 * a <= b for a, b in zip(p, k))
+]
 
 
 @pytest.mark.parametrize("kernel, stride, padding, ceil_mode", POOLS)
@@ -190,8 +243,12 @@ def test_pooling_differentiates_to_order_three(kernel, stride, padding, ceil_mod
     kw = dict(kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode)
     rng = np.random.default_rng(0)
     x = rng.permutation(2 * 3 * 6 * 5).reshape(2, 3, 6, 5) / 50.0
-    assert grad_check(lambda x: ops.tanh(conv.max_pool2d(x, **kw) - 1.0), x, rng=rng, order=3) < 1e-7
-    assert grad_check(lambda x: ops.tanh(conv.avg_pool2d(x, **kw) - 1.0), x, rng=rng, order=3) < 1e-7
+    assert (
+        grad_check(lambda x: ops.tanh(conv.max_pool2d(x, **kw) - 1.0), x, rng=rng, order=3) < 1e-7
+    )
+    assert (
+        grad_check(lambda x: ops.tanh(conv.avg_pool2d(x, **kw) - 1.0), x, rng=rng, order=3) < 1e-7
+    )
     assert adjoint_check(lambda x: conv.max_pool2d(x, **kw), x, rng=rng) < 1e-12
     assert adjoint_check(lambda x: conv.avg_pool2d(x, **kw), x, rng=rng) < 1e-12
 
@@ -202,9 +259,17 @@ def test_adaptive_pooling_is_its_cells(size):
     x = rng.standard_normal((2, 3, 6, 6))
     y = conv.adaptive_avg_pool2d(x, size=size)
     for i, j in itertools.product(range(size[0]), range(size[1])):
-        cell = x[:, :, 6 * i // size[0]: -(-6 * (i + 1) // size[0]), 6 * j // size[1]: -(-6 * (j + 1) // size[1])]
+        cell = x[
+            :,
+            :,
+            6 * i // size[0] : -(-6 * (i + 1) // size[0]),
+            6 * j // size[1] : -(-6 * (j + 1) // size[1]),
+        ]
         np.testing.assert_allclose(y[:, :, i, j], cell.mean(axis=(2, 3)), rtol=1e-12, atol=1e-14)
-    assert grad_check(lambda x: ops.tanh(conv.adaptive_avg_pool2d(x, size=size)), x, rng=rng, order=2) < 1e-7
+    assert (
+        grad_check(lambda x: ops.tanh(conv.adaptive_avg_pool2d(x, size=size)), x, rng=rng, order=2)
+        < 1e-7
+    )
     assert conv.adaptive_avg_pool2d(x.astype(np.float32), size=size).dtype == np.float32
 
 
@@ -212,7 +277,8 @@ def test_adaptive_pooling_is_its_cells(size):
 
 
 def small_net(x, y):
-    # conv, batch norm, max pool, conv, average pool, linear, cross-entropy as a function of its parameters.
+    # conv, batch norm, max pool, conv, average pool, linear, cross-entropy as a function of its
+    # parameters.
     def loss(w1, b1, gamma, beta, w2, b2, w3, b3):
         h = conv.conv2d_bias(x, w1, b1, padding=(1, 1))
         h = batch_norm(h, gamma, beta, eps=1e-5, statistics=batch_statistics(h.data))
@@ -283,7 +349,9 @@ def test_convolution_is_torchs(shape, dtype, tolerance):
     functional = pytest.importorskip("torch").nn.functional
     x, w, kw, rng = arrays(shape, dtype=dtype)
     b = rng.standard_normal(len(w)).astype(dtype)
-    for a, e in both(lambda *t: conv.conv2d_bias(*t, **kw), lambda *t: functional.conv2d(*t, **kw), [x, w, b]):
+    for a, e in both(
+        lambda *t: conv.conv2d_bias(*t, **kw), lambda *t: functional.conv2d(*t, **kw), [x, w, b]
+    ):
         assert np.linalg.norm(a - e) <= tolerance * np.linalg.norm(e)
 
 
@@ -292,15 +360,28 @@ def test_convolution_is_torchs(shape, dtype, tolerance):
 def test_pooling_is_torchs(dtype):
     functional = pytest.importorskip("torch").nn.functional
     rng = np.random.default_rng(0)
-    cases = [(k, s, p, c, h) for k, s, p, c, h in itertools.product(
-        (1, 2, 3, 4), (1, 2, 3), (0, 1, 2), (False, True), (4, 5, 7)) if 2 * p <= k]
+    cases = [
+        (k, s, p, c, h)
+        for k, s, p, c, h in itertools.product(
+            (1, 2, 3, 4), (1, 2, 3), (0, 1, 2), (False, True), (4, 5, 7)
+        )
+        if 2 * p <= k
+    ]
     for k, s, p, c, h in cases:
         # Few values, so that windows hold equal entries.
         x = rng.integers(0, 5, (2, 5, h, h + 1)).astype(dtype)
         kw = dict(kernel=(k, k), stride=(s, s), padding=(p, p), ceil_mode=c)
-        for a, e in both(lambda x: conv.max_pool2d(x, **kw), lambda x: functional.max_pool2d(x, k, s, p, ceil_mode=c), [x]):
+        for a, e in both(
+            lambda x: conv.max_pool2d(x, **kw),
+            lambda x: functional.max_pool2d(x, k, s, p, ceil_mode=c),
+            [x],
+        ):
             np.testing.assert_allclose(a, e, rtol=1e-6, atol=1e-6)
-        for a, e in both(lambda x: conv.avg_pool2d(x, **kw), lambda x: functional.avg_pool2d(x, k, s, p, ceil_mode=c), [x]):
+        for a, e in both(
+            lambda x: conv.avg_pool2d(x, **kw),
+            lambda x: functional.avg_pool2d(x, k, s, p, ceil_mode=c),
+            [x],
+        ):
             np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6)
 
 
@@ -309,8 +390,11 @@ def test_pooling_is_torchs(dtype):
 def test_adaptive_pooling_is_torchs(size):
     functional = pytest.importorskip("torch").nn.functional
     x = np.random.default_rng(0).standard_normal((2, 3, 7, 6))
-    for a, e in both(lambda x: conv.adaptive_avg_pool2d(x, size=size),
-                     lambda x: functional.adaptive_avg_pool2d(x, size), [x]):
+    for a, e in both(
+        lambda x: conv.adaptive_avg_pool2d(x, size=size),
+        lambda x: functional.adaptive_avg_pool2d(x, size),
+        [x],
+    ):
         np.testing.assert_allclose(a, e, rtol=1e-12, atol=1e-13)
 
 

@@ -8,17 +8,18 @@ from minicomp.tensor import PRIMITIVES, primitive, rules
 
 @pytest.fixture
 def wrong():
-    # x -> x^3 by a primitive whose gradient is right at order 1 and wrong at order 2 where `factor` is not 1.
+    # x -> x^3 by a primitive whose gradient is right at order 1 and wrong at order 2 where `factor`
+    # is not 1.
     before = dict(PRIMITIVES)
 
     def make(first: float, second: float):
         @primitive
         def cube(x):
-            return x ** 3
+            return x**3
 
         @primitive
         def slope(x):
-            return 3.0 * x ** 2
+            return 3.0 * x**2
 
         rules(cube, lambda g, y, x: g * slope(x) * first)
         rules(slope, lambda g, y, x: g * x * 6.0 * second)

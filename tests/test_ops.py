@@ -14,7 +14,13 @@ from minicomp.nn.norm import batch_norm, batch_statistics
 from minicomp.tensor import PRIMITIVES, FusedPrimitive, Tensor, grad, raw
 
 # The modules whose primitives are checked here; what techniques add is checked beside them.
-MODULES = ("minicomp.ops", "minicomp.conv", "minicomp.nn.linear", "minicomp.nn.norm", "minicomp.nn.losses")
+MODULES = (
+    "minicomp.ops",
+    "minicomp.conv",
+    "minicomp.nn.linear",
+    "minicomp.nn.norm",
+    "minicomp.nn.losses",
+)
 
 
 def normal(*shape):
@@ -22,8 +28,11 @@ def normal(*shape):
 
 
 def apart(*shape):
-    # Entries that differ by at least 1 and lie 1/2 off the integers: no kink within reach of a step.
-    return lambda rng: rng.permutation(math.prod(shape)).reshape(shape) - math.prod(shape) // 2 + 0.5
+    # Entries that differ by at least 1 and lie 1/2 off the integers: no kink within reach of a
+    # step.
+    return (
+        lambda rng: rng.permutation(math.prod(shape)).reshape(shape) - math.prod(shape) // 2 + 0.5
+    )
 
 
 def positive(*shape):
@@ -34,11 +43,14 @@ def probabilities(*shape):
     def draw(rng):
         p = rng.random(shape)
         return p / p.sum(axis=1, keepdims=True)
+
     return draw
 
 
 POOL = dict(kernel=(3, 2), stride=(2, 1), padding=(1, 0), ceil_mode=True)
-CONV = dict(stride=(2, 1), padding=(1, 2), groups=2)  # x (2, 4, 5, 6), w (6, 2, 3, 2) -> (2, 6, 3, 9)
+CONV = dict(
+    stride=(2, 1), padding=(1, 2), groups=2
+)  # x (2, 4, 5, 6), w (6, 2, 3, 2) -> (2, 6, 3, 9)
 ROWS = np.array([0, 2, 2, 1])
 TARGET = probabilities(4, 3)(np.random.default_rng(0))
 MASK = np.random.default_rng(1).random((3, 4)) > 0.5
@@ -60,8 +72,16 @@ CASES = {
     "sign": (lambda x: ops.sign(x) * x * x, apart(3, 4)),
     "relu": (lambda x: ops.relu(x) * x * x, apart(3, 4)),
     "clip": (lambda x: ops.clip(x, lo=-2.0, hi=3.0) * x * x, apart(3, 4)),
-    "maximum": (lambda a, b: ops.maximum(a, b) * a * b, apart(3, 4), lambda rng: apart(3, 4)(rng) + 0.25),
-    "minimum": (lambda a, b: ops.minimum(a, b) * a * b, apart(3, 4), lambda rng: apart(4)(rng) + 0.25),
+    "maximum": (
+        lambda a, b: ops.maximum(a, b) * a * b,
+        apart(3, 4),
+        lambda rng: apart(3, 4)(rng) + 0.25,
+    ),
+    "minimum": (
+        lambda a, b: ops.minimum(a, b) * a * b,
+        apart(3, 4),
+        lambda rng: apart(4)(rng) + 0.25,
+    ),
     "where": (lambda a, b: ops.where(MASK, a * a, b * b * a), normal(3, 4), normal(4)),
     "sum": (lambda x: ops.sum(x * x, axis=(0, 2)) * ops.sum(x), normal(2, 3, 4)),
     "mean": (lambda x: ops.mean(x * x, axis=1, keepdims=True) * ops.mean(x), normal(2, 3, 4)),
@@ -73,25 +93,58 @@ CASES = {
     "astype": (lambda x: ops.astype(x * x * x, dtype=np.float64), normal(3)),
     "reshape": (lambda x: ops.reshape(x * x * x, shape=(4, -1)), normal(3, 4)),
     "transpose": (lambda x: ops.transpose(x * x * x, axes=(2, 0, 1)), normal(2, 3, 4)),
-    "concat": (lambda a, b: ops.concat(a * a, b * b * a[:, :2], a, axis=1), normal(3, 4), normal(3, 2)),
+    "concat": (
+        lambda a, b: ops.concat(a * a, b * b * a[:, :2], a, axis=1),
+        normal(3, 4),
+        normal(3, 2),
+    ),
     "pad": (lambda x: ops.pad(x * x * x, width=((1, 0), (0, 2))), normal(3, 4)),
     "getitem": (lambda x: ops.getitem(x * x * x, key=(ROWS, slice(1, 3))), normal(3, 4)),
-    "scatter_add": (lambda g: ops.scatter_add(g * g * g, key=(ROWS, slice(1, 3)), shape=(3, 4)), normal(4, 2)),
+    "scatter_add": (
+        lambda g: ops.scatter_add(g * g * g, key=(ROWS, slice(1, 3)), shape=(3, 4)),
+        normal(4, 2),
+    ),
     "take": (lambda x: ops.take(x * x * x, index=ROWS.reshape(2, 2)), normal(3, 4)),
-    "index_add": (lambda g: ops.index_add(g * g * g, index=ROWS.reshape(2, 2), n=3), normal(2, 2, 4)),
-    "conv2d": (lambda x, w: ops.tanh(conv.conv2d(x, w, **CONV)), normal(2, 4, 5, 6), normal(6, 2, 3, 2)),
-    "conv2d_input_grad": (lambda g, w: ops.tanh(conv.conv2d_input_grad(g, w, size=(5, 6), **CONV)),
-                          normal(2, 6, 3, 9), normal(6, 2, 3, 2)),
-    "conv2d_weight_grad": (lambda x, g: ops.tanh(conv.conv2d_weight_grad(x, g, kernel=(3, 2), **CONV)),
-                           normal(2, 4, 5, 6), normal(2, 6, 3, 9)),
-    "conv2d_bias": (lambda x, w, b: ops.tanh(conv.conv2d_bias(x, w, b, **CONV)),
-                    normal(2, 4, 5, 6), normal(6, 2, 3, 2), normal(6)),
+    "index_add": (
+        lambda g: ops.index_add(g * g * g, index=ROWS.reshape(2, 2), n=3),
+        normal(2, 2, 4),
+    ),
+    "conv2d": (
+        lambda x, w: ops.tanh(conv.conv2d(x, w, **CONV)),
+        normal(2, 4, 5, 6),
+        normal(6, 2, 3, 2),
+    ),
+    "conv2d_input_grad": (
+        lambda g, w: ops.tanh(conv.conv2d_input_grad(g, w, size=(5, 6), **CONV)),
+        normal(2, 6, 3, 9),
+        normal(6, 2, 3, 2),
+    ),
+    "conv2d_weight_grad": (
+        lambda x, g: ops.tanh(conv.conv2d_weight_grad(x, g, kernel=(3, 2), **CONV)),
+        normal(2, 4, 5, 6),
+        normal(2, 6, 3, 9),
+    ),
+    "conv2d_bias": (
+        lambda x, w, b: ops.tanh(conv.conv2d_bias(x, w, b, **CONV)),
+        normal(2, 4, 5, 6),
+        normal(6, 2, 3, 2),
+        normal(6),
+    ),
     "max_pool2d": (lambda x: conv.max_pool2d(x * 0.1, **POOL) * ops.sum(x * x), apart(2, 2, 5, 4)),
     "avg_pool2d": (lambda x: ops.tanh(conv.avg_pool2d(x, **POOL)), normal(2, 2, 5, 4)),
-    "avg_pool2d_grad": (lambda g: ops.tanh(conv.avg_pool2d_grad(g, size=(5, 4), **POOL)), normal(2, 2, 3, 3)),
+    "avg_pool2d_grad": (
+        lambda g: ops.tanh(conv.avg_pool2d_grad(g, size=(5, 4), **POOL)),
+        normal(2, 2, 3, 3),
+    ),
     "linear": (lambda x, w, b: ops.tanh(linear(x, w, b)), normal(3, 4), normal(5, 4), normal(5)),
-    "batch_norm": (lambda x, gamma, beta: ops.tanh(batch_norm(
-        x, gamma, beta, eps=1e-3, statistics=batch_statistics(raw(x)))), normal(4, 3, 2, 2), normal(3), normal(3)),
+    "batch_norm": (
+        lambda x, gamma, beta: ops.tanh(
+            batch_norm(x, gamma, beta, eps=1e-3, statistics=batch_statistics(raw(x)))
+        ),
+        normal(4, 3, 2, 2),
+        normal(3),
+        normal(3),
+    ),
     "soft_cross_entropy": (lambda z: soft_cross_entropy(z, target=TARGET), normal(4, 3)),
 }
 
@@ -128,7 +181,9 @@ def test_gradients_to_order_three(name):
     assert grad_check(fn, *arrays, rng=rng, order=3) < 1e-7
 
 
-@pytest.mark.parametrize("name", [name for name, p in primitives().items() if isinstance(p, FusedPrimitive)])
+@pytest.mark.parametrize(
+    "name", [name for name, p in primitives().items() if isinstance(p, FusedPrimitive)]
+)
 def test_fused_equals_its_composite(name):
     fn, arrays, rng = drawn(name)
     fused = PRIMITIVES[name]
@@ -161,10 +216,25 @@ def walk(t):
     return seen
 
 
-LINEAR = ["neg", "sum", "mean", "sum_to", "broadcast_to", "reshape", "transpose", "pad", "getitem",
-          "scatter_add", "take", "index_add", "avg_pool2d", "avg_pool2d_grad"]
+LINEAR = [
+    "neg",
+    "sum",
+    "mean",
+    "sum_to",
+    "broadcast_to",
+    "reshape",
+    "transpose",
+    "pad",
+    "getitem",
+    "scatter_add",
+    "take",
+    "index_add",
+    "avg_pool2d",
+    "avg_pool2d_grad",
+]
 LINEAR_CASES = {
-    "neg": (ops.neg, (3, 4)), "sum": (lambda x: ops.sum(x, axis=1), (3, 4)),
+    "neg": (ops.neg, (3, 4)),
+    "sum": (lambda x: ops.sum(x, axis=1), (3, 4)),
     "mean": (lambda x: ops.mean(x, axis=(0, 2)), (3, 4, 2)),
     "sum_to": (lambda x: ops.sum_to(x, np.ones((1, 4))), (2, 3, 4)),
     "broadcast_to": (lambda x: ops.broadcast_to(x, shape=(5, 3, 4)), (3, 1)),
@@ -190,9 +260,17 @@ def test_gradient_is_the_adjoint(name):
 # ------------------------------------------------------------------------------------- values
 
 
-@pytest.mark.parametrize("op, numpy", [
-    (ops.add, np.add), (ops.sub, np.subtract), (ops.mul, np.multiply), (ops.div, np.divide),
-    (ops.maximum, np.maximum), (ops.minimum, np.minimum)])
+@pytest.mark.parametrize(
+    "op, numpy",
+    [
+        (ops.add, np.add),
+        (ops.sub, np.subtract),
+        (ops.mul, np.multiply),
+        (ops.div, np.divide),
+        (ops.maximum, np.maximum),
+        (ops.minimum, np.minimum),
+    ],
+)
 def test_binary_operations_are_numpys(op, numpy):
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((3, 1, 4)), rng.standard_normal((5, 1))
@@ -200,9 +278,19 @@ def test_binary_operations_are_numpys(op, numpy):
     np.testing.assert_array_equal(op(Tensor(a), b).data, numpy(a, b), strict=True)
 
 
-@pytest.mark.parametrize("op, numpy", [
-    (ops.neg, np.negative), (ops.exp, np.exp), (ops.log, np.log), (ops.sqrt, np.sqrt), (ops.tanh, np.tanh),
-    (ops.absolute, np.abs), (ops.sign, np.sign), (ops.relu, lambda x: np.maximum(x, 0))])
+@pytest.mark.parametrize(
+    "op, numpy",
+    [
+        (ops.neg, np.negative),
+        (ops.exp, np.exp),
+        (ops.log, np.log),
+        (ops.sqrt, np.sqrt),
+        (ops.tanh, np.tanh),
+        (ops.absolute, np.abs),
+        (ops.sign, np.sign),
+        (ops.relu, lambda x: np.maximum(x, 0)),
+    ],
+)
 def test_unary_operations_are_numpys(op, numpy):
     x = np.random.default_rng(0).uniform(0.1, 3.0, (3, 4)).astype(np.float32)
     np.testing.assert_array_equal(op(x), numpy(x), strict=True)
@@ -211,15 +299,21 @@ def test_unary_operations_are_numpys(op, numpy):
 def test_sigmoid_does_not_overflow():
     with np.errstate(all="raise", under="ignore"):
         y = ops.sigmoid(np.array([-1000.0, -1.0, 0.0, 1.0, 1000.0]))
-    np.testing.assert_allclose(y, [0.0, 1 / (1 + math.e), 0.5, math.e / (1 + math.e), 1.0], rtol=1e-15)
+    np.testing.assert_allclose(
+        y, [0.0, 1 / (1 + math.e), 0.5, math.e / (1 + math.e), 1.0], rtol=1e-15
+    )
 
 
 def test_softmax_family_by_hand_and_without_overflow():
     x = np.array([[0.0, math.log(2.0), math.log(5.0)]])
     np.testing.assert_allclose(ops.softmax(x), [[1 / 8, 2 / 8, 5 / 8]], rtol=1e-15)
     np.testing.assert_allclose(ops.logsumexp(x), [math.log(8.0)], rtol=1e-15)
-    np.testing.assert_allclose(ops.log_softmax(x + 1e4), np.log([[1 / 8, 2 / 8, 5 / 8]]), atol=1e-11)
-    assert ops.logsumexp(x, axis=0, keepdims=True).shape == (1, 3) and ops.logsumexp(x, axis=0).shape == (3,)
+    np.testing.assert_allclose(
+        ops.log_softmax(x + 1e4), np.log([[1 / 8, 2 / 8, 5 / 8]]), atol=1e-11
+    )
+    assert ops.logsumexp(x, axis=0, keepdims=True).shape == (1, 3) and ops.logsumexp(
+        x, axis=0
+    ).shape == (3,)
 
 
 def test_var_divides_by_n():
@@ -257,18 +351,22 @@ def test_clip_has_slope_one_at_its_limits_and_open_ends():
 
 def test_power_of_zero_and_one():
     x = Tensor(np.array([0.0, 2.0]), True)
-    np.testing.assert_array_equal(grad((x ** 0).sum(), x).data, [0.0, 0.0])
-    np.testing.assert_array_equal(grad((x ** 1).sum(), x).data, [1.0, 1.0])
-    np.testing.assert_array_equal(grad((x ** 2).sum(), x).data, [0.0, 4.0])
+    np.testing.assert_array_equal(grad((x**0).sum(), x).data, [0.0, 0.0])
+    np.testing.assert_array_equal(grad((x**1).sum(), x).data, [1.0, 1.0])
+    np.testing.assert_array_equal(grad((x**2).sum(), x).data, [0.0, 4.0])
     with pytest.raises(TypeError, match="exponent must be a number"):
-        x ** x
+        x**x
 
 
 def test_repeated_indices_add_up():
     x = Tensor(np.arange(3.0), True)
     np.testing.assert_array_equal(grad(x[np.array([0, 2, 2, 2])].sum(), x).data, [1, 0, 3])
-    np.testing.assert_array_equal(grad(ops.take(x, index=np.array([[1, 1], [0, 1]])).sum(), x).data, [1, 3, 0])
-    np.testing.assert_array_equal(ops.index_add(np.ones((4, 2)), index=ROWS, n=4), [[1, 1], [1, 1], [2, 2], [0, 0]])
+    np.testing.assert_array_equal(
+        grad(ops.take(x, index=np.array([[1, 1], [0, 1]])).sum(), x).data, [1, 3, 0]
+    )
+    np.testing.assert_array_equal(
+        ops.index_add(np.ones((4, 2)), index=ROWS, n=4), [[1, 1], [1, 1], [2, 2], [0, 0]]
+    )
 
 
 def test_boolean_masks_and_newaxis_index():
@@ -286,7 +384,8 @@ def test_matmul_refuses_vectors():
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_broadcasting_gradients_have_their_arguments_shapes(data):
-    # Any two shapes that broadcast: the gradient of a sum of products is the other's sum over the stretch.
+    # Any two shapes that broadcast: the gradient of a sum of products is the other's sum over the
+    # stretch.
     full = data.draw(st.lists(st.integers(1, 3), min_size=0, max_size=4), label="shape")
 
     def shrunk():

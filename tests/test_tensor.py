@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 
 from minicomp import ops
-from minicomp.tensor import (PRIMITIVES, Tensor, fused, grad, hvp, no_grad, primitive, raw, rules,
-                             variadic_rule)
+from minicomp.tensor import (
+    PRIMITIVES,
+    Tensor,
+    fused,
+    grad,
+    hvp,
+    no_grad,
+    primitive,
+    raw,
+    rules,
+    variadic_rule,
+)
 
 
 @pytest.fixture
@@ -43,7 +53,7 @@ def test_derivatives_of_x_cubed_to_order_three():
 def test_hvp_by_hand():
     # f = a^2 b: H = [[2b, 2a], [2a, 0]]
     a, b = leaf(3.0), leaf(5.0)
-    (ha, hb) = hvp(lambda a, b: (a * a * b).sum(), [a, b], [np.array([1.0]), np.array([2.0])])
+    ha, hb = hvp(lambda a, b: (a * a * b).sum(), [a, b], [np.array([1.0]), np.array([2.0])])
     assert (ha.item(), hb.item()) == (10 * 1 + 6 * 2, 6 * 1)
 
 
@@ -101,7 +111,7 @@ def test_diamond_of_many_paths_is_walked_once():
     for _ in range(60):
         y = y + y
     y.backward()
-    assert x.grad.item() == 2.0 ** 60
+    assert x.grad.item() == 2.0**60
 
 
 def test_deep_graph_needs_no_recursion():
@@ -191,8 +201,22 @@ def test_no_grad_holds_in_its_own_thread_only():
 def test_operators_take_numbers_and_arrays_on_either_side():
     x = leaf(4.0)
     array = np.array([2.0])
-    results = [x + 1, 1 + x, x - 1, 1 - x, x * 2, 2 * x, x / 2, 2 / x, -x, x ** 2,
-               array + x, array - x, array * x, array / x]
+    results = [
+        x + 1,
+        1 + x,
+        x - 1,
+        1 - x,
+        x * 2,
+        2 * x,
+        x / 2,
+        2 / x,
+        -x,
+        x**2,
+        array + x,
+        array - x,
+        array * x,
+        array / x,
+    ]
     assert all(isinstance(y, Tensor) for y in results)
     assert [y.item() for y in results] == [5, 5, 3, -3, 8, 8, 2, 0.5, -4, 16, 6, -2, 8, 0.5]
 
@@ -208,7 +232,11 @@ def test_shape_attributes_and_methods():
     assert (x.shape, x.ndim, x.size, len(x), x.dtype) == ((2, 3), 2, 6, 2, np.float64)
     assert x.T.shape == (3, 2) and x.transpose(1, 0).shape == (3, 2)
     assert x.reshape(3, 2).shape == x.reshape((3, 2)).shape == (3, 2)
-    assert x.sum().item() == 15 and x.mean(axis=0).shape == (3,) and x.max(axis=1).data.tolist() == [2, 5]
+    assert (
+        x.sum().item() == 15
+        and x.mean(axis=0).shape == (3,)
+        and x.max(axis=1).data.tolist() == [2, 5]
+    )
     assert x[1, 2].item() == 5 and x.astype(np.float32).dtype == np.float32
     assert "requires_grad=True" in repr(x) and "requires_grad" not in repr(x.detach())
 
@@ -225,16 +253,27 @@ def test_a_tensor_does_not_become_an_array_silently():
         np.asarray(leaf(1.0))
 
 
-@pytest.mark.parametrize("call, error, message", [
-    (lambda: Tensor(leaf(1.0)), TypeError, "must be an array"),
-    (lambda: Tensor(np.arange(3), requires_grad=True), TypeError, "floating point, got int64"),
-    (lambda: Tensor(np.ones(2)).sum().backward(), ValueError, "requires_grad=True"),
-    (lambda: (leaf(1.0, 2.0) * 2.0).backward(), ValueError, r"shape \(2,\) needs a cotangent"),
-    (lambda: (leaf(1.0, 2.0) * 2.0).backward(np.ones(3)), ValueError, r"must have shape \(2,\), got \(3,\)"),
-    (lambda: grad(leaf(1.0), np.ones(1)), ValueError, r"inputs\[0\] must be a Tensor"),
-    (lambda: grad(leaf(1.0), Tensor(np.ones(1))), ValueError, r"inputs\[0\] must be a Tensor"),
-    (lambda: hvp(lambda x: x.sum(), [leaf(1.0)], [np.ones(2)]), ValueError, r"vectors\[0\] must have shape"),
-])
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: Tensor(leaf(1.0)), TypeError, "must be an array"),
+        (lambda: Tensor(np.arange(3), requires_grad=True), TypeError, "floating point, got int64"),
+        (lambda: Tensor(np.ones(2)).sum().backward(), ValueError, "requires_grad=True"),
+        (lambda: (leaf(1.0, 2.0) * 2.0).backward(), ValueError, r"shape \(2,\) needs a cotangent"),
+        (
+            lambda: (leaf(1.0, 2.0) * 2.0).backward(np.ones(3)),
+            ValueError,
+            r"must have shape \(2,\), got \(3,\)",
+        ),
+        (lambda: grad(leaf(1.0), np.ones(1)), ValueError, r"inputs\[0\] must be a Tensor"),
+        (lambda: grad(leaf(1.0), Tensor(np.ones(1))), ValueError, r"inputs\[0\] must be a Tensor"),
+        (
+            lambda: hvp(lambda x: x.sum(), [leaf(1.0)], [np.ones(2)]),
+            ValueError,
+            r"vectors\[0\] must have shape",
+        ),
+    ],
+)
 def test_mistakes_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
@@ -242,7 +281,7 @@ def test_mistakes_are_named(call, error, message):
 
 def test_float32_stays_float32_through_a_graph_with_numbers():
     x = leaf(1.0, 2.0, dtype=np.float32)
-    y = (x * 2 + 1.5) / 3 - x ** 2
+    y = (x * 2 + 1.5) / 3 - x**2
     y.sum().backward()
     assert y.dtype == x.grad.dtype == np.float32
 
@@ -269,6 +308,7 @@ def test_a_primitive_on_arrays_is_numpy(scratch):
 
 def test_a_name_is_taken_once(scratch):
     with pytest.raises(AssertionError, match="two primitives are called add"):
+
         @primitive
         def add(x):
             return x
@@ -312,7 +352,7 @@ def test_a_fused_primitive_runs_its_backward_and_for_more_its_composite(scratch)
 
     @fused(backward=backward, composite=composite)
     def cube(x, *, save):
-        return x ** 3, x * x if save else None
+        return x**3, x * x if save else None
 
     x = leaf(2.0)
     assert cube(raw(x)).item() == 8.0 and calls == []

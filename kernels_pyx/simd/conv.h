@@ -146,8 +146,8 @@ static void conv_image_dx(const Conv *d, const float *g, const float *w, float *
 }
 
 /* Adds one image's part of dw to `sum`, in the order that conv_unpack takes, and of the bias
- * gradient to db (or 0). x: padded. Pixels are summed over: s runs over the rows of g, k along them.
- * The bias gradient is the product of a row of ones with g. */
+ * gradient to db (or 0). x: padded. Pixels are summed over: s runs over the rows of g, k along
+ * them. The bias gradient is the product of a row of ones with g. */
 static void conv_image_dw(const Conv *d, const float *x, const float *g, float *sum, float *db,
                           int level) {
     static const float one = 1.0f;

@@ -2,12 +2,12 @@
  *
  *   y = x W' + b     x (N, I)   W (O, I)   b (O,)   y, g (N, O)
  *
- * The tile of gemm.h multiplies without packing W: in the forward pass examples are the lanes, so that
- * W is read along its rows and broadcast, and only x, which is smaller, is transposed. BLAS packs both
- * operands, which at 64 examples costs as much as a third of the product. The ladder:
+ * The tile of gemm.h multiplies without packing W: in the forward pass examples are the lanes, so
+ * that W is read along its rows and broadcast, and only x, which is smaller, is transposed. BLAS
+ * packs both operands, which at 64 examples costs as much as a third of the product. The ladder:
  *
  *   ref, portable, avx2   BLAS: 8 lanes do not beat it
- *   avx512                the tile: 1.0 to 2.0 times BLAS, by what its kernels get from the processor
+ *   avx512                the tile: up to twice BLAS, by what BLAS makes of the processor
  */
 #ifndef MINICOMP_DENSE_H
 #define MINICOMP_DENSE_H
@@ -35,7 +35,8 @@ static void dense_forward(const float *x, const float *w, const float *b, float 
         dense_transpose(x + n0 * I, n, I, xt);
         for (long o0 = 0; o0 < O; o0 += DENSE_ROWS) {
             const long rows = O - o0 < DENSE_ROWS ? O - o0 : DENSE_ROWS;
-            const Tile t = {w + o0 * I, I, 0, 1, xt, 0, DENSE_LANES, part, DENSE_LANES, 0, 1, I, n, 0};
+            const Tile t = {w + o0 * I, I, 0, 1, xt, 0, DENSE_LANES,
+                            part, DENSE_LANES, 0, 1, I, n, 0};
             gemm_avx512(&t, rows); /* part[o][m], (rows, n) */
             for (long m = 0; m < n; m++)
                 for (long o = 0; o < rows; o++)
@@ -64,7 +65,8 @@ static void dense_dw(const float *x, const float *g, float *dw, float *db, long 
 static void dense_forward(const float *x, const float *w, const float *b, float *y, long N, long I,
                           long O, float *xt, float *part) {}
 static void dense_dx(const float *g, const float *w, float *dx, long N, long I, long O) {}
-static void dense_dw(const float *x, const float *g, float *dw, float *db, long N, long I, long O) {}
+static void dense_dw(const float *x, const float *g, float *dw, float *db, long N, long I,
+                     long O) {}
 
 #endif
 #endif

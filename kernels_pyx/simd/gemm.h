@@ -1,5 +1,5 @@
-/* Small matrix products in registers, for every rung (see tile.h). The portable rung has none: there
- * the caller uses im2col and BLAS. */
+/* Small matrix products in registers, for every rung (see tile.h). The portable rung has none:
+ * there the caller uses im2col and BLAS. */
 #ifndef MINICOMP_GEMM_H
 #define MINICOMP_GEMM_H
 

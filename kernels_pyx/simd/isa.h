@@ -1,5 +1,6 @@
-/* Which instruction sets a kernel may use: decided at compile time by compiler and architecture (a rung
- * exists), and at run time by the processor (a rung runs). Included by every header in this folder.
+/* Which instruction sets a kernel may use: decided at compile time by compiler and architecture (a
+ * rung exists), and at run time by the processor (a rung runs). Included by every header in this
+ * folder.
  *
  *   rung        level  asks for                               first seen in
  *   portable    1      C11                                    every processor
@@ -7,8 +8,9 @@
  *   avx512      3      AVX-512 F, BW, DQ, VL                  Skylake-X 2017, Zen 4 2022
  *   vnni        4      avx512 and VNNI (u8 x s8 dot products) Cascade Lake 2019, Zen 4
  *
- * A function of a rung carries its TARGET_ attribute instead of the file a -march flag: one binary runs
- * everywhere. MSVC has no such attribute, and arm64 no such instructions: both build the portable rung.
+ * A function of a rung carries its TARGET_ attribute instead of the file a -march flag: one binary
+ * runs everywhere. MSVC has no such attribute, and arm64 no such instructions: both build the
+ * portable rung.
  */
 #ifndef MINICOMP_ISA_H
 #define MINICOMP_ISA_H
@@ -20,7 +22,8 @@ enum { ISA_REF, ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_VNNI };
 #include <immintrin.h>
 #define TARGET_AVX2 __attribute__((target("avx2,fma")))
 #define TARGET_AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
-#define TARGET_VNNI __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#define TARGET_VNNI \
+    __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #endif
 
 /* A helper that must be inlined so that it becomes part of the rung that calls it. */
@@ -38,7 +41,8 @@ static inline int isa_level(void) {
     __builtin_cpu_init();
     if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return ISA_PORTABLE;
     if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-          && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))) return ISA_AVX2;
+          && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
+        return ISA_AVX2;
     return __builtin_cpu_supports("avx512vnni") ? ISA_VNNI : ISA_AVX512;
 #else
     return ISA_PORTABLE;

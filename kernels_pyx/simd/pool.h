@@ -37,7 +37,7 @@ ALWAYS_INLINE float pool_share(const Pool *d, long i, long j) {
     return (float)(1.0 / h * (1.0 / w));
 }
 
-/* ------------------------------------------------------------------ portable, and twice compiled */
+/* ---------------------------------------------------------------- portable, and twice compiled */
 
 /* Of equal entries the first; a NaN beats all, and is not beaten. */
 ALWAYS_INLINE void max_pool_any(const Pool *d, const float *x, float *RESTRICT y,

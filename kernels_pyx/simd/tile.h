@@ -29,8 +29,8 @@ TARGET ALWAYS_INLINE void FN(tile)(const Tile *t, const int MR, const int NV) {
     const M last = V_MASK(t->N - (NV - 1) * LANES);
     UNROLL for (int r = 0; r < MR; r++)
         UNROLL for (int v = 0; v < NV; v++)
-            acc[r][v] = t->init == 0 ? V_ZERO()
-                      : v == NV - 1 ? V_LOADM(last, t->init + v * LANES) : V_LOAD(t->init + v * LANES);
+            acc[r][v] = t->init == 0 ? V_ZERO() : v < NV - 1 ? V_LOAD(t->init + v * LANES)
+                                                : V_LOADM(last, t->init + v * LANES);
     for (long s = 0; s < t->S; s++) {
         const float *b = t->b + s * t->bs;
         UNROLL for (int q = 0; q < (MR + 2) / 3; q++) a[q] = t->a + s * t->as + 3 * q * t->am;

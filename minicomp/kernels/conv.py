@@ -1,8 +1,9 @@
 """Convolution of maps: contract, NumPy reference, entry.
 
-N batch, C in, O out, H W size, K kernel (KH, KW), G groups; Ho, Wo the output's size. Arrays mean NCHW
-and OIHW; results of maps lie channels-last (`layout.py`). The compiled twin is kernels_pyx/conv.pyx, for
-float32; any other dtype runs the reference. What each rung gains is said in simd/conv.h.
+N batch, C in, O out, H W size, K kernel (KH, KW), G groups; Ho, Wo the output's size. Arrays mean
+NCHW and OIHW; results of maps lie channels-last (`layout.py`). The compiled twin is
+kernels_pyx/conv.pyx, for float32; any other dtype runs the reference. What each rung gains is said
+in simd/conv.h.
 """
 
 from __future__ import annotations
@@ -59,9 +60,10 @@ def _columns(x: Array, kernel: Pair, stride: Pair, padding: Pair, groups: int) -
     # im2col: the window of every output pixel as a row, (G, N Ho Wo, C/G KH KW).
     (ph, pw), (sh, sw) = padding, stride
     x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    windows = sliding_window_view(x, kernel, axis=(2, 3))[:, :, ::sh, ::sw]  # (N, C, Ho, Wo, KH, KW)
-    n, c, ho, wo = windows.shape[:4]
-    windows = windows.reshape(n, groups, c // groups, ho, wo, *kernel).transpose(1, 0, 3, 4, 2, 5, 6)
+    windows = sliding_window_view(x, kernel, axis=(2, 3))[:, :, ::sh, ::sw]
+    n, c, ho, wo = windows.shape[:4]  # (N, C, Ho, Wo, KH, KW)
+    windows = windows.reshape(n, groups, c // groups, ho, wo, *kernel)
+    windows = windows.transpose(1, 0, 3, 4, 2, 5, 6)
     return windows.reshape(groups, n * ho * wo, c // groups * kernel[0] * kernel[1])
 
 
@@ -112,8 +114,9 @@ def conv2d_weight_grad_ref(x: Array, g: Array, kernel: Pair, stride: Pair, paddi
 
 def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 1),
            padding: Pair = (0, 0), groups: int = 1, isa: str = "auto", n_threads: int = 1) -> Array:
-    """Returns x * w (+ bias), (N, O, Ho, Wo).   x : (N, C, H, W)   w : (O, C/G, KH, KW)   bias : (O,)
+    """Returns x * w (+ bias), (N, O, Ho, Wo).
 
+    x : (N, C, H, W)        w : (O, C/G, KH, KW)        bias : (O,) or None
     Raises ValueError where channels, groups or sizes do not fit.
     """
     _check(x, w, groups)
@@ -152,8 +155,8 @@ def conv2d_input_grad(g: Array, w: Array, *, size: Pair, stride: Pair = (1, 1),
     if level == 0:
         return conv2d_input_grad_ref(g, w, size, stride, padding, groups)
     if groups > 1:
-        parts = [conv2d_input_grad(g[:, k], w[k], size=size, stride=stride, padding=padding, isa=isa,
-                                   n_threads=n_threads)
+        parts = [conv2d_input_grad(g[:, k], w[k], size=size, stride=stride, padding=padding,
+                                   isa=isa, n_threads=n_threads)
                  for _, k in _groups(groups, w.shape[1] * groups, o)]
         return nchw(np.concatenate([nhwc(p) for p in parts], axis=3))
     sizes = _sizes(size, w.shape[1], o, w.shape[2:], stride, padding)
@@ -171,9 +174,9 @@ def conv2d_input_grad(g: Array, w: Array, *, size: Pair, stride: Pair = (1, 1),
 def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1),
                        padding: Pair = (0, 0), groups: int = 1, bias: bool = False,
                        isa: str = "auto", n_threads: int = 1) -> Array | tuple[Array, Array]:
-    """Returns dw, (O, C/G, KH, KW), for the cotangent g of y; with `bias` the pair (dw, db), db (O,).
+    """Returns dw, (O, C/G, KH, KW), for the cotangent g of y; with `bias` the pair dw, db (O,).
 
-    x : (N, C, H, W)   g : (N, O, Ho, Wo)   kernel : (KH, KW)
+    x : (N, C, H, W)        g : (N, O, Ho, Wo)        kernel : (KH, KW)
     """
     n, c = x.shape[:2]
     o = g.shape[1]
@@ -204,8 +207,8 @@ def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1
 
 def _check(x: Array, w: Array, groups: int) -> None:
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
-        raise ValueError(f"conv2d in {groups} groups needs x (N, C, H, W) and w (O, C / groups, KH, KW), "
-                         f"got {x.shape} and {w.shape}")
+        raise ValueError(f"conv2d in {groups} groups needs x (N, C, H, W) and "
+                         f"w (O, C / groups, KH, KW), got {x.shape} and {w.shape}")
 
 
 def _level(isa: str, *arrays: Array) -> int:

@@ -1,7 +1,7 @@
 """Which compiled kernels there are and which rung of them runs: the one place of run-time dispatch.
 
-A kernel family NAME is `minicomp/kernels/NAME.py` (contract, NumPy reference, entry) and its compiled twin
-`minicomp._kernels.NAME`, a ladder of rungs:
+A kernel family NAME is `minicomp/kernels/NAME.py` (contract, NumPy reference, entry) and its
+compiled twin `minicomp._kernels.NAME`, a ladder of rungs:
 
     ref       NumPy, no compiler needed          level 0
     portable  C on any processor                 level 1
@@ -9,8 +9,8 @@ A kernel family NAME is `minicomp/kernels/NAME.py` (contract, NumPy reference, e
     avx512    AVX-512 F, BW, DQ, VL              level 3
     vnni      avx512 and VNNI dot products       level 4
 
-An entry has `isa="auto"` and calls `resolve(isa, NAME)`, which gives the level of the rung to run: 0 means
-the reference; a kernel that has no rung of that level runs its highest one below.
+An entry has `isa="auto"` and calls `resolve(isa, NAME)`, which gives the level of the rung to run:
+0 means the reference; a kernel that has no rung of that level runs its highest one below.
 
     MINICOMP_ISA=portable   caps what "auto" takes, to try a slower rung or the reference
 """
@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parents[1] / "_kernels"
 
 @functools.cache
 def kernel_module(name: str) -> ModuleType | None:
-    """Returns the compiled module of kernel family `name`, None where it was not built or does not load."""
+    """Returns the compiled module of family `name`, None where it is missing or does not load."""
     try:
         return importlib.import_module(f"minicomp._kernels.{name}")
     except ImportError:
@@ -51,7 +51,7 @@ def _levels() -> tuple[int, int]:
 
 
 def available(name: str | None = None) -> list[str]:
-    """Returns the rungs that run here, slowest first; of family `name`, only "ref" where it was not built."""
+    """Returns the rungs that run here, slowest first; only "ref" where family `name` is missing."""
     if name is not None and kernel_module(name) is None:
         return ["ref"]
     return list(RUNGS[: _levels()[0] + 1])
@@ -78,30 +78,33 @@ def _warn_missing(name: str) -> None:
     # Once a process and family: a missing kernel is never hidden.
     why = build_record().get("failed", {}).get(name)
     warnings.warn(
-        f"minicomp: the compiled kernel '{name}' is missing, so its NumPy reference runs, which can be many "
-        f"times slower. {f'Its build failed: {why}. ' if why else ''}A C compiler and `pip install .` build "
-        "it; `minicomp --version` lists what runs.", RuntimeWarning, stacklevel=4)
+        f"minicomp: the compiled kernel '{name}' is missing, so its NumPy reference runs, many times "
+        f"slower. {f'Its build failed: {why}. ' if why else ''}A C compiler and `pip install .` "
+        "build it; `minicomp --version` lists what runs.",
+        RuntimeWarning, stacklevel=4)
 
 
 def build_record() -> dict:
-    """Returns what setup.py recorded: compiler, flags, openmp, built, failed (name -> why); {} without a build."""
+    """Returns setup.py's record: compiler, flags, openmp, built, failed (name -> why); or {}."""
     path = FOLDER / "BUILD.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def describe() -> list[str]:
-    """Returns the lines that `minicomp --version` prints: which kernels run, from where, and what failed."""
+    """Returns the lines of `minicomp --version`: which kernels run, from where, and what failed."""
     record, lines = build_record(), []
     names = sorted(set(record.get("built", [])) - {"cpu", "_cyutility"})
     loaded = [name for name in names if kernel_module(name) is not None]
     openmp = kernel_module("cpu") is not None and kernel_module("cpu").has_openmp()
     if loaded:
         lines.append(f"kernels: {', '.join(loaded)} from {FOLDER}")
-        lines.append(f"rungs: {', '.join(available())}; OpenMP: {'yes' if openmp else 'no, one thread only'}")
+        lines.append(f"rungs: {', '.join(available())}")
+        lines.append(f"OpenMP: {'yes' if openmp else 'no, each kernel runs on one thread'}")
     else:
         lines.append(f"KERNELS MISSING in {FOLDER}: the NumPy reference runs, many times slower")
     lines += [f"KERNEL {name} DOES NOT LOAD" for name in names if name not in loaded]
-    lines += [f"KERNEL {name} FAILED TO BUILD: {why}" for name, why in record.get("failed", {}).items()]
+    failed = record.get("failed", {})
+    lines += [f"KERNEL {name} FAILED TO BUILD: {why}" for name, why in failed.items()]
     return lines
 
 
@@ -116,9 +119,10 @@ def warn_if_shadowed() -> None:
         other = Path(entry or ".").resolve() / "minicomp" / "_kernels"
         if other != FOLDER.resolve() and _binaries(other):
             warnings.warn(
-                f"minicomp: imported from {FOLDER.parent}, which has no compiled kernels, while the installed "
-                f"{other.parent} has them. Start Python from another folder, or build the kernels in place "
-                "with `python setup.py build_ext --inplace`.", RuntimeWarning, stacklevel=3)
+                f"minicomp: imported from {FOLDER.parent}, which has no compiled kernels, while "
+                f"the installed {other.parent} has them. Start Python from another folder, or "
+                "build the kernels in place with `python setup.py build_ext --inplace`.",
+                RuntimeWarning, stacklevel=3)
             return
 
 

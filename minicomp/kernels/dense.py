@@ -1,7 +1,7 @@
 """A linear layer and the optimizer's pass over its weights: contract, NumPy reference, entry.
 
-N batch, I in, O out. The compiled twin is kernels_pyx/dense.pyx, for float32; see simd/dense.h for what
-its one rung gains over BLAS, which is the reference here.
+N batch, I in, O out. The compiled twin is kernels_pyx/dense.pyx, for float32; see simd/dense.h for
+what its one rung gains over BLAS, which is the reference here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from ..tensor import Array
 from . import cpu
 from .layout import aligned
 
-# Beyond about this many floats W leaves the caches between uses, and BLAS, which blocks for that, wins.
+# Beyond about this many floats W leaves the caches between uses, and BLAS, which blocks for that,
+# wins.
 MOST_WEIGHTS = 1 << 20
 
 

@@ -1,8 +1,8 @@
 """Where an array of maps lies in memory: the only place that asks.
 
-Maps mean (N, C, H, W). In memory the kernels want the channels last: the C values of a pixel side by
-side, so that one vector instruction works on 8 or 16 channels of one pixel, and a row of a window is one
-run of memory.
+Maps mean (N, C, H, W). In memory the kernels want the channels last: the C values of a pixel side
+by side, so that one vector instruction works on 8 or 16 channels of one pixel, and a row of a
+window is one run of memory.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def aligned(*shape: int) -> Array:
 def keep_freed_memory() -> None:
     """Lets glibc keep up to 64 MB of freed arrays for the next ones instead of returning them.
 
-    A training step frees and allocates the same maps again and again. glibc returns memory to the system
-    beyond twice the largest block that it has mapped and freed so far, and the step then faults every page
-    in again: a third of the time of LeNet-5. One such block of 31 MB, never touched, raises the limit.
-    Other C libraries do not notice.
+    A training step frees and allocates the same maps again and again. glibc returns memory to the
+    system beyond twice the largest block that it has mapped and freed so far, and the step then
+    faults every page in again: a third of the time of LeNet-5. One such block of 31 MB, never
+    touched, raises the limit. Other C libraries do not notice.
     """
     np.empty(31 << 20, np.uint8)

@@ -1,7 +1,8 @@
 """Pooling of maps: contract, NumPy reference, entry.
 
-N batch, C channels, H W size, K window (KH, KW); Ho, Wo the output's size. Arrays mean NCHW; results lie
-channels-last. The compiled twin is in kernels_pyx/conv.pyx, for float32; other dtypes run the reference.
+N batch, C channels, H W size, K window (KH, KW); Ho, Wo the output's size. Arrays mean NCHW;
+results lie channels-last. The compiled twin is in kernels_pyx/conv.pyx, for float32; other dtypes
+run the reference.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .layout import nchw, nhwc
 
 
 def pool_size(n: int, k: int, stride: int, padding: int, ceil_mode: bool) -> int:
-    """Returns how many windows pooling has: as conv_size, or, with ceil_mode, also those that hang over
+    """Returns how many windows pooling has: as conv_size; with ceil_mode also those that hang over
     the end, as long as they start inside the input or its left padding."""
     floor = conv_size(n, k, stride, padding)
     if not ceil_mode:
@@ -28,7 +29,7 @@ def pool_size(n: int, k: int, stride: int, padding: int, ceil_mode: bool) -> int
 
 
 def _taps(kernel: Pair, stride: Pair, count: Pair):
-    # For each position of the window: its number, and the rows and columns of the framed input it meets.
+    # For each position of the window: its number, and the part of the framed input that it meets.
     (sh, sw), (ho, wo) = stride, count
     for i in range(kernel[0] * kernel[1]):
         a, b = divmod(i, kernel[1])
@@ -56,9 +57,9 @@ def _count(x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool)
 
 def max_pool2d_ref(x: Array, kernel: Pair, stride: Pair, padding: Pair,
                    ceil_mode: bool) -> tuple[Array, Array]:
-    """Returns the largest entry of each window, (N, C, Ho, Wo), and its position a KW + b in the window.
+    """Returns the largest entry of each window, (N, C, Ho, Wo), and its position a KW + b in it.
 
-    x : (N, C, H, W); padding counts as -inf; of equal entries the first, in row order; NaN beats all
+    x : (N, C, H, W); padding counts as -inf; of equals the first, in row order; NaN beats all
     """
     count = _count(x, kernel, stride, padding, ceil_mode)
     framed = _frame(x, kernel, stride, padding, count, -np.inf)
@@ -84,7 +85,7 @@ def max_pool2d_grad_ref(g: Array, index: Array, size: Pair, kernel: Pair, stride
 
 
 def _shares(size: Pair, kernel: Pair, stride: Pair, padding: Pair, count: Pair, dtype) -> Array:
-    # 1 / the entries of each window, (1, Ho, Wo, 1): padding counts, what hangs over beyond it does not.
+    # 1 / the entries of each window, (1, Ho, Wo, 1): padding counts, what hangs over does not.
     shares = []
     for n, k, s, p, m in zip(size, kernel, stride, padding, count):
         start = np.arange(m) * s
@@ -116,8 +117,9 @@ def avg_pool2d_grad_ref(g: Array, size: Pair, kernel: Pair, stride: Pair, paddin
 # -------------------------------------------------------------------------------------------- entry
 
 
-def max_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0), ceil_mode: bool = False,
-               isa: str = "auto", n_threads: int = 1) -> tuple[Array, Array]:
+def max_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
+               ceil_mode: bool = False, isa: str = "auto",
+               n_threads: int = 1) -> tuple[Array, Array]:
     """Returns the largest entry of each window and its position in it, (N, C, Ho, Wo) each.
 
     x : (N, C, H, W); see max_pool2d_ref
@@ -151,8 +153,8 @@ def max_pool2d_grad(g: Array, index: Array, *, size: Pair, kernel: Pair, stride:
     return nchw(dx)
 
 
-def avg_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0), ceil_mode: bool = False,
-               isa: str = "auto", n_threads: int = 1) -> Array:
+def avg_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
+               ceil_mode: bool = False, isa: str = "auto", n_threads: int = 1) -> Array:
     """Returns the mean of each window, (N, C, Ho, Wo), zero padding counted.   x : (N, C, H, W)
 
     Raises ValueError where the window does not fit, or padding is more than half of it.
@@ -184,7 +186,8 @@ def avg_pool2d_grad(g: Array, *, size: Pair, kernel: Pair, stride: Pair, padding
     return nchw(dx)
 
 
-def _checked(x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> tuple[int, int]:
+def _checked(x: Array, kernel: Pair, stride: Pair, padding: Pair,
+             ceil_mode: bool) -> tuple[int, int]:
     if any(2 * p > k for p, k in zip(padding, kernel)):
         raise ValueError(f"padding must be at most half of the window {kernel}, got {padding}")
     return _count(x, kernel, stride, padding, ceil_mode)

@@ -9,7 +9,8 @@ from minicomp.kernels.layout import aligned, as_nhwc, nchw, nhwc
 RUNGS = cpu.available("conv")
 isa = pytest.mark.parametrize("isa", RUNGS)
 
-# stride, padding, kernel, (C, O), (H, W): channels around the lanes of 8 and 16, strides, padding, 1 x 1
+# stride, padding, kernel, (C, O), (H, W): channels around the lanes of 8 and 16, strides, padding,
+# 1 x 1
 SHAPES = [
     ((1, 1), (0, 0), (5, 5), (1, 20), (9, 12)),
     ((1, 1), (0, 0), (5, 5), (20, 50), (7, 6)),
@@ -27,7 +28,8 @@ SHAPES = [
 
 
 def whole(rng, *shape):
-    # Small whole numbers: products and sums are exact in float32, so every order of summing is the same.
+    # Small whole numbers: products and sums are exact in float32, so every order of summing is the
+    # same.
     return rng.integers(-4, 5, shape).astype(np.float32)
 
 
@@ -41,15 +43,24 @@ def case(shape, n=2, seed=0, draw=whole):
 
 def reference(x, w, b, g, kw, groups=1):
     args = (kw["stride"], kw["padding"], groups)
-    return (conv.conv2d_ref(x, w, *args) + b[:, None, None],
-            conv.conv2d_input_grad_ref(g, w, x.shape[2:], *args),
-            conv.conv2d_weight_grad_ref(x, g, w.shape[2:], *args), g.sum(axis=(0, 2, 3)))
+    return (
+        conv.conv2d_ref(x, w, *args) + b[:, None, None],
+        conv.conv2d_input_grad_ref(g, w, x.shape[2:], *args),
+        conv.conv2d_weight_grad_ref(x, g, w.shape[2:], *args),
+        g.sum(axis=(0, 2, 3)),
+    )
 
 
 def run(x, w, b, g, kw, groups=1, **how):
-    dw, db = conv.conv2d_weight_grad(x, g, kernel=w.shape[2:], bias=True, groups=groups, **kw, **how)
-    return (conv.conv2d(x, w, b, groups=groups, **kw, **how),
-            conv.conv2d_input_grad(g, w, size=x.shape[2:], groups=groups, **kw, **how), dw, db)
+    dw, db = conv.conv2d_weight_grad(
+        x, g, kernel=w.shape[2:], bias=True, groups=groups, **kw, **how
+    )
+    return (
+        conv.conv2d(x, w, b, groups=groups, **kw, **how),
+        conv.conv2d_input_grad(g, w, size=x.shape[2:], groups=groups, **kw, **how),
+        dw,
+        db,
+    )
 
 
 def test_kernels_are_compiled():
@@ -88,7 +99,9 @@ def test_groups(isa, groups):
     x, w, b = whole(rng, 2, 6, 5, 6), whole(rng, 12, 6 // groups, 3, 2), whole(rng, 12)
     kw = dict(stride=(2, 1), padding=(1, 0))
     g = whole(rng, *conv.conv2d_ref(x, w, *kw.values(), groups).shape)
-    for got, expected in zip(run(x, w, b, g, kw, groups, isa=isa), reference(x, w, b, g, kw, groups)):
+    for got, expected in zip(
+        run(x, w, b, g, kw, groups, isa=isa), reference(x, w, b, g, kw, groups)
+    ):
         np.testing.assert_array_equal(got, expected, strict=True)
 
 
@@ -123,9 +136,12 @@ def test_bits_do_not_depend_on_threads(isa, shape):
 def test_an_image_does_not_depend_on_its_batch(isa):
     if isa in ("ref", "portable"):
         pytest.skip("BLAS chooses by size")
-    x, w, b, g, kw = case(SHAPES[2], n=5, draw=lambda rng, *s: rng.standard_normal(s).astype(np.float32))
-    np.testing.assert_array_equal(conv.conv2d(x, w, b, isa=isa, **kw)[3:4],
-                                  conv.conv2d(x[3:4], w, b, isa=isa, **kw))
+    x, w, b, g, kw = case(
+        SHAPES[2], n=5, draw=lambda rng, *s: rng.standard_normal(s).astype(np.float32)
+    )
+    np.testing.assert_array_equal(
+        conv.conv2d(x, w, b, isa=isa, **kw)[3:4], conv.conv2d(x[3:4], w, b, isa=isa, **kw)
+    )
 
 
 @isa
@@ -162,9 +178,13 @@ def test_nan_and_infinity_come_through(isa):
 
 # -------------------------------------------------------------------------------------- pooling
 
-POOLS = [dict(kernel=k, stride=s, padding=p, ceil_mode=c) for k, s, p, c in itertools.product(
-    ((2, 2), (3, 2), (1, 1), (4, 4)), ((1, 1), (2, 2), (3, 4)), ((0, 0), (1, 1)), (False, True))
-    if 2 * max(p) <= min(k)]
+POOLS = [
+    dict(kernel=k, stride=s, padding=p, ceil_mode=c)
+    for k, s, p, c in itertools.product(
+        ((2, 2), (3, 2), (1, 1), (4, 4)), ((1, 1), (2, 2), (3, 4)), ((0, 0), (1, 1)), (False, True)
+    )
+    if 2 * max(p) <= min(k)
+]
 
 
 def without_ceil(kw):
@@ -184,7 +204,9 @@ def test_max_pooling_is_the_reference(isa, c):
         g = whole(rng, *y.shape)
         np.testing.assert_array_equal(
             pool.max_pool2d_grad(g, index, size=(6, 7), isa=isa, **without_ceil(kw)),
-            pool.max_pool2d_grad_ref(g, at, (6, 7), kw["kernel"], kw["stride"], kw["padding"]), strict=True)
+            pool.max_pool2d_grad_ref(g, at, (6, 7), kw["kernel"], kw["stride"], kw["padding"]),
+            strict=True,
+        )
 
 
 @isa
@@ -199,15 +221,28 @@ def test_average_pooling_is_the_reference(isa, c):
         g = rng.standard_normal(y.shape).astype(np.float32)
         args = (6, 7), kw["kernel"], kw["stride"], kw["padding"]
         got = pool.avg_pool2d_grad(g, size=(6, 7), isa=isa, **without_ceil(kw))
-        bound = kw["kernel"][0] * kw["kernel"][1] * 2.0**-23 * pool.avg_pool2d_grad_ref(np.abs(g), *args)
+        bound = (
+            kw["kernel"][0]
+            * kw["kernel"][1]
+            * 2.0**-23
+            * pool.avg_pool2d_grad_ref(np.abs(g), *args)
+        )
         assert got.dtype == np.float32
         assert (np.abs(got - pool.avg_pool2d_grad_ref(g.astype(np.float64), *args)) <= bound).all()
 
 
 @isa
 def test_max_pooling_of_nan_infinity_and_signed_zeros(isa):
-    rows = np.array([[1, np.nan, 5, np.nan], [-np.inf, -np.inf, -1, -np.inf], [-0.0, 0.0, -1, -2],
-                     [0.0, -0.0, -1, -2], [np.inf, 3, np.inf, np.nan]], np.float32)
+    rows = np.array(
+        [
+            [1, np.nan, 5, np.nan],
+            [-np.inf, -np.inf, -1, -np.inf],
+            [-0.0, 0.0, -1, -2],
+            [0.0, -0.0, -1, -2],
+            [np.inf, 3, np.inf, np.nan],
+        ],
+        np.float32,
+    )
     x = np.ascontiguousarray(np.repeat(rows[:, None, None, :], 17, axis=1))  # (5, 17, 1, 4)
     y, index = pool.max_pool2d(x, kernel=(1, 4), stride=(1, 1), isa=isa)
     expected, at = pool.max_pool2d_ref(x, (1, 4), (1, 1), (0, 0), False)
@@ -229,12 +264,21 @@ def test_pooling_of_any_number_of_read_only_images_on_two_threads(isa, n):
     g = rng.standard_normal(y.shape).astype(np.float32)
     g.setflags(write=False)
     index.setflags(write=False)
-    np.testing.assert_array_equal(pool.max_pool2d_grad(g, index, size=(7, 7), isa=isa, n_threads=2, **kw),
-                                  pool.max_pool2d_grad(g, index, size=(7, 7), isa=isa, **kw), strict=True)
-    np.testing.assert_array_equal(pool.avg_pool2d(x, isa=isa, n_threads=2, **kw),
-                                  pool.avg_pool2d_ref(x, *kw.values(), False), strict=True)
-    np.testing.assert_array_equal(pool.avg_pool2d_grad(g, size=(7, 7), isa=isa, n_threads=2, **kw),
-                                  pool.avg_pool2d_grad(g, size=(7, 7), isa=isa, **kw), strict=True)
+    np.testing.assert_array_equal(
+        pool.max_pool2d_grad(g, index, size=(7, 7), isa=isa, n_threads=2, **kw),
+        pool.max_pool2d_grad(g, index, size=(7, 7), isa=isa, **kw),
+        strict=True,
+    )
+    np.testing.assert_array_equal(
+        pool.avg_pool2d(x, isa=isa, n_threads=2, **kw),
+        pool.avg_pool2d_ref(x, *kw.values(), False),
+        strict=True,
+    )
+    np.testing.assert_array_equal(
+        pool.avg_pool2d_grad(g, size=(7, 7), isa=isa, n_threads=2, **kw),
+        pool.avg_pool2d_grad(g, size=(7, 7), isa=isa, **kw),
+        strict=True,
+    )
 
 
 @isa
@@ -242,7 +286,9 @@ def test_a_window_of_more_than_256_entries(isa):
     x = np.random.default_rng(0).permutation(2 * 17 * 17).reshape(1, 2, 17, 17).astype(np.float32)
     y, index = pool.max_pool2d(x, kernel=(17, 17), stride=(1, 1), isa=isa)
     assert index.dtype == np.int32 and index.max() == x.reshape(2, -1).argmax(axis=1).max()
-    dx = pool.max_pool2d_grad(np.ones_like(y), index, size=(17, 17), kernel=(17, 17), stride=(1, 1), isa=isa)
+    dx = pool.max_pool2d_grad(
+        np.ones_like(y), index, size=(17, 17), kernel=(17, 17), stride=(1, 1), isa=isa
+    )
     np.testing.assert_array_equal(dx, x == y)
 
 
@@ -260,4 +306,9 @@ def test_layout_is_copied_only_where_it_must_be():
 @pytest.mark.parametrize("shape", [(1,), (3, 65), (2, 3, 64)])
 def test_aligned_arrays_start_at_a_cache_line(shape):
     a = aligned(*shape)
-    assert a.shape == shape and a.dtype == np.float32 and a.ctypes.data % 64 == 0 and a.flags.c_contiguous
+    assert (
+        a.shape == shape
+        and a.dtype == np.float32
+        and a.ctypes.data % 64 == 0
+        and a.flags.c_contiguous
+    )

@@ -33,8 +33,13 @@ def refuse(name):
 def run(code, path=ROOT, **environment):
     # The code in a process of its own that imports minicomp from `path`.
     env = {**os.environ, "PYTHONPATH": str(path), **environment}
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True,
-                          cwd="/")
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=env,
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
 
 
 def test_rungs_are_a_ladder_that_starts_with_the_reference():
@@ -47,7 +52,9 @@ def test_the_compiled_module_and_the_processor_agree_with_proc_cpuinfo():
     if not path.exists() or " avx2" not in path.read_text() or cpu.available() == ["ref"]:
         pytest.skip("needs Linux on x86 with kernels")
     flags = set(path.read_text().split("flags", 1)[1].split("\n", 1)[0].split())
-    assert ("avx512" in cpu.available()) == ({"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags)
+    assert ("avx512" in cpu.available()) == (
+        {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags
+    )
     assert ("vnni" in cpu.available()) == ("avx512_vnni" in flags and "avx512" in cpu.available())
 
 
@@ -84,9 +91,13 @@ def test_missing_kernels_warn_once_and_the_reference_runs(missing, monkeypatch, 
 def test_describe_says_missing_loudly(missing, monkeypatch, tmp_path):
     monkeypatch.setattr(cpu, "FOLDER", tmp_path)
     assert any("KERNELS MISSING" in line for line in cpu.describe())
-    (tmp_path / "BUILD.json").write_text(json.dumps({"built": ["conv", "cpu"], "failed": {"huffman": "because"}}))
+    (tmp_path / "BUILD.json").write_text(
+        json.dumps({"built": ["conv", "cpu"], "failed": {"huffman": "because"}})
+    )
     lines = "\n".join(cpu.describe())
-    assert "KERNEL conv DOES NOT LOAD" in lines and "KERNEL huffman FAILED TO BUILD: because" in lines
+    assert (
+        "KERNEL conv DOES NOT LOAD" in lines and "KERNEL huffman FAILED TO BUILD: because" in lines
+    )
 
 
 def test_describe_names_kernels_rungs_and_folder():
@@ -98,17 +109,26 @@ def test_describe_names_kernels_rungs_and_folder():
 
 @pytest.mark.parametrize("cap", ["ref", "portable", "auto"])
 def test_environment_caps_auto_but_not_what_is_asked_for(cap):
-    result = run("""
+    result = run(
+        """
         from minicomp.kernels import cpu
-        print(cpu.resolve("auto", "conv"), len(cpu.available()), cpu.resolve(cpu.available("conv")[-1], "conv"))
-        """, MINICOMP_ISA=cap)
+        print(cpu.resolve("auto", "conv"), len(cpu.available()),
+        cpu.resolve(cpu.available("conv")[-1], "conv"))
+        """,
+        MINICOMP_ISA=cap,
+    )
     auto, count, best = map(int, result.stdout.split())
     top = count - 1
-    assert (auto, best) == ({"ref": 0, "portable": min(1, top), "auto": top}[cap], top), result.stderr
+    assert (auto, best) == (
+        {"ref": 0, "portable": min(1, top), "auto": top}[cap],
+        top,
+    ), result.stderr
 
 
 def test_environment_with_an_unknown_rung_is_named():
-    result = run("from minicomp.kernels import cpu; cpu.resolve('auto', 'conv')", MINICOMP_ISA="mmx")
+    result = run(
+        "from minicomp.kernels import cpu; cpu.resolve('auto', 'conv')", MINICOMP_ISA="mmx"
+    )
     if cpu.available("conv") != ["ref"]:
         assert result.returncode and "MINICOMP_ISA must be auto or one of" in result.stderr
 

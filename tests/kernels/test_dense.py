@@ -5,8 +5,17 @@ from minicomp.kernels import cpu, dense
 
 RUNGS = cpu.available("dense")
 isa = pytest.mark.parametrize("isa", RUNGS)
-SIZES = [(1, 1, 1), (64, 800, 50), (5, 33, 7), (65, 17, 63), (63, 64, 65), (128, 100, 10), (1, 784, 30),
-         (2, 0, 3), (0, 4, 3)]
+SIZES = [
+    (1, 1, 1),
+    (64, 800, 50),
+    (5, 33, 7),
+    (65, 17, 63),
+    (63, 64, 65),
+    (128, 100, 10),
+    (1, 784, 30),
+    (2, 0, 3),
+    (0, 4, 3),
+]
 
 
 def whole(rng, *shape):
@@ -18,8 +27,12 @@ def whole(rng, *shape):
 def test_whole_numbers_are_exact(isa, n, i, o):
     rng = np.random.default_rng(0)
     x, w, b, g = whole(rng, n, i), whole(rng, o, i), whole(rng, o), whole(rng, n, o)
-    np.testing.assert_array_equal(dense.linear(x, w, b, isa=isa), dense.linear_ref(x, w, b), strict=True)
-    np.testing.assert_array_equal(dense.linear(x, w, isa=isa), dense.linear_ref(x, w, None), strict=True)
+    np.testing.assert_array_equal(
+        dense.linear(x, w, b, isa=isa), dense.linear_ref(x, w, b), strict=True
+    )
+    np.testing.assert_array_equal(
+        dense.linear(x, w, isa=isa), dense.linear_ref(x, w, None), strict=True
+    )
     np.testing.assert_array_equal(dense.linear_input_grad(g, w, isa=isa), g @ w, strict=True)
     for got, e in zip(dense.linear_weight_grad(x, g, isa=isa), (g.T @ x, g.sum(axis=0))):
         np.testing.assert_array_equal(got, e, strict=True)
@@ -28,14 +41,19 @@ def test_whole_numbers_are_exact(isa, n, i, o):
 @isa
 def test_rounding_stays_within_its_bound(isa):
     rng = np.random.default_rng(1)
-    x, w, b, g = (rng.standard_normal(s).astype(np.float32) for s in ((70, 300), (90, 300), (90,), (70, 90)))
+    x, w, b, g = (
+        rng.standard_normal(s).astype(np.float32) for s in ((70, 300), (90, 300), (90,), (70, 90))
+    )
     wide = [a.astype(np.float64) for a in (x, w, b, g)]
 
     def all_of(x, w, b, g):
         return x @ w.T + b, g @ w, g.T @ x, g.sum(axis=0)
 
-    got = (dense.linear(x, w, b, isa=isa), dense.linear_input_grad(g, w, isa=isa),
-           *dense.linear_weight_grad(x, g, isa=isa))
+    got = (
+        dense.linear(x, w, b, isa=isa),
+        dense.linear_input_grad(g, w, isa=isa),
+        *dense.linear_weight_grad(x, g, isa=isa),
+    )
     for y, exact, size, n in zip(got, all_of(*wide), all_of(*map(np.abs, wide)), (301, 90, 70, 70)):
         assert (np.abs(y - exact) <= (n + 1) * 2.0**-24 * size).all()
 
@@ -86,7 +104,10 @@ def test_sgd_gives_the_references_bits(isa, shape):
 @isa
 def test_sgd_of_strided_and_double_arrays_works_in_place(isa):
     rng = np.random.default_rng(5)
-    for make in (lambda: rng.standard_normal((6, 4)), lambda: rng.standard_normal((6, 4)).astype(np.float32).T):
+    for make in (
+        lambda: rng.standard_normal((6, 4)),
+        lambda: rng.standard_normal((6, 4)).astype(np.float32).T,
+    ):
         w, v, g = make(), make(), make()
         before, e = w, (w.copy(), v.copy())
         dense.sgd(w, v, g, lr=0.5, momentum=0.5, isa=isa)
