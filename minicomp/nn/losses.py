@@ -46,10 +46,7 @@ def cross_entropy(z: Tensor, target: Array, *, label_smoothing: float = 0.0, red
     n, k = z.shape
     target = np.asarray(raw(target))
     if target.ndim == 1:
-        if target.shape != (n,) or (n and not (0 <= target.min() and target.max() < k)):
-            raise ValueError(f"target must hold {n} labels in [0, {k - 1}], got shape {target.shape}"
-                             + (f" with {target.min()}..{target.max()}" if target.size else ""))
-        target = one_hot(target, k, z.dtype)
+        target = one_hot(_labels(target, n, k), k, z.dtype)
     if target.shape != (n, k):
         raise ValueError(f"target must have shape ({n},) or ({n}, {k}), got {target.shape}")
     if not 0 <= label_smoothing < 1:
@@ -79,8 +76,9 @@ def squared_hinge(z: Tensor, target: Array, *, reduction: str = "mean") -> Tenso
     """Returns max(0, 1 - t z)^2 with t = +1 for the label's class and -1 for the others.
 
     z : (N, K)        target : (N,) integer labels        Source: Courbariaux et al. 2015, section 3.1 (L2-SVM)
+    Raises ValueError for labels out of range.
     """
-    t = 2 * one_hot(np.asarray(target), z.shape[1], z.dtype) - 1
+    t = 2 * one_hot(_labels(np.asarray(target), *z.shape), z.shape[1], z.dtype) - 1
     margin = ops.relu(1 - z * t)
     return _reduce(margin * margin, reduction)
 
@@ -100,6 +98,14 @@ def one_hot(labels: Array, k: int, dtype=np.float32) -> Array:
     out = np.zeros((labels.size, k), dtype)
     out[np.arange(labels.size), labels] = 1
     return out
+
+
+def _labels(target: Array, n: int, k: int) -> Array:
+    legal = target.shape == (n,) and target.dtype.kind in "iu"
+    if not legal or n and not (0 <= target.min() and target.max() < k):
+        raise ValueError(f"target must hold {n} labels in [0, {k - 1}], got shape {target.shape}, {target.dtype}"
+                         + (f", {target.min()}..{target.max()}" if target.size else ""))
+    return target
 
 
 def _difference(x: Tensor, target):
