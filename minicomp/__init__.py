@@ -1,8 +1,17 @@
-"""minicomp: neural-network model compression from scratch."""
+"""minicomp: neural-network model compression from scratch.
+
+    from minicomp import Tensor, grad, hvp, nn          the engine
+    minicomp.save(model, path), minicomp.load(path)     one real file, .mcz
+    minicomp.reference                                  pure functions to check an implementation against
+"""
 
 from .kernels.cpu import warn_if_shadowed
 from .tensor import Tensor, grad, hvp, no_grad
 
 __version__ = "0.1.0"
-__all__ = ["Tensor", "__version__", "grad", "hvp", "no_grad"]
 warn_if_shadowed()
+
+from . import nn  # noqa: E402
+from .codec import load, save, show  # noqa: E402
+
+__all__ = ["Tensor", "__version__", "grad", "hvp", "load", "nn", "no_grad", "save", "show"]

@@ -15,7 +15,7 @@ from ..errors import UserError
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
     from ..teach import commands as lessons
-    from . import bench, compress, data, evaluate, listing, paper, show, train
+    from . import bench, compress, data, evaluate, listing, paper, sensitivity, show, train
 
     parser = argparse.ArgumentParser(
         prog="minicomp", formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
                "              the options of a command, with examples")
     parser.add_argument("--version", action="store_true", help="version, and which kernels run")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (compress, train, evaluate, show, listing, paper, bench, data):
+    for module in (compress, train, evaluate, show, sensitivity, listing, paper, bench, data):
         module.add_parsers(commands)
     lessons.add_parser(commands)
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
@@ -9,12 +10,16 @@ from ..codec import load, save
 from ..compress import TECHNIQUES
 from ..compress.job import Job, open_checkpoint, remove_checkpoint, run
 from ..compress.recipe import Recipe, load_recipe, parse_with, recipes
-from ..compress.technique import Pipeline
+from ..compress.sensitivity import scan
 from ..errors import UserError
 from ..nn.graph import Model
+from ..report.compression import Compression, write_report
+from ..report.passport import Passport, passport
 from ..train import evaluate
 from . import options
-from .progress import Screen
+from .progress import Screen, print_table
+
+SPARSITIES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 EXAMPLES = """
 minicomp compress
@@ -64,38 +69,67 @@ def compress(args) -> int:
                   checkpoint=args.checkpoint_folder, n_threads=args.threads)
         screen.title = "measuring"
         save(job.model, out)
-        result = measure(job, out, data, name, args, recipe)
-    options.write_json(args.json, result["json"])
-    _show(result, args)
+        read = load(out)
+        result, before, after = measure(job, read, out, data, name, args, recipe)
+        scanned = None if args.no_report else error_curves(job.dense, data.val, screen.log, args.threads)
+    options.write_json(args.json, result)
+    print_passports(job, read, before, after)
     if not args.no_report:
-        _write_report(result, job, data, Path(args.report or "report.html"), args)
+        page = Path(args.report or "report.html")
+        write_report(page, Compression(result, before, after, job.dense, read, job.stages, job.epochs, scanned,
+                                       note=data.note, command=_command(args, name)))
+        print(f"{page}: the same with pictures, {page.stat().st_size:,} bytes")
     remove_checkpoint(args.checkpoint_folder)
-    screen.say(f"done in {time.perf_counter() - begin:.0f} s")
+    print(f"{out}: {result['file_bytes']:,} bytes, {result['ratio']:.1f}x smaller; errors of {result['test_size']:,} "
+          f"test images: {result['dense_errors']} before, {result['errors']} after; "
+          f"{time.perf_counter() - begin:.0f} s in all")
     return 0
 
 
-def measure(job: Job, out: Path, data, name: str, args, recipe: Recipe) -> dict:
-    """Returns what the run cost, measured on the file as it is read back: passports, and the JSON of the command.
+def measure(job: Job, read: Model, out: Path, data, name: str, args, recipe: Recipe) -> tuple[dict, Passport, Passport]:
+    """Returns what the run cost, on the file as it is read back: the command's JSON, passports before and after.
 
     Raises RuntimeError where the file does not give the compressed model's own errors.
     """
-    from ..report.passport import passport
-
-    read = load(out)
-    dense, score = (evaluate(m, data.test, n_threads=args.threads) for m in (job.dense, job.model))
-    again = evaluate(read, data.test, n_threads=args.threads)
-    if again.errors != score.errors:
-        raise RuntimeError(f"{out} reads back with {again.errors} errors, the model in memory has {score.errors}")
+    dense, score, again = (evaluate(m, data.test, n_threads=args.threads).errors
+                           for m in (job.dense, job.model, read))
+    if again != score:
+        raise RuntimeError(f"{out} reads back with {again} errors, the model in memory has {score}")
     size = out.stat().st_size
-    steps = [dict(step) for step in job.steps]
-    for step, (_, model) in zip(steps, job.stages):
-        step["test_errors"] = evaluate(model, data.test, n_threads=args.threads).errors
-    return {"before": passport(job.dense, data=data.test, errors=dense.errors),
-            "after": passport(read, path=out, data=data.test, errors=again.errors), "model": read,
-            "json": {"model": name, "data": data.name, "recipe": recipe.name, "seed": args.seed,
-                     "threads": args.threads, "file": str(out), "dense_bytes": read.origin_bytes,
-                     "file_bytes": size, "ratio": read.origin_bytes / size, "dense_errors": dense.errors,
-                     "errors": again.errors, "test_size": again.size, "steps": steps}}
+    steps = [{**step, "test_errors": evaluate(model, data.test, n_threads=args.threads).errors}
+             for step, (_, model) in zip(job.steps, job.stages)]
+    before = passport(job.dense, data=data.test, errors=dense, n_threads=args.threads)
+    after = passport(read, path=out, data=data.test, errors=again, n_threads=args.threads)
+    return ({"model": name, "data": data.name, "recipe": recipe.name, "seed": args.seed, "threads": args.threads,
+             "file": str(out), "dense_bytes": read.origin_bytes, "file_bytes": size,
+             "ratio": read.origin_bytes / size, "dense_errors": dense, "errors": again,
+             "test_size": len(data.test.y), "steps": steps}, before, after)
+
+
+def error_curves(model: Model, split, log, n_threads: int) -> tuple[dict, float]:
+    """Returns ({layer: (sparsities, errors)}, error of the whole), one layer pruned at a time, nothing retrained."""
+    few = split.take(slice(0, 2000))
+    found = scan(model, few, sparsities=SPARSITIES, count_bytes=False, log=log, n_threads=n_threads)
+    curves = {t: ([p.sparsity for p in found.of(t)], [p.errors / p.size for p in found.of(t)]) for t in found.nodes}
+    return curves, found.baseline
+
+
+def print_passports(job: Job, read: Model, before: Passport, after: Passport) -> None:
+    """Prints both passports and the steps between them."""
+    print_table("before", before.headers(), before.rows(), footer=before.summary())
+    print_table("steps", ["step", "sparsity", "validation errors", "of", "seconds"],
+                [[s["name"], round(s["sparsity"], 4), s["errors"], s["size"], round(s["seconds"], 1)]
+                 for s in job.steps])
+    print_table("after, as the file is read back", after.headers(), after.rows(), footer=after.summary())
+
+
+def _command(args, name: str) -> str:
+    words = ["minicomp", "compress", args.model or name, "--recipe", args.recipe, "--seed", str(args.seed)]
+    for step in args.steps:
+        words += ["--with", step]
+    words += ["--data", args.data] if args.data else []
+    words += ["--bytes", str(args.bytes)] if args.bytes else []
+    return shlex.join(words + (["--fast"] if args.fast else []))
 
 
 def _start(args, say) -> tuple[str | Model, str]:

@@ -1,0 +1,75 @@
+"""`minicomp sensitivity`: how much each layer can lose, and a choice from it under a budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..codec import load
+from ..compress import TECHNIQUES
+from ..compress.job import check_data, train_dense
+from ..compress.recipe import load_recipe
+from ..compress.sensitivity import choose, scan
+from ..errors import UserError
+from ..report import plots
+from . import options
+from .progress import Screen, print_table
+
+EXAMPLES = """
+minicomp sensitivity lenet5.mcz
+minicomp sensitivity lenet300 --plot scan.png --bytes 60000
+minicomp sensitivity lenet5.mcz --what channels --macs 1000000 --json scan.json
+"""
+
+
+def add_parsers(commands) -> None:
+    """Adds the command `sensitivity`."""
+    p = options.command(commands, "sensitivity", run, help="scan layers over sparsity, and choose under a budget",
+                        examples=EXAMPLES)
+    p.add_argument("model", metavar="MODEL", help="a .mcz file, or a built-in model that is trained first")
+    options.add_data(p)
+    p.add_argument("--what", choices=("weights", "channels"), default="weights", help="what is pruned")
+    p.add_argument("--only", default="*", metavar="PATTERN", help="the layers to scan (default all)")
+    p.add_argument("--bytes", type=int, metavar="N", help="choose sparsities for a file of at most N bytes")
+    p.add_argument("--macs", type=int, metavar="N", help="choose sparsities for at most N multiplications an image")
+    p.add_argument("--plot", metavar="F.png", help="draw the curves")
+    options.add_run(p)
+
+
+def run(args) -> int:
+    """Runs the command; errors are counted on validation data."""
+    if args.bytes is not None and args.macs is not None:
+        raise UserError("--bytes and --macs are two budgets: give one")
+    with Screen(args.log) as screen:
+        data = options.load_data(args, screen.say, screen.log)
+        if args.model.endswith(".mcz"):
+            if not Path(args.model).is_file():
+                raise UserError(f"{args.model}: there is no such file")
+            model = load(args.model)
+            check_data(model, data)
+        else:
+            name = options.check_model(args.model)
+            model = train_dense(name, data.without_test(), load_recipe("deep-compression", name, TECHNIQUES),
+                                seed=args.seed, log=screen.log, n_threads=args.threads)
+        screen.title = "scan"
+        found = scan(model, data.val, what=args.what, only=args.only, count_bytes=args.macs is None, log=screen.log,
+                     n_threads=args.threads)
+    print_table(f"{args.what} pruned, one target at a time, nothing retrained",
+                ["target", "sparsity", "removed", "of", "errors", "loss rise", "bytes", "MACs"],
+                [[p.target, p.sparsity, p.removed, p.of, p.errors, f"{p.rise:.4f}", "" if p.bytes is None else p.bytes,
+                  p.macs] for p in found.points])
+    result = {"what": args.what, "baseline": found.baseline, "points": [vars(p) for p in found.points]}
+    budget, unit = (args.bytes, "bytes") if args.macs is None else (args.macs, "macs")
+    if budget is not None:
+        chosen = choose(model, found, budget, unit=unit)
+        print_table(f"chosen for at most {budget:,} {unit}", ["layer", "sparsity"],
+                    [[k, v] for k, v in chosen.sparsity.items()],
+                    footer=f"{chosen.cost:,} {unit}; predicted rise of the loss {chosen.rise:.4f}")
+        result["chosen"] = {"sparsity": chosen.sparsity, "cost": chosen.cost, "unit": unit, "rise": chosen.rise}
+    if args.plot:
+        curves = {t: ([p.sparsity for p in found.of(t)], [p.errors / p.size for p in found.of(t)]) for t in found.nodes}
+        ax = plots.plot_sensitivity(curves, found.baseline)
+        ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
+        plots.close(ax.figure)
+        print(f"{args.plot}: error against sparsity")
+    options.write_json(args.json, result)
+    return 0
