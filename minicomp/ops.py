@@ -145,6 +145,12 @@ def relu(x):
 
 
 @primitive
+def relu6(x):
+    """Returns min(max(x, 0), 6); its slope at 0 and at 6 is 0."""
+    return np.clip(x, 0, 6)
+
+
+@primitive
 def clip(x, *, lo, hi):
     """Returns x limited to lo..hi (None: no limit); its slope is 1 at the limits."""
     return np.clip(x, lo, hi)
@@ -183,6 +189,7 @@ rules(sigmoid,  lambda g, y, x: g * (y * (1 - y)))
 rules(absolute, lambda g, y, x: g * np.sign(raw(x)))
 rules(sign,     lambda g, y, x: None)
 rules(relu,     lambda g, y, x: g * _as(raw(x) > 0, x))
+rules(relu6,    lambda g, y, x: g * _as((raw(x) > 0) & (raw(x) < 6), x))
 rules(clip,     lambda g, y, x, lo, hi: g * _as(_inside(raw(x), lo, hi), x))
 rules(maximum,  lambda g, y, a, b: sum_to(g * _share(np.greater, a, b), raw(a)),
       lambda g, y, a, b: sum_to(g * _share(np.greater, b, a), raw(b)))

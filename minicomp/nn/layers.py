@@ -207,7 +207,7 @@ class ReLU6(_Elementwise):
     kind = "ReLU6"
 
     def __call__(self, x, *, training=False, rng=None):
-        return ops.clip(x, lo=0, hi=6)
+        return ops.relu6(x)
 
 
 class Sigmoid(_Elementwise):
