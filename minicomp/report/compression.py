@@ -4,6 +4,7 @@ went."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,43 +21,35 @@ Array = np.ndarray
 Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
-def write_report(
-    path: str | Path,
-    result: Mapping,
-    *,
-    before: Passport,
-    after: Passport,
-    dense: Model,
-    model: Model,
-    stages: Sequence[tuple[str, Model]] = (),
-    epochs: Sequence[Mapping] = (),
-    scan: tuple[Curves, float] | None = None,
-    note: str = "",
-    command: str = "",
-) -> int:
-    """Writes the page of a compression to `path`, and returns its bytes.
+@dataclass(frozen=True, eq=False)
+class Compression:
+    """What a compression left, for its page.
 
     result : model, data, recipe, seed, threads, steps, as in the command's JSON; steps have name,
         knobs, errors, size, sparsity, seconds
     before, after : passports of the dense model and of the file
     dense, model : the models themselves        stages : (name, model) after each step
     epochs : rows of train.fit, each with the stage it belongs to
-    scan : ({layer: (sparsities, errors)}, error of the dense model) of a sensitivity scan,
-        fractions
+    scan : ({layer: (sparsities, errors)}, error of the dense model), fractions, as
+        `compress.sensitivity.Scan` gives them
     note : one line on the data        command : what gives this page again
     """
-    page = compression_page(
-        result,
-        before=before,
-        after=after,
-        dense=dense,
-        model=model,
-        stages=stages,
-        epochs=epochs,
-        scan=scan,
-        note=note,
-        command=command,
-    )
+
+    result: Mapping
+    before: Passport
+    after: Passport
+    dense: Model
+    model: Model
+    stages: Sequence[tuple[str, Model]] = ()
+    epochs: Sequence[Mapping] = ()
+    scan: tuple[Curves, float] | None = None
+    note: str = ""
+    command: str = ""
+
+
+def write_report(path: str | Path, c: Compression) -> int:
+    """Writes the page of a compression to `path`, and returns its bytes."""
+    page = compression_page(c)
     try:
         return write(page, path)
     finally:
@@ -65,55 +58,41 @@ def write_report(
                 plots.close(block.figure)
 
 
-def compression_page(
-    result: Mapping,
-    *,
-    before: Passport,
-    after: Passport,
-    dense: Model,
-    model: Model,
-    stages: Sequence[tuple[str, Model]] = (),
-    epochs: Sequence[Mapping] = (),
-    scan: tuple[Curves, float] | None = None,
-    note: str = "",
-    command: str = "",
-) -> Page:
-    """Returns the Page; arguments of `write_report`."""
-    parts = [("dense", dense_parts(dense)), *((name, stored_parts(m)) for name, m in stages)]
-    blocks: list = [note] if note else []
+def compression_page(c: Compression) -> Page:
+    """Returns the page of a compression; its figures stay open until `plots.close`."""
+    parts = [("dense", dense_parts(c.dense)), *((name, stored_parts(m)) for name, m in c.stages)]
+    blocks: list = [c.note] if c.note else []
     if len(parts) > 1:
         blocks.append(bytes_by_stage(parts))
     blocks.append(
         bytes_by_layer(
-            {r.name: r.bytes for r in after.layers} | {"": {"header": after.rest}},
+            {r.name: r.bytes for r in c.after.layers} | {"": {"header": c.after.rest}},
             {name: sum(p.values()) for name, p in parts[0][1].items()},
         )
     )
-    if scan:
-        blocks.append(sensitivity(*scan))
+    if c.scan:
+        blocks.append(sensitivity(*c.scan))
+    earlier = [c.dense, *(m for _, m in c.stages)]
+    blocks += [p for p in (weights(c.model, earlier), filters(c.dense, c.model)) if p]
+    if c.epochs:
+        blocks.append(training(c.epochs))
+    blocks += [p for p in [bytes_and_macs(c.before)] if p]
+    if c.result.get("steps"):
+        blocks.append(_steps(c.result["steps"]))
     blocks += [
-        p for p in (weights(model, [dense, *(m for _, m in stages)]), filters(dense, model)) if p
+        _passport("Passport of the file", c.after),
+        _passport("Passport of the dense model", c.before),
     ]
-    if epochs:
-        blocks.append(training(epochs))
-    blocks += [p for p in [bytes_and_macs(before)] if p]
-    if result.get("steps"):
-        blocks.append(_steps(result["steps"]))
-    blocks += [
-        _passport("Passport of the file", after),
-        _passport("Passport of the dense model", before),
-    ]
-    foot = "; ".join(
-        [f"{key} {result[key]}" for key in ("data", "recipe", "seed", "threads") if key in result]
-        + ([command] if command else [])
-    )
+    told = ("data", "recipe", "seed", "threads")
+    foot = [f"{key} {c.result[key]}" for key in told if key in c.result]
+    foot += [c.command] if c.command else []
     return Page(
-        f"{result['model']}, compressed {after.ratio:.1f} times",
-        f"From {before.bytes:,.0f} bytes of float32 to one file of {after.file_bytes:,} bytes. "
+        f"{c.result['model']}, compressed {c.after.ratio:.1f} times",
+        f"From {c.before.bytes:,.0f} bytes of float32 to one file of {c.after.file_bytes:,} bytes. "
         "Every number here is read from a file or a clock, or counts answers.",
-        _facts(before, after),
+        _facts(c.before, c.after),
         blocks,
-        foot,
+        "; ".join(foot),
     )
 
 
@@ -138,8 +117,8 @@ def bytes_by_stage(parts: Sequence[tuple[str, Mapping[str, Mapping[str, float]]]
         f"Bytes after each stage: {', '.join(said)}; in all "
         f"{totals[0][1] / totals[-1][1]:.1f} times smaller. Of the last stage's bytes: {last}.",
         "Above: bytes of the model after each stage, on a logarithmic axis, so that equal lengths "
-        "are equal factors. Each stage after the first is the size of the file it would be saved as. "
-        "Below: what those bytes are.",
+        "are equal factors. Each stage after the first is the size of the file it would be saved "
+        "as. Below: what those bytes are.",
     )
 
 
@@ -205,9 +184,9 @@ def weights(model: Model, earlier: Sequence[Model]) -> Picture | None:
     return Picture(
         f"Weights of {name.rsplit('.', 1)[0]}, and the centroids that stand for them",
         ax.figure,
-        f"Histogram of the {np.count_nonzero(w):,} weights of {name} that are not 0, of {w.size:,}; "
-        f"they lie between {w.min():.3f} and {w.max():.3f}. {len(c)} centroids from {c.min():.3f} to "
-        f"{c.max():.3f}.",
+        f"Histogram of the {np.count_nonzero(w):,} weights of {name} that are not 0, of "
+        f"{w.size:,}; they lie between {w.min():.3f} and {w.max():.3f}. {len(c)} centroids from "
+        f"{c.min():.3f} to {c.max():.3f}.",
         "Before sharing. Each weight is then replaced by the nearest centroid, and only the "
         "centroid's number is stored.",
     )
@@ -250,7 +229,8 @@ def training(epochs: Sequence[Mapping]) -> Picture:
         "Training",
         upper.figure,
         f"{len(epochs)} epochs. Validation errors go from {first['val_errors']:,} to "
-        f"{last['val_errors']:,} of {last['val_size']:,}, the training loss from {first['loss']:.4f} to {last['loss']:.4f}.",
+        f"{last['val_errors']:,} of {last['val_size']:,}, the training loss from "
+        f"{first['loss']:.4f} to {last['loss']:.4f}.",
         "Above: error on validation data. Below: loss on training data. One colour a stage.",
     )
 

@@ -206,8 +206,8 @@ def plot_sensitivity(
     heights = [y for line in ax.lines for y in line.get_ydata()]
     left = min(min(s) for s, _ in curves.values())
     right = max(max(s) for s, _ in curves.values())
-    ax.set_yscale("log")
     ax.set_ylim(0.75 * min(heights), 1.3 * max(heights))
+    ax.set_yscale("log")
     ax.set_xlim(left - 0.02 * (right - left), right + 0.28 * (right - left))
     ends.sort()
     for (_, name, colour), y in zip(ends, apart(ax, [e[0] for e in ends])):
@@ -401,9 +401,7 @@ def _sheet(pictures: Array, rows: int, columns: int, gap: int) -> Array:
 def _filter_colours():
     import matplotlib
 
-    colours = matplotlib.colormaps["PuOr"].copy()
-    colours.set_bad("white")
-    return colours
+    return matplotlib.colormaps["PuOr"].with_extremes(bad="white")
 
 
 def _axes(ax, size):

@@ -1,0 +1,210 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minicomp.report import palette, plots
+
+matplotlib = pytest.importorskip("matplotlib")
+
+
+@pytest.fixture(autouse=True)
+def agg():
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+STAGES = [
+    ("dense", 1724320.0),
+    ("magnitude", 140000.0),
+    ("finetune", 138000.0),
+    ("kmeans", 43000.0),
+    ("finetune", 43100.0),
+]
+PARTS = {
+    "values": 15000.0,
+    "index": 20000.0,
+    "codebook": 600.0,
+    "tables": 300.0,
+    "biases": 2300.0,
+    "buffers": 0.0,
+    "header": 60.0,
+}
+LAYERS = {"conv1": {"values": 400.0, "biases": 80.0}, "fc1": PARTS, "": {"header": 30.0}}
+CURVES = {
+    n: ([0, 0.5, 0.9, 0.99], [0.02, 0.021, 0.1 + i / 50, 0.5 + i / 100])
+    for i, n in enumerate(["conv1", "conv2", "fc1", "fc2"])
+}
+EPOCHS = [
+    {"stage": s, "epoch": e, "loss": 1 / (e + i), "val_errors": 90 - e - 9 * i, "val_size": 2000}
+    for i, s in enumerate(["train", "finetune", "finetune"])
+    for e in range(1, 5)
+]
+rng = np.random.default_rng(0)
+W = rng.standard_normal((300, 784)).astype(np.float32)
+W[np.abs(W) < 1.6] = 0
+
+CASES = {
+    "waterfall": lambda ax: plots.plot_waterfall(STAGES, ax=ax),
+    "composition": lambda ax: plots.plot_composition(
+        [("dense", {"values": 1e6}), ("kmeans", PARTS), ("a longer name", PARTS)], ax=ax
+    ),
+    "layers": lambda ax: plots.plot_layer_bytes(LAYERS, {"conv1": 2080, "fc1": 1602000}, ax=ax),
+    "macs": lambda ax: plots.plot_bytes_and_macs(
+        ["conv1", "conv2", "fc1"], [2080, 100200, 1602000], [288000, 1600000, 400000], ax=ax
+    ),
+    "sensitivity": lambda ax: plots.plot_sensitivity(CURVES, 0.02, ax=ax),
+    "weights": lambda ax: plots.plot_weights(W, np.linspace(-3, 3, 16), ax=ax),
+    "filters": lambda ax: plots.plot_filters(W[:20], W[20:40], ax=ax),
+    "training": lambda ax: plots.plot_training(EPOCHS, ax=ax),
+    "loss": lambda ax: plots.plot_training(EPOCHS, ax=ax, quantity="loss", labels=False),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_draws_on_the_axes_given_or_on_its_own(name):
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots()
+    assert CASES[name](ax) is ax
+    assert CASES[name](None) is not ax
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_axes_are_named_and_texts_neither_overlap_nor_are_cut(name):
+    ax = CASES[name](None)
+    if name != "filters":
+        assert ax.get_xlabel() and (ax.get_ylabel() or [t.get_text() for t in ax.get_yticklabels()])
+    figure = ax.figure
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    texts = [t for t in ax.texts if t.get_text()]
+    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
+    page = figure.bbox
+    for text, box in boxes:
+        assert box.x0 >= -1 and box.y0 >= -1, f"{text!r} is cut"
+        assert box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1, f"{text!r} is cut"
+    for (a, box), (b, other) in itertools.combinations(boxes, 2):
+        assert not box.shrunk(0.9, 0.7).overlaps(other), f"{a!r} meets {b!r}"
+    for t in texts:
+        assert t.get_fontsize() >= 8
+
+
+def test_waterfall_bars_are_the_bytes_and_the_drops():
+    ax = plots.plot_waterfall(STAGES)
+    bars = ax.patches[: len(STAGES)]
+    np.testing.assert_allclose([b.get_x() + b.get_width() for b in bars], [n for _, n in STAGES])
+    drops = ax.patches[len(STAGES) :]
+    ends = [b.get_x() + b.get_width() for b in drops]
+    np.testing.assert_allclose(ends[:3], [1724320, 140000, 138000])
+    assert drops[-1].get_width() == 0  # the last stage grew
+    said = [t.get_text() for t in ax.texts]
+    assert {"1,724 kB", "140 kB", "÷12", "÷3.2"} <= set(said) and ax.get_xscale() == "log"
+
+
+def test_composition_sums_to_100_percent_and_leaves_out_what_is_not_there():
+    ax = plots.plot_composition([("dense", {"values": 1e6}), ("kmeans", PARTS)])
+    ends = [b.get_x() + b.get_width() for b in ax.patches]
+    assert max(ends) == pytest.approx(100)
+    assert "running statistics" not in [t.get_text() for t in ax.get_legend().get_texts()]
+
+
+def test_layer_bytes_say_size_and_factor():
+    ax = plots.plot_layer_bytes(LAYERS, {"conv1": 2080, "fc1": 1602000})
+    said = [t.get_text() for t in ax.texts]
+    assert said == ["480 B, 4.3x smaller", "38.3 kB, 42x smaller", "30 B"]
+    assert [t.get_text() for t in ax.get_yticklabels()][-1] == "rest of file"
+
+
+def test_sensitivity_of_no_errors_at_all_can_be_drawn():
+    ax = plots.plot_sensitivity({"fc1": ([0, 0.5], [0.0, 0.0])}, 0.0)
+    assert ax.get_ylim()[0] > 0
+
+
+def test_weights_count_zeros_apart():
+    ax = plots.plot_weights(np.array([0, 0, 0, 1.0, -1.0]))
+    assert ax.texts[0].get_text() == "2 weights; 3 more are 0 (60.0 %)"
+    assert sum(b.get_height() for b in ax.patches) == 2
+    plots.plot_weights(np.zeros(4))  # nothing kept
+
+
+def test_filters_are_shown_at_their_own_values():
+    before, after = np.arange(-4, 5.0).reshape(1, 1, 3, 3), np.zeros((1, 1, 3, 3))
+    ax = plots.plot_filters(before, after)
+    shown = ax.images[0].get_array()
+    np.testing.assert_array_equal(shown[:3, :3], before[0, 0])
+    black = ax.images[1].get_array()
+    assert black[-1, -1].tolist() == [0, 0, 0, 1] and black[0, 0, 3] == 0 and black[1, 1, 3] == 1
+    assert ax.images[0].get_clim() == (-4, 4)
+    with pytest.raises(ValueError, match="filters must be"):
+        plots.plot_filters(np.zeros((3, 17)), np.zeros((3, 17)))
+
+
+def test_training_is_one_line_a_stage():
+    ax = plots.plot_training(EPOCHS)
+    lines = [line for line in ax.lines if len(line.get_xdata()) == 4]
+    assert len(lines) == 3
+    np.testing.assert_allclose(
+        lines[1].get_ydata(), [100 * e["val_errors"] / 2000 for e in EPOCHS[4:8]]
+    )
+    with pytest.raises(ValueError, match="quantity must be error or loss, got 'accuracy'"):
+        plots.plot_training(EPOCHS, quantity="accuracy")
+
+
+def test_panels_and_close():
+    import matplotlib.pyplot as plt
+
+    upper, lower = plots.panels(2, (4, 4), [2, 1])
+    assert upper.figure is lower.figure
+    plots.close(upper.figure)
+    assert not plt.get_fignums()
+
+
+def test_style_is_left_as_it_was():
+    before = dict(matplotlib.rcParams)
+    plots.plot_waterfall(STAGES)
+    assert dict(matplotlib.rcParams) == before
+
+
+# --------------------------------------------------------------------------- numbers and colours
+
+
+def luminance(colour):
+    rgb = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    rgb = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return float(np.dot(rgb, [0.2126, 0.7152, 0.0722]))
+
+
+def test_text_on_a_part_reads_well_and_parts_differ():
+    for colour in palette.PART_COLOURS.values():
+        a, b = sorted([luminance(colour), 1.0 if palette.ink(colour) == "white" else 0.0])
+        assert (b + 0.05) / (a + 0.05) >= 4.5  # WCAG 2 AA
+    assert len(set(palette.PART_COLOURS.values())) == len(palette.PART_COLOURS)
+    assert set(palette.PART_COLOURS.values()) <= set(palette.OKABE_ITO.values())
+
+
+@given(st.floats(1, 1e9))
+def test_kilobytes_keep_three_digits(n):
+    text = palette.kilobytes(n)
+    number, unit = text.replace(",", "").split()
+    value = float(number) * {"B": 1, "kB": 1e3, "MB": 1e6}[unit]
+    assert value == pytest.approx(n, rel=0.0051) or (unit == "B" and abs(value - n) <= 0.5)
+
+
+@given(st.lists(st.floats(0.02, 90), min_size=1, max_size=12))
+def test_labels_stay_in_order_apart_and_inside(ys):
+    class Axis:
+        def get_ylim(self):
+            return 0.01, 100.0
+
+    ys = sorted(ys)
+    placed = palette.apart(Axis(), ys)
+    at = (np.log(placed) - np.log(0.01)) / (np.log(100) - np.log(0.01))
+    assert (np.diff(at) >= 0.07 - 1e-9).all() and at.max() <= 0.98 + 1e-9
+    if len(ys) == 1:
+        assert placed[0] == pytest.approx(min(ys[0], np.exp(np.log(0.01) + 0.98 * np.log(1e4))))
