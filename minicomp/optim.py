@@ -61,14 +61,13 @@ class Optimizer:
     def load_state_dict(self, state: dict[str, Array]) -> None:
         """Takes over what `state_dict` returned; ValueError where names or shapes differ."""
         mine = {f"{s}/{n}": a for s, named in self.state.items() for n, a in named.items()}
-        wrong = set(mine) ^ (set(state) - {"steps", "lr"})
+        wrong = {"steps", "lr", *mine} ^ set(state)
         wrong |= {n for n in set(mine) & set(state) if np.shape(state[n]) != mine[n].shape}
         if wrong:
             raise ValueError(f"optimizer state does not fit: {', '.join(sorted(wrong))}")
         self.steps, self.lr = int(state["steps"]), float(state["lr"])
         for name, a in mine.items():
             a[...] = state[name]
-
 
     def select(self, plan, params: dict[str, Tensor]) -> Optimizer:
         """Returns this optimizer for the parameters of `plan.apply(model)`; its state follows by name.
