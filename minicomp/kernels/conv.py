@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..tensor import Array
 from . import cpu
 from .layout import aligned, nchw, nhwc
 
+Array = np.ndarray
 Pair = tuple[int, int]
 L2_FLOATS = 100_000  # of columns at a time: 400 KB of the 0.5 to 2 MB of L2 that a core has
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..tensor import Array
 from . import cpu
 from .layout import aligned
+
+Array = np.ndarray
 
 # Beyond about this many floats W leaves the caches between uses, and BLAS, which blocks for that,
 # wins.
