@@ -1,12 +1,13 @@
 """Channels that are constant, channels that nobody reads, and moving a constant into the next bias.
 
-A unit all of whose incoming weights are 0 outputs f(b), the same for every input. It can go once f(b) times its
-outgoing weights is in the biases of its readers:
+A unit all of whose incoming weights are 0 outputs f(b), the same for every input. It can go once
+f(b) times its outgoing weights is in the biases of its readers:
 
     b_next <- b_next + W_next[:, j] f(b_j)
 
-A convolution with padding reads 0 instead of the constant along the border, so that there only f(b) = 0 can be
-moved. A unit all of whose outgoing weights are 0, or lead only to units of that kind, can go as it is.
+A convolution with padding reads 0 instead of the constant along the border, so that there only f(b)
+= 0 can be moved. A unit all of whose outgoing weights are 0, or lead only to units of that kind,
+can go as it is.
 """
 
 from __future__ import annotations
@@ -20,14 +21,29 @@ from ..nn.forms import Dense
 from ..nn.graph import INPUT, Model
 from ..nn.layers import Layer
 from ..tensor import Array, Tensor, no_grad
-from .plan import multiplier, units
+from .units import multiplier, units
 
-_ELEMENTWISE = ("ReLU", "ReLU6", "Sigmoid", "Tanh", "BatchNorm1d", "BatchNorm2d", "ActThreshold", "ActQuant")
-_SHAPED = ("MaxPool2d", "AdaptiveAvgPool2d", "Dropout", "Identity")  # of a constant they give that constant
+_ELEMENTWISE = (
+    "ReLU",
+    "ReLU6",
+    "Sigmoid",
+    "Tanh",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "ActThreshold",
+    "ActQuant",
+)
+_SHAPED = (
+    "MaxPool2d",
+    "AdaptiveAvgPool2d",
+    "Dropout",
+    "Identity",
+)  # of a constant they give that constant
 
 
 def constants(model: Model) -> dict[str, Array]:
-    """Returns for every node the value of each channel that is one number for every input and place, else NaN.
+    """Returns for every node the value of each channel that is one number for every input and
+    place, else NaN.
 
     result : node -> (C,) float64        A value passes through zeros: unread inputs do not matter.
     """
@@ -53,7 +69,8 @@ def constants(model: Model) -> dict[str, Array]:
 
 
 def reads(layer: Layer) -> Array:
-    """Returns the weights by which a mixing layer reads its inputs, (O, C) summed over the kernel, float64.
+    """Returns the weights by which a mixing layer reads its inputs, (O, C) summed over the kernel,
+    float64.
 
     A grouped convolution's are spread out: 0 outside an output's own group.
     """
@@ -66,7 +83,9 @@ def read(layer: Layer) -> Array:
 
 
 def needed(model: Model) -> dict[str, Array]:
-    """Returns for every node, and "x", which channels some output of the model depends on, (C,) bool."""
+    """Returns for every node, and "x", which channels some output of the model depends on, (C,)
+    bool.
+    """
     found = units(model).of
     need = {name: np.zeros(len(of), bool) for name, of in found.items()}
     last = model.nodes[-1]
@@ -90,10 +109,12 @@ def needed(model: Model) -> dict[str, Array]:
 
 
 def removable(model: Model, value: dict[str, Array] | None = None) -> Array:
-    """Returns the units (as `plan.units` numbers them) that can go without any output changing, ascending.
+    """Returns the units (as `units` numbers them) that can go without any output changing,
+    ascending.
 
-    value : `constants(model)`. Every reader must find them constant, and be able to take the constant into its
-        bias, or not need them. Units of the model's input and output are never among them.
+    value : `constants(model)`. Every reader must find them constant, and be able to take the
+        constant into its bias, or not need them. Units of the model's input and output are never
+        among them.
     """
     found, value, need = units(model), value or constants(model), needed(model)
     held = set(found.pinned)
@@ -115,12 +136,13 @@ def foldable(layer: Layer, value: Array) -> Array:
 
 
 def folded(model: Model, gone: Array, value: dict[str, Array] | None = None) -> Model:
-    """Returns the model with the constants of the units `gone` moved into the biases of their readers.
+    """Returns the model with the constants of the units `gone` moved into the biases of their
+    readers.
 
-    gone : numbers of `plan.units`        value : `constants(model)`
-    What a reader with padding, or a unit that is not constant, would contribute is left out. The columns that
-    read the units are not changed: remove them, or mask them, next. A layer without a bias gets one where it
-    needs it; a bias of another form becomes a Dense.
+    gone : numbers of `units`        value : `constants(model)`
+    What a reader with padding, or a unit that is not constant, would contribute is left out. The
+    columns that read the units are not changed: remove them, or mask them, next. A layer without a
+    bias gets one where it needs it; a bias of another form becomes a Dense.
     """
     found, value = units(model).of, value or constants(model)
     nodes = []
@@ -133,8 +155,14 @@ def folded(model: Model, gone: Array, value: dict[str, Array] | None = None) -> 
             if delta.any():
                 layer = _biased(layer, delta)
         nodes.append(replace(node, layer=layer))
-    builtin = model.builtin if all(set(a.layer.forms) == set(b.layer.forms) for a, b in zip(nodes, model.nodes)) else None
-    return Model(nodes, input_shape=model.input_shape, builtin=builtin, origin_bytes=model.origin_bytes)
+    builtin = (
+        model.builtin
+        if all(set(a.layer.forms) == set(b.layer.forms) for a, b in zip(nodes, model.nodes))
+        else None
+    )
+    return Model(
+        nodes, input_shape=model.input_shape, builtin=builtin, origin_bytes=model.origin_bytes
+    )
 
 
 def _biased(layer: Layer, delta: Array) -> Layer:
@@ -145,7 +173,10 @@ def _biased(layer: Layer, delta: Array) -> Layer:
         layer.forms["bias"] = Dense(delta.astype(np.float32))
         return layer
     with no_grad():
-        forms["bias"] = Dense((forms["bias"].dense().data + delta).astype(np.float32), trainable=forms["bias"].trainable)
+        forms["bias"] = Dense(
+            (forms["bias"].dense().data + delta).astype(np.float32),
+            trainable=forms["bias"].trainable,
+        )
     return layer
 
 
@@ -159,7 +190,9 @@ def _spread(layer: Layer, w: Array) -> Array:
     # (O, C / groups) -> (O, C), each output's row in the columns of its group.
     g = getattr(layer, "groups", 1)
     out = np.zeros((w.shape[0], w.shape[1] * g), w.dtype)
-    for rows, columns in zip(np.split(np.arange(w.shape[0]), g), np.split(np.arange(out.shape[1]), g)):
+    for rows, columns in zip(
+        np.split(np.arange(w.shape[0]), g), np.split(np.arange(out.shape[1]), g)
+    ):
         out[np.ix_(rows, columns)] = w[rows]
     return out
 
@@ -175,7 +208,8 @@ def _mixed(layer: Layer, v: Array) -> Array:
 
 
 def _passed(layer: Layer, v: Array, shape: tuple[int, ...]) -> Array:
-    # A layer of coupling "keep": an elementwise one is computed on one pixel; what is not known gives no constant.
+    # A layer of coupling "keep": an elementwise one is computed on one pixel; what is not known
+    # gives no constant.
     if layer.kind in _SHAPED:
         return v
     if layer.kind == "AvgPool2d":
@@ -187,4 +221,3 @@ def _passed(layer: Layer, v: Array, shape: tuple[int, ...]) -> Array:
     with no_grad():
         y = layer(Tensor(x), training=False).data
     return np.where(np.isnan(v), np.nan, y.ravel())
-

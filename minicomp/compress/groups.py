@@ -1,9 +1,10 @@
 """Which channels can go together, and which of them to choose.
 
-A *group* is a set of layers whose output channels are tied by additions, or demanded in equal numbers, so that
-they are removed together; for most layers that is the layer alone. A score per unit of a group says what its removal costs; `choose` takes the
-cheapest. Convolutions in groups and shuffles demand that equally many go from each of their parts, so there
-the cheapest set is the solution of a small integer program.
+A *group* is a set of layers whose output channels are tied by additions, or demanded in equal
+numbers, so that they are removed together; for most layers that is the layer alone. A score per
+unit of a group says what its removal costs; `choose` takes the cheapest. Convolutions in groups and
+shuffles demand that equally many go from each of their parts, so there the cheapest set is the
+solution of a small integer program.
 
 C channels of a node's output, U units of a group.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from ..errors import UserError
 from ..nn.graph import INPUT, Model
 from ..tensor import Array
-from .plan import multiplier, units
+from .units import multiplier, units
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,11 @@ class Group:
     """Layers whose channels are removed together.
 
     nodes : the layers that compute the units, first to last
-    members : every node whose output carries units of the group -> (C,) which unit, -1 for another group's
-    ids : (U,) the units as `plan.units` numbers them
-    splits : for each part that a grouped convolution or a shuffle demands, (parts, U): how often each part holds
-        each unit; all parts of one split must lose equally many
+    members : every node whose output carries units of the group -> (C,) which unit, -1 for another
+        group's
+    ids : (U,) the units as `units` numbers them
+    splits : for each part that a grouped convolution or a shuffle demands, (parts, U): how often
+        each part holds each unit; all parts of one split must lose equally many
     """
 
     nodes: tuple[str, ...]
@@ -49,7 +51,9 @@ class Group:
 
     def keep(self, kept: Array) -> dict[str, Array]:
         """Returns what `plan` takes: layer -> its kept channels, for kept units, (U,) bool."""
-        return {node: (of < 0) | kept[of] for node, of in ((n, self.members[n]) for n in self.nodes)}
+        return {
+            node: (of < 0) | kept[of] for node, of in ((n, self.members[n]) for n in self.nodes)
+        }
 
     def add(self, node: str, scores: Array) -> Array:
         """Returns the sum over the node's channels of their scores for each unit, (U,) float64.
@@ -57,11 +61,15 @@ class Group:
         scores : (C,), one per channel of the node's output
         """
         of = self.members[node]
-        return np.bincount(of[of >= 0], weights=np.asarray(scores, np.float64)[of >= 0], minlength=self.size)
+        return np.bincount(
+            of[of >= 0], weights=np.asarray(scores, np.float64)[of >= 0], minlength=self.size
+        )
 
 
 def groups(model: Model) -> list[Group]:
-    """Returns the groups of units that can be removed: those that are neither input nor output of the model."""
+    """Returns the groups of units that can be removed: those that are neither input nor output of
+    the model.
+    """
     found = units(model)
     free = set(np.concatenate(list(found.of.values())).tolist()) - set(found.pinned)
     splits = _splits(model, found.of)
@@ -74,8 +82,10 @@ def groups(model: Model) -> list[Group]:
         parts = [p for p in parts if p not in joined]
         if ids:
             parts.append((sum((p[0] for p in joined), names), ids.union(*(p[1] for p in joined))))
-    found_groups = [_group(sorted(names, key=makers.index), np.array(sorted(ids)), found, splits)
-                    for names, ids in parts]
+    found_groups = [
+        _group(sorted(names, key=makers.index), np.array(sorted(ids)), found, splits)
+        for names, ids in parts
+    ]
     return sorted(found_groups, key=lambda g: makers.index(g.nodes[0]))
 
 
@@ -97,9 +107,9 @@ def _group(names: list[str], ids: Array, found, splits) -> Group:
 
 
 def _splits(model: Model, of: dict[str, Array]) -> list[tuple[Array, Array]]:
-    # What must lose equally many, as (units, part of each): the inputs and the outputs of each group of a
-    # convolution, the parts that a shuffle interleaves, and, behind a shuffle, both at once: then the shuffle of
-    # what is left sends every channel to the group in which it was.
+    # What must lose equally many, as (units, part of each): the inputs and the outputs of each
+    # group of a convolution, the parts that a shuffle interleaves, and, behind a shuffle, both at
+    # once: then the shuffle of what is left sends every channel to the group in which it was.
     splits, label = [], {INPUT: np.zeros(len(of[INPUT]), int)}
     for node in model.nodes:
         layer, ins = node.layer, [label[i] for i in node.inputs]
@@ -112,7 +122,10 @@ def _splits(model: Model, of: dict[str, Array]) -> list[tuple[Array, Array]]:
                 g = getattr(layer, "groups", 1)
                 if g > 1:
                     read = np.arange(len(ins[0])) // (len(ins[0]) // g)
-                    splits += [(of[node.inputs[0]], read), (of[node.name], np.arange(n) // (n // g))]
+                    splits += [
+                        (of[node.inputs[0]], read),
+                        (of[node.name], np.arange(n) // (n // g)),
+                    ]
                     if ins[0].any():
                         splits.append((of[node.inputs[0]], _joint(ins[0], read)))
             case "permute":
@@ -120,7 +133,9 @@ def _splits(model: Model, of: dict[str, Array]) -> list[tuple[Array, Array]]:
                 splits.append((of[node.inputs[0]], part))
                 label[node.name] = _joint(ins[0], part)[layer.permutation(n)] + 1
             case "concat":
-                label[node.name] = np.concatenate([_joint(one, np.full(len(one), i)) for i, one in enumerate(ins)])
+                label[node.name] = np.concatenate(
+                    [_joint(one, np.full(len(one), i)) for i, one in enumerate(ins)]
+                )
                 if not any(one.any() for one in ins):
                     label[node.name][:] = 0
             case "add":
@@ -140,35 +155,49 @@ def _joint(a: Array, b: Array) -> Array:
 
 
 def cheapest(group: Group, scores: Array, count: int, free: Array | None = None) -> Array:
-    """Returns which units stay, (U,) bool, when those of least total score go, ties by lowest index.
+    """Returns which units stay, (U,) bool, when those of least total score go, ties by lowest
+    index.
 
     scores : (U,), what each unit's removal costs        count : how many are to go
     free : (U,) bool, which may go; None: all
-    No layer loses its last channel. Where groups or shuffles demand equal parts, as many as possible up to
-    `count` go; the set is then the optimum of an integer program.
+    No layer loses its last channel. Where groups or shuffles demand equal parts, as many as
+    possible up to `count` go; the set is then the optimum of an integer program.
     """
     scores = np.asarray(scores, np.float64)
     free = np.ones(group.size, bool) if free is None else free
     order = np.argsort(np.where(free, scores, np.inf), kind="stable")
     kept = np.ones(group.size, bool)
-    kept[order[:min(count, int(free.sum()))]] = False
-    if not group.splits and all(kept[group.members[n]][group.members[n] >= 0].any() or (group.members[n] < 0).any()
-                                for n in group.nodes):
+    kept[order[: min(count, int(free.sum()))]] = False
+    if not group.splits and all(
+        kept[group.members[n]][group.members[n] >= 0].any() or (group.members[n] < 0).any()
+        for n in group.nodes
+    ):
         return kept
     return ~_balanced(group, scores, count, free)
 
 
 def _balanced(group: Group, scores: Array, count: int, free: Array) -> Array:
-    # max sum z, then min scores . z, over z in {0, 1}: every part of a split loses as many as its neighbour.
+    # max sum z, then min scores . z, over z in {0, 1}: every part of a split loses as many as its
+    # neighbour.
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     equal = [row for split in group.splits for row in np.diff(split, axis=0)]
-    least = [np.bincount(of[of >= 0], minlength=group.size) for of in (group.members[n] for n in group.nodes)]
+    least = [
+        np.bincount(of[of >= 0], minlength=group.size)
+        for of in (group.members[n] for n in group.nodes)
+    ]
     spare = [len(group.members[n]) - 1 for n in group.nodes]
-    rules = [LinearConstraint(np.array(least), ub=spare), LinearConstraint(np.ones(group.size), ub=count)]
+    rules = [
+        LinearConstraint(np.array(least), ub=spare),
+        LinearConstraint(np.ones(group.size), ub=count),
+    ]
     if equal:
         rules.append(LinearConstraint(np.array(equal), 0, 0))
-    ask = {"integrality": np.ones(group.size), "bounds": Bounds(0, free.astype(float)), "options": {"mip_rel_gap": 0}}
+    ask = {
+        "integrality": np.ones(group.size),
+        "bounds": Bounds(0, free.astype(float)),
+        "options": {"mip_rel_gap": 0},
+    }
     most = milp(-np.ones(group.size), constraints=rules, **ask)
     if most.x is None:
         raise UserError(f"{group.name}: no set of channels to remove was found: {most.message}")

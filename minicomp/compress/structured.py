@@ -1,7 +1,7 @@
 """What the techniques that remove channels share: from a score per unit to a smaller model.
 
-A technique says what each unit of each group is worth; here the units of least worth are chosen, per group or
-over all groups together, and removed by one plan.
+A technique says what each unit of each group is worth; here the units of least worth are chosen,
+per group or over all groups together, and removed by one plan.
 """
 
 from __future__ import annotations
@@ -18,11 +18,16 @@ from .constants import folded
 from .groups import Group, cheapest
 from .plan import plan
 
-Scored = list[tuple[Group, Array]]  # each group with the worth of its units, (U,), NaN where it has none
+Scored = list[
+    tuple[Group, Array]
+]  # each group with the worth of its units, (U,), NaN where it has none
 
 
-def local(word: str, scored: Scored, sparsity: Callable[[Group], float]) -> list[tuple[Group, Array]]:
-    """Returns which units stay, (U,) bool per group, when each group loses round(sparsity U) of least worth.
+def local(
+    word: str, scored: Scored, sparsity: Callable[[Group], float]
+) -> list[tuple[Group, Array]]:
+    """Returns which units stay, (U,) bool per group, when each group loses round(sparsity U) of
+    least worth.
 
     word : of the technique, for messages        sparsity : of a group, in [0, 1)
     Raises UserError where that is all of a layer, or its groups and shuffles allow none of it.
@@ -32,31 +37,39 @@ def local(word: str, scored: Scored, sparsity: Callable[[Group], float]) -> list
         count = round(sparsity(group) * group.size)
         for node in group.nodes:
             if count >= len(group.members[node]) and len(group.nodes) == 1:
-                raise UserError(f"{word}: sparsity {sparsity(group):g} would remove all {group.size} channels of {node}; "
-                                f"at least one must stay")
+                raise UserError(
+                    f"{word}: sparsity {sparsity(group):g} would remove all {group.size} channels "
+                    f"of {node}; at least one must stay"
+                )
         chosen.append((group, _cheapest(word, group, worth, count)))
     return chosen
 
 
 def overall(word: str, scored: Scored, sparsity: float) -> list[tuple[Group, Array]]:
-    """Returns which units stay when round(sparsity n) of the n units of all groups go, one ranking over all.
+    """Returns which units stay when round(sparsity n) of the n units of all groups go, one ranking
+    over all.
 
     A group keeps its best unit even if all of its units are among the least.
     Raises UserError where groups and shuffles allow none of it.
     """
     flat = np.concatenate([np.where(np.isnan(worth), np.inf, worth) for _, worth in scored])
     goes = np.zeros(len(flat), bool)
-    goes[np.argsort(flat, kind="stable")[:round(sparsity * len(flat))]] = True
+    goes[np.argsort(flat, kind="stable")[: round(sparsity * len(flat))]] = True
     ends = np.cumsum([group.size for group, _ in scored])[:-1]
-    counts = [min(int(part.sum()), group.size - 1) for (group, _), part in zip(scored, np.split(goes, ends))]
+    counts = [
+        min(int(part.sum()), group.size - 1)
+        for (group, _), part in zip(scored, np.split(goes, ends))
+    ]
     return [(group, _cheapest(word, group, worth, n)) for (group, worth), n in zip(scored, counts)]
 
 
 def _cheapest(word: str, group: Group, worth: Array, count: int) -> Array:
     kept = cheapest(group, np.nan_to_num(worth), count, ~np.isnan(worth))
     if count and kept.all() and group.splits:
-        raise UserError(f"{word}: {count} of the {group.size} channels of {group.name} cannot be removed: a convolution in "
-                        f"groups or a shuffle demands equal parts, and {count} do not divide so")
+        raise UserError(
+            f"{word}: {count} of the {group.size} channels of {group.name} cannot be removed: a "
+            f"convolution in groups or a shuffle demands equal parts, and {count} do not divide so"
+        )
     return kept
 
 
@@ -69,21 +82,32 @@ def without(model: Model, chosen: list[tuple[Group, Array]], *, fold: bool = Fal
     for group, kept in chosen:
         keep |= group.keep(kept)
     if fold:
-        model = folded(model, np.concatenate([g.ids[~kept] for g, kept in chosen]) if chosen else np.zeros(0, int))
+        model = folded(
+            model,
+            np.concatenate([g.ids[~kept] for g, kept in chosen]) if chosen else np.zeros(0, int),
+        )
     return plan(model, keep).apply(model)
 
 
 def at_group(technique, name: str, group: Group):
-    """Returns a per-layer knob at a group; UserError where it differs between layers that are tied together."""
+    """Returns a per-layer knob at a group; UserError where it differs between layers that are tied
+    together.
+    """
     values = {node: technique.at(name, node) for node in group.nodes}
     if len(set(values.values())) > 1:
-        raise UserError(f"{technique.word}: {name} must be one value for the layers tied together, got "
-                        + ", ".join(f"{v} for {n}" for n, v in values.items()))
+        raise UserError(
+            f"{technique.word}: {name} must be one value for the layers tied together, got "
+            + ", ".join(f"{v} for {n}" for n, v in values.items())
+        )
     return next(iter(values.values()))
 
 
-def check_groups(technique, found: list[Group], what: str = "whose channels can be removed") -> None:
-    """Raises UserError where there is no group, or a pattern of a knob matches the layers of none."""
+def check_groups(
+    technique, found: list[Group], what: str = "whose channels can be removed"
+) -> None:
+    """Raises UserError where there is no group, or a pattern of a knob matches the layers of
+    none.
+    """
     nodes = [node for group in found for node in group.nodes]
     if not nodes:
         raise UserError(f"{technique.word}: the model has no layer {what}")
@@ -91,5 +115,7 @@ def check_groups(technique, found: list[Group], what: str = "whose channels can 
         value = getattr(technique, name)
         for pattern in value if isinstance(value, Mapping) else ():
             if not any(fnmatchcase(n, pattern) for n in nodes):
-                raise UserError(f"{technique.word}: {name}@{pattern} matches no layer {what}; there are "
-                                f"{', '.join(nodes)}")
+                raise UserError(
+                    f"{technique.word}: {name}@{pattern} matches no layer {what}; there are "
+                    f"{', '.join(nodes)}"
+                )

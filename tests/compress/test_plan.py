@@ -5,18 +5,39 @@ from hypothesis import strategies as st
 
 from minicomp.codec import load, save
 from minicomp.compress.groups import cheapest, groups
-from minicomp.compress.plan import plan, removed, units
+from minicomp.compress.plan import plan, removed
+from minicomp.compress.units import units
 from minicomp.errors import UserError
 from minicomp.models import MLP, MODELS
-from minicomp.nn import (AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm2d, ChannelShuffle, Codebook, Concat, Conv2d,
-                         Dense, Flatten, Half, Linear, MaxPool2d, Model, Node, ReLU, ReLU6, Tanh, chain)
+from minicomp.nn import (
+    AdaptiveAvgPool2d,
+    Add,
+    AvgPool2d,
+    BatchNorm2d,
+    ChannelShuffle,
+    Codebook,
+    Concat,
+    Conv2d,
+    Dense,
+    Flatten,
+    Half,
+    Linear,
+    MaxPool2d,
+    Model,
+    Node,
+    ReLU,
+    ReLU6,
+    Tanh,
+    chain,
+)
 from minicomp.optim import OPTIMIZERS
 from minicomp.nn.losses import cross_entropy
 from minicomp.tensor import grad
 
 
 def filled(model, rng):
-    # Random weights; biases of depthwise layers and batch norm's shifts are 0, so that 0 stays 0 on its way.
+    # Random weights; biases of depthwise layers and batch norm's shifts are 0, so that 0 stays 0 on
+    # its way.
     for name, form in model.forms().items():
         node, part = name.rsplit(".", 1)
         layer = model.node(node).layer
@@ -30,7 +51,8 @@ def filled(model, rng):
 
 
 def silenced(model, x, silent):
-    # The reference: the net is walked as it is, and the silent channels of the named nodes' outputs are set to 0.
+    # The reference: the net is walked as it is, and the silent channels of the named nodes' outputs
+    # are set to 0.
     values = {"x": x}
     for node in model.nodes:
         y = node.layer(*(values[i] for i in node.inputs))
@@ -54,8 +76,13 @@ def assert_removal(model, keep, rng):
     x = examples(model, rng)
     chosen = plan(model, keep)
     small = chosen.apply(model)
-    silent = {name: ~np.isin(np.arange(len(units(model).of[name])), np.flatnonzero(k) if np.asarray(k).dtype == bool
-                             else k) for name, k in keep.items()}
+    silent = {
+        name: ~np.isin(
+            np.arange(len(units(model).of[name])),
+            np.flatnonzero(k) if np.asarray(k).dtype == bool else k,
+        )
+        for name, k in keep.items()
+    }
     expected = silenced(model, x, silent)
     np.testing.assert_allclose(outputs(small, x), expected, atol=1e-5, rtol=1e-5)
     np.testing.assert_allclose(outputs(chosen.mask(model), x), expected, atol=1e-5, rtol=1e-5)
@@ -69,7 +96,9 @@ def assert_removal(model, keep, rng):
 
 def test_hidden_unit_of_an_mlp_by_hand():
     model = MLP([2, 3, 2])
-    w1, w2 = np.arange(6, dtype=np.float32).reshape(3, 2), np.arange(6, dtype=np.float32).reshape(2, 3)
+    w1, w2 = np.arange(6, dtype=np.float32).reshape(3, 2), np.arange(6, dtype=np.float32).reshape(
+        2, 3
+    )
     for name, w in (("fc1.weight", w1), ("fc1.bias", np.float32([7, 8, 9])), ("fc2.weight", w2)):
         model.set_form(name, Dense(w))
     small = removed(model, {"fc1": [0, 2]})
@@ -81,7 +110,10 @@ def test_hidden_unit_of_an_mlp_by_hand():
 
 
 def test_flatten_makes_a_channel_a_block_of_features():
-    model = Model(chain(("conv", Conv2d(1, 3, 1)), ("flat", Flatten()), ("fc", Linear(12, 2))), input_shape=(1, 2, 2))
+    model = Model(
+        chain(("conv", Conv2d(1, 3, 1)), ("flat", Flatten()), ("fc", Linear(12, 2))),
+        input_shape=(1, 2, 2),
+    )
     model.set_form("fc.weight", Dense(np.arange(24, dtype=np.float32).reshape(2, 12)))
     chosen = plan(model, {"conv": [0, 2]})
     np.testing.assert_array_equal(chosen.axes["fc.weight"][1], [0, 1, 2, 3, 8, 9, 10, 11])
@@ -112,58 +144,112 @@ def test_every_model_of_the_library(name, part):
 
 
 def residual(rng):
-    body = chain(("stem", Conv2d(2, 6, 3, padding=1)), ("bn0", BatchNorm2d(6)), ("relu0", ReLU()),
-                 ("conv1", Conv2d(6, 5, 3, padding=1)), ("bn1", BatchNorm2d(5)), ("relu1", ReLU()),
-                 ("conv2", Conv2d(5, 6, 3, padding=1)))
-    tail = (Node("add", Add(), ("relu0", "conv2")), Node("relu2", ReLU6(), ("add",)), Node("pool", MaxPool2d(2), ("relu2",)),
-            Node("flat", Flatten(), ("pool",)), Node("fc", Linear(24, 3), ("flat",)))
+    body = chain(
+        ("stem", Conv2d(2, 6, 3, padding=1)),
+        ("bn0", BatchNorm2d(6)),
+        ("relu0", ReLU()),
+        ("conv1", Conv2d(6, 5, 3, padding=1)),
+        ("bn1", BatchNorm2d(5)),
+        ("relu1", ReLU()),
+        ("conv2", Conv2d(5, 6, 3, padding=1)),
+    )
+    tail = (
+        Node("add", Add(), ("relu0", "conv2")),
+        Node("relu2", ReLU6(), ("add",)),
+        Node("pool", MaxPool2d(2), ("relu2",)),
+        Node("flat", Flatten(), ("pool",)),
+        Node("fc", Linear(24, 3), ("flat",)),
+    )
     return filled(Model(body + tail, input_shape=(2, 4, 4)), rng)
 
 
 def fire(rng):
-    nodes = (Node("squeeze", Conv2d(3, 4, 1)), Node("relu", ReLU(), ("squeeze",)), Node("e1", Conv2d(4, 3, 1), ("relu",)),
-             Node("e3", Conv2d(4, 5, 3, padding=1), ("relu",)), Node("cat", Concat(), ("e1", "e3")),
-             Node("tanh", Tanh(), ("cat",)), Node("out", Conv2d(8, 4, 1), ("tanh",)),
-             Node("pool", AdaptiveAvgPool2d(1), ("out",)), Node("flat", Flatten(), ("pool",)))
+    nodes = (
+        Node("squeeze", Conv2d(3, 4, 1)),
+        Node("relu", ReLU(), ("squeeze",)),
+        Node("e1", Conv2d(4, 3, 1), ("relu",)),
+        Node("e3", Conv2d(4, 5, 3, padding=1), ("relu",)),
+        Node("cat", Concat(), ("e1", "e3")),
+        Node("tanh", Tanh(), ("cat",)),
+        Node("out", Conv2d(8, 4, 1), ("tanh",)),
+        Node("pool", AdaptiveAvgPool2d(1), ("out",)),
+        Node("flat", Flatten(), ("pool",)),
+    )
     return filled(Model(nodes, input_shape=(3, 4, 4)), rng)
 
 
 def shuffle(rng, g=3, wide=12, mid=18):
-    nodes = chain(("stem", Conv2d(2, wide, 1)), ("relu0", ReLU()), ("g1", Conv2d(wide, mid, 1, groups=g)),
-                  ("bn1", BatchNorm2d(mid)), ("shuffle", ChannelShuffle(g)),
-                  ("dw", Conv2d(mid, mid, 3, padding=1, groups=mid, bias=False)), ("g2", Conv2d(mid, wide, 1, groups=g)))
-    nodes += (Node("add", Add(), ("relu0", "g2")), Node("pool", AvgPool2d(2), ("add",)), Node("flat", Flatten(), ("pool",)),
-              Node("fc", Linear(4 * wide, 3), ("flat",)))
+    nodes = chain(
+        ("stem", Conv2d(2, wide, 1)),
+        ("relu0", ReLU()),
+        ("g1", Conv2d(wide, mid, 1, groups=g)),
+        ("bn1", BatchNorm2d(mid)),
+        ("shuffle", ChannelShuffle(g)),
+        ("dw", Conv2d(mid, mid, 3, padding=1, groups=mid, bias=False)),
+        ("g2", Conv2d(mid, wide, 1, groups=g)),
+    )
+    nodes += (
+        Node("add", Add(), ("relu0", "g2")),
+        Node("pool", AvgPool2d(2), ("add",)),
+        Node("flat", Flatten(), ("pool",)),
+        Node("fc", Linear(4 * wide, 3), ("flat",)),
+    )
     return filled(Model(nodes, input_shape=(2, 4, 4)), rng)
 
 
 def depthwise(rng, m=2):
-    nodes = chain(("stem", Conv2d(2, 4, 3)), ("dw", Conv2d(4, 4 * m, 3, padding=1, groups=4, bias=False)),
-                  ("bn", BatchNorm2d(4 * m)), ("relu", ReLU6()), ("pw", Conv2d(4 * m, 5, 1)), ("flat", Flatten()),
-                  ("fc", Linear(20, 3)))
+    nodes = chain(
+        ("stem", Conv2d(2, 4, 3)),
+        ("dw", Conv2d(4, 4 * m, 3, padding=1, groups=4, bias=False)),
+        ("bn", BatchNorm2d(4 * m)),
+        ("relu", ReLU6()),
+        ("pw", Conv2d(4 * m, 5, 1)),
+        ("flat", Flatten()),
+        ("fc", Linear(20, 3)),
+    )
     return filled(Model(nodes, input_shape=(2, 4, 4)), rng)
 
 
 def grouped(rng):
-    nodes = chain(("stem", Conv2d(2, 8, 1)), ("g1", Conv2d(8, 6, 3, padding=1, groups=2)), ("flat", Flatten()),
-                  ("fc", Linear(96, 3)))
+    nodes = chain(
+        ("stem", Conv2d(2, 8, 1)),
+        ("g1", Conv2d(8, 6, 3, padding=1, groups=2)),
+        ("flat", Flatten()),
+        ("fc", Linear(96, 3)),
+    )
     return filled(Model(nodes, input_shape=(2, 4, 4)), rng)
 
 
 def plain_shuffle(rng):
-    nodes = chain(("stem", Conv2d(2, 6, 1)), ("shuffle", ChannelShuffle(2)), ("out", Conv2d(6, 3, 1)),
-                  ("pool", AdaptiveAvgPool2d(1)), ("flat", Flatten()))
+    nodes = chain(
+        ("stem", Conv2d(2, 6, 1)),
+        ("shuffle", ChannelShuffle(2)),
+        ("out", Conv2d(6, 3, 1)),
+        ("pool", AdaptiveAvgPool2d(1)),
+        ("flat", Flatten()),
+    )
     return filled(Model(nodes, input_shape=(2, 2, 2)), rng)
 
 
-@pytest.mark.parametrize("make, keep", [
-    (residual, {"stem": [1, 2, 5], "conv2": [1, 2, 5]}), (residual, {"conv1": [0, 4]}), (residual, {"conv1": [3]}),
-    (fire, {"squeeze": [3]}), (fire, {"e1": [0, 2], "e3": [4]}), (fire, {"e3": [0, 1, 2, 3]}),
-    (depthwise, {"stem": [0, 3]}), (depthwise, {"stem": [1]}), (depthwise, {"pw": [0, 2]}),
-    (grouped, {"stem": [0, 3, 4, 6]}), (grouped, {"g1": [0, 1, 3, 5]}), (grouped, {"g1": [3, 4], "stem": [4, 5, 6, 7]}),
-    (shuffle, {"stem": [0, 1, 4, 5, 9, 11], "g2": [0, 1, 4, 5, 9, 11]}),
-    (shuffle, {"g1": [0, 2, 4, 7, 8, 10, 13, 15, 17]}),
-])
+@pytest.mark.parametrize(
+    "make, keep",
+    [
+        (residual, {"stem": [1, 2, 5], "conv2": [1, 2, 5]}),
+        (residual, {"conv1": [0, 4]}),
+        (residual, {"conv1": [3]}),
+        (fire, {"squeeze": [3]}),
+        (fire, {"e1": [0, 2], "e3": [4]}),
+        (fire, {"e3": [0, 1, 2, 3]}),
+        (depthwise, {"stem": [0, 3]}),
+        (depthwise, {"stem": [1]}),
+        (depthwise, {"pw": [0, 2]}),
+        (grouped, {"stem": [0, 3, 4, 6]}),
+        (grouped, {"g1": [0, 1, 3, 5]}),
+        (grouped, {"g1": [3, 4], "stem": [4, 5, 6, 7]}),
+        (shuffle, {"stem": [0, 1, 4, 5, 9, 11], "g2": [0, 1, 4, 5, 9, 11]}),
+        (shuffle, {"g1": [0, 2, 4, 7, 8, 10, 13, 15, 17]}),
+    ],
+)
 def test_fixture_nets(make, keep):
     rng = np.random.default_rng(2)
     assert_removal(make(rng), keep, rng)
@@ -177,11 +263,12 @@ def test_a_tie_takes_the_other_layer_with_it():
 
 
 def test_a_shuffle_is_of_what_is_left():
-    # 2 groups of 3 become 2 groups of 2; the 1 x 1 layer behind is not grouped, so that any order is right.
+    # 2 groups of 3 become 2 groups of 2; the 1 x 1 layer behind is not grouped, so that any order
+    # is right.
     rng = np.random.default_rng(0)
     model = plain_shuffle(rng)
-    assert_removal(model, {"stem": [0, 2, 3, 4]}, rng)   # even
-    assert_removal(model, {"stem": [0, 1, 2, 5]}, rng)   # 3 of one group and 1 of the other
+    assert_removal(model, {"stem": [0, 2, 3, 4]}, rng)  # even
+    assert_removal(model, {"stem": [0, 1, 2, 5]}, rng)  # 3 of one group and 1 of the other
 
 
 def test_depthwise_of_one_channel_left():
@@ -209,8 +296,23 @@ def graphs(draw):
         c = shapes[source][0]
         same = [n for n in names if shapes[n] == shapes[source] and n != source]
         divisors = [g for g in (2, 3) if c % g == 0]
-        kind = draw(st.sampled_from(["conv", "conv", "grouped", "depthwise", "norm", "act", "pool", "add", "add", "concat",
-                                     "shuffle"]))
+        kind = draw(
+            st.sampled_from(
+                [
+                    "conv",
+                    "conv",
+                    "grouped",
+                    "depthwise",
+                    "norm",
+                    "act",
+                    "pool",
+                    "add",
+                    "add",
+                    "concat",
+                    "shuffle",
+                ]
+            )
+        )
         if kind == "grouped" and divisors:
             g = draw(st.sampled_from(divisors))
             add(Conv2d(c, g * draw(st.integers(1, 3)), 3, padding=1, groups=g), source)
@@ -225,19 +327,38 @@ def graphs(draw):
         elif kind == "add" and same:
             add(Add(), source, draw(st.sampled_from(same)))
         elif kind == "concat":
-            add(Concat(), source, draw(st.sampled_from([n for n in names if shapes[n][1:] == shapes[source][1:]])))
+            add(
+                Concat(),
+                source,
+                draw(st.sampled_from([n for n in names if shapes[n][1:] == shapes[source][1:]])),
+            )
         elif kind == "shuffle" and divisors:
             add(ChannelShuffle(draw(st.sampled_from(divisors))), source)
         else:
-            add(Conv2d(c, draw(st.sampled_from([3, 4, 6])), draw(st.sampled_from([1, 3])), padding=0), source) if (
-                min(shapes[source][1:]) >= 3) else add(Conv2d(c, 4, 1), source)
+            (
+                add(
+                    Conv2d(
+                        c,
+                        draw(st.sampled_from([3, 4, 6])),
+                        draw(st.sampled_from([1, 3])),
+                        padding=0,
+                    ),
+                    source,
+                )
+                if (min(shapes[source][1:]) >= 3)
+                else add(Conv2d(c, 4, 1), source)
+            )
     last = list(shapes)[-1]
     add(Flatten(), last)
     add(Linear(shapes[f"n{len(nodes) - 1}"][0], 3), f"n{len(nodes) - 1}")
     return Model(nodes, input_shape=shapes["x"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
 @given(graphs(), st.integers(0, 2**32 - 1))
 def test_random_graphs(model, seed):
     rng = np.random.default_rng(seed)
@@ -261,7 +382,8 @@ def test_random_graphs(model, seed):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graphs(), st.integers(0, 2**32 - 1))
 def test_random_graphs_with_any_channels_kept(model, seed):
-    # No choice is made feasible first: either the removal is right, or it is refused by a node's name.
+    # No choice is made feasible first: either the removal is right, or it is refused by a node's
+    # name.
     rng = np.random.default_rng(seed)
     model = filled(model, rng)
     for group in groups(model):
@@ -282,22 +404,53 @@ def test_random_graphs_with_any_channels_kept(model, seed):
 # -------------------------------------------------------------------------------- refusals
 
 
-@pytest.mark.parametrize("make, keep, message", [
-    (residual, {"stem": [0, 1, 2]} | {"conv2": [0, 1, 3]}, r"add \(add\) ties it to channel 3 of conv2, which is to stay"),
-    (residual, {"fc": [0, 1]}, "fc: channel 2 cannot be removed: it is one of the model's outputs"),
-    (residual, {"flat": range(23)}, "flat: channel 23 cannot be removed: it is part of channel 5 of stem, of which"),
-    (residual, {"conv1": []}, "conv1 must keep at least one of its 5 channels"),
-    (residual, {"conv1": [True] * 4}, r"conv1 has 5 channels, got a mask of shape \(4,\)"),
-    (residual, {"conv1": [0, 5]}, r"conv1: kept channels must be in \[0, 4\], got 0..5"),
-    (residual, {"conv1": [0, 0]}, "conv1: a channel is named twice"),
-    (residual, {"conv1": [0.5]}, "conv1: kept channels must be a list of integers"),
-    (residual, {"conv9": [0]}, "no node 'conv9'; there are stem"),
-    (grouped, {"g1": [0, 1, 2, 3]}, r"g1 \(convolution in 2 groups\): every group must compute equally many channels, 3, 1"),
-    (grouped, {"stem": [0, 1, 2, 3, 4, 5]}, r"g1 .*: every group must read equally many channels, 4, 2 would stay"),
-    (grouped, {"stem": [0, 1, 2, 3]}, r"g1 .*: every group must (read|compute) equally many"),
-    (plain_shuffle, {"stem": [0, 1, 3]}, r"shuffle \(shuffle\) needs a multiple of 2 channels, 3 would stay"),
-    (shuffle, {"g1": [0, 1, 2, 6, 7, 8, 15, 16, 17]}, r"g2 .*: every group must read equally many|shuffle channels from"),
-])
+@pytest.mark.parametrize(
+    "make, keep, message",
+    [
+        (
+            residual,
+            {"stem": [0, 1, 2]} | {"conv2": [0, 1, 3]},
+            r"add \(add\) ties it to channel 3 of conv2, which is to stay",
+        ),
+        (
+            residual,
+            {"fc": [0, 1]},
+            "fc: channel 2 cannot be removed: it is one of the model's outputs",
+        ),
+        (
+            residual,
+            {"flat": range(23)},
+            "flat: channel 23 cannot be removed: it is part of channel 5 of stem, of which",
+        ),
+        (residual, {"conv1": []}, "conv1 must keep at least one of its 5 channels"),
+        (residual, {"conv1": [True] * 4}, r"conv1 has 5 channels, got a mask of shape \(4,\)"),
+        (residual, {"conv1": [0, 5]}, r"conv1: kept channels must be in \[0, 4\], got 0..5"),
+        (residual, {"conv1": [0, 0]}, "conv1: a channel is named twice"),
+        (residual, {"conv1": [0.5]}, "conv1: kept channels must be a list of integers"),
+        (residual, {"conv9": [0]}, "no node 'conv9'; there are stem"),
+        (
+            grouped,
+            {"g1": [0, 1, 2, 3]},
+            r"g1 \(convolution in 2 groups\): every group must compute equally many channels, 3, 1",
+        ),
+        (
+            grouped,
+            {"stem": [0, 1, 2, 3, 4, 5]},
+            r"g1 .*: every group must read equally many channels, 4, 2 would stay",
+        ),
+        (grouped, {"stem": [0, 1, 2, 3]}, r"g1 .*: every group must (read|compute) equally many"),
+        (
+            plain_shuffle,
+            {"stem": [0, 1, 3]},
+            r"shuffle \(shuffle\) needs a multiple of 2 channels, 3 would stay",
+        ),
+        (
+            shuffle,
+            {"g1": [0, 1, 2, 6, 7, 8, 15, 16, 17]},
+            r"g2 .*: every group must read equally many|shuffle channels from",
+        ),
+    ],
+)
 def test_a_removal_that_cannot_be_done_says_why(make, keep, message):
     model = make(np.random.default_rng(0))
     before = model.state_dict()
@@ -308,17 +461,30 @@ def test_a_removal_that_cannot_be_done_says_why(make, keep, message):
 
 
 def test_an_addition_to_the_input_forbids():
-    nodes = (Node("conv", Conv2d(3, 3, 1)), Node("add", Add(), ("x", "conv")), Node("flat", Flatten(), ("add",)),
-             Node("fc", Linear(12, 2), ("flat",)))
+    nodes = (
+        Node("conv", Conv2d(3, 3, 1)),
+        Node("add", Add(), ("x", "conv")),
+        Node("flat", Flatten(), ("add",)),
+        Node("fc", Linear(12, 2), ("flat",)),
+    )
     model = Model(nodes, input_shape=(3, 2, 2))
-    with pytest.raises(UserError, match=r"conv: channel 1 cannot be removed: add \(add\) ties it to one of the model's inputs"):
+    with pytest.raises(
+        UserError,
+        match=r"conv: channel 1 cannot be removed: add \(add\) ties it to one of the model's "
+        r"inputs",
+    ):
         plan(model, {"conv": [0, 2]})
     assert groups(model) == []
 
 
 def test_branches_shuffled_differently_cannot_be_added():
-    nodes = (Node("conv", Conv2d(2, 6, 1)), Node("s2", ChannelShuffle(2), ("conv",)), Node("s3", ChannelShuffle(3), ("conv",)),
-             Node("add", Add(), ("s2", "s3")), Node("out", Conv2d(6, 2, 1), ("add",)))
+    nodes = (
+        Node("conv", Conv2d(2, 6, 1)),
+        Node("s2", ChannelShuffle(2), ("conv",)),
+        Node("s3", ChannelShuffle(3), ("conv",)),
+        Node("add", Add(), ("s2", "s3")),
+        Node("out", Conv2d(6, 2, 1), ("add",)),
+    )
     model = filled(Model(nodes, input_shape=(2, 2, 2)), np.random.default_rng(0))
     with pytest.raises(UserError):
         for kept in ([0, 1, 2, 3], [0, 5]):
@@ -327,17 +493,25 @@ def test_branches_shuffled_differently_cannot_be_added():
 
 def test_a_plan_of_another_model_is_refused():
     chosen = plan(MLP([4, 5, 2]), {"fc1": [0]})
-    with pytest.raises(UserError, match=r"another model: fc1.weight must have shape \(5, 4\), got \(6, 4\)"):
+    with pytest.raises(
+        UserError, match=r"another model: fc1.weight must have shape \(5, 4\), got \(6, 4\)"
+    ):
         chosen.apply(MLP([4, 6, 2]))
 
 
 # ------------------------------------------------------------------------- forms, optimizers, files
 
 
-@pytest.mark.parametrize("form", [
-    lambda w: Half(w), lambda w: Dense(w, np.abs(w) > 0.2),
-    lambda w: Codebook(np.searchsorted([-0.3, 0.0, 0.3], w), np.float32([-0.5, -0.1, 0.1, 0.5])),
-])
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda w: Half(w),
+        lambda w: Dense(w, np.abs(w) > 0.2),
+        lambda w: Codebook(
+            np.searchsorted([-0.3, 0.0, 0.3], w), np.float32([-0.5, -0.1, 0.1, 0.5])
+        ),
+    ],
+)
 def test_forms_follow(form):
     rng = np.random.default_rng(3)
     model = grouped(rng)
@@ -411,7 +585,8 @@ def test_scores_of_tied_layers_are_summed():
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=8, max_size=8), st.integers(0, 7))
 def test_the_cheapest_even_choice_is_the_optimum(scores, count):
-    # 2 groups read 4 each: by brute force over all sets of at most `count`, as many as possible, then the cheapest.
+    # 2 groups read 4 each: by brute force over all sets of at most `count`, as many as possible,
+    # then the cheapest.
     group = groups(grouped(np.random.default_rng(0)))[0]
     gone = ~cheapest(group, scores, count)
     best = None

@@ -1,0 +1,137 @@
+"""Network trimming by APoZ (Hu, Peng, Tai, Tang 2016, "Network Trimming", arXiv 1607.03250).
+
+A unit whose activation is 0 for most inputs does little. Over N examples and the M places of its
+map,
+
+    APoZ_c = sum over n, m of 1[a_c,m(n) = 0] / (N M)                                          (eq.
+    1)
+
+the average percentage of zeros, here a fraction in 0..1. Units whose APoZ is more than `deviations`
+standard deviations above their layer's mean go (section 3.2), or the fraction `sparsity` of highest
+APoZ. The paper then retrains and repeats.
+
+The count is taken behind the ReLU (the first, or for layers joined by an addition the mean over
+all, through which the channel passes); units that pass through none are left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...errors import UserError
+from ...nn.graph import Model
+from ...tensor import Array, no_grad
+from ..groups import Group, cheapest, groups
+from ..structured import at_group, check_groups, local, without
+from ..technique import Technique, knob
+
+BATCH = 250
+
+
+def apoz(a: Array) -> Array:
+    """Returns the fraction of zeros of each channel, (C,) float64.
+
+    a : (N, C) or (N, C, H, W), behind a ReLU        Source: Hu et al. 2016, eq. (1)
+    """
+    return (a == 0).mean(axis=tuple(i for i in range(a.ndim) if i != 1), dtype=np.float64)
+
+
+def trimmed(zeros: Array, deviations: float) -> Array:
+    """Returns which units stay, (C,) bool: those of an APoZ up to mean + deviations x std (ibid.,
+    section 3.2).
+    """
+    return ~(zeros > np.nanmean(zeros) + deviations * np.nanstd(zeros))
+
+
+def measured(model: Model, x: Array) -> dict[str, Array]:
+    """Returns for each ReLU node its channels' APoZ, (C,), over the examples x."""
+    relus = [n.name for n in model.nodes if n.layer.kind in ("ReLU", "ReLU6")]
+    total = {name: 0.0 for name in relus}
+    if relus:
+        with no_grad():
+            for i in range(0, len(x), BATCH):
+                part = x[i : i + BATCH]
+                for name, a in model(part, taps=relus)[1].items():
+                    total[name] = total[name] + apoz(a.data) * len(part)
+    return {name: t / len(x) for name, t in total.items()}
+
+
+def of_group(group: Group, zeros: dict[str, Array]) -> Array:
+    """Returns the APoZ of a group's units, (U,), NaN where no ReLU sees them."""
+    seen = [n for n in group.members if n in zeros]
+    if len(group.nodes) == 1:
+        seen = seen[:1]
+    count = sum((group.add(n, np.ones(len(zeros[n]))) for n in seen), np.zeros(group.size))
+    total = sum((group.add(n, zeros[n]) for n in seen), np.zeros(group.size))
+    return np.divide(total, count, out=np.full(group.size, np.nan), where=count > 0)
+
+
+@dataclass(frozen=True)
+class APoZ(Technique):
+    """Removes the units that are 0 most often."""
+
+    word: ClassVar[str] = "apoz"
+    title: ClassVar[str] = "Network trimming by average percentage of zeros"
+    source: ClassVar[str] = (
+        "Hu, Peng, Tai & Tang 2016, Network Trimming: A Data-Driven Neuron Pruning Approach "
+        "towards Efficient Deep Architectures, arXiv:1607.03250"
+    )
+
+    sparsity: float | None = knob(
+        None,
+        "fraction of units removed; without it the paper's rule holds",
+        type=float,
+        lo=0,
+        hi=1,
+        below=True,
+        optional=True,
+        per_layer=True,
+    )
+    deviations: float = knob(
+        1.0, "units this many standard deviations above the mean APoZ go", lo=0.0, per_layer=True
+    )
+    examples: int = knob(2000, "training examples on which zeros are counted", lo=1)
+
+    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        if self.examples > len(data.train.y):
+            raise UserError(
+                f"apoz: examples must be in [1, {len(data.train.y)}], got {self.examples}"
+            )
+        return self.trim(model, measured(model, data.calibration(self.examples, rng).x), log)
+
+    def sketch(self, model, *, rng):
+        return self.trim(
+            model,
+            measured(model, rng.standard_normal((8, *model.input_shape)).astype(np.float32)),
+            None,
+        )
+
+    def trim(self, model: Model, zeros: dict[str, Array], log) -> Model:
+        """Returns the model without the units whose APoZ is too high; zeros as `measured` returns
+        them.
+        """
+        scored = [(g, 1 - of_group(g, zeros)) for g in groups(model)]
+        scored = [(g, worth) for g, worth in scored if not np.isnan(worth).all()]
+        check_groups(self, [g for g, _ in scored], "whose channels pass a ReLU and can be removed")
+        if self.sparsity is None:
+            chosen = [(g, self.by_rule(g, worth)) for g, worth in scored]
+        else:
+            chosen = local(self.word, scored, lambda g: at_group(self, "sparsity", g) or 0.0)
+        made = without(model, chosen)
+        (log or (lambda row: None))(
+            {
+                "event": "removed",
+                "name": self.word,
+                "weights": model.count() - made.count(),
+                "units": {g.name: int((~kept).sum()) for g, kept in chosen},
+            }
+        )
+        return made
+
+    def by_rule(self, group: Group, worth: Array) -> Array:
+        """Returns which units stay under the paper's rule, (U,) bool."""
+        goes = ~trimmed(1 - worth, at_group(self, "deviations", group))
+        return cheapest(group, np.nan_to_num(worth), int(goes.sum()), goes)

@@ -1,0 +1,149 @@
+"""Network slimming (Liu, Li, Shen, Huang, Yan, Zhang 2017, "Learning Efficient Convolutional
+Networks through Network Slimming", arXiv 1708.06519).
+
+Each channel already has a number that can switch it off: the scale gamma of its batch norm.
+Training adds
+
+    L = sum l(f(x, W), y) + lam sum |gamma|,        d|gamma| = sign(gamma), 0 at 0           (eq. 1)
+
+which drives the scales of channels that matter little to 0; then the channels of least |gamma| over
+all layers go at once, a global percentile (section 3.2), and what is left is fine-tuned.
+
+A channel with gamma near 0 outputs f(beta), not 0. The paper drops it and lets fine-tuning make up
+for it; here (`fold`, on by default) f(beta) goes into the next layer's bias first, wherever that
+has no padding. Channels joined by an addition are worth the sum of their scales; the paper selects
+channels ahead of each block instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...errors import UserError
+from ...nn.forms import Dense
+from ...nn.graph import Model
+from ...tensor import Array, no_grad
+from ..groups import Group, groups
+from ..structured import at_group, check_groups, local, overall, without
+from ..technique import FineTune, knob, thawed
+
+NORMS = ("BatchNorm1d", "BatchNorm2d")
+
+
+def l1_subgradient(gamma: Array, lam: float) -> Array:
+    """Returns the subgradient of lam sum |gamma|: lam sign(gamma), 0 at 0.   Source: Liu et al.
+    2017, eq. (1)
+    """
+    return np.asarray(lam, gamma.dtype) * np.sign(gamma)
+
+
+def scales(model: Model, group: Group) -> Array:
+    """Returns the sum of |gamma| of each unit of a group, (U,), NaN where no batch norm scales
+    it.
+    """
+    total, count = np.zeros(group.size), np.zeros(group.size)
+    for name in group.members:
+        layer = model.node(name).layer
+        if layer.kind in NORMS:
+            with no_grad():
+                gamma = np.abs(layer.forms["weight"].dense().data)
+            total, count = total + group.add(name, gamma), count + group.add(
+                name, np.ones(len(gamma))
+            )
+    return np.where(count > 0, total, np.nan)
+
+
+@dataclass(frozen=True)
+class Slimming(FineTune):
+    """Trains with an L1 penalty on batch norm's scales, then removes the channels whose scales are
+    least.
+    """
+
+    word: ClassVar[str] = "slimming"
+    title: ClassVar[str] = "Network slimming"
+    source: ClassVar[str] = (
+        "Liu, Li, Shen, Huang, Yan & Zhang 2017, Learning Efficient Convolutional Networks through "
+        "Network Slimming, arXiv:1708.06519"
+    )
+
+    sparsity: float = knob(
+        0.7, "fraction of channels removed", lo=0, hi=1, below=True, per_layer=True
+    )
+    lam: float = knob(1e-4, "weight of sum |gamma| in the loss", lo=0.0)
+    scope: str = knob(
+        "global", "what is ranked together: all layers, or local", choices=("global", "local")
+    )
+    fold: bool = knob(True, "keep f(beta) of removed channels in the next layer's bias")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.scope == "global" and not isinstance(self.sparsity, float):
+            raise UserError(
+                "slimming: scope global needs one sparsity for all layers, got one by pattern"
+            )
+
+    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        self.scored(model)  # complains before the training does
+        model = thawed(model)
+        gammas = [f"{n.name}.weight" for n in model.nodes if n.layer.kind in NORMS]
+
+        def penalise(state):
+            for name in gammas:
+                state.grads[name] = state.grads[name] + l1_subgradient(
+                    state.optimizer.params[name].data, self.lam
+                )
+
+        self.fit(
+            model,
+            data,
+            rng=rng,
+            log=log,
+            checkpoint=checkpoint,
+            n_threads=n_threads,
+            events={"after_backward": penalise},
+        )
+        made = self.slimmed(model)
+        (log or (lambda row: None))(
+            {"event": "removed", "name": self.word, "weights": model.count() - made.count()}
+        )
+        return made
+
+    def sketch(self, model, *, rng):
+        return self.slimmed(model)
+
+    def scored(self, model: Model) -> list[tuple[Group, Array]]:
+        """Returns the groups that batch norm scales, with their units' scales."""
+        found = [(g, scales(model, g)) for g in groups(model)]
+        found = [(g, worth) for g, worth in found if not np.isnan(worth).all()]
+        check_groups(self, [g for g, _ in found], "whose channels a batch norm scales")
+        return found
+
+    def slimmed(self, model: Model) -> Model:
+        """Returns the model without the channels of least scale."""
+        scored = self.scored(model)
+        chosen = (
+            overall(self.word, scored, self.sparsity)
+            if self.scope == "global"
+            else local(self.word, scored, lambda g: at_group(self, "sparsity", g))
+        )
+        return without(switched_off(model, chosen) if self.fold else model, chosen, fold=self.fold)
+
+
+def switched_off(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
+    """Returns the model with gamma = 0 for the units that do not stay, so that they output
+    f(beta).
+    """
+    model = model.copy()
+    for group, kept in chosen:
+        for name, of in group.members.items():
+            layer = model.node(name).layer
+            if layer.kind in NORMS:
+                form = layer.forms["weight"]
+                with no_grad():
+                    gamma = form.dense().data.copy()
+                gamma[(of >= 0) & ~kept[of]] = 0
+                model.set_form(f"{name}.weight", Dense(gamma, trainable=form.trainable))
+    return model
