@@ -1,90 +1,120 @@
 """k-means on a line; contract and reference in minicomp/kernels/kmeans.py.
 
-Ladder, 4096 groups, k = 16: every split tried, 135 M costs; divided at the middle, 16 x 4096 x 12 = 0.8 M.
+Ladder of the optimal partition of n = 400,000 numbers into k = 256 intervals:
+
+    every split tried             k n^2 / 2        2e13 costs
+    the middle splits the search  k n log2 n       2e9
+    a penalty an interval         ~6 n a sweep, 2 to 8 sweeps whatever k is: 2e7
 """
 
+from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int32_t, uint16_t
 from libc.stdlib cimport free, malloc
-from libc.math cimport INFINITY
+
+cdef extern from "simd/kmeans.h" nogil:
+    void kmeans_nearest(const float *x, long n, const float *edge, long m, uint16_t *out, int level)
 
 
-cdef void fill(const double *p0, const double *p1, const double *p2, const double *before, double *now,
-               int32_t *split, Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t a_lo, Py_ssize_t a_hi) noexcept nogil:
-    # now[b] and split[b] for b in lo..hi, whose best starts lie in a_lo..a_hi.
-    cdef Py_ssize_t b, a, best, last
-    cdef double value, least, d, q1, q2, q0
-    while lo <= hi:
-        b = (lo + hi) // 2
-        last = a_hi if a_hi < b else b - 1
-        q0, q1, q2 = p0[b], p1[b], p2[b]
-        least, best = INFINITY, a_lo
-        for a in range(a_lo, last + 1):
-            d = q1 - p1[a]
-            value = before[a] + ((q2 - p2[a]) - d * d / (q0 - p0[a]))
-            if value < least:
-                least, best = value, a
-        now[b], split[b] = least, <int32_t>best
-        fill(p0, p1, p2, before, now, split, lo, b - 1, a_lo, best)  # depth: log2 of the groups
-        lo, a_lo = b + 1, best
-
-
-def partition(const double[::1] p0,    # IN (n + 1,)
-              const double[::1] p1,    # IN (n + 1,)
-              const double[::1] p2,    # IN (n + 1,)
-              int32_t[:, ::1] splits):  # OUT (k, n + 1) best start of the last interval
-    cdef Py_ssize_t n = p0.shape[0] - 1, k = splits.shape[0], j, b
-    cdef double *before = <double *>malloc((n + 1) * sizeof(double))
-    cdef double *now = <double *>malloc((n + 1) * sizeof(double))
-    cdef double *swap
-    if before == NULL or now == NULL:
-        free(before)
-        free(now)
-        raise MemoryError(f"{2 * (n + 1) * 8} bytes for the table of errors")
+def running_sums(const floating[::1] x,  # IN (n,) ascending, n >= 1
+                 Py_ssize_t m,        # the place whose value is 0 and whose sums are 0
+                 double[::1] p1,      # OUT (n + 1,)
+                 double[::1] p2):     # OUT (n + 1,)
+    cdef Py_ssize_t n = x.shape[0], i
+    cdef double centre = x[m], d, s1 = 0, s2 = 0
     with nogil:
-        for b in range(n + 1):
-            before[b] = INFINITY
-        before[0] = 0
-        for j in range(k):
-            for b in range(j + 1):  # fewer groups than intervals
-                now[b], splits[j, b] = INFINITY, 0
-            fill(&p0[0], &p1[0], &p2[0], before, now, &splits[j, 0], j + 1, n, j, n - 1)
-            swap = before
-            before = now
-            now = swap
-        free(before)
-        free(now)
+        p1[m] = p2[m] = 0
+        for i in range(m, n):
+            d = x[i] - centre
+            s1, s2 = s1 + d, s2 + d * d
+            p1[i + 1], p2[i + 1] = s1, s2
+        s1 = s2 = 0
+        for i in range(m - 1, -1, -1):
+            d = x[i] - centre
+            s1, s2 = s1 - d, s2 - d * d
+            p1[i], p2[i] = s1, s2
+
+
+cdef struct Sums:
+    const double *p0
+    const double *p1
+    double *rest   # F[a] - p2[a]: the least cost of the first a groups, without their squares
+
+
+cdef inline double through(const Sums *s, Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    # The least cost of b groups whose last interval starts at a, less p2[b] + penalty.
+    cdef double d = s.p1[b] - s.p1[a]
+    return s.rest[a] - d * d / (s.p0[b] - s.p0[a])
+
+
+def sweep(const double[::1] p0,    # IN (n + 1,)
+          const double[::1] p1,    # IN (n + 1,)
+          const double[::1] p2,    # IN (n + 1,)
+          double penalty,
+          int32_t[::1] start):     # OUT (n + 1,) best start of the interval that ends there
+    """F[b] = min_a F[a] + cost(a, b) + penalty, for all b in one sweep.
+
+    A later start takes over from an earlier one at some b and keeps it. `queue` holds the starts
+    that are best from some b on, in that order: queue[head] is best at the current b, queue[head +
+    1] from since[head + 1] on.
+    """
+    cdef Py_ssize_t n = p0.shape[0] - 1, b, head = 0, tail = 1, lo, hi, mid, at, step
+    cdef Sums s
+    cdef int32_t *queue = <int32_t *>malloc((n + 1) * sizeof(int32_t))
+    cdef int32_t *since = <int32_t *>malloc((n + 1) * sizeof(int32_t))
+    s.p0, s.p1, s.rest = &p0[0], &p1[0], <double *>malloc((n + 1) * sizeof(double))
+    if queue == NULL or since == NULL or s.rest == NULL:
+        free(queue)
+        free(since)
+        free(s.rest)
+        raise MemoryError(f"{16 * (n + 1)} bytes for the sweep")
+    with nogil:
+        s.rest[0], queue[0], since[0], start[0] = -p2[0], 0, 1, 0
+        for b in range(1, n + 1):
+            while head + 1 < tail and since[head + 1] <= b:
+                head += 1
+            start[b] = queue[head]
+            s.rest[b] = through(&s, queue[head], b) + penalty
+            if b == n:
+                break
+            # Starts that b beats from where they begin are never best.
+            while tail > head + 1:
+                at = since[tail - 1]
+                if not through(&s, b, at) < through(&s, queue[tail - 1], at):
+                    break
+                tail -= 1
+            # The first place where b beats the last of the queue: double the step, then halve the
+            # interval.
+            lo = since[tail - 1] if tail > head + 1 else b  # not beaten up to lo
+            step, hi = 1, lo + 1
+            while hi < n and not through(&s, b, hi) < through(&s, queue[tail - 1], hi):
+                lo, step = hi, 2 * step
+                hi = lo + step
+            if hi >= n:
+                hi = n
+                if not through(&s, b, n) < through(&s, queue[tail - 1], n):
+                    continue
+            while hi - lo > 1:
+                mid = (lo + hi) // 2
+                if through(&s, b, mid) < through(&s, queue[tail - 1], mid):
+                    hi = mid
+                else:
+                    lo = mid
+            queue[tail], since[tail] = <int32_t>b, <int32_t>hi
+            tail += 1
+        free(queue)
+        free(since)
+        free(s.rest)
 
 
 def nearest(const float[::1] x,      # IN (n,)
-            const float[::1] edges,  # IN (k - 1,) ascending
+            const float[::1] edges,  # IN (m,) ascending
             uint16_t[::1] out,       # OUT (n,) edges below x
+            int level,
             int n_threads):
     cdef Py_ssize_t n = x.shape[0], m = edges.shape[0], i
+    cdef const float *edge = &edges[0] if m else NULL
     if n == 0:
         return
-    if m == 0:
-        out[:] = 0
-        return
-    for i in prange((n + 4095) // 4096, nogil=True, schedule="static", num_threads=n_threads):
-        block(&x[0] + 4096 * i, &edges[0], &out[0] + 4096 * i, min(4096, n - 4096 * i), m)
-
-
-cdef void block(const float *x, const float *edges, uint16_t *out, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
-    cdef Py_ssize_t i, j, base, half, length
-    cdef float v, e
-    if m < 32:  # counting the edges below vectorises; a search does not
-        for i in range(n):
-            out[i] = 0
-        for j in range(m):
-            e = edges[j]
-            for i in range(n):
-                out[i] = out[i] + (e < x[i])
-        return
-    for i in range(n):  # branch-free binary search: base is the number of edges known to lie below
-        v, base, length = x[i], 0, m
-        while length > 1:
-            half = length // 2
-            base += half if edges[base + half - 1] < v else 0
-            length -= half
-        out[i] = <uint16_t>(base + (edges[base] < v))
+    for i in prange((n + 8191) // 8192, nogil=True, schedule="static", num_threads=n_threads):
+        kmeans_nearest(&x[8192 * i], min(8192, n - 8192 * i), edge, m, &out[8192 * i], level)

@@ -1,14 +1,19 @@
-"""k-means of numbers on a line: the optimal partition by dynamic programming, and the nearest centroid.
+"""k-means of numbers on a line: the optimal partition, and the interval that a number falls into.
 
-On a line clusters are intervals of the sorted values. n groups of values in ascending order are given by the
-running sums of their counts, values and squares, p0, p1, p2 (n + 1,); the squared error of the groups a..b-1
-around their mean is
+On a line clusters are intervals of the sorted values. Groups of values in ascending order are
+given by the running sums of their counts, values and squares, p0, p1, p2 (n + 1,); the squared
+error of the groups a..b-1 around their mean is
 
     cost(a, b) = p2[b] - p2[a] - (p1[b] - p1[a])^2 / (p0[b] - p0[a])
 
-and the least error of the first b groups in j intervals is D_j[b] = min_a D_{j-1}[a] + cost(a, b). The best a
-does not fall as b grows (the cost is concave Monge), so the middle b splits the search for the others:
-n log n costs a j instead of n^2 (Wu 1991; Gronlund et al. 2017, arXiv 1701.07204).
+Two facts about it make the optimum cheap. It is concave Monge,
+
+    cost(a, c) + cost(b, d) <= cost(a, d) + cost(b, c)   for a <= b <= c <= d
+
+so the best start of an interval does not fall as its end rises (Wu 1991). And hence f(k), the
+least error in k intervals, is convex in k: some penalty an interval makes k intervals the cheapest
+(Aggarwal, Schieber & Tokuyama 1994; Gronlund et al. 2017, arXiv 1701.07204). One sweep finds the
+cheapest partition under a penalty, and a few sweeps the penalty.
 """
 
 from __future__ import annotations
@@ -18,68 +23,173 @@ import numpy as np
 from . import cpu
 
 Array = np.ndarray
-MAX_CELLS = 2**29  # of the table of best splits, int32
+MAX_CELLS = 2**29  # of the reference's table of best splits, int32
+SWEEPS = 200  # far beyond what the search for a penalty takes
 
 
-def partition(p0: Array, p1: Array, p2: Array, k: int, *, isa: str = "auto", n_threads: int = 1) -> Array:
-    """Returns the starts of the k intervals of least squared error and n at the end, (k + 1,) int64.
+def running_sums(x: Array, *, isa: str = "auto") -> tuple[Array, Array, float]:
+    """Returns (p1, p2, centre): running sums of x - centre and its square, and the median.
 
-    p0, p1, p2 : (n + 1,) float64, running sums of count (rising), value and square, 0 first
-    k : in [1, n]        isa : rung, see kernels/cpu.py        n_threads : no effect
-    Of equally good splits the leftmost is taken.
-    Raises ValueError where k is not in [1, n] or the table of splits would pass 2 GiB.
+    x : (n,) float32 or float64, ascending, n >= 1        p1, p2 : (n + 1,) float64
+    Both are 0 at the median and grow away from it, so that a large number costs the sums of the
+    others no digits.
+    """
+    x = np.ascontiguousarray(x)
+    m = len(x) // 2
+    if cpu.resolve(isa, "kmeans") == 0:
+        return running_sums_ref(x)
+    p1, p2 = np.empty(len(x) + 1), np.empty(len(x) + 1)
+    cpu.kernel_module("kmeans").running_sums(x, m, p1, p2)
+    return p1, p2, float(x[m])
+
+
+def running_sums_ref(x: Array) -> tuple[Array, Array, float]:
+    """Returns what `running_sums` returns, by two cumulative sums."""
+    m = len(x) // 2
+    d = x.astype(np.float64) - float(x[m])
+    right, left = d[m:], d[:m][::-1]
+    p1, p2 = (
+        np.concatenate([np.cumsum(-(left**e))[::-1], [0.0], np.cumsum(right**e)]) for e in (1, 2)
+    )
+    return p1, p2, float(x[m])
+
+
+def cost(p0: Array, p1: Array, p2: Array, starts: Array) -> float:
+    """Returns the squared error of the intervals starts[i]..starts[i + 1] - 1 around the means."""
+    count, d = np.diff(p0[starts]), np.diff(p1[starts])
+    return float(np.sum(np.diff(p2[starts]) - d * d / np.where(count > 0, count, 1)))
+
+
+def partition(
+    p0: Array, p1: Array, p2: Array, k: int, *, like: Array | None = None, isa: str = "auto"
+) -> Array:
+    """Returns the starts of the k intervals of least squared error, and n: (k + 1,) int64.
+
+    p0, p1, p2 : (n + 1,) float64, running sums of count (rising), value and square
+    k : in [1, n]        isa : rung, see kernels/cpu.py
+    like : starts of a partition that may be near the optimum: saves sweeps, changes nothing else
+    Least but for the rounding of the sums; of equally good partitions, which one is not said but
+    always the same.
+    Raises ValueError where k is not in [1, n], or for more than 2^31 groups.
     """
     p0, p1, p2 = (np.ascontiguousarray(p, np.float64) for p in (p0, p1, p2))
     n = len(p0) - 1
-    if not 1 <= k <= n:
-        raise ValueError(f"k must be in [1, {n}], got {k}")
-    if k * (n + 1) > MAX_CELLS:
-        raise ValueError(f"k times the number of groups must be at most {MAX_CELLS}, got {k} x {n}")
+    if not 1 <= k <= n < 2**31 - 1:
+        raise ValueError(f"k must be in [1, {min(n, 2**31 - 2)}], got {k}")
     if cpu.resolve(isa, "kmeans") == 0:
         return partition_ref(p0, p1, p2, k)
-    splits = np.empty((k, n + 1), np.int32)
-    cpu.kernel_module("kmeans").partition(p0, p1, p2, splits)
-    return _starts(splits, n)
+    few, many = np.array([0, n]), np.arange(n + 1)  # the cheapest under a penalty of infinity, of 0
+    if k in (1, n):
+        return few if k == 1 else many
+    module, before = cpu.kernel_module("kmeans"), np.empty(n + 1, np.int32)
+
+    def cheapest(penalty: float) -> Array:
+        module.sweep(p0, p1, p2, penalty, before)
+        return _walk(before, n)
+
+    return _search(cheapest, lambda starts: cost(p0, p1, p2, starts), few, many, k, like)
+
+
+def _search(cheapest, error, few: Array, many: Array, k: int, like: Array | None) -> Array:
+    # Closes in on a penalty whose cheapest partition has k intervals; `few` has less of them,
+    # `many` more. Under the penalty at which both cost the same either a partition between them is
+    # cheaper, or all have that cost.
+    e_few, e_many = error(few), error(many)
+    # f(k) ~ 1 / k^2 where k is large, and the penalty is -f'(k)
+    penalty = 2 * e_few / k**3 if like is None else 2 * error(like) / k
+    for turn in range(SWEEPS):
+        chord = (e_few - e_many) / (len(many) - len(few))
+        if turn % 4 == 3 or not 0 < penalty < np.inf:
+            penalty = chord
+        found = cheapest(penalty)
+        links, e = len(found) - 1, error(found)
+        if links == k:
+            return found
+        if links < len(few) or links > len(many) - 2:  # nothing strictly between
+            if penalty == chord:
+                break
+        elif links < k:
+            few, e_few = found, e
+        else:
+            many, e_many = found, e
+        penalty *= (links / k) ** 3  # penalty ~ 1 / k^3
+    return _spliced(few, many, k)
+
+
+def _spliced(few: Array, many: Array, k: int) -> Array:
+    # k intervals from two partitions of equal penalised cost, one with fewer and one with more:
+    # where an interval of `many` lies within one of `few`, go from the one to the other. The Monge
+    # condition says that costs nothing.
+    s = np.arange(len(few) - 1)
+    t = s + (len(many) - 1) - k
+    first = int(np.argmax((few[s] <= many[t]) & (many[t + 1] <= few[s + 1])))
+    return np.concatenate([few[: first + 1], many[t[first] + 1 :]])
+
+
+def _walk(before: Array, n: int) -> Array:
+    # The starts of the intervals, from the last back to 0.
+    starts = [n]
+    while starts[-1]:
+        starts.append(int(before[starts[-1]]))
+    return np.array(starts[::-1], np.int64)
 
 
 def partition_ref(p0: Array, p1: Array, p2: Array, k: int) -> Array:
-    """Returns what `partition` returns, by trying every split: k n^2 costs."""
+    """Returns what `partition` returns, layer by layer: D_j[b] = min_a D_{j-1}[a] + cost(a, b).
+
+    The best a does not fall as b rises: the best starts of every other b bound those of the b
+    between.
+    Raises ValueError where the table of k n starts would pass 2 GiB.
+    """
     n = len(p0) - 1
-    splits = np.zeros((k, n + 1), np.int32)
-    before = np.full(n + 1, np.inf)
-    before[0] = 0
+    if k * (n + 1) > MAX_CELLS:
+        raise ValueError(f"k times the number of groups must be at most {MAX_CELLS}, got {k} x {n}")
+    starts = np.zeros((k, n + 1), np.int32)
+    least = np.full(n + 1, np.inf)
+    least[0] = 0
     for j in range(k):
-        now = np.full(n + 1, np.inf)
-        for b in range(j + 1, n + 1):
-            a = np.arange(j, b)
-            d = p1[b] - p1[a]
-            total = before[a] + ((p2[b] - p2[a]) - d * d / (p0[b] - p0[a]))
-            best = int(np.argmin(total))
-            splits[j, b], now[b] = j + best, total[best]
-        before = now
-    return _starts(splits, n)
-
-
-def _starts(splits: Array, n: int) -> Array:
-    # Walks the best splits back from the end.
-    starts = [n]
-    for row in splits[::-1]:
-        starts.append(int(row[starts[-1]]))
-    return np.array(starts[::-1], np.int64)
+        now, best = np.full(n + 1, np.inf), starts[j]
+        step = 1 << n.bit_length()
+        while step := step // 2:
+            b = np.arange(step, n + 1, 2 * step)
+            b = b[b > j]  # j + 1 intervals need as many groups
+            if not len(b):
+                continue
+            lo = np.maximum(best[b - step], j)
+            hi = np.where(b + step <= n, best[np.minimum(b + step, n)], n - 1)
+            width = np.minimum(hi, b - 1) - lo + 1
+            begin = np.cumsum(width) - width
+            a = np.arange(width.sum()) + np.repeat(lo - begin, width)
+            ends = np.repeat(b, width)
+            d = p1[ends] - p1[a]
+            total = least[a] + ((p2[ends] - p2[a]) - d * d / (p0[ends] - p0[a]))
+            now[b] = np.minimum.reduceat(total, begin)
+            hit = np.flatnonzero(total == np.repeat(now[b], width))
+            best[b] = a[hit[np.searchsorted(hit, begin)]]
+        least = now
+    found = [n]
+    for row in starts[::-1]:
+        found.append(int(row[found[-1]]))
+    return np.array(found[::-1], np.int64)
 
 
 def nearest(x: Array, edges: Array, *, isa: str = "auto", n_threads: int = 1) -> Array:
     """Returns how many edges lie below each x: the interval it falls into, uint16 of x's shape.
 
-    x : float32        edges : (k - 1,) float32, ascending, k <= 65536; an x equal to an edge lies below it
+    x : float32, any shape
+    edges : (m,) float32, ascending, m < 65536; an x equal to an edge is not above it
+    Raises ValueError for unordered or too many edges.
     """
     x, edges = np.ascontiguousarray(x, np.float32), np.ascontiguousarray(edges, np.float32)
     if len(edges) > 65535:
         raise ValueError(f"edges must be at most 65535, got {len(edges)}")
-    if cpu.resolve(isa, "kmeans") == 0:
+    if not (edges[1:] >= edges[:-1]).all():
+        raise ValueError("edges must be ascending")
+    level = cpu.resolve(isa, "kmeans")
+    if level == 0:
         return nearest_ref(x, edges)
     out = np.empty(x.size, np.uint16)
-    cpu.kernel_module("kmeans").nearest(x.ravel(), edges, out, n_threads)
+    cpu.kernel_module("kmeans").nearest(x.reshape(-1), edges, out, level, n_threads)
     return out.reshape(x.shape)
 
 
