@@ -153,10 +153,7 @@ def _body(url: str, f: DataFile, step: Callable[[int], None]) -> bytes:
     step(0)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
-            while len(out) <= f.size:
-                chunk = reply.read(min(CHUNK, f.size + 1 - len(out)))
-                if not chunk:
-                    break
+            while chunk := reply.read(min(CHUNK, f.size + 1 - len(out))):
                 out += chunk
                 step(min(len(out), f.size))
     except urllib.error.HTTPError as e:

@@ -132,8 +132,7 @@ def apart(ax, ys: Sequence[float], least: float = 0.07) -> list[float]:
     at = [(np.log(max(y, 1e-9)) - low) / (high - low) for y in ys]
     for i in range(1, len(at)):
         at[i] = max(at[i], at[i - 1] + least)
-    over = max(at[-1] - 0.98, 0) if at else 0
-    at = [a - over for a in at]
+    at[-1:] = [min(a, 0.98) for a in at[-1:]]
     for i in range(len(at) - 2, -1, -1):
         at[i] = min(at[i], at[i + 1] - least)
     return [float(np.exp(low + a * (high - low))) for a in at]

@@ -235,9 +235,11 @@ def test_glyphs_come_from_the_cache_the_second_time(home, monkeypatch):
     (cached,) = (home / "glyphs").iterdir()
     monkeypatch.setattr(data.glyphs, "digits", lambda n, seed: pytest.fail("rendered again"))
     np.testing.assert_array_equal(data.load("glyphs").train.x, d.train.x)
-    # a damaged cache is rendered anew, and mended
-    cached.write_bytes(cached.read_bytes()[:5000])
+    # a cache of other pixels, or a damaged one, is rendered anew and mended
+    np.savez(cached, x=255 - x, y=y)
     monkeypatch.setattr(data.glyphs, "digits", lambda n, seed: (x, y))
+    np.testing.assert_array_equal(data.load("glyphs").train.x, d.train.x)
+    cached.write_bytes(cached.read_bytes()[:5000])
     np.testing.assert_array_equal(data.load("glyphs").train.x, d.train.x)
     assert cached.stat().st_size > 5000 and len(list((home / "glyphs").iterdir())) == 1
 
@@ -295,7 +297,14 @@ def test_cifar_takes_the_batches_that_are_there_plain_or_packed(cifar):
 
 def test_cifar_without_its_test_batch_is_missing(cifar):
     (cifar[0] / "test_batch.bin.xz").unlink()
-    with pytest.raises(DataError, match="cifar10: no file test_batch.bin in .*1 of 6 files"):
+    files.write(cifar[0] / "data_batch_1.bin", cifar[1][0].tobytes())
+    with pytest.raises(DataError, match="cifar10: no file test_batch.bin in .*2 of 6 files"):
+        data.load("cifar10")
+
+
+def test_cifar_with_its_test_batch_alone_is_missing(cifar):
+    (cifar[0] / "data_batch_2.bin").unlink()
+    with pytest.raises(DataError, match="cifar10: no file data_batch_1.bin in .*1 of 6 files"):
         data.load("cifar10")
 
 

@@ -109,8 +109,9 @@ def test_waterfall_bars_are_the_bytes_and_the_drops():
 
 def test_composition_sums_to_100_percent_and_leaves_out_what_is_not_there():
     ax = plots.plot_composition([("dense", {"values": 1e6}), ("kmeans", PARTS)])
-    ends = [b.get_x() + b.get_width() for b in ax.patches]
-    assert max(ends) == pytest.approx(100)
+    assert sum(b.get_width() for b in ax.patches) == pytest.approx(200)  # two stages
+    widths = [b.get_width() for b in ax.patches if b.get_y() > 0.5]
+    np.testing.assert_allclose(widths, [100 * n / 38260 for n in PARTS.values() if n])
     assert "running statistics" not in [t.get_text() for t in ax.get_legend().get_texts()]
 
 
@@ -140,6 +141,7 @@ def test_filters_are_shown_at_their_own_values():
     np.testing.assert_array_equal(shown[:3, :3], before[0, 0])
     black = ax.images[1].get_array()
     assert black[-1, -1].tolist() == [0, 0, 0, 1] and black[0, 0, 3] == 0 and black[1, 1, 3] == 1
+    assert black[2, 2, 3] == 0
     assert ax.images[0].get_clim() == (-4, 4)
     with pytest.raises(ValueError, match="filters must be"):
         plots.plot_filters(np.zeros((3, 17)), np.zeros((3, 17)))
@@ -206,5 +208,7 @@ def test_labels_stay_in_order_apart_and_inside(ys):
     placed = palette.apart(Axis(), ys)
     at = (np.log(placed) - np.log(0.01)) / (np.log(100) - np.log(0.01))
     assert (np.diff(at) >= 0.07 - 1e-9).all() and at.max() <= 0.98 + 1e-9
+    first = (np.log(ys[0]) - np.log(0.01)) / np.log(1e4)
+    assert at.min() >= min(first, 0.98 - 0.07 * (len(ys) - 1)) - 1e-9
     if len(ys) == 1:
         assert placed[0] == pytest.approx(min(ys[0], np.exp(np.log(0.01) + 0.98 * np.log(1e4))))
