@@ -1,4 +1,6 @@
-"""Convolution and pooling of float32 maps that lie channels-last: the twin of kernels/conv.py.
+"""Convolution, pooling and batch norm's sums of float32 maps that lie channels-last.
+
+The twin of kernels/conv.py, kernels/pool.py and kernels/norm.py.
 
 N batch, H W size, C in, O out, K kernel. The loops over images are here, one image's work in
 simd/*.h. `level` is a rung of simd/isa.h; arrays are checked and allocated by the Python twin.
@@ -25,6 +27,23 @@ cdef extern from "simd/conv.h" nogil:
                        int level)
     void conv_image_dw(const Conv *d, const float *x, const float *g, float *sum, float *db,
                        int level)
+
+cdef extern from "simd/depthwise.h" nogil:
+    void depthwise_image(const Conv *d, const float *x, const float *w, const float *bias, float *y,
+                         int level)
+    void depthwise_image_dx(const Conv *d, const float *g, const float *w, float *dx, float *padded,
+                            int level)
+    void depthwise_image_dw(const Conv *d, const float *x, const float *g, float *dw, int level)
+
+cdef extern from "simd/norm.h" nogil:
+    void norm_sums(const float *g, const float *x, const float *shift, long M, long C, double *s,
+                   double *q, int level)
+    void norm_moments(const float *x, const float *shift, long M, long C, double *s, double *q,
+                      int level)
+    void norm_affine(const float *x, const float *a, const float *b, long M, long C, float *y,
+                     int level)
+    void norm_blend(const float *g, const float *x, const float *a, const float *b, const float *d,
+                    long M, long C, float *y, int level)
 
 cdef extern from "simd/pool.h" nogil:
     ctypedef struct Pool:
@@ -148,6 +167,68 @@ def col2im(
             conv_crop(&d, &scratch[0, 0], &dx[n, 0, 0, 0])
 
 
+# ----------------------------------------------------------------------------------- depthwise
+
+
+def depthwise(
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    const float[:, ::1] w,         # IN (KH KW, C)
+    const float[::1] bias,         # IN (C,) or None
+    float[:, ::1] scratch,         # room for a padded image per thread
+    float[:, :, :, ::1] y,         # OUT (N, Ho, Wo, C)
+    sizes,
+    int level,
+    int n_threads,
+):
+    """y = x * w + bias, a filter per channel."""
+    cdef Conv d = describe(sizes)
+    cdef long n
+    cdef const float *b = NULL
+    if bias is not None:
+        b = &bias[0]
+    for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads,
+                    use_threads_if=n_threads > 1):
+        depthwise_image(&d, conv_pad(&d, &x[n, 0, 0, 0], &scratch[threadid(), 0]), &w[0, 0], b,
+                        &y[n, 0, 0, 0], level)
+
+
+def depthwise_input_grad(
+    const float[:, :, :, ::1] g,   # IN (N, Ho, Wo, C)
+    const float[:, ::1] w,         # IN (KH KW, C)
+    float[:, ::1] scratch,         # room for a padded image per thread
+    float[:, :, :, ::1] dx,        # OUT (N, H, W, C)
+    sizes,
+    int level,
+    int n_threads,
+):
+    """dx for the cotangent g of y."""
+    cdef Conv d = describe(sizes)
+    cdef long n
+    for n in prange(g.shape[0], nogil=True, schedule="static", num_threads=n_threads,
+                    use_threads_if=n_threads > 1):
+        depthwise_image_dx(&d, &g[n, 0, 0, 0], &w[0, 0], &dx[n, 0, 0, 0], &scratch[threadid(), 0],
+                           level)
+
+
+def depthwise_weight_grad(
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    const float[:, :, :, ::1] g,   # IN (N, Ho, Wo, C)
+    float[:, ::1] scratch,         # room for a padded image per thread
+    float[:, :, ::1] dw,           # OUT zeros (SLABS, KH KW, C), to be summed
+    sizes,
+    int level,
+    int n_threads,
+):
+    """dw for the cotangent g of y; the sums do not depend on n_threads."""
+    cdef Conv d = describe(sizes)
+    cdef long n, slab, count = x.shape[0], slabs = SLABS
+    for slab in prange(slabs, nogil=True, schedule="static", num_threads=n_threads,
+                       use_threads_if=n_threads > 1):
+        for n in range(slab * count // slabs, (slab + 1) * count // slabs):
+            depthwise_image_dw(&d, conv_pad(&d, &x[n, 0, 0, 0], &scratch[threadid(), 0]),
+                               &g[n, 0, 0, 0], &dw[slab, 0, 0], level)
+
+
 # ------------------------------------------------------------------------------------- pooling
 
 
@@ -218,3 +299,57 @@ def avg_pool_grad(
     for n in prange(g.shape[0], nogil=True, schedule="static", num_threads=n_threads,
                     use_threads_if=n_threads > 1):
         avg_pool_image_dx(&d, &g[n, 0, 0, 0], &dx[n, 0, 0, 0], level)
+
+
+# ---------------------------------------------------------------------------- sums per channel
+
+
+def sums(
+    const float[:, ::1] g,    # IN (M, C)
+    const float[:, ::1] x,    # IN (M, C)
+    const float[::1] shift,   # IN (C,)
+    double[::1] s,            # OUT zeros (C,)
+    double[::1] q,            # OUT zeros (C,)
+    int level,
+):
+    """s = sum of g, q = sum of g (x - shift), over the rows."""
+    with nogil:
+        norm_sums(&g[0, 0], &x[0, 0], &shift[0], x.shape[0], x.shape[1], &s[0], &q[0], level)
+
+
+def moments(
+    const float[:, ::1] x,    # IN (M, C)
+    const float[::1] shift,   # IN (C,)
+    double[::1] s,            # OUT zeros (C,)
+    double[::1] q,            # OUT zeros (C,)
+    int level,
+):
+    """s = sum of x - shift, q = sum of its square, over the rows."""
+    with nogil:
+        norm_moments(&x[0, 0], &shift[0], x.shape[0], x.shape[1], &s[0], &q[0], level)
+
+
+def affine(
+    const float[:, ::1] x,   # IN (M, C)
+    const float[::1] a,      # IN (C,)
+    const float[::1] b,      # IN (C,)
+    float[:, ::1] y,         # OUT (M, C)
+    int level,
+):
+    """y = x a + b."""
+    with nogil:
+        norm_affine(&x[0, 0], &a[0], &b[0], x.shape[0], x.shape[1], &y[0, 0], level)
+
+
+def blend(
+    const float[:, ::1] g,   # IN (M, C)
+    const float[:, ::1] x,   # IN (M, C)
+    const float[::1] a,      # IN (C,)
+    const float[::1] b,      # IN (C,)
+    const float[::1] d,      # IN (C,)
+    float[:, ::1] y,         # OUT (M, C)
+    int level,
+):
+    """y = g a + x b + d."""
+    with nogil:
+        norm_blend(&g[0, 0], &x[0, 0], &a[0], &b[0], &d[0], x.shape[0], x.shape[1], &y[0, 0], level)

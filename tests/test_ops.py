@@ -71,6 +71,7 @@ CASES = {
     "absolute": (lambda x: ops.absolute(x) * x * x, apart(3, 4)),
     "sign": (lambda x: ops.sign(x) * x * x, apart(3, 4)),
     "relu": (lambda x: ops.relu(x) * x * x, apart(3, 4)),
+    "relu6": (lambda x: ops.relu6(x + 3.0) * x * x, apart(3, 4)),
     "clip": (lambda x: ops.clip(x, lo=-2.0, hi=3.0) * x * x, apart(3, 4)),
     "maximum": (
         lambda a, b: ops.maximum(a, b) * a * b,

@@ -120,12 +120,14 @@ def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 
     Raises ValueError where channels, groups or sizes do not fit.
     """
     _check(x, w, groups)
-    n, o = len(x), len(w)
+    stride, padding, n, o = tuple(stride), tuple(padding), len(x), len(w)
     level = _level(isa, x, w, *([] if bias is None else [bias]))
     if level == 0:
         y = conv2d_ref(x, w, stride, padding, groups)
         return y if bias is None else y + bias[:, None, None]
     out = [conv_size(*each) for each in zip(x.shape[2:], w.shape[2:], stride, padding)]
+    if groups == x.shape[1] == o:
+        return _depthwise(x, w, bias, stride, padding, level, n_threads)
     if groups > 1:
         parts = [conv2d(x[:, c], w[k], None if bias is None else bias[k], stride=stride,
                         padding=padding, isa=isa, n_threads=n_threads)
@@ -150,10 +152,12 @@ def conv2d_input_grad(g: Array, w: Array, *, size: Pair, stride: Pair = (1, 1),
                       padding: Pair = (0, 0), groups: int = 1, isa: str = "auto",
                       n_threads: int = 1) -> Array:
     """Returns dx, (N, C, H, W), for the cotangent g of y.   g : (N, O, Ho, Wo)   size : (H, W)"""
-    n, o = g.shape[:2]
+    stride, padding, (n, o) = tuple(stride), tuple(padding), g.shape[:2]
     level = _level(isa, g, w)
     if level == 0:
         return conv2d_input_grad_ref(g, w, size, stride, padding, groups)
+    if groups == o and w.shape[1] == 1:
+        return _depthwise_input_grad(g, w, size, stride, padding, level, n_threads)
     if groups > 1:
         parts = [conv2d_input_grad(g[:, k], w[k], size=size, stride=stride, padding=padding,
                                    isa=isa, n_threads=n_threads)
@@ -178,11 +182,13 @@ def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1
 
     x : (N, C, H, W)        g : (N, O, Ho, Wo)        kernel : (KH, KW)
     """
-    n, c = x.shape[:2]
-    o = g.shape[1]
+    stride, padding, (n, c), o = tuple(stride), tuple(padding), x.shape[:2], g.shape[1]
     level = _level(isa, x, g)
     if level == 0:
         dw = conv2d_weight_grad_ref(x, g, kernel, stride, padding, groups)
+        return (dw, g.sum(axis=(0, 2, 3))) if bias else dw
+    if groups == c == o:
+        dw = _depthwise_weight_grad(x, g, kernel, stride, padding, level, n_threads)
         return (dw, g.sum(axis=(0, 2, 3))) if bias else dw
     if groups > 1:
         parts = [conv2d_weight_grad(x[:, c], g[:, k], kernel=kernel, stride=stride, padding=padding,
@@ -270,3 +276,48 @@ def _weight_grad_blocks(x: Array, g: Array, dw: Array, s: Sizes) -> None:
         cpu.kernel_module("conv").im2col(x[block], columns, _padded(s, 1), s)
         total += g[block].reshape(-1, s.O).T @ columns
     dw[...] = total.reshape(s.O, s.KH, s.KW, s.C).transpose(0, 3, 1, 2)
+
+
+# ------------------------------------------------------------------------------------ depthwise
+
+
+def _depthwise_sizes(c: int, size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Sizes:
+    out = [conv_size(*each) for each in zip(size, kernel, stride, padding)]
+    return Sizes(*size, c, c, *kernel, *stride, *padding, *out)
+
+
+def _taps(w: Array) -> Array:
+    # (C, 1, KH, KW) -> (KH KW, C)
+    return np.ascontiguousarray(w.reshape(len(w), -1).T)
+
+
+def _depthwise(x: Array, w: Array, bias: Array | None, stride: Pair, padding: Pair, level: int,
+               n_threads: int) -> Array:
+    s = _depthwise_sizes(len(w), x.shape[2:], w.shape[2:], stride, padding)
+    y = np.empty((len(x), s.Ho, s.Wo, s.C), np.float32)
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    cpu.kernel_module("conv").depthwise(nhwc(x), _taps(w), bias, _padded(s, n_threads), y, s, level,
+                                        n_threads)
+    return nchw(y)
+
+
+def _depthwise_input_grad(g: Array, w: Array, size: Pair, stride: Pair, padding: Pair, level: int,
+                          n_threads: int) -> Array:
+    if stride == (1, 1) and all(p < k for p, k in zip(padding, w.shape[2:])):
+        # The adjoint of a correlation is the correlation with the kernel turned around.
+        turned = tuple(k - 1 - p for k, p in zip(w.shape[2:], padding))
+        return _depthwise(g, w[:, :, ::-1, ::-1], None, stride, turned, level, n_threads)
+    s = _depthwise_sizes(len(w), size, w.shape[2:], stride, padding)
+    dx = np.empty((len(g), s.H, s.W, s.C), np.float32)
+    cpu.kernel_module("conv").depthwise_input_grad(nhwc(g), _taps(w), _padded(s, n_threads), dx, s,
+                                                   level, n_threads)
+    return nchw(dx)
+
+
+def _depthwise_weight_grad(x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair, level: int,
+                           n_threads: int) -> Array:
+    s = _depthwise_sizes(x.shape[1], x.shape[2:], kernel, stride, padding)
+    module = cpu.kernel_module("conv")
+    sums = np.zeros((module.SLABS, s.KH * s.KW, s.C), np.float32)
+    module.depthwise_weight_grad(nhwc(x), nhwc(g), _padded(s, n_threads), sums, s, level, n_threads)
+    return np.ascontiguousarray(sums.sum(axis=0).T).reshape(s.C, 1, *kernel)

@@ -1,6 +1,7 @@
 """Batch normalisation as one fused primitive (Ioffe & Szegedy 2015, arXiv 1502.03167).
 
-N batch, C channels; x is (N, C) or (N, C, H, W). m is the number of entries a channel has in the batch.
+N batch, C channels; x is (N, C) or (N, C, H, W). m is the number of entries a channel has in the
+batch, xhat = (x - mean) / std the normalised x.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import ops
+from ..kernels import norm
 from ..tensor import Array, fused
 
 
@@ -16,14 +18,12 @@ def batch_statistics(x: Array) -> tuple[Array, Array]:
 
     x : (N, C) or (N, C, H, W)        Sums run in float64.
     """
-    axes = _axes(x)
-    mean = x.mean(axis=axes, dtype=np.float64)
-    var = np.square(x - _along(mean, x).astype(x.dtype)).mean(axis=axes, dtype=np.float64)
+    mean, var = norm.moments(x)
     return mean.astype(x.dtype), var.astype(x.dtype)
 
 
 def _composite(x, gamma, beta, *, eps, statistics):
-    axes = _axes(x)
+    axes = tuple(i for i in range(x.ndim) if i != 1)
     d = x - ops.mean(x, axis=axes, keepdims=True)
     var = ops.mean(d * d, axis=axes, keepdims=True)
     shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
@@ -31,14 +31,19 @@ def _composite(x, gamma, beta, *, eps, statistics):
 
 
 def _backward(g, saved, wanted, x, gamma, beta, *, eps, statistics):
-    # dx = gamma / (m std) (m g - sum g - xhat sum g xhat): ibid., the chain rule of Algorithm 1
-    xhat, std = saved
-    axes, m = _axes(x), x.size // x.shape[1]
-    dgamma, dbeta = (g * xhat).sum(axis=axes), g.sum(axis=axes)
+    # dbeta = sum g, dgamma = sum g xhat, and by the chain rule of ibid., Algorithm 1,
+    # dx = gamma / std (g - dbeta / m - xhat dgamma / m), which is linear in g and x per channel.
+    mean, std = statistics[0], _std(statistics[1], eps)
+    dbeta, centred = norm.sums(g, x, mean)
+    dgamma = centred / std
     dx = None
     if wanted[0]:
-        dx = (g - _along(dbeta / float(m), x) - xhat * _along(dgamma / float(m), x)) * _along(gamma / std, x)
-    return dx, dgamma, dbeta
+        m = x.size // x.shape[1]
+        a = gamma / std
+        b = -a * dgamma / (std * m)
+        d = -a * dbeta / m - b * mean
+        dx = norm.blend(g, x, *(v.astype(x.dtype) for v in (a, b, d)))
+    return dx, dgamma.astype(x.dtype), dbeta.astype(x.dtype)
 
 
 @fused(backward=_backward, composite=_composite)
@@ -49,14 +54,9 @@ def batch_norm(x, gamma, beta, *, eps, statistics, save):
     statistics : `batch_statistics(x)`, computed once by the caller
     """
     mean, var = statistics
-    std = np.sqrt(var + x.dtype.type(eps))
-    xhat = (x - _along(mean, x)) / _along(std, x)
-    return xhat * _along(gamma, x) + _along(beta, x), ((xhat, std) if save else None)
+    gain = gamma / _std(var, eps)
+    return norm.affine(x, gain.astype(x.dtype), (beta - mean * gain).astype(x.dtype)), None
 
 
-def _axes(x) -> tuple[int, ...]:
-    return tuple(i for i in range(x.ndim) if i != 1)
-
-
-def _along(v: Array, x: Array) -> Array:
-    return v.reshape([-1 if i == 1 else 1 for i in range(x.ndim)])
+def _std(var: Array, eps: float) -> Array:
+    return np.sqrt(var.astype(np.float64) + eps)

@@ -105,6 +105,45 @@ def test_groups(isa, groups):
         np.testing.assert_array_equal(got, expected, strict=True)
 
 
+DEPTHWISE = [  # stride, padding, kernel, C, (H, W)
+    ((1, 1), (1, 1), (3, 3), 64, (7, 13)),
+    ((2, 2), (1, 1), (3, 3), 65, (8, 7)),
+    ((1, 2), (0, 2), (2, 5), 17, (4, 9)),
+    ((3, 1), (2, 0), (2, 1), 15, (5, 4)),
+    ((1, 1), (0, 0), (1, 1), 1, (3, 20)),
+]
+
+
+@isa
+@pytest.mark.parametrize("stride, padding, kernel, c, size", DEPTHWISE)
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_depthwise(isa, stride, padding, kernel, c, size, n):
+    rng = np.random.default_rng(0)
+    x, w, b = whole(rng, n, c, *size), whole(rng, c, 1, *kernel), whole(rng, c)
+    kw = dict(stride=stride, padding=padding)
+    g = whole(rng, *conv.conv2d_ref(x, w, stride, padding, c).shape)
+    expected = reference(x, w, b, g, kw, c)
+    for got, e in zip(run(x, w, b, g, kw, c, isa=isa), expected):
+        np.testing.assert_array_equal(got, e, strict=True)
+    real = [rng.standard_normal(a.shape).astype(np.float32) for a in (x, w, b, g)]
+    for a in real:
+        a.setflags(write=False)
+    for one, two in zip(run(*real, kw, c, isa=isa), run(*real, kw, c, isa=isa, n_threads=2)):
+        np.testing.assert_array_equal(one, two)
+
+
+@isa
+def test_rounding_of_depthwise_stays_within_its_bound(isa):
+    rng = np.random.default_rng(0)
+    shapes = (2, 33, 9, 10), (33, 1, 3, 3), (33,), (2, 33, 5, 5)
+    values = [rng.standard_normal(s).astype(np.float32) for s in shapes]
+    kw = dict(stride=(2, 2), padding=(1, 1))
+    wide = [a.astype(np.float64) for a in values]
+    exact, size = reference(*wide, kw, 33), reference(*map(np.abs, wide), kw, 33)
+    for got, y, bound, n in zip(run(*values, kw, 33, isa=isa), exact, size, (10, 9, 50, 50)):
+        assert (np.abs(got - y) <= (n + 1) * 2.0**-24 * bound).all()
+
+
 @isa
 @pytest.mark.parametrize("n", [0, 1, 3, 5])
 def test_any_number_of_images(isa, n):
@@ -132,10 +171,8 @@ def test_bits_do_not_depend_on_threads(isa, shape):
         np.testing.assert_array_equal(one, two)
 
 
-@isa
+@pytest.mark.parametrize("isa", [r for r in RUNGS if r not in ("ref", "portable")])  # not BLAS
 def test_an_image_does_not_depend_on_its_batch(isa):
-    if isa in ("ref", "portable"):
-        pytest.skip("BLAS chooses by size")
     x, w, b, g, kw = case(
         SHAPES[2], n=5, draw=lambda rng, *s: rng.standard_normal(s).astype(np.float32)
     )
