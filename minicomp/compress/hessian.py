@@ -9,11 +9,11 @@ E = 1/P sum_p e(z_p, y_p), with e the cross-entropy or half the squared error.
 The first term alone is the Gauss-Newton matrix: a sum of outer products X'X / P, never indefinite,
 and equal to H where the errors dE/dz vanish. Three views of H are computed here:
 
-| view                     | how                                     | cost                         |
-|--------------------------|-----------------------------------------|------------------------------|
-| rows X of Gauss-Newton   | gradients of the outputs                | a backward pass an output    |
-| exact H, exact diagonal  | the engine's derivative of the gradient | a pass a weight, or a unit   |
-| a layer's X'X / P        | its inputs (`layerwise`)                | one forward pass             |
+| view                    | how                                     | cost                       |
+|-------------------------|-----------------------------------------|----------------------------|
+| rows X of Gauss-Newton  | gradients of the outputs                | a backward pass an output  |
+| exact H, exact diagonal | the engine's derivative of the gradient | a pass a weight, or a unit |
+| a layer's X'X / P       | its inputs (`layerwise`)                | one forward pass           |
 
 Everything is float64; `float64` copies a model for it. Examples never need a pass of their own: a
 layer's per-example gradient is the product of dz/da and its input.
@@ -138,8 +138,8 @@ def check_movable(model: Model, word: str) -> None:
     for node in layers(model):
         for part, form in node.layer.forms.items():
             if not isinstance(form, Dense):
-                raise UserError(f"{word}: {node.name}.{part} is a {form.kind}, whose weights cannot move; "
-                                "prune before sharing")
+                raise UserError(f"{word}: {node.name}.{part} is a {form.kind}, whose weights "
+                                "cannot move; prune before sharing")
             if not np.isfinite(form.value.data).all():
                 raise UserError(f"{word}: {node.name}.{part} must be finite, got NaN or infinity")
 
@@ -323,8 +323,9 @@ def output_curvature(model: Model, x: Array, loss: str) -> dict[str, Array]:
         J = [[d.data for d in grad(z[:, k].sum(), outputs)] for k in range(z.shape[1])]
         for i, node in enumerate(nodes):
             each = np.stack([d[i].reshape(len(d[i]), -1) for d in J], axis=1)
-            h = np.square(loss_factors(z.data, each, loss)).sum(axis=1).reshape(outputs[i].shape[:2] + (-1,))
-            total[node.name] = total[node.name] + h.mean(axis=2).sum(axis=0) / len(x)
+            h = np.square(loss_factors(z.data, each, loss)).sum(axis=1)       # (P, O L)
+            h = h.reshape(*outputs[i].shape[:2], -1).mean(axis=2)             # (P, O)
+            total[node.name] = total[node.name] + h.sum(axis=0) / len(x)
     return total
 
 

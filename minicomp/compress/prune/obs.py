@@ -5,20 +5,21 @@ a minimum of E the rise is 1/2 dw' H dw. Its least over dw with e_q' dw + w_q = 
 
     dw = -w_q / [H^-1]_qq  H^-1 e_q,        L_q = 1/2 w_q^2 / [H^-1]_qq                (eq. 5)
 
-so the weight of least *saliency* L_q goes, all others move by dw, and nothing is retrained. H is the
-Gauss-Newton matrix alpha I + X'X / P of the outputs' gradients X, whose inverse is built gradient by
-gradient (`hessian.inverse_hessian`); or it is exact, and inverted.
+so the weight of least *saliency* L_q goes, all others move by dw, and nothing is retrained. H is
+the Gauss-Newton matrix alpha I + X'X / P of the outputs' gradients X, whose inverse is built
+gradient by gradient (`hessian.inverse_hessian`); or it is exact, and inverted.
 
 A step computes H^-1 at the present weights, deletes one weight and moves the rest. What is gone
 stays out of H: the inverse is that over the weights left. The end is where the smallest L_q is no
 longer small against E (the paper's step 3), or the sparsity asked for.
 
 Where we leave the paper: it stops where the rise is not "much smaller" than E; here `stop` is that
-fraction. Where units saturate, their gradients vanish and L_q falls far below the true rise (0.0003 for
-0.04 in the end on MONK's problem 1), so `guard` looks at the errors themselves: the smallest net on the way
-that errs on no more examples than the first is the result. The paper computes H^-1 after every deletion; `refresh` does so after several, between which
-`hessian.without` takes the deleted weight out of the inverse there is. Away from a minimum the exact
-H may be indefinite: alpha is then raised until H is regular, and the log says to what.
+fraction. Where units saturate, gradients vanish and L_q falls far below the true rise (0.0003 for
+0.04 at the end on MONK's problem 1); so `guard` looks at the errors themselves, and the result is
+the smallest net on the way that errs on no more examples than the first. The paper computes H^-1
+after every deletion; `refresh` does so after several, between which `hessian.without` takes the
+deleted weight out of the inverse there is. Away from a minimum the exact H may be indefinite: alpha
+is then raised until H is regular, and the log says to what.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
-from ..hessian import (LOSSES, check_movable, damped_inverse, exact_hessian, float64, gauss_newton_rows,
-                       inverse_hessian, layers, mean_loss, without)
+from ..hessian import (LOSSES, check_movable, damped_inverse, exact_hessian, float64,
+                       gauss_newton_rows, inverse_hessian, layers, mean_loss, without)
 from ..technique import Technique, knob
 from .scores import magnitudes, smallest_mask, zeros_of
 
@@ -69,7 +70,8 @@ def obs_step(w: Array, Hinv: Array, q: int) -> tuple[Array, float]:
 class Deletion:
     """A deletion about to be made.
 
-    q : its place in w        saliency : L_q        loss : E before it        left : weights before it
+    q : its place in w        saliency : L_q
+    loss : E before it        left : weights before it
     alpha : on the diagonal of H, above the one asked for where H was singular with that
     """
 
@@ -169,7 +171,7 @@ class OBS(Technique):
     loss: str = knob("cross-entropy", "whose derivatives are taken", choices=LOSSES)
     samples: int = knob(1000, "training examples drawn for H; all where there are fewer", lo=1)
     refresh: int = knob(1, "deletions between two computations of H", lo=1)
-    guard: bool = knob(False, "end with the smallest net that errs on no more samples than the first")
+    guard: bool = knob(False, "end with the smallest net that errs no more often than the first")
     biases: bool = knob(True, "biases may go too; they move in any case")
 
     def __post_init__(self):
@@ -209,11 +211,12 @@ class OBS(Technique):
         return _pruned(model, weights, *(best or (weights.get(), live)))
 
     def weights(self, model: Model) -> tuple[Weights, Array, Array]:
-        """Returns a float64 copy's weights, which of them are there, and which may go, (n,) bool."""
+        """Returns a float64 copy's weights, which are there, and which may go, (n,) bool."""
         check_movable(model, self.word)
         names = [f"{node.name}.{part}" for node in layers(model) for part in node.layer.forms]
         weights, forms = Weights(float64(model), names), model.forms()
-        masks = [np.ones(forms[n].shape, bool) if forms[n].mask is None else forms[n].mask for n in names]
+        masks = [np.ones(forms[n].shape, bool) if forms[n].mask is None else forms[n].mask
+                 for n in names]
         may = [np.full(forms[n].shape, self.biases or not n.endswith(".bias")) for n in names]
         return weights, weights.join(masks), weights.join(may)
 
@@ -231,7 +234,7 @@ class OBS(Technique):
 
 
 def mistakes(model: Model, x: Array, y: Array) -> int:
-    """Returns how many examples are classified wrongly: by argmax, or at 1/2 where there is one output."""
+    """Returns how many examples are classified wrongly: by argmax, or at 1/2 of a single output."""
     with no_grad():
         z = model(x).data
     return int(np.count_nonzero((z.argmax(axis=1) if z.shape[1] > 1 else z[:, 0] > 0.5) != y))
