@@ -205,8 +205,9 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
 }
 @media print {
   @page { margin: 16mm; }
-  body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
-  figure, tr, .facts { break-inside: avoid; } img { max-width: 13cm; }
+  :root { font-size: 11.5px; } main { max-width: none; padding: 0; } h2 { margin-top: 1.75rem; }
+  .facts { grid-template-columns: repeat(4, 1fr); }
+  figure, tr, .facts { break-inside: avoid; } img { max-width: 10.5cm; }
   .scroll { overflow: visible; } table { font-size: 8pt; } th, td { padding: .2rem .35rem; }
 }
 """
