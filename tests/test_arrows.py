@@ -6,7 +6,7 @@ import minicomp
 ROOT = Path(minicomp.__file__).parent
 # A room imports itself, its row and the rows before it. Models come before the codec: a file may name a built-in net.
 ROWS = ["errors", "_kernels", "kernels", "tensor ops conv gradcheck grid", "nn", "models", "codec", "data", "optim train",
-        "compress", "deploy", "report", "reference papers teach", "cli __main__"]
+        "compress", "deploy", "report", "reference papers teach bench", "cli __main__"]
 RANK = {room: i for i, row in enumerate(ROWS) for room in row.split()}
 APART = {("data", "models"), ("optim", "models"), ("train", "models"), ("optim", "data"), ("train", "data")}
 
@@ -53,7 +53,7 @@ def test_techniques_never_import_one_another():
 
 
 def test_matplotlib_and_scipy_are_imported_inside_functions_where_they_belong():
-    plots = {ROOT / "report" / "plots.py", ROOT / "data" / "glyphs.py"}
+    plots = {ROOT / "report" / "plots.py", ROOT / "teach" / "figures.py", ROOT / "data" / "glyphs.py"}
     wrong = [f"{path.relative_to(ROOT)} imports {name}" for path, names in MODULES.items() for name, inside in names
              if name.startswith(("matplotlib", "scipy")) and not (inside and (name[0] == "s" or path in plots))]
     assert not wrong, "\n".join(wrong)
