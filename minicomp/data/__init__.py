@@ -244,7 +244,10 @@ def _monks(name: str, root) -> Dataset:
 
 def _glyphs() -> Dataset:
     x, y = _rendered(sum(GLYPHS.values()))
-    note = f"glyphs, digits rendered from {len(glyphs.FONTS)} fonts of Matplotlib's"
+    note = (
+        f"glyphs, digits rendered from {len(glyphs.FONTS)} fonts of Matplotlib's; "
+        f"for MNIST, run: {files.get_command('mnist')}"
+    )
     if _glyphs_sha256(x, y) != GLYPHS_SHA256:
         note += "; not the reference pixels: these fonts are not those of a released Matplotlib"
     k = GLYPHS["train"] + GLYPHS["val"]

@@ -188,12 +188,12 @@ var(--soft); } figure { margin: 0; }
 img { display: block; width: 100%; max-width: 40rem; height: auto; }
 figcaption, .caption { max-width: 44rem; margin: .5rem 0 0; font-size: .9375rem; line-height: 1.5; }
 .scroll { overflow-x: auto; }
-table { border-collapse: separate; border-spacing: 0; font-size: .875rem; line-height: 1.4;
+table { border-collapse: separate; border-spacing: 0; font-size: .875rem; line-height: 1.5;
 font-variant-numeric: tabular-nums; } th, td { padding: .375rem .6rem; text-align: left;
 vertical-align: baseline; border-bottom: 1px solid var(--line); } th:first-child, td:first-child {
 padding-left: 0; } thead th { font-weight: 600; color: var(--soft); border-bottom: 2px solid
 var(--ink); vertical-align: bottom; } th:first-child { position: sticky; left: 0; background: #fff;
-} td:last-child:not(.n) { min-width: 14rem; }
+} td:last-child:not(.n) { min-width: 22rem; }
 tbody th { font-weight: 500; white-space: nowrap; }
 .n { text-align: right; } td.n { white-space: nowrap; }
 .total th, .total td { font-weight: 650; border-bottom: 0; }

@@ -367,7 +367,7 @@ def plot_training(
         ax.set_yscale("log")
         log_labels(ax)
     else:
-        ax.set_ylim(0, None)
+        ax.set_ylim(0, 1.08 * y.max() or 1.0)
     ax.set_xlim(0.4, len(y) + 0.6)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("epoch")

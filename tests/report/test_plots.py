@@ -149,6 +149,8 @@ def test_filters_are_shown_at_their_own_values():
 
 def test_training_is_one_line_a_stage():
     ax = plots.plot_training(EPOCHS)
+    assert ax.get_ylim()[1] > max(max(line.get_ydata()) for line in ax.lines)
+    assert plots.plot_training(EPOCHS[:1]).get_ylim()[0] == 0
     lines = [line for line in ax.lines if len(line.get_xdata()) == 4]
     assert len(lines) == 3
     np.testing.assert_allclose(
