@@ -11,7 +11,11 @@ from .prune.lamp import LAMP
 from .prune.lottery import Lottery
 from .prune.magnitude import Magnitude
 from .prune.nm import NM
+from .prune.obc import OBC
+from .prune.obd import OBD
+from .prune.obs import OBS
 from .prune.snip import SNIP
+from .prune.sparsegpt import SparseGPT
 from .prune.split import Split
 from .prune.taylor import Taylor
 from .prune.wanda import Wanda
@@ -19,7 +23,7 @@ from .share.kmeans import KMeans
 from .technique import FineTune, Pipeline, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
-    Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM, DNS,
-    KMeans, FineTune)
+    Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,
+    OBD, OBS, OBC, SparseGPT, DNS, KMeans, FineTune)
 
 __all__ = ["TECHNIQUES", "FineTune", "Pipeline", "Technique"]

@@ -43,8 +43,7 @@ from ...nn.layers import (AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchN
 from ...tensor import Array, Tensor, grad
 from ..hessian import (CHUNK, LOSSES, exact_diagonal, float64, layers, mean_loss, patches,
                        weight_products)
-from ..technique import Technique, knob
-from .magnitude import masked
+from ..technique import Technique, knob, masked
 from .scores import global_masks, magnitudes, smallest_mask
 
 CURVATURES = ("gauss-newton", "recursion", "exact")
