@@ -1,6 +1,7 @@
 """From forms to bytes and back: bits, position codes, Huffman codes, the .mcz container, safetensors."""
 
-from .container import PARTS, Row, Shown, decode, encode, load, save, show
+from .accounting import PARTS, Row, Shown
+from .container import decode, encode, load, save, show
 from .positions import LAYOUTS, Choice
 from .safetensors import load_safetensors, save_safetensors
 

@@ -169,10 +169,11 @@ class BitReader:
         self.position = self._charged = 0
         self.spent: dict[str, int] = {}
 
-    def charge(self, part: str) -> None:
-        """Books the bits read since the last charge on `part`."""
-        self.spent[part] = self.spent.get(part, 0) + self.position - self._charged
-        self._charged = self.position
+    def charge(self, part: str, bits: int | None = None) -> None:
+        """Books the bits read since the last charge on `part`, or only so many of them."""
+        bits = self.position - self._charged if bits is None else bits
+        self.spent[part] = self.spent.get(part, 0) + bits
+        self._charged += bits
 
     def allow(self, size: int) -> None:
         """Raises FormatError where `size` bytes are more than max_bytes; asked where few bits can mean many

@@ -5,10 +5,8 @@ for each form in the model's order, then one for the running statistics if there
 architecture's and are not repeated. A section is a string of bits (codec/bits.py):
 
     kind        4 bits, which form
-    ...         what the kind needs: `WRITERS` and `READERS`
-    layout      3 bits, how the pattern of kept entries is stored (codec/positions.py); `all` where there is none
-    order       0..2 bits, in which order the entries are scanned
-    pattern     for every layout but `all`
+    ...         what the kind needs, such as centroids: `WRITERS` and `READERS`
+    pattern     which entries are kept, in which layout and order (codec/layouts.py)
     values      of the kept entries, codes or floats (codec/streams.py)
 
 Layout, order and their parameters are those that take the fewest bits, found by counting. `save` then `load`
@@ -21,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -30,72 +27,18 @@ import numpy as np
 from ..errors import FormatError, UserError
 from ..nn.forms import FORMS, Form
 from ..nn.graph import Model
-from . import positions, streams
+from . import layouts, range_coder, streams
+from .accounting import PARTS, Row, Shown
 from .atomic import write_atomically
 from .bits import BitReader, BitWriter, bits_needed, smallest_dtype
 from .envelope import Opened, seal
 from .header import read_header, whole, write_header
-from .positions import LAYOUTS, Choice
+from .positions import Choice, scan, unscan
 
 Array = np.ndarray
-PARTS = ("values", "index", "codebook", "tables", "header")  # where the bytes of a form go
 MAX_K = 2**16  # centroids
-_KIND, _LAYOUT = 4, 3  # bits
+_KIND = 4  # bits
 Force = Choice | str | Mapping[str, Choice | str] | None
-
-
-@dataclass
-class Row:
-    """Where the bytes of one form went.
-
-    name : "fc1.weight"        form : its kind        entries, kept : numbers in the weight, and in its mask
-    how : layout and scan order        parts : bytes by part, multiples of 1/8
-    """
-
-    name: str
-    form: str
-    shape: tuple[int, ...]
-    kept: int
-    how: str
-    parts: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def entries(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def bytes(self) -> float:
-        return sum(self.parts.values())
-
-
-@dataclass
-class Shown:
-    """Where the bytes of a file went: in rows by form, in running statistics, and in what belongs to neither.
-
-    origin_bytes : of the dense float32 model that compression started from
-    rest : bytes of "architecture" and "envelope"        model : what the file holds
-    """
-
-    file_bytes: int
-    origin_bytes: int
-    rows: list[Row]
-    buffers: int
-    rest: dict[str, int]
-    model: Model
-
-    @property
-    def ratio(self) -> float:
-        return self.origin_bytes / self.file_bytes
-
-    def parts(self) -> dict[str, float]:
-        """Returns the bytes of the whole file by part, biases apart; they sum to file_bytes exactly."""
-        total = dict.fromkeys((*PARTS[:-1], "biases", "buffers", "header"), 0.0)
-        for row in self.rows:
-            for part, n in row.parts.items():
-                total["biases" if row.name.endswith(".bias") else part] += n
-        total["buffers"] += self.buffers
-        total["header"] += sum(self.rest.values())
-        return total
 
 
 def save(model: Model, path: str | Path, *, force: Force = None) -> int:
@@ -233,51 +176,10 @@ def _read_form(r: BitReader, name: str, shape: tuple[int, ...]) -> tuple[Row, Fo
     return Row(name, kind, shape, kept, how, {part: r.spent.get(part, 0) / 8 for part in PARTS}), form
 
 
-def _write_pattern(w: BitWriter, mask: Array, choice: Choice) -> Array:
-    # Appends layout, order and pattern of a complete choice; returns the source of each value, -1 a filler.
-    orders = positions.orders(mask.ndim)
-    w.write(LAYOUTS.index(choice.layout), _LAYOUT)
-    w.write(choice.order, bits_needed(len(orders)))
-    flat = positions.scan(mask, choice.order)
-    if choice.layout == "all":
-        return np.arange(mask.size)
-    return positions.write(w, np.flatnonzero(flat), mask.size, choice)
-
-
-def _read_layout(r: BitReader, shape: tuple[int, ...]) -> tuple[str, int]:
-    layout, number = r.read(_LAYOUT), len(positions.orders(len(shape)))
-    order = r.read(bits_needed(number))
-    if layout >= len(LAYOUTS) or order >= number:
-        raise FormatError(f"no layout {layout} or no order {order}")
-    r.charge("header")
-    return LAYOUTS[layout], order
-
-
-def _read_values(r: BitReader, shape: tuple[int, ...], layout: str, order: int,
-                 read: Callable[[int], Array]) -> tuple[Array, Array, str]:
-    """Returns (values of `shape`, 0 where none is kept; mask; how) for every layout but "all".
-
-    read(n) -> (n,) values; those whose bits are all 0 are fillers, if the layout has fillers
-    """
-    n = math.prod(shape)
-    pattern = positions.read(r, n, layout)
-    values = read(pattern.entries)
-    if layout == "relative":
-        filler = values.view(f"u{values.itemsize}") == 0
-        found, values = pattern.place(filler), values[~filler]
-    else:
-        found = pattern.place(None)
-    flat, mask = np.zeros(n, values.dtype), np.zeros(n, bool)
-    flat[found], mask[found] = values, True
-    how = pattern.how + (", axes reversed" if order else "")
-    return positions.unscan(flat, shape, order), positions.unscan(mask, shape, order), how
-
-
 def _write_dense(w: BitWriter, form: Form, choice: Choice) -> None:
     value = _finite("value", form.stored()["value"].array)
     if form.mask is None:
-        w.write(LAYOUTS.index("all"), _LAYOUT)
-        w.write(0, bits_needed(len(positions.orders(len(form.shape)))))
+        layouts.write(w, layouts.Plan(layouts.ALL, np.ones(form.shape, bool)))
         streams.write_floats(w, value, choice.values)
         return
     full = np.zeros(form.shape, value.dtype)
@@ -288,23 +190,24 @@ def _write_dense(w: BitWriter, form: Form, choice: Choice) -> None:
         zero_kept = layout == "relative" and (value.view(f"u{value.itemsize}") == 0).any()
         return None if layout == "all" or zero_kept else streams.floats_cost(value, fillers, choice.values)
 
-    choice = positions.cheapest(form.mask, cost, choice)
-    source = _write_pattern(w, form.mask, choice)
-    kept = positions.scan(full, choice.order)[positions.scan(form.mask, choice.order)]
+    plan = layouts.plan(form.mask, form.mask, 1, cost, choice)
+    source, order = layouts.write(w, plan), plan.choice.order
+    kept = scan(full, order)[scan(form.mask, order)]
     streams.write_floats(w, np.append(kept, kept.dtype.type(0))[source], choice.values)  # source -1: the 0
 
 
 def _read_dense(r: BitReader, shape: tuple[int, ...], dtype: np.dtype) -> tuple[dict, dict, str]:
-    layout, order = _read_layout(r, shape)
+    layout, order = layouts.read_layout(r, shape)
     if layout == "all":
         value = streams.read_floats(r, math.prod(shape), dtype, "values")
-        return {}, {"value": positions.unscan(value, shape, order)}, layout
-    value, mask, how = _read_values(r, shape, layout, order, lambda n: streams.read_floats(r, n, dtype, "values"))
+        return {}, {"value": unscan(value, shape, order)}, layout
+    value, mask, how = layouts.read_values(r, shape, layout, order,
+                                           lambda n: streams.read_floats(r, n, dtype, "values"))
     return {}, {"value": value[mask], "mask": mask}, how
 
 
 def _write_codebook(w: BitWriter, form: Form, choice: Choice) -> None:
-    table = form.stored()["centroids"].array
+    table, index = form.stored()["centroids"].array, form.index
     if not 1 <= form.k <= MAX_K:
         raise ValueError(f"k must be in [1, {MAX_K}], got {form.k}")
     if len(table) + form.pinned_zero != form.k:
@@ -313,21 +216,29 @@ def _write_codebook(w: BitWriter, form: Form, choice: Choice) -> None:
     w.write(form.pinned_zero, 1)
     w.write(list(FORMS).index(form.centroids.kind), 1)
     streams.write_floats(w, _finite("centroids", table), choice.values)
-    index, mask = form.index, np.ones(form.shape, bool) if form.mask is None else form.mask
-    freq = np.bincount(index.ravel(), minlength=form.k)
+    plan = _plan_codes(form, choice)
+    source, layout = layouts.write(w, plan), plan.choice.layout
+    if layout == "context":
+        return  # the codes are part of the pattern
+    codes = scan(index, plan.choice.order)
+    if layout != "all":
+        codes = np.append(codes[codes != 0], 0).astype(codes.dtype)[source]
+    least = layout not in ("all", "relative")  # 0 does not occur: code 1 is stored as 0
+    streams.write_symbols(w, codes - least, form.k - least, choice.values)
+
+
+def _plan_codes(form: Form, choice: Choice) -> layouts.Plan:
+    if not form.pinned_zero or form.k == 1:  # every entry has a code
+        return layouts.Plan(layouts.ALL, np.ones(form.shape, bool))
+    freq = np.bincount(form.index.ravel(), minlength=form.k)
 
     def cost(layout, fillers):
+        if layout == "context":
+            return 0
         counts = freq if layout == "all" else freq[1:] if layout != "relative" else np.append(fillers, freq[1:])
         return streams.choose(counts, choice.values).bits
 
-    free = form.pinned_zero and form.k > 1  # else every entry has a code
-    choice = positions.cheapest(mask, cost, choice if free else Choice("all", values=choice.values))
-    source = _write_pattern(w, mask, choice)
-    codes = positions.scan(index, choice.order)
-    if choice.layout != "all":
-        codes = np.append(codes[codes != 0], 0).astype(codes.dtype)[source]
-    least = choice.layout not in ("all", "relative")  # 0 does not occur: code 1 is stored as 0
-    streams.write_symbols(w, codes - least, form.k - least, choice.values)
+    return layouts.plan(form.mask, form.index, form.k - 1, cost, choice)
 
 
 def _read_codebook(r: BitReader, shape: tuple[int, ...]) -> tuple[dict, dict, str]:
@@ -335,10 +246,10 @@ def _read_codebook(r: BitReader, shape: tuple[int, ...]) -> tuple[dict, dict, st
     r.charge("header")
     table = streams.read_floats(r, k - pinned, FORMS[kind].stored_dtype, "codebook")
     meta = {"k": k, "pinned_zero": bool(pinned), "centroids": kind}
-    layout, order = _read_layout(r, shape)
+    layout, order = layouts.read_layout(r, shape)
     if layout == "all":
-        index = streams.read_symbols(r, math.prod(shape), k, "values")
-        return meta, {"index": positions.unscan(index, shape, order), "centroids": table}, f"all, k={k}"
+        index = unscan(streams.read_symbols(r, math.prod(shape), k, "values"), shape, order)
+        return meta, {"index": index, "centroids": table}, f"all, k={k}"
     if not pinned or k == 1:
         raise FormatError(f"layout {layout} needs a pinned zero and a further centroid")
 
@@ -347,7 +258,11 @@ def _read_codebook(r: BitReader, shape: tuple[int, ...]) -> tuple[dict, dict, st
             return streams.read_symbols(r, n, k, "values")
         return streams.read_symbols(r, n, k - 1, "values").astype(smallest_dtype(bits_needed(k))) + 1
 
-    index, _, how = _read_values(r, shape, layout, order, read)
+    if layout == "context":
+        index, how = range_coder.read(r, shape, order, k - 1)
+        how = layouts.in_words(how, order)
+    else:
+        index, _, how = layouts.read_values(r, shape, layout, order, read)
     return meta, {"index": index, "centroids": table}, f"{how}, k={k}"
 
 

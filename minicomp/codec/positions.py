@@ -11,6 +11,7 @@ A tensor is scanned in C order or with its axes reversed, and its kept entries a
 
         v < 2^(s+1)   symbol v                                        no bits below
         else          symbol (e - s) 2^s + (v >> (e - s)), e = floor(log2 v)    e - s bits below
+    context    a range coder that learns from neighbours; codes are part of it (codec/range_coder.py)
 
 The order matters where kept entries cluster: pixels that are always black empty whole columns of a first layer's
 (O, I) weight. Which order has the cheaper gaps is found by trying.
@@ -29,7 +30,7 @@ from .bits import BitReader, BitWriter, count_cost, rice_cost
 from .index import filler_count, gaps, relative_index, relative_positions
 
 Array = np.ndarray
-LAYOUTS = ("all", "bitmap", "relative", "rice", "bucket")
+LAYOUTS = ("all", "bitmap", "relative", "rice", "bucket", "context")
 # parameters tried where none is asked for; a file may have p up to 16, k and s up to 15
 TRIED = {"all": [None], "bitmap": [None], "relative": range(1, 9), "rice": range(16), "bucket": range(4)}
 _PARAMETER = 4  # bits of p - 1, k or s
@@ -39,8 +40,8 @@ _PARAMETER = 4  # bits of p - 1, k or s
 class Choice:
     """How a tensor's entries are laid out; a field that is None is left to what takes the fewest bytes.
 
-    layout : one of LAYOUTS        parameter : p of relative, k of rice, s of bucket
-    order : number in `orders(ndim)`        gaps, values : "plain" or "huffman"
+    layout : one of LAYOUTS        parameter : p of relative, k of rice, s of bucket, lag of context
+    order : number in `orders(ndim)`        gaps, values : "plain" or "huffman"; context is then out of the question
     """
 
     layout: str | None = None
@@ -55,8 +56,8 @@ class Choice:
         for coder in (self.gaps, self.values):
             if coder not in (None, *streams.CODERS):
                 raise ValueError(f"a coder must be one of {', '.join(streams.CODERS)}, got {coder!r}")
-        if self.parameter is not None and not 0 <= self.parameter <= 16:
-            raise ValueError(f"parameter must be in [0, 16], got {self.parameter}")
+        if self.parameter is not None and not 0 <= self.parameter <= 255:
+            raise ValueError(f"parameter must be in [0, 255], got {self.parameter}")
 
 
 def orders(ndim: int) -> list[tuple[int, ...]]:
@@ -76,8 +77,9 @@ def unscan(flat: Array, shape: tuple[int, ...], order: int) -> Array:
     return np.ascontiguousarray(flat.reshape([shape[a] for a in axes]).transpose(np.argsort(axes)))
 
 
-def cheapest(mask: Array, values_cost, choice: Choice) -> Choice:
-    """Returns `choice` with every open field but the coder of the values filled in by the fewest bits.
+def cheapest(mask: Array, values_cost, choice: Choice) -> tuple[Choice, int]:
+    """Returns `choice` with every open field but the coder of the values filled in by the fewest bits, of all
+    layouts but context, and those bits.
 
     mask : array of bool        values_cost : (layout, fillers) -> bits of the values, None where impossible
     Raises ValueError where nothing fits what `choice` demands.
@@ -91,14 +93,14 @@ def cheapest(mask: Array, values_cost, choice: Choice) -> Choice:
                 best, least = candidate, bits + values
     if best is None:
         raise ValueError(f"no layout stores this tensor as {choice}")
-    return best
+    return best, least
 
 
 def _candidates(positions: Array, n: int, choice: Choice):
     # (choice, bits of the pattern, fillers) of every layout and parameter that `choice` allows
     ahead, fillers = gaps(positions) - 1, 0
     head = count_cost(len(ahead)) + _PARAMETER
-    for layout in LAYOUTS if choice.layout is None else [choice.layout]:
+    for layout in TRIED if choice.layout is None else [choice.layout]:
         for parameter in _parameters(choice, TRIED[layout]):
             if layout == "all":
                 bits = 0
@@ -193,7 +195,7 @@ class Pattern:
 
 
 def read(r: BitReader, n: int, layout: str) -> Pattern:
-    """Returns the pattern of n entries in a layout other than "all"; its bits are charged to "index".
+    """Returns the pattern of n entries in a layout other than all and context; its bits are charged to "index".
 
     Raises FormatError where it is damaged, from `place` where a relative index is.
     """

@@ -47,7 +47,7 @@ def small(seed):
 @functools.cache
 def corpus():
     files = []
-    for seed, force in enumerate([None, None, "bitmap", "rice", "bucket", "relative"]):
+    for seed, force in enumerate([None, None, "bitmap", "rice", "bucket", "relative", "context"]):
         files.append(encode(small(seed), force=force))
     long = small(9)  # a stream cut into four, and sections with their own checksums
     long.nodes[4].layer.forms["weight"] = Dense(np.random.default_rng(0).normal(size=(30, 64)).astype(np.float32))
@@ -133,8 +133,8 @@ def fuzz(files, mutants, seed):
 
 
 def test_damaged_files_raise_format_error_only():
-    decoded = fuzz(corpus(), 1500, seed=1)
-    assert 0 < decoded < 1200  # mutants reach the values, and most are refused
+    decoded = fuzz(corpus(), 1000, seed=1)
+    assert 0 < decoded < 800  # mutants reach the values, and most are refused
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def fuzz_headers(mutants, seed):
 
 
 def test_spoiled_architectures_raise_format_error_only():
-    fuzz_headers(700, seed=2)
+    fuzz_headers(500, seed=2)
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -62,6 +62,7 @@ def test_bfloat16_comes_as_float32():
 @given(st.dictionaries(st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True).filter(lambda n: n != "__metadata__"),
                        hnp.arrays(st.sampled_from([np.float32, np.float16, np.int64, np.uint8, np.bool_]),
                                   hnp.array_shapes(min_dims=0, min_side=0, max_side=4)), max_size=5))
+@settings(max_examples=30, deadline=None)
 def test_round_trip(tmp_path_factory, arrays):
     path = tmp_path_factory.mktemp("st") / "a"
     save_safetensors(arrays, path)
