@@ -168,46 +168,64 @@ def _side(rows: Sequence[Sequence], i: int) -> str:
 
 
 CSS = """
-:root { color-scheme: light; --ink: #1a1a1a; --soft: #595959; --line: #d9d9d9; --blue: #0072b2; }
+:root { color-scheme: light; --ink: #1a1a1a; --soft: #595959; --line: #d9d9d9; }
 * { box-sizing: border-box; }
-body { margin: 0; background: #fff; color: var(--ink); font: 1.0625rem/1.55 system-ui,
--apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; -webkit-text-size-adjust:
-100%; } main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
-h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.01em; text-wrap:
-balance; } h2 { font-size: 1.25rem; line-height: 1.3; margin: 2.75rem 0 .75rem; break-after: avoid;
-} p { max-width: 44rem; margin: .75rem 0; }
-.lead, .caption, figcaption, footer { color: var(--soft); }
+body { margin: 0; background: #fff; color: var(--ink); -webkit-text-size-adjust: 100%;
+  font: 1.0625rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans",
+    sans-serif; }
+main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.01em;
+  text-wrap: balance; }
+h2 { font-size: 1.25rem; line-height: 1.3; margin: 2.75rem 0 .75rem; break-after: avoid; }
+p { max-width: 44rem; margin: .75rem 0; }
 .lead { font-size: 1.125rem; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(11.5rem, 1fr)); gap: 1rem
-1.5rem; margin: 2rem 0 0; padding: 1.25rem 0; border: solid var(--line); border-width: 1px 0; }
+.lead, .caption, figcaption, footer { color: var(--soft); }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(11.5rem, 1fr));
+  gap: 1rem 1.5rem; margin: 2rem 0 0; padding: 1.25rem 0;
+  border: solid var(--line); border-width: 1px 0; }
 .facts dt { color: var(--soft); font-size: .9375rem; }
 .facts dd { margin: 0; font-size: 1.75rem; font-weight: 650; line-height: 1.25;
   font-variant-numeric: tabular-nums; }
-.facts span { display: block; font-size: .9375rem; font-weight: 400; line-height: 1.4; color:
-var(--soft); } figure { margin: 0; }
+.facts span { display: block; font-size: .9375rem; font-weight: 400; line-height: 1.4;
+  color: var(--soft); }
+figure { margin: 0; }
 img { display: block; width: 100%; max-width: 40rem; height: auto; }
-figcaption, .caption { max-width: 44rem; margin: .5rem 0 0; font-size: .9375rem; line-height: 1.5; }
+figcaption, .caption { max-width: 44rem; margin: .5rem 0 0; font-size: .9375rem;
+  line-height: 1.5; }
 .scroll { overflow-x: auto; }
 table { border-collapse: separate; border-spacing: 0; font-size: .875rem; line-height: 1.5;
-font-variant-numeric: tabular-nums; } th, td { padding: .375rem .6rem; text-align: left;
-vertical-align: baseline; border-bottom: 1px solid var(--line); } th:first-child, td:first-child {
-padding-left: 0; } thead th { font-weight: 600; color: var(--soft); border-bottom: 2px solid
-var(--ink); vertical-align: bottom; } th:first-child { position: sticky; left: 0; background: #fff;
-} td:last-child:not(.n) { min-width: 22rem; }
+  font-variant-numeric: tabular-nums; }
+th, td { padding: .375rem .6rem; text-align: left; vertical-align: top;
+  border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { padding-left: 0; }
+th:first-child { position: sticky; left: 0; background: #fff; }
+td:last-child:not(.n) { min-width: 22rem; }
+thead th { font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--ink);
+  vertical-align: bottom; }
 tbody th { font-weight: 500; white-space: nowrap; }
-.n { text-align: right; } td.n { white-space: nowrap; }
+.n { text-align: right; }
+td.n { white-space: nowrap; }
 .total th, .total td { font-weight: 650; border-bottom: 0; }
-footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line); font-size:
-.9375rem; max-width: none; overflow-wrap: anywhere; }
+footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line);
+  font-size: .9375rem; overflow-wrap: anywhere; }
 @media (max-width: 40rem) {
-  main { padding: 1.5rem 1rem 3rem; } h1 { font-size: 1.625rem; } h2 { margin-top: 2.25rem; }
-  .facts { grid-template-columns: 1fr 1fr; gap: .9rem 1rem; } .facts dd { font-size: 1.375rem; }
+  main { padding: 1.5rem 1rem 3rem; }
+  h1 { font-size: 1.625rem; }
+  h2 { margin-top: 2.25rem; }
+  .facts { grid-template-columns: 1fr 1fr; gap: .9rem 1rem; }
+  .facts dd { font-size: 1.375rem; }
 }
 @media print {
   @page { margin: 16mm; }
-  :root { font-size: 11.5px; } main { max-width: none; padding: 0; } h2 { margin-top: 1.75rem; }
+  :root { font-size: 11.5px; }
+  main { max-width: none; padding: 0; }
+  h2 { margin-top: 1.75rem; }
   .facts { grid-template-columns: repeat(4, 1fr); }
-  figure, tr, .facts { break-inside: avoid; } img { max-width: 10.5cm; }
-  .scroll { overflow: visible; } table { font-size: 8pt; } th, td { padding: .2rem .35rem; }
+  figure, tr, .facts { break-inside: avoid; }
+  img { max-width: 10.5cm; }
+  .scroll { overflow: visible; }
+  td:last-child:not(.n) { min-width: 0; }
+  table { font-size: 8pt; }
+  th, td { padding: .2rem .35rem; }
 }
 """

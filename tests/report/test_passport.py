@@ -29,6 +29,14 @@ def lenet5(sparsity=0.9):
     return model
 
 
+@pytest.fixture(scope="module")
+def filed(tmp_path_factory):
+    # A model and the path of its file.
+    model, path = lenet5(), tmp_path_factory.mktemp("passport") / "m.mcz"
+    save(model, path)
+    return model, path
+
+
 def split(model, n=20):
     rng = np.random.default_rng(1)
     x = rng.standard_normal((n, *model.input_shape)).astype(np.float32)
@@ -89,12 +97,11 @@ def test_every_byte_of_the_file_is_charged_once(tmp_path):
         assert p.parts()["biases"] > 0 and p.parts()["index"] > 0 or name == "depthwise32"
 
 
-def test_parts_of_a_model_are_those_of_the_file_it_would_be(tmp_path):
-    model = lenet5()
-    save(model, tmp_path / "m.mcz")
+def test_parts_of_a_model_are_those_of_the_file_it_would_be(filed):
+    model, path = filed
     from minicomp.codec import show
 
-    assert stored_parts(model) == file_parts(show(tmp_path / "m.mcz"))
+    assert stored_parts(model) == file_parts(show(path))
 
 
 def test_dense_parts_are_four_bytes_a_number():
@@ -156,10 +163,9 @@ def test_timing_runs_on_a_real_model_and_can_be_left_out():
     assert passport(model, timed=False).ms is None
 
 
-def test_rows_fit_the_headers_and_end_in_the_totals(tmp_path):
-    model = lenet5()
-    save(model, tmp_path / "m.mcz")
-    for p in (passport(model, timed=False), passport(model, path=tmp_path / "m.mcz", timed=False)):
+def test_rows_fit_the_headers_and_end_in_the_totals(filed):
+    model, path = filed
+    for p in (passport(model, timed=False), passport(model, path=path, timed=False)):
         rows = p.rows()
         assert all(len(row) == len(p.headers()) for row in rows)
         assert rows[-1][0] == "total"
@@ -170,13 +176,12 @@ def test_rows_fit_the_headers_and_end_in_the_totals(tmp_path):
     assert rows[-2][0] == "rest of the file"
 
 
-def test_summary_says_what_was_taken(tmp_path):
-    model = lenet5()
-    save(model, tmp_path / "m.mcz")
+def test_summary_says_what_was_taken(filed):
+    model, path = filed
     plain = passport(model, timed=False).summary()
     assert "431,080 parameters" in plain and "1,724,320 bytes as float32" in plain
     assert "errors" not in plain and "ms" not in plain
-    full = passport(model, path=tmp_path / "m.mcz", data=split(model), errors=7).summary()
+    full = passport(model, path=path, data=split(model), errors=7).summary()
     assert (
         "bytes in the file" in full
         and "7 errors of 20 (35.00 %)" in full
@@ -184,20 +189,18 @@ def test_summary_says_what_was_taken(tmp_path):
     )
 
 
-def test_json_holds_everything(tmp_path):
-    model = lenet5()
-    save(model, tmp_path / "m.mcz")
-    p = passport(model, path=tmp_path / "m.mcz", data=split(model))
+def test_json_holds_everything(filed):
+    model, path = filed
+    p = passport(model, path=path, data=split(model))
     again = json.loads(json.dumps(p.to_dict(), allow_nan=False))
     assert again["file_bytes"] == p.file_bytes and again["layers"][0]["name"] == "conv1"
     assert again["layers"][0]["bytes"] == p.layers[0].bytes and again["error"] == p.error
 
 
-def test_a_damaged_file_is_refused(tmp_path):
+def test_a_damaged_file_is_refused(filed, tmp_path):
     from minicomp.errors import FormatError
 
     path = tmp_path / "m.mcz"
-    save(lenet5(), path)
-    path.write_bytes(path.read_bytes()[:-30])
+    path.write_bytes(filed[1].read_bytes()[:-30])
     with pytest.raises(FormatError):
-        passport(lenet5(), path=path, timed=False)
+        passport(filed[0], path=path, timed=False)
