@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..codec import load, save
 from ..compress import TECHNIQUES
-from ..compress.job import Job, open_checkpoint, remove_checkpoint, run
+from ..compress.job import Job, check_job, open_checkpoint, remove_checkpoint, run
 from ..compress.recipe import Recipe, load_recipe, parse_with, recipes
 from ..compress.sensitivity import scan
 from ..errors import UserError
@@ -58,6 +58,7 @@ def compress(args) -> int:
         data = options.load_data(args, screen.say, screen.log)
         start, name = _start(args, screen.say)
         recipe = _recipe(args, name)
+        check_job(start, data, recipe.pipeline)
         out = Path(args.out or f"{name}.mcz")
         if not out.parent.is_dir():
             raise UserError(f"--out: the folder {out.parent} does not exist")

@@ -19,7 +19,7 @@ from ..models import MODELS
 from ..nn.graph import Model
 from .budget import Budgeted
 from .recipe import Recipe
-from .technique import thawed
+from .technique import Technique, thawed
 
 
 @dataclass
@@ -80,18 +80,24 @@ def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int |
 
     current = ["train"]
     job = Job(None, None, epochs=epochs)
+    technique = recipe.pipeline if max_bytes is None else Budgeted(recipe.pipeline, max_bytes)
+    check_job(start, data, technique)
     if isinstance(start, str):
         log({"event": "start", "name": "train", "index": 0, "of": len(recipe.pipeline.steps)})
         job.dense = train_dense(start, data, recipe, seed=seed, log=listen, checkpoint=checkpoint,
                                 n_threads=n_threads)
     else:
-        check_data(start, data)
         job.dense = start
-    technique = recipe.pipeline if max_bytes is None else Budgeted(recipe.pipeline, max_bytes)
-    technique.check_patterns(job.dense)
     job.model = technique.apply(job.dense, data, rng=np.random.default_rng([seed, 1]), log=listen,
                                 checkpoint=checkpoint, n_threads=n_threads)
     return job
+
+
+def check_job(start: str | Model, data, technique: Technique) -> None:
+    """Raises UserError, before anything is trained, where data or the technique's patterns do not fit the net."""
+    model = MODELS[start]() if isinstance(start, str) else start
+    check_data(model, data)
+    technique.check_patterns(model)
 
 
 def check_data(model: Model, data) -> None:
