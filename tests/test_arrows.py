@@ -4,28 +4,56 @@ from pathlib import Path
 import minicomp
 
 ROOT = Path(minicomp.__file__).parent
-# A room imports itself, its row and the rows before it. Models come before the codec: a file may name a built-in net.
-ROWS = ["errors", "_kernels", "kernels", "tensor ops conv gradcheck grid", "nn", "models", "codec", "data", "optim train",
-        "compress", "deploy", "report", "reference papers teach bench", "cli __main__"]
+# A room imports itself, its row and the rows before it. Models come before the codec: a file may
+# name a built-in net.
+ROWS = [
+    "errors",
+    "_kernels",
+    "kernels",
+    "tensor ops conv gradcheck grid",
+    "nn",
+    "models",
+    "codec",
+    "data",
+    "optim train",
+    "compress",
+    "deploy",
+    "report",
+    "reference papers teach bench",
+    "cli __main__",
+]
 RANK = {room: i for i, row in enumerate(ROWS) for room in row.split()}
-APART = {("data", "models"), ("optim", "models"), ("train", "models"), ("optim", "data"), ("train", "data")}
+APART = {
+    ("data", "models"),
+    ("optim", "models"),
+    ("train", "models"),
+    ("optim", "data"),
+    ("train", "data"),
+}
 
 
 def imports(path):
     # (module that is imported, dotted and absolute; whether inside a function)
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    inside = {n for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef, ast.Lambda)) for n in ast.walk(f)}
+    inside = {
+        n
+        for f in ast.walk(tree)
+        if isinstance(f, (ast.FunctionDef, ast.Lambda))
+        for n in ast.walk(f)
+    }
     here = ["minicomp", *path.relative_to(ROOT).with_suffix("").parts]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node in inside) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = here[:len(here) - node.level] if node.level else []
+            base = here[: len(here) - node.level] if node.level else []
             stem = ".".join([*base, *filter(None, [node.module])])
             yield from ((f"{stem}.{alias.name}", node in inside) for alias in node.names)
 
 
-MODULES = {path: list(imports(path)) for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"}
+MODULES = {
+    path: list(imports(path)) for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"
+}
 
 
 def room(dotted):
@@ -33,34 +61,65 @@ def room(dotted):
 
 
 def test_arrows_run_one_way():
-    wrong = [f"{path.relative_to(ROOT)} imports {name}" for path, names in MODULES.items() for name, _ in names
-             if name.startswith("minicomp.") and room(name) in RANK
-             for mine in [path.relative_to(ROOT).with_suffix("").parts[0]]
-             if RANK[room(name)] > RANK[mine] or (mine, room(name)) in APART]
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path, names in MODULES.items()
+        for name, _ in names
+        if name.startswith("minicomp.") and room(name) in RANK
+        for mine in [path.relative_to(ROOT).with_suffix("").parts[0]]
+        if RANK[room(name)] > RANK[mine] or (mine, room(name)) in APART
+    ]
     assert not wrong, "\n".join(wrong)
     assert {path.relative_to(ROOT).with_suffix("").parts[0] for path in MODULES} <= set(RANK)
 
 
 def test_techniques_never_import_one_another():
-    techniques = {path for path in MODULES if "compress" in path.parts and any(
-        isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "word"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))) and path.name != "technique.py"}
-    modules = {".".join(["minicomp", *p.relative_to(ROOT).with_suffix("").parts]) for p in techniques}
-    wrong = [f"{path.relative_to(ROOT)} imports {name}" for path in techniques for name, _ in MODULES[path]
-             if any(name == m or name.startswith(m + ".") for m in modules)]
+    techniques = {
+        path
+        for path in MODULES
+        if "compress" in path.parts
+        and any(
+            isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "word"
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        )
+        and path.name != "technique.py"
+    }
+    modules = {
+        ".".join(["minicomp", *p.relative_to(ROOT).with_suffix("").parts]) for p in techniques
+    }
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in techniques
+        for name, _ in MODULES[path]
+        if any(name == m or name.startswith(m + ".") for m in modules)
+    ]
     assert not wrong, "\n".join(wrong)
     assert len(techniques) >= 2
 
 
 def test_matplotlib_and_scipy_are_imported_inside_functions_where_they_belong():
-    plots = {ROOT / "report" / "plots.py", ROOT / "teach" / "figures.py", ROOT / "data" / "glyphs.py"}
-    wrong = [f"{path.relative_to(ROOT)} imports {name}" for path, names in MODULES.items() for name, inside in names
-             if name.startswith(("matplotlib", "scipy")) and not (inside and (name[0] == "s" or path in plots))]
+    plots = {
+        ROOT / "report" / "plots.py",
+        ROOT / "teach" / "figures.py",
+        ROOT / "data" / "glyphs.py",
+    }
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path, names in MODULES.items()
+        for name, inside in names
+        if name.startswith(("matplotlib", "scipy"))
+        and not (inside and (name[0] == "s" or path in plots))
+    ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_only_kernels_import_what_is_compiled_and_nobody_the_test_tools():
-    wrong = [f"{path.relative_to(ROOT)} imports {name}" for path, names in MODULES.items() for name, _ in names
-             if name.startswith("minicomp._kernels") and path.parent.name != "kernels"
-             or name.split(".")[0] in ("torch", "sklearn", "pytest", "hypothesis", "onnxruntime")]
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path, names in MODULES.items()
+        for name, _ in names
+        if name.startswith("minicomp._kernels")
+        and path.parent.name != "kernels"
+        or name.split(".")[0] in ("torch", "sklearn", "pytest", "hypothesis", "onnxruntime")
+    ]
     assert not wrong, "\n".join(wrong)

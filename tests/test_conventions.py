@@ -4,9 +4,18 @@ from pathlib import Path
 import minicomp
 
 ROOT = Path(minicomp.__file__).parent
-TREES = {path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}
-LIBRARY = {path: tree for path, tree in TREES.items() if path.parts[0] not in ("cli", "teach", "__main__.py")}
-CLASSES = [node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+TREES = {
+    path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted(ROOT.rglob("*.py"))
+}
+LIBRARY = {
+    path: tree
+    for path, tree in TREES.items()
+    if path.parts[0] not in ("cli", "teach", "__main__.py")
+}
+CLASSES = [
+    node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+]
 
 
 def methods(node):
@@ -16,19 +25,34 @@ def methods(node):
 def inherited(node, method):
     # Whether a base class, by name, documents the method.
     bases = {getattr(b, "id", getattr(b, "attr", "")) for b in node.bases}
-    return any(m.name == method and ast.get_docstring(m) for c in CLASSES if c.name in bases for m in methods(c)) or any(
-        inherited(c, method) for c in CLASSES if c.name in bases and c is not node)
+    return any(
+        m.name == method and ast.get_docstring(m)
+        for c in CLASSES
+        if c.name in bases
+        for m in methods(c)
+    ) or any(inherited(c, method) for c in CLASSES if c.name in bases and c is not node)
 
 
 def test_public_names_have_docstrings():
-    # One-line methods that say what they are (Tensor.shape) and overrides of a documented method may go without.
-    bare = [f"{path}: the module" for path, tree in TREES.items() if tree.body and not ast.get_docstring(tree)]
+    # One-line methods that say what they are (Tensor.shape) and overrides of a documented method
+    # may go without.
+    bare = [
+        f"{path}: the module"
+        for path, tree in TREES.items()
+        if tree.body and not ast.get_docstring(tree)
+    ]
     for path, tree in TREES.items():
         for node in tree.body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
                 bare += [] if ast.get_docstring(node) else [f"{path}: {node.name}"]
-                bare += [f"{path}: {node.name}.{m.name}" for m in methods(node) if isinstance(node, ast.ClassDef)
-                         and len(m.body) > 1 and not ast.get_docstring(m) and not inherited(node, m.name)]
+                bare += [
+                    f"{path}: {node.name}.{m.name}"
+                    for m in methods(node)
+                    if isinstance(node, ast.ClassDef)
+                    and len(m.body) > 1
+                    and not ast.get_docstring(m)
+                    and not inherited(node, m.name)
+                ]
     assert not bare, "\n".join(bare)
 
 
@@ -39,7 +63,11 @@ def test_the_library_never_prints_nor_reads_the_environment():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("print", "input"):
                 wrong.append(f"{path}:{node.lineno} calls {node.func.id}")
-            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv") and path not in may_read:
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr in ("environ", "getenv")
+                and path not in may_read
+            ):
                 wrong.append(f"{path}:{node.lineno} reads the environment")
     assert not wrong, "\n".join(wrong)
 
@@ -47,10 +75,19 @@ def test_the_library_never_prints_nor_reads_the_environment():
 def test_no_generator_of_the_module_and_none_of_numpys_global_state():
     wrong = []
     for path, tree in TREES.items():
-        inside = {n for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef, ast.Lambda)) for n in ast.walk(f)}
+        inside = {
+            n
+            for f in ast.walk(tree)
+            if isinstance(f, (ast.FunctionDef, ast.Lambda))
+            for n in ast.walk(f)
+        }
         for node in ast.walk(tree):
-            if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute)
-                    and node.value.attr == "random" and getattr(node.value.value, "id", "") in ("np", "numpy")):
+            if not (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Attribute)
+                and node.value.attr == "random"
+                and getattr(node.value.value, "id", "") in ("np", "numpy")
+            ):
                 continue
             if node.attr in ("default_rng", "PCG64") and node not in inside:
                 wrong.append(f"{path}:{node.lineno} makes a generator at import")

@@ -3,30 +3,56 @@ import math
 import numpy as np
 import pytest
 
-from minicomp.optim import (OPTIMIZERS, SCHEDULES, SGD, AdaMax, Adam, AdamW, constant, cosine, exponential, step)
+from minicomp.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    SGD,
+    AdaMax,
+    Adam,
+    AdamW,
+    constant,
+    cosine,
+    exponential,
+    step,
+)
 from minicomp.tensor import Tensor
 
 RNG = np.random.default_rng
 SETTINGS = [
-    ("SGD", {"lr": 0.1}), ("SGD", {"lr": 0.1, "weight_decay": 0.05}), ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    ("SGD", {"lr": 0.1}),
+    ("SGD", {"lr": 0.1, "weight_decay": 0.05}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9}),
     ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.05}),
-    ("Adam", {"lr": 0.01}), ("Adam", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
-    ("AdamW", {"lr": 0.01, "weight_decay": 0.1}), ("AdamW", {"lr": 0.01}),
-    ("AdaMax", {"lr": 0.01}), ("AdaMax", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1})]
-EVERY = pytest.mark.parametrize("name, kw", SETTINGS, ids=lambda v: v if isinstance(v, str) else "-".join(v))
+    ("Adam", {"lr": 0.01}),
+    ("Adam", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
+    ("AdamW", {"lr": 0.01, "weight_decay": 0.1}),
+    ("AdamW", {"lr": 0.01}),
+    ("AdaMax", {"lr": 0.01}),
+    ("AdaMax", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}),
+]
+EVERY = pytest.mark.parametrize(
+    "name, kw", SETTINGS, ids=lambda v: v if isinstance(v, str) else "-".join(v)
+)
 CLASSES = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW, "AdaMax": AdaMax}
 
 
 def params(dtype=np.float64):
     rng = RNG(0)
-    return {"w": Tensor(rng.standard_normal((4, 3)).astype(dtype), requires_grad=True),
-            "b": Tensor(rng.standard_normal(4).astype(dtype), requires_grad=True)}
+    return {
+        "w": Tensor(rng.standard_normal((4, 3)).astype(dtype), requires_grad=True),
+        "b": Tensor(rng.standard_normal(4).astype(dtype), requires_grad=True),
+    }
 
 
 def gradients(n, dtype=np.float64):
     rng = RNG(1)
-    return [{"w": rng.standard_normal((4, 3)).astype(dtype), "b": (rng.standard_normal(4) * 10).astype(dtype)}
-            for _ in range(n)]
+    return [
+        {
+            "w": rng.standard_normal((4, 3)).astype(dtype),
+            "b": (rng.standard_normal(4) * 10).astype(dtype),
+        }
+        for _ in range(n)
+    ]
 
 
 def run(optimizer, steps):
@@ -35,7 +61,7 @@ def run(optimizer, steps):
     return {n: p.data.copy() for n, p in optimizer.params.items()}
 
 
-# ----------------------------------------------------------------------------------------------- by hand
+# ------------------------------------------------------------------------------------------ by hand
 
 
 def one(kind, w, grads, **kw):
@@ -53,9 +79,13 @@ def test_sgd_by_hand():
     # v = 2, then 0.5 * 2 + 3 = 4
     assert one(SGD, 1.0, [2.0, 3.0], lr=0.1, momentum=0.5) == pytest.approx([0.8, 0.4])
     # w -= lr (g + m v): 2 + 1 = 3, then 3 + 2 = 5
-    assert one(SGD, 1.0, [2.0, 3.0], lr=0.1, momentum=0.5, nesterov=True) == pytest.approx([0.7, 0.2])
+    assert one(SGD, 1.0, [2.0, 3.0], lr=0.1, momentum=0.5, nesterov=True) == pytest.approx(
+        [0.7, 0.2]
+    )
     # g + lambda w: 2 + 0.5, then 3 + 0.5 * 0.75
-    assert one(SGD, 1.0, [2.0, 3.0], lr=0.1, weight_decay=0.5) == pytest.approx([0.75, 0.75 - 0.3375])
+    assert one(SGD, 1.0, [2.0, 3.0], lr=0.1, weight_decay=0.5) == pytest.approx(
+        [0.75, 0.75 - 0.3375]
+    )
 
 
 def test_adam_by_hand():
@@ -69,7 +99,9 @@ def test_adam_by_hand():
 
 
 def test_adamw_decays_apart_from_the_gradient():
-    assert one(AdamW, 1.0, [1e-3], lr=0.1, weight_decay=0.5, eps=0.0) == pytest.approx([1 * (1 - 0.05) - 0.1])
+    assert one(AdamW, 1.0, [1e-3], lr=0.1, weight_decay=0.5, eps=0.0) == pytest.approx(
+        [1 * (1 - 0.05) - 0.1]
+    )
     assert one(AdamW, 1.0, [2.0, 3.0], lr=0.1) == one(Adam, 1.0, [2.0, 3.0], lr=0.1)
 
 
@@ -83,7 +115,7 @@ def test_adamax_by_hand():
     assert one(AdaMax, 1.0, [0.0, 0.0], lr=0.1) == [1.0, 1.0]
 
 
-# -------------------------------------------------------------------------------------------- the contract
+# ------------------------------------------------------------------------------------- the contract
 
 
 @EVERY
@@ -92,7 +124,9 @@ def test_updates_are_in_place_in_the_dtype_of_the_parameter(name, kw):
         p = params(dtype)
         arrays = {n: t.data for n, t in p.items()}
         before = {n: a.copy() for n, a in arrays.items()}
-        optimizer = CLASSES[name](p, **{k: np.float64(v) if k == "lr" else v for k, v in kw.items()})
+        optimizer = CLASSES[name](
+            p, **{k: np.float64(v) if k == "lr" else v for k, v in kw.items()}
+        )
         run(optimizer, gradients(3, dtype))
         for n, t in p.items():
             assert t.data is arrays[n] and t.data.dtype == dtype and np.all(t.data != before[n])
@@ -138,20 +172,25 @@ def test_the_state_carries_on(name, kw):
     half = run(first, steps[:3])
     state = first.state_dict()
     run(first, steps[3:])  # the dict holds copies
-    second = CLASSES[name]({n: Tensor(a, requires_grad=True) for n, a in half.items()}, **(kw | {"lr": 7.0}))
+    second = CLASSES[name](
+        {n: Tensor(a, requires_grad=True) for n, a in half.items()}, **(kw | {"lr": 7.0})
+    )
     second.load_state_dict(state)
     assert second.lr == kw["lr"] and second.steps == 3
     for n, a in run(second, steps[3:]).items():
         np.testing.assert_array_equal(a, want[n])
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda s: s.pop("v/w"), "optimizer state does not fit: v/w$"),
-    (lambda s: s.update({"v/c": np.zeros(3)}), "optimizer state does not fit: v/c$"),
-    (lambda s: s.update({"v/w": np.zeros((3, 4))}), "optimizer state does not fit: v/w$"),
-    (lambda s: s.pop("steps"), "optimizer state does not fit: steps$"),
-    (lambda s: (s.pop("lr"), s.pop("v/b")), "optimizer state does not fit: lr, v/b$"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda s: s.pop("v/w"), "optimizer state does not fit: v/w$"),
+        (lambda s: s.update({"v/c": np.zeros(3)}), "optimizer state does not fit: v/c$"),
+        (lambda s: s.update({"v/w": np.zeros((3, 4))}), "optimizer state does not fit: v/w$"),
+        (lambda s: s.pop("steps"), "optimizer state does not fit: steps$"),
+        (lambda s: (s.pop("lr"), s.pop("v/b")), "optimizer state does not fit: lr, v/b$"),
+    ],
+)
 def test_a_state_that_does_not_fit_is_refused(change, message):
     optimizer = SGD(params(), lr=0.1, momentum=0.9)
     state = {n: a + 1 for n, a in optimizer.state_dict().items()}
@@ -162,17 +201,24 @@ def test_a_state_that_does_not_fit_is_refused(change, message):
 
 
 def test_state_of_another_optimizer_is_refused():
-    with pytest.raises(ValueError, match="optimizer state does not fit: m/b, m/w, u/b, u/w, v/b, v/w"):
-        AdaMax(params()).load_state_dict(Adam(params()).state_dict() | {"m/w": np.zeros(1), "m/b": np.zeros(1)})
+    with pytest.raises(
+        ValueError, match="optimizer state does not fit: m/b, m/w, u/b, u/w, v/b, v/w"
+    ):
+        AdaMax(params()).load_state_dict(
+            Adam(params()).state_dict() | {"m/w": np.zeros(1), "m/b": np.zeros(1)}
+        )
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: SGD(params(), lr=0.0), "lr must be positive, got 0.0"),
-    (lambda: SGD(params(), lr=float("nan")), "lr must be positive, got nan"),
-    (lambda: SGD(params(), lr=0.1, momentum=1.0), r"momentum must be in \[0, 1\), got 1.0"),
-    (lambda: SGD(params(), lr=0.1, weight_decay=-1), "weight_decay must be at least 0, got -1"),
-    (lambda: Adam(params(), betas=(0.9, 1.0)), r"betas must be in \[0, 1\), got \(0.9, 1.0\)"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: SGD(params(), lr=0.0), "lr must be positive, got 0.0"),
+        (lambda: SGD(params(), lr=float("nan")), "lr must be positive, got nan"),
+        (lambda: SGD(params(), lr=0.1, momentum=1.0), r"momentum must be in \[0, 1\), got 1.0"),
+        (lambda: SGD(params(), lr=0.1, weight_decay=-1), "weight_decay must be at least 0, got -1"),
+        (lambda: Adam(params(), betas=(0.9, 1.0)), r"betas must be in \[0, 1\), got \(0.9, 1.0\)"),
+    ],
+)
 def test_wrong_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
@@ -183,12 +229,14 @@ def test_the_tables():
     assert set(SCHEDULES) == {"constant", "step", "exponential", "cosine"}
 
 
-# ---------------------------------------------------------------------------------------------- schedules
+# ---------------------------------------------------------------------------------------- schedules
 
 
 def test_schedules_by_hand():
     assert [constant()(t) for t in (0, 0.5, 1)] == [1, 1, 1]
-    assert [step()(t) for t in (0, 0.33, 1 / 3, 0.6, 0.67, 1)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert [step()(t) for t in (0, 0.33, 1 / 3, 0.6, 0.67, 1)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.01, 0.01]
+    )
     assert [step(at=(0.5,), factor=0.5)(t) for t in (0.4, 0.5, 1)] == [1, 0.5, 0.5]
     assert [exponential(final=0.01)(t) for t in (0, 0.5, 1)] == pytest.approx([1, 0.1, 0.01])
     assert [cosine()(t) for t in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
@@ -202,14 +250,16 @@ def test_schedules_start_at_1_and_never_rise(name):
     assert values[0] == 1 and all(a >= b for a, b in zip(values, values[1:])) and values[-1] >= 0
 
 
-# ------------------------------------------------------------------------------------------------ PyTorch
+# ------------------------------------------------------------------------------------------ PyTorch
 
 
 @pytest.mark.peers
 @EVERY
 def test_trajectories_are_torchs(name, kw):
     torch = pytest.importorskip("torch")
-    mine, theirs = params(), {n: torch.nn.Parameter(torch.tensor(t.data)) for n, t in params().items()}
+    mine, theirs = params(), {
+        n: torch.nn.Parameter(torch.tensor(t.data)) for n, t in params().items()
+    }
     optimizer = CLASSES[name](mine, **kw)
     kind = {"AdaMax": "Adamax"}.get(name, name)
     other = getattr(torch.optim, kind)(theirs.values(), **({"weight_decay": 0.0} | kw))

@@ -11,8 +11,22 @@ import pytest
 from minicomp import train
 from minicomp.errors import UserError
 from minicomp.models import MLP, LeNet5
-from minicomp.nn import (BatchNorm1d, BatchNorm2d, Conv2d, Dense, Dropout, Flatten, Linear, MaxPool2d, Model, Node,
-                         ReLU, chain, cross_entropy)
+from minicomp.nn import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Codebook,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    Model,
+    Node,
+    ReLU,
+    chain,
+    cross_entropy,
+)
 from minicomp.nn.init import lecun_uniform
 from minicomp.optim import SGD, Adam, cosine
 from minicomp.train import EVENTS, Score, evaluate, fit, scale_dropout
@@ -24,7 +38,9 @@ def blobs(n=230, seed=0, noise=1.0):
     centres = rng.standard_normal((3, 8))
     y = rng.integers(0, 3, 2 * n)
     x = (centres[y] + noise * rng.standard_normal((2 * n, 8))).astype(np.float32)
-    return SimpleNamespace(train=SimpleNamespace(x=x[:n], y=y[:n]), val=SimpleNamespace(x=x[n:], y=y[n:]))
+    return SimpleNamespace(
+        train=SimpleNamespace(x=x[:n], y=y[:n]), val=SimpleNamespace(x=x[n:], y=y[n:])
+    )
 
 
 def net(p=0.0, seed=1):
@@ -35,9 +51,19 @@ def net(p=0.0, seed=1):
 
 def conv_net(seed=1):
     rng = np.random.default_rng(seed)
-    model = Model(chain(("conv", Conv2d(1, 4, 3, bias=False)), ("bn", BatchNorm2d(4)), ("relu", ReLU()),
-                        ("pool", MaxPool2d(2)), ("flatten", Flatten()), ("fc1", Linear(36, 12)),
-                        ("bn1", BatchNorm1d(12)), ("fc2", Linear(12, 3))), input_shape=(1, 8, 8))
+    model = Model(
+        chain(
+            ("conv", Conv2d(1, 4, 3, bias=False)),
+            ("bn", BatchNorm2d(4)),
+            ("relu", ReLU()),
+            ("pool", MaxPool2d(2)),
+            ("flatten", Flatten()),
+            ("fc1", Linear(36, 12)),
+            ("bn1", BatchNorm1d(12)),
+            ("fc2", Linear(12, 3)),
+        ),
+        input_shape=(1, 8, 8),
+    )
     for name, form in model.forms().items():
         if len(form.shape) > 1:
             model.set_form(name, Dense(lecun_uniform(form.shape, rng=rng)))
@@ -48,13 +74,19 @@ def images(n=100, seed=0):
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((2 * n, 1, 8, 8)).astype(np.float32), rng.integers(0, 3, 2 * n)
     x[np.arange(2 * n), 0, y, y] += 3
-    return SimpleNamespace(train=SimpleNamespace(x=x[:n], y=y[:n]), val=SimpleNamespace(x=x[n:], y=y[n:]))
+    return SimpleNamespace(
+        train=SimpleNamespace(x=x[:n], y=y[:n]), val=SimpleNamespace(x=x[n:], y=y[n:])
+    )
 
 
 def run(model, data, *, epochs=4, seed=5, make=None, **kw):
-    optimizer = make(model) if make else SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    optimizer = (
+        make(model) if make else SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    )
     kw = {"batch_size": 32, "schedule": cosine()} | kw
-    return fit(model, data, epochs=epochs, optimizer=optimizer, rng=np.random.default_rng(seed), **kw)
+    return fit(
+        model, data, epochs=epochs, optimizer=optimizer, rng=np.random.default_rng(seed), **kw
+    )
 
 
 def bits(model) -> bytes:
@@ -65,11 +97,12 @@ def without_time(history):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
 
 
-# -------------------------------------------------------------------------------------------- one plain loop
+# ----------------------------------------------------------------------------------- one plain loop
 
 
 def test_one_epoch_is_the_loop_written_out():
-    # Three batches of 32, 32 and 16; each step: gradient of the mean loss, momentum, weight decay, cosine.
+    # Three batches of 32, 32 and 16; each step: gradient of the mean loss, momentum, weight
+    # decay, cosine.
     data, model, mine = blobs(80), net(), net()
     history = run(model, data, epochs=1)
     order = np.random.default_rng(5).permutation(80)
@@ -77,7 +110,7 @@ def test_one_epoch_is_the_loop_written_out():
     v = {n: np.zeros_like(p.data) for n, p in params.items()}
     total = 0.0
     for step, start in enumerate((0, 32, 64)):
-        rows = order[start:start + 32]
+        rows = order[start : start + 32]
         for p in params.values():
             p.grad = None
         loss = cross_entropy(mine(data.train.x[rows], training=True), data.train.y[rows])
@@ -105,7 +138,9 @@ def test_it_learns():
     assert history[-1]["val_size"] == 230
 
 
-@pytest.mark.parametrize("make, data", [(lambda: net(0.3), blobs()), (conv_net, images())], ids=["mlp", "conv"])
+@pytest.mark.parametrize(
+    "make, data", [(lambda: net(0.3), blobs()), (conv_net, images())], ids=["mlp", "conv"]
+)
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(make, data):
     a, b, c = make(), make(), make()
     ha, hb = run(a, data), run(b, data)
@@ -115,7 +150,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(make, data):
 
 
 def test_everything_stays_float32():
-    # No float64 in a gradient, an update or an activation: NumPy 2 leaks it through np.float64 scalars.
+    # No float64 in a gradient, an update or an activation: NumPy 2 leaks it through np.float64
+    # scalars.
     seen = []
 
     def watch(state):
@@ -125,8 +161,16 @@ def test_everything_stays_float32():
 
     model = conv_net()
     optimizer = Adam(model.parameters(), lr=np.float64(0.01))
-    fit(model, images(), epochs=2, optimizer=optimizer, rng=np.random.default_rng(0), batch_size=32,
-        schedule=lambda done: np.float64(1 - done), events={"after_backward": watch})
+    fit(
+        model,
+        images(),
+        epochs=2,
+        optimizer=optimizer,
+        rng=np.random.default_rng(0),
+        batch_size=32,
+        schedule=lambda done: np.float64(1 - done),
+        events={"after_backward": watch},
+    )
     seen += [a.dtype for a in model.state_dict().values()]
     seen += [a.dtype for named in optimizer.state.values() for a in named.values()]
     assert set(seen) == {np.dtype(np.float32)} and type(optimizer.lr) is float
@@ -137,13 +181,40 @@ def test_masks_hold_through_training():
     mask = np.random.default_rng(3).random((16, 8)) < 0.5
     model.set_form("fc1.weight", Dense(model.forms()["fc1.weight"].dense().data, mask))
     after = []
-    run(model, data, events={"after_step": lambda s: after.append(
-        np.count_nonzero(s.model.forms()["fc1.weight"].value.data[~mask]))})
+    run(
+        model,
+        data,
+        events={
+            "after_step": lambda s: after.append(
+                np.count_nonzero(s.model.forms()["fc1.weight"].value.data[~mask])
+            )
+        },
+    )
     assert not any(after) and len(after) == 32
     assert np.all(model.forms()["fc1.weight"].dense().data[mask] != 0)
 
 
-# ------------------------------------------------------------------------------------------------- events
+def test_a_pinned_zero_holds_through_training():
+    # The pinned centroid does receive a gradient, the sum over the pruned weights: only project()
+    # holds it at 0.
+    data, model, seen = blobs(), net(), []
+    codes = np.random.default_rng(3).integers(0, 4, (16, 8))
+    model.set_form("fc1.weight", Codebook(codes, [0.0, -0.5, 0.3, 0.8], pinned_zero=True))
+    run(
+        model,
+        data,
+        events={
+            "after_backward": lambda s: seen.append(s.grads["fc1.weight.centroids"][0]),
+            "after_step": lambda s: seen.append(
+                s.model.forms()["fc1.weight"].centroids.value.data[0]
+            ),
+        },
+    )
+    assert all(seen[::2]) and not any(seen[1::2])
+    assert not model.forms()["fc1.weight"].dense().data[codes == 0].any()
+
+
+# ------------------------------------------------------------------------------------------- events
 
 
 def test_events_are_called_in_order_and_see_the_step():
@@ -160,10 +231,15 @@ def test_events_are_called_in_order_and_see_the_step():
                 assert state.batch[0].dtype == np.float32 and state.steps == 6
             if name in ("after_backward", "after_step"):
                 assert set(state.grads) == set(model.parameters())
-                assert state.output.shape == (len(state.batch[1]), 3) and not state.output.requires_grad
+                assert (
+                    state.output.shape == (len(state.batch[1]), 3)
+                    and not state.output.requires_grad
+                )
                 assert state.loss.item() == pytest.approx(
-                    cross_entropy(state.output, state.batch[1]).item(), rel=1e-6)
+                    cross_entropy(state.output, state.batch[1]).item(), rel=1e-6
+                )
             return None
+
         return event
 
     run(model, data, epochs=2, events={name: note(name) for name in EVENTS})
@@ -179,21 +255,38 @@ def test_events_are_called_in_order_and_see_the_step():
 def test_an_event_may_change_batch_loss_and_gradients():
     data, frozen = blobs(64), net()
     before = bits(frozen)
-    zero = {"after_backward": lambda s: s.grads.update({n: np.zeros_like(g) for n, g in s.grads.items()})}
+    zero = {
+        "after_backward": lambda s: s.grads.update(
+            {n: np.zeros_like(g) for n, g in s.grads.items()}
+        )
+    }
     run(frozen, data, events=zero, make=lambda m: SGD(m.parameters(), lr=0.1))
     assert bits(frozen) == before
 
     plain, doubled = net(), net()
     run(plain, data, make=lambda m: SGD(m.parameters(), lr=0.2))
-    run(doubled, data, make=lambda m: SGD(m.parameters(), lr=0.1),
-        events={"loss": lambda s: cross_entropy(s.output, s.batch[1]) * 2.0})
-    np.testing.assert_allclose(doubled.forms()["fc1.weight"].dense().data,
-                               plain.forms()["fc1.weight"].dense().data, rtol=2e-5, atol=1e-6)
+    run(
+        doubled,
+        data,
+        make=lambda m: SGD(m.parameters(), lr=0.1),
+        events={"loss": lambda s: cross_entropy(s.output, s.batch[1]) * 2.0},
+    )
+    np.testing.assert_allclose(
+        doubled.forms()["fc1.weight"].dense().data,
+        plain.forms()["fc1.weight"].dense().data,
+        rtol=2e-5,
+        atol=1e-6,
+    )
 
     shuffled, seen = net(), []
-    run(shuffled, data, events={
-        "before_batch": lambda s: setattr(s, "batch", (s.batch[0] * 0, s.batch[1])),
-        "after_backward": lambda s: seen.append(np.abs(s.grads["fc1.weight"]).max())})
+    run(
+        shuffled,
+        data,
+        events={
+            "before_batch": lambda s: setattr(s, "batch", (s.batch[0] * 0, s.batch[1])),
+            "after_backward": lambda s: seen.append(np.abs(s.grads["fc1.weight"]).max()),
+        },
+    )
     assert not any(seen)
 
 
@@ -205,7 +298,9 @@ def test_validation_sees_what_after_epoch_left():
             form.value.data[...] = 0
 
     history = run(model, data, epochs=1, events={"after_epoch": wipe})
-    assert history[0]["val_errors"] == evaluate(model, data.val).errors == np.count_nonzero(data.val.y)
+    assert (
+        history[0]["val_errors"] == evaluate(model, data.val).errors == np.count_nonzero(data.val.y)
+    )
 
 
 def test_unknown_events_are_refused():
@@ -219,7 +314,9 @@ def test_the_log_counts_steps_and_epochs():
     progress = [row for row in log if row["event"] == "progress"]
     assert [row["done"] for row in progress] == [1, 2, 3, 4, 5, 6] and progress[0]["total"] == 6
     epochs = [row for row in log if row["event"] == "epoch"]
-    assert [{k: v for k, v in row.items() if k not in ("event", "epochs")} for row in epochs] == history
+    assert [
+        {k: v for k, v in row.items() if k not in ("event", "epochs")} for row in epochs
+    ] == history
 
 
 def test_augmentation_is_called_on_every_training_batch_with_the_rng():
@@ -230,16 +327,22 @@ def test_augmentation_is_called_on_every_training_batch_with_the_rng():
         draws.append(rng.random())
         return x * 0
 
-    run(net(), blobs(70), epochs=2, augment=augment,
-        events={"before_batch": lambda s: seen.append(np.abs(s.batch[0]).max())})
+    run(
+        net(),
+        blobs(70),
+        epochs=2,
+        augment=augment,
+        events={"before_batch": lambda s: seen.append(np.abs(s.batch[0]).max())},
+    )
     assert sizes == [32, 32, 6] * 2 and len(set(draws)) == 6 and seen == [0] * 6
 
 
-# ---------------------------------------------------------------------------- early stopping, the best epoch
+# ------------------------------------------------------------------- early stopping, the best epoch
 
 
 def scripted(errors, **kw):
-    # fit with the validation errors of each epoch given; returns epochs run and the epoch that is left.
+    # fit with the validation errors of each epoch given; returns epochs run and the epoch that is
+    # left.
     model = net()
     marks = iter(range(1, 100))
 
@@ -253,18 +356,25 @@ def scripted(errors, **kw):
     return len(history), model.forms()["fc2.bias"].value.data[0]
 
 
-@pytest.mark.parametrize("errors, kw, want", [
-    ([5, 3, 4, 4, 4], {}, (5, 5)),
-    ([5, 3, 4, 4, 4], {"keep_best": True}, (5, 2)),
-    ([5, 3, 4, 3, 4], {"keep_best": True}, (5, 4)),       # the last of equals
-    ([5, 3, 4, 4, 4, 2], {"patience": 3}, (5, 2)),
-    ([5, 3, 4, 4, 2, 2], {"patience": 3}, (6, 6)),
-    ([5, 3, 3, 3, 3, 2], {"patience": 3}, (5, 5)),        # equal is not fewer; the last of equals is kept
-    ([5, 4, 3, 2, 1, 0], {"patience": 1}, (6, 6)),
-    ([5, 6, 1], {"patience": 1}, (2, 1)),
-    ([1, 2, 5, 3, 4], {"keep_best": True, "best_from": 2}, (5, 4)),
-    ([1, 2, 5, 6, 7, 8], {"patience": 2, "best_from": 2}, (5, 3)),
-])
+@pytest.mark.parametrize(
+    "errors, kw, want",
+    [
+        ([5, 3, 4, 4, 4], {}, (5, 5)),
+        ([5, 3, 4, 4, 4], {"keep_best": True}, (5, 2)),
+        ([5, 3, 4, 3, 4], {"keep_best": True}, (5, 4)),  # the last of equals
+        ([5, 3, 4, 4, 4, 2], {"patience": 3}, (5, 2)),
+        ([5, 3, 4, 4, 2, 2], {"patience": 3}, (6, 6)),
+        (
+            [5, 3, 3, 3, 3, 2],
+            {"patience": 3},
+            (5, 5),
+        ),  # equal is not fewer; the last of equals is kept
+        ([5, 4, 3, 2, 1, 0], {"patience": 1}, (6, 6)),
+        ([5, 6, 1], {"patience": 1}, (2, 1)),
+        ([1, 2, 5, 3, 4], {"keep_best": True, "best_from": 2}, (5, 4)),
+        ([1, 2, 5, 6, 7, 8], {"patience": 2, "best_from": 2}, (5, 3)),
+    ],
+)
 def test_patience_and_keep_best(errors, kw, want):
     assert scripted(errors, **kw) == want
 
@@ -272,8 +382,13 @@ def test_patience_and_keep_best(errors, kw, want):
 def test_keep_best_restores_masks_and_running_statistics_too():
     data, model = images(), conv_net()
     saved = []
-    run(model, data, epochs=5, keep_best=True,
-        events={"after_epoch": lambda s: saved.append(s.model.state_dict())})
+    run(
+        model,
+        data,
+        epochs=5,
+        keep_best=True,
+        events={"after_epoch": lambda s: saved.append(s.model.state_dict())},
+    )
     history = [evaluate(_loaded(s), data.val).errors for s in saved]
     best = max(i for i, e in enumerate(history) if e == min(history))
     assert b"".join(a.tobytes() for a in saved[best].values()) == bits(model)
@@ -285,7 +400,7 @@ def _loaded(state):
     return model
 
 
-# ------------------------------------------------------------------------------------- numerical trouble
+# -------------------------------------------------------------------------------- numerical trouble
 
 
 def test_a_loss_that_is_not_finite_is_one_clear_error_and_changes_nothing():
@@ -297,21 +412,35 @@ def test_a_loss_that_is_not_finite_is_one_clear_error_and_changes_nothing():
     def keep(state):
         kept.update(bits=bits(state.model), step=state.step)
 
-    with pytest.raises(UserError, match=r"the loss must stay finite, got nan at step [01]; a smaller learning rate "
-                                        r"than 0\.\d+ may help") as caught:
-        fit(model, data, epochs=1, optimizer=optimizer, rng=np.random.default_rng(0), batch_size=32,
-            schedule=cosine(), events={"before_batch": keep})
+    with pytest.raises(
+        UserError,
+        match=r"the loss must stay finite, got nan at step [01]; a smaller learning rate "
+        r"than 0\.\d+ may help",
+    ) as caught:
+        fit(
+            model,
+            data,
+            epochs=1,
+            optimizer=optimizer,
+            rng=np.random.default_rng(0),
+            batch_size=32,
+            schedule=cosine(),
+            events={"before_batch": keep},
+        )
     assert "\n" not in str(caught.value)
     assert bits(model) == kept["bits"]
     assert optimizer.lr == 0.1  # not the scheduled one: the caller may try again
 
 
-@pytest.mark.parametrize("kw, message", [
-    ({"epochs": -1}, "epochs must be at least 0, got -1"),
-    ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-    ({"n_threads": 0}, "n_threads must be at least 1, got 0"),
-    ({"patience": 0}, "patience must be at least 1, got 0"),
-])
+@pytest.mark.parametrize(
+    "kw, message",
+    [
+        ({"epochs": -1}, "epochs must be at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"n_threads": 0}, "n_threads must be at least 1, got 0"),
+        ({"patience": 0}, "patience must be at least 1, got 0"),
+    ],
+)
 def test_wrong_arguments(kw, message):
     with pytest.raises(ValueError, match=message):
         run(net(), blobs(10), **kw)
@@ -319,7 +448,9 @@ def test_wrong_arguments(kw, message):
 
 def test_no_training_examples_and_no_epochs():
     data = blobs(10)
-    empty = SimpleNamespace(train=SimpleNamespace(x=data.train.x[:0], y=data.train.y[:0]), val=data.val)
+    empty = SimpleNamespace(
+        train=SimpleNamespace(x=data.train.x[:0], y=data.train.y[:0]), val=data.val
+    )
     with pytest.raises(ValueError, match="data.train must hold at least one example"):
         run(net(), empty)
     model = net()
@@ -334,7 +465,7 @@ def test_a_model_without_validation_examples_trains():
     assert evaluate(net(), data.val) == Score(0, 0, 0.0) and Score(0, 0, 0.0).error == 0
 
 
-# ----------------------------------------------------------------------------------------------- threads
+# ------------------------------------------------------------------------------------------ threads
 
 
 @pytest.fixture
@@ -364,8 +495,10 @@ def test_two_threads_average_over_unequal_shards(split):
     data = blobs(5)
     seen = {}
     for n in (1, 2):
+
         def keep(state, n=n):
             seen[n] = (dict(state.grads), state.loss.item(), state.output.data)
+
         run(net(), data, epochs=1, n_threads=n, events={"after_backward": keep})
     assert seen[1][1] == pytest.approx(seen[2][1], rel=1e-6)
     np.testing.assert_allclose(seen[1][2], seen[2][2], rtol=1e-5, atol=1e-6)
@@ -382,7 +515,13 @@ def test_dropout_draws_differ_between_the_shards_and_repeat_with_the_seed(split)
     x = np.ones((8, 8), np.float32)
     twice = SimpleNamespace(train=SimpleNamespace(x=x, y=np.zeros(8, int)), val=data.val)
     outputs = []
-    run(net(0.5), twice, epochs=1, n_threads=2, events={"after_backward": lambda s: outputs.append(s.output.data)})
+    run(
+        net(0.5),
+        twice,
+        epochs=1,
+        n_threads=2,
+        events={"after_backward": lambda s: outputs.append(s.output.data)},
+    )
     assert not np.array_equal(outputs[0][:4], outputs[0][4:])
 
 
@@ -401,7 +540,9 @@ def test_evaluation_counts_the_same_for_any_thread_count_and_batches_of_any_size
     assert scores[0] == scores[1] == scores[2] and scores[0].size == 230
     z = model(data.val.x).data
     assert scores[0].errors == np.count_nonzero(z.argmax(axis=1) != data.val.y)
-    assert scores[0].loss == pytest.approx(cross_entropy(model(data.val.x), data.val.y).item(), rel=1e-5)
+    assert scores[0].loss == pytest.approx(
+        cross_entropy(model(data.val.x), data.val.y).item(), rel=1e-5
+    )
     assert evaluate(model, data.val, batch_size=7).errors == scores[0].errors
     assert Score(3, 12, 0.0).error == 0.25
 
@@ -417,11 +558,12 @@ def test_evaluation_leaves_running_statistics_and_dropout_alone():
 def test_a_thread_that_fails_says_why(split):
     def fail(state):
         raise RuntimeError("no loss today")
+
     with pytest.raises(RuntimeError, match="no loss today"):
         run(net(), blobs(), n_threads=2, events={"loss": fail})
 
 
-# -------------------------------------------------------------------------------------------- checkpoints
+# -------------------------------------------------------------------------------------- checkpoints
 
 
 class Stop(Exception):
@@ -432,24 +574,41 @@ def stop_at(step):
     def event(state):
         if state.step == step:
             raise Stop
+
     return {"after_step": event}
 
 
 def test_a_used_generator_cannot_take_up_a_threaded_run(tmp_path, split):
-    # Threads draw from spawned streams: a generator that has spawned would give other bits, so it is refused.
-    rng, kw = np.random.default_rng(5), dict(epochs=2, batch_size=32, checkpoint=tmp_path, n_threads=2)
+    # Threads draw from spawned streams: a generator that has spawned would give other bits, so it
+    # is refused.
+    rng, kw = np.random.default_rng(5), dict(
+        epochs=2, batch_size=32, checkpoint=tmp_path, n_threads=2
+    )
     with pytest.raises(Stop):
         model = net(0.3)
-        fit(model, blobs(), optimizer=SGD(model.parameters(), lr=0.1), rng=rng, events=stop_at(9), **kw)
+        fit(
+            model,
+            blobs(),
+            optimizer=SGD(model.parameters(), lr=0.1),
+            rng=rng,
+            events=stop_at(9),
+            **kw,
+        )
     with pytest.raises(UserError, match="rng has drawn since the run began"):
         model = net(0.3)
         fit(model, blobs(), optimizer=SGD(model.parameters(), lr=0.1), rng=rng, **kw)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
-@pytest.mark.parametrize("make, data", [(lambda: net(0.3), blobs()), (conv_net, images())], ids=["mlp", "conv"])
-@pytest.mark.parametrize("optimizer", [None, lambda m: Adam(m.parameters(), lr=0.01)], ids=["sgd", "adam"])
-def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path, monkeypatch, make, data, n_threads, optimizer):
+@pytest.mark.parametrize(
+    "make, data", [(lambda: net(0.3), blobs()), (conv_net, images())], ids=["mlp", "conv"]
+)
+@pytest.mark.parametrize(
+    "optimizer", [None, lambda m: Adam(m.parameters(), lr=0.01)], ids=["sgd", "adam"]
+)
+def test_a_run_that_was_stopped_ends_in_the_same_bits(
+    tmp_path, monkeypatch, make, data, n_threads, optimizer
+):
     if make is not conv_net:
         monkeypatch.setattr(train, "_splits", lambda model, batch_size: True)
     kw = dict(epochs=4, n_threads=n_threads, make=optimizer, keep_best=True)
@@ -485,7 +644,8 @@ KILLED = textwrap.dedent("""
     sys.path[:0] = sys.argv[3:]
     from minicomp import train
     import importlib.util
-    spec = importlib.util.spec_from_file_location("t", sys.argv[1]); t = importlib.util.module_from_spec(spec)
+    spec = importlib.util.spec_from_file_location("t", sys.argv[1])
+    t = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(t)
     def die(state):
         if state.step == 20:
@@ -509,42 +669,63 @@ KILLED = textwrap.dedent("""
 def test_a_run_that_was_killed_ends_in_the_same_bits(tmp_path, where):
     whole, part = net(0.3), net(0.3)
     history = run(whole, blobs(), keep_best=True)
-    done = subprocess.run([sys.executable, "-c", KILLED, __file__, f"{where}:{tmp_path}", *sys.path],
-                          capture_output=True, text=True, env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, __file__, f"{where}:{tmp_path}", *sys.path],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (tmp_path / "fit.partial.npz").exists() == (where == "write")
     log = []
-    assert without_time(run(part, blobs(), checkpoint=tmp_path, keep_best=True, log=log.append)) == without_time(
-        history)
+    assert without_time(
+        run(part, blobs(), checkpoint=tmp_path, keep_best=True, log=log.append)
+    ) == without_time(history)
     assert [r["epoch"] for r in log if r["event"] == "epoch"] == [3, 4]
     assert bits(part) == bits(whole)
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda p: p.write_bytes(p.read_bytes()[:-30]),
-    lambda p: p.write_bytes(p.read_bytes()[:200]),
-    lambda p: p.write_bytes(b""),
-    lambda p: p.write_bytes(b"\x00" * 100),
-    lambda p: p.write_bytes(b"".join([p.read_bytes()[:300], b"\xff" * 64, p.read_bytes()[364:]])),
-    lambda p: np.savez(p, notes=np.frombuffer(b"[]", np.uint8)),
-    lambda p: np.savez(p, other=np.zeros(3)),
-])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda p: p.write_bytes(p.read_bytes()[:-30]),
+        lambda p: p.write_bytes(p.read_bytes()[:200]),
+        lambda p: p.write_bytes(b""),
+        lambda p: p.write_bytes(b"\x00" * 100),
+        lambda p: p.write_bytes(
+            b"".join([p.read_bytes()[:300], b"\xff" * 64, p.read_bytes()[364:]])
+        ),
+        lambda p: np.savez(p, notes=np.frombuffer(b"[]", np.uint8)),
+        lambda p: np.savez(p, other=np.zeros(3)),
+    ],
+)
 def test_a_spoilt_checkpoint_is_one_clear_error(tmp_path, spoil):
     run(net(), blobs(), checkpoint=tmp_path)
     spoil(tmp_path / "fit.npz")
-    with pytest.raises(UserError, match="checkpoint .*fit.npz cannot be used: .*; delete it to start again") as e:
+    with pytest.raises(
+        UserError, match="checkpoint .*fit.npz cannot be used: .*; delete it to start again"
+    ) as e:
         run(net(), blobs(), checkpoint=tmp_path)
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("kw", [{"epochs": 5}, {"batch_size": 16}, {"seed": 6},
-                                {"make": lambda m: SGD(m.parameters(), lr=0.2)},
-                                {"make": lambda m: Adam(m.parameters(), lr=0.1)}])
+@pytest.mark.parametrize(
+    "kw",
+    [
+        {"epochs": 5},
+        {"batch_size": 16},
+        {"seed": 6},
+        {"make": lambda m: SGD(m.parameters(), lr=0.2)},
+        {"make": lambda m: Adam(m.parameters(), lr=0.1)},
+    ],
+)
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, kw):
     run(net(), blobs(), checkpoint=tmp_path)
     model = net(seed=9)
     before = bits(model)
-    with pytest.raises(UserError, match="it is of another run: .* not .*; delete it to start again"):
+    with pytest.raises(
+        UserError, match="it is of another run: .* not .*; delete it to start again"
+    ):
         run(model, blobs(), checkpoint=tmp_path, **kw)
     assert bits(model) == before
 
@@ -564,21 +745,31 @@ def test_any_bit_generator_can_be_resumed(tmp_path):
             model = net()
             stop = stop_at(9) if folder and len(results) == 1 else {}
             try:
-                fit(model, data, epochs=2, optimizer=SGD(model.parameters(), lr=0.1), batch_size=32, events=stop,
-                    rng=np.random.Generator(kind(3)), checkpoint=folder)
+                fit(
+                    model,
+                    data,
+                    epochs=2,
+                    optimizer=SGD(model.parameters(), lr=0.1),
+                    batch_size=32,
+                    events=stop,
+                    rng=np.random.Generator(kind(3)),
+                    checkpoint=folder,
+                )
             except Stop:
                 pass
             results.append(bits(model))
         assert results[0] == results[2], kind
 
 
-# ------------------------------------------------------------------------------------------------ dropout
+# ------------------------------------------------------------------------------------------ dropout
 
 
 def test_scale_dropout_scales_and_shares_everything_else():
     model = net(0.5)
-    other = scale_dropout(model, 0.08 ** 0.5)
-    assert other.node("drop").layer.p == pytest.approx(0.141, abs=5e-4)  # Han et al. 2015: keep 8 % of 0.5
+    other = scale_dropout(model, 0.08**0.5)
+    assert other.node("drop").layer.p == pytest.approx(
+        0.141, abs=5e-4
+    )  # Han et al. 2015: keep 8 % of 0.5
     assert model.node("drop").layer.p == 0.5
     assert other.node("fc1").layer is model.node("fc1").layer
     plain = net()

@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 
 from minicomp.compress import TECHNIQUES
-from minicomp.compress.technique import (FineTune, Knob, Pipeline, Technique, kept, knob, masked, sparsity, thawed,
-                                         weights)
+from minicomp.compress.technique import (
+    FineTune,
+    Knob,
+    Pipeline,
+    Technique,
+    kept,
+    knob,
+    masked,
+    sparsity,
+    thawed,
+    weights,
+)
 from minicomp.errors import UserError
 from minicomp.models import MLP
 from minicomp.nn import BatchNorm1d, Codebook, Dense, Dropout, Linear, Model, ReLU, chain
@@ -20,15 +30,24 @@ def data(n=96):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 2 * n)
     x = (rng.standard_normal((3, 8))[y] + 0.5 * rng.standard_normal((2 * n, 8))).astype(np.float32)
-    return SimpleNamespace(train=SimpleNamespace(x=x[:n], y=y[:n]), val=SimpleNamespace(x=x[n:], y=y[n:]))
+    return SimpleNamespace(
+        train=SimpleNamespace(x=x[:n], y=y[:n]), val=SimpleNamespace(x=x[n:], y=y[n:])
+    )
 
 
 def net(p=0.0):
-    nodes = chain(("fc1", Linear(8, 12)), ("bn1", BatchNorm1d(12)), ("relu1", ReLU()), ("drop", Dropout(p)),
-                  ("fc2", Linear(12, 3)))
+    nodes = chain(
+        ("fc1", Linear(8, 12)),
+        ("bn1", BatchNorm1d(12)),
+        ("relu1", ReLU()),
+        ("drop", Dropout(p)),
+        ("fc2", Linear(12, 3)),
+    )
     model = Model(nodes, input_shape=(8,))
     for i, name in enumerate(weights(model).values()):
-        model.set_form(name, Dense(lecun_uniform(model.forms()[name].shape, rng=np.random.default_rng(i))))
+        model.set_form(
+            name, Dense(lecun_uniform(model.forms()[name].shape, rng=np.random.default_rng(i)))
+        )
     return model
 
 
@@ -57,32 +76,38 @@ class Toy(Technique):
         return model
 
 
-# -------------------------------------------------------------------------------------------------- knobs
+# -------------------------------------------------------------------------------------------- knobs
 
 
-@pytest.mark.parametrize("knobs, message", [
-    ({"bits": 1}, r"toy: bits must be in \[2, 8\], got 1"),
-    ({"bits": 9}, r"toy: bits must be in \[2, 8\], got 9"),
-    ({"bits": 4.0}, r"toy: bits must be an integer in \[2, 8\], got 4.0"),
-    ({"bits": "4"}, r"toy: bits must be an integer in \[2, 8\], got '4'"),
-    ({"bits": True}, r"toy: bits must be an integer in \[2, 8\], got True"),
-    ({"bits": None}, r"toy: bits must be an integer in \[2, 8\], got None"),
-    ({"strength": 1.0}, r"toy: strength must be in \[0, 1\), got 1.0"),
-    ({"strength": -0.1}, r"toy: strength must be in \[0, 1\), got -0.1"),
-    ({"strength": float("nan")}, r"toy: strength must be a number in \[0, 1\), got nan"),
-    ({"strength": "much"}, r"toy: strength must be a number in \[0, 1\), got 'much'"),
-    ({"strength": {"fc*": 0.2, "fc2": 1.5}}, r"toy: strength@fc2 must be in \[0, 1\), got 1.5"),
-    ({"strength": {}}, "toy: strength by pattern needs at least one pattern, got none"),
-    ({"rate": 0}, r"toy: rate must be in \[1e-09, inf\), got 0.0"),
-    ({"rate": float("inf")}, r"toy: rate must be a number in \[1e-09, inf\), got inf"),
-    ({"offset": float("nan")}, "toy: offset must be a number, got nan"),
-    ({"below_zero": 0.5}, r"toy: below_zero must be in \(-inf, 0\], got 0.5"),
-    ({"bits": {"fc1": 4}}, "toy: bits is one value for the whole model, got one by pattern: {'fc1': 4}"),
-    ({"mode": "c"}, "toy: mode must be one of a, b, got 'c'"),
-    ({"mode": 1}, "toy: mode must be one of a, b, got 1"),
-    ({"on": 1}, "toy: on must be true or false, got 1"),
-    ({"limit": 0}, r"toy: limit must be in \[1, inf\), got 0"),
-])
+@pytest.mark.parametrize(
+    "knobs, message",
+    [
+        ({"bits": 1}, r"toy: bits must be in \[2, 8\], got 1"),
+        ({"bits": 9}, r"toy: bits must be in \[2, 8\], got 9"),
+        ({"bits": 4.0}, r"toy: bits must be an integer in \[2, 8\], got 4.0"),
+        ({"bits": "4"}, r"toy: bits must be an integer in \[2, 8\], got '4'"),
+        ({"bits": True}, r"toy: bits must be an integer in \[2, 8\], got True"),
+        ({"bits": None}, r"toy: bits must be an integer in \[2, 8\], got None"),
+        ({"strength": 1.0}, r"toy: strength must be in \[0, 1\), got 1.0"),
+        ({"strength": -0.1}, r"toy: strength must be in \[0, 1\), got -0.1"),
+        ({"strength": float("nan")}, r"toy: strength must be a number in \[0, 1\), got nan"),
+        ({"strength": "much"}, r"toy: strength must be a number in \[0, 1\), got 'much'"),
+        ({"strength": {"fc*": 0.2, "fc2": 1.5}}, r"toy: strength@fc2 must be in \[0, 1\), got 1.5"),
+        ({"strength": {}}, "toy: strength by pattern needs at least one pattern, got none"),
+        ({"rate": 0}, r"toy: rate must be in \[1e-09, inf\), got 0.0"),
+        ({"rate": float("inf")}, r"toy: rate must be a number in \[1e-09, inf\), got inf"),
+        ({"offset": float("nan")}, "toy: offset must be a number, got nan"),
+        ({"below_zero": 0.5}, r"toy: below_zero must be in \(-inf, 0\], got 0.5"),
+        (
+            {"bits": {"fc1": 4}},
+            "toy: bits is one value for the whole model, got one by pattern: {'fc1': 4}",
+        ),
+        ({"mode": "c"}, "toy: mode must be one of a, b, got 'c'"),
+        ({"mode": 1}, "toy: mode must be one of a, b, got 1"),
+        ({"on": 1}, "toy: on must be true or false, got 1"),
+        ({"limit": 0}, r"toy: limit must be in \[1, inf\), got 0"),
+    ],
+)
 def test_a_wrong_knob_is_named_with_its_range_and_what_was_given(knobs, message):
     with pytest.raises(UserError, match=message + "$"):
         Toy(**knobs)
@@ -94,9 +119,19 @@ def test_an_unknown_knob_is_an_error():
 
 
 def test_knobs_take_numpy_numbers_and_keep_python_ones():
-    toy = Toy(bits=np.int64(5), strength={"fc1": np.float32(0.25), "*": 0}, rate=1, limit=np.uint8(3))
-    assert toy.settings() == {"strength": {"fc1": 0.25, "*": 0.0}, "bits": 5, "rate": 1.0, "offset": 0.0,
-                              "below_zero": -1.0, "mode": "a", "on": False, "limit": 3}
+    toy = Toy(
+        bits=np.int64(5), strength={"fc1": np.float32(0.25), "*": 0}, rate=1, limit=np.uint8(3)
+    )
+    assert toy.settings() == {
+        "strength": {"fc1": 0.25, "*": 0.0},
+        "bits": 5,
+        "rate": 1.0,
+        "offset": 0.0,
+        "below_zero": -1.0,
+        "mode": "a",
+        "on": False,
+        "limit": 3,
+    }
     assert json.loads(json.dumps(toy.settings())) == toy.settings()
     assert [type(v) for v in (toy.bits, toy.rate, toy.limit)] == [int, float, int]
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -112,7 +147,12 @@ def test_the_mapping_given_is_not_the_one_kept():
 
 def test_the_last_pattern_that_matches_wins_and_no_match_is_the_default():
     toy = Toy(strength={"*": 0.1, "conv*": 0.2, "conv2": 0.3, "*_bn": 0.4})
-    assert [toy.at("strength", n) for n in ("fc", "conv1", "conv2", "conv2_bn")] == [0.1, 0.2, 0.3, 0.4]
+    assert [toy.at("strength", n) for n in ("fc", "conv1", "conv2", "conv2_bn")] == [
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+    ]
     assert Toy(strength={"conv*": 0.2}).at("strength", "fc") == 0.5
     assert Toy(strength={"conv*": 0.2, "*": 0.1}).at("strength", "conv1") == 0.1
     assert Toy(strength=0.7).at("strength", "fc") == 0.7
@@ -122,8 +162,10 @@ def test_the_last_pattern_that_matches_wins_and_no_match_is_the_default():
 def test_a_pattern_that_matches_no_layer_is_an_error():
     Toy(strength={"fc*": 0.1, "bn1": 0.2}).check_patterns(net())
     for pattern in ("conv*", "relu1", "x"):
-        with pytest.raises(UserError, match=f"toy: strength@{pattern[:-1]}.? matches no layer; there are fc1, bn1, "
-                                            "fc2"):
+        with pytest.raises(
+            UserError,
+            match=f"toy: strength@{pattern[:-1]}.? matches no layer; there are fc1, bn1, " "fc2",
+        ):
             Toy(strength={"fc1": 0.3, pattern: 0.1}).check_patterns(net())
 
 
@@ -142,7 +184,7 @@ def test_every_technique_has_word_title_and_knobs_with_help_and_legal_defaults(t
     assert len({t.word for t in TECHNIQUES}) == len(TECHNIQUES)
 
 
-# ---------------------------------------------------------------------------------------------- fine-tuning
+# -------------------------------------------------------------------------------------- fine-tuning
 
 
 def test_finetune_trains_a_copy_and_leaves_its_argument():
@@ -160,13 +202,17 @@ def test_finetune_thaws_what_is_frozen_and_keeps_masks_and_codes():
     mask = rng.random((12, 8)) < 0.5
     model.set_form("fc1.weight", Dense(model.forms()["fc1.weight"].value, mask, trainable=False))
     codes = rng.integers(0, 4, (3, 12))
-    model.set_form("fc2.weight", Codebook(codes, [0.0, -0.5, 0.5, 1.0], pinned_zero=True, trainable=False))
+    model.set_form(
+        "fc2.weight", Codebook(codes, [0.0, -0.5, 0.5, 1.0], pinned_zero=True, trainable=False)
+    )
     other = FineTune(epochs=2).apply(model, data(), rng=np.random.default_rng(0))
     fc1, fc2 = other.forms()["fc1.weight"], other.forms()["fc2.weight"]
     assert not fc1.dense().data[~mask].any()
     assert np.all(fc1.dense().data[mask] != model.forms()["fc1.weight"].dense().data[mask])
     np.testing.assert_array_equal(fc2.index, codes)
-    assert fc2.centroids.value.data[0] == 0 and np.all(fc2.centroids.value.data[1:] != [-0.5, 0.5, 1.0])
+    assert fc2.centroids.value.data[0] == 0 and np.all(
+        fc2.centroids.value.data[1:] != [-0.5, 0.5, 1.0]
+    )
     assert not model.forms()["fc1.weight"].trainable
 
 
@@ -175,16 +221,44 @@ def test_every_knob_of_finetune_reaches_the_training(monkeypatch):
 
     seen = {}
     monkeypatch.setattr(technique, "fit", lambda model, data, **kw: seen.update(kw) or [])
-    tune = FineTune(epochs=7, lr=0.3, momentum=0.8, nesterov=True, weight_decay=0.01, batch_size=5,
-                    schedule="step", shift=2, cutout=3, keep_best=True, patience=4, label_smoothing=0.25)
+    tune = FineTune(
+        epochs=7,
+        lr=0.3,
+        momentum=0.8,
+        nesterov=True,
+        weight_decay=0.01,
+        batch_size=5,
+        schedule="step",
+        shift=2,
+        cutout=3,
+        keep_best=True,
+        patience=4,
+        label_smoothing=0.25,
+    )
     given = data()
     given.black = -0.4
-    tune.apply(net(), given, rng=(rng := np.random.default_rng(0)), log=print, checkpoint="here", n_threads=2)
+    tune.apply(
+        net(),
+        given,
+        rng=(rng := np.random.default_rng(0)),
+        log=print,
+        checkpoint="here",
+        n_threads=2,
+    )
     o, a = seen["optimizer"], seen["augment"]
     assert (o.lr, o.momentum, o.nesterov, o.weight_decay) == (0.3, 0.8, True, 0.01)
     assert (a.shift, a.cutout, a.black) == (2, 3, -0.4)
-    assert {k: seen[k] for k in ("epochs", "batch_size", "keep_best", "patience", "n_threads", "checkpoint")} == {
-        "epochs": 7, "batch_size": 5, "keep_best": True, "patience": 4, "n_threads": 2, "checkpoint": "here"}
+    assert {
+        k: seen[k]
+        for k in ("epochs", "batch_size", "keep_best", "patience", "n_threads", "checkpoint")
+    } == {
+        "epochs": 7,
+        "batch_size": 5,
+        "keep_best": True,
+        "patience": 4,
+        "n_threads": 2,
+        "checkpoint": "here",
+    }
     assert seen["rng"] is rng and seen["log"] is print
     assert [round(seen["schedule"](t), 6) for t in (0.2, 0.5, 0.9)] == [1, 0.1, 0.01]
     z, y = net()(given.train.x[:4]), given.train.y[:4]
@@ -199,16 +273,19 @@ def test_every_knob_of_finetune_reaches_the_training(monkeypatch):
 
 
 def test_dropout_is_scaled_by_the_root_of_the_kept_weights_and_only_while_it_trains(monkeypatch):
-    # Han et al. 2015, eq. (2): D_r = D_o sqrt(C_r / C_o), with D_o the dropout of the dense net, every time
+    # Han et al. 2015, eq. (2): D_r = D_o sqrt(C_r / C_o), with D_o the dropout of the dense net,
+    # every time
     from minicomp.compress import technique
 
     seen = []
-    monkeypatch.setattr(technique, "fit", lambda model, data, **kw: seen.append(model.node("drop").layer.p) or [])
+    monkeypatch.setattr(
+        technique, "fit", lambda model, data, **kw: seen.append(model.node("drop").layer.p) or []
+    )
     model = net(0.5)
     for name in weights(model).values():
         w = model.forms()[name].value.data
         mask = np.zeros(w.size, bool)
-        mask[:w.size // 4] = True
+        mask[: w.size // 4] = True
         model.set_form(name, Dense(w, mask.reshape(w.shape)))
     assert kept(model) == 0.25
     rng = np.random.default_rng(0)
@@ -225,7 +302,7 @@ def test_the_scaled_dropout_trains_the_weights_that_are_returned():
     assert np.all(other.forms()["fc1.weight"].value.data != model.forms()["fc1.weight"].value.data)
 
 
-# ------------------------------------------------------------------------------------------------- pipelines
+# ---------------------------------------------------------------------------------------- pipelines
 
 
 def test_a_pipeline_is_its_steps_in_order_each_with_a_stream_of_its_own():
@@ -246,12 +323,21 @@ def test_a_pipeline_logs_every_step():
     made = pipeline.apply(model, data(), rng=np.random.default_rng(4), log=log.append)
     starts, steps = ([r for r in log if r["event"] == e] for e in ("start", "step"))
     assert [(r["name"], r["index"], r["of"]) for r in starts] == [("finetune", 1, 2), ("toy", 2, 2)]
-    assert [r["name"] for r in steps] == ["finetune", "toy"] and steps[1]["knobs"] == Toy().settings()
+    assert [r["name"] for r in steps] == ["finetune", "toy"] and steps[1][
+        "knobs"
+    ] == Toy().settings()
     z = made(data().val.x).data
-    assert steps[1]["errors"] == np.count_nonzero(z.argmax(1) != data().val.y) and steps[1]["size"] == 96
+    assert (
+        steps[1]["errors"] == np.count_nonzero(z.argmax(1) != data().val.y)
+        and steps[1]["size"] == 96
+    )
     assert steps[1]["sparsity"] == sparsity(made) and bits(steps[1]["model"]) == bits(made)
-    assert pipeline.settings() == {"steps": [{"name": "finetune", **FineTune(epochs=1).settings()},
-                                             {"name": "toy", **Toy().settings()}]}
+    assert pipeline.settings() == {
+        "steps": [
+            {"name": "finetune", **FineTune(epochs=1).settings()},
+            {"name": "toy", **Toy().settings()},
+        ]
+    }
 
 
 def test_an_empty_pipeline_returns_another_equal_model():
@@ -288,23 +374,39 @@ def test_a_stopped_pipeline_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_p
             seen.append(row)
             if sum(r["event"] == "progress" for r in seen) == n:
                 raise Stop
+
         return log
 
-    # four steps an epoch: stopped in the second epoch of the first training, then in the second training
-    pipeline = Pipeline(steps=(FineTune(epochs=3, batch_size=24), Toy(), FineTune(epochs=3, batch_size=24)))
+    calls = []
+
+    class Counted(Toy):
+        def apply(self, model, data, **kw):
+            calls.append(1)
+            return super().apply(model, data, **kw)
+
+    # four steps an epoch: stopped in the second epoch of the first training, then in the second
+    # training
+    pipeline = Pipeline(
+        steps=(FineTune(epochs=3, batch_size=24), Counted(), FineTune(epochs=3, batch_size=24))
+    )
     whole = pipeline.apply(net(0.5), data(), rng=np.random.default_rng(4))
     for n in (6, 14):
         with pytest.raises(Stop):
-            pipeline.apply(net(0.5), data(), rng=np.random.default_rng(4), checkpoint=tmp_path, log=stop_at(n))
+            pipeline.apply(
+                net(0.5), data(), rng=np.random.default_rng(4), checkpoint=tmp_path, log=stop_at(n)
+            )
     assert (tmp_path / "02-toy.mcz").exists()
     log = []
-    resumed = pipeline.apply(net(0.5), data(), rng=np.random.default_rng(4), checkpoint=tmp_path, log=log.append)
+    resumed = pipeline.apply(
+        net(0.5), data(), rng=np.random.default_rng(4), checkpoint=tmp_path, log=log.append
+    )
     assert bits(resumed) == bits(whole)
+    assert len(calls) == 2  # of the whole run and of the second attempt: the third read the file
     assert sum(r["event"] == "progress" for r in log) == 8
     assert [r["name"] for r in log if r["event"] == "step"] == ["finetune", "toy", "finetune"]
 
 
-# --------------------------------------------------------------------------------------------- what they share
+# ---------------------------------------------------------------------------------- what they share
 
 
 def test_weights_are_the_forms_that_pruning_works_on():
@@ -337,8 +439,10 @@ def test_masked_keeps_what_both_masks_keep_and_copies():
     assert model.forms()["fc1.weight"].mask is None
     np.testing.assert_array_equal(twice.forms()["fc1.weight"].mask, first & second)
     np.testing.assert_array_equal(once.forms()["fc1.weight"].mask, first)
-    np.testing.assert_array_equal(twice.forms()["fc1.weight"].dense().data,
-                                  np.where(first & second, model.forms()["fc1.weight"].dense().data, 0))
+    np.testing.assert_array_equal(
+        twice.forms()["fc1.weight"].dense().data,
+        np.where(first & second, model.forms()["fc1.weight"].dense().data, 0),
+    )
 
 
 def test_masked_sends_pruned_entries_of_a_codebook_to_the_pinned_zero():
@@ -348,7 +452,9 @@ def test_masked_sends_pruned_entries_of_a_codebook_to_the_pinned_zero():
     form = masked(model, {"fc2.weight": mask}).forms()["fc2.weight"]
     np.testing.assert_array_equal(form.index, np.where(mask, codes, 0))
     model.set_form("fc2.weight", Codebook(codes, [0, 1, 2]))
-    with pytest.raises(UserError, match="fc2.weight: a codebook without a pinned zero cannot be pruned"):
+    with pytest.raises(
+        UserError, match="fc2.weight: a codebook without a pinned zero cannot be pruned"
+    ):
         masked(model, {"fc2.weight": mask})
 
 

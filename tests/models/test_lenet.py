@@ -8,8 +8,10 @@ from minicomp.tensor import grad
 RNG = np.random.default_rng
 
 
-@pytest.mark.parametrize("name, parameters, macs", [
-    ("lenet5", 431080, 2293000), ("lenet300", 266610, 266200), ("lenet5classic", 61706, 416520)])
+@pytest.mark.parametrize(
+    "name, parameters, macs",
+    [("lenet5", 431080, 2293000), ("lenet300", 266610, 266200), ("lenet5classic", 61706, 416520)],
+)
 def test_parameters_and_macs_of_the_papers(name, parameters, macs):
     model = MODELS[name]()
     assert model.count() == parameters and sum(model.macs().values()) == macs
@@ -19,11 +21,33 @@ def test_parameters_and_macs_of_the_papers(name, parameters, macs):
 
 def test_caffes_lenet5_node_by_node():
     model = LeNet5()
-    assert [n.name for n in model.nodes] == ["conv1", "pool1", "conv2", "pool2", "flatten", "fc1", "relu1", "fc2"]
-    assert list(model.shapes().values()) == [(1, 28, 28), (20, 24, 24), (20, 12, 12), (50, 8, 8), (50, 4, 4), (800,),
-                                             (500,), (500,), (10,)]
+    assert [n.name for n in model.nodes] == [
+        "conv1",
+        "pool1",
+        "conv2",
+        "pool2",
+        "flatten",
+        "fc1",
+        "relu1",
+        "fc2",
+    ]
+    assert list(model.shapes().values()) == [
+        (1, 28, 28),
+        (20, 24, 24),
+        (20, 12, 12),
+        (50, 8, 8),
+        (50, 4, 4),
+        (800,),
+        (500,),
+        (500,),
+        (10,),
+    ]
     assert {n: m for n, m in model.macs().items() if m} == {
-        "conv1": 288000, "conv2": 1600000, "fc1": 400000, "fc2": 5000}  # half of Han et al. 2015, table 4
+        "conv1": 288000,
+        "conv2": 1600000,
+        "fc1": 400000,
+        "fc2": 5000,
+    }  # half of Han et al. 2015, table 4
 
 
 def test_lenet_300_100_node_by_node():
@@ -54,7 +78,8 @@ def test_weights_are_drawn_from_rng_biases_are_0_and_no_rng_means_no_weights(nam
 
 @pytest.mark.parametrize("name", MODELS)
 def test_outputs_and_gradients_are_of_reasonable_size_at_the_start(name):
-    # Variance neither dies nor explodes through the layers, and every parameter receives a gradient.
+    # Variance neither dies nor explodes through the layers, and every parameter receives a
+    # gradient.
     model = MODELS[name](rng=RNG(0))
     x = RNG(1).standard_normal((16, *model.input_shape)).astype(np.float32)
     z = model(x, training=True)
@@ -67,11 +92,15 @@ def test_outputs_and_gradients_are_of_reasonable_size_at_the_start(name):
 
 def test_mlp_has_the_sizes_and_activation_asked_for():
     model = MLP([784, 500, 300, 10])
-    assert model.count() == 545810 and model.input_shape == (784,)  # the net of network slimming 2017
+    assert model.count() == 545810 and model.input_shape == (
+        784,
+    )  # the net of network slimming 2017
     assert [n.name for n in model.nodes] == ["fc1", "act1", "fc2", "act2", "fc3"]
     assert MLP([2, 3, 1], activation=Tanh).node("act1").layer.kind == "Tanh"
     assert [n.name for n in MLP([2, 3]).nodes] == ["fc1"]
-    with pytest.raises(ValueError, match=r"sizes must name at least an input and an output, got \[5\]"):
+    with pytest.raises(
+        ValueError, match=r"sizes must name at least an input and an output, got \[5\]"
+    ):
         MLP([5])
 
 
@@ -85,4 +114,6 @@ def test_torchs_modules_compute_the_same(make):
         other.add_module(node.name, getattr(torch.nn, node.layer.kind)(**args))
     other.load_state_dict({n: torch.tensor(a) for n, a in model.state_dict().items()})
     x = RNG(1).standard_normal((8, 1, 28, 28)).astype(np.float32)
-    np.testing.assert_allclose(model(x).data, other(torch.tensor(x)).detach().numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model(x).data, other(torch.tensor(x)).detach().numpy(), rtol=1e-4, atol=1e-5
+    )

@@ -42,7 +42,7 @@ def rebuilt(form: Form) -> Form:
     return FORMS[form.kind].from_stored(form.shape, meta, stored)
 
 
-# ------------------------------------------------------------------------------ the contract, of every form
+# ---------------------------------------------------------------------- the contract, of every form
 
 
 @EVERY
@@ -149,7 +149,7 @@ def test_select_forbids_masks_and_positions_outside_naming_them(make):
         form.select(len(form.shape), np.array([0]))
 
 
-# -------------------------------------------------------------------- masks and pins survive any optimizer
+# ------------------------------------------------------------- masks and pins survive any optimizer
 
 
 def hard_steps(form: Form, name: str):
@@ -213,25 +213,44 @@ def test_remask_sets_the_mask_and_its_own_copy_of_it():
         form.remask(np.ones(5, bool))
 
 
-# --------------------------------------------------------------------------------------- Codebook, Half
+# ----------------------------------------------------------------------------------- Codebook, Half
 
 
 def test_the_gradient_of_a_centroid_is_the_sum_over_its_members():
     # PAPERS, figure 3 of Han et al. 2016: a 4 x 4 weight, 4 centroids, the sums of the figure, lr 1
     codes = np.array([[3, 0, 2, 1], [1, 1, 0, 3], [0, 3, 1, 0], [3, 1, 2, 2]])
-    G = np.array([[-.03, -.01, .03, .02], [-.01, .01, -.02, .12], [-.01, .02, .04, .01],
-                  [-.07, -.02, .01, -.02]], np.float32)
+    G = np.array(
+        [
+            [-0.03, -0.01, 0.03, 0.02],
+            [-0.01, 0.01, -0.02, 0.12],
+            [-0.01, 0.02, 0.04, 0.01],
+            [-0.07, -0.02, 0.01, -0.02],
+        ],
+        np.float32,
+    )
     form = Codebook(codes, np.array([-1.0, 0.0, 1.5, 2.0]))
     np.testing.assert_array_equal(form.dense().data[0], np.array([2.0, -1.0, 1.5, 0.0], np.float32))
     g = grad(form.dense(), form.centroids.value, cotangent=G)
-    np.testing.assert_allclose(g.data, [-.03, .04, .02, .04], atol=1e-8)
-    np.testing.assert_allclose(form.centroids.value.data - g.data, [-.97, -.04, 1.48, 1.96], atol=1e-7)
+    np.testing.assert_allclose(g.data, [-0.03, 0.04, 0.02, 0.04], atol=1e-8)
+    np.testing.assert_allclose(
+        form.centroids.value.data - g.data, [-0.97, -0.04, 1.48, 1.96], atol=1e-7
+    )
 
 
-@pytest.mark.parametrize("k, want, dtype", [(1, 0, np.uint8), (2, 1, np.uint8), (3, 2, np.uint8),
-                                            (16, 4, np.uint8), (17, 5, np.uint8), (256, 8, np.uint8),
-                                            (257, 9, np.uint16), (65536, 16, np.uint16),
-                                            (65537, 17, np.uint32)])
+@pytest.mark.parametrize(
+    "k, want, dtype",
+    [
+        (1, 0, np.uint8),
+        (2, 1, np.uint8),
+        (3, 2, np.uint8),
+        (16, 4, np.uint8),
+        (17, 5, np.uint8),
+        (256, 8, np.uint8),
+        (257, 9, np.uint16),
+        (65536, 16, np.uint16),
+        (65537, 17, np.uint32),
+    ],
+)
 def test_bits_of_an_index_is_the_ceiling_of_log2_k(k, want, dtype):
     form = Codebook(np.array([0, k - 1]), np.arange(k, dtype=np.float32))
     assert form.bits == want and form.index.dtype == dtype
@@ -256,7 +275,7 @@ def test_parameter_names_of_a_codebook():
 
 
 def test_half_rounds_to_float16_and_saturates():
-    x = np.array([1 / 3, 65504, 65519, 1e6, -1e6, 1e-8, 2.0 ** -24], np.float32)
+    x = np.array([1 / 3, 65504, 65519, 1e6, -1e6, 1e-8, 2.0**-24], np.float32)
     w = Half(x).dense().data
     with np.errstate(over="ignore"):
         want = np.clip(x, -65504, 65504).astype(np.float16)
@@ -267,26 +286,47 @@ def test_half_rounds_to_float16_and_saturates():
     np.testing.assert_array_equal(g.data, np.ones(7, np.float32))  # straight through
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: Dense(W, MASK[:3]), r"mask must have shape \(6, 5\), got \(3, 5\)"),
-    (lambda: Codebook(INDEX, CENTROIDS[:4]), r"index must be in \[0, 3\], got 0\.\.4"),
-    (lambda: Codebook(-INDEX, CENTROIDS), r"index must be in \[0, 4\], got -4\.\.0"),
-    (lambda: Codebook(INDEX + 0.5, CENTROIDS), r"index must hold integers, got float64"),
-    (lambda: Codebook(INDEX, CENTROIDS[None]), r"centroids must have shape \(k,\), got \(1, 5\)"),
-    (lambda: Codebook(INDEX, Dense(CENTROIDS, CENTROIDS > 0)), "centroids must not be masked"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Dense(W, MASK[:3]), r"mask must have shape \(6, 5\), got \(3, 5\)"),
+        (lambda: Codebook(INDEX, CENTROIDS[:4]), r"index must be in \[0, 3\], got 0\.\.4"),
+        (lambda: Codebook(-INDEX, CENTROIDS), r"index must be in \[0, 4\], got -4\.\.0"),
+        (lambda: Codebook(INDEX + 0.5, CENTROIDS), r"index must hold integers, got float64"),
+        (
+            lambda: Codebook(INDEX, CENTROIDS[None]),
+            r"centroids must have shape \(k,\), got \(1, 5\)",
+        ),
+        (lambda: Codebook(INDEX, Dense(CENTROIDS, CENTROIDS > 0)), "centroids must not be masked"),
+    ],
+)
 def test_wrong_constructor_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-@pytest.mark.parametrize("make, change, message", [
-    (lambda: Dense(W), {"": W[:2]}, r"shape must be \(6, 5\), got \(2, 5\)"),
-    (lambda: Dense(W, MASK), {"mask": MASK[0]}, r"shape must be \(6, 5\), got \(5,\)"),
-    (lambda: Codebook(INDEX, CENTROIDS), {"index": INDEX + 3}, r"index must be in \[0, 4\], got 3\.\.7"),
-    (lambda: Codebook(INDEX, CENTROIDS), {"index": -INDEX}, r"index must be in \[0, 4\], got -4\.\.0"),
-    (lambda: Codebook(INDEX, CENTROIDS), {"index": INDEX * 0.5}, "index must hold integers, got float64"),
-])
+@pytest.mark.parametrize(
+    "make, change, message",
+    [
+        (lambda: Dense(W), {"": W[:2]}, r"shape must be \(6, 5\), got \(2, 5\)"),
+        (lambda: Dense(W, MASK), {"mask": MASK[0]}, r"shape must be \(6, 5\), got \(5,\)"),
+        (
+            lambda: Codebook(INDEX, CENTROIDS),
+            {"index": INDEX + 3},
+            r"index must be in \[0, 4\], got 3\.\.7",
+        ),
+        (
+            lambda: Codebook(INDEX, CENTROIDS),
+            {"index": -INDEX},
+            r"index must be in \[0, 4\], got -4\.\.0",
+        ),
+        (
+            lambda: Codebook(INDEX, CENTROIDS),
+            {"index": INDEX * 0.5},
+            "index must hold integers, got float64",
+        ),
+    ],
+)
 def test_a_state_that_does_not_fit_leaves_the_form_as_it_was(make, change, message):
     form = make()
     before = bits(form)
@@ -300,30 +340,74 @@ META = {"k": 3, "pinned_zero": True, "centroids": "dense"}
 CODES = {"index": np.array([[0, 1], [2, 1]], np.uint8), "centroids": np.array([1, 2], np.float32)}
 
 
-@pytest.mark.parametrize("kind, shape, meta, stored, message", [
-    (Dense, (3, 3), {}, {"value": W}, r"value must have 9 entries for shape \(3, 3\), got 30"),
-    (Dense, (6, 5), {}, {}, "value is missing"),
-    (Dense, (6, 5), {}, {"value": np.where(MASK, np.nan, W)}, "finite"),
-    (Dense, (6, 5), {}, {"value": np.where(MASK, np.inf, W)}, "finite"),
-    (Half, (6, 5), {}, {"value": np.where(MASK, np.inf, W).astype(np.float16)}, "finite"),
-    (Dense, (6, 5), {}, {"value": W[MASK][:-1], "mask": MASK}, "needs as many values"),
-    (Dense, (6, 5), {}, {"value": W[MASK], "mask": MASK[:3]}, "mask must have 30 entries"),
-    (Codebook, (2, 2), META | {"k": 4}, CODES, "a codebook of k = 4 needs 3 stored centroids, got 2"),
-    (Codebook, (2, 2), META | {"pinned_zero": False}, CODES, "needs 3 stored centroids, got 2"),
-    (Codebook, (2, 2), META | {"pinned_zero": 1}, CODES, "pinned_zero must be true or false, got 1"),
-    (Codebook, (2, 2), META | {"k": True}, CODES, "k must be an integer"),
-    (Codebook, (2, 2), META | {"k": "3"}, CODES, "k must be an integer"),
-    (Codebook, (2, 2), META | {"k": 0, "pinned_zero": False},
-     {"index": CODES["index"], "centroids": np.zeros(0)}, "k must be an integer of at least 1, got 0"),
-    (Codebook, (2, 2), META | {"centroids": "codebook"}, CODES, "form dense or half, got 'codebook'"),
-    (Codebook, (2, 2), META | {"centroids": ["dense"]}, CODES, "form dense or half"),
-    (Codebook, (2, 2), {"k": 3, "centroids": "dense"}, CODES, "pinned_zero is missing"),
-    (Codebook, (2, 2), META, {"index": CODES["index"]}, "centroids is missing"),
-    (Codebook, (2, 2), META, CODES | {"index": CODES["index"] + 1}, r"index must be in \[0, 2\], got 1\.\.3"),
-    (Codebook, (2, 2), META, CODES | {"index": -CODES["index"].astype(int)}, r"index must be in \[0, 2\]"),
-    (Codebook, (2, 3), META, CODES, "index must have 6 entries"),
-    (Codebook, (2, 2), META, CODES | {"centroids": np.array([1, np.nan])}, "centroids must be finite"),
-])
+@pytest.mark.parametrize(
+    "kind, shape, meta, stored, message",
+    [
+        (Dense, (3, 3), {}, {"value": W}, r"value must have 9 entries for shape \(3, 3\), got 30"),
+        (Dense, (6, 5), {}, {}, "value is missing"),
+        (Dense, (6, 5), {}, {"value": np.where(MASK, np.nan, W)}, "finite"),
+        (Dense, (6, 5), {}, {"value": np.where(MASK, np.inf, W)}, "finite"),
+        (Half, (6, 5), {}, {"value": np.where(MASK, np.inf, W).astype(np.float16)}, "finite"),
+        (Dense, (6, 5), {}, {"value": W[MASK][:-1], "mask": MASK}, "needs as many values"),
+        (Dense, (6, 5), {}, {"value": W[MASK], "mask": MASK[:3]}, "mask must have 30 entries"),
+        (
+            Codebook,
+            (2, 2),
+            META | {"k": 4},
+            CODES,
+            "a codebook of k = 4 needs 3 stored centroids, got 2",
+        ),
+        (Codebook, (2, 2), META | {"pinned_zero": False}, CODES, "needs 3 stored centroids, got 2"),
+        (
+            Codebook,
+            (2, 2),
+            META | {"pinned_zero": 1},
+            CODES,
+            "pinned_zero must be true or false, got 1",
+        ),
+        (Codebook, (2, 2), META | {"k": True}, CODES, "k must be an integer"),
+        (Codebook, (2, 2), META | {"k": "3"}, CODES, "k must be an integer"),
+        (
+            Codebook,
+            (2, 2),
+            META | {"k": 0, "pinned_zero": False},
+            {"index": CODES["index"], "centroids": np.zeros(0)},
+            "k must be an integer of at least 1, got 0",
+        ),
+        (
+            Codebook,
+            (2, 2),
+            META | {"centroids": "codebook"},
+            CODES,
+            "form dense or half, got 'codebook'",
+        ),
+        (Codebook, (2, 2), META | {"centroids": ["dense"]}, CODES, "form dense or half"),
+        (Codebook, (2, 2), {"k": 3, "centroids": "dense"}, CODES, "pinned_zero is missing"),
+        (Codebook, (2, 2), META, {"index": CODES["index"]}, "centroids is missing"),
+        (
+            Codebook,
+            (2, 2),
+            META,
+            CODES | {"index": CODES["index"] + 1},
+            r"index must be in \[0, 2\], got 1\.\.3",
+        ),
+        (
+            Codebook,
+            (2, 2),
+            META,
+            CODES | {"index": -CODES["index"].astype(int)},
+            r"index must be in \[0, 2\]",
+        ),
+        (Codebook, (2, 3), META, CODES, "index must have 6 entries"),
+        (
+            Codebook,
+            (2, 2),
+            META,
+            CODES | {"centroids": np.array([1, np.nan])},
+            "centroids must be finite",
+        ),
+    ],
+)
 def test_from_stored_refuses_what_does_not_fit(kind, shape, meta, stored, message):
     with pytest.raises(FormatError, match=message):
         kind.from_stored(shape, meta, stored)
@@ -333,7 +417,7 @@ def test_the_table_of_forms_names_each():
     assert FORMS == {"dense": Dense, "half": Half, "codebook": Codebook}
 
 
-# ------------------------------------------------------------------------------------- any array, any mask
+# ------------------------------------------------------------------------------ any array, any mask
 
 FLOATS = st.floats(-1e4, 1e4, width=32)
 SHAPES = array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5)
@@ -350,6 +434,9 @@ def test_any_masked_array_survives_storage_and_state(w, data):
         other.load_state(form.state())
         assert bits(other) == bits(form)
         np.testing.assert_array_equal(other.mask, mask)
+        np.testing.assert_array_equal(
+            grad(other.dense().sum(), other.value).data, mask.astype(np.float32)
+        )
 
 
 @settings(max_examples=60, deadline=None)
@@ -358,4 +445,4 @@ def test_any_codebook_survives_storage(k, pinned, shape, seed):
     rng = np.random.default_rng(seed)
     form = Codebook(rng.integers(0, k, shape), rng.standard_normal(k), pinned_zero=pinned)
     assert bits(rebuilt(form)) == bits(form) == bits(form.freeze().thaw())
-    assert form.stored()["index"].array.max(initial=0) < 2 ** form.bits
+    assert form.stored()["index"].array.max(initial=0) < 2**form.bits

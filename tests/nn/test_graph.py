@@ -5,8 +5,22 @@ import pytest
 
 from minicomp.errors import FormatError
 from minicomp.models import MODELS, MLP, DepthwiseNet32, LeNet5, LeNet300, from_spec
-from minicomp.nn import (Add, BatchNorm2d, Codebook, Concat, Conv2d, Dense, Dropout, Flatten, Identity, Linear,
-                         Model, Node, ReLU, chain)
+from minicomp.nn import (
+    Add,
+    BatchNorm2d,
+    Codebook,
+    Concat,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Identity,
+    Linear,
+    Model,
+    Node,
+    ReLU,
+    chain,
+)
 
 RNG = np.random.default_rng
 
@@ -18,23 +32,28 @@ def bits(model) -> bytes:
 def filled(model, seed=0):
     # Every array drawn, running variances positive.
     rng = RNG(seed)
-    model.load_state_dict({n: np.abs(rng.standard_normal(a.shape)).astype(np.float32) + 0.1
-                           for n, a in model.state_dict().items()})
+    for a in [f.value.data for f in model.forms().values()] + list(model.buffers().values()):
+        a[...] = np.abs(rng.standard_normal(a.shape)) + 0.1
     return model
 
 
 def branched():
     # x -> conv -> bn -> relu -> a, b -> concat -> add with itself -> flatten -> fc
     nodes = chain(("conv", Conv2d(2, 3, 3, padding=1)), ("bn", BatchNorm2d(3)), ("relu", ReLU()))
-    nodes += (Node("a", Conv2d(3, 2, 1), ("relu",)), Node("b", Conv2d(3, 4, 1, bias=False), ("relu",)),
-              Node("join", Concat(), ("a", "b")), Node("sum", Add(), ("join", "join")),
-              Node("flat", Flatten(), ("sum",)), Node("fc", Linear(6 * 16, 5), ("flat",)))
+    nodes += (
+        Node("a", Conv2d(3, 2, 1), ("relu",)),
+        Node("b", Conv2d(3, 4, 1, bias=False), ("relu",)),
+        Node("join", Concat(), ("a", "b")),
+        Node("sum", Add(), ("join", "join")),
+        Node("flat", Flatten(), ("sum",)),
+        Node("fc", Linear(6 * 16, 5), ("flat",)),
+    )
     return filled(Model(nodes, input_shape=(2, 4, 4)))
 
 
 X = RNG(1).standard_normal((3, 2, 4, 4)).astype(np.float32)
 
-# ------------------------------------------------------------------------------------------- walking
+# ------------------------------------------------------------------------------------------ walking
 
 
 def test_the_walk_is_the_layers_applied_in_order():
@@ -78,19 +97,22 @@ def test_an_empty_model_is_the_identity():
     np.testing.assert_array_equal(Model((), input_shape=(2, 4, 4))(X).data, X)
 
 
-@pytest.mark.parametrize("nodes, message", [
-    ([Node("a", ReLU()), Node("a", ReLU(), ("a",))], "node names must be unique .* got 'a'"),
-    ([Node("x", ReLU())], "node names must be unique .* got 'x'"),
-    ([Node("a b", ReLU())], "match .* got 'a b'"),
-    ([Node("", ReLU())], "got ''"),
-    ([Node("n" * 101, ReLU())], "got 'nnn"),
-    ([Node("a\n", ReLU())], "got 'a"),
-    ([Node(3, ReLU())], "got 3"),
-    ([Node("a", ReLU(), ("b",)), Node("b", ReLU())], "a: inputs must be earlier nodes, got b"),
-    ([Node("a", ReLU(), ())], "a: inputs must be earlier nodes, got none"),
-    ([Node("a", ReLU()), Node("b", ReLU(), ("x", "a"))], "b: ReLU takes 1 input, got 2"),
-    ([Node("a", Linear(2, 2), ("x", "x"))], "a: Linear takes 1 input, got 2"),
-])
+@pytest.mark.parametrize(
+    "nodes, message",
+    [
+        ([Node("a", ReLU()), Node("a", ReLU(), ("a",))], "node names must be unique .* got 'a'"),
+        ([Node("x", ReLU())], "node names must be unique .* got 'x'"),
+        ([Node("a b", ReLU())], "match .* got 'a b'"),
+        ([Node("", ReLU())], "got ''"),
+        ([Node("n" * 101, ReLU())], "got 'nnn"),
+        ([Node("a\n", ReLU())], "got 'a"),
+        ([Node(3, ReLU())], "got 3"),
+        ([Node("a", ReLU(), ("b",)), Node("b", ReLU())], "a: inputs must be earlier nodes, got b"),
+        ([Node("a", ReLU(), ())], "a: inputs must be earlier nodes, got none"),
+        ([Node("a", ReLU()), Node("b", ReLU(), ("x", "a"))], "b: ReLU takes 1 input, got 2"),
+        ([Node("a", Linear(2, 2), ("x", "x"))], "a: Linear takes 1 input, got 2"),
+    ],
+)
 def test_a_malformed_list_is_refused(nodes, message):
     with pytest.raises(ValueError, match=message):
         Model(nodes, input_shape=(2,))
@@ -98,26 +120,56 @@ def test_a_malformed_list_is_refused(nodes, message):
 
 @pytest.mark.parametrize("shape", [(0,), (-1, 2), (2.5,), (True,), ("2",)])
 def test_an_input_shape_is_positive_integers(shape):
-    with pytest.raises(ValueError, match=r"input_shape must be positive integers, \(D,\) or \(C, H, W\), got"):
+    with pytest.raises(
+        ValueError, match=r"input_shape must be positive integers, \(D,\) or \(C, H, W\), got"
+    ):
         Model([Node("a", ReLU())], input_shape=shape)
 
 
-# ------------------------------------------------------------------------------------- names and arrays
+# --------------------------------------------------------------------------------- names and arrays
 
 
 def test_names_of_forms_parameters_and_state():
     model = branched()
-    assert list(model.forms()) == ["conv.weight", "conv.bias", "bn.weight", "bn.bias", "a.weight", "a.bias",
-                                   "b.weight", "fc.weight", "fc.bias"]
+    assert list(model.forms()) == [
+        "conv.weight",
+        "conv.bias",
+        "bn.weight",
+        "bn.bias",
+        "a.weight",
+        "a.bias",
+        "b.weight",
+        "fc.weight",
+        "fc.bias",
+    ]
     assert list(model.buffers()) == ["bn.running_mean", "bn.running_var"]
-    assert list(model.state_dict()) == ["conv.weight", "conv.bias", "bn.weight", "bn.bias", "bn.running_mean",
-                                        "bn.running_var", "a.weight", "a.bias", "b.weight", "fc.weight", "fc.bias"]
+    assert list(model.state_dict()) == [
+        "conv.weight",
+        "conv.bias",
+        "bn.weight",
+        "bn.bias",
+        "bn.running_mean",
+        "bn.running_var",
+        "a.weight",
+        "a.bias",
+        "b.weight",
+        "fc.weight",
+        "fc.bias",
+    ]
     model.set_form("fc.weight", Codebook(np.zeros((5, 96), int), [0.0, 1.0]))
-    model.set_form("a.weight", Dense(np.ones((2, 3, 1, 1), np.float32), np.ones((2, 3, 1, 1), bool)))
+    model.set_form(
+        "a.weight", Dense(np.ones((2, 3, 1, 1), np.float32), np.ones((2, 3, 1, 1), bool))
+    )
     model.set_form("a.bias", model.forms()["a.bias"].freeze())
-    assert {"fc.weight.centroids", "a.weight"} <= set(model.parameters()) and "a.bias" not in model.parameters()
-    assert {"fc.weight.index", "fc.weight.centroids.value", "a.weight.value", "a.weight.mask"} <= set(
-        model.state_dict())
+    assert {"fc.weight.centroids", "a.weight"} <= set(
+        model.parameters()
+    ) and "a.bias" not in model.parameters()
+    assert {
+        "fc.weight.index",
+        "fc.weight.centroids.value",
+        "a.weight.value",
+        "a.weight.mask",
+    } <= set(model.state_dict())
     assert model.parameters()["fc.weight.centroids"] is model.forms()["fc.weight"].centroids.value
 
 
@@ -138,7 +190,9 @@ def test_project_reaches_every_form():
     model.set_form("fc1.weight", Dense(np.ones((3, 4), np.float32), np.eye(3, 4) > 0))
     model.forms()["fc1.weight"].value.data[...] = 5
     model.project()
-    np.testing.assert_array_equal(model.forms()["fc1.weight"].value.data, 5 * np.eye(3, 4, dtype=np.float32))
+    np.testing.assert_array_equal(
+        model.forms()["fc1.weight"].value.data, 5 * np.eye(3, 4, dtype=np.float32)
+    )
 
 
 @pytest.mark.parametrize("make", [*MODELS.values(), branched], ids=[*MODELS, "branched"])
@@ -150,7 +204,9 @@ def test_state_round_trip_restores_the_output(make):
     other.load_state_dict(model.state_dict())
     assert bits(other) == bits(model)
     np.testing.assert_array_equal(other(x).data, model(x).data)
-    assert all(other.parameters()[n] is t for n, t in tensors.items())  # an optimizer still holds them
+    assert all(
+        other.parameters()[n] is t for n, t in tensors.items()
+    )  # an optimizer still holds them
 
 
 def test_a_state_dict_is_a_copy():
@@ -161,17 +217,33 @@ def test_a_state_dict_is_a_copy():
     assert bits(model) == before
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda s: s.pop("fc.bias"), "state does not fit the model: missing fc.bias$"),
-    (lambda s: s.update(extra=np.zeros(1)), "unexpected extra$"),
-    (lambda s: s.update({"fc.bias": np.zeros(6)}), r"fc.bias must have shape \(5,\), got \(6,\)$"),
-    (lambda s: s.update({"bn.running_var": np.zeros(())}), r"bn.running_var must have shape \(3,\), got \(\)$"),
-    (lambda s: (s.pop("conv.weight"), s.pop("fc.bias"), s.update(a=1, b=2)),
-     "missing conv.weight; missing fc.bias; unexpected a; unexpected b$"),
-    (lambda s: s.update({"fc.weight.index": s["fc.weight.index"] + 2}),
-     r"fc.weight: index must be in \[0, 1\], got 2\.\.2$"),
-    (lambda s: s.update({"conv.bias": np.array(["a", "b", "c"])}), "conv.bias must hold numbers, got <U1$"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda s: s.pop("fc.bias"), "state does not fit the model: missing fc.bias$"),
+        (lambda s: s.update(extra=np.zeros(1)), "unexpected extra$"),
+        (
+            lambda s: s.update({"fc.bias": np.zeros(6)}),
+            r"fc.bias must have shape \(5,\), got \(6,\)$",
+        ),
+        (
+            lambda s: s.update({"bn.running_var": np.zeros(())}),
+            r"bn.running_var must have shape \(3,\), got \(\)$",
+        ),
+        (
+            lambda s: (s.pop("conv.weight"), s.pop("fc.bias"), s.update(a=1, b=2)),
+            "missing conv.weight; missing fc.bias; unexpected a; unexpected b$",
+        ),
+        (
+            lambda s: s.update({"fc.weight.index": s["fc.weight.index"] + 2}),
+            r"fc.weight: index must be in \[0, 1\], got 2\.\.2$",
+        ),
+        (
+            lambda s: s.update({"conv.bias": np.array(["a", "b", "c"])}),
+            "conv.bias must hold numbers, got <U1$",
+        ),
+    ],
+)
 def test_a_state_that_does_not_fit_is_one_error_and_changes_nothing(change, message):
     model = branched()
     model.set_form("fc.weight", Codebook(np.zeros((5, 96), int), [0.0, 1.0]))
@@ -190,7 +262,7 @@ def test_torchs_counter_of_batches_is_left_out():
         model.load_state_dict(model.state_dict() | {"fc.num_batches_tracked": np.int64(7)})
 
 
-# --------------------------------------------------------------------------------------- copies and edits
+# --------------------------------------------------------------------------------- copies and edits
 
 
 def test_a_copy_shares_no_writable_array_and_keeps_the_origin():
@@ -213,7 +285,9 @@ def test_a_copy_shares_no_writable_array_and_keeps_the_origin():
 def test_dense_has_plain_names_and_the_same_outputs():
     model = branched()
     rng = RNG(0)
-    model.set_form("fc.weight", Codebook(rng.integers(0, 3, (5, 96)), [0.0, -1.0, 2.0], pinned_zero=True))
+    model.set_form(
+        "fc.weight", Codebook(rng.integers(0, 3, (5, 96)), [0.0, -1.0, 2.0], pinned_zero=True)
+    )
     w = model.forms()["conv.weight"].value
     model.set_form("conv.weight", Dense(w, rng.random(w.shape) < 0.5, trainable=False))
     dense = model.dense()
@@ -250,6 +324,10 @@ def test_edit_removes_nodes_and_rewires_through_several():
     _, mine = cut(X, taps=("a",))
     np.testing.assert_array_equal(mine["a"].data, model.node("a").layer(taps["conv"]).data)
     assert model.edit({"conv": (), "bn": ()}).node("relu").inputs == ("x",)
+    both = model.edit(
+        {"bn": (), "relu": (Node("r", ReLU(), ("bn",)),)}
+    )  # the chain reads what was removed
+    assert both.node("r").inputs == ("conv",) and both.node("a").inputs == ("r",)
     last = model.edit({"fc": ()})
     assert last(X).shape == (3, 96)
 
@@ -274,14 +352,23 @@ def test_an_edited_builtin_is_no_longer_one():
     assert unchanged.builtin == model.builtin
 
 
-# -------------------------------------------------------------------------------- shapes, counts, the spec
+# ------------------------------------------------------------------------- shapes, counts, the spec
 
 
 def test_shapes_macs_and_counts_by_hand():
     model = branched()
-    assert model.shapes() == {"x": (2, 4, 4), "conv": (3, 4, 4), "bn": (3, 4, 4), "relu": (3, 4, 4),
-                              "a": (2, 4, 4), "b": (4, 4, 4), "join": (6, 4, 4), "sum": (6, 4, 4), "flat": (96,),
-                              "fc": (5,)}
+    assert model.shapes() == {
+        "x": (2, 4, 4),
+        "conv": (3, 4, 4),
+        "bn": (3, 4, 4),
+        "relu": (3, 4, 4),
+        "a": (2, 4, 4),
+        "b": (4, 4, 4),
+        "join": (6, 4, 4),
+        "sum": (6, 4, 4),
+        "flat": (96,),
+        "fc": (5,),
+    }
     macs = {n: m for n, m in model.macs().items() if m}
     assert macs == {"conv": 16 * 3 * 2 * 9, "a": 16 * 2 * 3, "b": 16 * 4 * 3, "fc": 480}
     assert model.count() == 54 + 3 + 6 + 6 + 2 + 12 + 480 + 5
@@ -290,19 +377,28 @@ def test_shapes_macs_and_counts_by_hand():
 
 def test_a_layer_that_does_not_fit_is_named():
     model = Model(chain(("a", Linear(4, 3)), ("b", Linear(4, 2))), input_shape=(4,))
-    with pytest.raises(ValueError, match=r"b: Linear needs 4 features, got an input of shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"b: Linear needs 4 features, got an input of shape \(3,\)"
+    ):
         model.shapes()
 
 
-@pytest.mark.parametrize("make", [*MODELS.values(), branched, lambda: MLP([3, 4, 2])], ids=[*MODELS, "branched", "mlp"])
+@pytest.mark.parametrize(
+    "make", [*MODELS.values(), branched, lambda: MLP([3, 4, 2])], ids=[*MODELS, "branched", "mlp"]
+)
 def test_a_spec_through_json_gives_the_same_net_with_weights_0(make):
     model = filled(make())
     other = from_spec(json.loads(json.dumps(model.spec())))
     assert other.spec() == model.spec() and other.shapes() == model.shapes()
     assert other.input_shape == model.input_shape and other.origin_bytes == model.origin_bytes
     assert [(n.name, n.layer.kind, n.inputs) for n in other.nodes] == [
-        (n.name, n.layer.kind, n.inputs) for n in model.nodes]
-    assert not other.forms()["fc1.weight" if "fc1.weight" in other.forms() else "fc.weight"].dense().data.any()
+        (n.name, n.layer.kind, n.inputs) for n in model.nodes
+    ]
+    assert (
+        not other.forms()["fc1.weight" if "fc1.weight" in other.forms() else "fc.weight"]
+        .dense()
+        .data.any()
+    )
     other.load_state_dict(model.state_dict())
     x = RNG(0).standard_normal((2, *model.input_shape)).astype(np.float32)
     np.testing.assert_array_equal(other(x).data, model(x).data)
@@ -323,54 +419,115 @@ def test_an_edited_builtin_through_its_listed_spec_is_the_same_net():
 
 
 def layer(kind="Linear", *, name="a", inputs=("x",), **config):
-    images = kind in ("Conv2d", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "ChannelShuffle", "BatchNorm2d")
+    images = kind in (
+        "Conv2d",
+        "MaxPool2d",
+        "AvgPool2d",
+        "AdaptiveAvgPool2d",
+        "ChannelShuffle",
+        "BatchNorm2d",
+    )
     return {"input": [4, 8, 8] if images else [4], "nodes": [[name, kind, config, list(inputs)]]}
 
 
 FC = {"in_features": 4, "out_features": 3}
 
 
-@pytest.mark.parametrize("spec", [
-    None, [], 3, "lenet5", {}, {"builtin": "lenet6", "args": {}}, {"builtin": ["lenet5"], "args": {}},
-    {"builtin": "lenet5", "args": {"rng": 1}}, {"builtin": "lenet5"}, {"builtin": None, "args": {}},
-    {"input": [4]}, {"nodes": []}, {"input": [4], "nodes": 3}, {"input": [4], "nodes": [3]},
-    {"input": [4], "nodes": [["a", "Linear", FC]]}, {"input": "44", "nodes": []}, {"input": [0], "nodes": []},
-    {"input": [-4], "nodes": []}, {"input": [4.0], "nodes": []}, {"input": [True], "nodes": []},
-    {"input": [], "nodes": []}, {"input": [2] * 9, "nodes": []}, {"input": 4, "nodes": []},
-    {"input": [float("inf")], "nodes": []},
-    layer("Lin", **FC), layer(["Linear"], **FC), layer(None, **FC), layer(**FC, color=3), layer(in_features=4),
-    layer(in_features="4", out_features=3), layer(in_features=4, out_features=0),
-    layer(in_features=-4, out_features=-3), layer(in_features=True, out_features=3),
-    layer(in_features=4.0, out_features=3), layer(in_features=[4], out_features=3), layer(**FC, bias="yes"),
-    layer(**FC, bias=1), layer(in_features=5, out_features=3), layer(**FC, name="a b"), layer(**FC, name=["a"]),
-    layer(**FC, inputs=("y",)), layer(**FC, inputs=("x", "x")), layer(**FC, inputs=()), layer(**FC, inputs=([],)),
-    layer("Conv2d", in_channels=4, out_channels=4, kernel_size=3, groups=0),
-    layer("Conv2d", in_channels=4, out_channels=4, kernel_size=3, groups=3),
-    layer("Conv2d", in_channels=4, out_channels=4, kernel_size=[3, 3, 3]),
-    layer("Conv2d", in_channels=4, out_channels=4, kernel_size=3, stride=0),
-    layer("Conv2d", in_channels=4, out_channels=4, kernel_size=3, padding=-1),
-    layer("Conv2d", in_channels=5, out_channels=4, kernel_size=3),
-    layer("Conv2d", in_channels=4, out_channels=4, kernel_size=9),
-    layer("BatchNorm1d", num_features=4, eps="small"), layer("BatchNorm1d", num_features=4, momentum=2.0),
-    layer("BatchNorm1d", num_features=5), layer("Dropout", p=1.0), layer("Dropout", p="half"),
-    layer("Dropout", p=True), layer("MaxPool2d", kernel_size=9), layer("MaxPool2d", kernel_size=2, padding=2),
-    layer("MaxPool2d", kernel_size=2, stride=0), layer("MaxPool2d"),
-    layer("AvgPool2d", kernel_size=2, ceil_mode="no"), layer("ChannelShuffle", groups=0),
-    layer("AdaptiveAvgPool2d", output_size=-1), layer("Identity", p=3),
-    layer("ChannelShuffle", groups=3), {"input": [4], "nodes": [["a", "MaxPool2d", {"kernel_size": 2}, ["x"]]]},
-    {"input": [4], "nodes": [["a", "Linear", FC, ["x"]], ["s", "Add", {}, ["a", "x"]]]},
-    {"input": [4], "nodes": [["a", "Linear", FC, "x"]]},
-])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        None,
+        [],
+        3,
+        "lenet5",
+        {},
+        {"builtin": "lenet6", "args": {}},
+        {"builtin": ["lenet5"], "args": {}},
+        {"builtin": "lenet5", "args": {"rng": 1}},
+        {"builtin": "lenet5"},
+        {"builtin": None, "args": {}},
+        {"input": [4]},
+        {"nodes": []},
+        {"input": [4], "nodes": 3},
+        {"input": [4], "nodes": [3]},
+        {"input": [4], "nodes": [["a", "Linear", FC]]},
+        {"input": "44", "nodes": []},
+        {"input": [0], "nodes": []},
+        {"input": [-4], "nodes": []},
+        {"input": [4.0], "nodes": []},
+        {"input": [True], "nodes": []},
+        {"input": [], "nodes": []},
+        {"input": [2] * 9, "nodes": []},
+        {"input": 4, "nodes": []},
+        {"input": [float("inf")], "nodes": []},
+        layer("Lin", **FC),
+        layer(["Linear"], **FC),
+        layer(None, **FC),
+        layer(**FC, color=3),
+        layer(in_features=4),
+        layer(in_features="4", out_features=3),
+        layer(in_features=4, out_features=0),
+        layer(in_features=-4, out_features=-3),
+        layer(in_features=True, out_features=3),
+        layer(in_features=4.0, out_features=3),
+        layer(in_features=[4], out_features=3),
+        layer(**FC, bias="yes"),
+        layer(**FC, bias=1),
+        layer(in_features=5, out_features=3),
+        layer(**FC, name="a b"),
+        layer(**FC, name=["a"]),
+        layer(**FC, inputs=("y",)),
+        layer(**FC, inputs=("x", "x")),
+        layer(**FC, inputs=()),
+        layer(**FC, inputs=([],)),
+        layer("Conv2d", in_channels=4, out_channels=4, kernel_size=3, groups=0),
+        layer("Conv2d", in_channels=4, out_channels=4, kernel_size=3, groups=3),
+        layer("Conv2d", in_channels=4, out_channels=4, kernel_size=[3, 3, 3]),
+        layer("Conv2d", in_channels=4, out_channels=4, kernel_size=3, stride=0),
+        layer("Conv2d", in_channels=4, out_channels=4, kernel_size=3, padding=-1),
+        layer("Conv2d", in_channels=5, out_channels=4, kernel_size=3),
+        layer("Conv2d", in_channels=4, out_channels=4, kernel_size=9),
+        layer("BatchNorm1d", num_features=4, eps="small"),
+        layer("BatchNorm1d", num_features=4, momentum=2.0),
+        layer("BatchNorm1d", num_features=5),
+        layer("Dropout", p=1.0),
+        layer("Dropout", p="half"),
+        layer("Dropout", p=True),
+        layer("MaxPool2d", kernel_size=9),
+        layer("MaxPool2d", kernel_size=2, padding=2),
+        layer("MaxPool2d", kernel_size=2, stride=0),
+        layer("MaxPool2d"),
+        layer("AvgPool2d", kernel_size=2, ceil_mode="no"),
+        layer("ChannelShuffle", groups=0),
+        layer("AdaptiveAvgPool2d", output_size=-1),
+        layer("Identity", p=3),
+        layer("ChannelShuffle", groups=3),
+        {"input": [4], "nodes": [["a", "MaxPool2d", {"kernel_size": 2}, ["x"]]]},
+        {"input": [4], "nodes": [["a", "Linear", FC, ["x"]], ["s", "Add", {}, ["a", "x"]]]},
+        {"input": [4], "nodes": [["a", "Linear", FC, "x"]]},
+    ],
+)
 def test_a_malformed_spec_is_a_format_error(spec):
     with pytest.raises(FormatError):
         from_spec(spec)
 
 
-@pytest.mark.parametrize("spec", [
-    layer(**FC), layer(**FC, bias=False), layer("Conv2d", in_channels=4, out_channels=4, kernel_size=[3, 1], groups=4),
-    layer("BatchNorm1d", num_features=4), layer("BatchNorm2d", num_features=4), layer("Dropout", p=0.5),
-    layer("MaxPool2d", kernel_size=2, padding=1, ceil_mode=True), layer("AvgPool2d", kernel_size=3, stride=[1, 2]),
-    layer("AdaptiveAvgPool2d", output_size=2), layer("ChannelShuffle", groups=2), layer("Identity")])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        layer(**FC),
+        layer(**FC, bias=False),
+        layer("Conv2d", in_channels=4, out_channels=4, kernel_size=[3, 1], groups=4),
+        layer("BatchNorm1d", num_features=4),
+        layer("BatchNorm2d", num_features=4),
+        layer("Dropout", p=0.5),
+        layer("MaxPool2d", kernel_size=2, padding=1, ceil_mode=True),
+        layer("AvgPool2d", kernel_size=3, stride=[1, 2]),
+        layer("AdaptiveAvgPool2d", output_size=2),
+        layer("ChannelShuffle", groups=2),
+        layer("Identity"),
+    ],
+)
 def test_the_specs_above_are_wrong_in_one_thing_only(spec):
     assert from_spec(spec).spec()["nodes"][0][1] == spec["nodes"][0][1]
 
@@ -378,15 +535,24 @@ def test_the_specs_above_are_wrong_in_one_thing_only(spec):
 HUGE = {"in_features": 2**40, "out_features": 2**20}
 
 
-@pytest.mark.parametrize("nodes", [
-    [["a", "Linear", HUGE, ["x"]]],
-    [["a", "Linear", {"in_features": 10**400, "out_features": 3}, ["x"]]],
-    [["a", "Linear", HUGE, ["x"]], ["b", "Linear", {"in_features": -2**60 - 1, "out_features": 1}, ["a"]]],
-    [["a", "Linear", HUGE, ["x"]], ["b", "BatchNorm1d", {"num_features": -2**62}, ["a"]]],
-    [["a", "Conv2d", {"in_channels": 2**30, "out_channels": 2**30, "kernel_size": 3}, ["x"]]],
-    [["a", "BatchNorm1d", {"num_features": 2**50}, ["x"]]],
-    [[f"a{i}", "Linear", {"in_features": 2**14, "out_features": 2**13}, ["x"]] for i in range(3)],
-])
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [["a", "Linear", HUGE, ["x"]]],
+        [["a", "Linear", {"in_features": 10**400, "out_features": 3}, ["x"]]],
+        [
+            ["a", "Linear", HUGE, ["x"]],
+            ["b", "Linear", {"in_features": -(2**60) - 1, "out_features": 1}, ["a"]],
+        ],
+        [["a", "Linear", HUGE, ["x"]], ["b", "BatchNorm1d", {"num_features": -(2**62)}, ["a"]]],
+        [["a", "Conv2d", {"in_channels": 2**30, "out_channels": 2**30, "kernel_size": 3}, ["x"]]],
+        [["a", "BatchNorm1d", {"num_features": 2**50}, ["x"]]],
+        [
+            [f"a{i}", "Linear", {"in_features": 2**14, "out_features": 2**13}, ["x"]]
+            for i in range(3)
+        ],
+    ],
+)
 def test_a_spec_that_declares_too_much_is_refused_before_anything_is_allocated(nodes, monkeypatch):
     def allocate(*args, **kw):
         raise AssertionError("allocated")

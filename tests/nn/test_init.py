@@ -4,12 +4,18 @@ import pytest
 from minicomp.nn import init
 
 
-
-@pytest.mark.parametrize("shape, fan_in, fan_out", [((300, 784), 784, 300), ((64, 32, 5, 5), 800, 1600),
-                                                    ((96, 1, 3, 3), 9, 864)])
-@pytest.mark.parametrize("fn, bound", [
-    (init.lecun_uniform, lambda i, o: np.sqrt(3 / i)), (init.glorot_uniform, lambda i, o: np.sqrt(6 / (i + o))),
-    (init.he_uniform, lambda i, o: np.sqrt(6 / i))])
+@pytest.mark.parametrize(
+    "shape, fan_in, fan_out",
+    [((300, 784), 784, 300), ((64, 32, 5, 5), 800, 1600), ((96, 1, 3, 3), 9, 864)],
+)
+@pytest.mark.parametrize(
+    "fn, bound",
+    [
+        (init.lecun_uniform, lambda i, o: np.sqrt(3 / i)),
+        (init.glorot_uniform, lambda i, o: np.sqrt(6 / (i + o))),
+        (init.he_uniform, lambda i, o: np.sqrt(6 / i)),
+    ],
+)
 def test_uniforms_fill_their_interval(fn, bound, shape, fan_in, fan_out):
     w, b = fn(shape, rng=np.random.default_rng(0)), bound(fan_in, fan_out)
     assert w.dtype == np.float32 and w.shape == shape
@@ -19,9 +25,13 @@ def test_uniforms_fill_their_interval(fn, bound, shape, fan_in, fan_out):
     assert w.var() == pytest.approx(b * b / 3, rel=4 * np.sqrt(0.8 / n))
 
 
-@pytest.mark.parametrize("shape, fan_in, fan_out", [((300, 784), 784, 300), ((64, 32, 5, 5), 800, 1600)])
-@pytest.mark.parametrize("fn, variance", [(init.glorot_normal, lambda i, o: 2 / (i + o)),
-                                          (init.he_normal, lambda i, o: 2 / i)])
+@pytest.mark.parametrize(
+    "shape, fan_in, fan_out", [((300, 784), 784, 300), ((64, 32, 5, 5), 800, 1600)]
+)
+@pytest.mark.parametrize(
+    "fn, variance",
+    [(init.glorot_normal, lambda i, o: 2 / (i + o)), (init.he_normal, lambda i, o: 2 / i)],
+)
 def test_normals_have_their_variance(fn, variance, shape, fan_in, fan_out):
     w, v = fn(shape, rng=np.random.default_rng(0)), variance(fan_in, fan_out)
     assert w.dtype == np.float32 and w.shape == shape
@@ -35,8 +45,10 @@ def test_a_gaussian_of_given_deviation():
     assert w.dtype == np.float32 and w.std() == pytest.approx(0.01, rel=0.03)
 
 
-@pytest.mark.parametrize("fn", [init.lecun_uniform, init.glorot_uniform, init.glorot_normal, init.he_uniform,
-                                init.he_normal])
+@pytest.mark.parametrize(
+    "fn",
+    [init.lecun_uniform, init.glorot_uniform, init.glorot_normal, init.he_uniform, init.he_normal],
+)
 def test_the_seed_decides(fn):
     a, b, c = (fn((4, 5), rng=np.random.default_rng(s)) for s in (0, 0, 1))
     np.testing.assert_array_equal(a, b)

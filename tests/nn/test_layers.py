@@ -5,10 +5,31 @@ import numpy as np
 import pytest
 
 from minicomp.gradcheck import grad_check
-from minicomp.nn import (ActThreshold, ActTopK, Add, AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d,
-                         ChannelShuffle, Concat, Conv2d,
-                         Dense, Dropout, Flatten, Identity, Linear, MaxPool2d, Model, ReLU, ReLU6, Sigmoid, Tanh,
-                         chain, cross_entropy)
+from minicomp.nn import (
+    ActThreshold,
+    ActTopK,
+    Add,
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    ChannelShuffle,
+    Concat,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Identity,
+    Linear,
+    MaxPool2d,
+    Model,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    Tanh,
+    chain,
+    cross_entropy,
+)
 from minicomp.nn.layers import LAYERS, Layer
 from minicomp.tensor import Tensor, grad, hvp
 
@@ -17,16 +38,38 @@ MAP, ROW = (6, 9, 7), (6,)
 
 # layer -> input shapes without N
 LEGAL = [
-    (Linear(6, 4), [ROW]), (Linear(6, 4, bias=False), [ROW]), (Conv2d(6, 4, 3), [MAP]),
+    (Linear(6, 4), [ROW]),
+    (Linear(6, 4, bias=False), [ROW]),
+    (Conv2d(6, 4, 3), [MAP]),
     (Conv2d(6, 4, (3, 2), stride=(2, 1), padding=(1, 0), bias=False), [MAP]),
-    (Conv2d(6, 6, 3, padding=1, groups=6), [MAP]), (Conv2d(6, 4, 1, groups=2), [MAP]),
-    (BatchNorm1d(6), [ROW]), (BatchNorm2d(6), [MAP]), (ReLU(), [MAP]), (ReLU6(), [ROW]), (Sigmoid(), [ROW]),
-    (Tanh(), [MAP]), (MaxPool2d(2), [MAP]), (MaxPool2d(3, stride=2, padding=1, ceil_mode=True), [MAP]),
-    (AvgPool2d((2, 3)), [MAP]), (AvgPool2d(3, 2, 1, ceil_mode=True), [MAP]), (AdaptiveAvgPool2d(1), [MAP]),
-    (AdaptiveAvgPool2d((4, 3)), [MAP]), (Dropout(0.3), [MAP]), (Flatten(), [MAP]), (Flatten(), [ROW]),
-    (Identity(), [MAP]), (ActThreshold(0.7), [MAP]), (ActTopK(7), [MAP]), (Add(), [MAP, MAP, MAP]), (Concat(), [MAP, (2, 9, 7)]), (Concat(), [ROW, (2,)]),
-    (ChannelShuffle(3), [MAP])]
-EVERY = pytest.mark.parametrize("layer, shapes", LEGAL, ids=lambda v: v.kind if isinstance(v, Layer) else "")
+    (Conv2d(6, 6, 3, padding=1, groups=6), [MAP]),
+    (Conv2d(6, 4, 1, groups=2), [MAP]),
+    (BatchNorm1d(6), [ROW]),
+    (BatchNorm2d(6), [MAP]),
+    (ReLU(), [MAP]),
+    (ReLU6(), [ROW]),
+    (Sigmoid(), [ROW]),
+    (Tanh(), [MAP]),
+    (MaxPool2d(2), [MAP]),
+    (MaxPool2d(3, stride=2, padding=1, ceil_mode=True), [MAP]),
+    (AvgPool2d((2, 3)), [MAP]),
+    (AvgPool2d(3, 2, 1, ceil_mode=True), [MAP]),
+    (AdaptiveAvgPool2d(1), [MAP]),
+    (AdaptiveAvgPool2d((4, 3)), [MAP]),
+    (Dropout(0.3), [MAP]),
+    (Flatten(), [MAP]),
+    (Flatten(), [ROW]),
+    (Identity(), [MAP]),
+    (ActThreshold(0.7), [MAP]),
+    (ActTopK(7), [MAP]),
+    (Add(), [MAP, MAP, MAP]),
+    (Concat(), [MAP, (2, 9, 7)]),
+    (Concat(), [ROW, (2,)]),
+    (ChannelShuffle(3), [MAP]),
+]
+EVERY = pytest.mark.parametrize(
+    "layer, shapes", LEGAL, ids=lambda v: v.kind if isinstance(v, Layer) else ""
+)
 
 
 def filled(layer, dtype=np.float32, seed=0):
@@ -41,10 +84,13 @@ def filled(layer, dtype=np.float32, seed=0):
 
 
 def inputs(shapes, n=3, dtype=np.float32, seed=1):
-    return [Tensor((2 * RNG(seed + i).standard_normal((n, *s))).astype(dtype)) for i, s in enumerate(shapes)]
+    return [
+        Tensor((2 * RNG(seed + i).standard_normal((n, *s))).astype(dtype))
+        for i, s in enumerate(shapes)
+    ]
 
 
-# --------------------------------------------------------------------------------- the contract, of every layer
+# --------------------------------------------------------------------- the contract, of every layer
 
 
 @EVERY
@@ -60,15 +106,21 @@ def test_config_makes_an_equal_layer(layer, shapes):
     config = json.loads(json.dumps(layer.config()))
     other = LAYERS[layer.kind](**config)
     assert type(other) is type(layer) and other.config() == layer.config()
-    assert {n: f.shape for n, f in other.forms.items()} == {n: f.shape for n, f in layer.forms.items()}
-    assert other.out_shape(*shapes) == layer.out_shape(*shapes) and other.macs(*shapes) == layer.macs(*shapes)
+    assert {n: f.shape for n, f in other.forms.items()} == {
+        n: f.shape for n, f in layer.forms.items()
+    }
+    assert other.out_shape(*shapes) == layer.out_shape(*shapes) and other.macs(
+        *shapes
+    ) == layer.macs(*shapes)
     config["more"] = 1
     assert "more" not in layer.config()
 
 
 @EVERY
 def test_entries_bound_what_is_allocated(layer, shapes):
-    held = sum(np.prod(f.shape, dtype=int) for f in layer.forms.values()) + sum(a.size for a in layer.buffers.values())
+    held = sum(np.prod(f.shape, dtype=int) for f in layer.forms.values()) + sum(
+        a.size for a in layer.buffers.values()
+    )
     assert held <= type(layer).entries(**layer.config()) <= held + 4
 
 
@@ -93,10 +145,11 @@ def test_gradients_agree_with_finite_differences_in_training_and_not(layer, shap
     x = [t.data for t in inputs(shapes, dtype=np.float64)]
 
     for training in (False, True):
+
         def output(*tensors):
-            for name, t in zip(names, tensors[len(x):]):
+            for name, t in zip(names, tensors[len(x) :]):
                 layer.forms[name].value = t
-            y = layer(*tensors[:len(x)], training=training, rng=RNG(0))
+            y = layer(*tensors[: len(x)], training=training, rng=RNG(0))
             return y * y  # so that linear layers have second derivatives too
 
         # steps small enough to cross no kink of ReLU or change of a maximum
@@ -104,20 +157,28 @@ def test_gradients_agree_with_finite_differences_in_training_and_not(layer, shap
 
 
 def test_the_table_names_every_layer_with_a_legal_coupling():
-    classes = {c for c in vars(inspect.getmodule(Layer)).values() if inspect.isclass(c) and issubclass(c, Layer)
-               and not c.__name__.startswith("_") and c is not Layer}
+    classes = {
+        c
+        for c in vars(inspect.getmodule(Layer)).values()
+        if inspect.isclass(c)
+        and issubclass(c, Layer)
+        and not c.__name__.startswith("_")
+        and c is not Layer
+    }
     assert set(LAYERS.values()) == classes and all(c.__name__ == name for name, c in LAYERS.items())
     assert {c.coupling for c in classes} == {"mix", "keep", "add", "concat", "flatten", "permute"}
 
 
-# ------------------------------------------------------------------------------------------------ by hand
+# ------------------------------------------------------------------------------------------ by hand
 
 
 def test_linear_by_hand():
     layer = Linear(2, 3)
     layer.forms["weight"] = Dense(np.array([[1, 2], [3, 4], [5, 6]], np.float32))
     layer.forms["bias"] = Dense(np.array([10, 20, 30], np.float32))
-    np.testing.assert_array_equal(layer(Tensor(np.array([[1, -1]], np.float32))).data, [[9, 19, 29]])
+    np.testing.assert_array_equal(
+        layer(Tensor(np.array([[1, -1]], np.float32))).data, [[9, 19, 29]]
+    )
 
 
 def test_convolution_is_a_correlation_with_bias():
@@ -170,9 +231,13 @@ def test_batch_norm_tracks_mean_and_unbiased_variance_and_uses_them_at_inference
     x = np.array([[1, 10], [3, 30]], np.float32)
     layer(Tensor(x), training=True)
     np.testing.assert_allclose(layer.buffers["running_mean"], 0.25 * np.array([2, 20]))
-    np.testing.assert_allclose(layer.buffers["running_var"], 0.75 + 0.25 * np.array([2, 200]))  # divided by n - 1
+    np.testing.assert_allclose(
+        layer.buffers["running_var"], 0.75 + 0.25 * np.array([2, 200])
+    )  # divided by n - 1
     mean, var = layer.buffers["running_mean"].copy(), layer.buffers["running_var"].copy()
-    layer.forms["weight"], layer.forms["bias"] = Dense(np.array([2, 3], np.float32)), Dense(np.ones(2, np.float32))
+    layer.forms["weight"], layer.forms["bias"] = Dense(np.array([2, 3], np.float32)), Dense(
+        np.ones(2, np.float32)
+    )
     y = layer(Tensor(x)).data
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5) * [2, 3] + 1, rtol=1e-5)
     np.testing.assert_array_equal(layer.buffers["running_mean"], mean)
@@ -182,36 +247,63 @@ def test_batch_norm_tracks_mean_and_unbiased_variance_and_uses_them_at_inference
     assert np.isfinite(one.buffers["running_var"]).all()
 
 
-# -------------------------------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: Linear(0, 3), "in_features must be an integer of at least 1, got 0"),
-    (lambda: Linear(3, 2.0), "out_features must be an integer of at least 1, got 2.0"),
-    (lambda: Linear(3, 2, bias=1), "bias must be true or false, got 1"),
-    (lambda: Conv2d(4, 6, 3, groups=4), "groups must divide 4 and 6, got 4"),
-    (lambda: Conv2d(4, 6, 0), "kernel_size must be an integer or a pair, each at least 1, got 0"),
-    (lambda: Conv2d(4, 6, (3, 3, 3)), "kernel_size must be an integer or a pair"),
-    (lambda: Conv2d(4, 6, 3, stride=(1, 0)), r"stride must be .* at least 1, got \(1, 0\)"),
-    (lambda: Conv2d(4, 6, 3, padding=-1), "padding must be .* at least 0, got -1"),
-    (lambda: BatchNorm2d(4, eps=-1.0), r"eps must be a float in \[0, 1\], got -1.0"),
-    (lambda: BatchNorm2d(4, momentum=None), r"momentum must be a float in \[0, 1\], got None"),
-    (lambda: Dropout(1.0), r"p must be in \[0, 1\), got 1.0"),
-    (lambda: MaxPool2d(2, padding=2), r"padding must be at most half of kernel_size \(2, 2\), got \(2, 2\)"),
-    (lambda: MaxPool2d(2, ceil_mode=1), "ceil_mode must be true or false, got 1"),
-    (lambda: AdaptiveAvgPool2d(0), "output_size must be .* at least 1, got 0"),
-    (lambda: ChannelShuffle(0), "groups must be an integer of at least 1, got 0"),
-    (lambda: Linear(6, 4).out_shape((5,)), r"Linear needs 6 features, got an input of shape \(5,\)"),
-    (lambda: Conv2d(6, 4, 3).out_shape((5, 9, 9)), r"Conv2d needs 6 channels, got an input of shape \(5, 9, 9\)"),
-    (lambda: Conv2d(6, 4, 3).out_shape((6, 2, 9)), "a window of 3 does not fit 2 entries padded by 0"),
-    (lambda: BatchNorm1d(6).out_shape(MAP), "BatchNorm1d needs 6 channels and 0 spatial axes"),
-    (lambda: BatchNorm2d(6).out_shape(ROW), "BatchNorm2d needs 6 channels and 2 spatial axes"),
-    (lambda: MaxPool2d(2).out_shape(ROW), r"MaxPool2d needs an input \(C, H, W\), got shape \(6,\)"),
-    (lambda: AdaptiveAvgPool2d(2).out_shape(ROW), r"AdaptiveAvgPool2d needs an input \(C, H, W\)"),
-    (lambda: Add().out_shape(MAP, ROW), r"Add needs equal shapes, got \(6, 9, 7\), \(6,\)"),
-    (lambda: Concat().out_shape(MAP, (6, 9, 8)), "Concat needs equal maps"),
-    (lambda: ChannelShuffle(4).out_shape(MAP), r"ChannelShuffle needs \(C, H, W\) with C a multiple of 4"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Linear(0, 3), "in_features must be an integer of at least 1, got 0"),
+        (lambda: Linear(3, 2.0), "out_features must be an integer of at least 1, got 2.0"),
+        (lambda: Linear(3, 2, bias=1), "bias must be true or false, got 1"),
+        (lambda: Conv2d(4, 6, 3, groups=4), "groups must divide 4 and 6, got 4"),
+        (
+            lambda: Conv2d(4, 6, 0),
+            "kernel_size must be an integer or a pair, each at least 1, got 0",
+        ),
+        (lambda: Conv2d(4, 6, (3, 3, 3)), "kernel_size must be an integer or a pair"),
+        (lambda: Conv2d(4, 6, 3, stride=(1, 0)), r"stride must be .* at least 1, got \(1, 0\)"),
+        (lambda: Conv2d(4, 6, 3, padding=-1), "padding must be .* at least 0, got -1"),
+        (lambda: BatchNorm2d(4, eps=-1.0), r"eps must be a float in \[0, 1\], got -1.0"),
+        (lambda: BatchNorm2d(4, momentum=None), r"momentum must be a float in \[0, 1\], got None"),
+        (lambda: Dropout(1.0), r"p must be in \[0, 1\), got 1.0"),
+        (
+            lambda: MaxPool2d(2, padding=2),
+            r"padding must be at most half of kernel_size \(2, 2\), got \(2, 2\)",
+        ),
+        (lambda: MaxPool2d(2, ceil_mode=1), "ceil_mode must be true or false, got 1"),
+        (lambda: AdaptiveAvgPool2d(0), "output_size must be .* at least 1, got 0"),
+        (lambda: ChannelShuffle(0), "groups must be an integer of at least 1, got 0"),
+        (
+            lambda: Linear(6, 4).out_shape((5,)),
+            r"Linear needs 6 features, got an input of shape \(5,\)",
+        ),
+        (
+            lambda: Conv2d(6, 4, 3).out_shape((5, 9, 9)),
+            r"Conv2d needs 6 channels, got an input of shape \(5, 9, 9\)",
+        ),
+        (
+            lambda: Conv2d(6, 4, 3).out_shape((6, 2, 9)),
+            "a window of 3 does not fit 2 entries padded by 0",
+        ),
+        (lambda: BatchNorm1d(6).out_shape(MAP), "BatchNorm1d needs 6 channels and 0 spatial axes"),
+        (lambda: BatchNorm2d(6).out_shape(ROW), "BatchNorm2d needs 6 channels and 2 spatial axes"),
+        (
+            lambda: MaxPool2d(2).out_shape(ROW),
+            r"MaxPool2d needs an input \(C, H, W\), got shape \(6,\)",
+        ),
+        (
+            lambda: AdaptiveAvgPool2d(2).out_shape(ROW),
+            r"AdaptiveAvgPool2d needs an input \(C, H, W\)",
+        ),
+        (lambda: Add().out_shape(MAP, ROW), r"Add needs equal shapes, got \(6, 9, 7\), \(6,\)"),
+        (lambda: Concat().out_shape(MAP, (6, 9, 8)), "Concat needs equal maps"),
+        (
+            lambda: ChannelShuffle(4).out_shape(MAP),
+            r"ChannelShuffle needs \(C, H, W\) with C a multiple of 4",
+        ),
+    ],
+)
 def test_wrong_arguments_and_inputs(make, message):
     with pytest.raises(ValueError, match=message):
         make()
@@ -222,21 +314,37 @@ def test_macs_by_hand():
     assert Conv2d(6, 4, 3).macs(MAP) == 7 * 5 * 4 * 6 * 9
     assert Conv2d(6, 6, 3, padding=1, groups=6).macs(MAP) == 9 * 7 * 6 * 9
     assert Conv2d(6, 4, (3, 2), stride=(2, 1), padding=(1, 0)).macs(MAP) == 5 * 6 * 4 * 6 * 6
-    assert sum(layer.macs(*shapes) for layer, shapes in LEGAL if layer.kind not in ("Linear", "Conv2d")) == 0
+    assert (
+        sum(
+            layer.macs(*shapes) for layer, shapes in LEGAL if layer.kind not in ("Linear", "Conv2d")
+        )
+        == 0
+    )
 
 
-# ------------------------------------------------------------- Hessian-vector products of whole small nets
+# ------------------------------------------------------ Hessian-vector products of whole small nets
 
 
 def small_net(seed=0):
-    nodes = chain(("conv", Conv2d(2, 3, 3, padding=1)), ("bn", BatchNorm2d(3)), ("tanh", Tanh()),
-                  ("pool", MaxPool2d(2)), ("dw", Conv2d(3, 3, 3, padding=1, groups=3)), ("avg", AvgPool2d(3, 2, 1)),
-                  ("flat", Flatten()), ("fc1", Linear(12, 5)), ("bn1", BatchNorm1d(5)), ("sig", Sigmoid()),
-                  ("fc2", Linear(5, 3)))
+    nodes = chain(
+        ("conv", Conv2d(2, 3, 3, padding=1)),
+        ("bn", BatchNorm2d(3)),
+        ("tanh", Tanh()),
+        ("pool", MaxPool2d(2)),
+        ("dw", Conv2d(3, 3, 3, padding=1, groups=3)),
+        ("avg", AvgPool2d(3, 2, 1)),
+        ("flat", Flatten()),
+        ("fc1", Linear(12, 5)),
+        ("bn1", BatchNorm1d(5)),
+        ("sig", Sigmoid()),
+        ("fc2", Linear(5, 3)),
+    )
     model = Model(nodes, input_shape=(2, 6, 6))
     rng = RNG(seed)
     for name, form in model.forms().items():
-        model.set_form(name, Dense(rng.standard_normal(form.shape) * 0.5 + name.endswith("bn.weight")))
+        model.set_form(
+            name, Dense(rng.standard_normal(form.shape) * 0.5 + name.endswith("bn.weight"))
+        )
     return model
 
 
@@ -261,11 +369,15 @@ def test_hessian_vector_products_of_a_net_agree_with_finite_differences(training
             f += c / (12 * h) * g.data
     for p, s in zip(params, saved):
         p.data[...] = s
-    scale = np.sqrt(sum((e ** 2).sum() for e in exact))
+    scale = np.sqrt(sum((e**2).sum() for e in exact))
     error = np.sqrt(sum(((e - f) ** 2).sum() for e, f in zip(exact, finite)))
     assert error < 1e-7 * scale
     for name, e in zip(model.parameters(), exact):
-        idle = training and name in ("conv.bias", "dw.bias", "fc1.bias")  # batch norm takes a constant away
+        idle = training and name in (
+            "conv.bias",
+            "dw.bias",
+            "fc1.bias",
+        )  # batch norm takes a constant away
         assert np.abs(e).max() < 1e-12 * scale if idle else np.abs(e).max() > 1e-6 * scale
     # symmetry: u'Hv = v'Hu
     others = [rng.standard_normal(p.shape) for p in params]
@@ -284,12 +396,20 @@ def test_three_orders_of_a_net():
             model.forms()[name].value = t
         return cross_entropy(model(x, training=True), y)
 
-    grad_check(loss, *(model.forms()[n].value.data for n in names), rng=RNG(2), order=3, tolerance=1e-6)
+    grad_check(
+        loss, *(model.forms()[n].value.data for n in names), rng=RNG(2), order=3, tolerance=1e-6
+    )
 
 
-# ---------------------------------------------------------------------------------------------- PyTorch
+# ------------------------------------------------------------------------------------------ PyTorch
 
-OURS_ALONE = ("Add", "Concat", "Dropout", "ActThreshold", "ActTopK")  # no module there, or other random bits
+OURS_ALONE = (
+    "Add",
+    "Concat",
+    "Dropout",
+    "ActThreshold",
+    "ActTopK",
+)  # no module there, or other random bits
 
 
 def twin(layer, torch):
@@ -300,8 +420,11 @@ def twin(layer, torch):
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("layer, shapes", [p for p in LEGAL if p[0].kind not in OURS_ALONE],
-                         ids=lambda v: v.kind if isinstance(v, Layer) else "")
+@pytest.mark.parametrize(
+    "layer, shapes",
+    [p for p in LEGAL if p[0].kind not in OURS_ALONE],
+    ids=lambda v: v.kind if isinstance(v, Layer) else "",
+)
 def test_values_gradients_and_running_statistics_are_torchs(layer, shapes):
     torch = pytest.importorskip("torch")
     layer = filled(layer)
@@ -324,7 +447,9 @@ def test_values_gradients_and_running_statistics_are_torchs(layer, shapes):
         (b * torch.tensor(g)).sum().backward()
         np.testing.assert_allclose(mine.grad, theirs.grad.numpy(), rtol=1e-5, atol=1e-6)
         for name, form in layer.forms.items():
-            np.testing.assert_allclose(form.value.grad, getattr(other, name).grad.numpy(), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                form.value.grad, getattr(other, name).grad.numpy(), rtol=1e-5, atol=1e-6
+            )
         for name, buffer in layer.buffers.items():
             np.testing.assert_allclose(buffer, getattr(other, name).numpy(), rtol=1e-5)
 
@@ -338,9 +463,14 @@ def test_ceil_mode_has_torchs_shapes_and_values():
         for stride in (1, 2, 3, 4):
             for padding in range(kernel // 2 + 1):
                 for ceil in (False, True):
-                    for ours, theirs in ((MaxPool2d, torch.nn.MaxPool2d), (AvgPool2d, torch.nn.AvgPool2d)):
+                    for ours, theirs in (
+                        (MaxPool2d, torch.nn.MaxPool2d),
+                        (AvgPool2d, torch.nn.AvgPool2d),
+                    ):
                         a = ours(kernel, stride, padding, ceil)
-                        want = theirs(kernel, stride, padding, ceil_mode=ceil)(torch.tensor(x)).numpy()
+                        want = theirs(kernel, stride, padding, ceil_mode=ceil)(
+                            torch.tensor(x)
+                        ).numpy()
                         assert a.out_shape((2, 11, 8)) == want.shape[1:]
                         np.testing.assert_allclose(a(Tensor(x)).data, want, rtol=1e-12, atol=1e-12)
                         seen += 1
@@ -352,10 +482,19 @@ def test_state_dicts_go_both_ways():
     torch = pytest.importorskip("torch")
     nn = torch.nn
     other = nn.Sequential()
-    parts = [("conv", nn.Conv2d(2, 3, 3, padding=1)), ("bn", nn.BatchNorm2d(3)), ("tanh", nn.Tanh()),
-             ("pool", nn.MaxPool2d(2)), ("dw", nn.Conv2d(3, 3, 3, padding=1, groups=3)), ("avg", nn.AvgPool2d(3, 2, 1)),
-             ("flat", nn.Flatten()), ("fc1", nn.Linear(12, 5)), ("bn1", nn.BatchNorm1d(5)), ("sig", nn.Sigmoid()),
-             ("fc2", nn.Linear(5, 3))]
+    parts = [
+        ("conv", nn.Conv2d(2, 3, 3, padding=1)),
+        ("bn", nn.BatchNorm2d(3)),
+        ("tanh", nn.Tanh()),
+        ("pool", nn.MaxPool2d(2)),
+        ("dw", nn.Conv2d(3, 3, 3, padding=1, groups=3)),
+        ("avg", nn.AvgPool2d(3, 2, 1)),
+        ("flat", nn.Flatten()),
+        ("fc1", nn.Linear(12, 5)),
+        ("bn1", nn.BatchNorm1d(5)),
+        ("sig", nn.Sigmoid()),
+        ("fc2", nn.Linear(5, 3)),
+    ]
     for name, part in parts:
         other.add_module(name, part)
     model = small_net()
@@ -367,7 +506,11 @@ def test_state_dicts_go_both_ways():
     assert [n for n in theirs if not n.endswith("num_batches_tracked")] == list(model.state_dict())
     model.load_state_dict(theirs)  # with num_batches_tracked
     other.eval()
-    np.testing.assert_allclose(model(x).data, other(torch.tensor(x)).detach().numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model(x).data, other(torch.tensor(x)).detach().numpy(), rtol=1e-4, atol=1e-5
+    )
     model(x * 2, training=True)
     other.load_state_dict({n: torch.tensor(a) for n, a in model.state_dict().items()})  # strict
-    np.testing.assert_allclose(model(x).data, other(torch.tensor(x)).detach().numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model(x).data, other(torch.tensor(x)).detach().numpy(), rtol=1e-4, atol=1e-5
+    )

@@ -4,8 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minicomp.gradcheck import grad_check
-from minicomp.nn.losses import (REDUCTIONS, cross_entropy, huber, l1, l2, mse, one_hot, soft_cross_entropy,
-                                squared_hinge)
+from minicomp.nn.losses import (
+    REDUCTIONS,
+    cross_entropy,
+    huber,
+    l1,
+    l2,
+    mse,
+    one_hot,
+    soft_cross_entropy,
+    squared_hinge,
+)
 from minicomp.tensor import Tensor, grad, hvp
 
 RNG = np.random.default_rng
@@ -20,7 +29,7 @@ def logp(z):
     return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
 
 
-# -------------------------------------------------------------------------------------------- by hand
+# ------------------------------------------------------------------------------------------ by hand
 
 
 def test_cross_entropy_by_hand():
@@ -28,7 +37,9 @@ def test_cross_entropy_by_hand():
     z = Tensor(np.array([[0.0, np.log(3)]]))
     assert cross_entropy(z, np.array([0])).item() == pytest.approx(np.log(4))
     assert cross_entropy(z, np.array([1])).item() == pytest.approx(np.log(4 / 3))
-    assert cross_entropy(z, np.array([[0.5, 0.5]])).item() == pytest.approx(0.5 * np.log(4) + 0.5 * np.log(4 / 3))
+    assert cross_entropy(z, np.array([[0.5, 0.5]])).item() == pytest.approx(
+        0.5 * np.log(4) + 0.5 * np.log(4 / 3)
+    )
     # smoothing 0.2 over two classes: 0.9 and 0.1
     want = 0.9 * np.log(4) + 0.1 * np.log(4 / 3)
     assert cross_entropy(z, np.array([0]), label_smoothing=0.2).item() == pytest.approx(want)
@@ -37,9 +48,11 @@ def test_cross_entropy_by_hand():
 def test_the_others_by_hand():
     x, t = Tensor(np.array([1.0, -2.0, 0.5])), np.array([0.0, 1.0, 0.5])
     assert mse(x, t).item() == pytest.approx((1 + 9 + 0) / 3)
-    assert huber(x, t).item() == pytest.approx((0.5 + 2.5 + 0) / 3)        # e = 1, 3, 0; delta 1
+    assert huber(x, t).item() == pytest.approx((0.5 + 2.5 + 0) / 3)  # e = 1, 3, 0; delta 1
     assert huber(x, t, delta=2.0).item() == pytest.approx((0.5 + 4 + 0) / 3)  # 2 (3 - 1) = 4
-    z = Tensor(np.array([[0.5, -2.0, 0.0]]))  # class 0: max(0, 1 - .5)^2, max(0, 1 - 2)^2, max(0, 1 + 0)^2
+    z = Tensor(
+        np.array([[0.5, -2.0, 0.0]])
+    )  # class 0: max(0, 1 - .5)^2, max(0, 1 - 2)^2, max(0, 1 + 0)^2
     assert squared_hinge(z, np.array([0]), reduction="sum").item() == pytest.approx(0.25 + 0 + 1)
     w = [Tensor(np.array([[1.0, -2.0]])), Tensor(np.array([3.0]))]
     assert l1(w).item() == 6 and l2(w).item() == 7
@@ -58,14 +71,21 @@ def test_the_gradient_of_cross_entropy_is_softmax_minus_target_over_n():
     np.testing.assert_allclose(grad(cross_entropy(z, Y), z).data, want, atol=1e-15)
 
 
-@pytest.mark.parametrize("loss, n", [(lambda r: cross_entropy(Tensor(Z), Y, reduction=r), 5),
-                                     (lambda r: mse(Tensor(Z), SOFT, reduction=r), 20),
-                                     (lambda r: huber(Tensor(Z), SOFT, reduction=r), 20),
-                                     (lambda r: squared_hinge(Tensor(Z), Y, reduction=r), 20)])
+@pytest.mark.parametrize(
+    "loss, n",
+    [
+        (lambda r: cross_entropy(Tensor(Z), Y, reduction=r), 5),
+        (lambda r: mse(Tensor(Z), SOFT, reduction=r), 20),
+        (lambda r: huber(Tensor(Z), SOFT, reduction=r), 20),
+        (lambda r: squared_hinge(Tensor(Z), Y, reduction=r), 20),
+    ],
+)
 def test_reductions_are_of_examples_or_entries(loss, n):
     each = loss("none").data
     assert each.size == n and each.shape[0] == 5
-    assert loss("sum").item() == pytest.approx(each.sum()) and loss("mean").item() == pytest.approx(each.mean())
+    assert loss("sum").item() == pytest.approx(each.sum()) and loss("mean").item() == pytest.approx(
+        each.mean()
+    )
     assert set(REDUCTIONS) == {"mean", "sum", "none"}
     with pytest.raises(ValueError, match="reduction must be one of mean, sum, none, got 'avg'"):
         loss("avg")
@@ -84,28 +104,46 @@ def test_labels_are_one_hot_targets(n, k, smoothing, seed):
     rng = RNG(seed)
     z, y = rng.standard_normal((n, k)), rng.integers(0, k, n)
     a = cross_entropy(Tensor(z), y, label_smoothing=smoothing).item()
-    assert a == pytest.approx(cross_entropy(Tensor(z), np.eye(k)[y], label_smoothing=smoothing).item())
+    assert a == pytest.approx(
+        cross_entropy(Tensor(z), np.eye(k)[y], label_smoothing=smoothing).item()
+    )
     target = (1 - smoothing) * np.eye(k)[y] + smoothing / k
     assert a == pytest.approx(-(target * logp(z)).sum(axis=1).mean())
 
 
 def test_float32_stays():
     z = Tensor(Z.astype(np.float32), requires_grad=True)
-    for loss in (cross_entropy(z, Y), cross_entropy(z, SOFT), cross_entropy(z, Y, label_smoothing=0.1),
-                 mse(z, SOFT.astype(np.float32)), huber(z, SOFT.astype(np.float32), delta=0.5), squared_hinge(z, Y),
-                 l1([z]), l2([z])):
+    for loss in (
+        cross_entropy(z, Y),
+        cross_entropy(z, SOFT),
+        cross_entropy(z, Y, label_smoothing=0.1),
+        mse(z, SOFT.astype(np.float32)),
+        huber(z, SOFT.astype(np.float32), delta=0.5),
+        squared_hinge(z, Y),
+        l1([z]),
+        l2([z]),
+    ):
         assert loss.dtype == np.float32 and grad(loss, z).dtype == np.float32
     assert one_hot(Y, 4).dtype == np.float32
 
 
-# --------------------------------------------------------------------------------- derivatives to any order
+# ------------------------------------------------------------------------- derivatives to any order
 
 
-@pytest.mark.parametrize("loss", [
-    lambda z: cross_entropy(z, Y), lambda z: cross_entropy(z, SOFT), lambda z: cross_entropy(z, 3 * P),
-    lambda z: cross_entropy(z, Y, label_smoothing=0.3, reduction="none"), lambda z: mse(z, SOFT),
-    lambda z: huber(z, SOFT, delta=0.7), lambda z: squared_hinge(z, Y), lambda z: l2([z])],
-    ids=["labels", "soft", "unnormalised", "smoothed", "mse", "huber", "hinge", "l2"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda z: cross_entropy(z, Y),
+        lambda z: cross_entropy(z, SOFT),
+        lambda z: cross_entropy(z, 3 * P),
+        lambda z: cross_entropy(z, Y, label_smoothing=0.3, reduction="none"),
+        lambda z: mse(z, SOFT),
+        lambda z: huber(z, SOFT, delta=0.7),
+        lambda z: squared_hinge(z, Y),
+        lambda z: l2([z]),
+    ],
+    ids=["labels", "soft", "unnormalised", "smoothed", "mse", "huber", "hinge", "l2"],
+)
 def test_two_orders_agree_with_finite_differences(loss):
     grad_check(loss, Z, rng=RNG(4), order=2)
 
@@ -113,60 +151,116 @@ def test_two_orders_agree_with_finite_differences(loss):
 def test_the_hessian_of_cross_entropy_is_diag_p_minus_p_p():
     v = RNG(5).standard_normal((1, 4))
     p = np.exp(logp(Z[:1]))
-    got, = hvp(lambda z: cross_entropy(z, Y[:1]), [Tensor(Z[:1], requires_grad=True)], [v])
+    (got,) = hvp(lambda z: cross_entropy(z, Y[:1]), [Tensor(Z[:1], requires_grad=True)], [v])
     np.testing.assert_allclose(got, p * v - p * (p @ v.T), rtol=1e-12)
 
 
 def test_fused_equals_composite():
     results = []
-    for fn in (lambda z: soft_cross_entropy(z, target=3 * P), lambda z: soft_cross_entropy.composite(z, target=3 * P)):
+    for fn in (
+        lambda z: soft_cross_entropy(z, target=3 * P),
+        lambda z: soft_cross_entropy.composite(z, target=3 * P),
+    ):
         z = Tensor(Z, requires_grad=True)
         weight = np.arange(1.0, 6.0)
-        second, = hvp(lambda t, fn=fn: (fn(t) * fn(t) * weight).sum(), [z], [P])
+        (second,) = hvp(lambda t, fn=fn: (fn(t) * fn(t) * weight).sum(), [z], [P])
         results.append((fn(z).data, grad(fn(z), z, cotangent=weight).data, second))
     for fused, simple in zip(*results):
         np.testing.assert_allclose(fused, simple, rtol=1e-12, atol=1e-14)
 
 
-# ------------------------------------------------------------------------------------------------- errors
+# ------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda z: cross_entropy(z, np.array([0, 1, 2, 3, 4])), r"target must hold 5 labels in \[0, 3\], got .*0\.\.4"),
-    (lambda z: cross_entropy(z, np.array([0, 1, 2, 3, -1])), r"labels in \[0, 3\], got .*-1\.\.3"),
-    (lambda z: cross_entropy(z, np.array([0, 1])), r"target must hold 5 labels in \[0, 3\], got shape \(2,\)"),
-    (lambda z: cross_entropy(z, Y.astype(float)), r"target must hold 5 labels .* got .*float64"),
-    (lambda z: cross_entropy(z, SOFT[:, :3]), r"target must have shape \(5,\) or \(5, 4\), got \(5, 3\)"),
-    (lambda z: cross_entropy(z, Y, label_smoothing=1.0), r"label_smoothing must be in \[0, 1\), got 1.0"),
-    (lambda z: squared_hinge(z, np.array([0, 1, 2, 3, -1])), r"labels in \[0, 3\], got .*-1\.\.3"),
-    (lambda z: squared_hinge(z, np.array([0, 1, 2, 3, 4])), r"labels in \[0, 3\], got .*0\.\.4"),
-    (lambda z: squared_hinge(z, np.array([0])), r"target must hold 5 labels in \[0, 3\], got shape \(1,\)"),
-    (lambda z: mse(z, SOFT[0]), r"target must have shape \(5, 4\), got \(4,\)"),
-    (lambda z: huber(z, 0.0), r"target must have shape \(5, 4\), got \(\)"),
-    (lambda z: huber(z, SOFT, delta=0.0), "delta must be positive, got 0.0"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (
+            lambda z: cross_entropy(z, np.array([0, 1, 2, 3, 4])),
+            r"target must hold 5 labels in \[0, 3\], got .*0\.\.4",
+        ),
+        (
+            lambda z: cross_entropy(z, np.array([0, 1, 2, 3, -1])),
+            r"labels in \[0, 3\], got .*-1\.\.3",
+        ),
+        (
+            lambda z: cross_entropy(z, np.array([0, 1])),
+            r"target must hold 5 labels in \[0, 3\], got shape \(2,\)",
+        ),
+        (
+            lambda z: cross_entropy(z, Y.astype(float)),
+            r"target must hold 5 labels .* got .*float64",
+        ),
+        (
+            lambda z: cross_entropy(z, SOFT[:, :3]),
+            r"target must have shape \(5,\) or \(5, 4\), got \(5, 3\)",
+        ),
+        (
+            lambda z: cross_entropy(z, Y, label_smoothing=1.0),
+            r"label_smoothing must be in \[0, 1\), got 1.0",
+        ),
+        (
+            lambda z: squared_hinge(z, np.array([0, 1, 2, 3, -1])),
+            r"labels in \[0, 3\], got .*-1\.\.3",
+        ),
+        (
+            lambda z: squared_hinge(z, np.array([0, 1, 2, 3, 4])),
+            r"labels in \[0, 3\], got .*0\.\.4",
+        ),
+        (
+            lambda z: squared_hinge(z, np.array([0])),
+            r"target must hold 5 labels in \[0, 3\], got shape \(1,\)",
+        ),
+        (lambda z: mse(z, SOFT[0]), r"target must have shape \(5, 4\), got \(4,\)"),
+        (lambda z: huber(z, 0.0), r"target must have shape \(5, 4\), got \(\)"),
+        (lambda z: huber(z, SOFT, delta=0.0), "delta must be positive, got 0.0"),
+    ],
+)
 def test_wrong_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call(Tensor(Z))
 
 
-# ----------------------------------------------------------------------------------------------- PyTorch
+# ------------------------------------------------------------------------------------------ PyTorch
 
 
 @pytest.mark.peers
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("name, ours, theirs", [
-    ("labels", lambda z, r: cross_entropy(z, Y, reduction=r), lambda F, t, z, r: F.cross_entropy(z, t(Y), reduction=r)),
-    ("soft", lambda z, r: cross_entropy(z, SOFT, reduction=r),
-     lambda F, t, z, r: F.cross_entropy(z, t(SOFT), reduction=r)),
-    ("smoothed", lambda z, r: cross_entropy(z, Y, label_smoothing=0.3, reduction=r),
-     lambda F, t, z, r: F.cross_entropy(z, t(Y), label_smoothing=0.3, reduction=r)),
-    ("smoothed soft", lambda z, r: cross_entropy(z, SOFT, label_smoothing=0.3, reduction=r),
-     lambda F, t, z, r: F.cross_entropy(z, t(SOFT), label_smoothing=0.3, reduction=r)),
-    ("mse", lambda z, r: mse(z, SOFT, reduction=r), lambda F, t, z, r: F.mse_loss(z, t(SOFT), reduction=r)),
-    ("huber", lambda z, r: huber(z, SOFT, delta=0.7, reduction=r),
-     lambda F, t, z, r: F.huber_loss(z, t(SOFT), delta=0.7, reduction=r)),
-])
+@pytest.mark.parametrize(
+    "name, ours, theirs",
+    [
+        (
+            "labels",
+            lambda z, r: cross_entropy(z, Y, reduction=r),
+            lambda F, t, z, r: F.cross_entropy(z, t(Y), reduction=r),
+        ),
+        (
+            "soft",
+            lambda z, r: cross_entropy(z, SOFT, reduction=r),
+            lambda F, t, z, r: F.cross_entropy(z, t(SOFT), reduction=r),
+        ),
+        (
+            "smoothed",
+            lambda z, r: cross_entropy(z, Y, label_smoothing=0.3, reduction=r),
+            lambda F, t, z, r: F.cross_entropy(z, t(Y), label_smoothing=0.3, reduction=r),
+        ),
+        (
+            "smoothed soft",
+            lambda z, r: cross_entropy(z, SOFT, label_smoothing=0.3, reduction=r),
+            lambda F, t, z, r: F.cross_entropy(z, t(SOFT), label_smoothing=0.3, reduction=r),
+        ),
+        (
+            "mse",
+            lambda z, r: mse(z, SOFT, reduction=r),
+            lambda F, t, z, r: F.mse_loss(z, t(SOFT), reduction=r),
+        ),
+        (
+            "huber",
+            lambda z, r: huber(z, SOFT, delta=0.7, reduction=r),
+            lambda F, t, z, r: F.huber_loss(z, t(SOFT), delta=0.7, reduction=r),
+        ),
+    ],
+)
 def test_values_and_gradients_are_torchs(name, ours, theirs, reduction):
     torch = pytest.importorskip("torch")
     mine, other = Tensor(Z, requires_grad=True), torch.tensor(Z, requires_grad=True)

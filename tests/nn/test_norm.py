@@ -13,7 +13,11 @@ EPS = 1e-3
 def problem(shape, seed=0, dtype=np.float64):
     rng = np.random.default_rng(seed)
     x = (rng.standard_normal(shape) * 2 + 1).astype(dtype)
-    return x, rng.standard_normal(shape[1]).astype(dtype), rng.standard_normal(shape[1]).astype(dtype)
+    return (
+        x,
+        rng.standard_normal(shape[1]).astype(dtype),
+        rng.standard_normal(shape[1]).astype(dtype),
+    )
 
 
 def normed(x, gamma, beta):
@@ -31,8 +35,12 @@ def test_statistics_are_of_each_channel_with_sums_in_float64(shape, dtype):
     mean, var = batch_statistics(x)
     axes = tuple(i for i in range(x.ndim) if i != 1)
     assert mean.dtype == var.dtype == dtype and mean.shape == var.shape == (shape[1],)
-    np.testing.assert_allclose(mean, x.astype(np.float64).mean(axis=axes), rtol=1e-6 if dtype is np.float32 else 1e-14)
-    np.testing.assert_allclose(var, x.astype(np.float64).var(axis=axes), rtol=1e-3 if dtype is np.float32 else 1e-9)
+    np.testing.assert_allclose(
+        mean, x.astype(np.float64).mean(axis=axes), rtol=1e-6 if dtype is np.float32 else 1e-14
+    )
+    np.testing.assert_allclose(
+        var, x.astype(np.float64).var(axis=axes), rtol=1e-3 if dtype is np.float32 else 1e-9
+    )
 
 
 def test_the_output_by_hand():
@@ -49,7 +57,7 @@ def test_the_output_has_mean_beta_and_deviation_gamma(shape):
     mean, var = batch_statistics(y)
     np.testing.assert_allclose(mean, beta, atol=1e-12)
     share = batch_statistics(x)[1] / (batch_statistics(x)[1] + EPS)
-    np.testing.assert_allclose(var, gamma ** 2 * share, rtol=1e-9)
+    np.testing.assert_allclose(var, gamma**2 * share, rtol=1e-9)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -105,7 +113,9 @@ def test_float32_stays_and_agrees_with_float64_in_any_layout(layout):
 
 def test_a_constant_channel_has_output_beta_and_finite_gradients():
     x = Tensor(np.full((4, 2), 3.0), requires_grad=True)
-    gamma, beta = Tensor(np.ones(2), requires_grad=True), Tensor(np.array([5.0, -1.0]), requires_grad=True)
+    gamma, beta = Tensor(np.ones(2), requires_grad=True), Tensor(
+        np.array([5.0, -1.0]), requires_grad=True
+    )
     y = normed(x, gamma, beta)
     np.testing.assert_array_equal(y.data, np.broadcast_to(beta.data, (4, 2)))
     ops.sum(y * y).backward()

@@ -19,8 +19,12 @@ from minicomp.train import Score
 def data(n=160, seed=0):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 4, 2 * n)
-    x = (rng.standard_normal((4, 12))[y] + 0.7 * rng.standard_normal((2 * n, 12))).astype(np.float32)
-    return SimpleNamespace(train=SimpleNamespace(x=x[:n], y=y[:n]), val=SimpleNamespace(x=x[n:], y=y[n:]))
+    x = (rng.standard_normal((4, 12))[y] + 0.7 * rng.standard_normal((2 * n, 12))).astype(
+        np.float32
+    )
+    return SimpleNamespace(
+        train=SimpleNamespace(x=x[:n], y=y[:n]), val=SimpleNamespace(x=x[n:], y=y[n:])
+    )
 
 
 def net(seed=0):
@@ -36,7 +40,8 @@ def zeros(model):
 
 
 def watched(technique, model=None, **kw):
-    # Applies it; returns the model and, after every step, (zeros of each mask, smallest kept, largest dropped).
+    # Applies it; returns the model and, after every step, (zeros of each mask, smallest kept,
+    # largest dropped).
     seen = []
     fit = technique.fit
 
@@ -44,6 +49,7 @@ def watched(technique, model=None, **kw):
         def after(state):
             events["after_step"](state)
             seen.append(zeros(state.model))
+
         return fit(model, data, events={"after_step": after}, **more)
 
     object.__setattr__(technique, "fit", spy)
@@ -53,22 +59,34 @@ def watched(technique, model=None, **kw):
 
 SIZES = [240, 200, 40]
 
-# ------------------------------------------------------------------------------------------- the cubic
+# ---------------------------------------------------------------------------------------- the cubic
 
 
 def test_the_cubic_by_hand():
     # s_t = s_f + (s_i - s_f) (1 - (t - t0) / (n dt))^3 with s_i 0, s_f 0.8, t0 100, n 10, dt 20
-    at = {0: 0.0, 100: 0.0, 120: 0.8 * (1 - 0.9 ** 3), 200: 0.8 * 0.875, 300: 0.8, 1000: 0.8}
+    at = {0: 0.0, 100: 0.0, 120: 0.8 * (1 - 0.9**3), 200: 0.8 * 0.875, 300: 0.8, 1000: 0.8}
     for t, want in at.items():
-        assert agp_sparsity(t, s_i=0.0, s_f=0.8, t0=100, n=10, dt=20) == pytest.approx(want, abs=1e-15)
+        assert agp_sparsity(t, s_i=0.0, s_f=0.8, t0=100, n=10, dt=20) == pytest.approx(
+            want, abs=1e-15
+        )
     assert agp_sparsity(200, s_i=0.5, s_f=0.8, t0=100, n=10, dt=20) == pytest.approx(0.8 - 0.3 / 8)
-    assert agp_sparsity(300, s_i=0.5, s_f=0.8, t0=100, n=10, dt=20) == 0.8  # to the bit: round(s n) is exact
+    assert (
+        agp_sparsity(300, s_i=0.5, s_f=0.8, t0=100, n=10, dt=20) == 0.8
+    )  # to the bit: round(s n) is exact
 
 
-@given(st.floats(0, 0.99), st.floats(0, 0.99), st.integers(0, 100), st.integers(1, 60), st.integers(1, 60))
+@given(
+    st.floats(0, 0.99),
+    st.floats(0, 0.99),
+    st.integers(0, 100),
+    st.integers(1, 60),
+    st.integers(1, 60),
+)
 def test_the_cubic_rises_from_first_to_final(s_i, s_f, t0, n, dt):
     s_i, s_f = sorted((s_i, s_f))
-    values = [agp_sparsity(t, s_i=s_i, s_f=s_f, t0=t0, n=n, dt=dt) for t in range(t0, t0 + n * dt + 1, dt)]
+    values = [
+        agp_sparsity(t, s_i=s_i, s_f=s_f, t0=t0, n=n, dt=dt) for t in range(t0, t0 + n * dt + 1, dt)
+    ]
     assert values[0] == pytest.approx(s_i) and values[-1] == s_f
     assert all(a <= b + 1e-12 for a, b in zip(values, values[1:]))
 
@@ -87,19 +105,26 @@ def test_the_cubic_is_torchs():
         schedule.step()
         if t >= 3 and (t - 3) % 4 == 0:  # torch holds the level between its updates
             want = sparsifier.groups[0]["sparsity_level"]
-            assert agp_sparsity(t, s_i=0.2, s_f=0.9, t0=3, n=10, dt=4) == pytest.approx(want, abs=1e-12), t
+            assert agp_sparsity(t, s_i=0.2, s_f=0.9, t0=3, n=10, dt=4) == pytest.approx(
+                want, abs=1e-12
+            ), t
 
 
-# ---------------------------------------------------------------------------------------- along the ramp
+# ----------------------------------------------------------------------------------- along the ramp
 
 
 def test_masks_follow_the_cubic_and_end_exactly():
     # 160 examples, batch 16: 10 steps an epoch, 60 steps; ramp 0.5: 30 steps, 6 prunings 5 apart
-    technique = Gradual(sparsity={"*": 0.9, "fc2": 0.5}, epochs=6, batch_size=16, ramp=0.5, prunings=6)
+    technique = Gradual(
+        sparsity={"*": 0.9, "fc2": 0.5}, epochs=6, batch_size=16, ramp=0.5, prunings=6
+    )
     model, seen = watched(technique)
     for step, counts in enumerate(seen, start=1):
         t = min(step // 5 * 5, 30)
-        want = [round(n * agp_sparsity(t, s_i=0.0, s_f=s, t0=0, n=6, dt=5)) for n, s in zip(SIZES, (0.9, 0.5, 0.9))]
+        want = [
+            round(n * agp_sparsity(t, s_i=0.0, s_f=s, t0=0, n=6, dt=5))
+            for n, s in zip(SIZES, (0.9, 0.5, 0.9))
+        ]
         assert counts == want, step
     assert zeros(model) == [216, 100, 36]
     for name in weights(model).values():
@@ -108,7 +133,9 @@ def test_masks_follow_the_cubic_and_end_exactly():
 
 
 def test_the_ramp_starts_at_initial_where_the_final_sparsity_is_not_lower():
-    technique = Gradual(sparsity={"*": 0.9, "fc2": 0.3}, initial=0.5, epochs=4, batch_size=16, prunings=4)
+    technique = Gradual(
+        sparsity={"*": 0.9, "fc2": 0.3}, initial=0.5, epochs=4, batch_size=16, prunings=4
+    )
     model, seen = watched(technique)
     assert seen[0] == [120, 60, 20]  # from before the first step: 0.5, 0.5 limited to 0.3, 0.5
     assert zeros(model) == [216, 60, 36]
@@ -117,11 +144,22 @@ def test_the_ramp_starts_at_initial_where_the_final_sparsity_is_not_lower():
     assert [seen[5][0], seen[5][2]] == [middle[0], middle[2]]
 
 
-@pytest.mark.parametrize("epochs, batch, ramp, prunings", [
-    (1, 160, 0.6, 50), (1, 80, 0.01, 50), (2, 16, 1.0, 50), (3, 16, 0.6, 7), (1, 16, 0.99, 9), (0, 16, 0.6, 5),
-    (4, 50, 0.3, 1)])
+@pytest.mark.parametrize(
+    "epochs, batch, ramp, prunings",
+    [
+        (1, 160, 0.6, 50),
+        (1, 80, 0.01, 50),
+        (2, 16, 1.0, 50),
+        (3, 16, 0.6, 7),
+        (1, 16, 0.99, 9),
+        (0, 16, 0.6, 5),
+        (4, 50, 0.3, 1),
+    ],
+)
 def test_the_final_sparsity_is_reached_however_short_the_training(epochs, batch, ramp, prunings):
-    technique = Gradual(sparsity=0.85, epochs=epochs, batch_size=batch, ramp=ramp, prunings=prunings)
+    technique = Gradual(
+        sparsity=0.85, epochs=epochs, batch_size=batch, ramp=ramp, prunings=prunings
+    )
     model, seen = watched(technique)
     assert zeros(model) == [204, 170, 34]
     changes = sum(a != b for a, b in zip(seen, seen[1:]))
@@ -147,9 +185,12 @@ def test_masks_are_nested_and_drop_the_smallest():
             events["after_step"](state)
             now = form.mask
             if not np.array_equal(mask, now):
-                np.testing.assert_array_equal(now, magnitude_mask(np.where(mask, before, 0), 1 - now.mean()))
+                np.testing.assert_array_equal(
+                    now, magnitude_mask(np.where(mask, before, 0), 1 - now.mean())
+                )
             assert not (now & ~mask).any()
             masks.append(now.copy())
+
         return fit(model, data, events={"after_step": after}, **more)
 
     object.__setattr__(technique, "fit", spy)
@@ -160,7 +201,9 @@ def test_masks_are_nested_and_drop_the_smallest():
 def test_one_ranking_over_all_layers():
     model = net()
     model.set_form("fc2.weight", Dense(model.forms()["fc2.weight"].value.data * 5))
-    pruned, seen = watched(Gradual(sparsity=0.8, scope="global", epochs=2, batch_size=16, lr=1e-4), model)
+    pruned, seen = watched(
+        Gradual(sparsity=0.8, scope="global", epochs=2, batch_size=16, lr=1e-4), model
+    )
     assert all(sum(a) <= sum(b) for a, b in zip(seen, seen[1:])) and sum(zeros(pruned)) == 384
     assert zeros(pruned)[1] / 200 < 0.8 < zeros(pruned)[0] / 240
 
@@ -170,19 +213,24 @@ def test_the_best_epoch_is_one_of_the_final_sparsity(monkeypatch):
     counts = iter(range(1, 100))
     monkeypatch.setattr(train, "evaluate", lambda *a, **k: Score(next(counts), 10, 0.0))
     for knobs in ({"keep_best": True}, {"patience": 2}):
-        model, seen = watched(Gradual(sparsity=0.9, epochs=8, batch_size=16, ramp=0.5, prunings=8, **knobs))
+        model, seen = watched(
+            Gradual(sparsity=0.9, epochs=8, batch_size=16, ramp=0.5, prunings=8, **knobs)
+        )
         assert zeros(model) == [216, 180, 36]
         if "patience" in knobs:  # the ramp ends with epoch 4, two more follow
             assert len(seen) == 60
 
 
-# -------------------------------------------------------------------------------------------- invariants
+# --------------------------------------------------------------------------------------- invariants
 
 
 def test_the_model_passed_in_is_untouched_and_the_seed_decides():
     model = net()
     before = bits(model)
-    a, b, c = (Gradual(epochs=2, batch_size=16).apply(model, data(), rng=np.random.default_rng(s)) for s in (1, 1, 2))
+    a, b, c = (
+        Gradual(epochs=2, batch_size=16).apply(model, data(), rng=np.random.default_rng(s))
+        for s in (1, 1, 2)
+    )
     assert bits(model) == before and bits(a) == bits(b) != bits(c)
 
 
@@ -201,7 +249,9 @@ def test_half_is_pruned_and_a_codebook_is_refused():
     assert type(pruned.forms()["fc1.weight"]) is Half and zeros(pruned)[0] == 216
     model.set_form("fc2.weight", Codebook(np.ones((10, 20), int), [0.0, 1.0], pinned_zero=True))
     for run in (lambda: watched(Gradual(), model), lambda: Gradual().sketch(model, rng=None)):
-        with pytest.raises(UserError, match="gradual: fc2 must hold plain values .* got a codebook; prune before"):
+        with pytest.raises(
+            UserError, match="gradual: fc2 must hold plain values .* got a codebook; prune before"
+        ):
             run()
 
 
@@ -230,30 +280,42 @@ def test_the_sketch_has_the_final_masks():
     np.testing.assert_array_equal(sketch.forms()["fc1.weight"].mask, magnitude_mask(w, 0.9))
 
 
-@pytest.mark.parametrize("knobs, message", [
-    ({"sparsity": 1.0}, r"gradual: sparsity must be in \[0, 1\), got 1.0"),
-    ({"initial": -0.1}, r"gradual: initial must be in \[0, 1\), got -0.1"),
-    ({"ramp": 0.0}, r"gradual: ramp must be in \[0.01, 1\], got 0.0"),
-    ({"prunings": 0}, r"gradual: prunings must be in \[1, inf\), got 0"),
-    ({"scope": "kernel"}, "gradual: scope must be one of local, global, got 'kernel'"),
-    ({"scope": "global", "sparsity": {"fc1": 0.5}}, "one sparsity for all layers, got one by pattern"),
-])
+@pytest.mark.parametrize(
+    "knobs, message",
+    [
+        ({"sparsity": 1.0}, r"gradual: sparsity must be in \[0, 1\), got 1.0"),
+        ({"initial": -0.1}, r"gradual: initial must be in \[0, 1\), got -0.1"),
+        ({"ramp": 0.0}, r"gradual: ramp must be in \[0.01, 1\], got 0.0"),
+        ({"prunings": 0}, r"gradual: prunings must be in \[1, inf\), got 0"),
+        ({"scope": "kernel"}, "gradual: scope must be one of local, global, got 'kernel'"),
+        (
+            {"scope": "global", "sparsity": {"fc1": 0.5}},
+            "one sparsity for all layers, got one by pattern",
+        ),
+    ],
+)
 def test_wrong_knobs(knobs, message):
     with pytest.raises(UserError, match=message):
         Gradual(**knobs)
 
 
 def test_a_pattern_that_matches_no_weight_is_refused():
-    with pytest.raises(UserError, match=r"gradual: sparsity@act1 matches no layer; there are fc1, fc2, fc3"):
+    with pytest.raises(
+        UserError, match=r"gradual: sparsity@act1 matches no layer; there are fc1, fc2, fc3"
+    ):
         watched(Gradual(sparsity={"act1": 0.5}))
 
 
 def test_pruning_while_training_beats_pruning_at_once():
-    # The paper's claim: at 95 % the net that was pruned while it trained is ahead of the one cut at once.
+    # The paper's claim: at 95 % the net that was pruned while it trained is ahead of the one cut
+    # at once.
     given = data(400)
-    dense = FineTune(epochs=10, lr=0.05, batch_size=32).apply(net(), given, rng=np.random.default_rng(0))
-    gradual = Gradual(sparsity=0.9, epochs=8, lr=0.05, batch_size=32).apply(dense, given,
-                                                                           rng=np.random.default_rng(0))
+    dense = FineTune(epochs=10, lr=0.05, batch_size=32).apply(
+        net(), given, rng=np.random.default_rng(0)
+    )
+    gradual = Gradual(sparsity=0.9, epochs=8, lr=0.05, batch_size=32).apply(
+        dense, given, rng=np.random.default_rng(0)
+    )
     once = Magnitude(sparsity=0.9).apply(dense, given, rng=np.random.default_rng(0))
     assert zeros(gradual) == zeros(once)
 

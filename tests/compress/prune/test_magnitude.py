@@ -29,7 +29,7 @@ def bits(net) -> bytes:
     return b"".join(a.tobytes() for a in net.state_dict().values())
 
 
-# ------------------------------------------------------------------------------------------ how many go
+# -------------------------------------------------------------------------------------- how many go
 
 
 @pytest.mark.parametrize("s", [0.0, 0.31, 0.5, 0.9, 0.999])
@@ -49,10 +49,16 @@ def test_han_s_threshold_is_quality_times_std():
     pruned = apply(Magnitude(quality=1.2), net)
     for name in weights(net).values():
         w = net.forms()[name].dense().data
-        np.testing.assert_array_equal(pruned.forms()[name].mask, np.abs(w) > 1.2 * np.std(w.astype(np.float64)))
-    again = apply(Magnitude(quality=0.9), pruned)  # of the weights that are left, so a second round goes on
+        np.testing.assert_array_equal(
+            pruned.forms()[name].mask, np.abs(w) > 1.2 * np.std(w.astype(np.float64))
+        )
+    again = apply(
+        Magnitude(quality=0.9), pruned
+    )  # of the weights that are left, so a second round goes on
     w = pruned.forms()["fc1.weight"].dense().data
-    np.testing.assert_array_equal(mask(again, "fc1"), np.abs(w) > 0.9 * np.std(w[w != 0].astype(np.float64)))
+    np.testing.assert_array_equal(
+        mask(again, "fc1"), np.abs(w) > 0.9 * np.std(w[w != 0].astype(np.float64))
+    )
     assert 0 < mask(again, "fc1").sum() < mask(pruned, "fc1").sum()
 
 
@@ -65,16 +71,24 @@ def test_the_percentile_of_magnitudes():
 
 def test_the_scopes_rank_a_layer_a_row_or_everything():
     net = model()
-    net.set_form("fc2.weight", Dense(net.forms()["fc2.weight"].value.data * 10))  # the global ranking spares it
-    kernel, everything = (apply(Magnitude(sparsity=0.5, scope=s), net) for s in ("kernel", "global"))
+    net.set_form(
+        "fc2.weight", Dense(net.forms()["fc2.weight"].value.data * 10)
+    )  # the global ranking spares it
+    kernel, everything = (
+        apply(Magnitude(sparsity=0.5, scope=s), net) for s in ("kernel", "global")
+    )
     np.testing.assert_array_equal((~mask(kernel, "fc1")).sum(axis=1), np.full(16, 10))
     masks = [mask(everything, n) for n in ("fc1", "fc2", "fc3")]
     total = sum(m.size for m in masks)
     assert sum(np.count_nonzero(~m) for m in masks) == round(0.5 * total)
     dropped = [np.count_nonzero(~m) / m.size for m in masks]
     assert dropped[1] < 0.2 < 0.5 < dropped[0]
-    flat = np.concatenate([np.abs(net.forms()[n].dense().data).ravel() for n in weights(net).values()])
-    np.testing.assert_array_equal(np.concatenate([m.ravel() for m in masks]), magnitude_mask(flat, 0.5))
+    flat = np.concatenate(
+        [np.abs(net.forms()[n].dense().data).ravel() for n in weights(net).values()]
+    )
+    np.testing.assert_array_equal(
+        np.concatenate([m.ravel() for m in masks]), magnitude_mask(flat, 0.5)
+    )
 
 
 def test_convolutions_and_patterns():
@@ -90,7 +104,7 @@ def test_convolutions_and_patterns():
     assert np.count_nonzero(mask(half, "fc1")) == 200000 and mask(half, "conv2").all()
 
 
-# ------------------------------------------------------------------------------------------ invariants
+# --------------------------------------------------------------------------------------- invariants
 
 
 def test_the_model_passed_in_is_untouched():
@@ -113,7 +127,8 @@ def test_masks_of_higher_sparsity_lie_within_those_of_lower():
 
 @pytest.mark.parametrize("scope", ["local", "kernel", "global"])
 def test_pruning_what_is_pruned_goes_on_to_exactly_the_sparsity(scope):
-    # The weights still there that happen to be 0 must not count twice: pruned entries are ranked first.
+    # The weights still there that happen to be 0 must not count twice: pruned entries are ranked
+    # first.
     net = model()
     first = apply(Magnitude(sparsity=0.5), net)
     for name in weights(first).values():
@@ -142,14 +157,16 @@ def test_less_than_what_is_pruned_already_prunes_nothing_more():
 
 
 def test_masks_survive_training_with_momentum_and_weight_decay():
-    # TECHNIQUES, traps: masking gradients is not enough, momentum and weight decay revive pruned weights.
+    # TECHNIQUES, traps: masking gradients is not enough, momentum and weight decay revive pruned
+    # weights.
     rng = RNG(1)
     x, y = rng.standard_normal((128, 20)).astype(np.float32), rng.integers(0, 4, 128)
     part = SimpleNamespace(x=x, y=y)
     pruned = apply(Magnitude(sparsity=0.8), model())
     for optimizer in ("sgd", "adam", "adamw", "adamax"):
         tuned = FineTune(epochs=2, optimizer=optimizer, lr=0.05, weight_decay=0.01).apply(
-            pruned, SimpleNamespace(train=part, val=part), rng=RNG(0))
+            pruned, SimpleNamespace(train=part, val=part), rng=RNG(0)
+        )
         for name in weights(pruned).values():
             m = pruned.forms()[name].mask
             w = tuned.forms()[name].dense().data
@@ -168,17 +185,22 @@ def test_half_weights_stay_half_and_a_pinned_codebook_gives_codes_up():
     assert type(form) is Codebook and np.count_nonzero(form.index == 0) == 108
     assert not ((form.index != 0) & (form.index != codes)).any()
     net.set_form("fc2.weight", Codebook(codes, [0.0, 1.0, -2.0, 3.0]))
-    with pytest.raises(UserError, match="fc2.weight: a codebook without a pinned zero cannot be pruned"):
+    with pytest.raises(
+        UserError, match="fc2.weight: a codebook without a pinned zero cannot be pruned"
+    ):
         apply(Magnitude(sparsity=0.75), net)
 
 
 def test_small_weights_matter_less_than_large_ones():
-    # The paper's premise on a trained net: dropping the 70 % smallest weights costs far less than the largest.
+    # The paper's premise on a trained net: dropping the 70 % smallest weights costs far less than
+    # the largest.
     rng = RNG(3)
     centres = rng.standard_normal((4, 20)) * 1.2
     y = rng.integers(0, 4, 600)
     x = (centres[y] + rng.standard_normal((600, 20))).astype(np.float32)
-    data = SimpleNamespace(train=SimpleNamespace(x=x[:400], y=y[:400]), val=SimpleNamespace(x=x[400:], y=y[400:]))
+    data = SimpleNamespace(
+        train=SimpleNamespace(x=x[:400], y=y[:400]), val=SimpleNamespace(x=x[400:], y=y[400:])
+    )
     net = FineTune(epochs=15, lr=0.05).apply(model(), data, rng=RNG(0))
     small = apply(Magnitude(sparsity=0.7), net)
     large = net.copy()
@@ -196,22 +218,39 @@ def test_small_weights_matter_less_than_large_ones():
     assert errors(small) <= errors(net) + 40 < errors(large)
 
 
-# ------------------------------------------------------------------------------------------------ errors
+# ------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("knobs, message", [
-    ({}, "exactly one of sparsity, quality and percentile must be given, got none"),
-    ({"sparsity": 0.5, "quality": 1.0}, "exactly one of .* must be given, got sparsity, quality"),
-    ({"sparsity": 1.0}, r"magnitude: sparsity must be in \[0, 1\), got 1.0"),
-    ({"sparsity": {"fc1": -0.1}}, r"magnitude: sparsity@fc1 must be in \[0, 1\), got -0.1"),
-    ({"quality": -1.0}, r"magnitude: quality must be in \[0, inf\), got -1.0"),
-    ({"percentile": 1.5}, r"magnitude: percentile must be in \[0, 1\), got 1.5"),
-    ({"sparsity": 0.5, "scope": "row"}, "magnitude: scope must be one of local, global, kernel, got 'row'"),
-    ({"quality": 1.0, "scope": "kernel"}, "magnitude: scope kernel needs sparsity, got quality"),
-    ({"quality": 1.0, "scope": "global"}, "magnitude: scope global needs sparsity, got quality"),
-    ({"sparsity": {"*": 0.5}, "scope": "global"},
-     "magnitude: scope global needs one sparsity for all layers, got one by pattern"),
-])
+@pytest.mark.parametrize(
+    "knobs, message",
+    [
+        ({}, "exactly one of sparsity, quality and percentile must be given, got none"),
+        (
+            {"sparsity": 0.5, "quality": 1.0},
+            "exactly one of .* must be given, got sparsity, quality",
+        ),
+        ({"sparsity": 1.0}, r"magnitude: sparsity must be in \[0, 1\), got 1.0"),
+        ({"sparsity": {"fc1": -0.1}}, r"magnitude: sparsity@fc1 must be in \[0, 1\), got -0.1"),
+        ({"quality": -1.0}, r"magnitude: quality must be in \[0, inf\), got -1.0"),
+        ({"percentile": 1.5}, r"magnitude: percentile must be in \[0, 1\), got 1.5"),
+        (
+            {"sparsity": 0.5, "scope": "row"},
+            "magnitude: scope must be one of local, global, kernel, got 'row'",
+        ),
+        (
+            {"quality": 1.0, "scope": "kernel"},
+            "magnitude: scope kernel needs sparsity, got quality",
+        ),
+        (
+            {"quality": 1.0, "scope": "global"},
+            "magnitude: scope global needs sparsity, got quality",
+        ),
+        (
+            {"sparsity": {"*": 0.5}, "scope": "global"},
+            "magnitude: scope global needs one sparsity for all layers, got one by pattern",
+        ),
+    ],
+)
 def test_wrong_knobs(knobs, message):
     with pytest.raises(UserError, match=message):
         Magnitude(**knobs)
@@ -220,10 +259,16 @@ def test_wrong_knobs(knobs, message):
 def test_a_pattern_must_match_a_layer_with_weights_to_prune():
     from minicomp.models import DepthwiseNet32
 
-    with pytest.raises(UserError, match=r"magnitude: sparsity@conv\* matches no layer; there are fc1, fc2, fc3"):
+    with pytest.raises(
+        UserError, match=r"magnitude: sparsity@conv\* matches no layer; there are fc1, fc2, fc3"
+    ):
         apply(Magnitude(sparsity={"conv*": 0.5}), LeNet300())
-    with pytest.raises(UserError, match=r"sparsity@\*_bn matches no layer; there are stem, block1.dw, "):
-        apply(Magnitude(sparsity={"*_bn": 0.5}), DepthwiseNet32())  # batch norm has no weight to prune
+    with pytest.raises(
+        UserError, match=r"sparsity@\*_bn matches no layer; there are stem, block1.dw, "
+    ):
+        apply(
+            Magnitude(sparsity={"*_bn": 0.5}), DepthwiseNet32()
+        )  # batch norm has no weight to prune
 
 
 def test_weights_that_are_not_numbers_are_refused():
@@ -235,6 +280,8 @@ def test_weights_that_are_not_numbers_are_refused():
 
 def test_kept_fraction_of_the_papers():
     # Han et al. 2015, table 3: fc1 8 %, fc2 9 %, fc3 26 % kept of LeNet-300-100, 8 % in all
-    pruned = apply(Magnitude(sparsity={"fc1": 0.92, "fc2": 0.91, "fc3": 0.74}), LeNet300(rng=RNG(0)))
+    pruned = apply(
+        Magnitude(sparsity={"fc1": 0.92, "fc2": 0.91, "fc3": 0.74}), LeNet300(rng=RNG(0))
+    )
     assert [pruned.forms()[f"fc{i}.weight"].nonzeros() for i in (1, 2, 3)] == [18816, 2700, 260]
     assert kept(pruned) == pytest.approx(21776 / 266200)

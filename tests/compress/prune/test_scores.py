@@ -4,36 +4,68 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from minicomp.compress.prune.scores import (global_masks, kernel_mask, magnitude_mask, percentile_threshold,
-                                            quality_threshold, smallest_mask, zeros_of)
+from minicomp.compress.prune.scores import (
+    global_masks,
+    kernel_mask,
+    magnitude_mask,
+    percentile_threshold,
+    quality_threshold,
+    smallest_mask,
+    zeros_of,
+)
 
 W = np.array([[0.3, -0.1, 0.2], [-0.2, 0.4, 0.05]], np.float32)
-SMALL = arrays(np.float32, array_shapes(max_dims=4, max_side=5),
-               elements=st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0]))  # many ties
+SMALL = arrays(
+    np.float32,
+    array_shapes(max_dims=4, max_side=5),
+    elements=st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0]),
+)  # many ties
 SPARSITY = st.floats(0, 0.999)
 
 
 def test_the_smallest_magnitudes_go_ties_by_lowest_index():
     # |w| = .3 .1 .2 / .2 .4 .05: of the two .2 the first goes
-    np.testing.assert_array_equal(magnitude_mask(W, 0.5), [[True, False, False], [True, True, False]], strict=True)
+    np.testing.assert_array_equal(
+        magnitude_mask(W, 0.5), [[True, False, False], [True, True, False]], strict=True
+    )
     np.testing.assert_array_equal(magnitude_mask(W, 0), np.ones((2, 3), bool))
-    np.testing.assert_array_equal(magnitude_mask(np.zeros(5), 0.4), [False, False, True, True, True])
+    np.testing.assert_array_equal(
+        magnitude_mask(np.zeros(5), 0.4), [False, False, True, True, True]
+    )
 
 
 def test_scores_keep_their_sign():
-    np.testing.assert_array_equal(smallest_mask(np.array([0.5, -3.0, 2.0]), 1 / 3), [True, False, True])
+    np.testing.assert_array_equal(
+        smallest_mask(np.array([0.5, -3.0, 2.0]), 1 / 3), [True, False, True]
+    )
 
 
-@pytest.mark.parametrize("s, n, zeros", [(0.5, 3, 2), (0.5, 5, 2), (0.5, 1, 0), (0.25, 6, 2), (0.29, 100, 29),
-                                         (0.999, 10, 10), (0.0, 7, 0), (0.9, 0, 0), (np.float32(0.5), 4, 2)])
+@pytest.mark.parametrize(
+    "s, n, zeros",
+    [
+        (0.5, 3, 2),
+        (0.5, 5, 2),
+        (0.5, 1, 0),
+        (0.25, 6, 2),
+        (0.29, 100, 29),
+        (0.999, 10, 10),
+        (0.0, 7, 0),
+        (0.9, 0, 0),
+        (np.float32(0.5), 4, 2),
+    ],
+)
 def test_s_of_n_means_round_s_n_zeros_half_to_even(s, n, zeros):
     assert zeros_of(s, n) == zeros and type(zeros_of(s, n)) is int
 
 
 @pytest.mark.parametrize("s", [1.0, -0.1, 1.5, float("nan")])
 def test_a_sparsity_outside_its_range_is_refused(s):
-    for fn in (lambda: zeros_of(s, 5), lambda: magnitude_mask(W, s), lambda: kernel_mask(W, s),
-               lambda: global_masks([W], s)):
+    for fn in (
+        lambda: zeros_of(s, 5),
+        lambda: magnitude_mask(W, s),
+        lambda: kernel_mask(W, s),
+        lambda: global_masks([W], s),
+    ):
         with pytest.raises(ValueError, match=r"sparsity must be in \[0, 1\), got"):
             fn()
 
@@ -97,7 +129,8 @@ def test_the_percentile_threshold_interpolates_between_magnitudes():
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), SPARSITY)
 def test_magnitude_masks_are_those_of_torch(seed, s):
-    # torch rounds half to even too and ranks by topk, whose ties are its own: no ties in Gaussian weights
+    # torch rounds half to even too and ranks by topk, whose ties are its own: no ties in Gaussian
+    # weights
     torch = pytest.importorskip("torch")
     from torch.nn.utils import prune
 
@@ -111,6 +144,8 @@ def test_magnitude_masks_are_those_of_torch(seed, s):
     layers = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
     for layer, a in zip(layers, (w, v)):
         layer.weight = torch.nn.Parameter(torch.tensor(a))
-    prune.global_unstructured([(layer, "weight") for layer in layers], prune.L1Unstructured, amount=s)
+    prune.global_unstructured(
+        [(layer, "weight") for layer in layers], prune.L1Unstructured, amount=s
+    )
     for layer, mask in zip(layers, global_masks([np.abs(w), np.abs(v)], s)):
         np.testing.assert_array_equal(mask, layer.weight_mask.numpy().astype(bool))
