@@ -175,7 +175,7 @@ def default_note(root: str | os.PathLike | None = None) -> str:
 
 def _check_name(name: str) -> None:
     if name not in NAMES:
-        near = difflib.get_close_matches(str(name), NAMES, n=2, cutoff=0.5)
+        near = difflib.get_close_matches(str(name), NAMES, n=2, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise DataError(f"unknown data set {name!r}: {hint}there are {', '.join(NAMES)}")
 
