@@ -68,7 +68,7 @@ class Linear(Layer):
     kind, coupling = "Linear", "mix"
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
-        _positive(in_features=in_features, out_features=out_features)
+        in_features, out_features = _positive(in_features=in_features, out_features=out_features)
         super().__init__(in_features=in_features, out_features=out_features, bias=_flag("bias", bias))
         self.in_features, self.out_features = in_features, out_features
         self.forms["weight"] = Dense(np.zeros((out_features, in_features), np.float32))
@@ -100,7 +100,8 @@ class Conv2d(Layer):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size, stride=1, padding=0, groups: int = 1,
                  bias: bool = True):
-        _positive(in_channels=in_channels, out_channels=out_channels, groups=groups)
+        in_channels, out_channels, groups = _positive(in_channels=in_channels, out_channels=out_channels,
+                                                      groups=groups)
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"groups must divide {in_channels} and {out_channels}, got {groups}")
         self.kernel_size = _pair("kernel_size", kernel_size, 1)
@@ -137,7 +138,7 @@ class _BatchNorm(Layer):
     axes: tuple[int, ...]
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
-        _positive(num_features=num_features)
+        num_features, = _positive(num_features=num_features)
         for name, value in (("eps", eps), ("momentum", momentum)):
             if not (isinstance(value, float) and 0 <= value <= 1):
                 raise ValueError(f"{name} must be a float in [0, 1], got {value!r}")
@@ -258,7 +259,7 @@ class ActTopK(Layer):
     kind = "ActTopK"
 
     def __init__(self, k: int):
-        _positive(k=k)
+        k, = _positive(k=k)
         super().__init__(k=k)
         self.k = k
 
@@ -393,7 +394,7 @@ class ChannelShuffle(Layer):
     kind, coupling = "ChannelShuffle", "permute"
 
     def __init__(self, groups: int):
-        _positive(groups=groups)
+        groups, = _positive(groups=groups)
         super().__init__(groups=groups)
         self.groups = groups
 
@@ -423,10 +424,11 @@ def _flag(name: str, value) -> bool:
     return value
 
 
-def _positive(**sizes) -> None:
+def _positive(**sizes) -> tuple[int, ...]:
     for name, n in sizes.items():
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {n!r}")
+    return tuple(int(n) for n in sizes.values())
 
 
 def _pair(name: str, value, least: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from minicomp.errors import FormatError
+from minicomp.gradcheck import grad_check
 from minicomp.nn.forms import FORMS, Codebook, Dense, Form, Half, Stored
 from minicomp.optim import OPTIMIZERS
 from minicomp.tensor import grad
@@ -235,6 +236,27 @@ def test_the_gradient_of_a_centroid_is_the_sum_over_its_members():
     np.testing.assert_allclose(
         form.centroids.value.data - g.data, [-0.97, -0.04, 1.48, 1.96], atol=1e-7
     )
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_derivatives_of_two_orders_through_masks_and_codes(pinned):
+    # float64 forms, as Hessians of compressed nets use them
+    def cube(w):
+        return w * w * w
+
+    def dense(value):
+        form = Dense(value.data, MASK)
+        form.value = value
+        return cube(form.dense())
+
+    def codebook(table):
+        form = Codebook(INDEX, Dense(CENTROIDS.astype(np.float64)), pinned_zero=pinned)
+        form.centroids.value = table
+        return cube(form.dense())
+
+    rng = np.random.default_rng(0)
+    grad_check(dense, W.astype(np.float64), rng=rng, order=2)
+    grad_check(codebook, CENTROIDS.astype(np.float64) + 0.5, rng=rng, order=2)
 
 
 @pytest.mark.parametrize(

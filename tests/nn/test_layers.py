@@ -116,6 +116,13 @@ def test_config_makes_an_equal_layer(layer, shapes):
     assert "more" not in layer.config()
 
 
+def test_sizes_may_be_numpy_integers_and_are_written_as_plain_ones():
+    n = np.int64(6)
+    made = [Linear(n, n), Conv2d(n, n, n, n, n, n), BatchNorm1d(n), ChannelShuffle(n), ActTopK(n)]
+    for layer in (*made, MaxPool2d(n), AdaptiveAvgPool2d(n)):
+        assert LAYERS[layer.kind](**json.loads(json.dumps(layer.config()))).config() == layer.config()
+
+
 @EVERY
 def test_entries_bound_what_is_allocated(layer, shapes):
     held = sum(np.prod(f.shape, dtype=int) for f in layer.forms.values()) + sum(
