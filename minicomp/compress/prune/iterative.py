@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-
 from ...train import evaluate, scale_dropout
 from ..technique import FineTune, kept, knob, masked, sparsity, thawed, weights
 from .scores import magnitude_mask
@@ -37,14 +36,17 @@ class Iterative(FineTune):
     rounds: int = knob(5, "times that pruning and retraining are repeated", lo=1)
     alternate: bool = knob(False, "retrain convolutions and fully connected layers in turn, the others frozen")
 
+    def targets(self, model):
+        return list(weights(model))
+
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
         self.check_patterns(model)
         log = log or (lambda row: None)
-        model, before = thawed(model), kept(model)
+        model = thawed(model)
         for r in range(1, self.rounds + 1):
             for turn, nodes in enumerate(self.turns(model)):
                 model = thawed(self.pruned(model, r / self.rounds, nodes))
-                tuned = scale_dropout(model, (kept(model) / before) ** 0.5) if self.dropout else model
+                tuned = scale_dropout(model, kept(model) ** 0.5) if self.dropout else model
                 for name, form in tuned.forms().items():
                     if name.rsplit(".", 1)[0] not in nodes:
                         tuned.set_form(name, form.freeze())
@@ -69,8 +71,9 @@ class Iterative(FineTune):
         masks = {}
         for node, name in weights(model).items():
             if node in nodes:
-                keep = (1 - self.at("sparsity", node)) ** part
-                masks[name] = magnitude_mask(model.forms()[name].dense().data, 1 - keep)
+                s, form = self.at("sparsity", node), model.forms()[name]
+                s = s if part == 1 else 1 - (1 - s) ** part  # s itself at the end: round(s n) is exact
+                masks[name] = magnitude_mask(form.dense().data, s, mask=form.mask)
         return masked(model, masks)
 
     def sketch(self, model, *, rng):

@@ -1,0 +1,194 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from minicomp.compress.prune.iterative import Iterative
+from minicomp.compress.prune.magnitude import Magnitude
+from minicomp.compress.technique import FineTune, weights
+from minicomp.errors import UserError
+from minicomp.models import MLP
+from minicomp.nn import Conv2d, Dense, Dropout, Flatten, Linear, Model, Node, ReLU, chain
+from minicomp.nn.init import lecun_uniform
+from minicomp.train import evaluate
+
+SIZES = [240, 200, 40]
+
+
+def data(n=160):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 2 * n)
+    x = rng.standard_normal((4, 12))[y] + 0.7 * rng.standard_normal((2 * n, 12))
+    x = x.astype(np.float32)
+    return SimpleNamespace(
+        train=SimpleNamespace(x=x[:n], y=y[:n]), val=SimpleNamespace(x=x[n:], y=y[n:])
+    )
+
+
+def net(p=0.0):
+    model = MLP([12, 20, 10, 4], rng=np.random.default_rng(0))
+    drop = (Node("act1", ReLU(), ("fc1",)), Node("drop", Dropout(p), ("act1",)))
+    return model.edit({"act1": drop}) if p else model
+
+
+def bits(model) -> bytes:
+    return b"".join(a.tobytes() for a in model.state_dict().values())
+
+
+def zeros(model):
+    masks = [model.forms()[name].mask for name in weights(model).values()]
+    return [0 if m is None else np.count_nonzero(~m) for m in masks]
+
+
+def watched(technique, model, given=None, **kw):
+    # Applies it; returns the result and, at the start of every retraining, a copy of the model, the
+    # names of what it may train and its dropout.
+    starts, fit = [], technique.fit
+
+    def spy(model, data, **more):
+        drop = [n.layer.p for n in model.nodes if isinstance(n.layer, Dropout)]
+        starts.append((model.copy(), set(model.parameters()), drop))
+        return fit(model, data, **more)
+
+    object.__setattr__(technique, "fit", spy)
+    kw = {"rng": np.random.default_rng(1)} | kw
+    return technique.apply(model, given or data(), **kw), starts
+
+
+def test_the_kept_fraction_falls_geometrically_to_exactly_the_sparsity():
+    knobs = {"sparsity": {"*": 0.875, "fc2": 0.7}, "rounds": 3, "epochs": 1}
+    model, starts = watched(Iterative(**knobs), net())
+    # keep 1/2, 1/4, 1/8 of fc1 and fc3; fc2 keeps 0.3^(1/3), 0.3^(2/3), 0.3
+    for r, (start, _, _) in enumerate(starts, start=1):
+        want = [120, 180, 210][r - 1], round(200 * (1 - 0.3 ** (r / 3))), [20, 30, 35][r - 1]
+        assert tuple(zeros(start)) == want
+    assert zeros(model) == [210, 140, 35]
+
+
+@pytest.mark.parametrize("s", [0.02, 0.34, 0.7, 0.999])
+def test_the_last_round_is_round_s_n_to_the_bit(s):
+    # 1 - (1 - 0.34) is a little more than 0.34, and 8.5 entries would round the other way
+    model = Model(chain(("fc", Linear(5, 5))), input_shape=(5,))
+    model.set_form("fc.weight", Dense(np.arange(25.0).reshape(5, 5).astype(np.float32)))
+    sketch = Iterative(sparsity=s).sketch(model, rng=np.random.default_rng(0))
+    assert np.count_nonzero(~sketch.forms()["fc.weight"].mask) == round(s * 25)
+
+
+def test_survivors_keep_their_values_and_the_smallest_go():
+    model, starts = watched(Iterative(sparsity=0.9, rounds=3, epochs=1), net())
+    before = net()
+    for start, _, _ in starts:
+        mask = start.forms()["fc1.weight"].mask
+        earlier = before.forms()["fc1.weight"].mask
+        assert earlier is None or not (mask & ~earlier).any()
+        before = start
+    first = starts[0][0].forms()["fc1.weight"]
+    w = net().forms()["fc1.weight"].dense().data
+    np.testing.assert_array_equal(first.dense().data[first.mask], w[first.mask])
+    assert np.abs(w[~first.mask]).max() <= np.abs(w[first.mask]).min()
+
+
+def test_what_is_pruned_already_counts():
+    first = Magnitude(sparsity=0.5).apply(net(), None, rng=np.random.default_rng(0))
+    for name in weights(first).values():  # live weights of 0, which must not count as pruned
+        form = first.forms()[name]
+        form.value.data.ravel()[np.flatnonzero(form.mask)[::3]] = 0
+    sketch = Iterative(sparsity=0.6).sketch(first, rng=np.random.default_rng(0))
+    assert zeros(sketch) == [144, 120, 24]
+
+
+def test_dropout_shrinks_with_the_root_of_what_is_kept_and_comes_back():
+    # Han et al. 2015, eq. (2): keep 1/4, then 1/16
+    model, starts = watched(Iterative(sparsity=15 / 16, rounds=2, epochs=1), net(0.5))
+    kept = [1 - sum(zeros(start)) / sum(SIZES) for start, _, _ in starts]
+    assert [drop[0] for _, _, drop in starts] == pytest.approx([0.5 * k**0.5 for k in kept])
+    assert kept == pytest.approx([1 / 4, 1 / 16], abs=0.003)
+    assert model.node("drop").layer.p == 0.5
+    _, plain = watched(Iterative(sparsity=0.9, rounds=1, epochs=1, dropout=False), net(0.5))
+    assert plain[0][2] == [0.5]
+
+
+def conv_net():
+    nodes = chain(
+        ("conv", Conv2d(1, 4, 3)), ("relu", ReLU()), ("flat", Flatten()), ("fc", Linear(16, 3))
+    )
+    model = Model(nodes, input_shape=(1, 4, 4))
+    for name in weights(model).values():
+        shape = model.forms()[name].shape
+        model.set_form(name, Dense(lecun_uniform(shape, rng=np.random.default_rng(0))))
+    return model
+
+
+def test_convolutions_and_fully_connected_layers_in_turn():
+    rng = np.random.default_rng(0)
+    part = SimpleNamespace(
+        x=rng.standard_normal((64, 1, 4, 4)).astype(np.float32), y=rng.integers(0, 3, 64)
+    )
+    given = SimpleNamespace(train=part, val=part)
+    knobs = {"sparsity": 0.75, "rounds": 2, "epochs": 1, "alternate": True}
+    model, starts = watched(Iterative(**knobs), conv_net(), given)
+    assert [sorted(names) for _, names, _ in starts] == 2 * [
+        ["conv.bias", "conv.weight"],
+        ["fc.bias", "fc.weight"],
+    ]
+    assert [zeros(start) for start, _, _ in starts] == [[18, 0], [18, 24], [27, 24], [27, 36]]
+    frozen = [start.forms()["fc.bias"].dense().data for start, _, _ in starts]
+    np.testing.assert_array_equal(frozen[0], frozen[1])  # while the convolution trained
+    assert not np.array_equal(frozen[1], frozen[2])
+    assert all(form.trainable for form in model.forms().values())
+
+
+def test_the_model_passed_in_is_untouched_and_the_rounds_are_logged():
+    model, log = net(), []
+    before = bits(model)
+    technique = Iterative(sparsity=0.9, rounds=3, epochs=2)
+    made = technique.apply(model, data(), rng=np.random.default_rng(1), log=log.append)
+    assert bits(model) == before
+    rounds = [row for row in log if row["event"] == "round"]
+    assert [(row["round"], row["rounds"]) for row in rounds] == [(1, 3), (2, 3), (3, 3)]
+    assert rounds[0]["sparsity"] < rounds[1]["sparsity"] < rounds[2]["sparsity"]
+    assert rounds[2]["errors"] == evaluate(made, data().val).errors
+
+
+def test_a_stopped_run_ends_in_the_same_bits(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop_at(n):
+        seen = []
+
+        def log(row):
+            seen.append(row["event"])
+            if seen.count("progress") == n:
+                raise Stop
+
+        return log
+
+    def run(**kw):
+        technique = Iterative(sparsity=0.9, rounds=3, epochs=2)  # 3 steps an epoch
+        return technique.apply(net(0.5), data(), rng=np.random.default_rng(1), **kw)
+
+    whole = run()
+    for n in (4, 7):
+        with pytest.raises(Stop):
+            run(checkpoint=tmp_path, log=stop_at(n))
+    assert bits(run(checkpoint=tmp_path)) == bits(whole)
+
+
+def test_a_pattern_that_matches_no_weight_is_refused():
+    with pytest.raises(UserError, match=r"iterative: sparsity@act1 matches no layer; there are fc"):
+        watched(Iterative(sparsity={"act1": 0.5}), net())
+
+
+def test_pruning_and_retraining_in_rounds_beats_pruning_at_once():
+    # The paper's figure 5: without retraining accuracy falls early, with rounds of it late.
+    given = data(400)
+    dense = FineTune(epochs=10, lr=0.05, batch_size=32).apply(
+        net(), given, rng=np.random.default_rng(0)
+    )
+    once = Magnitude(sparsity=0.9).apply(dense, given, rng=np.random.default_rng(0))
+    rounds = Iterative(sparsity=0.9, rounds=3, epochs=3, lr=0.05, batch_size=32).apply(
+        dense, given, rng=np.random.default_rng(0)
+    )
+    assert zeros(rounds) == zeros(once)
+    assert evaluate(rounds, given.val).errors + 40 < evaluate(once, given.val).errors
