@@ -1,7 +1,7 @@
 """Channels that are constant, channels that nobody reads, and moving a constant into the next bias.
 
-A unit all of whose incoming weights are 0 outputs f(b), the same for every input. It can go once
-f(b) times its outgoing weights is in the biases of its readers:
+A unit all of whose incoming weights are 0, or whose batch norm has scale 0, outputs f(b), the same
+for every input. It can go once f(b) times its outgoing weights is in the biases of its readers:
 
     b_next <- b_next + W_next[:, j] f(b_j)
 
@@ -33,6 +33,7 @@ _ELEMENTWISE = (
     "ActThreshold",
     "ActQuant",
 )
+_NORMS = ("BatchNorm1d", "BatchNorm2d")
 _SHAPED = (
     "MaxPool2d",
     "AdaptiveAvgPool2d",
@@ -102,7 +103,7 @@ def needed(model: Model) -> dict[str, Array]:
             case "flatten":
                 parts = [mine.reshape(len(found[node.inputs[0]]), -1).any(axis=1)]
             case _:
-                parts = [mine] * len(node.inputs)
+                parts = [mine & ~_switched_off(layer, len(mine))] * len(node.inputs)
         for name, part in zip(node.inputs, parts):
             need[name] |= part
     return need
@@ -220,4 +221,12 @@ def _passed(layer: Layer, v: Array, shape: tuple[int, ...]) -> Array:
     x = np.where(np.isnan(v), 0.0, v).astype(np.float32).reshape(1, -1, *[1] * (len(shape) - 1))
     with no_grad():
         y = layer(Tensor(x), training=False).data
-    return np.where(np.isnan(v), np.nan, y.ravel())
+    return np.where(np.isnan(v) & ~_switched_off(layer, len(v)), np.nan, y.ravel())
+
+
+def _switched_off(layer: Layer, channels: int) -> Array:
+    # The channels of a batch norm whose scale is 0: they output its shift, whatever they get.
+    if layer.kind not in _NORMS:
+        return np.zeros(channels, bool)
+    with no_grad():
+        return layer.forms["weight"].dense().data == 0

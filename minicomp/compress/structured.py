@@ -46,21 +46,29 @@ def local(
 
 
 def overall(word: str, scored: Scored, sparsity: float) -> list[tuple[Group, Array]]:
-    """Returns which units stay when round(sparsity n) of the n units of all groups go, one ranking
-    over all.
+    """Returns which units stay when round(sparsity n) of the n units of all groups go, by one
+    ranking over all.
 
-    A group keeps its best unit even if all of its units are among the least.
-    Raises UserError where groups and shuffles allow none of it.
+    Every group keeps its best unit. Fewer go where groups and shuffles demand equal parts.
+    Raises UserError where no group could keep one, or the parts allow none to go.
     """
-    flat = np.concatenate([np.where(np.isnan(worth), np.inf, worth) for _, worth in scored])
-    goes = np.zeros(len(flat), bool)
-    goes[np.argsort(flat, kind="stable")[: round(sparsity * len(flat))]] = True
-    ends = np.cumsum([group.size for group, _ in scored])[:-1]
-    counts = [
-        min(int(part.sum()), group.size - 1)
-        for (group, _), part in zip(scored, np.split(goes, ends))
+    ranked, n = [], sum(group.size for group, _ in scored)
+    for _, worth in scored:
+        ranked.append(np.where(np.isnan(worth), np.inf, worth))
+        ranked[-1][np.nanargmax(worth)] = np.inf
+    flat, count = np.concatenate(ranked), round(sparsity * n)
+    if count > np.isfinite(flat).sum():
+        raise UserError(
+            f"{word}: sparsity {sparsity:g} would remove all channels of a layer; at least one of "
+            f"each must stay"
+        )
+    goes = np.zeros(n, bool)
+    goes[np.argsort(flat, kind="stable")[:count]] = True
+    parts = np.split(goes, np.cumsum([group.size for group, _ in scored])[:-1])
+    return [
+        (group, _cheapest(word, group, worth, int(part.sum())))
+        for (group, worth), part in zip(scored, parts)
     ]
-    return [(group, _cheapest(word, group, worth, n)) for (group, worth), n in zip(scored, counts)]
 
 
 def _cheapest(word: str, group: Group, worth: Array, count: int) -> Array:

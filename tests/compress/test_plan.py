@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from minicomp.codec import load, save
 from minicomp.compress.groups import cheapest, groups
 from minicomp.compress.plan import plan, removed
+from minicomp.compress.prune.dead_units import DeadUnits
 from minicomp.compress.units import units
 from minicomp.errors import UserError
 from minicomp.models import MLP, MODELS
@@ -399,6 +400,27 @@ def test_random_graphs_with_any_channels_kept(model, seed):
         x = examples(model, rng, 2)
         expected = silenced(model, x, {n: ~k for n, k in keep.items()})
         np.testing.assert_allclose(outputs(small, x), expected, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(graphs(), st.floats(0.3, 0.95), st.integers(0, 2**32 - 1))
+def test_random_graphs_lose_their_dead_units_and_nothing_else(model, sparsity, seed):
+    # Here shifts and depthwise biases are not 0: what is constant must be folded.
+    rng = np.random.default_rng(seed)
+    for name, form in filled(model, rng).forms().items():
+        w = rng.standard_normal(form.shape) / max(np.prod(form.shape[1:]), 1) ** 0.5
+        keep = rng.random(form.shape[:1]) >= sparsity if len(form.shape) > 1 else True
+        w = w * np.reshape(keep, (-1, *[1] * (w.ndim - 1))) if len(form.shape) > 1 else w
+        model.set_form(name, Dense(w.astype(np.float32)))
+    for name, a in model.buffers().items():
+        a[...] = rng.uniform(0.5, 1.5, a.shape)
+    try:
+        small = DeadUnits().apply(model, None, rng=rng)
+    except UserError as e:
+        assert "different orders" in str(e)
+        return
+    x = examples(model, rng, 2)
+    np.testing.assert_allclose(outputs(small, x), outputs(model, x), atol=1e-5, rtol=1e-5)
 
 
 # -------------------------------------------------------------------------------- refusals

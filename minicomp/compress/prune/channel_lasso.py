@@ -115,21 +115,27 @@ def select(G: Array, r: Array, count: int) -> tuple[Array, float]:
 
     lam is bisected on a logarithmic scale from max |r|, where b is 0, downwards.
     """
-    hi = float(np.abs(r).max(initial=0.0))
-    lo, b = hi, np.zeros(len(r))
-    while np.count_nonzero(b) < count and lo > 1e-9 * hi:
+    top = float(np.abs(r).max(initial=0.0))
+    lo, hi, b = top, top, np.zeros(len(r))
+    while support(b) < count and lo > 1e-9 * top:
         hi, lo = lo, lo / 4
         b = lasso(G, r, lo, b)
     for _ in range(12):
+        if support(b) == count:
+            break
         middle = (lo * hi) ** 0.5
         tried = lasso(G, r, middle, b)
-        if np.count_nonzero(tried) >= count:
+        if support(tried) >= count:
             lo, b = middle, tried
         else:
             hi = middle
-        if np.count_nonzero(b) == count:
-            break
     return b, lo
+
+
+def support(b: Array) -> int:
+    """Returns how many entries of b are not 0, up to rounding: above 1e-8 of the largest."""
+    size = np.abs(b)
+    return int(np.count_nonzero(size > 1e-8 * size.max(initial=0.0)))
 
 
 def reconstruct(m: Moments, w: Array, stays: Array, damping: float) -> tuple[Array, Array]:

@@ -12,6 +12,9 @@ s_j <= T, the rule for a fully connected unit. Layers joined by an addition lose
 those of least sum of their norms; the paper lets the shortcut of a residual block decide for the
 block.
 
+Between layers norms are compared as multiples of their layer's mean: a filter of more inputs has a
+larger sum, and the paper ranks within layers only.
+
 With `fold` the removed filter's constant f(b_j) stays in the next layer's bias: removal then
 changes what the unit's weights did, not what its bias did. Off, as in the paper, the bias is lost
 too.
@@ -105,7 +108,11 @@ class Filters(Technique):
         if self.threshold is not None:
             chosen = [(g, self.above(g, norms)) for g, norms in scored]
         elif self.scope == "global":
-            chosen = overall(self.word, scored, self.sparsity)
+            chosen = overall(
+                self.word,
+                [(g, norms / (norms.mean() or 1.0)) for g, norms in scored],
+                self.sparsity,
+            )
         else:
             chosen = local(self.word, scored, lambda g: at_group(self, "sparsity", g) or 0.0)
         made = without(emptied(model, chosen) if self.fold else model, chosen, fold=self.fold)

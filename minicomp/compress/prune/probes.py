@@ -2,9 +2,11 @@
 
 A net that stands noise of a given strength on its weights may be stored that coarsely, one that
 stands the loss of a part of them may be pruned, one whose kernels may be blurred has smooth ones. A
-probe measures that: it changes every weight, leaves as many numbers of as many bits as before, and
-the file is as long as it was. Taking a probe for a technique of compression is a mistake found in
-several texts; it is kept apart here for that reason.
+probe measures that; no model comes of it. Noise and blur leave as many numbers of as many bits as
+before, and the file as long as it was. Dropout sets weights to 0, but draws them: it is the
+baseline that every score of pruning must beat, and after training with it, as is usual, all
+weights are there again. Taking a probe for a technique of compression is a mistake found in several
+texts; it is kept apart here for that reason.
 
     noise     w <- w + N(0, (sigma std(w))^2)
     dropout   w <- w / (1 - p) with probability 1 - p, else 0
