@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from .prune.activation import SparseActivations
+from .prune.apoz import APoZ
 from .prune.bias import Bias
+from .prune.channel_lasso import ChannelLasso
+from .prune.dead_units import DeadUnits
 from .prune.dns import DNS
+from .prune.filters import Filters
 from .prune.fpgm import FPGM
 from .prune.gradual import Gradual
 from .prune.iterative import Iterative
 from .prune.lamp import LAMP
+from .prune.layer_removal import LayerRemoval
 from .prune.lottery import Lottery
 from .prune.magnitude import Magnitude
 from .prune.nm import NM
 from .prune.obc import OBC
 from .prune.obd import OBD
 from .prune.obs import OBS
+from .prune.slimming import Slimming
 from .prune.snip import SNIP
 from .prune.sparsegpt import SparseGPT
 from .prune.split import Split
@@ -24,6 +31,7 @@ from .technique import FineTune, Pipeline, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,
-    OBD, OBS, OBC, SparseGPT, DNS, KMeans, FineTune)
+    OBD, OBS, OBC, SparseGPT, DNS, Filters, ChannelLasso, Slimming, APoZ, LayerRemoval, DeadUnits,
+    SparseActivations, KMeans, FineTune)
 
 __all__ = ["TECHNIQUES", "FineTune", "Pipeline", "Technique"]
