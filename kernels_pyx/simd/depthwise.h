@@ -78,41 +78,52 @@ TARGET_AVX2 static void depthwise_dw_avx2(const Conv *d, const float *x, const f
 
 /* --------------------------------------------------------------------------------------- avx512 */
 
-/* R neighbouring pixels of y from (i, j) on, channels c..c+15:
- *   acc[r] | y[i][j + r][c..c+15] |   += x[... + r sw][c..c+15] * w[tap][c..c+15] for each tap */
+/* R neighbouring pixels of y, channels c..c+15:
+ *   acc[r] | y[i][j + r][c..c+15] |   += x[... + r sw][c..c+15] * w[tap][c..c+15] for each tap
+ * Where all 16 channels exist (FULL), x is an operand of the multiply-add itself; a masked load is
+ * an instruction of its own. */
 TARGET_AVX512 ALWAYS_INLINE void depthwise_run(const Conv *d, const float *x, const float *w,
-                                               __m512 from, __mmask16 m, float *y, const int R) {
+                                               __m512 from, __mmask16 m, float *y, const int R,
+                                               const int FULL) {
     const long step = d->sw * d->C, wide = (d->W + 2 * d->pw) * d->C;
     __m512 acc[8];
     UNROLL for (int r = 0; r < R; r++) acc[r] = from;
     for (long a = 0; a < d->KH; a++)
         for (long b = 0; b < d->KW; b++, w += d->C) {
-            const __m512 tap = _mm512_maskz_loadu_ps(m, w);
+            const __m512 tap = FULL ? _mm512_loadu_ps(w) : _mm512_maskz_loadu_ps(m, w);
             const float *at = x + a * wide + b * d->C;
-            UNROLL for (int r = 0; r < R; r++)
-                acc[r] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, at + r * step), tap, acc[r]);
+            UNROLL for (int r = 0; r < R; r++, at += step)
+                acc[r] = _mm512_fmadd_ps(
+                    FULL ? _mm512_loadu_ps(at) : _mm512_maskz_loadu_ps(m, at), tap, acc[r]);
         }
     UNROLL for (int r = 0; r < R; r++) _mm512_mask_storeu_ps(y + r * d->C, m, acc[r]);
 }
 
+/* A row of y, channels c..c+15, 8 pixels at a time, then 2, then 1. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise_row(const Conv *d, const float *x, const float *w,
+                                               __m512 from, __mmask16 m, float *y, const int FULL) {
+    const long step = d->sw * d->C, C = d->C;
+    long j = 0;
+    for (; j + 8 <= d->Wo; j += 8) depthwise_run(d, x + j * step, w, from, m, y + j * C, 8, FULL);
+    for (; j + 2 <= d->Wo; j += 2) depthwise_run(d, x + j * step, w, from, m, y + j * C, 2, FULL);
+    for (; j < d->Wo; j++) depthwise_run(d, x + j * step, w, from, m, y + j * C, 1, FULL);
+}
+
 ALWAYS_INLINE int depthwise_mask(long left) { return left >= 16 ? 0xffff : (1 << left) - 1; }
 
+/* Channels outside, rows inside: the KH rows of 16 channels that a row of y needs stay in L1. */
 TARGET_AVX512 static void depthwise_avx512(const Conv *d, const float *x, const float *w,
                                            const float *bias, float *y) {
-    for (long i = 0; i < d->Ho; i++)
-        for (long c = 0; c < d->C; c += 16) {
-            const __mmask16 m = (__mmask16)depthwise_mask(d->C - c);
-            const __m512 from = bias ? _mm512_maskz_loadu_ps(m, bias + c) : _mm512_setzero_ps();
+    for (long c = 0; c < d->C; c += 16) {
+        const __mmask16 m = (__mmask16)depthwise_mask(d->C - c);
+        const __m512 from = bias ? _mm512_maskz_loadu_ps(m, bias + c) : _mm512_setzero_ps();
+        for (long i = 0; i < d->Ho; i++) {
             const float *at = x + depthwise_at(d, i, 0, 0, 0) + c;
             float *to = y + i * d->Wo * d->C + c;
-            long j = 0;
-            for (; j + 8 <= d->Wo; j += 8)
-                depthwise_run(d, at + j * d->sw * d->C, w + c, from, m, to + j * d->C, 8);
-            for (; j + 4 <= d->Wo; j += 4)
-                depthwise_run(d, at + j * d->sw * d->C, w + c, from, m, to + j * d->C, 4);
-            for (; j < d->Wo; j++)
-                depthwise_run(d, at + j * d->sw * d->C, w + c, from, m, to + j * d->C, 1);
+            if (m == 0xffff) depthwise_row(d, at, w + c, from, m, to, 1);
+            else depthwise_row(d, at, w + c, from, m, to, 0);
         }
+    }
 }
 TARGET_AVX512 static void depthwise_dx_avx512(const Conv *d, const float *g, const float *w,
                                               float *dx) {

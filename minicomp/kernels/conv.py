@@ -135,7 +135,7 @@ def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 
         return nchw(np.concatenate([nhwc(p) for p in parts], axis=3))
     sizes = _sizes(x.shape[2:], x.shape[1], o, w.shape[2:], stride, padding)
     x, w = nhwc(x).reshape(n, sizes.H, sizes.W, sizes.C), np.ascontiguousarray(w)
-    y = np.empty((n, sizes.Ho, sizes.Wo, o), np.float32)
+    y = aligned(n, sizes.Ho, sizes.Wo, o)
     if level == 1:
         _forward_blocks(x, w, y, sizes)
         if bias is not None:
@@ -165,7 +165,7 @@ def conv2d_input_grad(g: Array, w: Array, *, size: Pair, stride: Pair = (1, 1),
         return nchw(np.concatenate([nhwc(p) for p in parts], axis=3))
     sizes = _sizes(size, w.shape[1], o, w.shape[2:], stride, padding)
     g, w = nhwc(g).reshape(n, sizes.Ho, sizes.Wo, o), np.ascontiguousarray(w)
-    dx = np.empty((n, sizes.H, sizes.W, sizes.C), np.float32)
+    dx = aligned(n, sizes.H, sizes.W, sizes.C)
     if level == 1:
         _input_grad_blocks(g, w, dx, sizes)
     else:
@@ -294,7 +294,7 @@ def _taps(w: Array) -> Array:
 def _depthwise(x: Array, w: Array, bias: Array | None, stride: Pair, padding: Pair, level: int,
                n_threads: int) -> Array:
     s = _depthwise_sizes(len(w), x.shape[2:], w.shape[2:], stride, padding)
-    y = np.empty((len(x), s.Ho, s.Wo, s.C), np.float32)
+    y = aligned(len(x), s.Ho, s.Wo, s.C)
     bias = None if bias is None else np.ascontiguousarray(bias)
     cpu.kernel_module("conv").depthwise(nhwc(x), _taps(w), bias, _padded(s, n_threads), y, s, level,
                                         n_threads)
@@ -308,7 +308,7 @@ def _depthwise_input_grad(g: Array, w: Array, size: Pair, stride: Pair, padding:
         turned = tuple(k - 1 - p for k, p in zip(w.shape[2:], padding))
         return _depthwise(g, w[:, :, ::-1, ::-1], None, stride, turned, level, n_threads)
     s = _depthwise_sizes(len(w), size, w.shape[2:], stride, padding)
-    dx = np.empty((len(g), s.H, s.W, s.C), np.float32)
+    dx = aligned(len(g), s.H, s.W, s.C)
     cpu.kernel_module("conv").depthwise_input_grad(nhwc(g), _taps(w), _padded(s, n_threads), dx, s,
                                                    level, n_threads)
     return nchw(dx)

@@ -52,7 +52,7 @@ def linear(x: Array, w: Array, b: Array | None = None, *, isa: str = "auto") -> 
         return linear_ref(x, w, b)
     module = cpu.kernel_module("dense")
     x, w, b = _contiguous(x), _contiguous(w), None if b is None else _contiguous(b)
-    y = np.empty((len(x), len(w)), np.float32)
+    y = aligned(len(x), len(w))
     module.forward(x, w, b, aligned((x.shape[1] + module.ROWS) * module.LANES), y)
     return y
 
@@ -62,7 +62,7 @@ def linear_input_grad(g: Array, w: Array, *, isa: str = "auto") -> Array:
     if not _tiled(isa, w.size, g, w):
         return linear_input_grad_ref(g, w)
     g, w = _contiguous(g), _contiguous(w)
-    dx = np.empty((len(g), w.shape[1]), np.float32)
+    dx = aligned(len(g), w.shape[1])
     cpu.kernel_module("dense").input_grad(g, w, dx)
     return dx
 
@@ -72,8 +72,8 @@ def linear_weight_grad(x: Array, g: Array, *, isa: str = "auto") -> tuple[Array,
     if not _tiled(isa, x.shape[1] * g.shape[1], x, g):
         return linear_weight_grad_ref(x, g)
     x, g = _contiguous(x), _contiguous(g)
-    dw = np.empty((g.shape[1], x.shape[1]), np.float32)
-    db = np.empty(g.shape[1], np.float32)
+    dw = aligned(g.shape[1], x.shape[1])
+    db = aligned(g.shape[1])
     cpu.kernel_module("dense").weight_grad(x, g, dw, db)
     return dw, db
 

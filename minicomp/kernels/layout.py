@@ -7,6 +7,8 @@ window is one run of memory.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 Array = np.ndarray
@@ -35,9 +37,9 @@ def aligned(*shape: int) -> Array:
 
     NumPy's own start at a multiple of 16 bytes, where every 64-byte load would touch two lines.
     """
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     room = np.empty(size + 16, np.float32)
-    start = -room.ctypes.data % 64 // 4
+    start = -room.__array_interface__["data"][0] % 64 // 4
     return room[start: start + size].reshape(shape)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import cpu
-from .layout import nchw, nhwc
+from .layout import aligned, nchw, nhwc
 
 Array = np.ndarray
 
@@ -81,7 +81,7 @@ def affine(x: Array, a: Array, b: Array, *, isa: str = "auto") -> Array:
     if level == 0:
         return affine_ref(x, a, b)
     rows = _rows(x)
-    y = np.empty(rows.shape, np.float32)
+    y = aligned(*rows.shape)
     cpu.kernel_module("conv").affine(rows, *map(np.ascontiguousarray, (a, b)), y, level)
     return _shaped(y, x)
 
@@ -92,7 +92,7 @@ def blend(g: Array, x: Array, a: Array, b: Array, d: Array, *, isa: str = "auto"
     if level == 0:
         return blend_ref(g, x, a, b, d)
     rows = _rows(x)
-    y = np.empty(rows.shape, np.float32)
+    y = aligned(*rows.shape)
     cpu.kernel_module("conv").blend(_rows(g), rows, *map(np.ascontiguousarray, (a, b, d)), y, level)
     return _shaped(y, x)
 

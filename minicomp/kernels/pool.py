@@ -11,7 +11,7 @@ import numpy as np
 
 from . import cpu
 from .conv import Pair, conv_size
-from .layout import nchw, nhwc
+from .layout import aligned, nchw, nhwc
 
 Array = np.ndarray
 
@@ -131,7 +131,7 @@ def max_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
     if level == 0 or x.dtype != np.float32 or kernel[0] * kernel[1] > 256:
         return max_pool2d_ref(x, kernel, stride, padding, ceil_mode)
     x = nhwc(x)
-    y = np.empty((len(x), *count, x.shape[3]), np.float32)
+    y = aligned(len(x), *count, x.shape[3])
     index = np.empty(y.shape, np.uint8)
     sizes = (*x.shape[1:], *kernel, *stride, *padding, *count)
     cpu.kernel_module("conv").max_pool(x, y, index, sizes, level, n_threads)
@@ -148,7 +148,7 @@ def max_pool2d_grad(g: Array, index: Array, *, size: Pair, kernel: Pair, stride:
     if level == 0 or g.dtype != np.float32 or index.dtype != np.uint8:
         return max_pool2d_grad_ref(g, index, size, kernel, stride, padding)
     g, index = nhwc(g), nhwc(index)
-    dx = np.empty((len(g), *size, g.shape[3]), np.float32)
+    dx = aligned(len(g), *size, g.shape[3])
     sizes = (*dx.shape[1:], *kernel, *stride, *padding, *g.shape[1:3])
     cpu.kernel_module("conv").max_pool_grad(g, index, dx, sizes, level, n_threads)
     return nchw(dx)
@@ -165,7 +165,7 @@ def avg_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
     if level == 0 or x.dtype != np.float32:
         return avg_pool2d_ref(x, kernel, stride, padding, ceil_mode)
     x = nhwc(x)
-    y = np.empty((len(x), *count, x.shape[3]), np.float32)
+    y = aligned(len(x), *count, x.shape[3])
     sizes = (*x.shape[1:], *kernel, *stride, *padding, *count)
     cpu.kernel_module("conv").avg_pool(x, y, sizes, level, n_threads)
     return nchw(y)
@@ -181,7 +181,7 @@ def avg_pool2d_grad(g: Array, *, size: Pair, kernel: Pair, stride: Pair, padding
     if level == 0 or g.dtype != np.float32:
         return avg_pool2d_grad_ref(g, size, kernel, stride, padding)
     g = nhwc(g)
-    dx = np.empty((len(g), *size, g.shape[3]), np.float32)
+    dx = aligned(len(g), *size, g.shape[3])
     sizes = (*dx.shape[1:], *kernel, *stride, *padding, *g.shape[1:3])
     cpu.kernel_module("conv").avg_pool_grad(g, dx, sizes, level, n_threads)
     return nchw(dx)
