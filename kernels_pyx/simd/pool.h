@@ -79,9 +79,12 @@ ALWAYS_INLINE void max_pool_dx_any(const Pool *d, const float *g, const uint8_t 
                 for (long c = 0; c < n; c++) at[c] = index[c0 + c];
                 for (long a = w.a0; a < w.a1; a++)
                     for (long b = w.b0; b < w.b1; b++) {
-                        float *to = dx + w.base + (a * d->W + b) * d->C + c0;
+                        float *RESTRICT to = dx + w.base + (a * d->W + b) * d->C + c0;
                         const int32_t here = (int32_t)(a * d->KW + b);
-                        for (long c = 0; c < n; c++) to[c] += at[c] == here ? g[c0 + c] : 0.0f;
+                        for (long c = 0; c < n; c++) {
+                            const float v = g[c0 + c];
+                            to[c] += at[c] == here ? v : 0.0f;
+                        }
                     }
             }
         }
