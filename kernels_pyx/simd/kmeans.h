@@ -53,7 +53,11 @@ TARGET_AVX2
 static void kmeans_count_avx2(const float *x, const float *edge, long m, uint16_t *out) {
     kmeans_count(x, edge, m, out);
 }
+#ifdef __clang__
+TARGET_AVX512
+#else /* gcc stays at 8 lanes unless told */
 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
+#endif
 static void kmeans_count_avx512(const float *x, const float *edge, long m, uint16_t *out) {
     kmeans_count(x, edge, m, out);
 }
