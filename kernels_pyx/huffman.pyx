@@ -3,10 +3,12 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t
 
 cdef extern from "simd/huffman.h" nogil:
-    void huffman_decode8(const uint8_t *data, int64_t size, const int64_t *starts, const int64_t *counts,
-                         int64_t streams, const uint8_t *lengths, int64_t k, uint8_t *symbols, int64_t *ends)
-    void huffman_decode16(const uint8_t *data, int64_t size, const int64_t *starts, const int64_t *counts,
-                          int64_t streams, const uint8_t *lengths, int64_t k, uint16_t *symbols, int64_t *ends)
+    void huffman_decode8(const uint8_t *data, int64_t size, const int64_t *starts,
+                         const int64_t *counts, int64_t streams, const uint8_t *lengths,
+                         int64_t k, uint8_t *symbols, int64_t *ends)
+    void huffman_decode16(const uint8_t *data, int64_t size, const int64_t *starts,
+                          const int64_t *counts, int64_t streams, const uint8_t *lengths,
+                          int64_t k, uint16_t *symbols, int64_t *ends)
 
 
 def decode8(const uint8_t[::1] data,      # IN (B,)

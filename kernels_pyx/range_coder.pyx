@@ -33,7 +33,7 @@ def decode(const uint8_t[::1] data,       # IN (B,)
     if column == NULL:
         raise MemoryError
     with nogil:
-        used = rc_decode(first, data.shape[0], &codes[0, 0], codes.shape[0], codes.shape[1], kept, bits,
-                         lag, column, &split)
+        used = rc_decode(first, data.shape[0], &codes[0, 0], codes.shape[0], codes.shape[1], kept,
+                         bits, lag, column, &split)
         free(column)
     return used, split

@@ -1,17 +1,17 @@
 /* Decoding canonical Huffman codes: see minicomp/kernels/huffman.py for the contract.
  *
- * The next bits of a stream index a table. Times the speed of zlib's Huffman-only inflate, on 4-bit symbols of
- * entropy 3.2 and on 8-bit symbols of entropy 7:
+ * The next bits of a stream index a table. Times the speed of zlib's Huffman-only inflate, on 4-bit
+ * symbols of entropy 3.2 and on 8-bit symbols of entropy 7:
  *
- *   up to four symbols a look-up, one stream      3.5   1.4   short codes: 12 bits hold three or four
- *   one symbol a look-up, four streams            4.3   5.2   a look-up waits some 8 cycles for the one before it;
- *                                                             the streams' waits overlap
+ *   up to four symbols a look-up, one stream      3.5   1.4   12 bits hold three or four of them
+ *   one symbol a look-up, four streams            4.3   5.2   a look-up waits some 8 cycles for the
+ *                                                             one before it; the streams' overlap
  *   up to four symbols a look-up, four streams    9     4.5   both
  *
- * so long codes (on average more than LONG_CODE bits) take the second, the rest the third. All of it is plain C:
- * BMI2 shifts gained 0..3 %, so there is no rung above the portable one.
+ * so long codes (on average more than LONG_CODE bits) take the second, the rest the third. All of
+ * it is plain C: BMI2 shifts gained 0..3 %, so there is no rung above the portable one.
  *
- * Where a code begins depends on all codes before it in its stream; nothing but streams can overlap.
+ * Where a code begins depends on all codes before it in its stream; only streams can overlap.
  *
  *   w    the next bits of a stream, the lowest first; at least 57 of the 64 loaded are valid
  *   pos  their place: bit pos mod 8 of byte pos / 8
@@ -26,13 +26,14 @@
 #error "bit order is written for little-endian processors"
 #endif
 
-enum { WINDOW = 12, LONGEST = 15, STEPS = 4, ROOM = 16 }; /* STEPS * WINDOW <= 57; a step writes 4 bytes */
+/* STEPS * WINDOW <= 57, and STEPS * 4 bytes are written */
+enum { WINDOW = 12, LONGEST = 15, STEPS = 4, ROOM = 16 };
 #define LONG_CODE 6.6
 
 typedef struct {
-    uint16_t one[1 << LONGEST];   /* symbol | length << 12, by the next `longest` bits */
-    uint32_t four[1 << WINDOW];   /* up to four symbols, by the next WINDOW bits */
-    uint8_t step[1 << WINDOW];    /* their bits | (their number - 1) << 6 */
+    uint16_t one[1 << LONGEST]; /* symbol | length << 12, by the next `longest` bits */
+    uint32_t four[1 << WINDOW]; /* up to four symbols, by the next WINDOW bits */
+    uint8_t step[1 << WINDOW];  /* their bits | (their number - 1) << 6 */
     int longest, fits, mean_is_long;
 } huffman_tables;
 
@@ -59,7 +60,8 @@ static void huffman_fill_one(huffman_tables *t, const uint8_t *lengths, int64_t 
         if (!l) continue;
         uint32_t c = next[l]++, reversed = 0;
         for (int b = 0; b < l; b++) reversed |= (c >> b & 1) << (l - 1 - b);
-        for (uint32_t i = reversed; i < 1u << bits; i += 1u << l) t->one[i] = (uint16_t)(s | l << 12);
+        for (uint32_t i = reversed; i < 1u << bits; i += 1u << l)
+            t->one[i] = (uint16_t)(s | l << 12);
     }
 }
 
@@ -92,49 +94,51 @@ ALWAYS_INLINE uint64_t huffman_load_end(const uint8_t *data, int64_t size, int64
     return w >> (pos & 7);
 }
 
-#define STEP_FOUR(w, pos, out)                                             \
-    {                                                                      \
-        uint32_t i_ = (uint32_t)w & ((1 << WINDOW) - 1), m_ = t->step[i_]; \
-        memcpy(out, &t->four[i_], 4); /* the number of symbols is not known yet: all four are written */ \
-        w >>= m_ & 63;                                                     \
-        pos += m_ & 63;                                                    \
-        out += (m_ >> 6) + 1;                                              \
+#define STEP_FOUR(w, pos, out)                                                         \
+    {                                                                                  \
+        uint32_t i_ = (uint32_t)w & ((1 << WINDOW) - 1), m_ = t->step[i_];             \
+        memcpy(out, &t->four[i_], 4); /* always four: how many count is known later */ \
+        w >>= m_ & 63;                                                                 \
+        pos += m_ & 63;                                                                \
+        out += (m_ >> 6) + 1;                                                          \
     }
-#define STEP_ONE(w, pos, out)                                       \
-    {                                                               \
-        uint32_t e_ = t->one[(uint32_t)w & ((1 << WINDOW) - 1)];    \
-        out[r] = (uint8_t)e_;                                       \
-        w >>= e_ >> 12;                                             \
-        pos += e_ >> 12;                                            \
+#define STEP_ONE(w, pos, out)                                    \
+    {                                                            \
+        uint32_t e_ = t->one[(uint32_t)w & ((1 << WINDOW) - 1)]; \
+        out[r] = (uint8_t)e_;                                    \
+        w >>= e_ >> 12;                                          \
+        pos += e_ >> 12;                                         \
     }
 
 /* Four streams of bytes side by side, while every one has 8 bytes to load and ROOM to write. */
-#define SIDE_BY_SIDE(BODY, NEXT)                                                                            \
-    while (end[0] - o0 >= ROOM && end[1] - o1 >= ROOM && end[2] - o2 >= ROOM && end[3] - o3 >= ROOM         \
-           && p0 <= last && p1 <= last && p2 <= last && p3 <= last) {                                       \
-        uint64_t w0 = huffman_load(data, p0), w1 = huffman_load(data, p1);                                  \
-        uint64_t w2 = huffman_load(data, p2), w3 = huffman_load(data, p3);                                  \
-        for (int r = 0; r < STEPS; r++) {                                                                   \
-            BODY                                                                                            \
-        }                                                                                                   \
-        NEXT                                                                                                \
+#define SIDE_BY_SIDE(BODY, NEXT)                                                             \
+    while (end[0] - o0 >= ROOM && end[1] - o1 >= ROOM && end[2] - o2 >= ROOM                 \
+           && end[3] - o3 >= ROOM && p0 <= last && p1 <= last && p2 <= last && p3 <= last) { \
+        uint64_t w0 = huffman_load(data, p0), w1 = huffman_load(data, p1);                   \
+        uint64_t w2 = huffman_load(data, p2), w3 = huffman_load(data, p3);                   \
+        for (int r = 0; r < STEPS; r++) {                                                    \
+            BODY                                                                             \
+        }                                                                                    \
+        NEXT                                                                                 \
     }
-static void huffman_four_streams(const huffman_tables *RESTRICT t, const uint8_t *RESTRICT data, int64_t size,
-                                 int64_t *pos, uint8_t **out, uint8_t *const *end) {
+static void huffman_four_streams(const huffman_tables *RESTRICT t, const uint8_t *RESTRICT data,
+                                 int64_t size, int64_t *pos, uint8_t **out, uint8_t *const *end) {
     int64_t p0 = pos[0], p1 = pos[1], p2 = pos[2], p3 = pos[3], last = 8 * (size - 8);
     uint8_t *o0 = out[0], *o1 = out[1], *o2 = out[2], *o3 = out[3];
     if (t->mean_is_long) {
-        SIDE_BY_SIDE(STEP_ONE(w0, p0, o0) STEP_ONE(w1, p1, o1) STEP_ONE(w2, p2, o2) STEP_ONE(w3, p3, o3),
+        SIDE_BY_SIDE(STEP_ONE(w0, p0, o0) STEP_ONE(w1, p1, o1) STEP_ONE(w2, p2, o2)
+                         STEP_ONE(w3, p3, o3),
                      o0 += STEPS; o1 += STEPS; o2 += STEPS; o3 += STEPS;)
     } else {
-        SIDE_BY_SIDE(STEP_FOUR(w0, p0, o0) STEP_FOUR(w1, p1, o1) STEP_FOUR(w2, p2, o2) STEP_FOUR(w3, p3, o3),)
+        SIDE_BY_SIDE(STEP_FOUR(w0, p0, o0) STEP_FOUR(w1, p1, o1) STEP_FOUR(w2, p2, o2)
+                         STEP_FOUR(w3, p3, o3),)
     }
     pos[0] = p0, pos[1] = p1, pos[2] = p2, pos[3] = p3;
     out[0] = o0, out[1] = o1, out[2] = o2, out[3] = o3;
 }
 
-static int64_t huffman_one_stream(const huffman_tables *t, const uint8_t *data, int64_t size, int64_t pos,
-                                  uint8_t *out, uint8_t *end, int multi) {
+static int64_t huffman_one_stream(const huffman_tables *t, const uint8_t *data, int64_t size,
+                                  int64_t pos, uint8_t *out, uint8_t *end, int multi) {
     int64_t last = 8 * (size - 8);
     while (multi && end - out >= ROOM && pos <= last) {
         uint64_t w = huffman_load(data, pos);
@@ -149,8 +153,9 @@ static int64_t huffman_one_stream(const huffman_tables *t, const uint8_t *data, 
     return pos;
 }
 
-static void huffman_decode8(const uint8_t *data, int64_t size, const int64_t *starts, const int64_t *counts,
-                            int64_t streams, const uint8_t *lengths, int64_t k, uint8_t *symbols, int64_t *ends) {
+static void huffman_decode8(const uint8_t *data, int64_t size, const int64_t *starts,
+                            const int64_t *counts, int64_t streams, const uint8_t *lengths,
+                            int64_t k, uint8_t *symbols, int64_t *ends) {
     huffman_tables tables, *t = &tables;
     huffman_fill_one(t, lengths, k);
     /* The larger table pays from some thousand symbols on. */
@@ -169,15 +174,17 @@ static void huffman_decode8(const uint8_t *data, int64_t size, const int64_t *st
             end[j] = out += counts[s + j];
         }
         huffman_four_streams(t, data, size, pos, at, end);
-        for (int j = 0; j < 4; j++) ends[s + j] = huffman_one_stream(t, data, size, pos[j], at[j], end[j], 1);
+        for (int j = 0; j < 4; j++)
+            ends[s + j] = huffman_one_stream(t, data, size, pos[j], at[j], end[j], 1);
     }
     for (; s < streams; s++, out += counts[s - 1])
         ends[s] = huffman_one_stream(t, data, size, starts[s], out, out + counts[s], multi);
 }
 
-/* Alphabets above 256: one symbol a look-up. They come from codebooks of that many centroids, which are rare. */
-static void huffman_decode16(const uint8_t *data, int64_t size, const int64_t *starts, const int64_t *counts,
-                             int64_t streams, const uint8_t *lengths, int64_t k, uint16_t *symbols, int64_t *ends) {
+/* Alphabets above 256, from codebooks of so many centroids, are rare: one symbol a look-up. */
+static void huffman_decode16(const uint8_t *data, int64_t size, const int64_t *starts,
+                             const int64_t *counts, int64_t streams, const uint8_t *lengths,
+                             int64_t k, uint16_t *symbols, int64_t *ends) {
     huffman_tables tables, *t = &tables;
     huffman_fill_one(t, lengths, k);
     uint32_t mask = (1u << (t->fits ? WINDOW : t->longest)) - 1;

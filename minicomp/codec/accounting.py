@@ -36,7 +36,7 @@ class Row:
 
 @dataclass
 class Shown:
-    """Where the bytes of a file went: in forms, in running statistics, and in what belongs to neither.
+    """Where the bytes of a file went: forms, running statistics, and what belongs to neither.
 
     origin_bytes : of the dense float32 model that compression started from
     rows : one a form        buffers : bytes of the running statistics

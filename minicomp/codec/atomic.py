@@ -11,7 +11,8 @@ from pathlib import Path
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Writes `data` to `path`: to a temporary file beside it, synced to disk, then renamed over it.
 
-    Whatever goes wrong before the renaming leaves an older file of that name untouched and no temporary one.
+    Whatever goes wrong before the renaming leaves an older file of that name untouched and no
+    temporary one.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

@@ -1,9 +1,10 @@
 """Bits: the order they lie in, and how numbers narrower than a byte are packed.
 
-One order serves every stream: bit i of a stream is bit (i mod 8), counted from the least significant, of
-byte i // 8. Read as little-endian 64-bit words, bit i is bit (i mod 64) of word i // 64. A number goes least
-significant bit first; a Huffman code goes first bit first, so its table is indexed by the next bits as they
-lie. The bits that fill up the last byte are 0, and a reader refuses anything else.
+One order serves every stream: bit i of a stream is bit (i mod 8), counted from the least
+significant, of byte i // 8. Read as little-endian 64-bit words, bit i is bit (i mod 64) of word
+i // 64. A number goes least significant bit first; a Huffman code goes first bit first, so its
+table is indexed by the next bits as they lie. The bits that fill up the last byte are 0, and a
+reader refuses anything else.
 
     values 5, 2, 7 of 3 bits: 101 010 111 -> bits 1 0 1 0 1 0 1 1 | 1 -> bytes 0b11010101, 0b1
 
@@ -24,7 +25,7 @@ _BLOCK = 1 << 16  # numbers unpacked at once: a multiple of 8, so blocks end on 
 def pack_bits(values: Array, width: int) -> Array:
     """Returns numbers of `width` bits as bytes, uint8 (ceil(N * width / 8),).
 
-    values : (N,) integers in 0..2**width - 1        width : 0..32; 0 stores nothing (all values are 0)
+    values : (N,) integers in 0..2**width - 1        width : 0..32; at 0 all values are 0
     Raises ValueError where width or a value is out of range.
 
     >>> pack_bits(np.array([5, 2, 7]), 3).tolist()
@@ -37,8 +38,8 @@ def unpack_bits(data: Array, width: int, n: int) -> Array:
     """Returns the n numbers of `width` bits that `data` holds, in the smallest unsigned dtype.
 
     data : uint8 (ceil(n * width / 8),) or bytes        width : 0..32        n : count of numbers
-    Raises ValueError where width is out of range, FormatError where `data` has another length or a bit past
-    the last number is set.
+    Raises ValueError where width is out of range, FormatError where `data` has another length or a
+    bit past the last number is set.
 
     >>> unpack_bits(np.array([213, 1], np.uint8), 3, 3).tolist()
     [5, 2, 7]
@@ -46,7 +47,9 @@ def unpack_bits(data: Array, width: int, n: int) -> Array:
     _check_width(width)
     data = np.frombuffer(data, np.uint8)
     if data.size != -(-n * width // 8):
-        raise FormatError(f"{n} numbers of {width} bits take {-(-n * width // 8)} bytes, got {data.size}")
+        raise FormatError(
+            f"{n} numbers of {width} bits take {-(-n * width // 8)} bytes, got {data.size}"
+        )
     if (n * width) % 8 and data[-1] >> (n * width) % 8:
         raise FormatError(f"a bit is set after the last of {n} numbers of {width} bits")
     out = np.zeros(n, smallest_dtype(width))
@@ -79,7 +82,7 @@ def unzigzag(u: Array) -> Array:
 
 
 def rice_cost(values: Array, k: int) -> int:
-    """Returns the bits that a Rice code of parameter k spends on `values`: sum((v >> k) + 1 + k)."""
+    """Returns the bits of a Rice code of parameter k: sum((v >> k) + 1 + k)."""
     return int((values >> k).sum()) + (1 + k) * len(values)
 
 
@@ -118,7 +121,7 @@ class BitWriter:
         self._count += len(bits)
 
     def count(self, value: int) -> None:
-        """Appends any non-negative integer, 3 bits at a time, each with a bit that says: more follows."""
+        """Appends any integer >= 0, 3 bits at a time, each with a bit that says: more follows."""
         if value < 0:
             raise ValueError(f"a count must be >= 0, got {value}")
         while True:
@@ -131,8 +134,8 @@ class BitWriter:
     def rice(self, values: Array, k: int) -> None:
         """Appends (N,) non-negative integers in a Rice code (Rice 1971; Golomb 1966 with M = 2^k).
 
-        First every v >> k in unary (that many zeros, then a one), then every v mod 2^k in k bits: the same
-        bits as code after code, ordered so that both halves are read without a loop.
+        First every v >> k in unary (that many zeros, then a one), then every v mod 2^k in k bits:
+        the same bits as code after code, ordered so that both halves are read without a loop.
         """
         ends = np.cumsum((values >> k) + 1) - 1
         unary = np.zeros(int(ends[-1]) + 1 if len(values) else 0, np.uint8)
@@ -156,8 +159,9 @@ class BitWriter:
 
 
 class BitReader:
-    """Reads what BitWriter wrote. Whatever would pass the end raises FormatError, before anything of the
-    asked size is allocated.
+    """Reads what BitWriter wrote.
+
+    Whatever would pass the end raises FormatError, before anything of the asked size is allocated.
 
     data : bytes        position : the next bit        spent : bits by part, as `charge` was told
     max_bytes : what a reader may allocate for one array, see `allow`
@@ -176,8 +180,10 @@ class BitReader:
         self._charged += bits
 
     def allow(self, size: int) -> None:
-        """Raises FormatError where `size` bytes are more than max_bytes; asked where few bits can mean many
-        numbers."""
+        """Raises FormatError where `size` bytes are more than max_bytes.
+
+        It is asked where few bits can mean many numbers.
+        """
         if size > self.max_bytes:
             raise FormatError(f"decoding needs {size} bytes, at most {self.max_bytes} are allowed")
 
@@ -211,8 +217,10 @@ class BitReader:
         return bits
 
     def count(self) -> int:
-        """Returns an integer that BitWriter.count wrote; at most 2**48, and written in no more groups than
-        it needs."""
+        """Returns an integer that BitWriter.count wrote.
+
+        Raises FormatError where it is 2**48 or more, or has more groups than it needs.
+        """
         value = 0
         for shift in range(0, 48, 3):
             group = self.read(4)
@@ -224,13 +232,14 @@ class BitReader:
         raise FormatError("a count is longer than 48 bits")
 
     def rice(self, n: int, k: int, limit: int) -> Array:
-        """Returns (n,) int64 that BitWriter.rice wrote; FormatError where one is `limit` or more."""
+        """Returns (n,) int64 that BitWriter.rice wrote; FormatError for one of `limit` or more."""
         if n == 0:
             return np.zeros(0, np.int64)
         self._need(n)
-        ends, seen, passed = [], 0, 0
+        ends, seen, passed, ahead = [], 0, 0, 64 + 4 * n
         while seen < n:  # the unary half ends with its n-th one
-            bits = self._peek(min(self.left, _BLOCK, 64 + 4 * (n - seen)))
+            bits = self._peek(min(self.left, _BLOCK, ahead))
+            ahead *= 2  # few blocks, whatever the gaps
             if not len(bits):
                 raise FormatError(f"a unary stream ends after {seen} of {n} numbers")
             ones = np.flatnonzero(bits)[: n - seen]
@@ -286,7 +295,9 @@ def _bits_of(values: Array, width: int) -> Array:
     _check_width(width)
     values = np.asarray(values)
     if values.size and (int(values.min()) < 0 or int(values.max()) >> width):
-        raise ValueError(f"values must be in [0, 2**{width} - 1], got {values.min()} to {values.max()}")
+        raise ValueError(
+            f"values must be in [0, 2**{width} - 1], got {values.min()} to {values.max()}"
+        )
     size = smallest_dtype(width)().itemsize
     rows = np.ascontiguousarray(values, f"<u{size}").view(np.uint8).reshape(-1, size)
     return np.unpackbits(rows, axis=1, count=width, bitorder="little").reshape(-1)

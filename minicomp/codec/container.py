@@ -1,16 +1,17 @@
 """The .mcz file: a model in as few bytes as its forms allow, and a reader that trusts none of them.
 
-A file is an envelope (codec/envelope.py) around a header, the architecture (codec/header.py), and one section
-for each form in the model's order, then one for the running statistics if there are any. Shapes are the
-architecture's and are not repeated. A section is a string of bits (codec/bits.py):
+A file is an envelope (codec/envelope.py) around a header, the architecture (codec/header.py), and
+one section for each form in the model's order, then one for the running statistics if there are
+any. Shapes are the architecture's and are not repeated. A section is a string of bits
+(codec/bits.py):
 
     kind        4 bits, which form
     ...         what the kind needs, such as centroids: `WRITERS` and `READERS`
     pattern     which entries are kept, in which layout and order (codec/layouts.py)
     values      of the kept entries, codes or floats (codec/streams.py)
 
-Layout, order and their parameters are those that take the fewest bits, found by counting. `save` then `load`
-gives bit-equal dense() arrays. `show` says where every byte went.
+Layout, order and their parameters are those that take the fewest bits, found by counting. `save`
+then `load` gives bit-equal dense() arrays. `show` says where every byte went.
 
 A further form is one writer and one reader here.
 """
@@ -44,9 +45,10 @@ Force = Choice | str | Mapping[str, Choice | str] | None
 def save(model: Model, path: str | Path, *, force: Force = None) -> int:
     """Writes the model to `path`, atomically, and returns the bytes of the file.
 
-    force : None takes the fewest bytes; a Choice, or the name of a layout, holds for every form with a mask; a
-        mapping gives them by pattern of form names, of which the last match wins
-    Raises UserError for NaN or infinity in the model, a pattern that matches no form, an impossible Choice.
+    force : None takes the fewest bytes; a Choice, or the name of a layout, holds for every form
+        with a mask; a mapping gives them by pattern of form names, of which the last match wins
+    Raises UserError for NaN or infinity in the model, a pattern that matches no form, an impossible
+    Choice.
     """
     data = encode(model, force=force)
     write_atomically(path, data)
@@ -56,7 +58,8 @@ def save(model: Model, path: str | Path, *, force: Force = None) -> int:
 def load(path: str | Path, max_bytes: int = 2**30) -> Model:
     """Returns the model in a file, its forms frozen.
 
-    max_bytes : limit of the file, of the weights and activations it declares, of one array while decoding
+    max_bytes : limit of the file, of the weights and activations it declares, of one array while
+        decoding
     Raises FormatError where anything is wrong with the file, OSError where it cannot be read.
     """
     return show(path, max_bytes).model
@@ -66,7 +69,9 @@ def show(path: str | Path, max_bytes: int = 2**30) -> Shown:
     """Returns where every byte of a file went, and its model; raises what `load` raises."""
     path = Path(path)
     if path.stat().st_size > max_bytes:
-        raise FormatError(f"{path}: a file must take at most {max_bytes} bytes, got {path.stat().st_size}")
+        raise FormatError(
+            f"{path}: a file must take at most {max_bytes} bytes, got {path.stat().st_size}"
+        )
     try:
         return decode(path.read_bytes(), max_bytes)
     except FormatError as e:
@@ -92,12 +97,14 @@ def encode(model: Model, *, force: Force = None) -> bytes:
 
 
 def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
-    """Returns the model in the bytes of a file, and where they went; FormatError where anything is wrong."""
+    """Returns the model in the bytes of a file, and where they went; raises what `load` does."""
     opened = Opened(data, "model")
     model = _model_of(read_header(opened.header), max_bytes)
     rows = []
     for name, form in model.forms().items():
-        row, decoded = _named(name, _read_form, BitReader(opened.section(name), max_bytes), name, form.shape)
+        row, decoded = _named(
+            name, _read_form, BitReader(opened.section(name), max_bytes), name, form.shape
+        )
         model.set_form(name, decoded)
         rows.append(row)
     buffers = opened.section("running statistics") if model.buffers() else b""
@@ -116,7 +123,9 @@ def _header_of(model: Model) -> dict:
 
 
 def _model_of(header: dict, max_bytes: int) -> Model:
-    from ..models import from_spec  # here and not above: models lie above the codec, and only a file names them
+    from ..models import (
+        from_spec,
+    )  # here and not above: models lie above the codec, and only a file names them
 
     origin = whole("origin", header.pop("origin")) if "origin" in header else None
     if "builtin" in header:
@@ -124,7 +133,9 @@ def _model_of(header: dict, max_bytes: int) -> Model:
     model = from_spec(header, max_bytes)
     declared = model.dense_bytes() + _activation_bytes(model)
     if declared > max_bytes:
-        raise FormatError(f"weights and activations must take at most {max_bytes} bytes, declared {declared}")
+        raise FormatError(
+            f"weights and activations must take at most {max_bytes} bytes, declared {declared}"
+        )
     if origin is not None:
         model.origin_bytes = origin
     return model
@@ -148,15 +159,20 @@ def _choices(force: Force, model: Model) -> dict[str, Choice]:
     for pattern, choice in by_pattern.items():
         names = [name for name in model.forms() if fnmatchcase(name, pattern)]
         if not names:
-            raise UserError(f"pattern {pattern!r} matches no form; there are {', '.join(model.forms())}")
+            raise UserError(
+                f"pattern {pattern!r} matches no form; there are {', '.join(model.forms())}"
+            )
         try:
-            found |= dict.fromkeys(names, Choice(layout=choice) if isinstance(choice, str) else choice)
+            found |= dict.fromkeys(
+                names, Choice(layout=choice) if isinstance(choice, str) else choice
+            )
         except ValueError as e:
             raise UserError(str(e)) from None
     return found
 
 
-# --- one form -------------------------------------------------------------------------------------------------------
+# one form
+
 
 def _write_form(w: BitWriter, form: Form, choice: Choice) -> None:
     w.write(list(FORMS).index(form.kind), _KIND)
@@ -173,7 +189,10 @@ def _read_form(r: BitReader, name: str, shape: tuple[int, ...]) -> tuple[Row, Fo
     r.charge("header")
     form = FORMS[kind].from_stored(shape, meta, arrays)
     kept = math.prod(shape) if form.mask is None else int(np.count_nonzero(form.mask))
-    return Row(name, kind, shape, kept, how, {part: r.spent.get(part, 0) / 8 for part in PARTS}), form
+    return (
+        Row(name, kind, shape, kept, how, {part: r.spent.get(part, 0) / 8 for part in PARTS}),
+        form,
+    )
 
 
 def _write_dense(w: BitWriter, form: Form, choice: Choice) -> None:
@@ -188,12 +207,18 @@ def _write_dense(w: BitWriter, form: Form, choice: Choice) -> None:
     def cost(layout, fillers):
         # A filler is known by its value +0, so no kept weight may have it.
         zero_kept = layout == "relative" and (value.view(f"u{value.itemsize}") == 0).any()
-        return None if layout == "all" or zero_kept else streams.floats_cost(value, fillers, choice.values)
+        return (
+            None
+            if layout == "all" or zero_kept
+            else streams.floats_cost(value, fillers, choice.values)
+        )
 
     plan = layouts.plan(form.mask, form.mask, 1, cost, choice)
     source, order = layouts.write(w, plan), plan.choice.order
     kept = scan(full, order)[scan(form.mask, order)]
-    streams.write_floats(w, np.append(kept, kept.dtype.type(0))[source], choice.values)  # source -1: the 0
+    streams.write_floats(
+        w, np.append(kept, kept.dtype.type(0))[source], choice.values
+    )  # source -1: the 0
 
 
 def _read_dense(r: BitReader, shape: tuple[int, ...], dtype: np.dtype) -> tuple[dict, dict, str]:
@@ -201,8 +226,9 @@ def _read_dense(r: BitReader, shape: tuple[int, ...], dtype: np.dtype) -> tuple[
     if layout == "all":
         value = streams.read_floats(r, math.prod(shape), dtype, "values")
         return {}, {"value": unscan(value, shape, order)}, layout
-    value, mask, how = layouts.read_values(r, shape, layout, order,
-                                           lambda n: streams.read_floats(r, n, dtype, "values"))
+    value, mask, how = layouts.read_values(
+        r, shape, layout, order, lambda n: streams.read_floats(r, n, dtype, "values")
+    )
     return {}, {"value": value[mask], "mask": mask}, how
 
 
@@ -235,7 +261,11 @@ def _plan_codes(form: Form, choice: Choice) -> layouts.Plan:
     def cost(layout, fillers):
         if layout == "context":
             return 0
-        counts = freq if layout == "all" else freq[1:] if layout != "relative" else np.append(fillers, freq[1:])
+        counts = (
+            freq
+            if layout == "all"
+            else freq[1:] if layout != "relative" else np.append(fillers, freq[1:])
+        )
         return streams.choose(counts, choice.values).bits
 
     return layouts.plan(form.mask, form.index, form.k - 1, cost, choice)
@@ -256,7 +286,9 @@ def _read_codebook(r: BitReader, shape: tuple[int, ...]) -> tuple[dict, dict, st
     def read(n):
         if layout == "relative":
             return streams.read_symbols(r, n, k, "values")
-        return streams.read_symbols(r, n, k - 1, "values").astype(smallest_dtype(bits_needed(k))) + 1
+        return (
+            streams.read_symbols(r, n, k - 1, "values").astype(smallest_dtype(bits_needed(k))) + 1
+        )
 
     if layout == "context":
         index, how = range_coder.read(r, shape, order, k - 1)
@@ -276,7 +308,9 @@ READERS = {
 
 def _read_buffers(r: BitReader, buffers: dict[str, Array]) -> None:
     for name, a in buffers.items():
-        a[...] = _named(name, streams.read_floats, r, a.size, np.float32, "buffers").reshape(a.shape)
+        a[...] = _named(name, streams.read_floats, r, a.size, np.float32, "buffers").reshape(
+            a.shape
+        )
         if name.endswith("var") and (a < 0).any():
             raise FormatError(f"{name}: a variance must be >= 0")
     r.finish()

@@ -1,4 +1,4 @@
-"""The envelope of an .mcz file: what kind of file it is, where its sections begin, whether they are whole.
+"""The envelope of an .mcz file: its kind, where its sections begin, and whether they are whole.
 
     "MCZ"                       magic
     version << 4 | kind << 1 | each            one byte: version 1; kind 0 model, 1 program
@@ -6,8 +6,9 @@
     length, section [, crc]     as many as the header implies
     crc                         CRC-32 of all before it, least significant byte first
 
-Lengths are in bytes, 7 bits a byte, low bits first, the top bit says that more follow. Files with 64 KiB of
-sections or more have the bit `each` set and a CRC-32 after every section, to tell which one is damaged.
+Lengths are in bytes, 7 bits a byte, low bits first, the top bit says that more follow. Files with
+64 KiB of sections or more have the bit `each` set and a CRC-32 after every section, to tell which
+one is damaged.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ CRC_EACH_FROM = 2**16  # bytes of sections
 def seal(kind: str, header: bytes, sections: list[bytes]) -> bytes:
     """Returns the bytes of a file."""
     each = sum(map(len, sections)) >= CRC_EACH_FROM
-    out = [MAGIC, bytes([VERSION << 4 | KINDS.index(kind) << 1 | each]), _length(len(header)), header]
+    out = [
+        MAGIC,
+        bytes([VERSION << 4 | KINDS.index(kind) << 1 | each]),
+        _length(len(header)),
+        header,
+    ]
     for section in sections:
         out += [_length(len(section)), section, _crc(section) if each else b""]
     data = b"".join(out)
@@ -82,7 +88,9 @@ class Opened:
                 break  # a length in more bytes than it needs
             if byte < 128:
                 if n > self._end - self._at:
-                    raise FormatError(f"{name}: {n} bytes are declared, {self._end - self._at} are left")
+                    raise FormatError(
+                        f"{name}: {n} bytes are declared, {self._end - self._at} are left"
+                    )
                 self._at += n
                 return self._data[self._at - n : self._at]
         raise FormatError(f"{name}: the length is damaged")

@@ -12,21 +12,28 @@ MAX_BYTES = 2**20  # of the inflated header
 MAX_DEPTH = 16
 MAX_NUMBER = 2**53
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
-# DEFLATE may point back into this text: what most headers consist of. It is part of format version 1.
+# DEFLATE may point back into this text: what most headers consist of. It is part of format version
+# 1.
 _COMMON = (
-    '"padding":[0,0],"padding":[1,1],"stride":[2,2],"stride":[1,1],"groups":1,"bias":false}'
-    ',"ChannelShuffle",{"groups":,"AdaptiveAvgPool2d",{"output_size":[1,1]},"AvgPool2d","MaxPool2d",'
-    '{"kernel_size":[2,2],"stride":[2,2],"padding":[0,0],"ceil_mode":false},"Identity",{},"Concat",{},"Add",{},'
-    '"Sigmoid",{},"Tanh",{},"ReLU6",{},"Dropout",{"p":0.5},"BatchNorm1d","BatchNorm2d",{"num_features":64,'
-    '"eps":1e-05,"momentum":0.1},["bn1"]],["relu1","ReLU",{},["conv1"]],["conv1","Conv2d",{"in_channels":1,'
-    '"out_channels":32,"kernel_size":[3,3],"stride":[1,1],"padding":[0,0],"groups":1,"bias":true},["x"]],'
-    '["flatten","Flatten",{},["x"]],["fc1","Linear",{"in_features":784,"out_features":10,"bias":true},["flatten"]]]}'
-    '{"input":[1,28,28],"nodes":[["origin":{"builtin":"mobilenet"}{"builtin":"depthwise32"}'
-    '{"builtin":"lenet5classic"}{"builtin":"lenet5"}{"builtin":"lenet300"}').encode()
+    '"padding":[0,0],"padding":[1,1],"stride":[2,2],"stride":[1,1],"groups":1,"bias":false},'
+    '"ChannelShuffle",{"groups":,"AdaptiveAvgPool2d",{"output_size":[1,1]},"AvgPool2d",'
+    '"MaxPool2d",{"kernel_size":[2,2],"stride":[2,2],"padding":[0,0],"ceil_mode":false},'
+    '"Identity",{},"Concat",{},"Add",{},"Sigmoid",{},"Tanh",{},"ReLU6",{},"Dropout",'
+    '{"p":0.5},"BatchNorm1d","BatchNorm2d",{"num_features":64,"eps":1e-05,"momentum":0.1},'
+    '["bn1"]],["relu1","ReLU",{},["conv1"]],["conv1","Conv2d",{"in_channels":1,'
+    '"out_channels":32,"kernel_size":[3,3],"stride":[1,1],"padding":[0,0],"groups":1,'
+    '"bias":true},["x"]],["flatten","Flatten",{},["x"]],["fc1","Linear",{"in_features":784,'
+    '"out_features":10,"bias":true},["flatten"]]]}{"input":[1,28,28],'
+    '"nodes":[["origin":{"builtin":"depthwise32"}{"builtin":"lenet5classic"}'
+    '{"builtin":"lenet5"}{"builtin":"lenet300"}'
+).encode()
 
 
 def write_header(header: dict) -> bytes:
-    """Returns the header as compact JSON in raw DEFLATE; ValueError where it is not JSON or too large."""
+    """Returns the header as compact JSON in raw DEFLATE.
+
+    Raises ValueError where it is not JSON or too large.
+    """
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > MAX_BYTES:
         raise ValueError(f"a header must take at most {MAX_BYTES} bytes, got {len(text)}")
@@ -50,11 +57,13 @@ def read_header(data: bytes) -> dict:
 
 
 def parse_json(data: bytes) -> dict:
-    """Returns the JSON object in `data` (UTF-8); FormatError where it breaks the rules of read_header."""
+    """Returns the JSON object in `data` (UTF-8); rules and errors of read_header."""
     try:
         text = data.decode()
         _check_depth(text)
-        header = json.loads(text, object_pairs_hook=_object, parse_float=_float, parse_int=_int, parse_constant=_no)
+        header = json.loads(
+            text, object_pairs_hook=_object, parse_float=_float, parse_int=_int, parse_constant=_no
+        )
     except FormatError:
         raise
     except (ValueError, RecursionError) as e:
@@ -67,7 +76,9 @@ def parse_json(data: bytes) -> dict:
 def whole(name: str, value, least: int = 0, most: int = MAX_NUMBER) -> int:
     """Returns value if it is an int (not a bool) in [least, most], else raises FormatError."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise FormatError(f"{name} must be an integer in [{least}, {most}], got {str(value)[:40]!r}")
+        raise FormatError(
+            f"{name} must be an integer in [{least}, {most}], got {str(value)[:40]!r}"
+        )
     return value
 
 

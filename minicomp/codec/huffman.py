@@ -1,18 +1,20 @@
 """Huffman codes: frequent symbols get short codes, and no code begins another.
 
-Huffman 1952 merges the two least frequent symbols into one until one is left; a symbol's *length* is the
-number of merges it went through. No prefix code takes fewer bits, and H <= bits a symbol < H + 1, H being the
-entropy. *Canonical* codes follow from the lengths alone (codes in order of length, then of symbol, each the one
-before plus 1), so a file stores lengths only.
+Huffman 1952 merges the two least frequent symbols into one until one is left; a symbol's *length*
+is the number of merges it went through. No prefix code takes fewer bits, and
+H <= bits a symbol < H + 1, H being the entropy. *Canonical* codes follow from the lengths alone
+(codes in order of length, then of symbol, each the one before plus 1), so a file stores lengths
+only.
 
-A decoder looks up the next L bits in a table, so no code may be longer than L. The best code under that limit
-comes from package-merge (Larmore & Hirschberg 1990): a code of length l is bought as one coin each of the
-values 2^-1 ... 2^-l, at the symbol's frequency a coin, and the cheapest coins worth K - 1 are wanted. From
-the smallest value up, coins are paired into packages of the next value, and the 2 K - 2 cheapest of the last
-list are taken.
+A decoder looks up the next L bits in a table, so no code may be longer than L. The best code under
+that limit comes from package-merge (Larmore & Hirschberg 1990): a code of length l is bought as one
+coin each of the values 2^-1 ... 2^-l, at the symbol's frequency a coin, and the cheapest coins
+worth K - 1 are wanted. From the smallest value up, coins are paired into packages of the next
+value, and the 2 K - 2 cheapest of the last list are taken.
 
-A lone symbol has length 1 as a mark and takes no bits; otherwise lengths satisfy Kraft's sum(2^-length) = 1
-exactly, so that every string of bits means something and a decoder cannot meet a code that is none.
+A lone symbol has length 1 as a mark and takes no bits; otherwise lengths satisfy Kraft's
+sum(2^-length) = 1 exactly, so that every string of bits means something and a decoder cannot meet a
+code that is none.
 """
 
 from __future__ import annotations
@@ -45,11 +47,14 @@ def entropy_bits(freq: Array) -> float:
 
 
 def huffman_lengths(freq: Array, limit: int | None = None) -> Array:
-    """Returns the code length of each symbol, uint8 (K,); 0 where the frequency is 0, 1 for a lone symbol.
+    """Returns the code length of each symbol, uint8 (K,); 0 at frequency 0, 1 for a lone symbol.
 
-    freq : (K,) integers >= 0        limit : no length exceeds it (package-merge), or None (plain Huffman)
-    Several codes may take the same fewest bits; this is one of them, with frequent symbols never longer.
-    Raises ValueError where the symbols do not fit codes of `limit` bits, or a frequency is negative.
+    freq : (K,) integers >= 0        limit : no length exceeds it (package-merge), or None (plain
+        Huffman)
+    Several codes may take the same fewest bits; this is one of them, with frequent symbols never
+    longer.
+    Raises ValueError where the symbols do not fit codes of `limit` bits, or a frequency is
+    negative.
 
     >>> huffman_lengths(np.array([5, 2, 1, 1])).tolist()
     [1, 2, 3, 3]
@@ -71,7 +76,9 @@ def huffman_lengths(freq: Array, limit: int | None = None) -> Array:
 
 def _merge(freq: Array) -> Array:
     # Huffman's algorithm on (K,) rising frequencies, K >= 2 -> lengths, falling
-    heap = [(int(f), i) for i, f in enumerate(freq)]  # sorted, hence a heap; ties: symbols first, then merges
+    heap = [
+        (int(f), i) for i, f in enumerate(freq)
+    ]  # sorted, hence a heap; ties: symbols first, then merges
     parent = [0] * (2 * len(heap) - 1)
     for new in range(len(heap), len(parent)):
         f, a = heapq.heappop(heap)
@@ -94,7 +101,9 @@ def package_merge(freq: Array, limit: int) -> Array:
     Raises ValueError where 2**limit < K.        Source: Larmore & Hirschberg 1990
     """
     if limit < 1 or len(freq) > 1 << limit:
-        raise ValueError(f"limit must be at least {bits_needed(len(freq))} for {len(freq)} symbols, got {limit}")
+        raise ValueError(
+            f"limit must be at least {bits_needed(len(freq))} for {len(freq)} symbols, got {limit}"
+        )
     packages, leaf = np.zeros(0, np.int64), []
     for _ in range(limit):  # from coins of value 2^-limit to those of 2^-1
         cost = np.concatenate([freq, packages])
@@ -104,14 +113,16 @@ def package_merge(freq: Array, limit: int) -> Array:
         packages = cost[: len(cost) & ~1].reshape(-1, 2).sum(1)
     lengths, take = np.zeros(len(freq), np.int64), 2 * len(freq) - 2
     for is_leaf in reversed(leaf):
-        own = int(np.count_nonzero(is_leaf[:take]))  # the cheapest coins are those of the rarest symbols
+        own = int(
+            np.count_nonzero(is_leaf[:take])
+        )  # the cheapest coins are those of the rarest symbols
         lengths[:own] += 1
         take = 2 * (take - own)  # the rest are packages of two coins of the next smaller value
     return lengths
 
 
 def canonical_codes(lengths: Array) -> Array:
-    """Returns the canonical code of each symbol, uint32 (K,), first bit most significant; 0 where length is 0.
+    """Returns the canonical code of each symbol, uint32 (K,), its first bit most significant.
 
     lengths : (K,) code lengths whose Kraft sum is at most 1
     Raises ValueError where it is more.
@@ -140,7 +151,9 @@ def check_lengths(lengths: Array) -> None:
         return
     top = int(used.max(initial=0))
     if not len(used) or top > MAX_LENGTH or int((1 << (top - used)).sum()) != 1 << top:
-        raise FormatError(f"code lengths must be at most {MAX_LENGTH} with a Kraft sum of exactly 1")
+        raise FormatError(
+            f"code lengths must be at most {MAX_LENGTH} with a Kraft sum of exactly 1"
+        )
 
 
 def reverse_bits(codes: Array, lengths: Array) -> Array:
@@ -156,10 +169,11 @@ def reverse_bits(codes: Array, lengths: Array) -> Array:
 def encode(symbols: Array, lengths: Array) -> tuple[Array, int]:
     """Returns (bytes uint8, number of bits) of the symbols' canonical codes, one after another.
 
-    symbols : (N,) integers below K        lengths : (K,), at most 15; every symbol that occurs has one
+    symbols : (N,) integers below K        lengths : (K,), at most 15; every symbol that occurs has
+        one
     Raises ValueError where a symbol has no code.
 
-    >>> encode(np.array([0, 1, 0]), np.array([1, 2, 2]))[0].tolist()  # 0, 10, 0 from the lowest bit up
+    >>> encode(np.array([0, 1, 0]), np.array([1, 2, 2]))[0].tolist()  # 0, 1 0, 0, lowest bit first
     [2]
     """
     lengths = np.asarray(lengths)
@@ -173,7 +187,9 @@ def encode(symbols: Array, lengths: Array) -> tuple[Array, int]:
     if not bits:
         return np.zeros(0, np.uint8), 0
     start = ends - width
-    code = reverse_bits(canonical_codes(lengths), lengths)[symbols] << (start & 31).astype(np.uint64)
+    code = reverse_bits(canonical_codes(lengths), lengths)[symbols] << (start & 31).astype(
+        np.uint64
+    )
     # Codes that begin in the same 32-bit word do not overlap: their sum is their union, below 2^47.
     word = start >> 5
     first = np.flatnonzero(np.diff(word, prepend=-1))
@@ -184,7 +200,9 @@ def encode(symbols: Array, lengths: Array) -> tuple[Array, int]:
     return words.astype("<u4").view(np.uint8)[: -(-bits // 8)], bits
 
 
-def decode(data: Array, start: int, n: int, lengths: Array, *, isa: str = "auto") -> tuple[Array, int]:
+def decode(
+    data: Array, start: int, n: int, lengths: Array, *, isa: str = "auto"
+) -> tuple[Array, int]:
     """Returns (n symbols, bit after the last one) of a stream of canonical codes.
 
     data : uint8        start : first bit        lengths : (K,) code lengths
@@ -195,7 +213,9 @@ def decode(data: Array, start: int, n: int, lengths: Array, *, isa: str = "auto"
         dtype = kernel.symbol_dtype(len(lengths))
         return np.full(n, np.flatnonzero(lengths)[0], dtype), start
     if n > 8 * len(data) - start:
-        raise FormatError(f"{n} symbols need more than the {8 * len(data) - start} bits that are left")
+        raise FormatError(
+            f"{n} symbols need more than the {8 * len(data) - start} bits that are left"
+        )
     symbols, ends = kernel.decode(data, np.array([start]), np.array([n]), lengths, isa=isa)
     if ends[0] > 8 * len(data):
         raise FormatError(f"a Huffman stream ends before its {n} symbols")
@@ -203,8 +223,11 @@ def decode(data: Array, start: int, n: int, lengths: Array, *, isa: str = "auto"
 
 
 def encode_four(symbols: Array, lengths: Array) -> list[Array]:
-    """Returns four streams of bytes, each of the symbols' next quarter (`quarters`), for decode_four."""
-    return [encode(part, lengths)[0] for part in np.split(symbols, np.cumsum(quarters(len(symbols)))[:-1])]
+    """Returns four streams of bytes, each of the next quarter (`quarters`) of the symbols."""
+    return [
+        encode(part, lengths)[0]
+        for part in np.split(symbols, np.cumsum(quarters(len(symbols)))[:-1])
+    ]
 
 
 def decode_four(data: Array, sizes: Array, n: int, lengths: Array, *, isa: str = "auto") -> Array:
@@ -217,7 +240,9 @@ def decode_four(data: Array, sizes: Array, n: int, lengths: Array, *, isa: str =
     stops = 8 * np.cumsum(sizes)
     if np.count_nonzero(lengths) == 1 or stops[-1] != 8 * len(data) or n > stops[-1]:
         raise FormatError(f"four streams of {len(data)} bytes cannot hold {n} symbols")
-    symbols, ends = kernel.decode(data, stops - 8 * np.asarray(sizes), quarters(n), lengths, isa=isa)
+    symbols, ends = kernel.decode(
+        data, stops - 8 * np.asarray(sizes), quarters(n), lengths, isa=isa
+    )
     for i, (end, stop) in enumerate(zip(ends.tolist(), stops.tolist())):
         if not stop - 8 < end <= stop or (end % 8 and data[end // 8] >> end % 8):
             raise FormatError(f"Huffman stream {i + 1} of 4 does not end where its bytes end")
@@ -225,14 +250,16 @@ def decode_four(data: Array, sizes: Array, n: int, lengths: Array, *, isa: str =
 
 
 def quarters(n: int) -> Array:
-    """Returns how many of n symbols go into each of the four streams: the first three ceil(n / 4)."""
+    """Returns how many of n symbols go into each stream, (4,): ceil(n / 4) while there are any."""
     each = -(-n // STREAMS)
     return np.diff(np.minimum(np.arange(STREAMS + 1) * each, n))
 
 
 def write_table(w: BitWriter, lengths: Array) -> None:
-    """Appends code lengths: the last symbol used, a bitmap if not all below it are, then lengths in order, each
-    as its difference from the one before, in the Rice code that is shortest; Kraft's sum gives the last.
+    """Appends code lengths.
+
+    The last symbol used; a bitmap, if not all below it are used; then the lengths in order, each as
+    its difference from the one before, in the shortest Rice code. Kraft's sum gives the last.
 
     lengths : (K,) a complete code, or a lone symbol; the reader knows K
     """
@@ -270,7 +297,7 @@ def _typical(used: int) -> int:
 
 
 def read_table(r: BitReader, size: int) -> Array:
-    """Returns the code lengths, uint8 (size,), that write_table wrote; FormatError where they are no code."""
+    """Returns the code lengths, uint8 (size,), that write_table wrote; FormatError if no code."""
     last = r.read(bits_needed(size))
     if last >= size:
         raise FormatError(f"symbol must be below {size}, got {last}")
@@ -284,10 +311,16 @@ def read_table(r: BitReader, size: int) -> Array:
     if len(used) == 1:
         lengths[last] = 1
         return lengths
-    values = _typical(len(used)) + np.cumsum(unzigzag(r.rice(len(used) - 1, r.read(2), 2 * MAX_LENGTH + 2)))
+    values = _typical(len(used)) + np.cumsum(
+        unzigzag(r.rice(len(used) - 1, r.read(2), 2 * MAX_LENGTH + 2))
+    )
     if int(values.min()) < 1 or int(values.max()) > MAX_LENGTH:
-        raise FormatError(f"code lengths must be in [1, {MAX_LENGTH}], got {values.min()} to {values.max()}")
-    room = (1 << MAX_LENGTH) - int((1 << (MAX_LENGTH - values)).sum())  # what the last code must fill
+        raise FormatError(
+            f"code lengths must be in [1, {MAX_LENGTH}], got {values.min()} to {values.max()}"
+        )
+    room = (1 << MAX_LENGTH) - int(
+        (1 << (MAX_LENGTH - values)).sum()
+    )  # what the last code must fill
     if room < 1 or room & (room - 1):
         raise FormatError("code lengths leave no last length with a Kraft sum of exactly 1")
     lengths[used[:-1]] = values

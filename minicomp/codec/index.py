@@ -1,10 +1,11 @@
 """Where the kept weights are: relative index, bitmap, CSR and CSC.
 
-A pruned tensor of n entries keeps m of them. Its *positions* are their places 0..n - 1 in the flattened
-tensor, in order; a *gap* is the distance from one to the next, the one before the first being -1.
+A pruned tensor of n entries keeps m of them. Its *positions* are their places 0..n - 1 in the
+flattened tensor, in order; a *gap* is the distance from one to the next, the one before the first
+being -1.
 
-The relative index of Deep Compression stores each gap in p bits, as gap - 1, so gaps 1..2^p. A longer gap is
-cut: a *filler*, the largest gap with value 0, is stored until the rest fits (p = 3):
+The relative index of Deep Compression stores each gap in p bits, as gap - 1, so gaps 1..2^p. A
+longer gap is cut: a *filler*, the largest gap with value 0, is stored until the rest fits (p = 3):
 
     position      0   3               14        (figure 2 of the paper counts 1, 4, 15)
     gap           1   3       11
@@ -52,7 +53,8 @@ def relative_positions(stored: Array, filler: Array, p: int, n: int) -> Array:
 
     stored : (entries,) gap - 1        filler : (entries,) bool, True where the value is 0
     n : entries of the flattened tensor
-    Raises FormatError where a position is n or more, a filler's gap is not the largest, or one comes last.
+    Raises FormatError where a position is n or more, a filler's gap is not the largest, or one
+    comes last.
     """
     ends = np.cumsum(stored.astype(np.int64) + 1) - 1
     if len(ends) and int(ends[-1]) >= n:
@@ -65,7 +67,7 @@ def relative_positions(stored: Array, filler: Array, p: int, n: int) -> Array:
 
 
 def gaps(positions: Array) -> Array:
-    """Returns the distance of each position to the one before, (m,) int64; before the first lies -1.
+    """Returns the distance of each position to the one before, (m,) int64; the first to -1.
 
     Raises ValueError where positions are negative or do not increase.
     """
@@ -82,9 +84,12 @@ def filler_count(positions: Array, p: int) -> int:
 
 
 def best_gap_bits(positions: Array, value_bits: int) -> int:
-    """Returns the p that takes the fewest bits, (m + fillers) (p + value_bits); the smaller p on a tie."""
+    """Returns the p of the fewest bits, (m + fillers) (p + value_bits); of equals the smallest."""
     m = len(positions)
-    sizes = {p: (m + filler_count(positions, p)) * (p + value_bits) for p in range(GAP_BITS[0], GAP_BITS[1] + 1)}
+    sizes = {
+        p: (m + filler_count(positions, p)) * (p + value_bits)
+        for p in range(GAP_BITS[0], GAP_BITS[1] + 1)
+    }
     return min(sizes, key=sizes.get)
 
 
@@ -94,7 +99,7 @@ def bitmap_encode(mask: Array) -> Array:
 
 
 def bitmap_decode(data: Array, n: int) -> Array:
-    """Returns the mask, (n,) bool; FormatError where `data` has another length or a tail bit is set."""
+    """Returns the mask, (n,) bool; errors of unpack_bits."""
     return unpack_bits(data, 1, n).astype(bool)
 
 
@@ -112,15 +117,24 @@ def csr_encode(w: Array) -> tuple[Array, Array, Array]:
 def csr_decode(values: Array, columns: Array, starts: Array, shape: tuple[int, int]) -> Array:
     """Returns the dense array of compressed sparse rows.
 
-    Raises FormatError where starts do not rise from 0 to m, or the columns of a row do not rise below its width.
+    Raises FormatError where starts do not rise from 0 to m, or the columns of a row do not rise
+    below its width.
     """
-    if len(starts) != shape[0] + 1 or starts[0] != 0 or starts[-1] != len(values) or (np.diff(starts) < 0).any():
+    if (
+        len(starts) != shape[0] + 1
+        or starts[0] != 0
+        or starts[-1] != len(values)
+        or (np.diff(starts) < 0).any()
+    ):
         raise FormatError(f"starts must rise from 0 to {len(values)} in {shape[0] + 1} steps")
     rows = np.repeat(np.arange(shape[0]), np.diff(starts))
     columns = np.asarray(columns)
     within = np.diff(rows) == 0
-    if len(columns) != len(values) or ((columns < 0) | (columns >= shape[1])).any() \
-            or (np.diff(columns)[within] < 1).any():
+    if (
+        len(columns) != len(values)
+        or ((columns < 0) | (columns >= shape[1])).any()
+        or (np.diff(columns)[within] < 1).any()
+    ):
         raise FormatError(f"columns of a row must rise and lie in [0, {shape[1] - 1}], one a value")
     w = np.zeros(shape, values.dtype)
     w[rows, columns] = values
@@ -138,7 +152,7 @@ def csc_decode(values: Array, rows: Array, starts: Array, shape: tuple[int, int]
 
 
 def csr_numbers(m: int, lines: int) -> int:
-    """Returns how many numbers CSR (lines = rows) or CSC (lines = columns) stores: 2 m + lines + 1."""
+    """Returns how many numbers CSR (lines: rows) or CSC (columns) stores, 2 m + lines + 1."""
     return 2 * m + lines + 1
 
 

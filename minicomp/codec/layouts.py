@@ -1,8 +1,8 @@
-"""The choice of a layout for one tensor, and the pattern of its kept entries written and read in it.
+"""The choice of a layout for one tensor, and its pattern of kept entries in that layout.
 
-    layout      3 bits, one of LAYOUTS
-    order       1 bit for tensors of two axes or more: C order, or axes reversed
-    pattern     nothing for `all`; codec/positions.py, or codec/range_coder.py for `context`
+layout      3 bits, one of LAYOUTS
+order       1 bit for tensors of two axes or more: C order, or axes reversed
+pattern     nothing for `all`; codec/positions.py, or codec/range_coder.py for `context`
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ _LAYOUT = 3  # bits
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be written of a tensor: a complete choice, the mask, and for the layout context the number of
-    symbols and the bytes."""
+    """What will be written of a tensor.
+
+    choice : complete        mask : the tensor's        symbols, data : of the layout context
+    """
 
     choice: Choice
     mask: Array
@@ -38,7 +40,8 @@ def plan(mask: Array, codes: Array, symbols: int, cost: Callable, choice: Choice
     """Returns the plan that takes the fewest bits of those that `choice` allows.
 
     mask : the weight's, boolean        codes : of its shape, 0..symbols, 0 where the mask is False
-    cost : (layout, fillers) -> bits of the values outside the pattern, None where the layout cannot be
+    cost : (layout, fillers) -> bits of the values outside the pattern, None where the layout cannot
+        be
     The layout context is tried in the scan order of the best of the others.
     Raises ValueError where nothing fits what `choice` demands.
     """
@@ -46,7 +49,9 @@ def plan(mask: Array, codes: Array, symbols: int, cost: Callable, choice: Choice
     best, bits = positions.cheapest(mask, cost, Choice(order=choice.order) if forced else choice)
     fits = range_coder.fits(mask.shape, symbols)
     if forced and not fits:
-        raise ValueError(f"layout context takes at most 256 symbols, got {symbols}, or the tensor is too large")
+        raise ValueError(
+            f"layout context takes at most 256 symbols, got {symbols}, or the tensor is too large"
+        )
     if not forced and (choice.layout or choice.gaps or choice.values or not fits):
         return Plan(best, mask)
     data, lag = range_coder.pack(codes, best.order, symbols, choice.parameter if forced else None)
@@ -57,8 +62,11 @@ def plan(mask: Array, codes: Array, symbols: int, cost: Callable, choice: Choice
 
 
 def write(w: BitWriter, plan: Plan) -> Array:
-    """Appends layout, order and pattern; returns the source of each value that must follow: the number of a kept
-    entry in scan order (of any entry for `all`), -1 a filler."""
+    """Appends layout, order and pattern; returns the source of each value that must follow.
+
+    A source is the number of a kept entry in scan order (of any entry for `all`), or -1 at a
+    filler.
+    """
     choice, mask = plan.choice, plan.mask
     w.write(LAYOUTS.index(choice.layout), _LAYOUT)
     w.write(choice.order, bits_needed(len(positions.orders(mask.ndim))))
@@ -81,13 +89,18 @@ def read_layout(r: BitReader, shape: tuple[int, ...]) -> tuple[str, int]:
     return LAYOUTS[layout], order
 
 
-def read_values(r: BitReader, shape: tuple[int, ...], layout: str, order: int,
-                read: Callable[[int], Array]) -> tuple[Array, Array, str]:
+def read_values(
+    r: BitReader, shape: tuple[int, ...], layout: str, order: int, read: Callable[[int], Array]
+) -> tuple[Array, Array, str]:
     """Returns (values of `shape`, 0 where none is kept; mask; how) of any layout but `all`.
 
     read(n) -> (n,) values; in a relative index those whose bits are all 0 are fillers
     """
-    pattern = _read_context(r, shape, order) if layout == "context" else positions.read(r, math.prod(shape), layout)
+    pattern = (
+        _read_context(r, shape, order)
+        if layout == "context"
+        else positions.read(r, math.prod(shape), layout)
+    )
     values = read(pattern.entries)
     if layout == "relative":
         filler = values.view(f"u{values.itemsize}") == 0
@@ -96,7 +109,11 @@ def read_values(r: BitReader, shape: tuple[int, ...], layout: str, order: int,
         found = pattern.place(None)
     flat, mask = np.zeros(math.prod(shape), values.dtype), np.zeros(math.prod(shape), bool)
     flat[found], mask[found] = values, True
-    return positions.unscan(flat, shape, order), positions.unscan(mask, shape, order), in_words(pattern.how, order)
+    return (
+        positions.unscan(flat, shape, order),
+        positions.unscan(mask, shape, order),
+        in_words(pattern.how, order),
+    )
 
 
 def _read_context(r: BitReader, shape: tuple[int, ...], order: int) -> Pattern:

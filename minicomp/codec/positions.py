@@ -1,20 +1,22 @@
 """The pattern of a pruned tensor: which of its entries are kept, in the fewest bits.
 
-A tensor is scanned in C order or with its axes reversed, and its kept entries are described by a *layout*:
+A tensor is scanned in C order or with its axes reversed, and its kept entries are described by a
+*layout*:
 
     all        every entry is stored, pruned ones too
     bitmap     one bit an entry
-    relative   Deep Compression's relative index of p bits; fillers take a value too (codec/index.py)
+    relative   Deep Compression's relative index of p bits, whose fillers take a value each
     rice       gap - 1 in a Rice code of parameter k: best for gaps of a random pattern, no table
-    bucket     gap - 1 = v cut into a symbol for its size and plain bits below it, as DEFLATE cuts its distances,
-               so that a table of some twenty symbols does for any gap:
+    bucket     gap - 1 = v cut into a symbol for its size and plain bits below it, as DEFLATE cuts
+               its distances, so that a table of some twenty symbols does for any gap:
+                   v < 2^(s+1)   symbol v, no bits below
+                   else          symbol (e - s) 2^s + (v >> (e - s)) with e = floor(log2 v),
+                                 e - s bits below
+    context    a range coder that learns from neighbours; it codes the values as well
+               (codec/range_coder.py)
 
-        v < 2^(s+1)   symbol v                                        no bits below
-        else          symbol (e - s) 2^s + (v >> (e - s)), e = floor(log2 v)    e - s bits below
-    context    a range coder that learns from neighbours; codes are part of it (codec/range_coder.py)
-
-The order matters where kept entries cluster: pixels that are always black empty whole columns of a first layer's
-(O, I) weight. Which order has the cheaper gaps is found by trying.
+The order matters where kept entries cluster: pixels that are always black empty whole columns of a
+first layer's (O, I) weight. Which order has the cheaper gaps is found by trying.
 """
 
 from __future__ import annotations
@@ -32,16 +34,23 @@ from .index import filler_count, gaps, relative_index, relative_positions
 Array = np.ndarray
 LAYOUTS = ("all", "bitmap", "relative", "rice", "bucket", "context")
 # parameters tried where none is asked for; a file may have p up to 16, k and s up to 15
-TRIED = {"all": [None], "bitmap": [None], "relative": range(1, 9), "rice": range(16), "bucket": range(4)}
+TRIED = {
+    "all": [None],
+    "bitmap": [None],
+    "relative": range(1, 9),
+    "rice": range(16),
+    "bucket": range(4),
+}
 _PARAMETER = 4  # bits of p - 1, k or s
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a tensor's entries are laid out; a field that is None is left to what takes the fewest bytes.
+    """How a tensor's entries are laid out; what is None is left to what takes the fewest bits.
 
     layout : one of LAYOUTS        parameter : p of relative, k of rice, s of bucket, lag of context
-    order : number in `orders(ndim)`        gaps, values : "plain" or "huffman"; context is then out of the question
+    order : number in `orders(ndim)`        gaps, values : "plain" or "huffman"; context is then out
+        of the question
     """
 
     layout: str | None = None
@@ -55,13 +64,15 @@ class Choice:
             raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {self.layout!r}")
         for coder in (self.gaps, self.values):
             if coder not in (None, *streams.CODERS):
-                raise ValueError(f"a coder must be one of {', '.join(streams.CODERS)}, got {coder!r}")
+                raise ValueError(
+                    f"a coder must be one of {', '.join(streams.CODERS)}, got {coder!r}"
+                )
         if self.parameter is not None and not 0 <= self.parameter <= 255:
             raise ValueError(f"parameter must be in [0, 255], got {self.parameter}")
 
 
 def orders(ndim: int) -> list[tuple[int, ...]]:
-    """Returns the orders of axes, slowest first, in which a tensor may be scanned: C order and its reverse."""
+    """Returns the orders of axes, slowest first, of a scan: C order and its reverse."""
     forward = tuple(range(ndim))
     return [forward, forward[::-1]] if ndim > 1 else [forward]
 
@@ -78,16 +89,21 @@ def unscan(flat: Array, shape: tuple[int, ...], order: int) -> Array:
 
 
 def cheapest(mask: Array, values_cost, choice: Choice) -> tuple[Choice, int]:
-    """Returns `choice` with every open field but the coder of the values filled in by the fewest bits, of all
-    layouts but context, and those bits.
+    """Returns (choice, bits): what is open in `choice` is filled in by the fewest bits.
 
-    mask : array of bool        values_cost : (layout, fillers) -> bits of the values, None where impossible
+    The coders stay open; the layout context is not among those tried.
+
+
+    mask : array of bool        values_cost : (layout, fillers) -> bits of the values, None where
+        impossible
     Raises ValueError where nothing fits what `choice` demands.
     """
     best, least = None, None
     for order in range(len(orders(mask.ndim))) if choice.order is None else [choice.order]:
         positions = np.flatnonzero(scan(mask, order))
-        for candidate, bits, fillers in _candidates(positions, mask.size, replace(choice, order=order)):
+        for candidate, bits, fillers in _candidates(
+            positions, mask.size, replace(choice, order=order)
+        ):
             values = values_cost(candidate.layout, fillers)
             if values is not None and (least is None or bits + values < least):
                 best, least = candidate, bits + values
@@ -116,8 +132,14 @@ def _candidates(positions: Array, n: int, choice: Choice):
                 fillers = filler_count(positions, parameter)
                 freq = np.bincount(ahead & ((1 << parameter) - 1), minlength=1 << parameter)
                 freq[-1] += fillers
-                bits = count_cost(len(ahead) + fillers) + _PARAMETER + streams.choose(freq, choice.gaps).bits
-            yield replace(choice, layout=layout, parameter=parameter), bits, fillers if layout == "relative" else 0
+                bits = (
+                    count_cost(len(ahead) + fillers)
+                    + _PARAMETER
+                    + streams.choose(freq, choice.gaps).bits
+                )
+            yield replace(choice, layout=layout, parameter=parameter), bits, (
+                fillers if layout == "relative" else 0
+            )
 
 
 def _parameters(choice: Choice, tried):
@@ -125,7 +147,7 @@ def _parameters(choice: Choice, tried):
 
 
 def bucket(v: Array, s: int) -> tuple[Array, Array]:
-    """Returns (symbol, number of bits below it) of integers v >= 0, cut as the head of this file says.
+    """Returns (symbol, number of bits below it) of integers v >= 0; see the head of this file.
 
     >>> [a.tolist() for a in bucket(np.array([0, 1, 2, 3, 4, 7, 8]), 0)]
     [[0, 1, 2, 2, 3, 3, 4], [0, 0, 1, 1, 2, 2, 3]]
@@ -149,7 +171,7 @@ def buckets(n: int, s: int) -> int:
 
 
 def write(w: BitWriter, positions: Array, n: int, choice: Choice) -> Array:
-    """Appends the pattern; returns the source of each value that must follow: a weight's number, -1 a filler."""
+    """Appends the pattern; returns the source of each value that follows, -1 at a filler."""
     m = len(positions)
     if choice.layout == "bitmap":
         mask = np.zeros(n, np.uint8)
@@ -160,7 +182,9 @@ def write(w: BitWriter, positions: Array, n: int, choice: Choice) -> Array:
         stored, source = relative_index(positions, choice.parameter)
         w.count(len(stored))
         w.write(choice.parameter - 1, _PARAMETER)
-        streams.write_symbols(w, streams.as_symbols(stored, 1 << choice.parameter), 1 << choice.parameter, choice.gaps)
+        streams.write_symbols(
+            w, streams.as_symbols(stored, 1 << choice.parameter), 1 << choice.parameter, choice.gaps
+        )
         return source
     ahead = gaps(positions) - 1
     w.count(m)
@@ -195,7 +219,9 @@ class Pattern:
 
 
 def read(r: BitReader, n: int, layout: str) -> Pattern:
-    """Returns the pattern of n entries in a layout other than all and context; its bits are charged to "index".
+    """Returns the pattern of n entries in a layout of TRIED but "all".
+
+    Its bits are charged to "index".
 
     Raises FormatError where it is damaged, from `place` where a relative index is.
     """
@@ -211,13 +237,17 @@ def read(r: BitReader, n: int, layout: str) -> Pattern:
     if layout == "relative":
         p = parameter + 1
         stored = streams.read_symbols(r, m, 1 << p, "index")
-        return Pattern(m, f"relative p={p}", lambda filler: relative_positions(stored, filler, p, n))
+        return Pattern(
+            m, f"relative p={p}", lambda filler: relative_positions(stored, filler, p, n)
+        )
     ahead = r.rice(m, parameter, n) if layout == "rice" else _read_buckets(r, m, n, parameter)
     r.charge("index")
     positions = np.cumsum(ahead + 1) - 1
     if m and int(positions[-1]) >= n:
         raise FormatError(f"position must be below {n}, got {int(positions[-1])}")
-    return Pattern(m, f"{layout} {'k' if layout == 'rice' else 's'}={parameter}", lambda _: positions)
+    return Pattern(
+        m, f"{layout} {'k' if layout == 'rice' else 's'}={parameter}", lambda _: positions
+    )
 
 
 def _read_buckets(r: BitReader, m: int, n: int, s: int) -> Array:

@@ -1,9 +1,10 @@
 """Safetensors files: named arrays as PyTorch and its neighbours exchange them.
 
     8 bytes     length of the header, little-endian
-    header      JSON: {"fc1.weight": {"dtype": "F32", "shape": [300, 784], "data_offsets": [0, 940800]}, ...},
-                filled up with spaces to a multiple of 8
-    data        the arrays in C order, little-endian, without gaps; wide dtypes first, so that each is aligned
+    header      JSON: {"fc1.weight": {"dtype": "F32", "shape": [300, 784], "data_offsets": [0,
+                940800]}, ...}, filled up with spaces to a multiple of 8
+    data        the arrays in C order, little-endian, without gaps; wide dtypes first, so that each
+                is aligned
 
 Source: the format's description at huggingface.co/docs/safetensors
 """
@@ -25,15 +26,30 @@ Array = np.ndarray
 MAX_HEADER = 2**24  # bytes
 MAX_NDIM = 16
 METADATA = "__metadata__"
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
-          "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
+DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "|i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "|u1",
+    "BOOL": "|b1",
+}
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 
 
-def save_safetensors(arrays: dict[str, Array], path: str | Path, metadata: dict[str, str] | None = None) -> int:
+def save_safetensors(
+    arrays: dict[str, Array], path: str | Path, metadata: dict[str, str] | None = None
+) -> int:
     """Writes named arrays to `path`, atomically, and returns the file's bytes.
 
-    arrays : such as Model.state_dict(); names match [A-Za-z0-9_.-]{1,100}        metadata : text by name
+    arrays : such as Model.state_dict(); names match [A-Za-z0-9_.-]{1,100}        metadata : text by
+        name
     Raises ValueError for a name or dtype that the format does not have.
     """
     names = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
@@ -42,13 +58,20 @@ def save_safetensors(arrays: dict[str, Array], path: str | Path, metadata: dict[
         a = np.asarray(a)
         a = np.asarray(a, a.dtype.newbyteorder("<"), order="C")
         if not _NAME.match(name) or name == METADATA or a.dtype not in names:
-            raise ValueError(f"{name[:40]!r} of dtype {a.dtype} cannot be stored: names match [A-Za-z0-9_.-]{{1,100}}, "
-                             f"dtypes are {', '.join(DTYPES)}")
+            raise ValueError(
+                f"{name[:40]!r} of dtype {a.dtype} cannot be stored: "
+                "names match [A-Za-z0-9_.-]{1,100}, "
+                f"dtypes are {', '.join(DTYPES)}"
+            )
         little[name] = a
     header, at, data = {METADATA: metadata} if metadata else {}, 0, []
     for name in sorted(little, key=lambda name: (-little[name].itemsize, name)):
         a = little[name]
-        header[name] = {"dtype": names[a.dtype], "shape": list(a.shape), "data_offsets": [at, at + a.nbytes]}
+        header[name] = {
+            "dtype": names[a.dtype],
+            "shape": list(a.shape),
+            "data_offsets": [at, at + a.nbytes],
+        }
         data.append(a.tobytes())
         at += a.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -68,7 +91,9 @@ def load_safetensors(path: str | Path, max_bytes: int = 2**30) -> dict[str, Arra
     """
     path = Path(path)
     if path.stat().st_size > max_bytes:
-        raise FormatError(f"{path}: a file must take at most {max_bytes} bytes, got {path.stat().st_size}")
+        raise FormatError(
+            f"{path}: a file must take at most {max_bytes} bytes, got {path.stat().st_size}"
+        )
     try:
         return parse_safetensors(path.read_bytes())
     except FormatError as e:
@@ -89,7 +114,9 @@ def parse_safetensors(file: bytes) -> dict[str, Array]:
         dtype, shape, (first, last) = _entry(name, entry)
         spans.append((first, last))
         if last > len(data):
-            raise FormatError(f"{name}: bytes {first} to {last} are declared, there are {len(data)}")
+            raise FormatError(
+                f"{name}: bytes {first} to {last} are declared, there are {len(data)}"
+            )
         arrays[name] = _array(data[first:last], dtype, shape)
     ends = [0] + [last for _, last in sorted(spans)]
     if [first for first, _ in sorted(spans)] != ends[:-1] or ends[-1] != len(data):
@@ -104,14 +131,25 @@ def _entry(name: str, entry) -> tuple[str, tuple[int, ...], tuple[int, int]]:
         raise FormatError(f"{name}: an entry must have dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in (*DTYPES, "BF16"):
-        raise FormatError(f"{name}: dtype must be one of {', '.join(DTYPES)}, BF16, got {str(dtype)[:40]!r}")
-    if not isinstance(shape, list) or len(shape) > MAX_NDIM or not isinstance(offsets, list) or len(offsets) != 2:
-        raise FormatError(f"{name}: shape must be a list of at most {MAX_NDIM}, data_offsets a pair")
+        raise FormatError(
+            f"{name}: dtype must be one of {', '.join(DTYPES)}, BF16, got {str(dtype)[:40]!r}"
+        )
+    if (
+        not isinstance(shape, list)
+        or len(shape) > MAX_NDIM
+        or not isinstance(offsets, list)
+        or len(offsets) != 2
+    ):
+        raise FormatError(
+            f"{name}: shape must be a list of at most {MAX_NDIM}, data_offsets a pair"
+        )
     shape = tuple(whole(f"{name}: a size", n) for n in shape)
     first, last = (whole(f"{name}: an offset", n) for n in offsets)
     wanted = math.prod(shape) * (2 if dtype == "BF16" else np.dtype(DTYPES[dtype]).itemsize)
     if last - first != wanted:
-        raise FormatError(f"{name}: {dtype} of shape {shape} takes {wanted} bytes, got {last - first}")
+        raise FormatError(
+            f"{name}: {dtype} of shape {shape} takes {wanted} bytes, got {last - first}"
+        )
     return dtype, shape, (first, last)
 
 

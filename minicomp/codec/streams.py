@@ -4,11 +4,12 @@
 
     0 plain     each in ceil(log2 K) bits
     1 huffman   a code table, then the codes
-    2 four      a code table, the bytes of four streams, the streams; for long ones, decoded side by side
+    2 four      for long ones: a code table, four counts of bytes, four streams of codes
 
-*Floats* are cut into bytes, most significant first, each *plane* of bytes a stream of symbols. The bits are
-rotated left by one before, so that the sign leaves and the first plane is float32's exponent, which has few
-values in a trained net; the planes of low mantissa bits look random and stay plain, or are all 0.
+*Floats* are cut into bytes, most significant first, each *plane* of bytes a stream of symbols. The
+bits are rotated left by one before, so that the sign leaves and the first plane is float32's
+exponent, which has few values in a trained net; the planes of low mantissa bits look random and
+stay plain, or are all 0.
 
 Every read charges its bits to a part, so that the parts of a file add up to its size.
 """
@@ -31,7 +32,7 @@ TAG = 2  # bits
 
 @dataclass(frozen=True)
 class Code:
-    """How symbols will be written, and the bits that takes with tag and table (four streams: nearly)."""
+    """How symbols will be written, and in how many bits; for four streams those are an estimate."""
 
     tag: int
     bits: int
@@ -50,7 +51,9 @@ def choose(freq: Array, coder: str | None = None) -> Code:
     plain = Code(PLAIN, TAG + n * width)
     if len(freq) > huffman.MAX_SYMBOLS:
         if coder == "huffman":
-            raise ValueError(f"a Huffman code takes at most {huffman.MAX_SYMBOLS} symbols, got {len(freq)}")
+            raise ValueError(
+                f"a Huffman code takes at most {huffman.MAX_SYMBOLS} symbols, got {len(freq)}"
+            )
         return plain
     coded = _huffman(freq)
     if coder is not None:
@@ -90,10 +93,10 @@ def write_symbols(w: BitWriter, symbols: Array, size: int, coder: str | None = N
 
 
 def read_symbols(r: BitReader, n: int, size: int, part: str) -> Array:
-    """Returns n symbols below `size`, in the smallest unsigned dtype; their bits are charged to `part`.
+    """Returns n symbols below `size`, in the smallest unsigned dtype, charged to `part`.
 
-    Raises FormatError where the stream is damaged; n must be bounded by the caller, for a lone symbol takes
-    no bits however often it occurs.
+    Raises FormatError where the stream is damaged; n must be bounded by the caller, for a lone
+    symbol takes no bits however often it occurs.
     """
     if size == 1 or n == 0:
         return np.zeros(n, np.uint8)

@@ -1,12 +1,13 @@
 """Decoding canonical Huffman codes (see codec/huffman.py for the codes themselves).
 
-Codes lie first bit first in a stream whose bits run from the least significant of byte 0 upward, so the next
-15 bits, taken as a number, index a table of symbols. A complete code (Kraft sum 1) gives every index a symbol.
+Codes lie first bit first in a stream whose bits run from the least significant of byte 0 upward, so
+the next 15 bits, taken as a number, index a table of symbols. A complete code (Kraft sum 1) gives
+every index a symbol.
 
     decode(data, starts, counts, lengths) -> (symbols, ends)
 
-A long stream comes as several that are independent of each other: a decoder waits for the table about as long
-as it takes to start three more look-ups.
+A long stream comes as several that are independent of each other: a decoder waits for the table
+about as long as it takes to start three more look-ups.
 """
 
 from __future__ import annotations
@@ -20,14 +21,24 @@ MAX_LENGTH = 15
 MAX_SYMBOLS = 4096
 
 
-def decode(data: Array, starts: Array, counts: Array, lengths: Array, *, isa: str = "auto",
-           n_threads: int = 1) -> tuple[Array, Array]:
-    """Returns (symbols, ends): the symbols of all streams one after another, and the bit after each stream.
+def decode(
+    data: Array,
+    starts: Array,
+    counts: Array,
+    lengths: Array,
+    *,
+    isa: str = "auto",
+    n_threads: int = 1,
+) -> tuple[Array, Array]:
+    """Returns (symbols, ends): of all streams one after another; the bit after each stream.
 
-    data : uint8 (B,)        starts : (S,) first bit of each stream        counts : (S,) symbols of each
-    lengths : (K,) code lengths, 0 where a symbol has none, at most 15, with a Kraft sum of 1, K <= 4096
+    data : uint8 (B,)        starts : (S,) first bit of each stream        counts : (S,) symbols of
+        each
+    lengths : (K,) code lengths, 0 where a symbol has none, at most 15, with a Kraft sum of 1, K <=
+        4096
     symbols : uint8 (K <= 256) or uint16        ends : (S,) int64
-    isa : rung, see kernels/cpu.py        n_threads : no effect, one core decodes all streams side by side
+    isa : rung, see kernels/cpu.py        n_threads : no effect, one core decodes all streams side
+        by side
     Bits past the end of `data` read as 0; an end beyond 8 B tells that it happened.
     Raises ValueError where the lengths are no complete code or a start or count is negative.
     """
@@ -35,10 +46,22 @@ def decode(data: Array, starts: Array, counts: Array, lengths: Array, *, isa: st
     starts, counts = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(counts, np.int64)
     lengths = np.ascontiguousarray(lengths, np.uint8)
     used = lengths[lengths > 0].astype(np.int64)
-    if not 2 <= len(used) or len(lengths) > MAX_SYMBOLS or int(used.max()) > MAX_LENGTH \
-            or int((1 << (MAX_LENGTH - used)).sum()) != 1 << MAX_LENGTH:
-        raise ValueError(f"lengths must be a complete code of 2..{MAX_SYMBOLS} symbols, at most {MAX_LENGTH} bits long")
-    if len(starts) != len(counts) or (starts < 0).any() or (starts > 8 * len(data)).any() or (counts < 0).any():
+    if (
+        not 2 <= len(used)
+        or len(lengths) > MAX_SYMBOLS
+        or int(used.max()) > MAX_LENGTH
+        or int((1 << (MAX_LENGTH - used)).sum()) != 1 << MAX_LENGTH
+    ):
+        raise ValueError(
+            f"lengths must be a complete code of 2..{MAX_SYMBOLS} symbols "
+            f"and at most {MAX_LENGTH} bits"
+        )
+    if (
+        len(starts) != len(counts)
+        or (starts < 0).any()
+        or (starts > 8 * len(data)).any()
+        or (counts < 0).any()
+    ):
         raise ValueError(f"starts must lie in [0, {8 * len(data)}], counts be >= 0 and as many")
     if cpu.resolve(isa, "huffman") == 0:
         return decode_ref(data, starts, counts, lengths)

@@ -1,31 +1,36 @@
 """Coding a sparse table of codes with an adaptive binary range coder.
 
-    encode(codes, bits, lag) -> data            decode(data, shape, kept, bits, lag) -> codes, used, split
+    encode(codes, bits, lag) -> data            decode(data, shape, kept, bits, lag) -> codes, used,
+    split
 
-R rows, C columns, m = `kept` entries that are not 0, n = R C. Every decision is a bit b with a probability p that
-b = 1, learned from the bits that met the same *context*; coder and decoder learn alike, so no table is stored.
-All arithmetic is on integers: the bytes are the same on every machine.
+R rows, C columns, m = `kept` entries that are not 0, n = R C. Every decision is a bit b with a
+probability p that b = 1, learned from the bits that met the same *context*; coder and decoder learn
+alike, so no table is stored. All arithmetic is on integers: the bytes are the same on every
+machine.
 
-*The range coder* (Martin 1979). The bits so far single out an interval [low, low + range) of 32-bit numbers. A 1
-keeps the first p of it, a 0 the rest. When range falls below 2^24, the top byte of low is settled: it is put out
-and both are shifted up. An addition to low may carry into bytes put out already. At the end any number of the
-interval will do; the one with most zeros at its end is put out, and zeros at the end are not stored.
+*The range coder* (Martin 1979). The bits so far single out an interval [low, low + range) of 32-bit
+numbers. A 1 keeps the first p of it, a 0 the rest. When range falls below 2^24, the top byte of low
+is settled: it is put out and both are shifted up. An addition to low may carry into bytes put out
+already. At the end any number of the interval will do; the one with most zeros at its end is put
+out, and zeros at the end are not stored.
 
-*A state* is p in 22 bits and the number t of bits seen: p += (b - p) / (t + 3/2), so p is close to the mean of what
-was seen; from t = 1023 on it forgets slowly.
+*A state* is p in 22 bits and the number t of bits seen: p += (b - p) / (t + 3/2), so p is close to
+the mean of what was seen; from t = 1023 on it forgets slowly.
 
 *First the pattern*, row by row: is the entry 0? Its context is
-    q : how dense its row and column are, from what lies before, against m / n, in half octaves (24 of them)
-        column = (kept above + 8 d) / ((rows above + 8) d), row = (kept to the left + 20 d) / ((columns + 20) d)
-        with d = m / n; the product is cut to a power of 2, or 3/2 of one
-    k : how many of four neighbours are kept: the one to the left, the one `lag` to the left, and its two neighbours;
-        in the first layer of a net that sees images of width lag, those are the pixels around
+    q : how dense its row and column are, from what lies before, against m / n, in half octaves (24
+        of them) column = (kept above + 8 d) / ((rows above + 8) d), row = (kept to the left + 20 d)
+        / ((columns + 20) d) with d = m / n; the product is cut to a power of 2, or 3/2 of one
+    k : how many of four neighbours are kept: the one to the left, the one `lag` to the left, and
+        its two neighbours; in the first layer of a net that sees images of width lag, those are the
+        pixels around
 and a state begins at the density that q says, with the weight of four bits.
 
-*Then the codes* 1..2^bits of the kept entries, as bits of code - 1 from the highest down, each in the context of the
-bits above it. Codes of sorted centroids have a middle where the sign changes, so the highest bit's context is also
-    t : among the kept of the four neighbours, those with a high code less those with a low one; if that is 0, whether
-        the kept entry before was high or low
+*Then the codes* 1..2^bits of the kept entries, as bits of code - 1 from the highest down, each in
+the context of the bits above it. Codes of sorted centroids have a middle where the sign changes, so
+the highest bit's context is also
+    t : among the kept of the four neighbours, those with a high code less those with a low one; if
+        that is 0, whether the kept entry before was high or low
 """
 
 from __future__ import annotations
@@ -49,7 +54,8 @@ RATES = tuple(2**17 // (2 * t + 3) for t in range(LIMIT + 1))  # 2^16 / (t + 3/2
 def encode(codes: Array, bits: int, lag: int, *, isa: str = "auto", n_threads: int = 1) -> Array:
     """Returns the bytes of a table of codes, uint8 (B,).
 
-    codes : (R, C) integers in 0..2**bits, 0 where none is kept        bits : 0..8        lag : 0 (none), 2..255
+    codes : (R, C) integers in 0..2**bits, 0 where none is kept        bits : 0..8        lag : 0
+        (none), 2..255
     isa : rung, see kernels/cpu.py        n_threads : no effect, every bit depends on the one before
     Raises ValueError where an argument is out of range.
     """
@@ -62,16 +68,28 @@ def encode(codes: Array, bits: int, lag: int, *, isa: str = "auto", n_threads: i
         return np.zeros(0, np.uint8)
     if cpu.resolve(isa, "range_coder") == 0:
         return encode_ref(codes, bits, lag)
-    out = np.empty(2 * codes.size + 2 * bits * kept + 16, np.uint8)  # a bit costs less than 12 bits: p >= 2^-12
+    out = np.empty(
+        2 * codes.size + 2 * bits * kept + 16, np.uint8
+    )  # a bit costs less than 12 bits: p >= 2^-12
     return out[: cpu.kernel_module("range_coder").encode(codes, kept, bits, lag, out)].copy()
 
 
-def decode(data: Array, shape: tuple[int, int], kept: int, bits: int, lag: int, *, isa: str = "auto",
-           n_threads: int = 1) -> tuple[Array, int, int]:
+def decode(
+    data: Array,
+    shape: tuple[int, int],
+    kept: int,
+    bits: int,
+    lag: int,
+    *,
+    isa: str = "auto",
+    n_threads: int = 1,
+) -> tuple[Array, int, int]:
     """Returns (codes, used, split) of what `encode` returned.
 
-    data : uint8 (B,)        shape : (R, C)        kept : entries that are not 0        bits, lag : as encoded
-    codes : uint16 (R, C)        used : bytes asked for, at least B if the data are whole; past the end they are 0
+    data : uint8 (B,)        shape : (R, C)        kept : entries that are not 0        bits, lag :
+        as encoded
+    codes : uint16 (R, C)        used : bytes asked for, at least B if the data are whole; past the
+        end they are 0
     split : how many of them belong to the pattern
     Any bytes decode to something; a caller compares the codes' count with kept, and used with B.
     Raises ValueError where an argument is out of range.
@@ -92,9 +110,14 @@ def decode(data: Array, shape: tuple[int, int], kept: int, bits: int, lag: int, 
 
 def _check(shape: tuple[int, ...], bits: int, lag: int) -> None:
     if len(shape) != 2 or max(shape) > MAX_SIDE or shape[0] * shape[1] > MAX_ENTRIES:
-        raise ValueError(f"codes must be a table of at most {MAX_ENTRIES} entries and {MAX_SIDE} a side, got {shape}")
+        raise ValueError(
+            f"codes must be a table of at most {MAX_ENTRIES} entries, {MAX_SIDE} a side, "
+            f"got {shape}"
+        )
     if not (0 <= bits <= MAX_BITS and 0 <= lag <= MAX_LAG and lag != 1):
-        raise ValueError(f"bits must be in [0, {MAX_BITS}] and lag 0 or in [2, {MAX_LAG}], got {bits} and {lag}")
+        raise ValueError(
+            f"bits must be in [0, {MAX_BITS}] and lag 0 or in [2, {MAX_LAG}], got {bits} and {lag}"
+        )
 
 
 class _Encoder:
@@ -229,7 +252,9 @@ def encode_ref(codes: Array, bits: int, lag: int) -> Array:
     return np.frombuffer(coder.finish(), np.uint8)
 
 
-def decode_ref(data: Array, shape: tuple[int, int], kept: int, bits: int, lag: int) -> tuple[Array, int, int]:
+def decode_ref(
+    data: Array, shape: tuple[int, int], kept: int, bits: int, lag: int
+) -> tuple[Array, int, int]:
     """Returns what `decode` returns, in Python."""
     coder, codes = _Decoder(data.tobytes()), [[0] * shape[1] for _ in range(shape[0])]
     split = _walk(coder, codes, kept, bits, lag)

@@ -4,13 +4,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.codec import bits
-from minicomp.codec.bits import BitReader, BitWriter, pack_bits, rice_cost, unpack_bits, unzigzag, zigzag
+from minicomp.codec.bits import (
+    BitReader,
+    BitWriter,
+    pack_bits,
+    rice_cost,
+    unpack_bits,
+    unzigzag,
+    zigzag,
+)
 from minicomp.errors import FormatError
 
 
 def numbers_and_width():
-    return st.integers(0, 32).flatmap(lambda w: st.tuples(st.lists(st.integers(0, (1 << w) - 1), max_size=70),
-                                                          st.just(w)))
+    return st.integers(0, 32).flatmap(
+        lambda w: st.tuples(st.lists(st.integers(0, (1 << w) - 1), max_size=70), st.just(w))
+    )
 
 
 def test_the_bit_order_by_hand():
@@ -51,7 +60,9 @@ def test_round_trips_across_blocks(width, n):
     r.finish()
 
 
-@pytest.mark.parametrize("values, width", [([4], 2), ([-1], 4), ([1], 0), ([0], 33), ([0], -1), ([2**32], 32)])
+@pytest.mark.parametrize(
+    "values, width", [([4], 2), ([-1], 4), ([1], 0), ([0], 33), ([0], -1), ([2**32], 32)]
+)
 def test_pack_refuses_what_does_not_fit(values, width):
     with pytest.raises(ValueError, match="must be in"):
         pack_bits(np.array(values), width)
@@ -124,8 +135,14 @@ def test_a_count_has_one_spelling():
 
 
 def test_a_reader_never_passes_the_end():
-    for ask in (lambda r: r.read(17), lambda r: r.numbers(3, 8), lambda r: r.bits(17), lambda r: r.raw(3),
-                lambda r: r.rice(17, 0, 5), lambda r: r.numbers(10**12, 32)):
+    for ask in (
+        lambda r: r.read(17),
+        lambda r: r.numbers(3, 8),
+        lambda r: r.bits(17),
+        lambda r: r.raw(3),
+        lambda r: r.rice(17, 0, 5),
+        lambda r: r.numbers(10**12, 32),
+    ):
         with pytest.raises(FormatError):
             ask(BitReader(b"ab"))
     with pytest.raises(FormatError, match="left after the end"):

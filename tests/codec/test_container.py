@@ -10,17 +10,34 @@ from minicomp.codec.envelope import CRC_EACH_FROM, Opened
 from minicomp.codec.header import read_header
 from minicomp.errors import FormatError, UserError
 from minicomp.models import MODELS, LeNet5, LeNet300
-from minicomp.nn import (Add, BatchNorm2d, Codebook, Conv2d, Dense, Flatten, Half, Linear, Model, Node, ReLU)
+from minicomp.nn import (
+    Add,
+    BatchNorm2d,
+    Codebook,
+    Conv2d,
+    Dense,
+    Flatten,
+    Half,
+    Linear,
+    Model,
+    Node,
+    ReLU,
+)
 
 LAYOUTS = ["bitmap", "relative", "rice", "bucket", "context"]
 
 
 def small(rng):
     # an edited model: batch norm, a residual add, layers of 1, 2 and 4 axes
-    nodes = [Node("conv", Conv2d(1, 6, 3, padding=1)), Node("bn", BatchNorm2d(6), ("conv",)),
-             Node("relu", ReLU(), ("bn",)), Node("conv2", Conv2d(6, 6, 3, padding=1, bias=False), ("relu",)),
-             Node("add", Add(), ("conv2", "relu")), Node("flatten", Flatten(), ("add",)),
-             Node("fc", Linear(216, 7), ("flatten",))]
+    nodes = [
+        Node("conv", Conv2d(1, 6, 3, padding=1)),
+        Node("bn", BatchNorm2d(6), ("conv",)),
+        Node("relu", ReLU(), ("bn",)),
+        Node("conv2", Conv2d(6, 6, 3, padding=1, bias=False), ("relu",)),
+        Node("add", Add(), ("conv2", "relu")),
+        Node("flatten", Flatten(), ("add",)),
+        Node("fc", Linear(216, 7), ("flatten",)),
+    ]
     model = Model(nodes, input_shape=(1, 6, 6))
     for name, form in model.forms().items():
         model.set_form(name, Dense(rng.normal(size=form.shape).astype(np.float32)))
@@ -69,16 +86,23 @@ def assert_equal_models(a, b):
             np.testing.assert_array_equal(form.mask, other.mask)
         if isinstance(form, Codebook):
             np.testing.assert_array_equal(form.index, other.index, strict=True)
-            assert form.centroids.kind == other.centroids.kind and form.pinned_zero == other.pinned_zero
+            assert (
+                form.centroids.kind == other.centroids.kind
+                and form.pinned_zero == other.pinned_zero
+            )
         assert not other.trainable
     for name, a_ in a.buffers().items():
         np.testing.assert_array_equal(a_, b.buffers()[name], strict=True)
-    assert a.spec() == b.spec() and a.origin_bytes == b.origin_bytes and a.input_shape == b.input_shape
+    assert (
+        a.spec() == b.spec() and a.origin_bytes == b.origin_bytes and a.input_shape == b.input_shape
+    )
 
 
 def assert_adds_up(shown, data):
     assert shown.file_bytes == len(data)
-    assert sum(row.bytes for row in shown.rows) + shown.buffers + sum(shown.rest.values()) == len(data)
+    assert sum(row.bytes for row in shown.rows) + shown.buffers + sum(shown.rest.values()) == len(
+        data
+    )
     assert sum(shown.parts().values()) == len(data)
 
 
@@ -101,7 +125,9 @@ def test_every_form_in_every_layout_comes_back(number):
         assert_adds_up(shown, data)
         assert len(free) <= len(data)
         if force and form.mask is not None and getattr(form, "k", 2) > 1:
-            assert {re.split("[ ,]", row.how)[0] for row in shown.rows if row.name == "fc.weight"} == {force}
+            assert {
+                re.split("[ ,]", row.how)[0] for row in shown.rows if row.name == "fc.weight"
+            } == {force}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -116,7 +142,9 @@ def test_built_in_models_come_back(name, tmp_path):
 
 
 def test_values_at_the_edges_come_back():
-    w = np.array([[0.0, -0.0, np.float32(1e-45), -np.finfo(np.float32).max, 65504, 1, -1]], np.float32)
+    w = np.array(
+        [[0.0, -0.0, np.float32(1e-45), -np.finfo(np.float32).max, 65504, 1, -1]], np.float32
+    )
     for mask in (None, np.array([[1, 1, 1, 1, 1, 0, 0]], bool)):
         model = Model([Node("fc", Linear(7, 1))], input_shape=(7,))
         model.set_form("fc.weight", Dense(w, mask))
@@ -128,7 +156,8 @@ def test_values_at_the_edges_come_back():
 
 
 def test_an_empty_file_is_small():
-    # 4 + 4 bytes of magic and checksum, 1 + 4 of header, for each of 6 forms a length and 6 bytes of zeros
+    # 4 + 4 bytes of magic and checksum, 1 + 4 of header, for each of 6 forms a length and 6 bytes
+    # of zeros
     assert len(encode(LeNet300())) <= 55
     assert decode(encode(LeNet300())).rest == {"architecture": 4, "envelope": 15}
 
@@ -141,7 +170,8 @@ def test_trained_floats_shrink_without_loss():
 
 
 def test_the_overhead_of_deep_compression_is_what_it_says():
-    # plain bits at the paper's setting: p = 5, 6-bit codes: bytes = (weights + fillers)(5 + 6) / 8 and little else
+    # plain bits at the paper's setting: p = 5, 6-bit codes: bytes = (weights + fillers)(5 + 6) / 8
+    # and little else
     rng = np.random.default_rng(0)
     model = LeNet300(rng=rng)
     w = model.forms()["fc1.weight"].dense().data
@@ -164,8 +194,12 @@ def test_the_last_matching_pattern_wins_and_none_is_an_error():
     for name, form in model.forms().items():
         w = form.dense().data
         model.set_form(name, Dense(w, np.random.default_rng(1).random(w.shape) < 0.2))
-    rows = {row.name: row.how for row in decode(encode(model, force={
-        "*": "bitmap", "fc*": "rice", "fc2.weight": Choice("relative", 3)})).rows}
+    rows = {
+        row.name: row.how
+        for row in decode(
+            encode(model, force={"*": "bitmap", "fc*": "rice", "fc2.weight": Choice("relative", 3)})
+        ).rows
+    }
     assert rows["conv1.weight"].startswith("bitmap") and rows["fc1.bias"].startswith("rice")
     assert rows["fc2.weight"].startswith("relative p=3")
     with pytest.raises(UserError, match="'fc9.*' matches no form"):
@@ -245,10 +279,14 @@ def test_large_files_say_which_section_is_damaged():
 
 def test_what_is_no_file_of_ours_is_refused(tmp_path):
     good = encode(LeNet300())
-    for data, match in ((b"", "must start with MCZ"), (b"PK\3\4" + good[4:], "must start with MCZ"),
-                        (good[:3] + b"\x20" + good[4:], "version must be 1, got 2"),
-                        (good[:3] + b"\x12" + good[4:], "a model is wanted, got kind 1"),
-                        (good[:-1], "checksum"), (good + b"\0", "checksum")):
+    for data, match in (
+        (b"", "must start with MCZ"),
+        (b"PK\3\4" + good[4:], "must start with MCZ"),
+        (good[:3] + b"\x20" + good[4:], "version must be 1, got 2"),
+        (good[:3] + b"\x12" + good[4:], "a model is wanted, got kind 1"),
+        (good[:-1], "checksum"),
+        (good + b"\0", "checksum"),
+    ):
         (tmp_path / "m.mcz").write_bytes(data)
         with pytest.raises(FormatError, match=f"m.mcz: .*{match}"):
             load(tmp_path / "m.mcz")
@@ -262,11 +300,28 @@ def test_what_is_no_file_of_ours_is_refused(tmp_path):
 def test_declared_sizes_are_bounded_before_anything_is_allocated():
     with pytest.raises(FormatError, match="weights and activations must take at most 1000000"):
         decode(encode(LeNet300()), max_bytes=10**6)
-    for layer in (["fc", "Linear", {"in_features": 2**20, "out_features": 2**20}, ["x"]],
-                  ["c", "Conv2d", {"in_channels": 1, "out_channels": 1, "kernel_size": 1, "padding": 2**20}, ["x"]],
-                  ["c", "Conv2d", {"in_channels": 1, "out_channels": 1, "kernel_size": 2**20, "padding": 2**20,
-                                   "stride": 2**20}, ["x"]],
-                  ["p", "AdaptiveAvgPool2d", {"output_size": 2**20}, ["x"]]):
+    for layer in (
+        ["fc", "Linear", {"in_features": 2**20, "out_features": 2**20}, ["x"]],
+        [
+            "c",
+            "Conv2d",
+            {"in_channels": 1, "out_channels": 1, "kernel_size": 1, "padding": 2**20},
+            ["x"],
+        ],
+        [
+            "c",
+            "Conv2d",
+            {
+                "in_channels": 1,
+                "out_channels": 1,
+                "kernel_size": 2**20,
+                "padding": 2**20,
+                "stride": 2**20,
+            },
+            ["x"],
+        ],
+        ["p", "AdaptiveAvgPool2d", {"output_size": 2**20}, ["x"]],
+    ):
         header = {"input": [2**20] if layer[1] == "Linear" else [1, 8, 8], "nodes": [layer]}
         with pytest.raises(FormatError, match="must take"):
             container._model_of(json.loads(json.dumps(header)), 2**30)

@@ -1,5 +1,6 @@
-# Damaged files: whatever the damage, only FormatError comes out, in bounded time and memory. Most mutants get
-# their checksums made right again, so that it is the parser that meets the damage and not the CRC.
+# Damaged files: whatever the damage, only FormatError comes out, in bounded time and memory. Most
+# mutants get # their checksums made right again, so that it is the parser that meets the damage and
+# not the CRC.
 import functools
 import json
 import random
@@ -14,7 +15,18 @@ from minicomp.codec import decode, encode
 from minicomp.codec.envelope import Opened, _length
 from minicomp.codec.header import read_header, write_header
 from minicomp.errors import FormatError
-from minicomp.nn import BatchNorm2d, Codebook, Conv2d, Dense, Flatten, Half, Linear, Model, Node, ReLU
+from minicomp.nn import (
+    BatchNorm2d,
+    Codebook,
+    Conv2d,
+    Dense,
+    Flatten,
+    Half,
+    Linear,
+    Model,
+    Node,
+    ReLU,
+)
 
 MAX_BYTES = 2**20
 PEAK = 24 * MAX_BYTES  # bytes that decoding may hold at a time
@@ -23,9 +35,14 @@ SECONDS = 2.0
 
 def small(seed):
     rng = np.random.default_rng(seed)
-    nodes = [Node("conv", Conv2d(1, 4, 3)), Node("bn", BatchNorm2d(4), ("conv",)), Node("relu", ReLU(), ("bn",)),
-             Node("flatten", Flatten(), ("relu",)), Node("fc", Linear(64, 30), ("flatten",)),
-             Node("out", Linear(30, 5), ("fc",))]
+    nodes = [
+        Node("conv", Conv2d(1, 4, 3)),
+        Node("bn", BatchNorm2d(4), ("conv",)),
+        Node("relu", ReLU(), ("bn",)),
+        Node("flatten", Flatten(), ("relu",)),
+        Node("fc", Linear(64, 30), ("flatten",)),
+        Node("out", Linear(30, 5), ("fc",)),
+    ]
     model = Model(nodes, input_shape=(1, 6, 6))
     for name, form in model.forms().items():
         w = rng.normal(size=form.shape).astype(np.float32)
@@ -50,10 +67,17 @@ def corpus():
     for seed, force in enumerate([None, None, "bitmap", "rice", "bucket", "relative", "context"]):
         files.append(encode(small(seed), force=force))
     long = small(9)  # a stream cut into four, and sections with their own checksums
-    long.nodes[4].layer.forms["weight"] = Dense(np.random.default_rng(0).normal(size=(30, 64)).astype(np.float32))
+    long.nodes[4].layer.forms["weight"] = Dense(
+        np.random.default_rng(0).normal(size=(30, 64)).astype(np.float32)
+    )
     big = Model([Node("fc", Linear(400, 200))], input_shape=(400,))
-    big.set_form("fc.weight", Codebook(np.random.default_rng(0).geometric(0.2, (200, 400)) % 32,
-                                       np.linspace(-1, 1, 32).astype(np.float32)))
+    big.set_form(
+        "fc.weight",
+        Codebook(
+            np.random.default_rng(0).geometric(0.2, (200, 400)) % 32,
+            np.linspace(-1, 1, 32).astype(np.float32),
+        ),
+    )
     return [*files, encode(long), encode(big)]
 
 
@@ -153,8 +177,37 @@ def test_every_truncation_and_every_flipped_bit_is_noticed():
         assert not try_decode(bytes(damaged))  # a CRC-32 finds every single bit
 
 
-VALUES = [-1, 0, 1, 2, 3, 255, 2**16, 2**31, 2**53, 2**64, 10**40, 0.5, -0.0, 1e308, True, False, None, "x", "", [],
-          {}, [1], [1, 1], [10**9, 10**9], "builtin", "conv", "\x1b[31m", "a" * 200, {"a": 1}]
+VALUES = [
+    -1,
+    0,
+    1,
+    2,
+    3,
+    255,
+    2**16,
+    2**31,
+    2**53,
+    2**64,
+    10**40,
+    0.5,
+    -0.0,
+    1e308,
+    True,
+    False,
+    None,
+    "x",
+    "",
+    [],
+    {},
+    [1],
+    [1, 1],
+    [10**9, 10**9],
+    "builtin",
+    "conv",
+    "\x1b[31m",
+    "a" * 200,
+    {"a": 1},
+]
 
 
 def spoiled(header, rng):
@@ -175,17 +228,34 @@ def spoiled(header, rng):
         elif what == 2:
             del place[key]
         elif isinstance(place, list):
-            place.insert(rng.randrange(len(place) + 1), rng.choice([place[key], rng.choice(VALUES)]))
+            place.insert(
+                rng.randrange(len(place) + 1), rng.choice([place[key], rng.choice(VALUES)])
+            )
         else:
-            place[rng.choice(["bias", "groups", "padding", "stride", "origin", "nodes", "builtin", "args", "x"])] = (
-                rng.choice([place[key], rng.choice(VALUES)]))
+            place[
+                rng.choice(
+                    [
+                        "bias",
+                        "groups",
+                        "padding",
+                        "stride",
+                        "origin",
+                        "nodes",
+                        "builtin",
+                        "args",
+                        "x",
+                    ]
+                )
+            ] = rng.choice([place[key], rng.choice(VALUES)])
         return header
 
 
 def reheaded(data, header):
     packed = header if isinstance(header, bytes) else write_header(header)
     old = Opened(data, "model").header
-    return rechecked(data[:4] + _length(len(packed)) + packed + data[4 + len(_length(len(old))) + len(old) :])
+    return rechecked(
+        data[:4] + _length(len(packed)) + packed + data[4 + len(_length(len(old))) + len(old) :]
+    )
 
 
 def fuzz_headers(mutants, seed):
@@ -212,14 +282,32 @@ def deflated(text):
     return packer.compress(text) + packer.flush()
 
 
-@pytest.mark.parametrize("text, match", [
-    (b"[" * 100_000, "nest"), (b'{"a":' * 17 + b"1" + b"}" * 17, "nest"), (b"[1]", "object"), (b"", "JSON"),
-    (b'{"builtin":"lenet5","builtin":"lenet5"}', "twice"), (b'{"a":NaN}', "NaN"), (b'{"a":-Infinity}', "Infinity"),
-    (b'{"a":1e999}', "2\\*\\*53"), (b'{"a":' + b"9" * 5000 + b"}", "2\\*\\*53"), (b'{"a":9007199254740993}', "must be"),
-    (b"\xff", "JSON"), (b'{"a":1} x', "JSON"), (b" " * (2**20 + 1), "1048576"), (b'{"builtin":"vgg"}', "one of"),
-    (b'{"builtin":"lenet300","args":{"x":1}}', "without arguments"), (b'{"builtin":"lenet300","origin":-1}', "origin"),
-    (b'{"builtin":"lenet300","origin":true}', "origin"), (b'{"builtin":"lenet300","origin":1.5}', "origin"),
-    (b'{"builtin":["lenet300"]}', "one of"), (b'{"nodes":3}', "architecture"), (b"{}", "architecture")])
+@pytest.mark.parametrize(
+    "text, match",
+    [
+        (b"[" * 100_000, "nest"),
+        (b'{"a":' * 17 + b"1" + b"}" * 17, "nest"),
+        (b"[1]", "object"),
+        (b"", "JSON"),
+        (b'{"builtin":"lenet5","builtin":"lenet5"}', "twice"),
+        (b'{"a":NaN}', "NaN"),
+        (b'{"a":-Infinity}', "Infinity"),
+        (b'{"a":1e999}', "2\\*\\*53"),
+        (b'{"a":' + b"9" * 5000 + b"}", "2\\*\\*53"),
+        (b'{"a":9007199254740993}', "must be"),
+        (b"\xff", "JSON"),
+        (b'{"a":1} x', "JSON"),
+        (b" " * (2**20 + 1), "1048576"),
+        (b'{"builtin":"vgg"}', "one of"),
+        (b'{"builtin":"lenet300","args":{"x":1}}', "without arguments"),
+        (b'{"builtin":"lenet300","origin":-1}', "origin"),
+        (b'{"builtin":"lenet300","origin":true}', "origin"),
+        (b'{"builtin":"lenet300","origin":1.5}', "origin"),
+        (b'{"builtin":["lenet300"]}', "one of"),
+        (b'{"nodes":3}', "architecture"),
+        (b"{}", "architecture"),
+    ],
+)
 def test_headers_that_break_the_rules(text, match):
     with pytest.raises(FormatError, match=match):
         decode(reheaded(corpus()[0], deflated(text)), MAX_BYTES)

@@ -7,8 +7,20 @@ from hypothesis import strategies as st
 
 from minicomp.codec import huffman
 from minicomp.codec.bits import BitReader, BitWriter
-from minicomp.codec.huffman import (canonical_codes, check_lengths, decode, decode_four, encode, encode_four,
-                                    entropy_bits, huffman_lengths, quarters, read_table, table_cost, write_table)
+from minicomp.codec.huffman import (
+    canonical_codes,
+    check_lengths,
+    decode,
+    decode_four,
+    encode,
+    encode_four,
+    entropy_bits,
+    huffman_lengths,
+    quarters,
+    read_table,
+    table_cost,
+    write_table,
+)
 from minicomp.errors import FormatError
 
 
@@ -27,9 +39,11 @@ def cost(freq, lengths):
 
 def cheapest_by_hand(freq, limit):
     # every assignment of lengths with a Kraft sum of at most 1
-    best = min(sum(f * l for f, l in zip(freq, lengths))
-               for lengths in itertools.product(range(1, limit + 1), repeat=len(freq))
-               if sum(2.0**-l for l in lengths) <= 1)
+    best = min(
+        sum(f * l for f, l in zip(freq, lengths))
+        for lengths in itertools.product(range(1, limit + 1), repeat=len(freq))
+        if sum(2.0**-l for l in lengths) <= 1
+    )
     return best
 
 
@@ -38,7 +52,8 @@ def test_by_hand():
     assert huffman_lengths(np.array([1, 1, 2, 5])).tolist() == [3, 3, 2, 1]
     # at most 2 bits: all four take 2
     assert huffman_lengths(np.array([1, 1, 2, 5]), 2).tolist() == [2, 2, 2, 2]
-    # Fibonacci frequencies make the longest codes: 1 1 2 3 5 8 13 -> 6 6 5 4 3 2 1; under 4 the tail is flattened
+    # Fibonacci frequencies make the longest codes: 1 1 2 3 5 8 13 -> 6 6 5 4 3 2 1; under 4 the
+    # tail is flattened
     fibonacci = np.array([1, 1, 2, 3, 5, 8, 13])
     assert huffman_lengths(fibonacci).tolist() == [6, 6, 5, 4, 3, 2, 1]
     assert cost(fibonacci, huffman_lengths(fibonacci, 4)) == cheapest_by_hand(fibonacci, 4)
@@ -103,7 +118,9 @@ def test_no_symbols():
     assert len(decode(np.zeros(0, np.uint8), 0, 0, lengths)[0]) == 0
 
 
-@pytest.mark.parametrize("freq, limit", [([1, 1, 1], 1), ([1] * 17, 4), ([1, 1], 0), ([-1, 2], None)])
+@pytest.mark.parametrize(
+    "freq, limit", [([1, 1, 1], 1), ([1] * 17, 4), ([1, 1], 0), ([-1, 2], None)]
+)
 def test_impossible_demands_are_refused(freq, limit):
     with pytest.raises(ValueError, match="limit must|freq must"):
         huffman_lengths(np.array(freq), limit)
@@ -122,7 +139,9 @@ def test_canonical_codes_are_prefix_free_and_in_order(freq):
     words = [format(int(codes[s]), f"0{lengths[s]}b") for s in np.flatnonzero(lengths)]
     assert not any(a != b and b.startswith(a) for a in words for b in words)
     ordered = sorted(np.flatnonzero(lengths), key=lambda s: (lengths[s], s))
-    assert [codes[s] << (16 - lengths[s]) for s in ordered] == sorted(codes[s] << (16 - lengths[s]) for s in ordered)
+    assert [codes[s] << (16 - lengths[s]) for s in ordered] == sorted(
+        codes[s] << (16 - lengths[s]) for s in ordered
+    )
 
 
 def test_codes_of_too_many_lengths_are_refused():
@@ -149,7 +168,9 @@ def test_round_trip(data):
     freq = data.draw(frequencies(300))
     limit = data.draw(st.integers(9, 15))
     lengths = huffman_lengths(freq, limit)
-    symbols = np.array(data.draw(st.lists(st.sampled_from(np.flatnonzero(freq).tolist()), max_size=200)), np.int64)
+    symbols = np.array(
+        data.draw(st.lists(st.sampled_from(np.flatnonzero(freq).tolist()), max_size=200)), np.int64
+    )
     packed, bits = encode(symbols, lengths)
     if np.count_nonzero(freq) > 1:
         assert bits == int(lengths[symbols].sum())

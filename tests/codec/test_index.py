@@ -5,9 +5,20 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from minicomp.codec import index
-from minicomp.codec.index import (best_gap_bits, bitmap_decode, bitmap_encode, csc_decode, csc_encode, csr_bytes,
-                                  csr_decode, csr_encode, csr_numbers, filler_count, relative_index,
-                                  relative_positions)
+from minicomp.codec.index import (
+    best_gap_bits,
+    bitmap_decode,
+    bitmap_encode,
+    csc_decode,
+    csc_encode,
+    csr_bytes,
+    csr_decode,
+    csr_encode,
+    csr_numbers,
+    filler_count,
+    relative_index,
+    relative_positions,
+)
 from minicomp.errors import FormatError
 
 
@@ -27,7 +38,12 @@ def test_figure_2_of_deep_compression():
 def test_gaps_at_the_edges(b):
     # a single weight at gap 1, 2^b, 2^b + 1, 3 * 2^b
     largest = 2**b
-    for gap, expected in ((1, [1]), (largest, [largest]), (largest + 1, [largest, 1]), (3 * largest, [largest] * 3)):
+    for gap, expected in (
+        (1, [1]),
+        (largest, [largest]),
+        (largest + 1, [largest, 1]),
+        (3 * largest, [largest] * 3),
+    ):
         stored, source = relative_index(np.array([gap - 1]), b)
         assert (stored + 1).tolist() == expected
         assert source.tolist() == [-1] * (len(expected) - 1) + [0]
@@ -95,26 +111,45 @@ def matrices():
 
 @pytest.mark.parametrize("w", list(matrices()))
 def test_csr_and_csc_are_scipys(w):
-    for encode, decode_, theirs in ((csr_encode, csr_decode, sparse.csr_matrix(w)),
-                                    (csc_encode, csc_decode, sparse.csc_matrix(w))):
+    for encode, decode_, theirs in (
+        (csr_encode, csr_decode, sparse.csr_matrix(w)),
+        (csc_encode, csc_decode, sparse.csc_matrix(w)),
+    ):
         values, indices, starts = encode(w)
         np.testing.assert_array_equal(values, theirs.data, strict=True)
         np.testing.assert_array_equal(indices, theirs.indices, strict=True)
         np.testing.assert_array_equal(starts, theirs.indptr, strict=True)
         np.testing.assert_array_equal(decode_(values, indices, starts, w.shape), w, strict=True)
         assert csr_numbers(len(values), len(starts) - 1) == values.size + indices.size + starts.size
-        assert csr_bytes(len(values), len(starts) - 1) == values.nbytes + indices.nbytes + starts.nbytes
+        assert (
+            csr_bytes(len(values), len(starts) - 1)
+            == values.nbytes + indices.nbytes + starts.nbytes
+        )
 
 
 def test_csr_by_hand():
     values, columns, starts = csr_encode(np.array([[0, 5, 0], [0, 0, 0], [7, 0, 9]]))
-    assert (values.tolist(), columns.tolist(), starts.tolist()) == ([5, 7, 9], [1, 0, 2], [0, 1, 1, 3])
+    assert (values.tolist(), columns.tolist(), starts.tolist()) == (
+        [5, 7, 9],
+        [1, 0, 2],
+        [0, 1, 1, 3],
+    )
     assert csr_numbers(3, 3) == 10  # 2 a + n + 1
 
 
-@pytest.mark.parametrize("columns, starts", [
-    ([1, 0, 3], [0, 1, 1, 3]), ([1, 2, 0], [0, 1, 1, 3]), ([-1, 0, 2], [0, 1, 1, 3]), ([1, 0, 2], [0, 1, 3]),
-    ([1, 0, 2], [0, 2, 1, 3]), ([1, 0, 2], [1, 1, 1, 3]), ([1, 0, 2], [0, 1, 1, 2]), ([1, 0], [0, 1, 1, 3])])
+@pytest.mark.parametrize(
+    "columns, starts",
+    [
+        ([1, 0, 3], [0, 1, 1, 3]),
+        ([1, 2, 0], [0, 1, 1, 3]),
+        ([-1, 0, 2], [0, 1, 1, 3]),
+        ([1, 0, 2], [0, 1, 3]),
+        ([1, 0, 2], [0, 2, 1, 3]),
+        ([1, 0, 2], [1, 1, 1, 3]),
+        ([1, 0, 2], [0, 1, 1, 2]),
+        ([1, 0], [0, 1, 1, 3]),
+    ],
+)
 def test_damaged_csr_is_refused(columns, starts):
     with pytest.raises(FormatError):
         csr_decode(np.array([5, 7, 9]), np.array(columns), np.array(starts), (3, 3))

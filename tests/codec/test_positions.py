@@ -5,16 +5,28 @@ from hypothesis import strategies as st
 
 from minicomp.codec import positions
 from minicomp.codec.bits import BitReader, BitWriter
-from minicomp.codec.positions import LAYOUTS, Choice, bucket, buckets, cheapest, scan, unbucket, unscan
+from minicomp.codec.positions import (
+    LAYOUTS,
+    Choice,
+    bucket,
+    buckets,
+    cheapest,
+    scan,
+    unbucket,
+    unscan,
+)
 from minicomp.errors import FormatError
 
 CODED = ["bitmap", "relative", "rice", "bucket"]
 
 
 def masks():
-    shapes = st.sampled_from([(1,), (7,), (300,), (3, 8), (20, 30), (1, 9), (4, 3, 5, 5), (2, 1, 1, 1)])
-    return st.tuples(shapes, st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 0.1, 0.5, 1.0])).map(
-        lambda c: np.random.default_rng(c[1]).random(c[0]) < c[2])
+    shapes = st.sampled_from(
+        [(1,), (7,), (300,), (3, 8), (20, 30), (1, 9), (4, 3, 5, 5), (2, 1, 1, 1)]
+    )
+    return st.tuples(
+        shapes, st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 0.1, 0.5, 1.0])
+    ).map(lambda c: np.random.default_rng(c[1]).random(c[0]) < c[2])
 
 
 def write(mask, choice):
@@ -36,7 +48,9 @@ def test_every_layout_round_trips_in_the_bits_it_was_chosen_for(mask, layout):
     w, source = write(mask, choice)
     pattern = positions.read(BitReader(w.getvalue()), mask.size, layout)
     assert pattern.entries == len(source) and pattern.how.startswith(layout)
-    np.testing.assert_array_equal(pattern.place(source < 0), np.flatnonzero(scan(mask, choice.order)))
+    np.testing.assert_array_equal(
+        pattern.place(source < 0), np.flatnonzero(scan(mask, choice.order))
+    )
     np.testing.assert_array_equal(source[source >= 0], np.arange(mask.sum()))
     assert np.count_nonzero(source < 0) in seen
 
@@ -48,8 +62,11 @@ def test_the_cheapest_is_the_cheapest_of_those_written(mask):
         w, source = write(mask, choice)
         return len(w) + 3 * len(source)
 
-    best, least = cheapest(mask, lambda layout, fillers: None if layout == "all" else 3 * (int(mask.sum()) + fillers),
-                           Choice())
+    best, least = cheapest(
+        mask,
+        lambda layout, fillers: None if layout == "all" else 3 * (int(mask.sum()) + fillers),
+        Choice(),
+    )
     found = bits(best)
     assert found == least
     for order in range(len(positions.orders(mask.ndim))):
@@ -85,7 +102,16 @@ def test_buckets_by_hand_and_inverted(s):
     np.testing.assert_array_equal(high + (v & ((1 << below) - 1)), v)
     assert (np.diff(symbols) >= 0).all() and symbols.max() + 1 == buckets(5000, s)
     if s == 0:  # Elias gamma's classes: 0 | 1 | 2 3 | 4..7 | 8..15
-        assert bucket(np.array([0, 1, 2, 3, 4, 7, 8, 15]), 0)[0].tolist() == [0, 1, 2, 2, 3, 3, 4, 4]
+        assert bucket(np.array([0, 1, 2, 3, 4, 7, 8, 15]), 0)[0].tolist() == [
+            0,
+            1,
+            2,
+            2,
+            3,
+            3,
+            4,
+            4,
+        ]
 
 
 def test_forced_fields_are_kept():
@@ -97,8 +123,10 @@ def test_forced_fields_are_kept():
     assert len(w) - 5 * len(source) in (2 + 4 + 12, 2 + 4 + 8)
 
 
-@pytest.mark.parametrize("fields", [{"layout": "csr"}, {"gaps": "zip"}, {"values": 1}, {"parameter": 256},
-                                    {"parameter": -1}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"layout": "csr"}, {"gaps": "zip"}, {"values": 1}, {"parameter": 256}, {"parameter": -1}],
+)
 def test_unknown_choices_are_refused(fields):
     with pytest.raises(ValueError, match="must be"):
         Choice(**fields)

@@ -19,8 +19,14 @@ def written(codes, order, symbols, before=3):
     return r
 
 
-@given(st.sampled_from([(1,), (40,), (3, 8), (20, 30), (4, 3, 5, 5), (1, 1)]), st.integers(0, 2**32 - 1),
-       st.sampled_from([0, 0.03, 0.4, 1]), st.sampled_from([1, 2, 3, 17, 256]), st.integers(0, 1), st.integers(0, 9))
+@given(
+    st.sampled_from([(1,), (40,), (3, 8), (20, 30), (4, 3, 5, 5), (1, 1)]),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0, 0.03, 0.4, 1]),
+    st.sampled_from([1, 2, 3, 17, 256]),
+    st.integers(0, 1),
+    st.integers(0, 9),
+)
 @settings(deadline=None)
 def test_any_tensor_comes_back(shape, seed, density, symbols, order, before):
     rng = np.random.default_rng(seed)
@@ -62,10 +68,16 @@ def test_damaged_streams_are_refused():
     np.testing.assert_array_equal(read((kept, 0), data)[0], codes)
     assert len(good) > len(data)
     for fields, bytes_, match in (
-            ((kept + 1, 0), data, "does not hold"), ((kept - 1, 0), data, "does not hold"), ((1201, 0), data, "cannot be"),
-            ((kept, 1), data, "cannot be"), ((kept, 256), data, "cannot be"), ((kept, 0), data[:-9], "does not hold"),
-            ((kept, 0), np.append(data, np.ones(9, np.uint8)), "does not hold"),
-            ((kept, 0), np.append(data, 0), "does not hold"), ((kept, 2), data, "does not hold")):
+        ((kept + 1, 0), data, "does not hold"),
+        ((kept - 1, 0), data, "does not hold"),
+        ((1201, 0), data, "cannot be"),
+        ((kept, 1), data, "cannot be"),
+        ((kept, 256), data, "cannot be"),
+        ((kept, 0), data[:-9], "does not hold"),
+        ((kept, 0), np.append(data, np.ones(9, np.uint8)), "does not hold"),
+        ((kept, 0), np.append(data, 0), "does not hold"),
+        ((kept, 2), data, "does not hold"),
+    ):
         with pytest.raises(FormatError, match=match):
             read(fields, bytes_)
     with pytest.raises(FormatError, match="cannot be"):

@@ -6,13 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minicomp.codec.safetensors import (DTYPES, load_safetensors, parse_safetensors, save_safetensors)
+from minicomp.codec.safetensors import DTYPES, load_safetensors, parse_safetensors, save_safetensors
 from minicomp.errors import FormatError
 from minicomp.models import LeNet5
 
 RNG = np.random.default_rng(0)
-ARRAYS = {f"layer.{name}": (RNG.normal(size=(3, 5)) * 100).astype(dtype) for name, dtype in DTYPES.items()} | {
-    "empty": np.zeros((0, 4), np.float32), "scalar": np.array(3.5, np.float32), "big": np.arange(6, dtype=">i4")}
+ARRAYS = {
+    f"layer.{name}": (RNG.normal(size=(3, 5)) * 100).astype(dtype) for name, dtype in DTYPES.items()
+} | {
+    "empty": np.zeros((0, 4), np.float32),
+    "scalar": np.array(3.5, np.float32),
+    "big": np.arange(6, dtype=">i4"),
+}
 
 
 def file_of(header, data=b""):
@@ -27,7 +32,9 @@ def test_the_safetensors_package_reads_ours(tmp_path):
     for found in (peer.load_file(path), load_safetensors(path)):
         assert set(found) == set(ARRAYS)
         for name, a in ARRAYS.items():
-            np.testing.assert_array_equal(found[name], a.astype(a.dtype.newbyteorder("=")), strict=True)
+            np.testing.assert_array_equal(
+                found[name], a.astype(a.dtype.newbyteorder("=")), strict=True
+            )
 
 
 def test_we_read_the_safetensors_packages_and_write_the_same_bytes(tmp_path):
@@ -55,13 +62,24 @@ def test_weights_move_through_pytorchs_names(tmp_path):
 
 def test_bfloat16_comes_as_float32():
     data = np.array([0x3FC0, 0xC000], "<u2").tobytes()  # 1.5, -2
-    found = parse_safetensors(file_of({"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, data))
+    found = parse_safetensors(
+        file_of({"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, data)
+    )
     assert found["a"].dtype == np.float32 and found["a"].tolist() == [1.5, -2.0]
 
 
-@given(st.dictionaries(st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True).filter(lambda n: n != "__metadata__"),
-                       hnp.arrays(st.sampled_from([np.float32, np.float16, np.int64, np.uint8, np.bool_]),
-                                  hnp.array_shapes(min_dims=0, min_side=0, max_side=4)), max_size=5))
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True).filter(
+            lambda n: n != "__metadata__"
+        ),
+        hnp.arrays(
+            st.sampled_from([np.float32, np.float16, np.int64, np.uint8, np.bool_]),
+            hnp.array_shapes(min_dims=0, min_side=0, max_side=4),
+        ),
+        max_size=5,
+    )
+)
 @settings(max_examples=30, deadline=None)
 def test_round_trip(tmp_path_factory, arrays):
     path = tmp_path_factory.mktemp("st") / "a"
@@ -72,9 +90,17 @@ def test_round_trip(tmp_path_factory, arrays):
         np.testing.assert_array_equal(found[name], a, strict=True)
 
 
-@pytest.mark.parametrize("name, a", [("a b", np.zeros(1)), ("", np.zeros(1)), ("a" * 101, np.zeros(1)),
-                                     ("__metadata__", np.zeros(1)), ("a", np.zeros(1, complex)),
-                                     ("a", np.array(["x"]))])
+@pytest.mark.parametrize(
+    "name, a",
+    [
+        ("a b", np.zeros(1)),
+        ("", np.zeros(1)),
+        ("a" * 101, np.zeros(1)),
+        ("__metadata__", np.zeros(1)),
+        ("a", np.zeros(1, complex)),
+        ("a", np.array(["x"])),
+    ],
+)
 def test_what_the_format_lacks_is_refused(tmp_path, name, a):
     with pytest.raises(ValueError, match="cannot be stored"):
         save_safetensors({name: a}, tmp_path / "a")
@@ -84,21 +110,47 @@ def test_what_the_format_lacks_is_refused(tmp_path, name, a):
 GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
-@pytest.mark.parametrize("file", [
-    b"", b"1234567", (2**40).to_bytes(8, "little"), file_of(b"[]"), file_of(b"nonsense"), file_of(b"\xff\xfe"),
-    file_of(b"[" * 2000), file_of({"a": GOOD}), file_of({"a": GOOD}, bytes(9)), file_of({"a": GOOD}, bytes(7)),
-    file_of({"a b": GOOD}, bytes(8)), file_of({"<script>": GOOD}, bytes(8)), file_of({"a": 3}), file_of({"a": {}}),
-    file_of({"a": GOOD | {"extra": 1}}, bytes(8)), file_of({"a": GOOD | {"dtype": "F31"}}, bytes(8)),
-    file_of({"a": GOOD | {"dtype": ["F32"]}}, bytes(8)), file_of({"a": GOOD | {"shape": [True, 2]}}, bytes(8)),
-    file_of({"a": GOOD | {"shape": [-1, -2]}}, bytes(8)), file_of({"a": GOOD | {"shape": [2.0]}}, bytes(8)),
-    file_of({"a": GOOD | {"shape": 2}}, bytes(8)), file_of({"a": GOOD | {"shape": [1] * 17}}, bytes(8)),
-    file_of({"a": GOOD | {"shape": [2**60, 2**60]}}, bytes(8)), file_of({"a": GOOD | {"data_offsets": [0]}}, bytes(8)),
-    file_of({"a": GOOD | {"data_offsets": [8, 0]}}, bytes(8)), file_of({"a": GOOD | {"data_offsets": [-8, 0]}}, b""),
-    file_of({"a": GOOD, "b": GOOD}, bytes(8)), file_of({"a": GOOD, "b": GOOD | {"data_offsets": [9, 17]}}, bytes(17)),
-    file_of(b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}',
-            bytes(8)),
-    file_of({"__metadata__": {"a": 3}}), file_of({"__metadata__": []}),
-    file_of({"a": {"dtype": "BOOL", "shape": [1], "data_offsets": [0, 1]}}, b"\2")])
+@pytest.mark.parametrize(
+    "file",
+    [
+        b"",
+        b"1234567",
+        (2**40).to_bytes(8, "little"),
+        file_of(b"[]"),
+        file_of(b"nonsense"),
+        file_of(b"\xff\xfe"),
+        file_of(b"[" * 2000),
+        file_of({"a": GOOD}),
+        file_of({"a": GOOD}, bytes(9)),
+        file_of({"a": GOOD}, bytes(7)),
+        file_of({"a b": GOOD}, bytes(8)),
+        file_of({"<script>": GOOD}, bytes(8)),
+        file_of({"a": 3}),
+        file_of({"a": {}}),
+        file_of({"a": GOOD | {"extra": 1}}, bytes(8)),
+        file_of({"a": GOOD | {"dtype": "F31"}}, bytes(8)),
+        file_of({"a": GOOD | {"dtype": ["F32"]}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": [True, 2]}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": [-1, -2]}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": [2.0]}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": 2}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": [1] * 17}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": [2**60, 2**60]}}, bytes(8)),
+        file_of({"a": GOOD | {"data_offsets": [0]}}, bytes(8)),
+        file_of({"a": GOOD | {"data_offsets": [8, 0]}}, bytes(8)),
+        file_of({"a": GOOD | {"data_offsets": [-8, 0]}}, b""),
+        file_of({"a": GOOD, "b": GOOD}, bytes(8)),
+        file_of({"a": GOOD, "b": GOOD | {"data_offsets": [9, 17]}}, bytes(17)),
+        file_of(
+            b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},'
+            b'"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}',
+            bytes(8),
+        ),
+        file_of({"__metadata__": {"a": 3}}),
+        file_of({"__metadata__": []}),
+        file_of({"a": {"dtype": "BOOL", "shape": [1], "data_offsets": [0, 1]}}, b"\2"),
+    ],
+)
 def test_damaged_files_are_refused(file):
     with pytest.raises(FormatError):
         parse_safetensors(file)

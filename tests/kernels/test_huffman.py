@@ -18,8 +18,19 @@ def lengths_for(k, skew, limit):
     return codec.huffman_lengths(1 + (1e9 * skew ** np.arange(k)).astype(np.int64), limit)
 
 
-@pytest.mark.parametrize("k, skew, limit", [(2, 0.5, 12), (16, 0.8, 12), (16, 0.4, 15), (33, 0.9, 15),
-                                            (256, 0.98, 12), (256, 1.0, 12), (257, 0.97, 15), (4096, 0.999, 15)])
+@pytest.mark.parametrize(
+    "k, skew, limit",
+    [
+        (2, 0.5, 12),
+        (16, 0.8, 12),
+        (16, 0.4, 15),
+        (33, 0.9, 15),
+        (256, 0.98, 12),
+        (256, 1.0, 12),
+        (257, 0.97, 15),
+        (4096, 0.999, 15),
+    ],
+)
 def test_equals_the_reference_bit_for_bit(k, skew, limit):
     rng = np.random.default_rng(k)
     lengths = lengths_for(k, skew, limit)
@@ -46,7 +57,9 @@ def test_streams_begin_at_any_bit_and_garbage_decodes_alike(isa, start):
     lengths = lengths_for(40, 0.8, 12)
     data = rng.integers(0, 256, 3000, np.uint8)
     data.flags.writeable = False
-    starts, counts = np.array([start, 8 * 700 + start, 8 * 2999, 8 * 3000]), np.array([6000, 9000, 500, 20])
+    starts, counts = np.array([start, 8 * 700 + start, 8 * 2999, 8 * 3000]), np.array(
+        [6000, 9000, 500, 20]
+    )
     expected, found = (huffman.decode(data, starts, counts, lengths, isa=i) for i in ("ref", isa))
     for a, b in zip(found, expected):
         np.testing.assert_array_equal(a, b, strict=True)
@@ -61,7 +74,9 @@ def test_streams_of_different_density_finish_apart(isa):
     coded = [codec.encode(part, lengths) for part in parts]
     sizes = np.array([len(data) for data, _ in coded])
     starts = 8 * (np.cumsum(sizes) - sizes)
-    symbols, ends = huffman.decode(np.concatenate([d for d, _ in coded]), starts, np.full(4, 3000), lengths, isa=isa)
+    symbols, ends = huffman.decode(
+        np.concatenate([d for d, _ in coded]), starts, np.full(4, 3000), lengths, isa=isa
+    )
     np.testing.assert_array_equal(symbols, np.concatenate(parts), strict=True)
     np.testing.assert_array_equal(ends - starts, [bits for _, bits in coded])
 
@@ -72,7 +87,9 @@ def test_empty_data_reads_as_zeros(isa):
     assert symbols.tolist() == [0, 0, 0] and ends.tolist() == [3]
 
 
-@pytest.mark.parametrize("lengths", [[], [1], [0, 0], [1, 2], [1, 1, 1], [16, 16], [2, 2, 2, 3], [0] * 4095 + [1, 1]])
+@pytest.mark.parametrize(
+    "lengths", [[], [1], [0, 0], [1, 2], [1, 1, 1], [16, 16], [2, 2, 2, 3], [0] * 4095 + [1, 1]]
+)
 def test_an_incomplete_code_is_refused(lengths):
     with pytest.raises(ValueError, match="complete code"):
         huffman.decode(b"abc", [0], [1], np.array(lengths, np.uint8))

@@ -8,11 +8,21 @@ from minicomp.kernels.range_coder import decode, encode
 
 ISAS = [isa for isa in cpu.available("range_coder") if isa != "ref"]
 SHAPES = [(1, 1), (1, 63), (64, 1), (65, 3), (3, 65), (20, 40)]
-CASES = [(0.0, 0, 0), (1.0, 0, 2), (0.5, 1, 0), (0.05, 3, 5), (0.2, 8, 28), (1.0, 8, 255), (0.9, 4, 64)]
+CASES = [
+    (0.0, 0, 0),
+    (1.0, 0, 2),
+    (0.5, 1, 0),
+    (0.05, 3, 5),
+    (0.2, 8, 28),
+    (1.0, 8, 255),
+    (0.9, 4, 64),
+]
 
 
 def table(shape, density, bits, rng):
-    return np.where(rng.random(shape) < density, rng.integers(1, (1 << bits) + 1, shape), 0).astype(np.uint16)
+    return np.where(rng.random(shape) < density, rng.integers(1, (1 << bits) + 1, shape), 0).astype(
+        np.uint16
+    )
 
 
 @pytest.mark.parametrize("density, bits, lag", CASES)
@@ -24,7 +34,11 @@ def test_equals_the_reference_byte_for_byte(density, bits, lag):
         expected, kept = encode(codes, bits, lag, isa="ref"), np.count_nonzero(codes)
         for isa in ISAS:
             np.testing.assert_array_equal(encode(codes, bits, lag, isa=isa), expected, strict=True)
-        for data in (expected, rng.integers(0, 256, 50, np.uint8), expected[: len(expected) // 2]):  # whole, garbage, cut
+        for data in (
+            expected,
+            rng.integers(0, 256, 50, np.uint8),
+            expected[: len(expected) // 2],
+        ):  # whole, garbage, cut
             data.flags.writeable = False
             wanted = decode(data, shape, kept, bits, lag, isa="ref")
             for isa in ISAS:
@@ -47,20 +61,25 @@ def test_round_trip(density, bits, lag):
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_carries_run_through(isa):
-    # Improbable entries at the far end of the interval make long runs of 255 that a carry turns over.
+    # Improbable entries at the far end of the interval make long runs of 255 that a carry turns
+    # over.
     rng = np.random.default_rng(5)
     for seed in range(60):
         codes = table((1, 4000), rng.choice([0.001, 0.01, 0.999]), 0, np.random.default_rng(seed))
         if codes.any():
             data = encode(codes, 0, 0, isa=isa)
-            np.testing.assert_array_equal(decode(data, codes.shape, np.count_nonzero(codes), 0, 0, isa=isa)[0], codes)
+            np.testing.assert_array_equal(
+                decode(data, codes.shape, np.count_nonzero(codes), 0, 0, isa=isa)[0], codes
+            )
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_a_random_table_takes_its_entropy(isa):
     # Nothing to learn but two frequencies: within 1 % of the entropy of pattern and codes.
     codes = table((300, 400), 0.1, 3, np.random.default_rng(0))
-    entropy = codes.size * -(0.1 * math.log2(0.1) + 0.9 * math.log2(0.9)) + 3 * np.count_nonzero(codes)
+    entropy = codes.size * -(0.1 * math.log2(0.1) + 0.9 * math.log2(0.9)) + 3 * np.count_nonzero(
+        codes
+    )
     size = 8 * len(encode(codes, 3, 0, isa=isa))
     assert abs(size - entropy) < 0.01 * entropy
 
@@ -86,9 +105,11 @@ def test_what_is_learned_pays(isa):
 
 
 def test_by_hand():
-    # One entry, kept: p(kept) begins at 1 cut to 1 - 2^-4; a 1 keeps [0, range p): 0 is in it, no byte is stored.
+    # One entry, kept: p(kept) begins at 1 cut to 1 - 2^-4; a 1 keeps [0, range p): 0 is in it, no
+    # byte is stored.
     assert encode(np.array([[1]]), 0, 0, isa="ref").tolist() == []
-    # Codes 1 and 2 of one bit: the bit of code - 1 has p = 1/2, 0 keeps the upper half of the interval.
+    # Codes 1 and 2 of one bit: the bit of code - 1 has p = 1/2, 0 keeps the upper half of the
+    # interval.
     assert encode(np.array([[2]]), 1, 0, isa="ref").tolist() == []
     assert encode(np.array([[1]]), 1, 0, isa="ref")[0] == 0x80
     # A state: p after bits 1 1 0 from p = 1/2, t = 0 with rates 2/3, 2/5, 2/7
@@ -101,9 +122,18 @@ def test_by_hand():
     assert state[1] == 3 and abs(state[0] / 2**22 - p) < 1e-4
 
 
-@pytest.mark.parametrize("codes, bits, lag", [
-    (np.zeros(3), 0, 0), (np.array([[3]]), 1, 0), (np.array([[1]]), 9, 0), (np.array([[1]]), 0, 1),
-    (np.array([[1]]), 0, 256), (np.array([[1]]), -1, 0), (np.zeros((1, 2**20 + 1)), 0, 0)])
+@pytest.mark.parametrize(
+    "codes, bits, lag",
+    [
+        (np.zeros(3), 0, 0),
+        (np.array([[3]]), 1, 0),
+        (np.array([[1]]), 9, 0),
+        (np.array([[1]]), 0, 1),
+        (np.array([[1]]), 0, 256),
+        (np.array([[1]]), -1, 0),
+        (np.zeros((1, 2**20 + 1)), 0, 0),
+    ],
+)
 def test_arguments_out_of_range_are_refused(codes, bits, lag):
     with pytest.raises(ValueError, match="must be|at most"):
         encode(codes.astype(np.uint16), bits, lag)
