@@ -202,10 +202,16 @@ class Dense(Form):
 
 
 class Half(Dense):
-    """Values stored as IEEE float16; while trainable a float32 latent stands behind them."""
+    """Values stored as IEEE float16; while trainable a float32 latent stands behind them.
+
+    The latent begins as the value that is stored: a copy, or a form read from a file, trains on in the same bits.
+    """
 
     kind = "half"
     stored_dtype = np.dtype(np.float16)
+
+    def __init__(self, value, mask=None, trainable: bool = True):
+        super().__init__(round_half(np.array(raw(value))), mask, trainable)
 
     def dense(self) -> Tensor:
         return round_half(super().dense())

@@ -22,7 +22,7 @@ from minicomp.compress.technique import (
 )
 from minicomp.errors import UserError
 from minicomp.models import MLP
-from minicomp.nn import BatchNorm1d, Codebook, Dense, Dropout, Linear, Model, ReLU, chain
+from minicomp.nn import BatchNorm1d, Codebook, Dense, Dropout, Half, Linear, Model, ReLU, chain
 from minicomp.nn.init import lecun_uniform
 
 
@@ -361,6 +361,38 @@ def test_a_pipeline_checks_all_patterns_before_the_first_step():
     with pytest.raises(UserError, match=r"strength@conv\* matches no layer"):
         nested.apply(net(), data(), rng=np.random.default_rng(0))
     assert not calls
+
+
+def test_a_pipeline_with_float16_centroids_is_resumed_in_the_same_bits(tmp_path):
+    # Their float32 latents are not in the file: every step starts from what a file would hold.
+    class Stop(Exception):
+        pass
+
+    class Share(Toy):
+        def apply(self, model, data, *, rng, **kw):
+            model = model.copy()
+            table = Half(np.concatenate([[0], rng.standard_normal(7)]).astype(np.float32))
+            codes = rng.integers(0, 8, (12, 8))
+            model.set_form("fc1.weight", Codebook(codes, table, pinned_zero=True))
+            model.set_form("fc2.weight", Half(rng.standard_normal((3, 12)).astype(np.float32)))
+            return model
+
+    def stop(row):
+        if row["event"] == "start" and row["index"] == 3:
+            raise Stop
+
+    pipeline = Pipeline(steps=(Share(), FineTune(epochs=1), FineTune(epochs=1)))
+    whole = pipeline.apply(net(), data(), rng=np.random.default_rng(4))
+    with pytest.raises(Stop):
+        pipeline.apply(net(), data(), rng=np.random.default_rng(4), checkpoint=tmp_path, log=stop)
+    (tmp_path / "02-finetune" / "fit.npz").unlink()
+    (tmp_path / "02-finetune.mcz").unlink()  # goes on from the first file, then from the second
+    for _ in range(2):
+        resumed = pipeline.apply(net(), data(), rng=np.random.default_rng(4), checkpoint=tmp_path)
+        assert bits(resumed.dense()) == bits(whole.dense())
+        for path in tmp_path.glob("03-*.mcz"):
+            path.unlink()
+        (tmp_path / "03-finetune" / "fit.npz").unlink()
 
 
 def test_a_stopped_pipeline_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_path):

@@ -120,7 +120,9 @@ def test_sizes_may_be_numpy_integers_and_are_written_as_plain_ones():
     n = np.int64(6)
     made = [Linear(n, n), Conv2d(n, n, n, n, n, n), BatchNorm1d(n), ChannelShuffle(n), ActTopK(n)]
     for layer in (*made, MaxPool2d(n), AdaptiveAvgPool2d(n)):
-        assert LAYERS[layer.kind](**json.loads(json.dumps(layer.config()))).config() == layer.config()
+        assert (
+            LAYERS[layer.kind](**json.loads(json.dumps(layer.config()))).config() == layer.config()
+        )
 
 
 @EVERY
