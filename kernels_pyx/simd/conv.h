@@ -6,11 +6,10 @@
  * and the runs of neighbouring windows start sw C apart. The ladder:
  *
  *   ref          im2col of all images at once, in NumPy, and BLAS
- *   portable     those runs are copied by memcpy, a block of images that fits L2 at a time, and BLAS
+ *   portable     those runs are copied, a block of images that fits L2 at a time, and BLAS
  *                multiplies: 1.4 to 2.4 times the reference on the layers of LeNet-5
- *   avx2         the tile of gemm.h reads the runs in place, nothing is copied: as fast as the rung
- *                below where BLAS is at its best, 2 to 2.5 times where the matrix is as thin as that
- *                of a first layer
+ *   avx2         the tile of gemm.h reads the runs in place, nothing is copied: the rung below's
+ *                speed where BLAS is at its best, twice that on matrices as thin as a first layer's
  *   avx512       the same tile with 16 lanes and 32 registers; channel counts such as 20 and 50 are
  *                masks instead of remainders: twice the avx2 rung
  */

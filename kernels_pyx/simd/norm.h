@@ -46,8 +46,8 @@ ALWAYS_INLINE void norm_blend_any(const float *g, const float *x, const float *a
 
 #ifdef MINICOMP_X86
 #define NORM_RUNG(TARGET, rung) \
-    TARGET static void norm_sums_##rung(const float *g, const float *x, const float *shift, long M, \
-                                        long C, double *s, double *q) { \
+    TARGET static void norm_sums_##rung(const float *g, const float *x, const float *shift, \
+                                        long M, long C, double *s, double *q) { \
         norm_sums_any(g, x, shift, M, C, s, q); \
     } \
     TARGET static void norm_moments_##rung(const float *x, const float *shift, long M, long C, \

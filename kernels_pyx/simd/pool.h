@@ -39,8 +39,8 @@ ALWAYS_INLINE float pool_share(const Pool *d, long i, long j) {
 /* ---------------------------------------------------------------- portable, and twice compiled */
 
 /* Of equal entries the first; a NaN beats all, and is not beaten. Values and positions of 64
- * channels at a time are kept in 32 bits each: selecting bytes by comparing floats, a compiler finds
- * no lanes, and the loop takes 5 times as long. */
+ * channels at a time are kept in 32 bits each: selecting bytes by comparing floats, a compiler
+ * finds no lanes, and the loop takes 5 times as long. */
 ALWAYS_INLINE void max_pool_any(const Pool *d, const float *x, float *y, uint8_t *index) {
     float best[64];
     int32_t at[64];
@@ -57,7 +57,8 @@ ALWAYS_INLINE void max_pool_any(const Pool *d, const float *x, float *y, uint8_t
                         const float *v = from + (a * d->W + b) * d->C;
                         const int32_t here = (int32_t)(a * d->KW + b);
                         for (long c = 0; c < n; c++) {
-                            const int better = (v[c] > best[c]) | ((v[c] != v[c]) & (best[c] == best[c]));
+                            const int nan = (v[c] != v[c]) & (best[c] == best[c]);
+                            const int better = (v[c] > best[c]) | nan;
                             at[c] = better ? here : at[c];
                             best[c] = better ? v[c] : best[c];
                         }

@@ -119,7 +119,7 @@ def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 
     x : (N, C, H, W)        w : (O, C/G, KH, KW)        bias : (O,) or None
     Raises ValueError where channels, groups or sizes do not fit.
     """
-    _check(x, w, groups)
+    _check(x, w, bias, groups)
     stride, padding, n, o = tuple(stride), tuple(padding), len(x), len(w)
     level = _level(isa, x, w, *([] if bias is None else [bias]))
     if level == 0:
@@ -151,8 +151,12 @@ def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 
 def conv2d_input_grad(g: Array, w: Array, *, size: Pair, stride: Pair = (1, 1),
                       padding: Pair = (0, 0), groups: int = 1, isa: str = "auto",
                       n_threads: int = 1) -> Array:
-    """Returns dx, (N, C, H, W), for the cotangent g of y.   g : (N, O, Ho, Wo)   size : (H, W)"""
+    """Returns dx, (N, C, H, W), for the cotangent g of y.   g : (N, O, Ho, Wo)   size : (H, W)
+
+    Raises ValueError where g has not the shape of the output.
+    """
     stride, padding, (n, o) = tuple(stride), tuple(padding), g.shape[:2]
+    _check_cotangent(g, n, len(w), size, w.shape[2:], stride, padding)
     level = _level(isa, g, w)
     if level == 0:
         return conv2d_input_grad_ref(g, w, size, stride, padding, groups)
@@ -181,8 +185,10 @@ def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1
     """Returns dw, (O, C/G, KH, KW), for the cotangent g of y; with `bias` the pair dw, db (O,).
 
     x : (N, C, H, W)        g : (N, O, Ho, Wo)        kernel : (KH, KW)
+    Raises ValueError where g has not the shape of the output.
     """
     stride, padding, (n, c), o = tuple(stride), tuple(padding), x.shape[:2], g.shape[1]
+    _check_cotangent(g, n, o, x.shape[2:], kernel, stride, padding)
     level = _level(isa, x, g)
     if level == 0:
         dw = conv2d_weight_grad_ref(x, g, kernel, stride, padding, groups)
@@ -211,10 +217,19 @@ def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1
     return (dw, db.sum(axis=0)) if bias else dw
 
 
-def _check(x: Array, w: Array, groups: int) -> None:
+def _check(x: Array, w: Array, bias: Array | None, groups: int) -> None:
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
         raise ValueError(f"conv2d in {groups} groups needs x (N, C, H, W) and "
                          f"w (O, C / groups, KH, KW), got {x.shape} and {w.shape}")
+    if bias is not None and bias.shape != w.shape[:1]:
+        raise ValueError(f"bias must have shape {w.shape[:1]}, got {bias.shape}")
+
+
+def _check_cotangent(g: Array, n: int, o: int, size: Pair, kernel: Pair, stride: Pair,
+                     padding: Pair) -> None:
+    out = tuple(conv_size(*each) for each in zip(size, kernel, stride, padding))
+    if g.shape != (n, o, *out):
+        raise ValueError(f"g must have the shape of the output, {(n, o, *out)}, got {g.shape}")
 
 
 def _level(isa: str, *arrays: Array) -> int:
@@ -314,8 +329,8 @@ def _depthwise_input_grad(g: Array, w: Array, size: Pair, stride: Pair, padding:
     return nchw(dx)
 
 
-def _depthwise_weight_grad(x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair, level: int,
-                           n_threads: int) -> Array:
+def _depthwise_weight_grad(x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair,
+                           level: int, n_threads: int) -> Array:
     s = _depthwise_sizes(x.shape[1], x.shape[2:], kernel, stride, padding)
     module = cpu.kernel_module("conv")
     sums = np.zeros((module.SLABS, s.KH * s.KW, s.C), np.float32)

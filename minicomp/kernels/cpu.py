@@ -78,9 +78,9 @@ def _warn_missing(name: str) -> None:
     # Once a process and family: a missing kernel is never hidden.
     why = build_record().get("failed", {}).get(name)
     warnings.warn(
-        f"minicomp: the compiled kernel '{name}' is missing, so its NumPy reference runs, many times "
-        f"slower. {f'Its build failed: {why}. ' if why else ''}A C compiler and `pip install .` "
-        "build it; `minicomp --version` lists what runs.",
+        f"minicomp: the compiled kernel '{name}' is missing, so its NumPy reference runs, many "
+        f"times slower. {f'Its build failed: {why}. ' if why else ''}A C compiler and "
+        "`pip install .` build it; `minicomp --version` lists what runs.",
         RuntimeWarning, stacklevel=4)
 
 

@@ -47,7 +47,9 @@ def linear(x: Array, w: Array, b: Array | None = None, *, isa: str = "auto") -> 
     """Returns x w' + b, (N, O).   x : (N, I)   w : (O, I)   b : (O,) or None
 
     With the kernel a row of y does not depend on how many rows x has.
+    Raises ValueError where the shapes do not fit.
     """
+    _fit(x.shape == (len(x), w.shape[1]) and (b is None or b.shape == w.shape[:1]), x, w, b)
     if not _tiled(isa, w.size, x, w, *([] if b is None else [b])):
         return linear_ref(x, w, b)
     module = cpu.kernel_module("dense")
@@ -59,6 +61,7 @@ def linear(x: Array, w: Array, b: Array | None = None, *, isa: str = "auto") -> 
 
 def linear_input_grad(g: Array, w: Array, *, isa: str = "auto") -> Array:
     """Returns g w, (N, I).   g : (N, O)   w : (O, I)"""
+    _fit(g.shape == (len(g), len(w)), g, w)
     if not _tiled(isa, w.size, g, w):
         return linear_input_grad_ref(g, w)
     g, w = _contiguous(g), _contiguous(w)
@@ -69,6 +72,7 @@ def linear_input_grad(g: Array, w: Array, *, isa: str = "auto") -> Array:
 
 def linear_weight_grad(x: Array, g: Array, *, isa: str = "auto") -> tuple[Array, Array]:
     """Returns g' x, (O, I), and the sum of g over the batch, (O,).   x : (N, I)   g : (N, O)"""
+    _fit(x.ndim == g.ndim == 2 and len(x) == len(g), x, g)
     if not _tiled(isa, x.shape[1] * g.shape[1], x, g):
         return linear_weight_grad_ref(x, g)
     x, g = _contiguous(x), _contiguous(g)
@@ -83,6 +87,7 @@ def sgd(w: Array, v: Array, g: Array, *, lr: float, momentum: float, isa: str = 
 
     The kernel reads and writes each array once and computes the same bits.
     """
+    _fit(w.shape == v.shape == g.shape, w, v, g)
     flat = all(a.dtype == np.float32 and a.flags.c_contiguous for a in (w, v, g))
     if flat and cpu.resolve(isa, "dense"):
         cpu.kernel_module("dense").sgd(w.reshape(-1), v.reshape(-1), g.reshape(-1), lr, momentum)
@@ -93,6 +98,12 @@ def sgd(w: Array, v: Array, g: Array, *, lr: float, momentum: float, isa: str = 
 def _tiled(isa: str, weights: int, *arrays: Array) -> bool:
     return (cpu.resolve(isa, "dense") >= cpu.RUNGS.index("avx512") and 0 < weights <= MOST_WEIGHTS
             and all(a.dtype == np.float32 and a.size for a in arrays))
+
+
+def _fit(holds: bool, *arrays: Array | None) -> None:
+    if not holds:
+        shapes = ", ".join(str(np.shape(a)) for a in arrays)
+        raise ValueError(f"the shapes do not fit each other: {shapes}")
 
 
 def _contiguous(a: Array) -> Array:

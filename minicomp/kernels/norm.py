@@ -1,8 +1,8 @@
 """Sums and scalings per channel, for batch normalisation: contract, NumPy reference, entry.
 
-N batch, C channels, M entries of a channel. Arrays are (N, C) or (N, C, H, W), maps best channels-last;
-NumPy reduces those over (0, 2, 3) at a fraction of memory speed. The compiled twin is in
-kernels_pyx/conv.pyx, for float32; other dtypes run the reference. Sums run in float64.
+N batch, C channels, M entries of a channel. Arrays are (N, C) or (N, C, H, W), maps best
+channels-last; NumPy reduces those over (0, 2, 3) at a fraction of memory speed. The compiled twin
+is in kernels_pyx/conv.pyx, for float32; other dtypes run the reference. Sums run in float64.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ def moments_ref(x: Array) -> tuple[Array, Array]:
 
 
 def sums_ref(g: Array, x: Array, mean: Array) -> tuple[Array, Array]:
-    """Returns the sums of g and of g (x - mean) of each channel, (C,) float64.   g, x : one shape"""
+    """Returns the sums of g and of g (x - mean) of each channel, (C,) float64, as `sums`."""
     wide = g.astype(np.float64)
-    return wide.sum(axis=_axes(g)), (wide * (x - along(mean.astype(np.float64), x))).sum(axis=_axes(g))
+    centred = x - along(mean.astype(np.float64), x)
+    return wide.sum(axis=_axes(g)), (wide * centred).sum(axis=_axes(g))
 
 
 def affine_ref(x: Array, a: Array, b: Array) -> Array:
@@ -98,6 +99,10 @@ def blend(g: Array, x: Array, a: Array, b: Array, d: Array, *, isa: str = "auto"
 
 
 def _level(isa: str, *arrays: Array) -> int:
+    # The rung for arrays of the map's shape and vectors of one entry per channel.
+    shape = next(a.shape for a in arrays if a.ndim > 1)
+    if wrong := [a.shape for a in arrays if a.shape not in (shape, shape[1:2])]:
+        raise ValueError(f"arrays must have shape {shape} or {shape[1:2]}, got {wrong[0]}")
     level = cpu.resolve(isa, "conv")
     return level if all(a.dtype == np.float32 and a.size for a in arrays) else 0
 

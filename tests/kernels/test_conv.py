@@ -204,6 +204,22 @@ def test_other_dtypes_run_the_reference(isa, dtype):
 
 
 @isa
+def test_shapes_that_do_not_fit_are_named(isa):
+    # A kernel trusts what it is given: none of these may reach it.
+    x, w, b, g, kw = case(SHAPES[1])
+    for call in (
+        lambda: conv.conv2d(x, w[:, :19], isa=isa),
+        lambda: conv.conv2d(x, w, b[:49], isa=isa),
+        lambda: conv.conv2d_input_grad(g[:, :49], w, size=(7, 6), isa=isa),
+        lambda: conv.conv2d_input_grad(g, w, size=(8, 6), isa=isa),
+        lambda: conv.conv2d_weight_grad(x, g[:1], kernel=(5, 5), isa=isa),
+        lambda: conv.conv2d_weight_grad(x, g[:, :, :1], kernel=(5, 5), isa=isa),
+    ):
+        with pytest.raises(ValueError, match="needs x|bias must|g must have the shape"):
+            call()
+
+
+@isa
 def test_nan_and_infinity_come_through(isa):
     x, w, b, g, kw = case(SHAPES[1])
     x[0, 3, 2, 2], x[1, 0, 4, 4] = np.nan, np.inf

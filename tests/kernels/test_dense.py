@@ -87,6 +87,20 @@ def test_a_row_does_not_depend_on_its_batch_on_the_tile():
 
 
 @isa
+def test_shapes_that_do_not_fit_are_named(isa):
+    x, w, g = np.ones((4, 3), np.float32), np.ones((5, 3), np.float32), np.ones((4, 5), np.float32)
+    for call in (
+        lambda: dense.linear(x, w[:, :2], isa=isa),
+        lambda: dense.linear(x, w, np.ones(4, np.float32), isa=isa),
+        lambda: dense.linear_input_grad(g[:, :4], w, isa=isa),
+        lambda: dense.linear_weight_grad(x[:3], g, isa=isa),
+        lambda: dense.sgd(w, w.copy(), w[:2], lr=0.1, momentum=0.9, isa=isa),
+    ):
+        with pytest.raises(ValueError, match="the shapes do not fit each other"):
+            call()
+
+
+@isa
 @pytest.mark.parametrize("shape", [(0,), (1,), (63,), (64,), (65,), (5, 7, 3)])
 def test_sgd_gives_the_references_bits(isa, shape):
     rng = np.random.default_rng(4)

@@ -58,6 +58,18 @@ def test_affine_and_blend_give_the_references_bits(isa, shape):
 
 
 @isa
+def test_shapes_that_do_not_fit_are_named(isa):
+    x, short = real((4, 3)), real((2,))
+    for call in (
+        lambda: norm.affine(x, short, short, isa=isa),
+        lambda: norm.blend(x[:2], x, *real((3, 3)), isa=isa),
+        lambda: norm.sums(x[:, :2], x, real((3,)), isa=isa),
+    ):
+        with pytest.raises(ValueError, match="arrays must have shape"):
+            call()
+
+
+@isa
 def test_float64_and_empty_batches_run_the_reference(isa):
     x, ones = np.ones((0, 3), np.float32), np.ones(3, np.float32)
     assert norm.affine(x, ones, ones, isa=isa).shape == (0, 3)
