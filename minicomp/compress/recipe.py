@@ -46,10 +46,12 @@ def recipes() -> list[str]:
     return sorted(p.stem for p in FOLDER.glob("*.toml"))
 
 
-def load_recipe(name: str, model: str, techniques: Sequence[type[Technique]]) -> Recipe:
+def load_recipe(name: str, model: str, techniques: Sequence[type[Technique]], *,
+                pipeline: Pipeline | None = None) -> Recipe:
     """Returns the built-in recipe of that name, or the one in that TOML file, for a model.
 
     model : name of a built-in model; its own table in the recipe is used if there is one
+    pipeline : takes the place of the recipe's steps, of which only the training is then used
     Raises UserError where it is neither, or the file is not a recipe.
     """
     path = FOLDER / f"{name}.toml"
@@ -61,23 +63,46 @@ def load_recipe(name: str, model: str, techniques: Sequence[type[Technique]]) ->
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
         raise UserError(f"recipe {path} is not readable TOML: {e}") from None
-    return parse_recipe(table, path.stem, model, techniques)
+    return parse_recipe(table, path.stem, model, techniques, pipeline=pipeline)
 
 
-def parse_recipe(table: Mapping, name: str, model: str, techniques: Sequence[type[Technique]]) -> Recipe:
+def parse_recipe(table: Mapping, name: str, model: str, techniques: Sequence[type[Technique]], *,
+                 pipeline: Pipeline | None = None) -> Recipe:
     """Returns the recipe that a parsed TOML table describes; UserError where it has unknown or missing parts."""
-    unknown = set(table) - {"title", "source", "train", "step", *MODELS}
-    if unknown:
-        raise UserError(f"recipe {name}: unknown entry {', '.join(sorted(unknown))}; there are title, source, train, "
-                        f"step and the models' names")
-    table = {**table, **table.get(model, {})}
-    steps = table.get("step", [])
-    if not isinstance(steps, list) or not steps or not all(isinstance(s, Mapping) for s in steps):
-        raise UserError(f"recipe {name}: at least one [[step]] must be given for {model}")
-    made = [make_technique(s.get("technique"), {k: v for k, v in s.items() if k != "technique"}, techniques)
-            for s in steps]
+    _check_entries(f"recipe {name}", table, ("title", "source", "train", "step", *MODELS))
+    for other in set(table) & set(MODELS):
+        _check_entries(f"recipe {name}: {other}", table[other], ("train", "step"))
+    own = {**table, **table.get(model, {})}
+    train, steps = own.get("train", {}), own.get("step", [])
+    if not isinstance(train, Mapping):
+        raise UserError(f"recipe {name}: train must be a table of knobs, got {train!r}")
+    if pipeline is None:
+        if not isinstance(steps, list) or not all(isinstance(s, Mapping) for s in steps):
+            raise UserError(f"recipe {name}: step must be written as tables [[step]], got {steps!r}")
+        if not steps:
+            having = [m for m in MODELS if isinstance(table.get(m), Mapping) and table[m].get("step")]
+            raise UserError(f"recipe {name} has no [[step]] for {model}"
+                            + (f"; it has them for {', '.join(having)}" if having else ""))
+        pipeline = Pipeline(steps=tuple(_step(f"recipe {name}: step {i}", s.get("technique"), s, techniques)
+                                        for i, s in enumerate(steps, start=1)))
     return Recipe(name, str(table.get("title", name)), str(table.get("source", "")),
-                  make_technique("finetune", table.get("train", {}), techniques), Pipeline(steps=tuple(made)))
+                  _step(f"recipe {name}: train", "finetune", train, techniques), pipeline)
+
+
+def _check_entries(where: str, table, known: Sequence[str]) -> None:
+    if not isinstance(table, Mapping):
+        raise UserError(f"{where} must be a table, got {table!r}")
+    if unknown := sorted(set(table) - set(known)):
+        raise UserError(f"{where}: unknown entry {', '.join(unknown)}; there are {', '.join(known)}")
+
+
+def _step(where: str, word, table: Mapping, techniques: Sequence[type[Technique]]) -> Technique:
+    if not isinstance(word, str):
+        raise UserError(f"{where}: technique must be a text, got {word!r}")
+    try:
+        return make_technique(word, {k: v for k, v in table.items() if k != "technique"}, techniques)
+    except UserError as e:
+        raise UserError(f"{where}: {e}") from None
 
 
 def parse_with(texts: Sequence[str], techniques: Sequence[type[Technique]]) -> Pipeline:
@@ -85,20 +110,29 @@ def parse_with(texts: Sequence[str], techniques: Sequence[type[Technique]]) -> P
     steps = []
     for text in texts:
         word, _, rest = text.partition(":")
-        knobs: dict[str, Any] = {}
-        for part in filter(None, rest.split(",")):
-            key, equals, value = part.partition("=")
-            if not equals:
-                raise UserError(f"{text}: knobs must be written knob=value, got {part!r}")
-            knob, at, pattern = key.partition("@")
-            known = knobs.get(knob)
-            if at:
-                default = {} if known is None else {"*": known}
-                knobs[knob] = {**(known if isinstance(known, dict) else default), pattern: _value(value)}
-            else:
-                knobs[knob] = {"*": _value(value), **known} if isinstance(known, dict) else _value(value)
-        steps.append(make_technique(word, knobs, techniques))
+        steps.append(make_technique(word.strip(), parse_knobs(rest, text), techniques))
     return Pipeline(steps=tuple(steps))
+
+
+def parse_knobs(text: str, where: str) -> dict[str, Any]:
+    """Returns the knobs of `knob=value,knob@pattern=value`; a plain value beside patterns holds where none matches.
+
+    where : what messages begin with        Raises UserError for a part that is not knob=value, or given twice.
+    """
+    plain: dict[str, Any] = {}
+    by_pattern: dict[str, dict[str, Any]] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        key, equals, value = (t.strip() for t in part.partition("="))
+        if not equals:
+            raise UserError(f"{where}: knobs must be written knob=value, got {part!r}")
+        knob, at, pattern = key.partition("@")
+        group, entry = (by_pattern.setdefault(knob, {}), pattern) if at else (plain, knob)
+        if entry in group:
+            raise UserError(f"{where}: {key} is given twice")
+        group[entry] = _value(value)
+    mixed = {knob: {"*": plain[knob]} | patterns if knob in plain else patterns
+             for knob, patterns in by_pattern.items()}
+    return plain | mixed
 
 
 def make_technique(word, knobs: Mapping[str, Any], techniques: Sequence[type[Technique]]) -> Technique:
