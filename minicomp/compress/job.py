@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,8 @@ def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int |
             job.steps.append({k: row[k] for k in ("name", "knobs", "errors", "size", "sparsity", "seconds")})
             job.stages.append((row["name"], row["model"]))
         elif row.get("event") == "budget":
-            del job.steps[:], job.stages[:]
+            del job.steps[:], job.stages[:]  # an attempt over the budget is no part of the result
+            epochs[:] = [row for row in epochs if row["stage"] == "train"]
         log(row)
 
     current = ["train"]
@@ -113,17 +115,20 @@ def check_data(model: Model, data) -> None:
 def open_checkpoint(folder: Path, settings: dict, restart: bool = False) -> Path:
     """Returns the folder after making sure that it belongs to a run of the same settings.
 
-    Raises UserError where it holds another run and `restart` is not set; with it the old run is removed.
+    settings : JSON-able        restart : remove what another run left there
+    Raises UserError where it holds another run and `restart` is not set, or is a file.
     """
-    note = folder / "run.json"
-    if folder.exists():
-        known = _read(note)
-        if known != settings and not restart:
-            differing = sorted(k for k in {**(known or {}), **settings} if (known or {}).get(k) != settings.get(k))
-            raise UserError(f"{folder} holds an unfinished run with other settings ({', '.join(differing)}); finish it "
-                            f"with those, or discard it with --restart")
-        if restart:
-            remove_checkpoint(folder)
+    note, settings = folder / "run.json", json.loads(json.dumps(settings))
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; a run keeps its unfinished state in a folder of that name")
+    if restart:
+        remove_checkpoint(folder)
+    known = _read(note)
+    if known is None and (note.exists() or any(folder.glob("??-*.mcz"))):
+        raise UserError(f"{folder} holds an unfinished run whose settings cannot be read; discard it with --restart")
+    if known is not None and known != settings:
+        raise UserError(f"{folder} holds an unfinished run with other settings ({_differing(known, settings)}); "
+                        f"finish it with those, or discard it with --restart")
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / "run.partial"
     partial.write_text(json.dumps(settings), encoding="utf-8")
@@ -131,21 +136,34 @@ def open_checkpoint(folder: Path, settings: dict, restart: bool = False) -> Path
     return folder
 
 
+def _differing(known: dict, settings: dict) -> str:
+    # "seed: 0 there, 1 here" for plain values, the bare name for tables and lists.
+    names = [k for k in {**known, **settings} if known.get(k) != settings.get(k)]
+    return ", ".join(k if isinstance(known.get(k), (dict, list)) or isinstance(settings.get(k), (dict, list))
+                     else f"{k}: {known.get(k)} there, {settings.get(k)} here" for k in names)
+
+
+# What a run writes: its settings, the state of a training, the model after a step (and that while it is written).
+_OWN = re.compile(r"run\.(json|partial)|fit(\.partial)?\.npz|\d\d-[a-z0-9-]+\.mcz|\.\d\d-[a-z0-9-]+\.mcz\.[0-9a-f]+\.tmp")
+
+
 def remove_checkpoint(folder: Path) -> None:
     """Removes a checkpoint folder: only files that a run writes, and the folders they leave empty."""
     for path in sorted(folder.rglob("*"), key=lambda p: -len(p.parts)):
+        if path.is_symlink():
+            continue
         if path.is_dir():
             if not any(path.iterdir()):
                 path.rmdir()
-        elif path.suffix in (".npz", ".mcz", ".json", ".partial"):
+        elif _OWN.fullmatch(path.name):
             path.unlink()
-    if folder.is_dir() and not any(folder.iterdir()):
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
         folder.rmdir()
 
 
 def _read(note: Path) -> dict | None:
     try:
-        return json.loads(note.read_text(encoding="utf-8"))
+        known = json.loads(note.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
+    return known if isinstance(known, dict) else None

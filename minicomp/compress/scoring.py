@@ -55,6 +55,15 @@ class ScorePruning(Technique):
             masks = {node: smallest_mask(s, self.at("sparsity", node)) for node, s in scores.items()}
         return masked(model, {names[node]: mask for node, mask in masks.items()})
 
+    def sketch(self, model, *, rng):
+        # As many zeros, of least magnitude: the scores themselves would need data.
+        sizes = {name: model.forms()[name].dense().data for name in weights(model).values()}
+        if self.scope == "global":
+            sizes = {name: np.abs(w) for name, w in sizes.items()}
+            return masked(model, dict(zip(sizes, global_masks(list(sizes.values()), self.sparsity))))
+        return masked(model, {name: smallest_mask(np.abs(sizes[name]), self.at("sparsity", node))
+                              for node, name in weights(model).items()})
+
 
 def loss_gradients(model: Model, batch, *, batch_size: int = 500) -> dict[str, Array]:
     """Returns the gradient of the mean cross-entropy by form name, float64 sums over batches.

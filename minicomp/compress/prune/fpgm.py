@@ -56,6 +56,9 @@ class FPGM(ScorePruning):
             masks[names[node]] = np.broadcast_to(keep.reshape((-1,) + (1,) * (w.ndim - 1)), w.shape).copy()
         return masked(model, masks)
 
+    def sketch(self, model, *, rng):
+        return self.apply(model, None, rng=rng)  # its scores need no data
+
 
 def _distances(f: Array) -> Array:
     # Squared distances by the Gram matrix, for layers too large for the direct difference.
