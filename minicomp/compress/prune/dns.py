@@ -132,10 +132,11 @@ class DNS(FineTune):
                 mask = np.ones(old.shape, bool) if old.mask is None else old.mask
                 model.set_form(form, Latent(old.dense().data, mask))
                 thresholds[form] = self.thresholds(model, node, name)
-        draw = np.random.Generator(np.random.PCG64(rng.integers(2**63)))
+        seed = int(rng.integers(2**63))
 
         def operate(state):
-            done = state.step / max(state.steps, 1)
+            # Each step's draw is of the seed and the step alone, so that a resumed training draws the same.
+            done, draw = state.step / max(state.steps, 1), np.random.default_rng([seed, state.step])
             if done < self.stop and draw.random() < (1 + self.gamma * state.step) ** -self.power:
                 rise = 1.0 if self.ramp == 0 else min(done / self.ramp, 1.0)
                 self.update(state.model, thresholds, rise)
