@@ -32,6 +32,9 @@ class Bias(Technique):
 
     threshold: float = knob(0.01, "biases of |b| at or below it become 0", lo=0, per_layer=True)
 
+    def targets(self, model):
+        return [n.name for n in model.nodes if "bias" in n.layer.forms]
+
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
         self.check_patterns(model)
         forms = {n: f for n, f in model.forms().items() if n.endswith(".bias")}

@@ -6,7 +6,9 @@ A dense net holds a sparse one that, *from its own initial weights*, trains to t
     repeat rounds times:  train  ->  prune p % of the smallest surviving weights of each layer
                           ->  rewind the survivors to the weights they had at `rewind`
 
-with p = 1 - (1 - sparsity)^(1 / rounds), and a last training of the ticket.
+with p = 1 - (1 - sparsity)^(1 / rounds), and a last training of the ticket. With `rewind` the net that is given
+was trained from those weights, and the first training is left out; without, the first training starts from
+initial weights drawn here, to which every rewinding returns.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ import numpy as np
 from ...codec import load
 from ...errors import UserError
 from ...nn.graph import Model
+from ...nn.init import lecun_uniform
+from ...tensor import Array
 from ...train import evaluate
 from ..technique import FineTune, knob, masked, sparsity, thawed, weights
+from ..technique import masks as masks_of
 from .scores import magnitude_mask
 
 
@@ -38,40 +43,55 @@ class Lottery(FineTune):
     rewind: str | None = knob(None, "a .mcz file with the weights to rewind to; none draws LeCun's initial weights",
                               type=str, optional=True)
 
+    def targets(self, model):
+        return list(weights(model))
+
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
         self.check_patterns(model)
         log, start = log or (lambda row: None), self.start(model, rng)
         masks = {name: np.ones(model.forms()[name].shape, bool) for name in weights(model).values()}
-        current = thawed(model)
-        for r, stream in enumerate(rng.spawn(self.rounds), start=1):
-            for node, name in weights(current).items():
-                keep = (1 - self.at("sparsity", node)) ** (r / self.rounds)
-                w = np.where(masks[name], current.forms()[name].dense().data, 0)
-                masks[name] &= magnitude_mask(w, 1 - keep)
-            current = masked(thawed(start), masks)
+        masks |= masks_of(model)  # what is pruned already, biases too, stays so
+        first, *streams = rng.spawn(self.rounds + 1)
+
+        def trained(ticket: Model, stream, r: int) -> Model:
             inner = None if checkpoint is None else Path(checkpoint) / f"round-{r}"
-            self.fit(current, data, rng=stream, log=log, checkpoint=inner, n_threads=n_threads)
+            self.fit(ticket, data, rng=stream, log=log, checkpoint=inner, n_threads=n_threads)
+            return ticket
+
+        current = thawed(model) if self.rewind else trained(masked(start, masks), first, 0)
+        for r, stream in enumerate(streams, start=1):
+            for node, name in weights(current).items():
+                s = self.at("sparsity", node)
+                s = s if r == self.rounds else 1 - (1 - s) ** (r / self.rounds)  # s itself at the end: exact
+                masks[name] = masks[name] & magnitude_mask(current.forms()[name].dense().data, s, mask=masks[name])
+            current = trained(masked(start, masks), stream, r)
             log({"event": "round", "round": r, "rounds": self.rounds, "sparsity": sparsity(current),
                  "errors": evaluate(current, data.val, n_threads=n_threads).errors})
         return current
 
     def start(self, model: Model, rng) -> Model:
         """Returns the net that survivors are rewound to; UserError where the file holds another architecture."""
+        start = model.dense()  # its origin is the model's own
         if self.rewind is None:
-            from ...nn.init import lecun_uniform
-
-            fresh = model.dense()
-            for name in weights(fresh).values():
-                fresh.forms()[name].value.data[:] = lecun_uniform(fresh.forms()[name].shape, rng=rng)
-            for name, form in fresh.forms().items():
-                if name.endswith(".bias"):
-                    form.value.data[:] = 0
-            return fresh
-        start = load(self.rewind)
-        if {n: f.shape for n, f in start.forms().items()} != {n: f.shape for n, f in model.forms().items()}:
+            for name, form in start.forms().items():
+                form.value.data[:] = initial(name, form.shape, rng)
+            for name, value in start.buffers().items():
+                value[...] = 1 if name.endswith("running_var") else 0
+            return start
+        kept = load(self.rewind).dense()
+        if {n: f.shape for n, f in kept.forms().items()} != {n: f.shape for n, f in model.forms().items()}:
             raise UserError(f"lottery: rewind {self.rewind} must hold a net of the same layers and shapes")
+        start.load_state_dict(kept.state_dict())
         return start
 
     def sketch(self, model, *, rng):
-        return masked(thawed(model), {name: magnitude_mask(model.forms()[name].dense().data, self.at("sparsity", node))
-                                      for node, name in weights(model).items()})
+        return masked(thawed(model), {
+            name: magnitude_mask(form.dense().data, self.at("sparsity", node), mask=form.mask)
+            for node, name, form in ((n, f, model.forms()[f]) for n, f in weights(model).items())})
+
+
+def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array | float:
+    """Returns LeCun's initial weights for a weight of two axes or more, else batch norm's 1, or 0 for a bias."""
+    if len(shape) > 1:
+        return lecun_uniform(shape, rng=rng)
+    return 1.0 if name.endswith(".weight") else 0.0

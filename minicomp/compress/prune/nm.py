@@ -14,24 +14,26 @@ import numpy as np
 from ...errors import UserError
 from ...tensor import Array
 from ..technique import Technique, knob, masked, weights
+from .scores import magnitudes
 
 
-def nm_mask(w: Array, n: int, m: int) -> Array:
+def nm_mask(w: Array, n: int, m: int, *, mask: Array | None = None) -> Array:
     """Returns the mask that keeps the n largest |w| of every m consecutive entries of a row, ties by lowest index.
 
     w : (O, ...), its rows of a length that m divides        result : bool, True where kept
-    Raises ValueError where m does not divide a row, or n is not in [1, m].
+    mask : what earlier pruning kept, or None; what it dropped goes first
+    Raises ValueError where m does not divide a row, n is not in [1, m], or a weight is NaN.
     """
     width = int(np.prod(w.shape[1:]))
     if not 1 <= n <= m:
         raise ValueError(f"n must be in [1, {m}], got {n}")
     if width % m:
         raise ValueError(f"m must divide the {width} weights of a row, got {m}")
-    blocks = np.abs(w).reshape(-1, m)
+    blocks = magnitudes(w, mask).reshape(-1, m)
     order = np.argsort(blocks, axis=1, kind="stable")
-    mask = np.ones(blocks.shape, bool)
-    np.put_along_axis(mask, order[:, :m - n], False, axis=1)
-    return mask.reshape(w.shape)
+    keep = np.ones(blocks.shape, bool)
+    np.put_along_axis(keep, order[:, :m - n], False, axis=1)
+    return keep.reshape(w.shape)
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,19 @@ class NM(Technique):
     m: int = knob(4, "weights in a block", lo=2, per_layer=True)
     skip: bool = knob(False, "leave layers whose width m does not divide as they are, instead of refusing them")
 
+    def targets(self, model):
+        return list(weights(model))
+
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
         self.check_patterns(model)
         masks = {}
         for node, name in weights(model).items():
-            w, m = model.forms()[name].dense().data, self.at("m", node)
+            form, m = model.forms()[name], self.at("m", node)
+            w = form.dense().data
             if self.skip and int(np.prod(w.shape[1:])) % m:
                 continue
             try:
-                masks[name] = nm_mask(w, self.at("n", node), m)
+                masks[name] = nm_mask(w, self.at("n", node), m, mask=form.mask)
             except ValueError as e:
                 raise UserError(f"nm: {node}: {e}") from None
         return masked(model, masks)

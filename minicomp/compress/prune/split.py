@@ -16,27 +16,29 @@ import numpy as np
 from ...errors import UserError
 from ...tensor import Array
 from ..technique import Technique, knob, masked, weights
-from .scores import magnitude_mask
+from .scores import magnitudes, smallest_mask
 
 
-def bank_mask(w: Array, sparsity: float, blocks: int) -> Array:
+def bank_mask(w: Array, sparsity: float, blocks: int, *, mask: Array | None = None) -> Array:
     """Returns the mask with exactly round(s n) zeros in each of `blocks` equal banks of every row.
 
     w : (O, I)        n : I / blocks        Raises ValueError where blocks does not divide I.
+    mask : what earlier pruning kept, or None; what it dropped goes first
     Source: Cao et al. 2019, algorithm 1
     """
     _check(w.shape[1], blocks)
-    banks = w.reshape(len(w), blocks, -1)
-    return np.stack([[magnitude_mask(bank, sparsity) for bank in row] for row in banks]).reshape(w.shape)
+    banks = magnitudes(w, mask).reshape(len(w) * blocks, -1)
+    return np.stack([smallest_mask(bank, sparsity) for bank in banks]).reshape(w.shape)
 
 
-def split_mask(w: Array, sparsity: float, blocks: int) -> Array:
+def split_mask(w: Array, sparsity: float, blocks: int, *, mask: Array | None = None) -> Array:
     """Returns the mask with exactly round(s n) zeros in each of `blocks` equal groups of rows.
 
     w : (O, I)        n : entries of a group        Raises ValueError where blocks does not divide O.
+    mask : what earlier pruning kept, or None; what it dropped goes first
     """
     _check(len(w), blocks)
-    return np.concatenate([magnitude_mask(part, sparsity) for part in np.split(w, blocks)])
+    return np.concatenate([smallest_mask(part, sparsity) for part in np.split(magnitudes(w, mask), blocks)])
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,20 @@ class Split(Technique):
     blocks: int = knob(4, "equal parts that the axis is cut into", lo=1, per_layer=True)
     axis: str = knob("inputs", "the axis that is cut", choices=("inputs", "outputs"))
 
+    def targets(self, model):
+        return [node for node, name in weights(model).items() if len(model.forms()[name].shape) == 2]
+
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
         self.check_patterns(model)
         make, masks = bank_mask if self.axis == "inputs" else split_mask, {}
-        for node, name in weights(model).items():
-            w = model.forms()[name].dense().data
-            if w.ndim == 2:
-                try:
-                    masks[name] = make(w, self.at("sparsity", node), self.at("blocks", node))
-                except ValueError as e:
-                    raise UserError(f"split: {node}: {e}") from None
+        for node in self.targets(model):
+            name = weights(model)[node]
+            form = model.forms()[name]
+            try:
+                masks[name] = make(form.dense().data, self.at("sparsity", node), self.at("blocks", node),
+                                   mask=form.mask)
+            except ValueError as e:
+                raise UserError(f"split: {node}: {e}") from None
         return masked(model, masks)
 
 
