@@ -46,7 +46,9 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The names of its layers, joined by "+"."""
+        """The names of its layers joined by "+", of more than three the first and how many more."""
+        if len(self.nodes) > 3:
+            return f"{self.nodes[0]}+{len(self.nodes) - 1} more"
         return "+".join(self.nodes)
 
     def keep(self, kept: Array) -> dict[str, Array]:

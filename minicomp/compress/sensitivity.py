@@ -33,7 +33,7 @@ from ..train import evaluate
 from .groups import Group, cheapest, groups
 from .prune.filters import group_norms
 from .prune.scores import magnitude_mask
-from .structured import without
+from .structured import check_numbers, without
 from .technique import masked, weights
 
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -135,6 +135,7 @@ def scan(
     """
     if what not in ("weights", "channels"):
         raise UserError(f"what must be weights or channels, got {what!r}")
+    check_numbers("sensitivity", model)
     sparsities = sorted({float(s) for s in sparsities})
     for s in sparsities:
         if not 0 < s < 1:

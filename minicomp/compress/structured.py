@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..nn.graph import Model
-from ..tensor import Array
+from ..tensor import Array, no_grad
 from .constants import folded
 from .groups import Group, cheapest
 from .plan import plan
@@ -95,6 +95,14 @@ def without(model: Model, chosen: list[tuple[Group, Array]], *, fold: bool = Fal
             np.concatenate([g.ids[~kept] for g, kept in chosen]) if chosen else np.zeros(0, int),
         )
     return plan(model, keep).apply(model)
+
+
+def check_numbers(word: str, model: Model) -> None:
+    """Raises UserError where a weight or bias is not a finite number, by the name of its layer."""
+    for name, form in model.forms().items():
+        with no_grad():
+            if not np.isfinite(form.dense().data).all():
+                raise UserError(f"{word}: {name} must hold finite numbers, got NaN or infinity")
 
 
 def at_group(technique, name: str, group: Group):

@@ -25,7 +25,7 @@ from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..groups import Group, cheapest, groups
-from ..structured import at_group, check_groups, local, without
+from ..structured import at_group, check_groups, check_numbers, local, without
 from ..technique import Technique, knob
 
 BATCH = 250
@@ -100,6 +100,7 @@ class APoZ(Technique):
             raise UserError(
                 f"apoz: examples must be in [1, {len(data.train.y)}], got {self.examples}"
             )
+        check_numbers(self.word, model)
         return self.trim(model, measured(model, data.calibration(self.examples, rng).x), log)
 
     def sketch(self, model, *, rng):

@@ -38,7 +38,7 @@ from ...nn.graph import Model, Node
 from ...tensor import Array, no_grad
 from ..groups import Group, cheapest, groups
 from ..units import multiplier
-from ..structured import at_group, check_groups, local, without
+from ..structured import at_group, check_groups, check_numbers, local, without
 from ..technique import Technique, knob
 
 BATCH = 250
@@ -170,9 +170,10 @@ class ChannelLasso(Technique):
     )
     examples: int = knob(2000, "training examples on which Y is kept", lo=1)
     positions: int = knob(10, "places sampled from each map of a convolution", lo=1)
-    damping: float = knob(1e-4, "pull of the least squares towards the old weights", lo=0.0)
+    damping: float = knob(1e-4, "pull of the least squares towards the old weights", lo=1e-9)
 
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        check_numbers(self.word, model)
         found = groups(model)
         check_groups(self, found)
         if self.examples > len(data.train.y):
@@ -230,6 +231,7 @@ class ChannelLasso(Technique):
                 "name": self.word,
                 "units": {group.name: int((~kept).sum())},
                 "lam": lam,
+                "damping": self.damping,
             }
         )
         return without(made, [(group, kept)])

@@ -24,7 +24,7 @@ from ...nn.graph import Model
 from ...tensor import Array
 from ..constants import removable
 from ..groups import Group, cheapest, groups
-from ..structured import without
+from ..structured import check_numbers, without
 from ..technique import Technique
 
 
@@ -74,6 +74,7 @@ class DeadUnits(Technique):
     )
 
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        check_numbers(self.word, model)
         chosen = dead_of(model)
         made = without(model, chosen, fold=True)
         (log or (lambda row: None))(

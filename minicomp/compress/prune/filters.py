@@ -32,7 +32,7 @@ from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..groups import Group, groups
-from ..structured import at_group, check_groups, local, overall, without
+from ..structured import at_group, check_groups, check_numbers, local, overall, without
 from ..technique import Technique, knob
 
 
@@ -99,12 +99,10 @@ class Filters(Technique):
             raise UserError("filters: scope global needs one sparsity for all layers")
 
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        check_numbers(self.word, model)
         found = groups(model)
         check_groups(self, found)
         scored = [(g, group_norms(model, g, self.norm)) for g in found]
-        for group, norms in scored:
-            if np.isnan(norms).any():
-                raise UserError(f"filters: the weights of {group.name} must be numbers, got NaN")
         if self.threshold is not None:
             chosen = [(g, self.above(g, norms)) for g, norms in scored]
         elif self.scope == "global":

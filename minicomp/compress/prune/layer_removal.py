@@ -23,6 +23,7 @@ from typing import ClassVar
 from ...errors import UserError
 from ...nn.graph import Model
 from ...train import evaluate
+from ..structured import check_numbers
 from ..technique import Technique, knob
 
 _FOLLOWS = ("BatchNorm1d", "BatchNorm2d", "ReLU", "ReLU6", "Sigmoid", "Tanh", "Dropout", "Identity")
@@ -92,6 +93,7 @@ class LayerRemoval(Technique):
             raise UserError(
                 f"layer-removal: examples must be in [1, {len(data.train.y)}], got {self.examples}"
             )
+        check_numbers(self.word, model)
         log, sample = log or (lambda row: None), data.calibration(self.examples, rng)
         start = evaluate(model, sample, n_threads=n_threads).loss
         made = model

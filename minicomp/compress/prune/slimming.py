@@ -27,7 +27,7 @@ from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..groups import Group, groups
-from ..structured import at_group, check_groups, local, overall, without
+from ..structured import at_group, check_groups, check_numbers, local, overall, without
 from ..technique import FineTune, knob, thawed
 
 NORMS = ("BatchNorm1d", "BatchNorm2d")
@@ -86,6 +86,7 @@ class Slimming(FineTune):
             )
 
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        check_numbers(self.word, model)
         self.scored(model)  # complains before the training does
         model = thawed(model)
         gammas = [f"{n.name}.weight" for n in model.nodes if n.layer.kind in NORMS]
