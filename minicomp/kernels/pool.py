@@ -143,7 +143,10 @@ def max_pool2d_grad(g: Array, index: Array, *, size: Pair, kernel: Pair, stride:
     """Returns dx, (N, C, H, W): each g added where its window's largest entry lay.
 
     g, index : (N, C, Ho, Wo), index as max_pool2d returns it        size : (H, W)
+    Raises ValueError where g and index differ in shape.
     """
+    if g.shape != index.shape:
+        raise ValueError(f"g must have the shape of index, {index.shape}, got {g.shape}")
     level = cpu.resolve(isa, "conv")
     if level == 0 or g.dtype != np.float32 or index.dtype != np.uint8:
         return max_pool2d_grad_ref(g, index, size, kernel, stride, padding)

@@ -335,6 +335,14 @@ def test_pooling_of_any_number_of_read_only_images_on_two_threads(isa, n):
 
 
 @isa
+def test_a_cotangent_of_another_shape_is_named(isa):
+    x = np.zeros((2, 3, 4, 4), np.float32)
+    y, index = pool.max_pool2d(x, kernel=(2, 2), stride=(2, 2), isa=isa)
+    with pytest.raises(ValueError, match="g must have the shape of index"):
+        pool.max_pool2d_grad(y, index[:1], size=(4, 4), kernel=(2, 2), stride=(2, 2), isa=isa)
+
+
+@isa
 def test_a_window_of_more_than_256_entries(isa):
     x = np.random.default_rng(0).permutation(2 * 17 * 17).reshape(1, 2, 17, 17).astype(np.float32)
     y, index = pool.max_pool2d(x, kernel=(17, 17), stride=(1, 1), isa=isa)
