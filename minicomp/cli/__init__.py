@@ -7,9 +7,20 @@ Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 
 from ..errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str):
+        """Exits with 2 after one line that names the mistake and where help is."""
+        message = message.replace("argument COMMAND: invalid choice:", "unknown command")
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -17,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     from ..teach import commands as lessons
     from . import bench, compress, data, evaluate, listing, paper, sensitivity, show, train
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="minicomp", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Neural-network model compression from scratch: every technique readable, measured in file bytes "
                     "and milliseconds.",
@@ -44,19 +55,31 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return args.run(args) or 0
+        return _run(args)
     except UserError as e:
         print(f"minicomp {args.command}: {_one_line(e)}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of a pipe has gone, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as e:
-        print(f"minicomp {args.command}: {e.filename or ''}: {e.strerror or e}", file=sys.stderr)
+        where = f"{e.filename}: " if e.filename else ""
+        print(f"minicomp {args.command}: {where}{e.strerror or e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"minicomp {args.command}: stopped" + _resume_hint(args), file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+
+
+def _run(args) -> int:
+    from . import options
+
+    options.check_common(args)
+    if getattr(args, "json", None) != "-" or args.command == "lesson":  # which writes its own
+        return args.run(args) or 0
+    args.json = sys.stdout  # JSON alone goes to standard output, tables and the rest to standard error
+    with contextlib.redirect_stdout(sys.stderr):
+        return args.run(args) or 0
 
 
 def _one_line(e: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from hashlib import sha256
 from pathlib import Path
 
 from ..codec import load, save
@@ -43,7 +44,7 @@ def add_parsers(commands) -> None:
     p.add_argument("--with", dest="steps", action="append", default=[], metavar="STEP",
                    help="TECHNIQUE:knob=value,knob@pattern=value; repeatable, in order; takes the recipe's place")
     p.add_argument("--bytes", type=int, metavar="N", help="make the file at most N bytes")
-    p.add_argument("--out", metavar="F.mcz", help="the file to write (default MODEL.mcz)")
+    p.add_argument("--out", metavar="F.mcz", help="the file to write (default MODEL.mcz; FILE-compressed.mcz of a file)")
     p.add_argument("--report", metavar="F.html", help="the page to write (default report.html)")
     p.add_argument("--no-report", action="store_true", help="write no page")
     p.add_argument("--fast", action="store_true", help="a quarter of the epochs: a look at the steps, not at the error")
@@ -56,13 +57,14 @@ def compress(args) -> int:
     with Screen(args.log) as screen:
         begin = time.perf_counter()
         data = options.load_data(args, screen.say, screen.log)
-        start, name = _start(args, screen.say)
+        start, name, out = _start(args, screen.say)
+        page = Path(args.report or "report.html")
         recipe = _recipe(args, name)
         check_job(start, data, recipe.pipeline)
-        out = Path(args.out or f"{name}.mcz")
-        if not out.parent.is_dir():
-            raise UserError(f"--out: the folder {out.parent} does not exist")
-        settings = {"model": name, "from": str(args.model), "data": data.name, "seed": args.seed,
+        options.check_writable("--out", out)
+        if not args.no_report:
+            options.check_writable("--report", page)
+        settings = {"model": name, "from": _digest(start, args.model), "data": data.name, "seed": args.seed,
                     "threads": args.threads, "bytes": args.bytes, "train": recipe.train.settings(),
                     "steps": [{"name": s.word, **s.settings()} for s in recipe.pipeline.steps]}
         args.checkpoint_folder = open_checkpoint(out.with_name(out.name + ".run"), settings, args.restart)
@@ -76,7 +78,6 @@ def compress(args) -> int:
     options.write_json(args.json, result)
     print_passports(job, read, before, after)
     if not args.no_report:
-        page = Path(args.report or "report.html")
         write_report(page, Compression(result, before, after, job.dense, read, job.stages, job.epochs, scanned,
                                        note=data.note, command=_command(args, name)))
         print(f"{page}: the same with pictures, {page.stat().st_size:,} bytes")
@@ -103,7 +104,7 @@ def measure(job: Job, read: Model, out: Path, data, name: str, args, recipe: Rec
     after = passport(read, path=out, data=data.test, errors=again, n_threads=args.threads)
     return ({"model": name, "data": data.name, "recipe": recipe.name, "seed": args.seed, "threads": args.threads,
              "file": str(out), "dense_bytes": read.origin_bytes, "file_bytes": size,
-             "ratio": read.origin_bytes / size, "dense_errors": dense, "errors": again,
+             "max_bytes": args.bytes, "ratio": read.origin_bytes / size, "dense_errors": dense, "errors": again,
              "test_size": len(data.test.y), "steps": steps}, before, after)
 
 
@@ -133,24 +134,36 @@ def _command(args, name: str) -> str:
     return shlex.join(words + (["--fast"] if args.fast else []))
 
 
-def _start(args, say) -> tuple[str | Model, str]:
-    # The model to start from, and the name that files are called by.
-    if args.model is None:
-        name = options.default_model(say)
-        return name, name
-    if args.model.endswith(".mcz"):
-        path = Path(args.model)
-        if not path.is_file():
-            raise UserError(f"{path}: there is no such file")
-        model = load(path)
-        return model, model.builtin["name"] if model.builtin else path.stem + "-compressed"
-    return (options.check_model(args.model),) * 2
+def _start(args, say) -> tuple[str | Model, str, Path]:
+    # The model to start from, the name that recipes know it by, and the file to write.
+    if args.model is None or not args.model.endswith(".mcz"):
+        name = options.default_model(say) if args.model is None else options.check_model(args.model)
+        return name, name, _out(args.out or f"{name}.mcz")
+    path = Path(args.model)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    model, out = load(path), _out(args.out or path.with_name(path.stem + "-compressed.mcz").name)
+    if out.exists() and out.samefile(path):
+        raise UserError(f"--out: {out} is the file to start from; give another name")
+    return model, model.builtin["name"] if model.builtin else path.stem, out
+
+
+def _out(name: str) -> Path:
+    if not name.endswith(".mcz"):
+        raise UserError(f"--out must end in .mcz, got {name}")
+    return Path(name)
+
+
+def _digest(start: str | Model, given: str | None) -> str:
+    # A run goes on only from the file that it began with.
+    return start if isinstance(start, str) else f"{given} (sha256 {sha256(Path(given).read_bytes()).hexdigest()[:16]})"
 
 
 def _recipe(args, name: str) -> Recipe:
-    recipe = load_recipe(args.recipe, name, TECHNIQUES)
-    if args.steps:
-        recipe = Recipe("with", "Steps of the command line", "", recipe.train, parse_with(args.steps, TECHNIQUES))
     if args.bytes is not None and args.bytes < 1:
         raise UserError(f"--bytes must be at least 1, got {args.bytes}")
+    given = parse_with(args.steps, TECHNIQUES) if args.steps else None
+    recipe = load_recipe(args.recipe, name, TECHNIQUES, pipeline=given)
+    if given is not None:
+        recipe = Recipe("with", "Steps of the command line", "", recipe.train, given)
     return recipe.faster(0.25) if args.fast else recipe

@@ -19,7 +19,6 @@ def add_parsers(commands) -> None:
     inner = p.add_subparsers(dest="action", metavar="list|get")
     p = options.command(inner, "list", listing, help="the data sets, and where they were found", examples="minicomp data list")
     options.add_json(p)
-    p.set_defaults(json=None)
     p = options.command(inner, "get", get, help="fetch a data set into the user's cache", examples="\n".join(
         EXAMPLES.strip().splitlines()[1:]))
     p.add_argument("name", metavar="NAME", help=", ".join(datasets.NAMES))

@@ -25,11 +25,12 @@ def add_parsers(commands) -> None:
                         examples="minicomp list\nminicomp list magnitude")
     p.add_argument("technique", nargs="?", metavar="TECHNIQUE", help="its knobs, with ranges and defaults")
     options.add_json(p)
-    p = options.command(commands, "cite", cite, help="the paper of a technique, as BibTeX-ready text",
+    p = options.command(commands, "cite", cite, help="the paper of a technique",
                         examples="minicomp cite magnitude")
     p.add_argument("technique", metavar="TECHNIQUE")
+    options.add_json(p)
     p = options.command(commands, "vectors", vectors, help="test cases of a reference function for other languages",
-                        examples="minicomp vectors\nminicomp vectors kmeans_1d --out kmeans.json --seed 1\n"
+                        examples="minicomp vectors\nminicomp vectors kmeans_1d_optimal --out kmeans.json --seed 1\n"
                                  "minicomp vectors pack_bits --out pack.npz")
     p.add_argument("name", nargs="?", metavar="NAME", help="a function of minicomp.reference; none lists them")
     p.add_argument("--out", metavar="F.json|F.npz", help="the file to write (default NAME.json)")
@@ -92,6 +93,7 @@ def cite(args) -> int:
     """Prints the paper of a technique."""
     kind = _technique(args.technique)
     print(f"{kind.title}: {kind.source or 'a common practice; it has no paper of its own'}")
+    options.write_json(args.json, {"word": kind.word, "name": kind.title, "paper": kind.source})
     return 0
 
 
@@ -103,6 +105,9 @@ def vectors(args) -> int:
     if args.name not in reference.ENTRIES:
         raise UserError(f"unknown reference function {args.name!r}{_nearest(args.name, reference.ENTRIES)}")
     out = Path(args.out or f"{args.name}.json")
+    if out.suffix not in (".json", ".npz"):
+        raise UserError(f"--out must end in .json or .npz, got {out}")
+    options.check_writable("--out", out)
     count = reference.write_vectors(args.name, out, seed=args.seed)
     print(f"{out}: {count} cases of {args.name}, {out.stat().st_size:,} bytes")
     return 0

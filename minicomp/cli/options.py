@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import TextIO
 
 from .. import data as datasets
 from ..errors import UserError
@@ -45,7 +46,29 @@ def add_threads(parser) -> None:
 
 def add_json(parser) -> None:
     """Adds --json."""
-    parser.add_argument("--json", metavar="F", help="write the result as JSON; - for standard output")
+    parser.add_argument("--json", metavar="F", help="write the result as JSON; - for standard output, which then "
+                        "holds nothing else")
+
+
+def check_common(args) -> None:
+    """Raises UserError, before any work, for a seed, a number of threads or a file to write that cannot be."""
+    if getattr(args, "threads", 1) < 1:
+        raise UserError(f"--threads must be at least 1, got {args.threads}")
+    if getattr(args, "seed", 0) < 0:
+        raise UserError(f"--seed must be at least 0, got {args.seed}")
+    for option in ("json", "log", "report", "plot"):
+        if getattr(args, option, None) not in (None, "-"):
+            check_writable(f"--{option}", Path(getattr(args, option)))
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Raises UserError where a file cannot be written at that path."""
+    if not path.parent.is_dir():
+        raise UserError(f"{option}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise UserError(f"{option}: {path} is a folder, not a file")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{option}: the folder {path.parent} cannot be written to")
 
 
 def load_data(args, say, log=None) -> datasets.Dataset:
@@ -53,11 +76,6 @@ def load_data(args, say, log=None) -> datasets.Dataset:
 
     say : takes a line of text        log : takes the rows of a download
     """
-
-    if args.threads < 1:
-        raise UserError(f"--threads must be at least 1, got {args.threads}")
-    if args.seed < 0:
-        raise UserError(f"--seed must be at least 0, got {args.seed}")
     name = args.data
     if name is None:
         name = datasets.default_name()
@@ -80,22 +98,22 @@ def default_model(say) -> str:
     return "lenet300"
 
 
-def check_model(name: str) -> str:
+def check_model(name: str, or_file: bool = True) -> str:
     """Returns the name of a built-in model; UserError names those there are."""
     if name not in MODELS:
-        raise UserError(f"unknown model {name!r}; there are {', '.join(MODELS)}, or a .mcz file")
+        raise UserError(f"unknown model {name!r}; there are {', '.join(MODELS)}{', or a .mcz file' if or_file else ''}")
     return name
 
 
-def write_json(path: str | None, result: dict) -> None:
-    """Writes a result as JSON, atomically, or prints it for "-"; nothing where path is None."""
-    if path is None:
+def write_json(target: str | TextIO | None, result: dict) -> None:
+    """Writes a result as JSON to a file, atomically, or to an open one; nothing where target is None."""
+    if target is None:
         return
     text = json.dumps(result, indent=1, default=_plain) + "\n"
-    if path == "-":
-        print(text, end="")
-        return
-    write_text(Path(path), text)
+    if isinstance(target, str):
+        write_text(Path(target), text)
+    else:
+        target.write(text)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -54,10 +57,19 @@ class Screen:
         elif event == "step":
             self.say(f"{row['name']}: sparsity {row['sparsity']:.4f}, validation errors "
                      f"{row['errors']}/{row['size']}, {row['seconds']:.1f} s")
+        elif event == "round":
+            self.say(f"  {self.title}: round {row['round']}/{row['rounds']}  sparsity {row['sparsity']:.4f}  "
+                     f"validation errors {row['errors']}")
+        elif event == "search":
+            self.title = row["name"]
+            self._clear()
+        elif event == "budget":
+            self.say(f"budget of {row['max_bytes']:,} bytes, attempt {row['attempt']}: the recipe's densities x "
+                     f"{row['density_factor']:.3g}")
         elif event == "say":
             self.say(row["text"])
         if self._file and event != "progress":
-            self._file.write(json.dumps({k: v for k, v in row.items() if k != "model"}) + "\n")
+            self._file.write(json.dumps({k: v for k, v in row.items() if k != "model"}, default=_plain) + "\n")
             self._file.flush()
 
     def _progress(self, row: dict) -> None:
@@ -77,17 +89,68 @@ class Screen:
 
 
 def print_table(title: str, headers: list[str], rows: list[list], *, footer: str = "") -> None:
-    """Prints a table on standard output; numbers are set to the right."""
-    table = Table(title=title or None, title_justify="left", caption=footer or None, caption_justify="left")
-    for i, header in enumerate(headers):
-        numeric = rows and all(isinstance(r[i], (int, float)) or _is_figure(r[i]) for r in rows)
-        table.add_column(header, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(c) for c in row))
+    """Prints a table on standard output; numbers are set to the right and never broken.
+
+    Where the terminal is too narrow, columns without an entry are left out and the others go on in further
+    tables below, each beginning with the first column.
+    """
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=140)
-    console.print(table, markup=False)
+    columns = [_column(h, [_cell(r[i]) for r in rows], [r[i] for r in rows]) for i, h in enumerate(headers)]
+    if _width(columns) > console.width:
+        columns = columns[:1] + [c for c in columns[1:] if any(c.cells)] if rows else columns
+    parts = _parts(columns, console.width)
+    with console.capture() as drawn:
+        if title:
+            console.print(title, style="italic", markup=False)
+        for i, part in enumerate(parts):
+            table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+            for c in part:
+                table.add_column(escape(c.header), justify="right" if c.numeric else "left", no_wrap=c.numeric,
+                                 overflow="fold")
+            for cells in zip(*(c.cells for c in part)):
+                table.add_row(*map(escape, cells))
+            console.print(*([""] if i else []), table, sep="\n")
+        if footer:
+            console.print(footer, style="italic dim", markup=False)
+    text = drawn.get()
+    print(text if console.is_terminal else "\n".join(line.rstrip() for line in text.split("\n")))
+
+
+@dataclass(frozen=True)
+class _Column:
+    header: str
+    cells: list[str]
+    numeric: bool
+
+    @property
+    def width(self) -> int:
+        # What it needs at least: a number whole, of text the longest word.
+        words = self.cells if self.numeric else " ".join(self.cells).split()
+        return max([len(w) for w in (*words, *self.header.split())], default=0)
+
+
+def _column(header: str, cells: list[str], values: list) -> _Column:
+    numeric = bool(values) and all(isinstance(v, (int, float)) or _is_figure(v) for v in values)
+    if numeric and len(header) > max(map(len, cells)):
+        header = header.replace(" ", "\n")  # a column that is not wrapped is as wide as its header
+    return _Column(header, cells, numeric)
+
+
+def _width(columns: list[_Column]) -> int:
+    return sum(max([len(c.header), *map(len, c.cells)]) + 3 for c in columns)
+
+
+def _parts(columns: list[_Column], width: int) -> list[list[_Column]]:
+    # The columns in as few groups as fit, each begun by the first column.
+    groups, first = [], columns[0]
+    for c in columns[1:]:
+        if groups and sum(g.width + 3 for g in groups[-1]) + c.width <= width:
+            groups[-1].append(c)
+        else:
+            groups.append([first, c])
+    return groups or [[first]]
 
 
 def _is_figure(cell) -> bool:
@@ -95,9 +158,10 @@ def _is_figure(cell) -> bool:
 
 
 def _cell(value) -> str:
-    from rich.markup import escape
-
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
-    return escape(text)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value):
+    return value.item() if hasattr(value, "item") else str(value)

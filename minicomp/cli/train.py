@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..codec import save, save_safetensors
 from ..compress import TECHNIQUES
 from ..compress.job import open_checkpoint, remove_checkpoint, train_dense
-from ..compress.recipe import Recipe, load_recipe, make_technique, parse_with
+from ..compress.recipe import load_recipe, make_technique, parse_knobs
 from ..errors import UserError
 from ..train import evaluate
 from . import options
@@ -37,17 +38,16 @@ def train(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
         data = options.load_data(args, screen.say, screen.log)
-        name = options.check_model(args.model) if args.model else options.default_model(screen.say)
+        name = options.check_model(args.model, or_file=False) if args.model else options.default_model(screen.say)
         out = Path(args.out or f"{name}.mcz")
         if out.suffix not in (".mcz", ".safetensors"):
             raise UserError(f"--out must end in .mcz or .safetensors, got {out}")
+        options.check_writable("--out", out)
         recipe = load_recipe("deep-compression", name, TECHNIQUES)
         recipe = recipe.faster(0.25) if args.fast else recipe
         if args.knobs:
-            given = parse_with([f"finetune:{args.knobs}"], TECHNIQUES).steps[0]
-            changed = {k: getattr(given, k) for k in given.knobs() if getattr(given, k) != getattr(type(given)(), k)}
-            recipe = Recipe(recipe.name, recipe.title, recipe.source, make_technique(
-                "finetune", {**recipe.train.settings(), **changed}, TECHNIQUES), recipe.pipeline)
+            knobs = recipe.train.settings() | parse_knobs(args.knobs, "--set")
+            recipe = replace(recipe, train=make_technique("finetune", knobs, TECHNIQUES))
         settings = {"model": name, "data": data.name, "seed": args.seed, "threads": args.threads,
                     "train": recipe.train.settings()}
         args.checkpoint_folder = open_checkpoint(out.with_name(out.name + ".run"), settings, args.restart)
