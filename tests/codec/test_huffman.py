@@ -197,6 +197,16 @@ def test_four_streams(n):
             decode_four(data, sizes + [1, 0, 0, -1], n, lengths)
 
 
+def test_bits_after_the_last_code_of_a_stream_are_refused():
+    lengths = np.array([1, 2, 3, 3])
+    streams = encode_four(np.array([0, 3, 1, 2]), lengths)
+    data, sizes = np.concatenate(streams), np.array([len(s) for s in streams])
+    decode_four(data, sizes, 4, lengths)
+    data[-1] |= 128  # the last stream's codes end before
+    with pytest.raises(FormatError, match="stream 4 of 4 does not end"):
+        decode_four(data, sizes, 4, lengths)
+
+
 def test_streams_that_end_early_are_refused():
     lengths = np.array([1, 2, 3, 3])
     data, bits = encode(np.array([3] * 40), lengths)
@@ -232,6 +242,18 @@ def test_any_bytes_are_a_code_or_a_format_error(data, size):
     except FormatError:
         return
     check_lengths(lengths)
+
+
+def test_a_table_has_one_spelling():
+    w = BitWriter()
+    write_table(w, np.array([1, 2, 2, 0]))
+    assert read_table(BitReader(w.getvalue()), 4).tolist() == [1, 2, 2, 0]
+    w = BitWriter()  # the same with a bitmap that is not needed: last symbol 2, bitmap 1 1
+    w.write(2, 2)
+    w.write(1, 1)
+    w.write(0b11, 2)
+    with pytest.raises(FormatError, match="bitmap of absent symbols has none"):
+        read_table(BitReader(w.getvalue() + bytes(4)), 4)
 
 
 def test_decoding_is_the_same_with_and_without_compiled_kernels():
