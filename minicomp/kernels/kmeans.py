@@ -61,15 +61,17 @@ def cost(p0: Array, p1: Array, p2: Array, starts: Array) -> float:
 
 
 def partition(
-    p0: Array, p1: Array, p2: Array, k: int, *, like: Array | None = None, isa: str = "auto"
-) -> Array:
-    """Returns the starts of the k intervals of least squared error, and n: (k + 1,) int64.
+    p0: Array, p1: Array, p2: Array, k: int, *, penalty: float | None = None, isa: str = "auto"
+) -> tuple[Array, float | None]:
+    """Returns (starts, penalty): where the k intervals of least squared error start, and n.
 
     p0, p1, p2 : (n + 1,) float64, running sums of count (rising), value and square
     k : in [1, n]        isa : rung, see kernels/cpu.py
-    like : starts of a partition that may be near the optimum: saves sweeps, changes nothing else
-    Least but for the rounding of the sums; of equally good partitions, which one is not said but
-    always the same.
+    penalty : of an interval, where the search starts: one that a like problem returned saves sweeps
+        and changes nothing else
+    starts : (k + 1,) int64        returned penalty : the last tried, None without a search
+    Least but for the rounding of the sums; which one of equally good partitions is not said, but it
+    is always the same.
     Raises ValueError where k is not in [1, n], or for more than 2^31 groups.
     """
     p0, p1, p2 = (np.ascontiguousarray(p, np.float64) for p in (p0, p1, p2))
@@ -77,43 +79,46 @@ def partition(
     if not 1 <= k <= n < 2**31 - 1:
         raise ValueError(f"k must be in [1, {min(n, 2**31 - 2)}], got {k}")
     if cpu.resolve(isa, "kmeans") == 0:
-        return partition_ref(p0, p1, p2, k)
-    few, many = np.array([0, n]), np.arange(n + 1)  # the cheapest under a penalty of infinity, of 0
+        return partition_ref(p0, p1, p2, k), None
     if k in (1, n):
-        return few if k == 1 else many
+        return (np.array([0, n]) if k == 1 else np.arange(n + 1)), None
     module, before = cpu.kernel_module("kmeans"), np.empty(n + 1, np.int32)
 
-    def cheapest(penalty: float) -> Array:
-        module.sweep(p0, p1, p2, penalty, before)
+    def cheapest(price: float) -> Array:
+        module.sweep(p0, p1, p2, price, before)
         return _walk(before, n)
 
-    return _search(cheapest, lambda starts: cost(p0, p1, p2, starts), few, many, k, like)
+    return _search(cheapest, lambda starts: cost(p0, p1, p2, starts), n, k, penalty)
 
 
-def _search(cheapest, error, few: Array, many: Array, k: int, like: Array | None) -> Array:
-    # Closes in on a penalty whose cheapest partition has k intervals; `few` has less of them,
-    # `many` more. Under the penalty at which both cost the same either a partition between them is
-    # cheaper, or all have that cost.
-    e_few, e_many = error(few), error(many)
-    # f(k) ~ 1 / k^2 where k is large, and the penalty is -f'(k)
-    penalty = 2 * e_few / k**3 if like is None else 2 * error(like) / k
+def _search(cheapest, error, n: int, k: int, price: float | None) -> tuple[Array, float]:
+    # Closes in on a price under which k intervals are cheapest, from one under which fewer are and
+    # one under which more are. Where both cost the same under a third, either one between them is
+    # cheaper, or all cost the same.
+    few, many = np.array([0, n]), np.arange(n + 1)  # cheapest under a price of infinity, of 0
+    price_few = price_many = None  # not of these two: they tell little about the price of k
+    if price is None:
+        price = 2 * error(few) / k**3  # -f'(k), were f(k) = f(1) / k^2
     for turn in range(SWEEPS):
-        chord = (e_few - e_many) / (len(many) - len(few))
-        if turn % 4 == 3 or not 0 < penalty < np.inf:
-            penalty = chord
-        found = cheapest(penalty)
-        links, e = len(found) - 1, error(found)
+        chord = turn % 4 == 3 or not 0 < price < np.inf
+        if chord:
+            price = (error(few) - error(many)) / (len(many) - len(few))
+        found = cheapest(price)
+        links = len(found) - 1
         if links == k:
-            return found
-        if links < len(few) or links > len(many) - 2:  # nothing strictly between
-            if penalty == chord:
-                break
-        elif links < k:
-            few, e_few = found, e
-        else:
-            many, e_many = found, e
-        penalty *= (links / k) ** 3  # penalty ~ 1 / k^3
-    return _spliced(few, many, k)
+            return found, price
+        if len(few) - 1 < links < k:
+            few, price_few = found, price
+        elif k < links < len(many) - 1:
+            many, price_many = found, price
+        elif chord:
+            break
+        if price_few is None or price_many is None:
+            price *= (links / k) ** 3  # the price is about 1 / k^3
+        else:  # on the straight line between both, in the logarithms
+            part = np.log(k / (len(few) - 1)) / np.log((len(many) - 1) / (len(few) - 1))
+            price = price_few * (price_many / price_few) ** part
+    return _spliced(few, many, k), price
 
 
 def _spliced(few: Array, many: Array, k: int) -> Array:

@@ -90,6 +90,42 @@ class Rows:
         return self.start.nbytes + self.entry.nbytes + self.table.nbytes
 
 
+@dataclass(frozen=True)
+class Csr:
+    """W in compressed sparse rows.
+
+    shape : (O, I)        values : (m,) float32        columns : (m,) int32, in 0..I-1
+    starts : (O + 1,) int32, 0 first and m last, not falling
+    Raises ValueError where they do not fit together.
+    """
+
+    shape: tuple[int, int]
+    values: Array
+    columns: Array
+    starts: Array
+
+    def __post_init__(self):
+        (O, I), m = self.shape, len(self.values)
+        types = (("values", np.float32), ("columns", np.int32), ("starts", np.int32))
+        for name, dtype in types:
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype))
+        starts, columns = self.starts, self.columns
+        if starts.shape != (O + 1,) or columns.shape != (m,) or self.values.ndim != 1:
+            raise ValueError(
+                f"starts must be ({O + 1},), columns and values one axis of one length"
+            )
+        if starts[0] != 0 or starts[-1] != m or (np.diff(starts) < 0).any():
+            raise ValueError(f"starts must rise from 0 to the {m} values")
+        if m and not (0 <= columns.min() and columns.max() < I):
+            found = f"{columns.min()}..{columns.max()}"
+            raise ValueError(f"columns must be in [0, {I - 1}], got {found}")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that one product reads of the weight."""
+        return self.values.nbytes + self.columns.nbytes + self.starts.nbytes
+
+
 def pack_lanes(w: Array, table: Array | None = None) -> Lanes:
     """Returns W in lanes.
 
@@ -257,45 +293,31 @@ def matmul_ref(w: Rows, X: Array) -> Array:
     return _add_entries(w.table[w.entry >> w.gap_bits], column, w.start, X, O)
 
 
-def csr_matmul(
-    values: Array, columns: Array, starts: Array, X: Array, *, isa: str = "auto", n_threads: int = 1
-) -> Array:
-    """Returns Y = W X, (O, N) float32, of W in CSR.
+def pack_csr(w: Array) -> Csr:
+    """Returns W, (O, I) float32, in CSR."""
+    w, _ = _checked(w, None)
+    rows, columns = np.nonzero(w)
+    return Csr(w.shape, w[rows, columns], columns, np.searchsorted(rows, np.arange(len(w) + 1)))
 
-    values : (m,) float32
-    columns : (m,) in 0..I-1
-    starts : (O + 1,), 0 first and m last, not falling
-    X : (I, N) float32, finite
-    Raises ValueError where they do not fit together.
-    """
-    values = np.ascontiguousarray(values, np.float32)
-    columns, starts = (np.ascontiguousarray(a, np.int32) for a in (columns, starts))
-    O, m = len(starts) - 1, len(values)
-    X = _columns(X, (O, len(X)))
-    rises = O >= 0 and starts[0] == 0 and starts[-1] == m and (np.diff(starts) >= 0).all()
-    if not rises or len(columns) != m:
-        raise ValueError(f"starts must rise from 0 to the {m} values, with as many columns")
-    if m and not (0 <= columns.min() and columns.max() < len(X)):
-        found = f"{columns.min()}..{columns.max()}"
-        raise ValueError(f"columns must be in [0, {len(X) - 1}], got {found}")
+
+def csr_matmul(w: Csr, X: Array, *, isa: str = "auto", n_threads: int = 1) -> Array:
+    """Returns Y = W X, (O, N) float32; arguments as of `matmul`."""
+    X = _columns(X, w.shape)
     level = cpu.resolve(isa, "sparse")
     if level == 0:
-        return _add_entries(values, columns, starts, X, O)
-    Y = np.empty((O, X.shape[1]), np.float32)
-    cpu.kernel_module("sparse").rows(
-        None, None, columns, values, None, 0, starts, len(X), X, Y, level, n_threads
-    )
+        return _add_entries(w.values, w.columns, w.starts, X, w.shape[0])
+    Y = np.empty((w.shape[0], X.shape[1]), np.float32)
+    module, width = cpu.kernel_module("sparse"), max(w.shape[1], 1)
+    module.rows(None, None, w.columns, w.values, None, 0, w.starts, width, X, Y, level, n_threads)
     return Y
 
 
-def csr_matvec(
-    values: Array, columns: Array, starts: Array, x: Array, *, isa: str = "auto", n_threads: int = 1
-) -> Array:
-    """Returns y = W x, (O,) float32, of W in CSR; arguments as of `csr_matmul`, x : (I,)."""
+def csr_matvec(w: Csr, x: Array, *, isa: str = "auto", n_threads: int = 1) -> Array:
+    """Returns y = W x, (O,) float32; x : (I,) float32, finite."""
     x = np.asarray(x)
-    if x.ndim != 1:
-        raise ValueError(f"x must have shape (I,), got {x.shape}")
-    return csr_matmul(values, columns, starts, x[:, None], isa=isa, n_threads=n_threads)[:, 0]
+    if x.shape != w.shape[1:]:
+        raise ValueError(f"x must have shape {w.shape[1:]}, got {x.shape}")
+    return csr_matmul(w, x[:, None], isa=isa, n_threads=n_threads)[:, 0]
 
 
 def _add_entries(weight: Array, column: Array, start: Array, X: Array, O: int) -> Array:

@@ -202,22 +202,16 @@ class Line:
             centroids, before = np.sort(self.means(starts, centroids)), starts
         return centroids
 
-    def optimum(self, k: int, bounds: Array | None = None, like: Array | None = None) -> Array:
-        """Returns the k clusters of least error among those that start at some of `bounds`.
-
-        bounds : ascending, 0 and n among them; None: between all distinct values
-        like : clusters near the optimum, to start from
-        """
-        if bounds is None:
-            new = self.values[1:] != self.values[:-1]
-            bounds = np.concatenate([[0], np.flatnonzero(new) + 1, [self.n]])
-        if len(bounds) > self.n:  # nothing to leave out
-            return kernel.partition(bounds, self.p1, self.p2, k, like=like)
-        like = None if like is None else np.unique(np.searchsorted(bounds, like))
-        return bounds[kernel.partition(bounds, self.p1[bounds], self.p2[bounds], k, like=like)]
+    def optimum(self, k: int) -> Array:
+        """Returns the k clusters of least error, k at most the number of distinct values."""
+        groups = self.group_bounds(max(GROUPS, 8 * k), 2 * k)
+        penalty = self._among(groups, k)[1] if len(groups) > 2 * k else None
+        new = self.values[1:] != self.values[:-1]
+        bounds = np.concatenate([[0], np.flatnonzero(new) + 1, [self.n]])
+        return self._among(bounds, k, penalty)[0]
 
     def near_optimum(self, k: int) -> Array:
-        """Returns k clusters, of more than k values, of nearly the least error.
+        """Returns k clusters of nearly the least error, k at most the number of distinct values.
 
         First the least among clusters of whole groups; then, twice, among finer groups around the
         edges found.
@@ -226,14 +220,21 @@ class Line:
         bounds = self.group_bounds(groups, 2 * k)
         if self.n <= 8 * groups or len(bounds) <= 2 * k:
             return self.optimum(k)
-        starts = self.optimum(k, bounds)
+        starts, penalty = self._among(bounds, k)
         for _ in range(ZOOMS):
             at = np.searchsorted(bounds, starts)
             lo, hi = bounds[np.maximum(at - 2, 0)], bounds[np.minimum(at + 2, len(bounds) - 1)]
             near = np.linspace(lo, hi, max(GROUPS // k, 8)).astype(np.int64)
             bounds = np.unique(np.concatenate([near.ravel(), starts]))
-            starts = self.optimum(k, bounds, like=starts)
+            starts, penalty = self._among(bounds, k, penalty)
         return starts
+
+    def _among(self, bounds: Array, k: int, penalty=None) -> tuple[Array, float | None]:
+        # The k clusters of least error that start at some of the bounds; the penalty of a cluster.
+        whole = len(bounds) > self.n
+        p1, p2 = (p if whole else p[bounds] for p in (self.p1, self.p2))
+        starts, penalty = kernel.partition(bounds, p1, p2, k, penalty=penalty)
+        return bounds[starts], penalty
 
     def group_bounds(self, groups: int, alone: int) -> Array:
         """Returns about `groups` + 1 places, 0 and n among them, that bound groups of values.
@@ -263,9 +264,7 @@ def _centroids(x: Array, k: int, init: str, rng, iterations: int) -> Array:
     if line.distinct() <= k:
         return np.unique(line.values)
     if init in ("histogram", "optimal"):
-        starts = line.near_optimum(k)
-        if init == "optimal":
-            starts = line.optimum(k, like=starts)
+        starts = line.optimum(k) if init == "optimal" else line.near_optimum(k)
         return line.means(starts).astype(np.float32)
     first = initial_centroids(line.values, k, init, rng=rng)
     return line.lloyd(first, iterations).astype(np.float32)

@@ -1,0 +1,238 @@
+"""Races of the kernels: k-means on a line, Huffman decoding, sparse products."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..codec import huffman
+from ..compress.share.kmeans import kmeans_1d, kmeans_1d_optimal
+from ..kernels import sparse
+from .race import Log, Row, peer_module, race, row
+
+Array = np.ndarray
+WEIGHTS, CLUSTERS = 400_000, (16, 32, 256)
+SYMBOLS = 2_000_000
+SIZES = ((1024, 1024, 16, 0.1), (4096, 4096, 16, 0.1), (300, 784, 64, 0.08))  # O, I, k, density
+EVEN = ((1024, 1, "lanes"), (4096, 1, "lanes"), (1024, 64, "rows"), (1024, 1, "csr"))
+
+# --- k-means on a line ---
+
+
+def heavy_tailed(n: int, rng: np.random.Generator) -> Array:
+    """Returns n weights as of a trained layer, 70 % normal and 30 % with a heavy tail; float32."""
+    tail = rng.random(n) < 0.3
+    return np.where(tail, 0.06 * rng.standard_t(3, n), 0.02 * rng.normal(size=n)).astype(np.float32)
+
+
+def kmeans(peers: bool, log: Log) -> Iterator[Row]:
+    """Yields 400,000 weights beside Lloyd's algorithm, with the squared errors."""
+    x = heavy_tailed(WEIGHTS, np.random.default_rng(0))
+    cluster = peer_module("sklearn.cluster", peers, log)
+    peer = f"{'scikit-learn' if cluster else 'NumPy'} Lloyd, 50 iterations"
+    for k in CLUSTERS:
+        found: dict[str, Array] = {}  # centroids by contestant
+
+        def lloyd():
+            first = np.linspace(x.min(), x.max(), k)
+            if cluster is None:
+                found[peer] = _numpy_lloyd(x, first, 50)
+            else:
+                model = cluster.KMeans(k, init=first[:, None], n_init=1, max_iter=50, tol=0)
+                found[peer] = np.sort(model.fit(x[:, None]).cluster_centers_[:, 0])
+
+        def ours(init):
+            found[init] = kmeans_1d(x, k, init=init, rng=None)[0]
+
+        times = race(
+            {
+                peer: lloyd,
+                "histogram": lambda: ours("histogram"),
+                "optimal": lambda: ours("optimal"),
+            }
+        )
+        best = kmeans_1d_optimal(x, k)[1]
+        above = {
+            n: f"{100 * max(_squared_error(x, c) / best - 1, 0):.3f} %" for n, c in found.items()
+        }
+        for init in ("histogram", "optimal"):
+            yield row(
+                f"kmeans, {init}",
+                f"n = {WEIGHTS:,}, k = {k}",
+                {"ours": times[init], peer: times[peer]},
+                peer,
+                f"squared error above the optimum: {above[init]}, peer {above[peer]}",
+            )
+
+
+def _numpy_lloyd(x: Array, centroids: Array, iterations: int) -> Array:
+    # Lloyd's algorithm as one writes it in NumPy.
+    for _ in range(iterations):
+        index = np.searchsorted(0.5 * (centroids[1:] + centroids[:-1]), x)
+        count = np.bincount(index, minlength=len(centroids))
+        total = np.bincount(index, weights=x, minlength=len(centroids))
+        moved = np.where(count > 0, total / np.maximum(count, 1), centroids)
+        if np.array_equal(moved, centroids):
+            break
+        centroids = moved
+    return centroids
+
+
+def _squared_error(x: Array, centroids: Array) -> float:
+    centroids = np.asarray(centroids, np.float64)
+    index = np.searchsorted(0.5 * (centroids[1:] + centroids[:-1]), x)
+    return float(np.square(x.astype(np.float64) - centroids[index]).sum())
+
+
+# --- Huffman decoding ---
+
+
+def huffman_decoding(peers: bool, log: Log) -> Iterator[Row]:
+    """Yields the decoding of four streams beside zlib, which decodes one."""
+    rng, n, peer = np.random.default_rng(0), SYMBOLS, "zlib HUFFMAN_ONLY"
+    sources = {
+        "4-bit codes": np.clip(np.rint(2.2 * rng.normal(size=n) + 7.5), 0, 15),
+        "gaps at 90 % zeros": np.minimum(rng.geometric(0.1, n) - 1, 15),
+        "8-bit codes, narrow": np.clip(np.rint(12 * rng.normal(size=n) + 127.5), 0, 255),
+        "8-bit codes, wide": np.clip(np.rint(31 * rng.normal(size=n) + 127.5), 0, 255),
+    }
+    for name, symbols in sources.items():
+        symbols = symbols.astype(np.uint8)
+        freq = np.bincount(symbols)
+        lengths = huffman.huffman_lengths(
+            freq, huffman.FAST_LENGTH
+        )  # as long streams in a file are coded
+        parts = huffman.encode_four(symbols, lengths)
+        data, sizes = np.concatenate(parts), np.array([len(p) for p in parts])
+        deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
+        packed = deflate.compress(symbols.tobytes()) + deflate.flush()
+        times = race(
+            {
+                "ours": lambda: huffman.decode_four(data, sizes, n, lengths),
+                peer: lambda: zlib.decompress(packed, -15, n),
+            }
+        )
+        yield row(
+            "huffman decode",
+            f"{name}, {huffman.entropy_bits(freq) / n:.2f} bits",
+            times,
+            peer,
+            f"{len(data):,} bytes, zlib {len(packed):,}",
+            unit="MB/s",
+            work=n / 1e6,
+        )
+
+
+# --- sparse products ---
+
+
+def sparse_layer(
+    O: int, I: int, k: int, density: float, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Returns codes (O, I) uint16 of a pruned and shared layer, and its k centroids."""
+    codes = rng.integers(1, k, (O, I)).astype(np.uint16)
+    codes[rng.random((O, I)) >= density] = 0
+    return codes, np.append(0, rng.normal(size=k - 1)).astype(np.float32)
+
+
+def sparse_products(peers: bool, log: Log) -> Iterator[Row]:
+    """Yields products of pruned and shared layers beside dense BLAS, and where they break even."""
+    torch = peer_module("torch", peers, log)
+    for O, I, k, density in SIZES:
+        yield from _products(O, I, k, density, torch)
+    for n, columns, layout in EVEN:
+        yield _break_even(n, columns, layout)
+
+
+def _products(O: int, I: int, k: int, density: float, torch) -> Iterator[Row]:
+    from scipy.sparse import csr_matrix
+
+    rng = np.random.default_rng(0)
+    codes, table = sparse_layer(O, I, k, density, rng)
+    dense, X = table[codes], rng.normal(size=(I, 64)).astype(np.float32)
+    x, csr = X[:, 0].copy(), csr_matrix(dense)
+    lanes, rows = sparse.pack_lanes(codes, table), sparse.pack_rows(codes, table)
+    one = {
+        "ours": lambda: sparse.matvec(lanes, x),
+        "NumPy sgemv": lambda: dense @ x,
+        "scipy CSR": lambda: csr @ x,
+    }
+    many = {
+        "ours": lambda: sparse.matmul(rows, X),
+        "NumPy sgemm": lambda: dense @ X,
+        "scipy CSR": lambda: csr @ X,
+    }
+    if torch is not None:
+        torch.set_num_threads(1)
+        with warnings.catch_warnings(action="ignore"):  # torch calls its CSR beta
+            mkl = torch.from_numpy(dense).to_sparse_csr()
+        x_mkl, X_mkl = torch.from_numpy(x), torch.from_numpy(X)
+        one["torch CSR"], many["torch CSR"] = lambda: mkl @ x_mkl, lambda: mkl @ X_mkl
+    shape = f"{O} x {I}, {1 - density:.0%} zeros, {k} codes"
+    for kernel, contestants, layout in (
+        ("codebook matvec", one, lanes),
+        ("codebook matmul, 64 columns", many, rows),
+    ):
+        times, (_, blas, *others) = race(contestants), contestants
+        beside = ", ".join(f"{times[other] / times['ours']:.1f} x {other}" for other in others)
+        yield row(
+            kernel,
+            shape,
+            times,
+            blas,
+            f"{beside}; {layout.nbytes / np.count_nonzero(codes):.2f} bytes a weight",
+        )
+
+
+def _break_even(n: int, columns: int, layout: str) -> Row:
+    # The density at which a product is as fast as dense BLAS.
+    rng, ratios = np.random.default_rng(1), {}
+    X = rng.normal(size=(n, columns)).astype(np.float32)
+    x = X[:, 0].copy()
+    for density in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0):
+        codes, table = sparse_layer(n, n, 16, density, rng)
+        dense = table[codes]
+        if layout == "lanes":
+            packed = sparse.pack_lanes(codes, table)
+            pair = {"ours": lambda: sparse.matvec(packed, x), "dense": lambda: dense @ x}
+        elif layout == "rows":
+            packed = sparse.pack_rows(codes, table)
+            pair = {"ours": lambda: sparse.matmul(packed, X), "dense": lambda: dense @ X}
+        else:
+            packed = sparse.pack_csr(dense)
+            pair = {"ours": lambda: sparse.csr_matvec(packed, x), "dense": lambda: dense @ x}
+        times = race(pair, part=0.25)
+        ratios[density] = times["dense"] / times["ours"]
+    even = break_even(ratios)
+    seen = ", ".join(f"{r:.1f} x at {d:.0%}" for d, r in ratios.items())
+    kernel = {"lanes": "codebook matvec", "rows": "codebook matmul", "csr": "CSR matvec"}[layout]
+    shape = f"{n} x {n}, 16 codes, {columns} column{'s' if columns > 1 else ''}"
+    return {
+        "kernel": f"{kernel}, break-even",
+        "shape": shape,
+        "ours": even,
+        "peer": 1.0,
+        "ratio": even,
+        "unit": "density",
+        "note": f"density up to which it beats dense BLAS: {seen}",
+    }
+
+
+def break_even(ratios: dict[float, float]) -> float:
+    """Returns the density up to which every ratio is above 1, interpolated in the logarithms.
+
+    ratios : {density in (0, 1]: how many times faster than dense}, in rising density
+    0 where the least density is behind already, the largest where none is.
+    """
+    before = None
+    for density, ratio in ratios.items():
+        if ratio < 1:
+            if before is None:
+                return 0.0
+            (d0, r0), (d1, r1) = np.log(before), np.log((density, ratio))
+            return float(np.exp(d0 + (d1 - d0) * r0 / (r0 - r1)))
+        before = (density, ratio)
+    return float(before[0])
