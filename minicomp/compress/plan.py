@@ -98,12 +98,13 @@ class Plan:
         """Returns what stays of an array that belongs to a form, a buffer or a part of a form; a
         copy.
 
-        name : "fc1.weight", "bn1.running_mean", or "fc1.weight.centroids"; an array whose shape is
-            not the form's (centroids) stays whole
+        name : "fc1.weight", "bn1.running_mean", or "fc1.weight.part"; a part that has not the
+        form's
+            shape stays whole, and so do centroids, which belong to no place
         """
-        for full in (name, ".".join(name.split(".")[:-1])):
-            if full in self.axes and np.shape(array) == self.shapes[full]:
-                return array[self._index(full)].copy()
+        full, _, part = (name, "", "") if name in self.axes else name.rpartition(".")
+        if full in self.axes and np.shape(array) == self.shapes[full] and part != "centroids":
+            return array[self._index(full)].copy()
         return np.array(array)
 
     def _index(self, name: str) -> tuple[Array, ...]:

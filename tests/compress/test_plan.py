@@ -576,6 +576,23 @@ def test_optimizer_state_follows(name):
         np.testing.assert_allclose(small.state_dict()[n], w, atol=1e-5, err_msg=n)
 
 
+def test_state_of_centroids_stays_whole():
+    rng = np.random.default_rng(6)
+    model = MLP([4, 3, 2])
+    for name, form in model.forms().items():  # fc1.bias has as many centroids as entries
+        model.set_form(name, Codebook(rng.integers(3, size=form.shape), rng.standard_normal(3)))
+    chosen = plan(model, {"fc1": [0, 2]})
+    optimizer = OPTIMIZERS["adam"](model.parameters(), lr=0.1)
+    optimizer.step({n: np.full(p.shape, 2, np.float32) for n, p in model.parameters().items()})
+    small = chosen.apply(model)
+    follower = optimizer.select(chosen, small.parameters())
+    assert set(follower.params) == set(model.parameters()) and follower.steps == 1
+    for slot in ("m", "v"):
+        for name, a in follower.state[slot].items():
+            np.testing.assert_array_equal(a, optimizer.state[slot][name], strict=True)
+            assert a is not optimizer.state[slot][name]
+
+
 @pytest.mark.parametrize("make", [residual, fire, shuffle, depthwise, grouped])
 def test_a_pruned_model_saves_and_loads(make, tmp_path):
     rng = np.random.default_rng(5)
