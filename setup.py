@@ -66,7 +66,7 @@ class BuildKernels(build_ext):
             self.build_extension(ext)
             return True
         except (Exception, SystemExit) as error:  # each kind of failure has its own exception type
-            name, why = ext.name.rpartition(".")[2], f"{type(error).__name__}: {error}"
+            name, why = ext.name.rpartition(".")[2], f"{type(error).__name__}: {error}"[:200]
             self.failed[name] = why
             self.warn(f"kernel {name} is not built, the slower NumPy reference replaces it: {why}")
             Path(self.build_lib, ext._file_name).unlink(missing_ok=True)
@@ -91,17 +91,19 @@ class BuildKernels(build_ext):
         return False
 
     def record(self, folder):
-        # Adds this build to folder/BUILD.json.
+        # Adds this build to folder/BUILD.json; what has no source any more is dropped.
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "BUILD.json"
         before = json.loads(path.read_text()) if path.exists() else {}
+        known = {path.stem for path in Path("kernels_pyx").glob("*.pyx")} | {"_cyutility"}
         built = {ext.name.rpartition(".")[2] for ext in self.extensions}
         failed = {**before.get("failed", {}), **self.failed}
+        built_before = set(before.get("built", [])) & known - set(self.failed)
         command = getattr(self.compiler, "compiler_so", None) or [self.compiler.compiler_type]
         path.write_text(json.dumps({
             "compiler": command[0], "flags": self.compile_flags, "openmp": self.openmp,
-            "built": sorted(built | set(before.get("built", [])) - set(self.failed)),
-            "failed": {k: failed[k] for k in sorted(set(failed) - built)}}, indent=1) + "\n")
+            "built": sorted(built | built_before),
+            "failed": {k: failed[k] for k in sorted(set(failed) & known - built)}}, indent=1) + "\n")
 
 
 def kernels():
@@ -128,7 +130,7 @@ os.chdir(Path(__file__).parent)
 setup(
     packages=[*find_packages(include=["minicomp", "minicomp.*"]), *lessons()],
     package_dir=lessons(),
-    package_data={"minicomp": ["**/*.toml", "**/*.json"], "minicomp.lessons": ["*.ipynb"]},
+    package_data={"minicomp": ["**/*.toml", "**/*.json"], "minicomp.lessons": ["*.ipynb", "expected/*.json"]},
     # BUILD.json is written by this build, not taken from the checkout.
     exclude_package_data={"minicomp._kernels": ["*"]},
     include_package_data=False,
