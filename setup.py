@@ -103,7 +103,8 @@ class BuildKernels(build_ext):
         path.write_text(json.dumps({
             "compiler": command[0], "flags": self.compile_flags, "openmp": self.openmp,
             "built": sorted(built | built_before),
-            "failed": {k: failed[k] for k in sorted(set(failed) & known - built)}}, indent=1) + "\n")
+            "failed": {k: failed[k] for k in sorted(set(failed) & known - built)},
+        }, indent=1) + "\n")
 
 
 def kernels():
@@ -130,7 +131,8 @@ os.chdir(Path(__file__).parent)
 setup(
     packages=[*find_packages(include=["minicomp", "minicomp.*"]), *lessons()],
     package_dir=lessons(),
-    package_data={"minicomp": ["**/*.toml", "**/*.json"], "minicomp.lessons": ["*.ipynb", "expected/*.json"]},
+    package_data={"minicomp": ["**/*.toml", "**/*.json"],
+                  "minicomp.lessons": ["*.ipynb", "expected/*.json"]},
     # BUILD.json is written by this build, not taken from the checkout.
     exclude_package_data={"minicomp._kernels": ["*"]},
     include_package_data=False,
