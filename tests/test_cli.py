@@ -1,6 +1,7 @@
 """The command line: what it writes, and what it says when the user errs."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import minicomp
 from minicomp.cli import main
 from minicomp.models import MODELS
 
-COMMANDS = ("compress", "train", "eval", "show", "list", "paper", "bench", "data", "vectors", "cite", "lesson")
+COMMANDS = ("compress", "train", "eval", "show", "sensitivity", "list", "paper", "bench", "data", "vectors", "cite",
+            "lesson")
 
 
 @pytest.fixture
@@ -47,13 +49,38 @@ def test_every_command_has_help_with_examples(command, capsys):
     (["cite", "magnet"], "unknown technique 'magnet'"),
     (["list", "magnet"], "unknown technique 'magnet'"),
     (["data", "get", "minst"], "unknown data set 'minst'"),
+    (["compress", "lenet300", "--threads", "0"], "--threads must be at least 1, got 0"),
+    (["paper", "han2015", "--threads", "0"], "--threads must be at least 1, got 0"),
+    (["paper", "han2015", "--seed", "-1"], "--seed must be at least 0, got -1"),
+    (["vectors", "pack_bits", "--seed", "-1"], "--seed must be at least 0, got -1"),
+    (["train", "lenet300", "--seed", "-1"], "--seed must be at least 0, got -1"),
+    (["vectors", "pack_bits", "--out", "f.txt"], "--out must end in .json or .npz, got f.txt"),
+    (["compress", "lenet300", "--out", "f.txt"], "--out must end in .mcz, got f.txt"),
+    (["compress", "lenet300", "--json", "no/f.json"], "--json: the folder no does not exist"),
+    (["compress", "lenet300", "--log", "no/f.jsonl"], "--log: the folder no does not exist"),
+    (["compress", "lenet300", "--report", "no/f.html"], "--report: the folder no does not exist"),
+    (["train", "lenet300", "--out", "no/f.mcz"], "--out: the folder no does not exist"),
+    (["train", "lenet300", "--json", "."], "--json: . is a folder, not a file"),
+    (["train", "lenet300", "--set", "epochs"], "--set: knobs must be written knob=value, got 'epochs'"),
+    (["train", "lenet300", "--set", "epocs=1"], "unknown knob 'epocs'; did you mean epochs"),
+    (["train", "small.mcz"], "unknown model 'small.mcz'; there are lenet300, lenet5, lenet5classic, depthwise32"),
+    (["compress", "lenet300", "--data", "monks-1"],
+     "data monks-1 has examples of shape (17,), the model takes (1, 28, 28)"),
+    (["train", "lenet300", "--data", "monks-1"], "data monks-1 has examples of shape (17,)"),
+    (["compress", "lenet300", "--recipe", "han2015", "--bytes", "-3"], "--bytes must be at least 1, got -3"),
+    (["compress", "lenet5classic", "--recipe", "han2015"], "recipe han2015 has no [[step]] for lenet5classic; it has them"),
+    (["compress", "lenet300", "--with", "kmeans:bits=3,bits=4"], "kmeans:bits=3,bits=4: bits is given twice"),
+    (["sensitivity", "missing.mcz"], "missing.mcz: there is no such file"),
+    (["sensitivity", "lenet9"], "unknown model 'lenet9'"),
+    (["sensitivity", "lenet300", "--bytes", "1", "--macs", "1"], "--bytes and --macs are two budgets: give one"),
+    (["paper", "han2015", "--seeds", "0"], "--seeds must be in [1, 100], got 0"),
 ])
 def test_mistakes_exit_with_2_and_one_line(words, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    data = [] if "--data" in words or words[0] not in ("compress", "train") else ["--data", "glyphs"]
+    data = [] if "--data" in words or words[0] not in ("compress", "train", "sensitivity") else ["--data", "glyphs"]
     assert main(words + data) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert says in error and error.startswith("minicomp ")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and says in lines[0] and lines[0].startswith(f"minicomp {words[0]}: ")
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
@@ -91,6 +118,168 @@ def test_version_names_kernels(capsys):
     assert main(["--version"]) == 0
     text = capsys.readouterr().out
     assert f"minicomp {minicomp.__version__}" in text and "ernel" in text
+
+
+@pytest.mark.parametrize("words, says", [
+    (["foo"], "minicomp: unknown command 'foo' (choose from "),
+    (["compress", "--threads", "x"], "minicomp compress: argument --threads: invalid int value: 'x'; see minicomp "),
+    (["eval"], "minicomp eval: the following arguments are required: FILE; see minicomp eval --help"),
+    (["show", "a.mcz", "--jsn", "f"], "unrecognized arguments: --jsn f; see minicomp"),
+])
+def test_words_that_do_not_parse_are_one_line_too(words, says, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    lines = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and len(lines) == 1 and says in lines[0]
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_any_work(tmp_path, monkeypatch, capsys):
+    # os.access is what a read-only folder answers; root may write everywhere, so it is told to say no
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minicomp.cli.options.os.access", lambda path, mode: False)
+    for words in (["compress"], ["train"], ["compress", "--json", "r.json"]):
+        assert main([words[0], "lenet300", "--data", "glyphs", *words[1:]]) == 2
+        assert "the folder . cannot be written to" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nothing can be created")
+def test_the_systems_own_refusal_is_one_line(small_file, capsys):
+    assert main(["show", str(small_file), "--json", "/proc/self/x.json"]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and "/proc/self" in lines[0]
+
+
+def test_wrong_data_for_a_file(small_file, capsys):
+    assert main(["eval", str(small_file), "--data", "monks-2"]) == 2
+    assert "data monks-2 has examples of shape (17,), the model takes (1, 28, 28)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, keys", [
+    (["show", "small.mcz"], {"file", "file_bytes", "dense_bytes", "ratio", "parts", "rest", "forms"}),
+    (["eval", "small.mcz", "--data", "glyphs", "--threads", "1"],
+     {"model", "data", "file_bytes", "dense_bytes", "ratio", "errors", "test_size"}),
+    (["list"], {"techniques", "models", "data", "recipes"}),
+    (["list", "magnitude"], {"word", "name", "paper", "knobs"}),
+    (["cite", "magnitude"], {"word", "name", "paper"}),
+    (["paper"], {"papers"}),
+    (["data", "list"], {"data"}),
+])
+def test_json_goes_to_a_file_or_alone_to_standard_output(words, keys, small_file, monkeypatch, capsys):
+    monkeypatch.chdir(small_file.parent)
+    assert main([*words, "--json", "f.json"]) == 0
+    written = (small_file.parent / "f.json").read_text()
+    assert keys <= set(json.loads(written)) and capsys.readouterr().out
+    assert main([*words, "--json", "-"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed.pop("seconds", 0) >= 0 and printed.items() <= json.loads(written).items()
+
+
+def test_vectors_are_written_with_their_seed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["vectors", "pack_bits", "--seed", "4"]) == 0
+    vectors = json.loads((tmp_path / "pack_bits.json").read_text())
+    assert (vectors["name"], vectors["seed"]) == ("pack_bits", 4) and len(vectors["cases"]) > 3
+    assert main(["vectors"]) == 0 and "pack_bits" in capsys.readouterr().out
+
+
+def test_the_examples_of_help_name_what_there_is(capsys):
+    # Every technique, table, function and recipe that an example names exists: they parse and are known.
+    from minicomp import reference
+    from minicomp.papers import PAPERS
+
+    known = {"vectors": reference.ENTRIES, "paper": PAPERS}
+    for command, names in known.items():
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        examples = capsys.readouterr().out.split("examples:")[1].split("\n")
+        given = [line.split()[2] for line in examples if len(line.split()) > 2]
+        assert given and set(given) <= set(names), command
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_tables_fit_the_terminal_and_break_no_number(width, small_file, capsys, monkeypatch):
+    from rich.console import Console
+
+    monkeypatch.setattr("minicomp.cli.progress.Console", lambda **kw: Console(**kw | {"width": width}, color_system=None))
+    assert main(["show", str(small_file)]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= width
+    tables = text.count("form ") if width < 200 else 1
+    assert sum(line.split()[:1] == ["fc1.weight"] for line in text.splitlines()) == tables
+    assert "48,000" in text or "30,720" in text  # fc1's 120 x 256 weights
+    assert "the 246,824 bytes of the dense net" in " ".join(text.split())
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    import subprocess
+    import sys
+
+    p = subprocess.Popen([sys.executable, "-m", "minicomp", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p.stdout.close()
+    assert p.stderr.read() == b"" and p.wait() == 0
+
+
+def test_ctrl_c_without_a_checkpoint_says_stopped(small_file, monkeypatch, capsys):
+    def stop(*args, **kw):
+        raise KeyboardInterrupt
+    monkeypatch.setattr("minicomp.cli.evaluate.evaluate", stop)
+    assert main(["eval", str(small_file), "--data", "glyphs"]) == 130
+    assert capsys.readouterr().err.strip().splitlines()[-1] == "minicomp eval: stopped"
+
+
+# The chain of a first visit: train, eval, show, compress the file that was trained.
+def test_train_eval_show_and_compress_the_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", "glyphs", "--threads", "1"]
+    # 4 is the default of finetune's epochs, not of the recipe's training: what is given counts
+    assert main(["train", "lenet300", *data, "--set", "batch_size=256,epochs=1", "--json", "t.json", "--log", "l.jsonl"]) == 0
+    trained = (tmp_path / "lenet300.mcz").read_bytes()
+    rows = [json.loads(line) for line in (tmp_path / "l.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in rows if r["event"] == "epoch"] == [1]
+    assert main(["eval", "lenet300.mcz", *data, "--json", "e.json"]) == 0
+    t, e = (json.loads((tmp_path / f).read_text()) for f in ("t.json", "e.json"))
+    assert t["errors"] == e["errors"] and t["file_bytes"] == e["file_bytes"] == len(trained)
+    assert main(["show", "lenet300.mcz"]) == 0
+    words = ["compress", "lenet300.mcz", *data, "--with", "magnitude:sparsity=0.9,sparsity@fc3=0.5",
+             "--with", "kmeans:bits=4", "--json", "c.json", "--no-report"]
+    assert main(words) == 0
+    c = json.loads((tmp_path / "c.json").read_text())
+    assert (tmp_path / "lenet300.mcz").read_bytes() == trained, "the file that was given stays"
+    assert c["file"] == "lenet300-compressed.mcz" and c["dense_errors"] == t["errors"] and c["ratio"] > 20
+    assert [s["name"] for s in c["steps"]] == ["magnitude", "kmeans"]
+    assert {"model", "data", "seed", "dense_bytes", "file_bytes", "ratio", "dense_errors", "errors", "test_size",
+            "steps"} <= set(c)
+    assert main([*words, "--out", "lenet300.mcz"]) == 2
+    assert "lenet300.mcz is the file to start from; give another name" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.json", "e.json", "l.jsonl", "lenet300-compressed.mcz",
+                                                          "lenet300.mcz", "t.json"]
+
+
+def test_knobs_given_count_even_where_they_are_finetunes_defaults(tmp_path, monkeypatch):
+    from minicomp.cli import train
+
+    seen = []
+
+    def stop(name, data, recipe, **kw):
+        seen.append(recipe.train)
+        raise KeyboardInterrupt
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "train_dense", stop)
+    assert main(["train", "lenet300", "--data", "glyphs", "--set", "epochs=4,lr=0.01"]) == 130
+    assert (seen[0].epochs, seen[0].lr, seen[0].shift) == (4, 0.01, 1)
+
+
+def test_an_edited_net_is_compressed_by_steps_of_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    minicomp.save(MODELS["lenet5classic"](rng=np.random.default_rng(0)), "a.mcz")
+    data = ["--data", "glyphs", "--threads", "1", "--no-report"]
+    assert main(["compress", "a.mcz", *data, "--with", "filters:sparsity=0.5", "--out", "b.mcz"]) == 0
+    assert minicomp.load("b.mcz").builtin is None
+    assert main(["compress", "b.mcz", *data, "--with", "kmeans:bits=2"]) == 0
+    assert (tmp_path / "b-compressed.mcz").stat().st_size < (tmp_path / "b.mcz").stat().st_size / 8
+    assert main(["compress", "b.mcz", *data]) == 2
+    assert "recipe deep-compression has no [[step]] for b; it has them for lenet300" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -126,8 +126,8 @@ class _Column:
 
     @property
     def width(self) -> int:
-        # What it needs at least: a number whole, of text the longest word.
-        words = self.cells if self.numeric else " ".join(self.cells).split()
+        # What it needs at least: a number whole, a text of up to 20 letters too, of a longer one its longest word.
+        words = [w for c in self.cells for w in ([c] if self.numeric or len(c) <= 20 else c.split())]
         return max([len(w) for w in (*words, *self.header.split())], default=0)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ..codec import save, save_safetensors
 from ..compress import TECHNIQUES
-from ..compress.job import open_checkpoint, remove_checkpoint, train_dense
+from ..compress.job import check_data, open_checkpoint, remove_checkpoint, train_dense
 from ..compress.recipe import load_recipe, make_technique, parse_knobs
 from ..errors import UserError
+from ..models import MODELS
 from ..train import evaluate
 from . import options
 from .progress import Screen
@@ -43,6 +44,7 @@ def train(args) -> int:
         if out.suffix not in (".mcz", ".safetensors"):
             raise UserError(f"--out must end in .mcz or .safetensors, got {out}")
         options.check_writable("--out", out)
+        check_data(MODELS[name](), data)
         recipe = load_recipe("deep-compression", name, TECHNIQUES)
         recipe = recipe.faster(0.25) if args.fast else recipe
         if args.knobs:
