@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import minicomp as package
 from minicomp.codec import encode, load
 from minicomp.compress import TECHNIQUES
 from minicomp.compress.job import open_checkpoint, remove_checkpoint, run, train_dense
@@ -180,7 +182,7 @@ def test_a_whole_run_is_removed_with_its_folder(tmp_path):
 
 
 def minicomp(*words, cwd, **kw):
-    env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    env = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1]), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-m", "minicomp", *words], cwd=cwd, env=env, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
 

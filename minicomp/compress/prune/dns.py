@@ -71,13 +71,16 @@ rules(cut, lambda g, y, w, mask: g, None)
 
 
 class Latent(Form):
-    """A full weight behind a mask while surgery goes on; `finish` gives the Dense form that remains."""
+    """A full weight behind a mask while surgery goes on; `finish` gives the Dense form that remains.
+
+    allowed : bool, False where an earlier technique pruned: surgery splices back only what it cut itself
+    """
 
     kind = "surgery"
 
-    def __init__(self, value, mask, trainable: bool = True):
+    def __init__(self, value, mask, trainable: bool = True, allowed=None):
         self.value = Tensor(np.array(value, np.float32), requires_grad=trainable)
-        self.mask = np.array(mask, bool)
+        self.mask, self.allowed = np.array(mask, bool), allowed
         self.shape, self.trainable = self.value.shape, trainable
 
     def dense(self) -> Tensor:
@@ -87,7 +90,7 @@ class Latent(Form):
         return {"": self.value}
 
     def copy(self, trainable=None) -> Latent:
-        return Latent(self.value.data, self.mask, self.trainable if trainable is None else trainable)
+        return Latent(self.value.data, self.mask, self.trainable if trainable is None else trainable, self.allowed)
 
     def state(self) -> dict[str, Array]:
         return {"value": self.value.data, "mask": self.mask}
@@ -129,8 +132,7 @@ class DNS(FineTune):
         for node, name in weights(model).items():
             for form in self.cut_forms(model, name):
                 old = model.forms()[form]
-                mask = np.ones(old.shape, bool) if old.mask is None else old.mask
-                model.set_form(form, Latent(old.dense().data, mask))
+                model.set_form(form, latent(old))
                 thresholds[form] = self.thresholds(model, node, name)
         seed = int(rng.integers(2**63))
 
@@ -162,6 +164,8 @@ class DNS(FineTune):
         for name, (a, b) in thresholds.items():
             form = forms[name]
             mask = surgery_mask(form.value.data, form.mask, rise * a, rise * b)
+            if form.allowed is not None:
+                mask &= form.allowed
             if mask.any():  # the last weights of a layer are not cut: an empty layer cannot learn
                 form.mask[...] = mask
 
@@ -171,9 +175,15 @@ class DNS(FineTune):
             thresholds = self.thresholds(model, node, name)
             for form in self.cut_forms(model, name):
                 old = model.forms()[form]
-                model.set_form(form, Latent(old.dense().data, np.ones(old.shape, bool)))
+                model.set_form(form, latent(old))
                 self.update(model, {form: thresholds})
         return finished(model)
+
+
+def latent(form: Form) -> Latent:
+    """Returns the Latent that begins with a form's values and mask."""
+    mask = np.ones(form.shape, bool) if form.mask is None else form.mask
+    return Latent(form.dense().data, mask, allowed=form.mask)
 
 
 def finished(model):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp import Tensor, grad
+from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.dns import DNS, Latent, cut, surgery_mask, surgery_thresholds
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
@@ -112,3 +113,34 @@ def test_latent_round_trips_its_state():
     other.load_state(form.state())
     np.testing.assert_array_equal(other.dense().data, [0, 0, 2, 0])
     np.testing.assert_array_equal(other.value.data, [0, 1, 2, 3])
+
+
+def test_masks_move_as_often_as_sigma_says_and_later_less_often(monkeypatch):
+    rng = np.random.default_rng(4)
+    model, at = MLP([10, 2], rng=rng), []
+    monkeypatch.setattr(DNS, "update", lambda self, m, t, rise=1.0: at.append(step[0]))
+    step = [0]
+
+    def count(row):
+        step[0] = row["done"] if row["event"] == "progress" else step[0]
+    DNS(c=0.5, epochs=60, stop=1.0, batch_size=30, gamma=0.01, power=1.0).apply(model, toy(rng), rng=rng, log=count)
+    expected = sum((1 + 0.01 * i) ** -1.0 for i in range(600))  # 195 of 600 steps
+    assert abs(len(at) - expected) < 4 * expected**0.5
+    assert sum(i < 300 for i in at) > 1.5 * sum(i >= 300 for i in at)
+
+
+def test_thresholds_rise_over_the_ramp(monkeypatch):
+    rng = np.random.default_rng(5)
+    rises = []
+    monkeypatch.setattr(DNS, "update", lambda self, m, t, rise=1.0: rises.append(rise))
+    DNS(c=0.5, epochs=4, stop=1.0, batch_size=30, gamma=0.0, ramp=0.5).apply(MLP([10, 2], rng=rng), toy(rng), rng=rng)
+    np.testing.assert_allclose(rises[:21], np.minimum(np.arange(21) / 20, 1))
+    assert len(rises) == 40 and set(rises[20:]) == {1.0}
+
+
+def test_what_was_pruned_before_is_not_spliced_back():
+    rng = np.random.default_rng(6)
+    first = Magnitude(sparsity=0.5).apply(MLP([10, 8, 2], rng=rng), None, rng=rng)
+    left = DNS(c=-5.0, epochs=6, lr=0.1).apply(first, toy(rng), rng=rng)  # thresholds of 0: everything may grow
+    for name in ("fc1.weight", "fc2.weight"):
+        assert (left.forms()[name].dense().data[~first.forms()[name].mask] == 0).all()
