@@ -1,4 +1,5 @@
-"""The public reference: it passes itself, wrong answers fail with their smallest input, vectors read back."""
+"""The public reference: it passes itself, wrong answers fail with their smallest input, vectors
+read back."""
 
 import json
 import subprocess
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from minicomp import reference
-from minicomp.reference import ENTRIES, verify, write_vectors
+from minicomp.reference import ENTRIES, vectors, verify, write_vectors
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -17,22 +18,42 @@ def test_every_reference_passes_its_own_cases(name):
 
 
 WRONG = {
-    "magnitude_mask": lambda w, sparsity: np.abs(w) > np.quantile(np.abs(w), sparsity),  # ties all go
+    "magnitude_mask": lambda w, sparsity: np.abs(w)
+    > np.quantile(np.abs(w), sparsity),  # ties all go
     "nm_mask": lambda w, n, m: np.abs(w) > 0,
     "lamp_score": lambda w: w * w / np.sum(w * w),
-    "agp_sparsity": lambda t, s_i, s_f, t0, n, dt: s_f + (s_i - s_f) * (1 - min(max((t - t0) / (n * dt), 0), 1)),
+    "agp_sparsity": lambda t, s_i, s_f, t0, n, dt: s_f
+    + (s_i - s_f) * (1 - min(max((t - t0) / (n * dt), 0), 1)),
     "surgery_mask": lambda w, mask, a, b: np.abs(w) >= a,  # no memory between the thresholds
     "obs_saliency": lambda w, Hinv: w * w / np.diag(Hinv),  # the half is missing
-    "obs_step": lambda w, Hinv, q: (np.where(np.arange(len(w)) == q, 0.0, w), w[q] ** 2 / (2 * Hinv[q, q])),
-    "inverse_hessian": lambda X, alpha: np.linalg.inv(alpha * np.eye(X.shape[1]) + X.T @ X),  # 1 / P is missing
+    "obs_step": lambda w, Hinv, q: (
+        np.where(np.arange(len(w)) == q, 0.0, w),
+        w[q] ** 2 / (2 * Hinv[q, q]),
+    ),
+    "inverse_hessian": lambda X, alpha: np.linalg.inv(
+        alpha * np.eye(X.shape[1]) + X.T @ X
+    ),  # 1 / P is missing
+    "kmeans_1d": lambda x, k, init, rng, iterations, pinned_zero: (
+        np.linspace(x.min(), x.max(), k),
+        np.abs(x[:, None] - np.linspace(x.min(), x.max(), k)).argmin(axis=1),
+    ),
     "kmeans_1d_optimal": lambda x, k: (np.linspace(x.min(), x.max(), k), 0.0),
-    "centroid_gradient": lambda g, index, k: np.array([g[index == i].mean() if (index == i).any() else 0
-                                                       for i in range(k)]),
-    "relative_index": lambda positions, p: (np.diff(positions, prepend=-1) - 1, np.arange(len(positions))),
-    "huffman_lengths": lambda freq, limit: np.where(freq > 0, max(1, int(np.ceil(np.log2(max((freq > 0).sum(), 2))))), 0),
+    "centroid_gradient": lambda g, index, k: np.array(
+        [g[index == i].mean() if (index == i).any() else 0 for i in range(k)]
+    ),
+    "relative_index": lambda positions, p: (
+        np.diff(positions, prepend=-1) - 1,
+        np.arange(len(positions)),
+    ),
+    "huffman_lengths": lambda freq, limit: np.where(
+        freq > 0, max(1, int(np.ceil(np.log2(max((freq > 0).sum(), 2))))), 0
+    ),
     "canonical_codes": lambda lengths: np.argsort(lengths).astype(np.uint32),
-    "pack_bits": lambda values, width: np.packbits([[v >> i & 1 for i in range(width)][::-1] for v in values])
-    if len(values) else np.zeros(0, np.uint8),
+    "pack_bits": lambda values, width: (
+        np.packbits([[v >> i & 1 for i in range(width)][::-1] for v in values])
+        if len(values)
+        else np.zeros(0, np.uint8)
+    ),
     "unpack_bits": lambda data, width, n: np.zeros(n, np.uint8),
 }
 
@@ -52,15 +73,59 @@ def test_a_function_that_raises_fails_with_its_input():
 def test_the_smallest_failing_input_comes_first():
     def wrong_from_four(w, sparsity):
         return ENTRIES["magnitude_mask"].fn(w, sparsity) if len(w) < 7 else np.ones(len(w), bool)
+
     with pytest.raises(AssertionError, match=r"w = \[[^\]]*\]") as failure:
         verify("magnitude_mask", wrong_from_four)
     assert str(failure.value).count(" -") + str(failure.value).count("  ") < 60
 
 
+def test_of_two_failing_inputs_the_one_of_fewer_numbers_is_shown():
+    def wrong_for_many(values, width):
+        return ENTRIES["pack_bits"].fn(values, width) if len(values) < 3 else np.zeros(0, np.uint8)
+
+    with pytest.raises(AssertionError, match=r"values = \[\d+ \d+ \d+\], width") as failure:
+        verify("pack_bits", wrong_for_many)
+    assert "pack_bits, case" in str(failure.value)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize(
+    "answer", [None, "text", (), object(), np.zeros((2, 2, 2)), (None, None), {}]
+)
+def test_answers_of_another_kind_are_wrong_answers(name, answer):
+    with pytest.raises(AssertionError, match="expected:"):
+        verify(name, lambda **case: answer)
+
+
+def test_figure_3_is_the_first_case_of_kmeans():
+    # Han et al. 2016, figure 3: the codes and centroids that the figure prints.
+    case = next(ENTRIES["kmeans_1d"].cases(reference.Draw(0)))
+    centroids, index = ENTRIES["kmeans_1d"].fn(**case)
+    np.testing.assert_array_equal(index, [3, 0, 2, 1, 1, 1, 0, 3, 0, 3, 1, 0, 3, 1, 2, 2])
+    np.testing.assert_allclose(centroids, [-1, 0, 1.5, 2], atol=1e-6)
+    assert ENTRIES["kmeans_1d"].judge(case, (centroids, index)) is None
+    shifted = centroids.copy()
+    shifted[2] += 0.01
+    assert "squared error" in ENTRIES["kmeans_1d"].judge(case, (shifted, index))
+    moved = index.copy()
+    moved[0] = 2
+    assert "nearest" in ENTRIES["kmeans_1d"].judge(case, (centroids, moved))
+
+
+def test_floats_are_written_shortest_and_integers_beyond_doubles_as_text():
+    plain = vectors.plain(np.array([0.1, np.nan, -np.inf], np.float32))
+    assert plain["data"] == [0.1, "nan", "-inf"] and plain["bits"][0] == "3dcccccd"
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert vectors.plain(np.array([2**53, 2**53 + 1]))["data"] == [2**53, str(2**53 + 1)]
+
+
 def test_rules_are_passed_on():
     seen = []
-    verify("pack_bits", lambda values, width, order: seen.append(order) or ENTRIES["pack_bits"].fn(values, width),
-           order="little")
+    verify(
+        "pack_bits",
+        lambda values, width, order: seen.append(order) or ENTRIES["pack_bits"].fn(values, width),
+        order="little",
+    )
     assert set(seen) == {"little"}
 
 
@@ -69,14 +134,14 @@ def test_unknown_names_are_refused():
         verify("nothing", print)
 
 
-@pytest.mark.parametrize("name", ["relative_index", "obs_step", "huffman_lengths"])
+@pytest.mark.parametrize("name", ["relative_index", "obs_step", "huffman_lengths", "kmeans_1d"])
 def test_json_vectors_hold_the_cases_bit_for_bit(name, tmp_path):
     count = write_vectors(name, tmp_path / "v.json", seed=1)
     written = json.loads((tmp_path / "v.json").read_text())
-    assert written["contract"] == reference.VERSION and len(written["cases"]) == count
+    assert written["contract"] == vectors.VERSION and len(written["cases"]) == count
     for case in written["cases"]:
         arguments = {k: _read(v) for k, v in case["arguments"].items()}
-        expected = ENTRIES[name].fn(**arguments)
+        expected = ENTRIES[name].fn(**arguments)  # of arguments read back: the same bits
         parts = expected if isinstance(expected, tuple) else (expected,)
         given = case["expected"] if isinstance(expected, tuple) else [case["expected"]]
         for e, g in zip(parts, given, strict=True):
@@ -88,7 +153,10 @@ def _read(plain):
         return plain
     dtype = np.dtype(plain["dtype"])
     if "bits" in plain:
-        data = np.array([np.frombuffer(bytes.fromhex(b), dtype.newbyteorder(">"))[0] for b in plain["bits"]], dtype)
+        data = np.array(
+            [np.frombuffer(bytes.fromhex(b), dtype.newbyteorder(">"))[0] for b in plain["bits"]],
+            dtype,
+        )
         np.testing.assert_array_equal(data, np.array(plain["data"], dtype))
     else:
         data = np.array([int(e) if isinstance(e, str) else e for e in plain["data"]], dtype)
@@ -100,14 +168,19 @@ def test_npz_vectors_read_back(tmp_path):
     count = write_vectors("pack_bits", tmp_path / "v.npz")
     with np.load(tmp_path / "v.npz", allow_pickle=False) as f:
         for i in range(count):
-            np.testing.assert_array_equal(ENTRIES["pack_bits"].fn(f[f"{i}/values"], int(f[f"{i}/width"])),
-                                          f[f"{i}/expected/0"])
+            np.testing.assert_array_equal(
+                ENTRIES["pack_bits"].fn(f[f"{i}/values"], int(f[f"{i}/width"])),
+                f[f"{i}/expected/0"],
+            )
     with pytest.raises(ValueError, match="path must end in .json or .npz"):
         write_vectors("pack_bits", tmp_path / "v.txt")
 
 
 def test_importing_it_loads_numpy_only():
-    code = ("import sys, minicomp.reference; "
-            "print([m for m in ('scipy', 'matplotlib', 'rich', 'torch', 'sklearn', 'threadpoolctl') if m in sys.modules])")
+    code = (
+        "import sys, minicomp.reference; "
+        "others = ('scipy', 'matplotlib', 'rich', 'torch', 'sklearn', 'threadpoolctl'); "
+        "print([m for m in others if m in sys.modules])"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
