@@ -33,6 +33,18 @@ WRONG = {
     "inverse_hessian": lambda X, alpha: np.linalg.inv(
         alpha * np.eye(X.shape[1]) + X.T @ X
     ),  # 1 / P is missing
+    "obd_saliency": lambda u, h: h * u * u,  # the half is missing
+    "obd_unit": lambda h_x, g_x, f1, f2: (  # the sign as printed
+        f1 * f1 * h_x - (0 if f2 is None else f2 * g_x)
+    ),
+    "obd_weight": lambda h_a, x: h_a.T @ x,
+    "obd_shared": lambda h, index, k: np.array([h[index == i].mean() if (index == i).any() else 0
+                                                for i in range(k)]),
+    "obc_trace": lambda w, Hinv: (
+        np.argsort(w * w / np.diag(Hinv), kind="stable"),  # nothing moves
+        np.sort(w * w / np.diag(Hinv)) / 2,
+    ),
+    "sparsegpt": lambda W, Hinv, amount: (W, np.ones(W.shape, bool)),
     "kmeans_1d": lambda x, k, init, rng, iterations, pinned_zero: (
         np.linspace(x.min(), x.max(), k),
         np.abs(x[:, None] - np.linspace(x.min(), x.max(), k)).argmin(axis=1),

@@ -26,12 +26,16 @@ from ..compress.prune.dns import surgery_mask
 from ..compress.prune.gradual import agp_sparsity
 from ..compress.prune.lamp import lamp_score
 from ..compress.prune.nm import nm_mask
+from ..compress.prune.obc import obc_trace
+from ..compress.prune.obd import obd_saliency, obd_shared, obd_unit, obd_weight
 from ..compress.prune.obs import obs_saliency, obs_step
 from ..compress.prune.scores import magnitude_mask
+from ..compress.prune.sparsegpt import sparsegpt
 from ..compress.share.kmeans import centroid_gradient, kmeans_1d, kmeans_1d_optimal
 from ..teach.draw import Draw
 from . import cases, vectors
-from .judges import copied, equal_to, judge_huffman, judge_kmeans, judge_lloyd
+from .judges import (copied, equal_to, judge_huffman, judge_kmeans, judge_lloyd,
+                     judge_sparsegpt)
 
 Case = dict[str, Any]
 
@@ -91,6 +95,7 @@ def write_vectors(name: str, path: str | Path, *, seed: int = 0) -> int:
 _LEAST, _LSB = "ties by lowest index", "least significant bit first"
 _CLOSE = "|got - expected| <= 1e-9 max|expected|"
 _HAN, _OBS = "Han et al. 2016, arXiv:1510.00149, ", "Hassibi & Stork 1993, "
+_OBD = "LeCun, Denker & Solla 1990, "
 
 ENTRIES: dict[str, Entry] = {
     "magnitude_mask": Entry(
@@ -114,6 +119,23 @@ ENTRIES: dict[str, Entry] = {
     "inverse_hessian": Entry(
         inverse_hessian, cases.gradients, equal_to(inverse_hessian, 1e-9), _CLOSE,
         _OBS + "section 3"),
+    "obd_saliency": Entry(
+        obd_saliency, cases.saliencies, equal_to(obd_saliency, 1e-9), _CLOSE, _OBD + "section 2"),
+    "obd_unit": Entry(
+        obd_unit, cases.bends, equal_to(obd_unit, 1e-9), _CLOSE + "; f2 None: the first term alone",
+        _OBD + "eq. (7), with a plus"),
+    "obd_weight": Entry(
+        obd_weight, cases.unit_curvatures, equal_to(obd_weight, 1e-9), _CLOSE, _OBD + "eq. (6)"),
+    "obd_shared": Entry(
+        obd_shared, cases.connections, equal_to(obd_shared, 1e-9), _CLOSE, _OBD + "eq. (5)"),
+    "obc_trace": Entry(
+        obc_trace, cases.hessians, equal_to(obc_trace, 1e-9),
+        f"the same order, {_LEAST}; rises to 1e-9 of the largest",
+        "Frantar et al. 2022, arXiv:2208.11580, algorithm 1"),
+    "sparsegpt": Entry(
+        sparsegpt, cases.layer_rows, judge_sparsegpt,
+        f"the same entries kept, exactly round(s n) zeros or N of M, {_LEAST}; "
+        "weights to 1e-9 of the largest", "Frantar & Alistarh 2023, arXiv:2301.00774, algorithm 1"),
     "kmeans_1d": Entry(
         kmeans_1d, cases.lloyds, judge_lloyd,
         "every x has its nearest centroid, and the squared error is at most ours, to 1e-6 of the "

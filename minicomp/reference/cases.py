@@ -182,6 +182,44 @@ def hessians(draw: Draw) -> Iterator[Case]:
         yield {"w": draw.normal(n), "Hinv": np.linalg.inv(0.1 * np.eye(n) + X.T @ X / len(X))}
 
 
+def layer_rows(draw: Draw) -> Iterator[Case]:
+    """Matrices of weights with the inverse Hessian of their layer, a sparsity or (N, M)."""
+    for n, rows in ((1, 1), (2, 1), (4, 3), (8, 5)):
+        X = draw.normal(2 * n + 1, n)
+        Hinv = np.linalg.inv(0.1 * np.eye(n) + X.T @ X / len(X))
+        for amount in (0.0, 0.5, 0.8) + (((1, 2),) if n > 1 else ()) + (((2, 4),) if n > 2 else ()):
+            yield {"W": draw.normal(rows, n), "Hinv": Hinv, "amount": amount}
+
+
+def saliencies(draw: Draw) -> Iterator[Case]:
+    """Parameters and their second derivatives."""
+    yield {"u": np.array([1.0, 3.0]), "h": np.array([4.0, 0.1])}
+    for n in SIZES:
+        yield {"u": draw.normal(n), "h": draw.uniform(n)}
+
+
+def bends(draw: Draw) -> Iterator[Case]:
+    """Derivatives at the output of units, and of their sigmoid, with and without f''."""
+    for n in (1, 2, 7, 64):
+        f = 1 / (1 + np.exp(-draw.normal(3, n)))
+        f1 = f * (1 - f)
+        for f2 in (f1 * (1 - 2 * f), None):
+            yield {"h_x": draw.uniform(3, n), "g_x": draw.normal(3, n), "f1": f1, "f2": f2}
+
+
+def unit_curvatures(draw: Draw) -> Iterator[Case]:
+    """Second derivatives of units, and the inputs of their layer."""
+    for P, O, I in ((1, 1, 1), (3, 2, 4), (20, 5, 7)):
+        yield {"h_a": draw.uniform(P, O), "x": draw.normal(P, I)}
+
+
+def connections(draw: Draw) -> Iterator[Case]:
+    """Second derivatives of connections, and the parameters that they use, some of them none."""
+    yield {"h": np.array([[1.0, 2.0], [4.0, 8.0]]), "index": np.array([[0, 2], [2, 0]]), "k": 3}
+    for n, k in ((1, 1), (7, 2), (200, 16)):
+        yield {"h": draw.uniform(n), "index": draw.integers(0, k, n), "k": k + 1}
+
+
 def obs_deletions(draw: Draw) -> Iterator[Case]:
     """Weights to delete with such a Hessian."""
     for case in hessians(draw):

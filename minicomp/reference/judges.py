@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..codec.huffman import huffman_lengths
+from ..compress.prune.sparsegpt import sparsegpt
 from ..compress.share.kmeans import assign, kmeans_1d, kmeans_1d_optimal
 
 Case = dict[str, Any]
@@ -44,6 +45,27 @@ def equal_to(fn: Callable, rtol: float = 0.0) -> Callable[[Case, Any], str | Non
         return None
 
     return judge
+
+
+def judge_sparsegpt(case: Case, result) -> str | None:
+    """The kept entries are ours, and the weights too, to 1e-9 of the largest."""
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        return f"(W, kept) is expected, got {type(result).__name__}"
+    W, kept = sparsegpt(**copied(case))
+    mine, mask = np.asarray(result[0]), np.asarray(result[1])
+    if mine.shape != W.shape or mask.shape != kept.shape or mask.dtype != bool:
+        return f"W and a boolean mask of shapes {W.shape} and {kept.shape} are expected"
+    if (mask != kept).any():
+        return f"the first difference of the masks is at {_first(mask != kept)}"
+    wrong = ~(np.abs(mine - W) <= 1e-9 * np.abs(W).max(initial=0)) | (mask == 0) & (mine != 0)
+    if wrong.any():
+        at = _first(wrong)
+        return f"first difference at {at}: {W[at]} is expected, got {mine[at]}"
+    return None
+
+
+def _first(wrong: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i[0]) for i in np.nonzero(wrong))
 
 
 def judge_huffman(case: Case, lengths) -> str | None:
