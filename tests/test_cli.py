@@ -228,6 +228,13 @@ def test_ctrl_c_without_a_checkpoint_says_stopped(small_file, monkeypatch, capsy
     assert capsys.readouterr().err.strip().splitlines()[-1] == "minicomp eval: stopped"
 
 
+def test_ctrl_c_while_modules_are_imported(monkeypatch, capsys):
+    def stop():
+        raise KeyboardInterrupt
+    monkeypatch.setattr("minicomp.cli.build_parser", stop)
+    assert main(["list"]) == 130 and capsys.readouterr().err == "minicomp: stopped\n"
+
+
 # The chain of a first visit: train, eval, show, compress the file that was trained.
 def test_train_eval_show_and_compress_the_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

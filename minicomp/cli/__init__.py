@@ -45,7 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    parser = build_parser()
+    try:
+        parser = build_parser()
+    except KeyboardInterrupt:  # while modules are imported
+        print("minicomp: stopped", file=sys.stderr)
+        return 130
     args = parser.parse_args(argv)
     if args.version:
         from .listing import print_version

@@ -59,7 +59,8 @@ def train(args) -> int:
         score = evaluate(model, data.test, n_threads=args.threads)
         save(model, out) if out.suffix == ".mcz" else save_safetensors(model.state_dict(), out)
     remove_checkpoint(args.checkpoint_folder)
-    print(f"{out}: {out.stat().st_size:,} bytes, {score.errors} errors of {score.size} ({score.error:.2%})")
+    print(f"{out}: {out.stat().st_size:,} bytes, {score.errors} errors of {score.size:,} test images "
+          f"({100 * score.error:.2f} %)")
     options.write_json(args.json, {"model": name, "data": data.name, "seed": args.seed, "file": str(out),
                                    "file_bytes": out.stat().st_size, "errors": score.errors, "test_size": score.size})
     return 0
