@@ -1,0 +1,8 @@
+"""The exercises of every lesson, one module a lesson, in one explicit tuple."""
+
+from .lesson01 import LESSON as LESSON_01
+from .lesson02 import LESSON as LESSON_02
+from .lesson04 import LESSON as LESSON_04
+from .lesson17 import LESSON as LESSON_17
+
+LESSONS = (LESSON_01, LESSON_02, LESSON_04, LESSON_17)

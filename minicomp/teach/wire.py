@@ -1,0 +1,113 @@
+"""What crosses between the grader and the student's process: arrays, numbers, text, tuples, lists,
+dicts.
+
+A value travels as an .npz (read with allow_pickle=False) of its arrays, and beside them its shape
+as JSON. Nothing that is read can run code, and nothing larger than `MAX_BYTES` is taken in.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+
+MAX_BYTES = 64 * 2**20
+MAX_DEPTH, MAX_ITEMS = 8, 100_000
+_PLAIN = (bool, int, float, str, type(None))
+_SHAPE = "shape.json"
+
+
+class WireError(ValueError):
+    """A value that cannot cross, or bytes that are no value."""
+
+
+def pack(value) -> bytes:
+    """Returns the value as bytes; WireError names what in it cannot cross."""
+    arrays: list[np.ndarray] = []
+    shape = _shape_of(value, arrays, 0)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as z:
+        z.writestr(_SHAPE, json.dumps(shape))
+        for i, a in enumerate(arrays):
+            entry = io.BytesIO()
+            np.lib.format.write_array(entry, a, allow_pickle=False)
+            z.writestr(f"{i}.npy", entry.getvalue())
+    if out.tell() > MAX_BYTES:
+        raise WireError(f"the value takes {out.tell()} bytes, more than {MAX_BYTES}")
+    return out.getvalue()
+
+
+def unpack(data: bytes):
+    """Returns the value that `pack` wrote; WireError where the bytes are anything else."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as z:
+            if sum(i.file_size for i in z.infolist()) > MAX_BYTES:
+                raise WireError("the value is too large")
+            shape = json.loads(z.read(_SHAPE))
+            names = [n for n in z.namelist() if n != _SHAPE]
+            arrays = [
+                np.lib.format.read_array(io.BytesIO(z.read(f"{i}.npy")), allow_pickle=False)
+                for i in range(len(names))
+            ]
+        return _value_of(shape, arrays, 0)
+    except WireError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        OSError,
+        RecursionError,
+        NotImplementedError,
+        MemoryError,
+        SyntaxError,
+    ) as e:
+        raise WireError(f"not a value: {type(e).__name__}") from None
+
+
+def _shape_of(value, arrays: list, depth: int):
+    if depth > MAX_DEPTH or len(arrays) > MAX_ITEMS:
+        raise WireError("the value is nested too deeply or has too many parts")
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufcU":
+            raise WireError(f"an array of dtype {array.dtype} cannot be checked")
+        arrays.append(array)
+        return {"n" if isinstance(value, np.generic) else "a": len(arrays) - 1}
+    if type(value) in _PLAIN:
+        return {"v": value}
+    if isinstance(value, tuple | list):
+        if len(value) > MAX_ITEMS:
+            raise WireError(f"a list of {len(value)} entries is too long; return an array")
+        return {
+            "t" if isinstance(value, tuple) else "l": [
+                _shape_of(v, arrays, depth + 1) for v in value
+            ]
+        }
+    if isinstance(value, dict) and all(isinstance(k, str) for k in value):
+        return {"d": [[k, _shape_of(v, arrays, depth + 1)] for k, v in value.items()]}
+    raise WireError(f"a {type(value).__name__} cannot be checked; return arrays, numbers or tuples")
+
+
+def _value_of(shape, arrays: list, depth: int):
+    if depth > MAX_DEPTH:
+        raise WireError("the value is nested too deeply")
+    ((kind, part),) = shape.items()
+    if kind == "v":
+        if type(part) not in _PLAIN:
+            raise WireError("not a plain value")
+        return part
+    if kind in "an":
+        return arrays[part] if kind == "a" else arrays[part][()]
+    if kind == "d":
+        return {str(k): _value_of(v, arrays, depth + 1) for k, v in part}
+    items = [_value_of(v, arrays, depth + 1) for v in part]
+    if kind not in "tl":
+        raise WireError("not a value")
+    return tuple(items) if kind == "t" else items
