@@ -1,0 +1,352 @@
+import ast
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from minicomp.teach import build, catalog, grade, notebook, running
+from minicomp.teach.child import one_answer
+from minicomp.teach.exercise import Answer, assess, copied, questions
+
+LESSONS = list(catalog.lessons().values())
+EXERCISES = [(of, e) for of in LESSONS for e in of.asked("a student")]
+MUTANTS = [(e, m) for _, e in EXERCISES for m in e.mutants]
+KEYS = ("open", "another course")
+# What a student might write instead of an answer: the library's own function.
+CHEATS = {
+    "01.relu_backward": (
+        "def relu_backward(g, x):\n    from minicomp import Tensor, grad, ops\n"
+        "    t = Tensor(x, requires_grad=True)\n    return grad(ops.relu(t), t, cotangent=g).data"
+    ),
+    "01.matmul_backward": (
+        "def matmul_backward(g, a, b):\n    from minicomp import Tensor, grad, ops\n"
+        "    s, t = Tensor(a, requires_grad=True), Tensor(b, requires_grad=True)\n"
+        "    return tuple(r.data for r in grad(ops.matmul(s, t), [s, t], cotangent=g))"
+    ),
+    "01.conv2d_backward": (
+        "def conv2d_backward(g, x, w, stride):\n    from minicomp import conv\n    s = (stride,"
+        " stride)\n    return (conv.conv2d_input_grad(g, w, size=x.shape[2:], stride=s),\n         "
+        "   conv.conv2d_weight_grad(x, g, kernel=w.shape[2:], stride=s))"
+    ),
+    "02.linear_cost": (
+        "def linear_cost(inputs, outputs, bias):\n    from minicomp.nn import layers\n"
+        "    layer = layers.Linear(inputs, outputs, bias)\n"
+        "    return sum(f.value.size for f in layer.forms.values()), layer.macs((inputs,))"
+    ),
+    "02.conv_cost": (
+        "def conv_cost(c, o, h, w, k, stride, padding, groups, bias):\n    from minicomp.nn.layers"
+        " import Conv2d\n    layer = Conv2d(c, o, k, stride, padding, groups, bias)\n    params ="
+        " sum(f.value.size for f in layer.forms.values())\n    return *layer.out_shape((c, h,"
+        " w))[1:], params, layer.macs((c, h, w))"
+    ),
+    "02.model_cost": (
+        "def model_cost(shape, layers):\n    from minicomp.models import LeNet5\n"
+        "    return LeNet5().macs(), LeNet5().count()"
+    ),
+    "04.magnitude_mask": "from minicomp.compress.prune.scores import magnitude_mask",
+    "04.masked_sgd": (
+        "def masked_sgd(w, v, mask, grads, lr, momentum, weight_decay):\n    from minicomp import"
+        " Tensor\n    from minicomp.optim import SGD\n    p = Tensor(w * mask,"
+        " requires_grad=True)\n    sgd = SGD({'w': p}, lr=lr, momentum=momentum,"
+        " weight_decay=weight_decay)\n    sgd.state['v']['w'][...] = v\n    path = []\n    for g in"
+        " grads:\n        sgd.step({'w': g})\n        p.data *= mask\n       "
+        " path.append(p.data.copy())\n    return np.stack(path)"
+    ),
+    "17.relative_index": (
+        "def relative_index(positions, p):\n    from minicomp.codec import index\n"
+        "    return index.relative_index(positions, p)"
+    ),
+    "17.huffman_lengths": "from minicomp.codec.huffman import huffman_lengths",
+    "17.canonical_codes": "from minicomp.codec.huffman import canonical_codes",
+}
+
+
+def by_id(pairs):
+    return pytest.mark.parametrize("of, e", pairs, ids=[e.id for _, e in pairs])
+
+
+def verdict(e, fn, key="open"):
+    asked = questions(e, key)
+    return assess(e, asked, [Answer(*one_answer(fn, copied(c))) for a in asked for c in a.calls])
+
+
+def solution(of, e):
+    # The solution in the lesson's source, with the lesson's own imports and earlier exercises.
+    space = {}
+    for cell in build.cells_of_draft(of):
+        if cell.tagged("imports") or cell.tagged("exercise"):
+            exec(compile(cell.source, cell.id, "exec"), space)
+    return space[e.name]
+
+
+# --------------------------------------------------------------------------------- grading grades
+
+
+@by_id(EXERCISES)
+def test_the_solution_scores_full_under_every_key(of, e):
+    for key in KEYS:
+        v = verdict(e, solution(of, e), key)
+        assert v.points == e.max_points, repr(v)
+
+
+@by_id([(of, of.diagnosis.exercise(f"student {i}")) for of in LESSONS for i in range(6)])
+def test_the_solution_exposes_whatever_variant_is_drawn(of, e):
+    assert verdict(e, solution(of, e)).points == e.max_points
+
+
+@by_id(EXERCISES)
+def test_a_stub_scores_0(of, e):
+    (cell,) = [c for c in build.cells_of(of, solutions=False) if f"exercise:{e.id}" in c.tags]
+    space = {}
+    exec(compile(cell.source, e.id, "exec"), space)
+    v = verdict(e, space[e.name])
+    assert v.points == 0 and v.message.slug == "not-written"
+
+
+@pytest.mark.parametrize("e, mutant", MUTANTS, ids=[f"{e.id}/{m.slug}" for e, m in MUTANTS])
+def test_a_wrong_answer_fails_with_its_own_message(e, mutant):
+    for key in KEYS:
+        v = verdict(e, mutant.fn, key)
+        assert v.message_id == f"{e.id}/{mutant.slug}" and v.points < e.max_points, repr(v)
+
+
+@by_id([(of, e) for of, e in EXERCISES if e.told])
+def test_an_exercise_is_whole(of, e):
+    # 3-5 wrong answers (six for a convolution's cost), three hints that differ and do not solve,
+    # points over parts.
+    assert 3 <= len(e.mutants) <= 6 and len({m.slug for m in e.mutants}) == len(e.mutants)
+    assert len(set(e.hints)) == 3 and not any("def " in h or "lambda" in h for h in e.hints)
+    assert {"tiny", "property", "golden"} <= {p.name for p in e.parts} and e.max_points >= 4
+    assert any(p.hidden for p in e.parts) and not any(
+        p.hidden for p in e.parts if p.name in ("tiny", "golden")
+    )
+    tiny = next(p for p in e.parts if p.name == "tiny")
+    assert sum(1 for a in questions(e) if a.part is tiny) <= 4
+    assert sum(1 for a in questions(e) if a.part.name == "property") >= 16
+    assert all(m.says.endswith((".", "!")) for m in e.mutants)
+
+
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_a_whole_notebook_of_library_calls_scores_0(of, tmp_path):
+    cells = [c for c in json.loads(build.notebook_text(of))["cells"]]
+    told = {id: text for id, text in CHEATS.items() if id.startswith(of.number)}
+    for cell in cells:
+        for tag in cell["metadata"].get("tags", []):
+            if tag.partition(":")[2] in told and tag.startswith("exercise:"):
+                cell["source"] = told[tag.partition(":")[2]]
+    path = tmp_path / "cheat.ipynb"
+    path.write_text(json.dumps({"cells": cells, "metadata": {"minicomp": {"lesson": of.number}}}))
+    row = grade.grade(path, of.number)
+    assert row["points"] == 0
+    assert {
+        id for id, done in row["exercises"].items() if done["message_id"].endswith("/library")
+    } == set(told)
+
+
+def test_every_exercise_that_the_library_solves_has_a_cheat():
+    assert {e.id for of, e in EXERCISES if e.banned} == set(CHEATS)
+
+
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_the_solved_notebook_scores_full_and_the_blank_one_0(of, tmp_path):
+    solved = tmp_path / "solved.ipynb"
+    solved.write_text(build.notebook_text(of, solutions=True), encoding="utf-8")
+    guesses = sum(p.points for p in of.predictions)
+    row = grade.grade(solved, of.number)
+    assert row["points"] == of.max_points - guesses and not row["problems"], row
+    assert grade.grade(catalog.notebook_path(of), of.number)["points"] == 0
+
+
+# ---------------------------------------------------------------------------- sources and notebooks
+
+
+def test_no_notebook_is_out_of_step_with_its_source():
+    assert build.stale() == []
+
+
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_a_lesson_keeps_to_its_size(of):
+    size = build.sizes(of)
+    assert size["words"] <= build.MAX_WORDS and size["code_lines"] <= build.MAX_CODE_LINES
+    assert size["median_cell"] <= build.MAX_MEDIAN_CELL
+    assert 2 <= len(of.exercises) + 1 <= 4 and of.exercises[0].minutes <= 8
+    assert 45 <= sum(map(int, re.findall(r"\*\*Time:\*\* (\d+) minutes", first(of)))) <= 75
+
+
+def first(of):
+    return build.cells_of(of, solutions=False)[0].source
+
+
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_a_lesson_has_the_spine(of):
+    cells = build.cells_of(of, solutions=False)
+    text = "\n".join(c.source for c in cells if c.kind == "markdown")
+    assert text.startswith(f"# Lesson {int(of.number)}: {of.title}") and "**Needs:**" in first(of)
+    for head in (
+        "## Warm-up",
+        "## Symbols",
+        "## Your guess",
+        "beside ours",
+        "## Where it breaks",
+        "## The compiled twin",
+        "## Reflection",
+        "## Next",
+    ):
+        assert head in text, head
+    assert text.count("?", text.index("## Warm-up"), text.index("<details>")) >= 3
+    tags = [t for c in cells for t in c.tags]
+    for tag in ("imports", "mode", "memorable"):
+        assert tags.count(tag) == 1, tag
+    for id in of.ids():
+        assert tags.count(f"exercise:{id}") == tags.count(f"check:{id}") == 1, id
+        assert tags.index(f"exercise:{id}") < tags.index(f"check:{id}")
+    assert [t for t in tags if t.startswith("predict:")] == [
+        f"predict:{p.id}" for p in of.predictions
+    ]
+    assert [t for t in tags if t.startswith("reflect:")] == [
+        f"reflect:{r.id}" for r in of.reflections
+    ]
+    for e in of.exercises:
+        assert f"({e.minutes} minutes)" in text, e.id
+    assert not [
+        line for c in cells if c.kind == "code" for line in c.source.splitlines() if len(line) > 100
+    ]
+    assert "TODO" not in text and of.predictions and of.reflections and of.diagnosis
+
+
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_a_student_notebook_gives_nothing_away(of):
+    book = json.loads(catalog.notebook_path(of).read_text(encoding="utf-8"))
+    text = json.dumps(book)
+    assert "SOLUTION" not in text and all(not c.get("outputs") for c in book["cells"])
+    for cell in book["cells"]:
+        if any(t.startswith("exercise:") for t in cell["metadata"].get("tags", [])):
+            assert (
+                "".join(cell["source"])
+                .rstrip()
+                .endswith('raise NotImplementedError("your code here")')
+            )
+    assert len({c["id"] for c in book["cells"]}) == len(book["cells"])
+    nbformat = pytest.importorskip("nbformat")
+    nbformat.validate(book)
+
+
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_a_lesson_never_needs_torch_or_the_network_and_defines_nothing_the_library_has(of):
+    code = "\n".join(c.source for c in build.cells_of_draft(of) if c.kind == "code")
+    names = {
+        a.name.split(".")[0]
+        for n in ast.walk(ast.parse(code))
+        if isinstance(n, ast.Import)
+        for a in n.names
+    }
+    names |= {
+        n.module.split(".")[0] for n in ast.walk(ast.parse(code)) if isinstance(n, ast.ImportFrom)
+    }
+    assert names <= {"numpy", "minicomp", "scipy", "heapq"}
+    assert not re.search(r"random\.seed|np\.random\.(?!default_rng)|download", code)
+
+
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_expected_numbers_are_recorded_on_both_data_sets(of):
+    data = catalog.expected(of)["data"]
+    assert set(data) == {"mnist", "glyphs"}
+    for name, kept in data.items():
+        assert set(kept["results"]) == {n.key for n in of.numbers}, name
+        assert all(row["runs"] >= 5 for row in kept["results"].values()), name
+        assert max(kept["seconds"]) <= 300, name
+        for row in kept["results"].values():
+            low, mean, high = (
+                row[k] if isinstance(row[k], list) else [row[k]] for k in ("low", "mean", "high")
+            )
+            assert all(
+                a <= b <= c or abs(a - c) < 1e-4 * abs(b) for a, b, c in zip(low, mean, high)
+            )
+
+
+def test_the_first_lesson_of_a_number_is_found_by_number_and_text():
+    assert catalog.lesson(4) is catalog.lesson("04") is catalog.lesson(" 4 ")
+    assert [of.number for of in LESSONS] == sorted(of.number for of in LESSONS)
+
+
+# ------------------------------------------------------------------------------------------ running
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["auto", "glyphs"])
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_a_lesson_runs_in_smoke_mode(of, data):
+    ran = build.run(of, mode="smoke", data=data, timeout=120)
+    assert set(ran["results"]) == {n.key for n in of.numbers} and ran["seconds"] < 40
+    for cell in build.cells_of_draft(of):
+        if not any(cell.tagged(t) for t in running.SKIPPED) and cell.kind == "code":
+            assert ran["cells"][cell.id] < 2, f"{cell.id} is slow and not tagged so"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_a_blank_lesson_runs_through_in_smoke_mode(of, monkeypatch):
+    # A student runs all cells before writing anything: only stubs may complain, in their checks.
+    monkeypatch.setattr(build, "cells_of_draft", lambda of: build.cells_of(of, solutions=False))
+    ran = build.run(of, mode="smoke", data="glyphs", timeout=120)
+    assert set(ran["results"]) == {n.key for n in of.numbers}
+
+
+@pytest.mark.slow
+def test_pages_are_built_and_show_every_plot(tmp_path):
+    pytest.importorskip("nbclient")
+    pytest.importorskip("nbconvert")
+    from minicomp.teach.page import site
+
+    for solutions in (True, False):
+        index = site(LESSONS[:1], tmp_path, mode="smoke", solutions=solutions)
+        page = (tmp_path / f"{LESSONS[0].stem}.html").read_text(encoding="utf-8")
+        assert (
+            "return g * (" in page.replace("</span>", "").replace('<span class="n">', "")
+        ) or not solutions
+        assert (
+            "SOLUTION" not in page
+            and "<script" not in page
+            and "http" not in re.sub(r'xmlns\S*|"http\S*w3\S*', "", page)
+        )
+        assert page.count("<img") > 3 and 'alt="Gradient error against step h' in page
+        assert (
+            LESSONS[0].title in index.read_text(encoding="utf-8")
+            and (tmp_path / "01.png").stat().st_size > 5000
+        )
+
+
+def test_sources_are_read_by_jupytext_alike():
+    jupytext = pytest.importorskip("jupytext")
+    for of in LESSONS:
+        text = build.source_of(of)
+        theirs = [c for c in jupytext.reads(text, fmt="py:percent").cells if c.cell_type != "raw"]
+        assert [(c.cell_type, c.source) for c in theirs] == [
+            (c.kind, c.source) for c in notebook.read_source(text)
+        ]
+
+
+# ---------------------------------------------------------------------------------------- the wheel
+
+
+def test_the_wheel_carries_notebooks_and_numbers_and_no_source_or_solution(tmp_path):
+    root = build.sources().parents[1]
+    if not (root / "setup.py").is_file():
+        pytest.skip("an installation without its checkout")
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_py", "--build-lib", tmp_path],
+        cwd=root,
+        check=True,
+        capture_output=True,
+    )
+    packed = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    wanted = {f"minicomp/lessons/{of.stem}.ipynb" for of in LESSONS} | {
+        f"minicomp/lessons/expected/{of.number}.json" for of in LESSONS
+    }
+    assert {p for p in packed if "lessons/" in p} == wanted
+    assert "minicomp/teach/checks/lesson04.py" in packed
+    for name in packed:
+        if name.endswith((".py", ".ipynb", ".json")):
+            text = (tmp_path / name).read_text(encoding="utf-8")
+            assert "\n    ### BEGIN SOLUTION" not in text, name
