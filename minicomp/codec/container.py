@@ -18,6 +18,7 @@ A further form is one writer and one reader here.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -204,14 +205,12 @@ def _write_dense(w: BitWriter, form: Form, choice: Choice) -> None:
     full = np.zeros(form.shape, value.dtype)
     full[form.mask] = value
 
+    # A filler is known by its value +0, so no kept weight may have it.
+    impossible = {"all"} | ({"relative"} if streams.all_bits_zero(value).any() else set())
+    bits = functools.cache(lambda fillers: streams.floats_cost(value, fillers, choice.values))
+
     def cost(layout, fillers):
-        # A filler is known by its value +0, so no kept weight may have it.
-        zero_kept = layout == "relative" and (value.view(f"u{value.itemsize}") == 0).any()
-        return (
-            None
-            if layout == "all" or zero_kept
-            else streams.floats_cost(value, fillers, choice.values)
-        )
+        return None if layout in impossible else bits(fillers)
 
     plan = layouts.plan(form.mask, form.mask, 1, cost, choice)
     source, order = layouts.write(w, plan), plan.choice.order

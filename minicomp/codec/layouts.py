@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FormatError
-from . import positions, range_coder
+from . import positions, range_coder, streams
 from .bits import BitReader, BitWriter, bits_needed
 from .positions import LAYOUTS, Choice, Pattern
 
@@ -103,7 +103,7 @@ def read_values(
     )
     values = read(pattern.entries)
     if layout == "relative":
-        filler = values.view(f"u{values.itemsize}") == 0
+        filler = streams.all_bits_zero(values)
         found, values = pattern.place(filler), values[~filler]
     else:
         found = pattern.place(None)

@@ -162,6 +162,11 @@ def read_floats(r: BitReader, n: int, dtype: type, part: str) -> Array:
     return values
 
 
+def all_bits_zero(values: Array) -> Array:
+    """Returns where a value is 0 and not -0, which is how a filler is stored."""
+    return values.view(f"u{values.itemsize}") == 0
+
+
 def as_symbols(values: Array, size: int) -> Array:
     """Returns integers below `size` in the smallest unsigned dtype that holds size - 1."""
     return values.astype(smallest_dtype(bits_needed(size)))

@@ -1,13 +1,13 @@
-import json
 import os
 import re
 
 import numpy as np
 import pytest
 
-from minicomp.codec import Choice, container, decode, encode, load, save, show
-from minicomp.codec.envelope import CRC_EACH_FROM, Opened
-from minicomp.codec.header import read_header
+from minicomp.codec import Choice, container, decode, encode, load, positions, save, show, streams
+from minicomp.codec.bits import BitWriter
+from minicomp.codec.envelope import CRC_EACH_FROM, Opened, seal
+from minicomp.codec.header import read_header, write_header
 from minicomp.errors import FormatError, UserError
 from minicomp.models import MODELS, LeNet5, LeNet300
 from minicomp.nn import (
@@ -23,6 +23,7 @@ from minicomp.nn import (
     Node,
     ReLU,
 )
+from minicomp.nn.forms import FORMS
 
 LAYOUTS = ["bitmap", "relative", "rice", "bucket", "context"]
 
@@ -300,31 +301,63 @@ def test_what_is_no_file_of_ours_is_refused(tmp_path):
 def test_declared_sizes_are_bounded_before_anything_is_allocated():
     with pytest.raises(FormatError, match="weights and activations must take at most 1000000"):
         decode(encode(LeNet300()), max_bytes=10**6)
-    for layer in (
-        ["fc", "Linear", {"in_features": 2**20, "out_features": 2**20}, ["x"]],
-        [
-            "c",
-            "Conv2d",
-            {"in_channels": 1, "out_channels": 1, "kernel_size": 1, "padding": 2**20},
-            ["x"],
-        ],
-        [
-            "c",
-            "Conv2d",
-            {
-                "in_channels": 1,
-                "out_channels": 1,
-                "kernel_size": 2**20,
-                "padding": 2**20,
-                "stride": 2**20,
-            },
-            ["x"],
-        ],
-        ["p", "AdaptiveAvgPool2d", {"output_size": 2**20}, ["x"]],
+    huge = 2**20
+    conv = {"in_channels": 1, "out_channels": 1}
+    for kind, config in (
+        ("Linear", {"in_features": huge, "out_features": huge}),
+        ("Conv2d", conv | {"kernel_size": huge, "padding": huge, "stride": huge}),  # weights
+        ("Conv2d", conv | {"kernel_size": 1, "padding": huge}),  # outputs
+        ("Conv2d", conv | {"kernel_size": 1, "padding": huge, "stride": huge}),  # the padded input
+        ("AdaptiveAvgPool2d", {"output_size": huge}),
     ):
-        header = {"input": [2**20] if layer[1] == "Linear" else [1, 8, 8], "nodes": [layer]}
+        header = {"input": [1, 8, 8], "nodes": [["layer", kind, config, ["x"]]]}
+        if kind == "Linear":
+            header["input"] = [huge]
         with pytest.raises(FormatError, match="must take"):
-            container._model_of(json.loads(json.dumps(header)), 2**30)
+            container._model_of(header, 2**30)
+
+
+def sealed(*sections):
+    return seal("model", write_header({"input": [4], "nodes": [LINEAR]}), list(sections))
+
+
+LINEAR = ["fc", "Linear", {"in_features": 4, "out_features": 3, "bias": False}, ["x"]]
+
+
+def codebook_section(k, pinned, layout):
+    w = BitWriter()
+    w.write(list(FORMS).index("codebook"), 4)
+    w.count(k - 1)
+    w.write(pinned, 1)
+    w.write(0, 1)
+    streams.write_floats(w, np.ones(k - pinned, np.float32))
+    w.write(positions.LAYOUTS.index(layout), 3)
+    w.write(0, 1)
+    if layout == "bitmap":
+        w.bits(np.ones(12, np.uint8))
+        streams.write_symbols(w, np.arange(12) % 2, 2, "plain")
+    else:
+        streams.write_symbols(w, np.arange(12) % 3, 3, "plain")
+    return w.getvalue()
+
+
+def test_sections_by_hand_and_what_they_must_not_say():
+    index = decode(sealed(codebook_section(3, 1, "bitmap"))).model.forms()["fc.weight"].index
+    np.testing.assert_array_equal(index.ravel(), 1 + np.arange(12) % 2)
+    index = decode(sealed(codebook_section(3, 0, "all"))).model.forms()["fc.weight"].index
+    np.testing.assert_array_equal(index.ravel(), np.arange(12) % 3)
+    for k, pinned in ((3, 0), (1, 1), (1, 0)):
+        with pytest.raises(FormatError, match="fc.weight: layout bitmap needs a pinned zero"):
+            decode(sealed(codebook_section(k, pinned, "bitmap")))
+    good = codebook_section(3, 1, "bitmap")
+    with pytest.raises(FormatError, match="too many after the last section"):
+        decode(sealed(good, good))
+    with pytest.raises(FormatError, match="fc.weight: 1 bytes are left after the end"):
+        decode(sealed(good + b"\0"))
+    with pytest.raises(FormatError, match="fc.weight: no form 15"):
+        decode(sealed(bytes([good[0] | 15]) + good[1:]))
+    with pytest.raises(FormatError, match="fc.weight: the length is damaged"):
+        decode(sealed())
 
 
 def test_a_negative_variance_is_refused():
