@@ -26,23 +26,24 @@ def run(data, *, seeds, log, n_threads, out, recipe="deep-compression-long", mod
     """Returns two rows a model: the dense error, and the file's ratio at its error."""
     rows = []
     for name in models:
-        clock, dense, files = Clock(), [], []
+        clock, dense, files, training = Clock(), [], [], 0.0
         for seed in seeds:
             job = run_job(name, data.without_test(), load_recipe(recipe, name, TECHNIQUES), seed=seed, log=log,
                           n_threads=n_threads)
+            training += sum(e["seconds"] for e in job.epochs if e["stage"] == "train")
             dense.append(evaluate(job.dense, data.test, n_threads=n_threads).errors)
             files.append(file_errors(job.model, out / f"{name}-{recipe}-{seed}.mcz", data.name))
         base, ratio, error = PUBLISHED[name]
         size, origin = len(data.test.y), job.model.origin_bytes
         rows.append({"row": f"{TITLES[name]} dense error", "paper": f"{base:.2f} %", "ours": percent(dense, size),
-                     "met": bool(100 * mean(dense) / size <= base), "seconds": 0.0, "errors": dense})
+                     "met": bool(100 * mean(dense) / size <= base), "seconds": training, "errors": dense})
         ratios = [origin / b for b, _ in files]
         rows.append({"row": f"{TITLES[name]} file", "paper": f"{ratio}x at {error:.2f} %",
                      "ours": f"{mean(ratios):.0f}x at {percent([e for _, e in files], size)}, "
                              f"{mean([b for b, _ in files]):,.0f} bytes",
                      "met": bool(mean(ratios) >= ratio and 100 * mean([e for _, e in files]) / size <= error),
-                     "seconds": clock.lap(), "file_bytes": [b for b, _ in files], "errors": [e for _, e in files],
-                     "ratios": ratios})
+                     "seconds": clock.lap() - training, "file_bytes": [b for b, _ in files],
+                     "errors": [e for _, e in files], "ratios": ratios})
     return rows
 
 

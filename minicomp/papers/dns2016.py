@@ -27,16 +27,17 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     """Returns two rows a net: weights kept after surgery, and the file after sharing."""
     rows = []
     for name, (ratio, error) in PUBLISHED.items():
-        clock, kept, errors, files = Clock(), [], [], []
+        clock, kept, errors, files, sharing = Clock(), [], [], [], 0.0
         recipe = load_recipe("deep-compression-dns", name, TECHNIQUES)
         for seed in seeds:
             job = run_job(name, data.without_test(), recipe, seed=seed, log=log, n_threads=n_threads)
             operated = dict(job.stages)["dns"]
             kept.append(sum(operated.forms()[n].nonzeros() for n in weights(operated).values()))
             errors.append(evaluate(operated, data.test, n_threads=n_threads).errors)
+            sharing += sum(s["seconds"] for s in job.steps if s["name"] != "dns")
             files.append(file_errors(job.model, out / f"{name}-dns-{seed}.mcz", data.name))
         size, total = len(data.test.y), sum(operated.forms()[n].mask.size for n in weights(operated).values())
-        times, seconds = total / mean(kept), clock.lap()
+        times, seconds = total / mean(kept), clock.lap() - sharing
         rows.append({"row": f"{TITLES[name]} weights", "paper": f"{ratio}x at {error:.2f} %",
                      "ours": f"{times:.0f}x at {percent(errors, size)}, {mean(kept):,.0f} weights",
                      "met": bool(times >= ratio and 100 * mean(errors) / size <= error), "seconds": seconds,
@@ -44,7 +45,7 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
         bytes_, after = mean([b for b, _ in files]), [e for _, e in files]
         rows.append({"row": f"{TITLES[name]} file", "paper": f"(ours: under {FILE:,} bytes at {error:.2f} %)",
                      "ours": f"{bytes_:,.0f} bytes, {job.model.origin_bytes / bytes_:.0f}x, at {percent(after, size)}",
-                     "met": bool(bytes_ < FILE and 100 * mean(after) / size <= error), "seconds": 0.0,
+                     "met": bool(bytes_ < FILE and 100 * mean(after) / size <= error), "seconds": sharing,
                      "file_bytes": [b for b, _ in files], "errors": after})
     return rows
 
