@@ -470,6 +470,11 @@ def test_random_graphs_lose_their_dead_units_and_nothing_else(model, sparsity, s
             {"g1": [0, 1, 2, 6, 7, 8, 15, 16, 17]},
             r"g2 .*: every group must read equally many|shuffle channels from",
         ),
+        (
+            shuffle,
+            {"g1": np.setdiff1d(np.arange(18), [0, 8, 16])},
+            r"g2 .*: the removal would shuffle channels from one group into another",
+        ),
     ],
 )
 def test_a_removal_that_cannot_be_done_says_why(make, keep, message):
