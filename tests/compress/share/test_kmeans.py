@@ -161,7 +161,8 @@ def test_as_many_clusters_as_values_leave_no_error(init, n):
 
 @pytest.mark.parametrize("kind", ["laplace", "heavy", "cauchy", "pruned", "whole"])
 @pytest.mark.parametrize("k", [2, 16, 256])
-def test_histogram_is_within_half_a_percent_of_the_optimum(kind, k):
+def test_histogram_is_nearly_the_optimum(kind, k):
+    # 0.5 % is what is promised; 0.001 % is what these have.
     rng = np.random.default_rng(k)
     n = 60_000
     normal = rng.normal(size=4 * n)
@@ -176,7 +177,16 @@ def test_histogram_is_within_half_a_percent_of_the_optimum(kind, k):
     }[kind].astype(np.float32)
     best = kmeans_1d_optimal(x, k)[1]
     e = error(x, *run(x, k, "histogram"))
-    assert best * (1 - 1e-6) <= e <= best * 1.005
+    assert best * (1 - 1e-6) <= e <= best * 1.0001
+
+
+def test_plus_plus_never_draws_a_value_twice():
+    # What is chosen has distance 0, hence probability 0, however often it occurs.
+    values = np.repeat(np.array([0, 1, 50, 100], np.float32), [500, 1, 1, 500])
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        drawn = share.initial_centroids(values, 4, "k-means++", rng=rng)
+        np.testing.assert_array_equal(drawn, [0, 1, 50, 100])
 
 
 def test_optimum_in_float64_is_of_float64():
