@@ -32,7 +32,7 @@ from ..nn.forms import Dense
 from ..nn.graph import Model, chain
 from ..nn.layers import Linear, Sigmoid
 from ..optim import SGD
-from ..tensor import Array, grad, no_grad
+from ..tensor import grad, no_grad
 from .table import Clock, Paper, mean
 
 # problem: hidden units, the paper's weights left, test cases right in %
