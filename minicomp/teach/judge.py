@@ -158,5 +158,6 @@ def show(value, limit: int = 24) -> str:
     if isinstance(value, np.ndarray) and value.size > limit:
         return f"shape {value.shape}, first entries {show(value.ravel()[:6])}"
     if isinstance(value, np.ndarray):
+        value = value + 0.0 if value.dtype.kind == "f" else value  # -0 reads as 0
         return np.array2string(value, precision=6, separator=", ").replace("\n", "\n         ")
     return f"{value:.9g}" if isinstance(value, float | np.floating) else repr(value)

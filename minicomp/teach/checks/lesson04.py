@@ -75,7 +75,7 @@ _MASK = Exercise(
             "golden",
             1,
             lambda draw: [
-                {"w": np.array([4, -1, 2, -8, 5, 7, -1, 4, 2, 8, 5]) / 8, "sparsity": 0.7}
+                {"w": np.array([4, -1, 2, -8, 5, 7, -1, 4, 2, 8, 5]) / 8, "sparsity": 0.45}
             ],
             equal_to(magnitude_mask),
         ),
