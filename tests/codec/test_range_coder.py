@@ -92,3 +92,17 @@ def test_codes_past_the_last_symbol_are_refused():
     np.testing.assert_array_equal(range_coder.read(BitReader(w.getvalue()), (1, 4), 0, 8)[0], codes)
     with pytest.raises(FormatError, match="6 symbols"):
         range_coder.read(BitReader(w.getvalue()), (1, 4), 0, 6)
+
+
+def test_another_number_of_kept_entries_than_declared_is_refused():
+    # No bytes read as zeros, which are in every interval of a 1: all entries come out as kept.
+    def read(kept):
+        w = BitWriter()
+        for value in (kept, 0, 0):  # kept, lag, bytes
+            w.count(value)
+        return range_coder.read(BitReader(w.getvalue()), (1, 4), 0, 1)
+
+    assert read(4)[0].tolist() == [[1, 1, 1, 1]]
+    assert read(0)[0].tolist() == [[0, 0, 0, 0]]
+    with pytest.raises(FormatError, match="does not hold 1 codes"):
+        read(1)
