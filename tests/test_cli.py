@@ -215,7 +215,10 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     import subprocess
     import sys
 
-    p = subprocess.Popen([sys.executable, "-m", "minicomp", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    from minicomp.papers.table import COMMAND, ROOT
+
+    p = subprocess.Popen([sys.executable, "-P", "-c", COMMAND.format(root=str(ROOT)), "list"],
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     p.stdout.close()
     assert p.stderr.read() == b"" and p.wait() == 0
 

@@ -16,6 +16,9 @@ from ..codec import save
 from ..errors import UserError
 from ..nn.graph import Model
 
+ROOT = Path(__file__).parents[2]  # of this very package: a child takes it, whatever folder it starts in
+COMMAND = "import sys; sys.path.insert(0, {root!r}); from minicomp.cli import main; sys.exit(main())"
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -64,8 +67,9 @@ def file_errors(model: Model, path: Path, data_name: str) -> tuple[int, int]:
     Raises RuntimeError where that process fails.
     """
     save(model, path)
-    run = subprocess.run([sys.executable, "-m", "minicomp", "eval", str(path), "--data", data_name, "--json",
-                          str(path) + ".json"], capture_output=True, text=True)
+    words = ["eval", str(path), "--data", data_name, "--json", str(path) + ".json"]
+    run = subprocess.run([sys.executable, "-P", "-c", COMMAND.format(root=str(ROOT)), *words],
+                         capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(f"minicomp eval {path} failed: {run.stderr.strip()}")
     result = json.loads(Path(str(path) + ".json").read_text(encoding="utf-8"))

@@ -26,17 +26,18 @@ from . import catalog
 from .notebook import Cell, filled, numbered, read_source, stub, to_json, unmarked
 
 MAX_WORDS, MAX_CODE_LINES, MAX_MEDIAN_CELL = 1200, 250, 8
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[2]  # of the package: a checkout, or where it is installed
 
 
 def sources() -> Path:
-    """Returns the folder of the lesson sources; UserError in an installation without them."""
-    folder = _ROOT / "lessons" / "source"
-    if not folder.is_dir():
-        raise UserError(
-            "lessons are built in a checkout of minicomp: an installation has no sources"
-        )
-    return folder
+    """Returns the folder of the lesson sources, of the package's checkout or of the one we stand in.
+
+    Raises UserError where there is neither: an installation has no sources.
+    """
+    for root in (_ROOT, Path.cwd()):
+        if (root / "lessons" / "source").is_dir():
+            return root / "lessons" / "source"
+    raise UserError("lessons are built in a checkout of minicomp: an installation has no sources")
 
 
 def source_of(of: catalog.LessonChecks) -> str:

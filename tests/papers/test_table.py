@@ -61,7 +61,7 @@ def test_errors_come_from_a_fresh_process(tmp_path, monkeypatch):
         return real(words, **kw)
     monkeypatch.setattr(table.subprocess, "run", spy)
     size, errors = file_errors(model, tmp_path / "f.mcz", "glyphs")
-    assert ran[0][:4] == [sys.executable, "-m", "minicomp", "eval"]
+    assert ran[0][:3] == [sys.executable, "-P", "-c"] and ran[0][4] == "eval"
     assert size == (tmp_path / "f.mcz").stat().st_size
     assert errors == evaluate(model, load("glyphs").test).errors > 1000
     assert [p.name for p in tmp_path.iterdir()] == ["f.mcz"]

@@ -48,6 +48,7 @@ def test_a_stale_notebook_is_found(tmp_path, monkeypatch, lesson4):
 
 def test_an_installation_without_sources_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "_ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="checkout"):
         build.sources()
 
