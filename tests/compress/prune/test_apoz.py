@@ -70,6 +70,10 @@ def test_tied_layers_count_every_relu():
         [zeros[n] for n in ("block2.pw_relu", "block3.dw_relu", "block3.pw_relu")], axis=0
     )
     np.testing.assert_allclose(of_group(group, zeros), expected)
+    stem = next(
+        g for g in groups(model) if g.nodes == ("stem",)
+    )  # not tied: the first ReLU decides
+    np.testing.assert_allclose(of_group(stem, zeros), zeros["stem_relu"])
     small = APoZ(sparsity=0.5, examples=8).apply(model, dataset(rng, (3, 32, 32), 10), rng=rng)
     assert small.shapes()["add"] == (64, 8, 8)
 

@@ -120,6 +120,14 @@ def test_global_scope_keeps_the_best_unit_of_a_layer_that_would_go_whole():
         Filters(sparsity=0.9, scope="global").apply(model, None, rng=None)
 
 
+def test_global_scope_does_not_depend_on_the_scale_of_a_layer():
+    model = MLP([4, 9, 7, 2], rng=np.random.default_rng(1))
+    scaled = model.copy()
+    scaled.set_form("fc1.weight", Dense(100 * model.forms()["fc1.weight"].dense().data))
+    a, b = (Filters(sparsity=0.5, scope="global").apply(m, None, rng=None) for m in (model, scaled))
+    assert a.shapes() == b.shapes() and a.shapes()["fc1"] != (9,)
+
+
 def test_threshold_removes_units_up_to_it():
     model = MLP([2, 4, 2])
     model.set_form("fc1.weight", Dense(np.float32([[1, 1], [0.5, 0], [0, 2], [3, 0]])))

@@ -67,6 +67,7 @@ def test_candidates_of_a_residual_net():
 
 def test_candidates_need_equal_shapes():
     assert set(candidates(MLP([8, 8, 8, 5, 5, 3]))) == {"fc1", "fc2", "fc4"}
+    assert set(candidates(MLP([8, 8, 8]))) == {"fc1"}  # the last layer computes the classes
     assert candidates(LeNet5()) == {}
     found = candidates(DepthwiseNet32())
     assert set(found) == {"block1.dw", "block3.dw", "block3.pw", "add.1"}
