@@ -135,7 +135,7 @@ def run(
         job, out = Path(folder, "cells.json"), Path(folder, "out.json")
         job.write_text(json.dumps([[c.id, c.source] for c in cells]), encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _RUN.format(root=str(_ROOT)), str(job), str(out)],
+            [sys.executable, "-P", "-c", _RUN.format(root=str(Path(__file__).parents[2])), str(job), str(out)],
             capture_output=True,
             text=True,
             timeout=timeout,
