@@ -15,6 +15,7 @@ from minicomp.compress.share.kmeans import (
 )
 from minicomp.compress.technique import masked
 from minicomp.errors import UserError
+from minicomp.kernels import cpu
 from minicomp.models import MODELS
 from minicomp.nn.forms import Codebook
 from minicomp.optim import SGD
@@ -163,8 +164,10 @@ def test_as_many_clusters_as_values_leave_no_error(init, n):
 @pytest.mark.parametrize("k", [2, 16, 256])
 def test_histogram_is_nearly_the_optimum(kind, k):
     # 0.5 % is what is promised; 0.001 % is what these have.
+    if k == 256 and cpu.resolve("auto", "kmeans") == 0:
+        pytest.skip("takes ten seconds in NumPy")
     rng = np.random.default_rng(k)
-    n = 60_000
+    n = 40_000
     normal = rng.normal(size=4 * n)
     x = {
         "laplace": rng.laplace(size=n),
