@@ -327,6 +327,23 @@ def test_sources_are_read_by_jupytext_alike():
         ]
 
 
+def test_the_teachers_page_names_every_misconception_and_all_points():
+    text = (build.sources().parent / "INSTRUCTOR.md").read_text(encoding="utf-8")
+    head, *sections = re.split(r"^## Lesson ", text, flags=re.M)
+    assert "with all solutions, are public" in head.split("\n\n")[1]
+    by_number = {int(s.split(":")[0]): s for s in sections}
+    for of in LESSONS:
+        section = by_number[int(of.number)]
+        assert f"({of.max_points} by machine)" in section
+        assert f"by hand {sum(r.max_points for r in of.reflections)}" in section
+        for e in of.exercises:
+            (row,) = [line for line in section.splitlines() if line.startswith(f"| `{e.id}`")]
+            assert re.findall(r"`([a-z-]+)`", row.split("|")[2]) == [m.slug for m in e.mutants]
+    syllabus = (build.sources().parent / "SYLLABUS.md").read_text(encoding="utf-8")
+    for of in LESSONS:
+        assert f"| {of.max_points} + 3 |" in syllabus
+
+
 # ---------------------------------------------------------------------------------------- the wheel
 
 

@@ -79,7 +79,7 @@ y.data, loss.item(), grad(loss, a).data
 # %%
 def loss_at(value):
     moved = np.array([[value, 2.0], [-1.0, 0.5]])
-    return np.maximum(moved @ b.data, 0).sum()
+    return float(np.maximum(moved @ b.data, 0).sum())
 
 (loss_at(1 + 1e-5) - loss_at(1 - 1e-5)) / 2e-5
 
@@ -166,15 +166,18 @@ check("01.conv2d_backward", conv2d_backward)
 # %%
 def relative_error(fn, arrays, h, seed=0):
     """How far the gradient of sum(fn(*arrays)) is from the central difference."""
-    d = [np.random.default_rng([seed, i]).normal(size=x.shape) for i, x in enumerate(arrays)]
+    rng = np.random.default_rng(seed)
+    d = [rng.normal(size=x.shape) for x in arrays]
     length = np.sqrt(sum((e**2).sum() for e in d))
     d = [(e / length).astype(x.dtype) for e, x in zip(d, arrays)]
 
     def at(step):
-        return fn(*[Tensor(x + x.dtype.type(step) * e) for x, e in zip(arrays, d)]).sum().item()
+        moved = [Tensor(x + x.dtype.type(step) * e) for x, e in zip(arrays, d)]
+        return fn(*moved).sum().item()
 
     leaves = [Tensor(x, requires_grad=True) for x in arrays]
-    slope = sum(float((g.data * e).sum()) for g, e in zip(grad(fn(*leaves).sum(), leaves), d))
+    gradients = grad(fn(*leaves).sum(), leaves)
+    slope = sum(float((g.data * e).sum()) for g, e in zip(gradients, d))
     return max(abs((at(h) - at(-h)) / (2 * h) - slope) / abs(slope), 1e-17)
 
 # %%
@@ -182,7 +185,8 @@ rng = lesson.rng("operations")
 x, w = rng.normal(size=(2, 3, 7, 5)), rng.normal(size=(4, 3, 3, 2))
 square, row = rng.normal(size=(4, 4)), rng.normal(size=(1, 4))
 labels = np.array([0, 3, 1, 2])
-cases = {"matmul": (ops.matmul, [square, square.T]), "broadcast +": (ops.add, [square, row]),
+cases = {"matmul": (ops.matmul, [square, square.T]),
+         "broadcast +": (ops.add, [square, row]),
          "exp": (ops.exp, [row]), "sigmoid": (ops.sigmoid, [square]),
          "relu": (ops.relu, [square]), "conv2d": (conv2d, [x, w]),
          "conv2d, stride 2": (lambda a, b: conv2d(a, b, stride=(2, 2)), [x, w]),
@@ -190,7 +194,8 @@ cases = {"matmul": (ops.matmul, [square, square.T]), "broadcast +": (ops.add, [s
 
 # %%
 Table(["operation", "relative error"],
-      [[name, f"{relative_error(fn, args, 1e-5):.0e}"] for name, (fn, args) in cases.items()],
+      [[name, f"{relative_error(fn, args, 1e-5):.0e}"]
+       for name, (fn, args) in cases.items()],
       "float64, h = 1e-5.")
 
 # %% [markdown]
@@ -201,7 +206,8 @@ Table(["operation", "relative error"],
 
 # %% tags=["slow"]
 relu_net = lesson.checkpoint("lenet300")
-smooth = relu_net.edit({f"relu{i}": (Node(f"relu{i}", Tanh(), (f"fc{i}",)),) for i in (1, 2)})
+smooth = relu_net.edit({f"relu{i}": (Node(f"relu{i}", Tanh(), (f"fc{i}",)),)
+                        for i in (1, 2)})
 batch = lesson.data.train.take(slice(0, 32))
 lesson.about_data()
 
@@ -215,13 +221,15 @@ def error_at(net, h, dtype):
         return cross_entropy(model(Tensor(batch.x.astype(dtype))), batch.y)
 
     values = [f.dense().data.astype(dtype) for f in net.forms().values()]
-    return np.log10(np.median([relative_error(loss, values, h, seed) for seed in range(5)]))
+    errors = [relative_error(loss, values, h, seed) for seed in range(5)]
+    return np.log10(np.median(errors))
 
 # %% tags=["slow"]
 steps = list(range(-12, 1))
+wanted = [("smooth", smooth, np.float64), ("smooth", smooth, np.float32),
+          ("ReLU", relu_net, np.float64)]
 curves = {f"{kind} net, {t.__name__}": [error_at(net, 10.0**p, t) for p in steps]
-          for kind, net, t in (("smooth", smooth, np.float64), ("smooth", smooth, np.float32),
-                               ("ReLU", relu_net, np.float64))}
+          for kind, net, t in wanted}
 
 # %% [markdown]
 # ## The plot to remember
@@ -243,9 +251,10 @@ lesson.show(figures.v_curve(steps, curves, guess=guess))
 # %% tags=["slow"]
 curve64, curve32, curve_relu = curves.values()
 best64, best32 = int(np.argmin(curve64)), int(np.argmin(curve32))
-law = [f"1e{2 / 3 * np.log10(np.finfo(t).eps):.1f}" for t in (np.float64, np.float32)]
+law = [2 / 3 * np.log10(np.finfo(t).eps) for t in (np.float64, np.float32)]
 Table(["best error", "float64", "float32"],
-      [["law", *law], ["here", f"1e{curve64[best64]:.1f}", f"1e{curve32[best32]:.1f}"]])
+      [["law", *(f"1e{p:.1f}" for p in law)],
+       ["here", f"1e{curve64[best64]:.1f}", f"1e{curve32[best32]:.1f}"]])
 
 # %% tags=["slow"]
 lesson.record(best_exponent=steps[best64], best_error=curve64[best64],
@@ -259,13 +268,12 @@ lesson.record(best_exponent=steps[best64], best_error=curve64[best64],
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `relu_backward` agrees with yours below. It has one fault, drawn for your name in the second cell.
+# Somebody else's `relu_backward` is right on the input below. It has one fault, drawn for your name in the second cell.
 # Find an input on which it is wrong.
 
 # %%
 broken = lesson.broken("01.relu_backward")
-g, x = np.array([1.0, 1.0]), np.array([1.0, 2.0])
-broken(g, x), relu_backward(g, x)
+broken(np.array([1.0, 1.0]), np.array([1.0, 2.0]))
 
 # %% tags=["exercise:01.broken"]
 def failing_input():
@@ -289,14 +297,16 @@ from minicomp.kernels import conv as kernel
 def pair(n, c, size, o, k):
     x = rng.normal(size=(n, c, size, size)).astype(np.float32)
     w = rng.normal(size=(o, c, k, k)).astype(np.float32)
-    return (lambda: kernel.conv2d_ref(x, w, (1, 1), (0, 0), 1)), (lambda: kernel.conv2d(x, w))
+    return (lambda: kernel.conv2d_ref(x, w, (1, 1), (0, 0), 1),
+            lambda: kernel.conv2d(x, w))
 
 # %% tags=["slow"]
 shapes = {"LeNet-5 conv1, 1 image": (1, 1, 28, 20, 5),
           "LeNet-5 conv1, 64 images": (64, 1, 28, 20, 5),
           "LeNet-5 conv2, 64 images": (64, 20, 12, 50, 5),
           "512 maps of 4 x 4, 1 image": (1, 512, 4, 512, 3)}
-lesson.twin("conv", [(name, *pair(*shape)) for name, shape in shapes.items()], rtol=1e-5)
+cases = [(name, *pair(*shape)) for name, shape in shapes.items()]
+lesson.twin("conv", cases, rtol=1e-5)
 
 # %% [markdown]
 # The last row is a layer with many weights and four output pixels. There is nothing to slide over: it is a matrix

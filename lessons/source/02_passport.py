@@ -164,7 +164,8 @@ card = cards["lenet5"]
 Table(["layer", "parameters", "MACs", "bytes in the file"],
       [[r.name, f"{r.parameters:,}", f"{r.macs:,}", f"{sum(r.bytes.values()):,.0f}"]
        for r in card.layers],
-      f"LeNet-5: {card.parameters:,} parameters, {card.macs:,} MACs, {card.file_bytes:,} bytes.")
+      f"LeNet-5: {card.parameters:,} parameters, {card.macs:,} MACs, "
+      f"{card.file_bytes:,} bytes.")
 
 # %% [markdown]
 # Four bytes a parameter would be 1,724,320. The file takes about a fifth less, and not one bit of a weight is lost:
@@ -192,8 +193,8 @@ f"bytes: you said {most_bytes}; MACs: you said {most_macs}"
 
 # %% tags=["slow"]
 errors = {name: 100 * card.error for name, card in cards.items()}
-lesson.beside_paper(["", "LeNet-300-100, %", "LeNet-5, %"], ["Han 2015", "1.64", "0.80"],
-                    [f"{e:.2f}" for e in errors.values()])
+lesson.beside_paper(["", "LeNet-300-100, %", "LeNet-5, %"],
+                    ["Han 2015", "1.64", "0.80"], [f"{e:.2f}" for e in errors.values()])
 
 # %% [markdown]
 # ## And the clock?
@@ -217,8 +218,8 @@ times = layer_times(nets["lenet5"], Tensor(lesson.data.test.x[:64]))
 total = sum(times.values())
 macs = nets["lenet5"].macs()
 Table(["node", "MACs, %", "time, %", "µs"],
-      [[n, f"{100 * macs[n] / card.macs:.1f}", f"{100 * t / total:.1f}", f"{1e6 * t:,.0f}"]
-       for n, t in times.items()],
+      [[n, f"{100 * macs[n] / card.macs:.1f}", f"{100 * t / total:.1f}",
+        f"{1e6 * t:,.0f}"] for n, t in times.items()],
       "Pooling has no MACs and takes time all the same: it moves memory.")
 
 # %% tags=["slow"]
@@ -244,7 +245,7 @@ broken(1, 20, 28, 28, 5, 1, 0, 1, True), broken(20, 50, 12, 12, 5, 1, 0, 1, True
 
 # %% tags=["exercise:02.broken"]
 def failing_input():
-    """Returns (c, o, h, w, k, stride, padding, groups, bias) on which `broken` is wrong."""
+    """Returns (c, o, h, w, k, stride, padding, groups, bias); `broken` is wrong there."""
     ### BEGIN SOLUTION
     return 2, 2, 6, 6, 3, 2, 2, 2, True
     ### END SOLUTION
@@ -264,11 +265,12 @@ from minicomp.kernels import dense as kernel
 def pair(n, i, o):
     rng = lesson.rng("twin")
     x, w, b = (rng.normal(size=s).astype(np.float32) for s in ((n, i), (o, i), o))
-    return (lambda: kernel.linear_ref(x, w, b)), (lambda: kernel.linear(x, w, b))
+    return lambda: kernel.linear_ref(x, w, b), lambda: kernel.linear(x, w, b)
 
 # %% tags=["slow"]
 shapes = [(1, 100, 10), (1, 784, 300), (64, 784, 300), (64, 1000, 1000)]
-lesson.twin("dense", [(f"{n} x {i} -> {o}", *pair(n, i, o)) for n, i, o in shapes], rtol=1e-5)
+cases = [(f"{n} x {i} -> {o}", *pair(n, i, o)) for n, i, o in shapes]
+lesson.twin("dense", cases, rtol=1e-5)
 
 # %% [markdown]
 # For one image the kernel loses: it first rearranges the weights, and that is all the work there is. From eight

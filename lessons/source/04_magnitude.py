@@ -209,8 +209,9 @@ errors = {way: [test_error(n) for n in row] for way, row in nets.items()}
 # ## The plot to remember
 
 # %% tags=["plot", "slow", "memorable"]
-lesson.show(figures.pruning_curves(keeps, errors["cut"], errors["once"], errors["rounds"],
-                                   test_error(dense), guesses=(guess_cut, guess_retrained)))
+lesson.show(figures.pruning_curves(
+    keeps, errors["cut"], errors["once"], errors["rounds"], test_error(dense),
+    guesses=(guess_cut, guess_retrained)))
 
 # %% [markdown]
 # Read it from the left. Half of the weights go without any harm. Then the curves part: cutting alone breaks the net,
@@ -310,7 +311,8 @@ for keep, n in zip(keeps, nets["cut"]):
     full, sparse = timing.side_by_side(lambda: w @ x, lambda: s @ x, seconds=0.1)
     rows.append([f"{100 * keep:g} %", f"{1e6 * full:.0f}", f"{1e6 * sparse:.0f}",
                  timing.times(full / sparse)])
-Table(["fc1, kept", "dense, µs", "sparse, µs", "sparse is"], rows, "One image, one thread.")
+Table(["fc1, kept", "dense, µs", "sparse, µs", "sparse is"], rows,
+      "One image, one thread.")
 
 # %% [markdown]
 # ## Reflection (5 minutes)
