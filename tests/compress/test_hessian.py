@@ -243,6 +243,15 @@ def test_a_unit_s_curvature_is_its_mean_gauss_newton_diagonal():
     np.testing.assert_allclose(found["fc1"], expected, atol=1e-14)
 
 
+def test_a_convolution_s_unit_has_the_mean_over_its_positions():
+    model = conv()
+    x, _ = examples(model)
+    z, (a, *_), _ = second.tapped(model, x, second.layers(model))
+    J = np.stack([grad(z[:, k].sum(), a).data for k in range(3)], axis=1)  # (P, K, O, Ho, Wo)
+    found = second.output_curvature(model, x, "squared")["c1"]
+    np.testing.assert_allclose(found, (J**2).sum(axis=1).mean(axis=(0, 2, 3)), atol=1e-14)
+
+
 def test_cross_entropy_of_one_output_is_refused():
     model = mlp(sizes=(4, 3, 1))
     x, y = examples(model)

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from minicomp.compress import hessian as second
+from minicomp.compress import layerwise
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.obc import OBC, obc_merge, obc_trace
 from minicomp.compress.prune.obs import obs_saliency, obs_step
@@ -188,6 +190,32 @@ def test_the_global_scope_counts_over_all_layers_and_spares_what_the_loss_needs(
     found = zeros(pruned)
     assert sum(found.values()) == round(0.8 * (64 * 48 + 480))
     assert found["fc2"] / 480 < 0.7 < 0.8 < found["fc1"] / 3072
+
+
+def test_the_global_scope_does_not_see_how_a_net_is_scaled(trained):
+    # fc1 ten times as large and fc2 a tenth is the same function: the same weights should go.
+    model, data = trained
+    scaled = model.copy()
+    for name, factor in (("fc1.weight", 10), ("fc1.bias", 10), ("fc2.weight", 0.1)):
+        scaled.set_form(name, Dense(model.forms()[name].value.data * np.float32(factor)))
+    technique = OBC(sparsity=0.8, scope="global", damping=1e-6)
+    a, b = (zeros(apply(technique, m, data)) for m in (model, scaled))
+    assert abs(a["fc2"] - b["fc2"]) <= 5
+    assert a["fc1"] + a["fc2"] == b["fc1"] + b["fc2"]
+
+
+def test_a_layer_is_solved_for_the_inputs_that_pruned_layers_give(trained):
+    model, data = trained
+    dense = second.float64(model)
+    node = model.node("fc2")
+    for sequential in (True, False):
+        pruned = apply(OBC(sparsity=0.7, sequential=sequential), model, data)
+        before = second.float64(pruned) if sequential else dense
+        (p,) = layerwise.problems(before, dense, data.train.x, node, 0.01)
+        best = p.solve(mask(pruned, "fc2"))
+        np.testing.assert_allclose(
+            layerwise.rows_of(pruned.node("fc2").layer), best, atol=2e-5 * np.abs(best).max()
+        )
 
 
 def test_it_costs_a_fraction_of_magnitude_s_errors(trained):

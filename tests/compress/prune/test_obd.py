@@ -294,6 +294,17 @@ def test_deleted_weights_stay_deleted_and_rounds_are_nested(trained):
     ) == round(0.8 * 242)
 
 
+def test_a_pruned_weight_goes_before_one_of_negative_saliency(trained):
+    _, data = trained
+    raw = MLP([17, 12, 2], rng=RNG(1), activation=Tanh)  # far from a minimum
+    technique = OBD(sparsity=0.2, curvature="recursion")
+    assert min(h.min() for h in technique.second(raw, data.train.x, data.train.y).values()) < 0
+    first = apply(Magnitude(sparsity=0.2, scope="global"), raw, data)
+    again = apply(technique, first, data)
+    for name in weights(raw).values():
+        np.testing.assert_array_equal(again.forms()[name].mask, first.forms()[name].mask)
+
+
 def test_a_codebook_with_a_pinned_zero_is_pruned_too(trained):
     model, data = trained
     shared = model.copy()

@@ -115,6 +115,8 @@ def test_a_pattern_keeps_exactly_n_of_every_m(pattern, block):
     N, M = pattern
     assert (kept.reshape(7, -1, M).sum(axis=2) == N).all() and kept.shape == (7, 24)
     np.testing.assert_allclose(found, column_by_column(W, H, kept), atol=1e-8)
+    whole = sparsegpt(W, np.linalg.inv(H), pattern, weights=24)[1]
+    np.testing.assert_array_equal(kept, whole)  # a group never spans two blocks
     assert (found[:, 24] != W[:, 24]).all()  # the bias catches what is left over
     with pytest.raises(ValueError, match="M must divide"):
         sparsegpt(W, np.linalg.inv(H), (2, 7), weights=24)
@@ -161,6 +163,15 @@ def test_it_costs_a_fraction_of_magnitude_s_loss(trained):
             )
         )
         assert rise < other / 2 and refit < other / 2
+
+
+def test_refitting_keeps_a_layer_s_mask_and_lowers_its_error(trained):
+    model, data = trained
+    x = data.train.x.astype(np.float64)
+    plain, refit = (apply(SparseGPT(sparsity=0.7, refit=r), model, data) for r in (False, True))
+    np.testing.assert_array_equal(mask(plain, "fc1"), mask(refit, "fc1"))
+    z, a, b = (m(x, taps=("fc1",))[1]["fc1"].data for m in (model, plain, refit))
+    assert np.sum((b - z) ** 2) < 0.99 * np.sum((a - z) ** 2)
 
 
 def test_patterns_by_layer_on_a_convolution():
