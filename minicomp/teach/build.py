@@ -30,7 +30,7 @@ _ROOT = Path(__file__).parents[2]  # of the package: a checkout, or where it is 
 
 
 def sources() -> Path:
-    """Returns the folder of the lesson sources, of the package's checkout or of the one we stand in.
+    """Returns the folder of the lesson sources: of the package's checkout, or the one we are in.
 
     Raises UserError where there is neither: an installation has no sources.
     """
@@ -135,7 +135,14 @@ def run(
         job, out = Path(folder, "cells.json"), Path(folder, "out.json")
         job.write_text(json.dumps([[c.id, c.source] for c in cells]), encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _RUN.format(root=str(Path(__file__).parents[2])), str(job), str(out)],
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                _RUN.format(root=str(Path(__file__).parents[2])),
+                str(job),
+                str(out),
+            ],
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -23,7 +23,7 @@ from ..codec.atomic import write_atomically
 from ..errors import UserError
 from . import catalog
 from .feedback import page
-from .grade import Key, fingerprint, grade, named_student
+from .grade import Key, fingerprint, grade, named_in
 from .notebook import read_notebook
 from .process import Limits
 
@@ -198,7 +198,7 @@ def matched(files: list[Path], folder: Path, students: list[dict] | None) -> lis
 
 def _said(path: Path) -> str:
     try:
-        return named_student(read_notebook(path))
+        return named_in(read_notebook(path), "student")
     except UserError:
         return ""
 
@@ -273,6 +273,7 @@ def _empty(of: catalog.LessonChecks, file: str, student: str, status: str) -> di
         "file": file,
         "student": student,
         "notebook_student": "",
+        "notebook_course": "",
         "points": 0,
         "max_points": of.max_points,
         "exercises": exercises,

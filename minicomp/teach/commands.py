@@ -296,7 +296,7 @@ def _grade_folder(args, of: catalog.LessonChecks, key) -> int:
     rows = grade_folder(
         args.path, of.number, out, key=key, roster=args.roster, jobs=args.jobs, log=say
     )
-    odd = [r for r in rows if r["status"] != "graded"]
+    odd = [r for r in rows if not r["status"].startswith("graded")]
     print(f"\n{len(rows)} rows in {out.csv}; pages in {out.feedback}")
     for r in odd:
         print(f"  {r['student'] or '?'} ({r['file'] or 'nothing'}): {r['status']}")

@@ -68,16 +68,15 @@ def grade(
     raw = _bytes(path)
     book = notebook.read_notebook(path)
     _check_lesson(book, of, path)
-    named = named_student(book)
-    who = named if student is None else student
-    exercises = of.asked(who, key.course)
+    who, course = named_in(book, "student"), named_in(book, "course") or key.course
+    exercises = of.asked(who, course)  # with the broken variant that this notebook showed
     ran = run_cells(
         book,
         of,
         {e.id: questions(e, key.secret) for e in exercises},
         exercises,
         limits,
-        broken=lambda args: _broken(of, who, key, args),
+        broken=lambda args: _broken(of, who, course, args),
     )
     verdicts = {e.id: assess(e, ran.asked[e.id], ran.answers[e.id]) for e in exercises}
     predictions = predictions_of(book, of)
@@ -85,8 +84,9 @@ def grade(
     return {
         "lesson": of.number,
         "file": path.name,
-        "student": who,
-        "notebook_student": named,
+        "student": who if student is None else student,
+        "notebook_student": who,
+        "notebook_course": course,
         "points": sum(v.points for v in verdicts.values()) + earned,
         "max_points": of.max_points,
         "exercises": {e: _exercise_row(v, ran, e) for e, v in verdicts.items()},
@@ -97,12 +97,17 @@ def grade(
         },
         "manual": reflections_of(book, of),
         "problems": ran.problems,
-        "status": ran.status(verdicts),
+        "status": ran.status(verdicts) + _other_course(course, key),
         "seconds": round(time.perf_counter() - start, 2),
         "versions": versions(book, of),
         "sha256": hashlib.sha256(raw).hexdigest(),
         "key": fingerprint(key),
     }
+
+
+def _other_course(course: str, key: Key) -> str:
+    # What is added to the status where the notebook's course code is not the key's.
+    return "" if key.course in (OPEN, course) else f"; course code {course!r}, not {key.course!r}"
 
 
 def fingerprint(key: Key) -> str:
@@ -121,14 +126,14 @@ def versions(book: Notebook, of: catalog.LessonChecks) -> dict:
     }
 
 
-def _broken(of: catalog.LessonChecks, who: str, key: Key, args) -> dict:
+def _broken(of: catalog.LessonChecks, who: str, course: str, args) -> dict:
     # What the broken variant of this student says to the arguments that his process sends.
     if of.diagnosis is None or not isinstance(args, list):
         return {"error": "this lesson has no broken variant"}
     call = dict(zip(inspect.signature(of.diagnosis.of.reference).parameters, args))
     try:
         why = of.diagnosis.valid(**copied(call))
-        value = None if why else of.diagnosis.mutant(who, key.course).fn(**call)
+        value = None if why else of.diagnosis.mutant(who, course).fn(**call)
         wire.pack(value)
         return {"error": why} if why else {"value": value}
     except Exception as e:  # the arguments are the student's: anything may be wrong with them
@@ -153,12 +158,13 @@ def reflections_of(book: Notebook, of: catalog.LessonChecks) -> dict:
     }
 
 
-def named_student(book: Notebook) -> str:
-    """Returns the name in `Lesson(..., student="...")`, "" where there is none."""
+def named_in(book: Notebook, word: str) -> str:
+    """Returns the text of an argument of `Lesson(...)`, "student" or "course"; "" without one."""
     for call in notebook.calls(book.code(), "Lesson"):
-        for word in call.keywords:
-            if word.arg == "student" and isinstance(notebook.literal(word.value), str):
-                return notebook.literal(word.value).strip()[:100]
+        for argument in call.keywords:
+            value = notebook.literal(argument.value)
+            if argument.arg == word and isinstance(value, str):
+                return value.strip()[:100]
     return ""
 
 

@@ -339,6 +339,25 @@ def test_answers_may_search_with_the_broken_variant(solved, replaced):
     )
 
 
+def test_the_broken_variant_is_the_one_that_the_notebook_showed(solved, replaced):
+    # The roster may spell a name otherwise: that must not change what the student was asked.
+    of = catalog.lesson(4)
+    setup = 'lesson = Lesson("04", mode="full", student="{}", course="{}")'
+    shown = {of.diagnosis.mutant(f"s{i}", "c1").slug: f"s{i}" for i in range(40)}
+    slug, answer = "ties-together", "(np.array([1.0, 1.0, 2.0, 3.0]), 0.25)"
+    cells = {
+        "mode": setup.format(shown[slug], "c1"),
+        f"exercise:{BROKEN}": f"def failing_input():\n    return {answer}",
+    }
+    path = solved(replaced(cells))
+    row = graded(path, student="Somebody Else", key=Key("a long secret key", "c1"))
+    assert points(row)[BROKEN] == 2
+    assert (row["student"], row["notebook_student"]) == ("Somebody Else", shown[slug])
+    assert row["status"] == "graded"
+    other = graded(path, key=Key("a long secret key", "c2"))
+    assert points(other)[BROKEN] == 2 and "course code 'c1', not 'c2'" in other["status"]
+
+
 # ----------------------------------------------------------------------------------- files and keys
 
 
