@@ -249,12 +249,12 @@ def test_a_lesson_never_needs_torch_or_the_network_and_defines_nothing_the_libra
 
 
 @pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
-def test_expected_numbers_are_recorded_on_both_data_sets(of):
+def test_expected_numbers_are_recorded_and_say_of_how_many_runs(of):
     data = catalog.expected(of)["data"]
-    assert set(data) == {"mnist", "glyphs"}
+    assert "mnist" in data and set(data) <= {"mnist", "glyphs"}
     for name, kept in data.items():
         assert set(kept["results"]) == {n.key for n in of.numbers}, name
-        assert all(row["runs"] >= 5 for row in kept["results"].values()), name
+        assert {row["runs"] for row in kept["results"].values()} == {len(kept["seconds"])}, name
         assert max(kept["seconds"]) <= 300, name
         for row in kept["results"].values():
             low, mean, high = (
