@@ -128,7 +128,7 @@ PAPER = Paper(
     "slimming2017",
     "Network slimming: an MLP on MNIST (Liu et al. 2017)",
     "mnist",
-    "4 minutes a seed",
+    "3 minutes a seed",
     run,
     "weights removed are counted without biases and batch norm, as in the paper; bytes are of the "
     ".mcz file",

@@ -241,6 +241,8 @@ def plain_shuffle(rng):
         (fire, {"e1": [0, 2], "e3": [4]}),
         (fire, {"e3": [0, 1, 2, 3]}),
         (depthwise, {"stem": [0, 3]}),
+        (depthwise, {"dw": [2, 3]}),  # both outputs of one input channel
+        (depthwise, {"bn": [0, 1, 6, 7], "pw": [1, 2, 4]}),
         (depthwise, {"stem": [1]}),
         (depthwise, {"pw": [0, 2]}),
         (grouped, {"stem": [0, 3, 4, 6]}),
