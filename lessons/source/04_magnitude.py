@@ -275,46 +275,28 @@ check("04.broken", failing_input, lesson)
 # %% [markdown]
 # ## The compiled twin
 #
-# The step of exercise 3 reads each weight three times in NumPy and once in the Cython kernel. Same results; now who
-# is faster, and where?
+# Can zeros be skipped? minicomp has a sparse product in Cython: it reads only the kept weights, but also where each
+# of them is. Beside it NumPy's dense product, which reads everything and never looks where. Same result up to
+# rounding, one image:
 
 # %% tags=["slow"]
-from minicomp.kernels import dense as kernel
+from minicomp.kernels import sparse
 
-def step(fn, n):
-    w, v, g = lesson.rng("twin").normal(size=(3, n)).astype(np.float32)
-    def run():
-        fn(w, v, g, lr=0.01, momentum=0.9)
-        return w
-    return run
+def pair(layer, keep):
+    w = cut(dense, keep).forms()[f"{layer}.weight"].dense().data
+    x = lesson.rng("x").normal(size=w.shape[1]).astype(np.float32)
+    packed = sparse.pack_lanes(w)
+    return lambda: w @ x, lambda: sparse.matvec(packed, x)
 
 # %% tags=["slow"]
-lesson.twin("dense", [(f"{n:,} weights", step(kernel.sgd_ref, n), step(kernel.sgd, n))
-                      for n in (10, 1000, 235_200, 4_000_000)], rtol=1e-6)
+wanted = [("fc1", 0.9), ("fc1", 0.5), ("fc1", 0.1), ("fc1", 0.02), ("fc2", 0.1)]
+lesson.twin("sparse", [(f"{layer}, {100 * keep:g} % kept", *pair(layer, keep))
+                       for layer, keep in wanted], rtol=1e-4)
 
 # %% [markdown]
-# For ten weights the call itself costs more than the work: the kernel has nothing to win there.
+# With most weights there, finding them costs more than it saves: the sparse kernel loses. It pays only where few are
+# left, and only in a layer that is large enough: fc2 is over before the call has begun.
 #
-# And zeros? A sparse product skips them, but pays for finding the rest:
-
-# %% tags=["slow"]
-from scipy.sparse import csr_array
-
-from minicomp.teach import timing
-from minicomp.teach.shown import Table
-
-x = lesson.rng("x").normal(size=(784, 1)).astype(np.float32)
-rows = []
-for keep, n in zip(keeps, nets["cut"]):
-    w = n.forms()["fc1.weight"].dense().data
-    s = csr_array(w)
-    full, sparse = timing.side_by_side(lambda: w @ x, lambda: s @ x, seconds=0.1)
-    rows.append([f"{100 * keep:g} %", f"{1e6 * full:.0f}", f"{1e6 * sparse:.0f}",
-                 timing.times(full / sparse)])
-Table(["fc1, kept", "dense, µs", "sparse, µs", "sparse is"], rows,
-      "One image, one thread.")
-
-# %% [markdown]
 # ## Reflection (5 minutes)
 #
 # Your net keeps 8 % of its weights. A colleague stores it as an ordinary float32 array and runs it with an ordinary

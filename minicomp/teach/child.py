@@ -188,17 +188,15 @@ def one_answer(fn, call: dict, seconds: float = 0, slack: float = 1) -> list:
 
 
 def _explain(e: BaseException) -> str:
-    # "NameError: name 'np' is not defined (line 3)": the line is the last one in a cell.
+    # "NameError: name 'np' is not defined (line 3)": the last line that is in the student's own cell.
     try:
-        lines = [
-            f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename.startswith("<")
-        ]
-        line = (
-            f" (line {lines[-1]})"
-            if lines
-            else f" (line {e.lineno})" if isinstance(e, SyntaxError) else ""
-        )
-        text = e.msg if isinstance(e, SyntaxError) else str(e)
+        frames = traceback.extract_tb(e.__traceback__)[1:]  # after ours
+        lines = [f.lineno for f in frames if f.filename == frames[0].filename]
+        if isinstance(e, SyntaxError):
+            lines, text = [e.lineno], e.msg
+        else:
+            text = str(e)
+        line = f" (line {lines[-1]})" if lines else ""
     except Exception:  # an exception of the student's own that cannot be shown
         line, text = "", ""
     return f"{type(e).__name__}: {' '.join(text.split())}"[:MESSAGE_CHARS] + line

@@ -48,6 +48,8 @@ def verdict_text(verdict: Verdict, show_hidden: bool = True) -> str:
     if verdict.message is None:
         return "\n".join(lines)
     lines += ["", f"{verdict.message_id}", f"  {verdict.message.text}"]
+    if verdict.message.slug in ("not-written", "missing"):
+        return "\n".join(lines)
     if verdict.message.detail and (show_hidden or not verdict.detail_hidden):
         lines += ["  " + line for line in verdict.message.detail.splitlines()]
     lines += [f"  Counts as right: {e.tolerance}."]

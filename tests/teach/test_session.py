@@ -90,6 +90,22 @@ def test_check_shows_points_and_reasons():
     assert "4 of 4" in repr(good) and "FAIL" not in repr(good)
 
 
+def test_check_says_in_which_line_an_answer_failed():
+    space = {}
+    exec(compile("def f(keep, rounds):\n    x = 1\n    return nothing", "cell", "exec"), space)
+    assert "NameError: name 'nothing' is not defined (line 3)" in repr(
+        check("04.keep_per_round", space["f"])
+    )
+
+
+def test_check_of_a_stub_says_no_more_than_that():
+    def stub(keep, rounds):
+        raise NotImplementedError("your code here")
+
+    text = repr(check("04.keep_per_round", stub))
+    assert text.endswith("the function is not written yet") and "input" not in text
+
+
 def test_check_refuses_the_librarys_function_and_gives_it_back():
     from minicomp.compress.prune.scores import magnitude_mask
 
