@@ -1,7 +1,7 @@
 """Second derivatives of the loss: what OBD, OBS and their row-wise descendants are made of.
 
-P examples, K outputs, n weights, R rows; w (n,) the weights as one vector, z (P, K) the outputs,
-a = dense layer's output before its activation. The loss is the mean over examples,
+P examples, K outputs, n weights, R rows; w (n,) the weights as one vector, z (P, K) the outputs of
+the net, a those of a layer, before its activation. The loss is the mean over examples,
 E = 1/P sum_p e(z_p, y_p), with e the cross-entropy or half the squared error.
 
     H = J' H_z J + sum_k dE/dz_k d2z_k/dw2            (chain rule; J = dz/dw, H_z = d2e/dz2)
