@@ -190,7 +190,7 @@ def minicomp(*words, cwd, **kw):
 @pytest.mark.slow
 @pytest.mark.parametrize("train_only", [True, False], ids=["train", "compress"])
 def test_ctrl_c_and_the_same_command_again_end_in_the_same_file(train_only, tmp_path):
-    words = (["train", "lenet300", "--set", "epochs=4"] if train_only else
+    words = (["train", "lenet300", "--set", "epochs=12"] if train_only else
              ["compress", "lenet300", "--fast", "--no-report"])
     words += ["--data", "glyphs", "--threads", "1", "--seed", "2", "--out", "f.mcz"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -200,7 +200,7 @@ def test_ctrl_c_and_the_same_command_again_end_in_the_same_file(train_only, tmp_
     assert [x.name for x in whole.iterdir()] == ["f.mcz"]
 
     p, lines = minicomp(*words, cwd=killed), []
-    stop = ("epoch 2/4",) if train_only else ("gradual (1/3): epoch 2",)
+    stop = ("epoch 2/12",) if train_only else ("gradual (1/3): epoch 2",)
     while not any(s in line for s in stop for line in lines[-1:]):
         lines.append(p.stderr.readline())
         assert lines[-1], "".join(lines)
@@ -218,7 +218,7 @@ def test_ctrl_c_and_the_same_command_again_end_in_the_same_file(train_only, tmp_
 
     out, err = (p := minicomp(*words, cwd=killed)).communicate()
     assert p.returncode == 0, err
-    assert "epoch 1/4" not in err and "train (0/3)" not in err, "it does not begin again"
+    assert "epoch 1/12" not in err and "train (0/3)" not in err, "it does not begin again"
     assert (killed / "f.mcz").read_bytes() == (whole / "f.mcz").read_bytes()
     assert [x.name for x in killed.iterdir()] == ["f.mcz"]
     assert np.isfinite(load(killed / "f.mcz").forms()["fc1.weight"].dense().data).all()
