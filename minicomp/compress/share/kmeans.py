@@ -133,7 +133,10 @@ def assign(x: Array, centroids: Array) -> Array:
 
     x : float32, any shape        centroids : (k,) float32, ascending
     """
-    return kernel.nearest(x, edges_between(centroids))
+    index = kernel.nearest(x, edges_between(centroids))
+    if (centroids[1:] == centroids[:-1]).any():
+        index = np.searchsorted(centroids, centroids).astype(np.uint16)[index]
+    return index
 
 
 def edges_between(centroids: Array) -> Array:
@@ -142,9 +145,13 @@ def edges_between(centroids: Array) -> Array:
     An edge is the half-way point rounded down: a float32 lies above the one if and only if above
     the other.
     """
-    middle = 0.5 * (centroids[1:].astype(np.float64) + centroids[:-1])
-    edges = middle.astype(np.float32)
-    return np.where(edges > middle, np.nextafter(edges, np.float32(-np.inf)), edges)
+    a, b = centroids[:-1].astype(np.float64), centroids[1:].astype(np.float64)
+    total = a + b
+    # What rounding took from a + b (Knuth's two-sum).
+    lost = (a - (total - (total - a))) + (b - (total - a))
+    edges = (0.5 * total).astype(np.float32)
+    above = (edges > 0.5 * total) | (edges == 0.5 * total) & (lost < 0)
+    return np.where(above, np.nextafter(edges, np.float32(-np.inf)), edges)
 
 
 def centroid_gradient(g: Array, index: Array, k: int) -> Array:
@@ -265,9 +272,9 @@ def _centroids(x: Array, k: int, init: str, rng, iterations: int) -> Array:
         return np.unique(line.values)
     if init in ("histogram", "optimal"):
         starts = line.optimum(k) if init == "optimal" else line.near_optimum(k)
-        return line.means(starts).astype(np.float32)
+        return np.unique(line.means(starts).astype(np.float32))
     first = initial_centroids(line.values, k, init, rng=rng)
-    return line.lloyd(first, iterations).astype(np.float32)
+    return np.unique(line.lloyd(first, iterations).astype(np.float32))
 
 
 @dataclass(frozen=True)

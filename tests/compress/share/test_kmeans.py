@@ -1,4 +1,5 @@
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -140,10 +141,11 @@ def test_nearest_never_worse_and_reproducible(init, data):
     if pinned:
         assert centroids[0] == 0
         np.testing.assert_array_equal(index != 0, live)
-    # The nearest centroid; of two at the same distance, the lower.
-    distance = np.abs(x[live].astype(np.float64)[:, None] - centroids[pinned:])
-    if live.any():
-        np.testing.assert_array_equal(index[live] - pinned, distance.argmin(axis=1))
+    # The nearest centroid; of two at the same distance, the lower. Exact: subnormals decide too.
+    others = [Fraction(float(c)) for c in centroids[pinned:]]
+    for value, code in zip(x[live].tolist(), (index[live] - int(pinned)).tolist()):
+        distance = [abs(Fraction(value) - c) for c in others]
+        assert code == distance.index(min(distance))
     if init in ("linear", "density"):
         more = run(x, k, init, pinned_zero=pinned, iterations=0)
         assert error(x, centroids, index) <= error(x, *more) * (1 + 1e-6) + 1e-6
@@ -231,8 +233,22 @@ def test_half_way_in_float32_is_exact():
     b = np.nextafter(a, np.float32(2))
     centroids = np.array([a, b], np.float32)
     np.testing.assert_array_equal(assign(centroids, centroids), [0, 1])
+    # The half-way point of these lies 3e-41 below 0.5, which float64 does not see.
+    c = np.array([-6e-41, 1], np.float32)
+    np.testing.assert_array_equal(assign(np.array([0.5], np.float32), c), [1])
+    np.testing.assert_array_equal(assign(np.array([0.5], np.float32), np.abs(c)), [0])
     c = np.array([-b, -a, a, b], np.float32)
     np.testing.assert_array_equal(assign(c, c), [0, 1, 2, 3])
+
+
+def test_of_equal_centroids_the_lowest_is_taken():
+    centroids = np.array([0, 0, 2, 2, 2], np.float32)
+    np.testing.assert_array_equal(
+        assign(np.array([-1, 0, 0.5, 1, 1.5, 2, 3]), centroids), [0, 0, 0, 0, 2, 2, 2]
+    )
+    x = np.array([0, 2.0**-126, 1, 1.5, 2], np.float32)  # two clusters whose means are both 0
+    centroids, index = run(x, 4, "density")
+    assert len(np.unique(centroids)) == len(centroids) == 3 and index.max() == 2
 
 
 @pytest.mark.parametrize(
