@@ -66,11 +66,12 @@ def site(
     entries = []
     for of in sorted(lessons, key=lambda of: of.number):
         tree = executed(of, mode=mode)
-        picture = memorable(tree)
+        picture, note = memorable(tree), f"Executed in mode {mode}"
         if picture is not None:
             write_atomically(folder / f"{of.number}.png", picture[0])
         if not solutions:
             _hide_solutions(tree, of)
+            note += ". Solutions are left out; what stands below a cell is the solved notebook's."
         body, colours = _body(tree)
         write_atomically(
             folder / f"{of.stem}.html",
@@ -78,7 +79,7 @@ def site(
                 f"Lesson {int(of.number)}: {of.title}",
                 body,
                 colours,
-                nav='<a href="index.html">All lessons</a>',
+                nav=f'<a href="index.html">All lessons</a> &nbsp; {note}',
             ).encode(),
         )
         entries.append((of, picture[1] if picture else ""))
