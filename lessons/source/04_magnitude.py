@@ -214,7 +214,7 @@ lesson.show(figures.pruning_curves(
     guesses=(guess_cut, guess_retrained)))
 
 # %% [markdown]
-# Read it from the left. Half of the weights go without any harm. Then the curves part: cutting alone breaks the net,
+# Read it from the left. Half of the weights go almost for free. Then the curves part: cutting alone breaks the net,
 # retraining repairs it, and rounds go furthest, because each cut takes weights that the last retraining has shown
 # to be small *now*. We recorded for 10 % kept, on MNIST, {{mnist:error_cut}} without retraining and
 # {{mnist:error_once}} with; at 8 % in rounds {{mnist:error_iterative}}, where the dense net has
