@@ -199,7 +199,7 @@ Table(["operation", "relative error"],
       "float64, h = 1e-5.")
 
 # %% [markdown]
-# ## The real net (8 minutes, of which the machine takes about 20 s)
+# ## The real net (8 minutes, of which the machine takes seconds)
 #
 # Now all parameters of a trained LeNet-300-100 at once, on 32 digits, for every power of ten as step. ReLU has a
 # corner, so beside it runs a smooth copy with tanh in its place.
