@@ -1,0 +1,42 @@
+"""The plot that one remembers of each lesson, with a text that says what is in it.
+
+One module a lesson. Its functions take plain numbers, so that a lesson draws its own run, and
+`recorded` draws the means of lessons/expected for `hint(id, 0)`. The style is that of
+report/plots.py; a guess made before the run is drawn as a dotted line with its value.
+"""
+
+from ...errors import UserError
+from .. import catalog
+from ..shown import Figure
+from . import lesson01, lesson02, lesson04, lesson17
+from .drawing import formula
+from .lesson01 import v_curve
+from .lesson02 import bars_swap
+from .lesson04 import pruning_curves
+from .lesson17 import waterfall
+
+__all__ = [
+    "bars_swap",
+    "expected_figure",
+    "formula",
+    "pruning_curves",
+    "v_curve",
+    "waterfall",
+]
+
+RECORDED = {
+    "01": lesson01.recorded,
+    "02": lesson02.recorded,
+    "04": lesson04.recorded,
+    "17": lesson17.recorded,
+}
+
+
+def expected_figure(of: catalog.LessonChecks) -> Figure:
+    """Returns the lesson's plot drawn from the recorded numbers, of MNIST where there are any."""
+    data = catalog.expected(of)["data"]
+    name = next((n for n in ("mnist", *data) if n in data), None)
+    if name is None or of.number not in RECORDED:
+        raise UserError(f"lesson {of.number} has no recorded plot")
+    rows = data[name]["results"]
+    return RECORDED[of.number]({key: row["mean"] for key, row in rows.items()})
