@@ -5,7 +5,13 @@ are represented by the others,
 
     g(x) = sum_j ||x - F_j||_2,        pruned: the filters of least g                       (eq. 4, 5)
 
-This masks whole filters; `filters` and the removal plan take them out of the net.
+The filters, or units, are taken out of the net, as `filters` does: layers joined by an addition lose the same
+ones, those of least sum of their g, and with `fold` the constant f(b_j) that a removed filter would still give
+stays in the next layer's bias. With `remove` off they are masked and the net keeps its size, so that criteria can
+be compared; what it computes then is what removal with `fold` leaves.
+
+A filter that is 0 already, by an earlier mask, goes first. The paper prunes softly after every epoch of a training
+and lets masked filters learn on; here the filters go at once.
 """
 
 from __future__ import annotations
@@ -15,10 +21,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...tensor import Array
+from ...nn.graph import Model
+from ...tensor import Array, no_grad
+from ..groups import Group, groups
 from ..scoring import ScorePruning
-from ..technique import knob, masked, thawed, weights
-from .scores import smallest_mask
+from ..structured import at_group, check_groups, check_numbers, local, without
+from ..technique import knob, masked, weights
+from .filters import emptied
 
 
 def fpgm_score(w: Array) -> Array:
@@ -31,33 +40,62 @@ def fpgm_score(w: Array) -> Array:
     return np.sqrt(square).sum(axis=1)
 
 
+def group_distances(model: Model, group: Group) -> Array:
+    """Returns g of a group's units, (U,) float64, summed over the layers tied together; -1 where all are 0."""
+    with no_grad():
+        filters = {n: model.node(n).layer.forms["weight"].dense().data for n in group.nodes}
+    total = sum(group.add(n, fpgm_score(w)) for n, w in filters.items())
+    used = sum(group.add(n, np.abs(w).reshape(len(w), -1).max(axis=1)) for n, w in filters.items())
+    return np.where(used > 0, total, -1.0)
+
+
 @dataclass(frozen=True)
 class FPGM(ScorePruning):
-    """Masks the filters that the others of their layer can best stand in for; the last layer is left alone."""
+    """Removes the filters, or units, that the others of their layer can best stand in for."""
 
     word: ClassVar[str] = "fpgm"
     title: ClassVar[str] = "Filter pruning via geometric median"
     source: ClassVar[str] = ("He, Liu, Wang, Hu & Yang 2019, Filter Pruning via Geometric Median for Deep Convolutional "
                              "Neural Networks Acceleration, arXiv:1811.00250")
 
-    sparsity: float = knob(0.3, "fraction of a layer's filters that is masked", lo=0, hi=1, below=True, per_layer=True)
+    sparsity: float = knob(0.3, "fraction of a layer's filters that goes", lo=0, hi=1, below=True, per_layer=True)
     scope: str = knob("local", "what is ranked together: one layer's filters", choices=("local",))
+    remove: bool = knob(True, "take the filters out; false masks them")
+    fold: bool = knob(False, "keep the removed filters' biases as a constant in the next layer's bias")
 
     def scores(self, model, data, *, rng):
         return {node: np.broadcast_to(fpgm_score(w).reshape((-1,) + (1,) * (w.ndim - 1)), w.shape)
                 for node, w in ((n, model.forms()[f].dense().data) for n, f in weights(model).items())}
 
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
-        names, masks = weights(model), {}
-        for node in list(names)[:-1]:  # the last layer's outputs are the classes
-            w = thawed(model).forms()[names[node]].dense().data
-            keep = smallest_mask(fpgm_score(w), self.at("sparsity", node))
-            masks[names[node]] = np.broadcast_to(keep.reshape((-1,) + (1,) * (w.ndim - 1)), w.shape).copy()
-        return masked(model, masks)
+        chosen = self.chosen(model)
+        if not self.remove:
+            return masked(model, _rows(model, chosen))
+        made = without(emptied(model, chosen) if self.fold else model, chosen, fold=self.fold)
+        (log or (lambda row: None))({"event": "removed", "name": self.word, "weights": model.count() - made.count(),
+                                     "units": {g.name: int((~kept).sum()) for g, kept in chosen}})
+        return made
+
+    def chosen(self, model: Model) -> list[tuple[Group, Array]]:
+        """Returns which units stay, (U,) bool, of every group."""
+        check_numbers(self.word, model)
+        found = groups(model)
+        check_groups(self, found)
+        scored = [(g, group_distances(model, g)) for g in found]
+        return local(self.word, scored, lambda g: at_group(self, "sparsity", g))
 
     def sketch(self, model, *, rng):
         return self.apply(model, None, rng=rng)  # its scores need no data
+
+
+def _rows(model: Model, chosen: list[tuple[Group, Array]]) -> dict[str, Array]:
+    # The masks of the layers that compute the units: whole filters.
+    masks = {}
+    for group, kept in chosen:
+        for node, stays in group.keep(kept).items():
+            shape = model.forms()[f"{node}.weight"].shape
+            masks[f"{node}.weight"] = np.broadcast_to(stays.reshape((-1,) + (1,) * (len(shape) - 1)), shape).copy()
+    return masks
 
 
 def _distances(f: Array) -> Array:
