@@ -1,7 +1,8 @@
-"""Products of sparse weights: the twin of kernels/sparse.py; the ladder is in simd/sparse.h."""
+"""Products of sparse weights: the twin of kernels/sparse.py and nm.py; the ladders are in
+simd/sparse.h and simd/nm.h."""
 
 from cython.parallel cimport prange
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint64_t
 
 cdef extern from "simd/sparse.h" nogil:
     enum: SPARSE_LANES
@@ -27,6 +28,15 @@ cdef extern from "simd/sparse.h" nogil:
     void sparse_rows(const Entries *p, int kind, const int32_t *start, long blocks, long width,
                      long O, long from_row, long to_row, const float *X, long N, float *Y,
                      int level)
+
+cdef extern from "simd/nm.h" nogil:
+    ctypedef struct NM:
+        const float *value
+        const uint64_t *place
+        long windows
+        long steps
+        long width
+    void nm_group(const NM *p, long g, long O, const float *x, float *y, int level)
 
 
 def lanes(const uint8_t[:, ::1] byte,    # IN (steps, 16), or None
@@ -92,3 +102,22 @@ def rows(const uint8_t[::1] byte,      # IN (entries,), or None
     for i in prange((O + chunk - 1) // chunk, nogil=True, schedule="static", num_threads=n_threads):
         sparse_rows(&p, kind, &start[0], blocks, width, O, chunk * i, min(O, chunk * (i + 1)),
                     &X[0, 0], N, &Y[0, 0], level)
+
+
+def nm(const float[:, :, ::1] value,   # IN (groups, windows steps, 16)
+       const uint64_t[:, ::1] place,   # IN (groups, windows steps)
+       long windows,
+       long width,                     # columns of a window
+       const float[::1] x,             # IN (windows width + 16,), zeros past the last column
+       float[::1] y,                   # OUT (O,)
+       int level,
+       int n_threads):
+    cdef NM p
+    cdef long groups = place.shape[0], g, O = y.shape[0]
+    if groups == 0 or place.shape[1] == 0:
+        y[:] = 0
+        return
+    p.value, p.place = &value[0, 0, 0], &place[0, 0]
+    p.windows, p.steps, p.width = windows, place.shape[1] // windows, width
+    for g in prange(groups, nogil=True, schedule="static", num_threads=n_threads):
+        nm_group(&p, g, O, &x[0], &y[0], level)
