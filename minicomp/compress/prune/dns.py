@@ -32,6 +32,8 @@ from ...nn.forms import Dense, Form
 from ...tensor import Array, Tensor, primitive, rules
 from ..technique import FineTune, knob, thawed, weights
 
+ROWS = 100  # of the log in one training, evenly spaced
+
 
 def surgery_thresholds(w: Array, c: float, *, low: float = 0.9, high: float = 1.1) -> tuple[float, float]:
     """Returns (a, b) = (low tau, high tau), tau = max(mu + c sigma, 0) over |w|.
@@ -74,6 +76,7 @@ class Latent(Form):
     """A full weight behind a mask while surgery goes on; `finish` gives the Dense form that remains.
 
     allowed : bool, False where an earlier technique pruned: surgery splices back only what it cut itself
+    moves : (2,) int64, how often an entry was cut, and spliced back, so far
     """
 
     kind = "surgery"
@@ -81,6 +84,7 @@ class Latent(Form):
     def __init__(self, value, mask, trainable: bool = True, allowed=None):
         self.value = Tensor(np.array(value, np.float32), requires_grad=trainable)
         self.mask, self.allowed = np.array(mask, bool), allowed
+        self.moves = np.zeros(2, np.int64)
         self.shape, self.trainable = self.value.shape, trainable
 
     def dense(self) -> Tensor:
@@ -90,10 +94,13 @@ class Latent(Form):
         return {"": self.value}
 
     def copy(self, trainable=None) -> Latent:
-        return Latent(self.value.data, self.mask, self.trainable if trainable is None else trainable, self.allowed)
+        trainable = self.trainable if trainable is None else trainable
+        copy = Latent(self.value.data, self.mask, trainable, self.allowed)
+        copy.moves[...] = self.moves
+        return copy
 
     def state(self) -> dict[str, Array]:
-        return {"value": self.value.data, "mask": self.mask}
+        return {"value": self.value.data, "mask": self.mask, "moves": self.moves}
 
     def finish(self) -> Dense:
         """Returns the kept entries as a masked Dense; what was cut is gone."""
@@ -102,7 +109,11 @@ class Latent(Form):
 
 @dataclass(frozen=True)
 class DNS(FineTune):
-    """Trains while weights are cut and spliced back, then goes on at the mask that is left."""
+    """Trains while weights are cut and spliced back, then goes on at the mask that is left.
+
+    Its log has rows "surgery": step of steps, the entries cut and spliced back so far, the sparsity, and the model
+    as it is at that step, whose forms hold the masks.
+    """
 
     word: ClassVar[str] = "dns"
     title: ClassVar[str] = "Dynamic network surgery"
@@ -142,6 +153,8 @@ class DNS(FineTune):
             if done < self.stop and draw.random() < (1 + self.gamma * state.step) ** -self.power:
                 rise = 1.0 if self.ramp == 0 else min(done / self.ramp, 1.0)
                 self.update(state.model, thresholds, rise)
+            if log is not None and state.step * ROWS % state.steps < ROWS:
+                log(row_of(state, thresholds))
         self.fit(model, data, rng=rng, log=log, checkpoint=checkpoint, n_threads=n_threads,
                  events={"before_batch": operate})
         return finished(model)
@@ -167,6 +180,7 @@ class DNS(FineTune):
             if form.allowed is not None:
                 mask &= form.allowed
             if mask.any():  # the last weights of a layer are not cut: an empty layer cannot learn
+                form.moves += np.count_nonzero(form.mask > mask), np.count_nonzero(mask > form.mask)
                 form.mask[...] = mask
 
     def sketch(self, model, *, rng):
@@ -178,6 +192,18 @@ class DNS(FineTune):
                 model.set_form(form, latent(old))
                 self.update(model, {form: thresholds})
         return finished(model)
+
+
+def row_of(state, names) -> dict:
+    """Returns the row of the log at a step of the training.
+
+    state : of `train.fit`        names : the forms that surgery works on
+    """
+    forms = [state.model.forms()[name] for name in names]
+    cuts, spliced = sum(form.moves for form in forms)
+    kept, size = sum(int(form.mask.sum()) for form in forms), sum(form.mask.size for form in forms)
+    return {"event": "surgery", "step": state.step, "steps": state.steps, "cut": int(cuts),
+            "spliced": int(spliced), "sparsity": 1 - kept / size, "model": state.model}
 
 
 def latent(form: Form) -> Latent:

@@ -110,9 +110,12 @@ def test_masks_stay_after_stop(monkeypatch):
 def test_latent_round_trips_its_state():
     form = Latent(np.arange(4.0), [True, False, True, False])
     other = Latent(np.zeros(4), np.ones(4, bool))
+    form.moves[...] = 5, 3
     other.load_state(form.state())
     np.testing.assert_array_equal(other.dense().data, [0, 0, 2, 0])
     np.testing.assert_array_equal(other.value.data, [0, 1, 2, 3])
+    np.testing.assert_array_equal(other.moves, [5, 3])
+    np.testing.assert_array_equal(other.copy().moves, [5, 3])
 
 
 def test_masks_move_as_often_as_sigma_says_and_later_less_often(monkeypatch):
@@ -144,3 +147,68 @@ def test_what_was_pruned_before_is_not_spliced_back():
     left = DNS(c=-5.0, epochs=6, lr=0.1).apply(first, toy(rng), rng=rng)  # thresholds of 0: everything may grow
     for name in ("fc1.weight", "fc2.weight"):
         assert (left.forms()[name].dense().data[~first.forms()[name].mask] == 0).all()
+
+
+def surgery_rows(technique, seed, n=300):
+    rng, rows, masks = np.random.default_rng(seed), [], []
+
+    def note(row):
+        if row["event"] == "surgery":
+            rows.append(row)
+            masks.append(row["model"].forms()["fc1.weight"].mask.copy())
+    left = technique.apply(MLP([10, 2], rng=rng), toy(rng, n), rng=rng, log=note)
+    return rows, masks, left
+
+
+def test_the_log_counts_every_weight_that_was_cut_and_spliced_back():
+    # 90 steps are fewer than 100: a row for each, so that the masks tell all that happened.
+    technique = DNS(c=0.5, epochs=9, batch_size=30, lr=0.3, gamma=0.0, stop=0.8)
+    rows, masks, left = surgery_rows(technique, seed=7)
+    before = [np.ones((2, 10), bool), *masks[:-1]]
+    cuts = np.cumsum([(a & ~b).sum() for a, b in zip(before, masks)])
+    spliced = np.cumsum([(b & ~a).sum() for a, b in zip(before, masks)])
+    assert [r["cut"] for r in rows] == cuts.tolist() and cuts[-1] > 5
+    assert [r["spliced"] for r in rows] == spliced.tolist() and spliced[-1] > 2
+    assert [r["sparsity"] for r in rows] == [1 - m.mean() for m in masks]
+    assert [(r["step"], r["steps"]) for r in rows] == [(i, 90) for i in range(90)]
+    np.testing.assert_array_equal(left.forms()["fc1.weight"].mask, masks[-1])
+
+
+def test_a_long_training_logs_a_hundred_rows_evenly():
+    rows, _, _ = surgery_rows(DNS(epochs=23, batch_size=30), seed=8)
+    steps = [r["step"] for r in rows]
+    assert len(steps) == 100 and steps[0] == 0 and set(np.diff(steps)) == {2, 3}
+    rows, _, _ = surgery_rows(DNS(epochs=2, batch_size=300), seed=8, n=300)
+    assert [r["step"] for r in rows] == [0, 1]
+
+
+def test_without_a_way_back_nothing_is_spliced():
+    technique = DNS(c=0.5, epochs=9, batch_size=30, lr=0.3, gamma=0.0, high=1e9)
+    rows, masks, _ = surgery_rows(technique, seed=7)
+    assert rows[-1]["spliced"] == 0 and all((b <= a).all() for a, b in zip(masks, masks[1:]))
+
+
+def test_a_resumed_training_counts_on(tmp_path):
+    rng = np.random.default_rng(9)
+    model, data = MLP([10, 2], rng=rng), toy(rng)
+    technique = DNS(c=0.5, epochs=6, batch_size=30, lr=0.3, gamma=0.0)
+
+    def run(folder, stop=None):
+        rows = []
+
+        def note(row):
+            rows.append(row)
+            if stop is not None and row["event"] == "epoch" and row["epoch"] == stop:
+                raise KeyboardInterrupt
+        try:
+            technique.apply(model, data, rng=np.random.default_rng(1), log=note, checkpoint=folder)
+        except KeyboardInterrupt:
+            pass
+        return [r for r in rows if r["event"] == "surgery"]
+
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "cut", stop=4)
+    resumed = run(tmp_path / "cut")
+    assert 0 < len(resumed) < len(whole)
+    for a, b in zip(resumed, whole[-len(resumed):]):
+        assert {k: v for k, v in a.items() if k != "model"} == {k: v for k, v in b.items() if k != "model"}
