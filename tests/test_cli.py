@@ -73,6 +73,13 @@ def test_every_command_has_help_with_examples(command, capsys):
     (["sensitivity", "missing.mcz"], "missing.mcz: there is no such file"),
     (["sensitivity", "lenet9"], "unknown model 'lenet9'"),
     (["sensitivity", "lenet300", "--bytes", "1", "--macs", "1"], "--bytes and --macs are two budgets: give one"),
+    (["sensitivity", "lenet300", "--criteria", "magnitude,tailor"],
+     "unknown criterion 'tailor'; there are magnitude, taylor, snip, wanda, lamp, obd, movement, fpgm, or all"),
+    (["sensitivity", "lenet300", "--criteria", "obd,obd"], "criterion obd is named twice"),
+    (["sensitivity", "lenet300", "--criteria", ""], "criteria must be some of magnitude, taylor, snip"),
+    (["sensitivity", "lenet300", "--criteria", "all", "--bytes", "9"], "it does not go with --bytes"),
+    (["sensitivity", "lenet300", "--criteria", "all", "--what", "channels"], "it does not go with --what"),
+    (["sensitivity", "missing.mcz", "--criteria", "all"], "missing.mcz: there is no such file"),
     (["paper", "han2015", "--seeds", "0"], "--seeds must be in [1, 100], got 0"),
 ])
 def test_mistakes_exit_with_2_and_one_line(words, says, capsys, tmp_path, monkeypatch):

@@ -25,6 +25,8 @@ WRONG = {
     "agp_sparsity": lambda t, s_i, s_f, t0, n, dt: s_f
     + (s_i - s_f) * (1 - min(max((t - t0) / (n * dt), 0), 1)),
     "surgery_mask": lambda w, mask, a, b: np.abs(w) >= a,  # no memory between the thresholds
+    "movement_scores": lambda w, g, lr: lr * (g * w).sum(axis=0),  # the sign is the gradient's
+    "fpgm_score": lambda w: np.square(w[:, None] - w[None]).reshape(len(w), len(w), -1).sum((1, 2)),
     "obs_saliency": lambda w, Hinv: w * w / np.diag(Hinv),  # the half is missing
     "obs_step": lambda w, Hinv, q: (
         np.where(np.arange(len(w)) == q, 0.0, w),

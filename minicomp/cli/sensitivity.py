@@ -1,16 +1,21 @@
-"""`minicomp sensitivity`: how much each layer can lose, and a choice from it under a budget."""
+"""`minicomp sensitivity`: how much each layer can lose, and a choice from it under a budget; or, with --criteria,
+what the whole net loses when its weights go by different measures of importance."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from ..codec import load
-from ..compress import TECHNIQUES
+from ..compress import TECHNIQUES, criteria
 from ..compress.job import check_data, train_dense
 from ..compress.recipe import load_recipe
-from ..compress.sensitivity import choose, scan
+from ..compress.scoring import importance
+from ..compress.sensitivity import SPARSITIES, choose, scan
 from ..errors import UserError
 from ..report import plots
+from ..train import evaluate
 from . import options
 from .progress import Screen, print_table
 
@@ -18,6 +23,8 @@ EXAMPLES = """
 minicomp sensitivity lenet5.mcz
 minicomp sensitivity lenet300 --plot scan.png --bytes 60000
 minicomp sensitivity lenet5.mcz --what channels --macs 1000000 --json scan.json
+minicomp sensitivity lenet300 --criteria magnitude,taylor,lamp,obd --plot importance.png
+minicomp sensitivity lenet5.mcz --criteria all --json importance.json
 """
 
 
@@ -31,6 +38,8 @@ def add_parsers(commands) -> None:
     p.add_argument("--only", default="*", metavar="PATTERN", help="the layers to scan (default all)")
     p.add_argument("--bytes", type=int, metavar="N", help="choose sparsities for a file of at most N bytes")
     p.add_argument("--macs", type=int, metavar="N", help="choose sparsities for at most N multiplications an image")
+    p.add_argument("--criteria", metavar="LIST", help="compare measures of importance over the whole net instead: "
+                   f"{', '.join(criteria.CRITERIA)}, or all")
     p.add_argument("--plot", metavar="F.png", help="draw the curves")
     options.add_run(p)
 
@@ -39,17 +48,11 @@ def run(args) -> int:
     """Runs the command; errors are counted on validation data."""
     if args.bytes is not None and args.macs is not None:
         raise UserError("--bytes and --macs are two budgets: give one")
+    if args.criteria is not None:
+        return compare(args)
     with Screen(args.log) as screen:
         data = options.load_data(args, screen.say, screen.log)
-        if args.model.endswith(".mcz"):
-            if not Path(args.model).is_file():
-                raise UserError(f"{args.model}: there is no such file")
-            model = load(args.model)
-            check_data(model, data)
-        else:
-            name = options.check_model(args.model)
-            model = train_dense(name, data.without_test(), load_recipe("deep-compression", name, TECHNIQUES),
-                                seed=args.seed, log=screen.log, n_threads=args.threads)
+        model = found_model(args, data, screen.log)
         screen.title = "scan"
         found = scan(model, data.val, what=args.what, only=args.only, count_bytes=args.macs is None, log=screen.log,
                      n_threads=args.threads)
@@ -72,4 +75,50 @@ def run(args) -> int:
         plots.close(ax.figure)
         print(f"{args.plot}: error against sparsity")
     options.write_json(args.json, result)
+    return 0
+
+
+def found_model(args, data, log):
+    """Returns the model of the file, or the built-in one, trained."""
+    if args.model.endswith(".mcz"):
+        if not Path(args.model).is_file():
+            raise UserError(f"{args.model}: there is no such file")
+        model = load(args.model)
+        check_data(model, data)
+        return model
+    name = options.check_model(args.model)
+    return train_dense(name, data.without_test(), load_recipe("deep-compression", name, TECHNIQUES), seed=args.seed,
+                       log=log, n_threads=args.threads)
+
+
+def compare(args) -> int:
+    """Prunes the whole net by each criterion to rising sparsity, and shows the errors."""
+    for option, value, default in (("--bytes", args.bytes, None), ("--macs", args.macs, None),
+                                   ("--what", args.what, "weights"), ("--only", args.only, "*")):
+        if value != default:
+            raise UserError(f"--criteria compares on the weights of the whole net: it does not go with {option}")
+    asked = criteria.named(args.criteria)
+    with Screen(args.log) as screen:
+        data = options.load_data(args, screen.say, screen.log)
+        model = found_model(args, data, screen.log)
+        screen.title = "importance"
+
+        def error(m):
+            return evaluate(m, data.val, n_threads=args.threads).error
+        baseline = error(model)
+        rows = importance(model, data.without_test(), asked, rng=np.random.default_rng([args.seed, 2]),
+                          evaluate=error, sparsities=SPARSITIES, log=screen.log)
+    print_table("weights pruned by importance, nothing retrained", ["criterion", "sparsity", "zeros", "error"],
+                [[r["criterion"], r["sparsity"], f"{r['zeros']:.3f}", f"{100 * r['error']:.2f} %"] for r in rows],
+                footer=f"dense {100 * baseline:.2f} % of {len(data.val)} validation examples; sparsity of fpgm is of "
+                       "filters")
+    if args.plot:
+        curves = {c.word: ([r["zeros"] for r in rows if r["criterion"] == c.word],
+                           [r["error"] for r in rows if r["criterion"] == c.word]) for c in asked}
+        ax = plots.plot_importance(curves, baseline)
+        ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
+        plots.close(ax.figure)
+        print(f"{args.plot}: error against the fraction of zeros")
+    options.write_json(args.json, {"criteria": [c.word for c in asked], "baseline": baseline,
+                                   "size": len(data.val), "rows": rows})
     return 0

@@ -16,6 +16,7 @@ from .prune.lamp import LAMP
 from .prune.layer_removal import LayerRemoval
 from .prune.lottery import Lottery
 from .prune.magnitude import Magnitude
+from .prune.movement import Movement
 from .prune.nm import NM
 from .prune.obc import OBC
 from .prune.obd import OBD
@@ -31,7 +32,7 @@ from .technique import FineTune, Pipeline, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,
-    OBD, OBS, OBC, SparseGPT, DNS, Filters, ChannelLasso, Slimming, APoZ, LayerRemoval, DeadUnits,
+    OBD, OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, APoZ, LayerRemoval, DeadUnits,
     SparseActivations, KMeans, FineTune)
 
 __all__ = ["TECHNIQUES", "FineTune", "Pipeline", "Technique"]

@@ -6,8 +6,9 @@ for all. `importance` gives every criterion's scores of one model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ..nn.graph import Model
 from ..nn.losses import cross_entropy
 from ..tensor import Array, Tensor, grad
 from .prune.scores import global_masks, smallest_mask
-from .technique import Technique, knob, masked, thawed, weights
+from .technique import Technique, kept, knob, masked, thawed, weights
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,28 @@ def layer_inputs(model: Model, batch, *, batch_size: int = 500) -> dict[str, Arr
     return {name: np.sqrt(t) for name, t in total.items()}
 
 
-def importance(model: Model, data, criteria: list[ScorePruning], *, rng: np.random.Generator,
-               evaluate: Callable[[Model], float], sparsities: list[float]) -> list[dict]:
-    """Returns rows {criterion, sparsity, error}: every criterion pruned to every sparsity, without retraining.
+def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.random.Generator,
+               evaluate: Callable[[Model], float], sparsities: Sequence[float],
+               log: Callable[[dict], None] | None = None) -> list[dict]:
+    """Returns rows {criterion, sparsity, zeros, error}: every criterion at every sparsity, without retraining.
 
-    evaluate : model -> error, 0..1
+    criteria : techniques with a knob `sparsity` that mask and do not train (`criteria.CRITERIA`)
+    evaluate : model -> error, 0..1        zeros : fraction of the weights that are 0 then, 0..1
+    At every sparsity a criterion sees the same examples. Its rows end before the first sparsity but the least that
+    it refuses: where whole filters go, a small layer does not stand every sparsity.
     """
-    import dataclasses
-
-    rows = []
-    for criterion, stream in zip(criteria, rng.spawn(len(criteria))):
-        for s in sparsities:
-            pruned = dataclasses.replace(criterion, sparsity=s).apply(model, data, rng=stream)
-            rows.append({"criterion": criterion.word, "sparsity": s, "error": evaluate(pruned)})
+    rows, sparsities = [], sorted(sparsities)
+    for i, (criterion, stream) in enumerate(zip(criteria, rng.spawn(len(criteria)))):
+        for j, s in enumerate(sparsities):
+            try:
+                pruned = replace(criterion, sparsity=s).apply(model, data, rng=deepcopy(stream))
+            except UserError:
+                if j == 0:
+                    raise
+                break
+            rows.append({"criterion": criterion.word, "sparsity": s, "zeros": 1 - kept(pruned),
+                         "error": evaluate(pruned)})
+            (log or (lambda row: None))({"event": "progress", "name": "importance",
+                                         "done": i * len(sparsities) + j + 1,
+                                         "total": len(criteria) * len(sparsities)})
     return rows

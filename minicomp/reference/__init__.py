@@ -23,8 +23,10 @@ from ..codec.huffman import canonical_codes, huffman_lengths
 from ..codec.index import relative_index
 from ..compress.hessian import inverse_hessian
 from ..compress.prune.dns import surgery_mask
+from ..compress.prune.fpgm import fpgm_score
 from ..compress.prune.gradual import agp_sparsity
 from ..compress.prune.lamp import lamp_score
+from ..compress.prune.movement import movement_scores
 from ..compress.prune.nm import nm_mask
 from ..compress.prune.obc import obc_trace
 from ..compress.prune.obd import obd_saliency, obd_shared, obd_unit, obd_weight
@@ -112,6 +114,12 @@ ENTRIES: dict[str, Entry] = {
     "surgery_mask": Entry(
         surgery_mask, cases.surgeries, equal_to(surgery_mask), "equal in every entry",
         "Guo et al. 2016, eq. (3)"),
+    "movement_scores": Entry(
+        movement_scores, cases.trajectories, equal_to(movement_scores, 1e-9), _CLOSE,
+        "Sanh et al. 2020, arXiv:2005.07683, table 1"),
+    "fpgm_score": Entry(
+        fpgm_score, cases.filters, equal_to(fpgm_score, 1e-9), _CLOSE,
+        "He et al. 2019, arXiv:1811.00250, eq. (5)"),
     "obs_saliency": Entry(
         obs_saliency, cases.hessians, equal_to(obs_saliency, 1e-9), _CLOSE, _OBS + "eq. (5)"),
     "obs_step": Entry(

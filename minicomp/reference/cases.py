@@ -65,6 +65,23 @@ def surgeries(draw: Draw) -> Iterator[Case]:
         yield {"w": np.round(draw.normal(n), 1), "mask": draw.uniform(n) < 0.5, "a": 0.4, "b": 0.9}
 
 
+def trajectories(draw: Draw) -> Iterator[Case]:
+    """Weights and gradients of several steps, and a learning rate of the scores."""
+    yield {"w": np.array([[2.0], [1.0]]), "g": np.array([[-1.0], [0.5]]), "lr": 1.0}
+    for steps in (1, 2, 5):
+        for n in SIZES:
+            yield {"w": draw.normal(steps, n), "g": draw.normal(steps, n), "lr": 0.1}
+
+
+def filters(draw: Draw) -> Iterator[Case]:
+    """Filters of a linear layer and of convolutions, two of them equal."""
+    yield {"w": np.array([[0.0], [1.0], [3.0]])}
+    for shape in ((1, 4), (2, 3), (7, 5), (6, 2, 3, 3), (20, 3, 5, 5)):
+        w = draw.normal(*shape)
+        w[-1] = w[0]
+        yield {"w": w}
+
+
 def positions(draw: Draw) -> Iterator[Case]:
     """Gaps about 2^p, and random ones."""
     yield {"positions": np.array([0, 3, 14]), "p": 3}  # Han et al. 2016, figure 2

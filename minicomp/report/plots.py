@@ -1,4 +1,4 @@
-"""The pictures: bytes, sensitivity, weights, filters, training.
+"""The pictures: bytes, sensitivity, importance, weights, filters, training.
 
 Every function draws on `ax` (or on a figure of its own) and returns it; nothing is shown or saved.
 A value that matters is written beside its mark, so no picture needs its colours to be read.
@@ -225,6 +225,44 @@ def plot_sensitivity(
     log_labels(ax)
     ax.set_xticks([t for t in ax.get_xticks() if left - 1e-9 <= t <= 1 + 1e-9])
     ax.set_xlabel("sparsity of that layer (fraction of zeros)")
+    ax.set_ylabel("error, %")
+    ax.grid(axis="y", color=LIGHT, linewidth=0.6)
+    return ax
+
+
+@_styled
+def plot_importance(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], baseline: float, ax=None
+):
+    """Draws the error when weights go by each importance criterion, against the fraction of zeros.
+
+    curves : {criterion: (fractions of zeros 0..1, errors 0..1)}, the zeros rising; up to 8 differ
+        in marker and colour
+    baseline : error of the dense net, 0..1
+    """
+    ax = _axes(ax, (6.2, 3.8))
+    least = 0.01  # %; a logarithmic axis has no place for 0 errors
+    dense = max(100 * baseline, least)
+    colours, markers = LINES[:-1], MARKERS + "*"  # black is the dense net's
+    for i, (name, (zeros, errors)) in enumerate(curves.items()):
+        ax.plot(
+            zeros,
+            np.maximum(100 * np.asarray(errors, np.float64), least),
+            color=colours[i % len(colours)],
+            marker=markers[i % len(markers)],
+            linestyle="-" if i < len(colours) else (0, (5, 1)),
+            markersize=5,
+            linewidth=1.3,
+            label=name,
+        )
+    ax.axhline(dense, color="black", linestyle="--", linewidth=1)
+    heights = [y for line in ax.lines for y in line.get_ydata()]
+    ax.set_yscale("log")
+    ax.set_ylim(0.7 * min(heights), 1.3 * max(heights))
+    _write(ax, f"dense {100 * baseline:.2f} %", (ax.get_xlim()[1], dense), (-3, -8), ha="right")
+    log_labels(ax)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=2.6)
+    ax.set_xlabel("fraction of weights that are 0")
     ax.set_ylabel("error, %")
     ax.grid(axis="y", color=LIGHT, linewidth=0.6)
     return ax

@@ -40,6 +40,9 @@ CURVES = {
     n: ([0, 0.5, 0.9, 0.99], [0.02, 0.021, 0.1 + i / 50, 0.5 + i / 100])
     for i, n in enumerate(["conv1", "conv2", "fc1", "fc2"])
 }
+IMPORTANCE = {
+    n: ([0.1, 0.5, 0.9], [0.014, 0.015 + i / 100, 0.1 + i / 20]) for i, n in enumerate("abcdefgh")
+}
 EPOCHS = [
     {"stage": s, "epoch": e, "loss": 1 / (e + i), "val_errors": 90 - e - 9 * i, "val_size": 2000}
     for i, s in enumerate(["train", "finetune", "finetune"])
@@ -59,6 +62,7 @@ CASES = {
         ["conv1", "conv2", "fc1"], [2080, 100200, 1602000], [288000, 1600000, 400000], ax=ax
     ),
     "sensitivity": lambda ax: plots.plot_sensitivity(CURVES, 0.02, ax=ax),
+    "importance": lambda ax: plots.plot_importance(IMPORTANCE, 0.014, ax=ax),
     "weights": lambda ax: plots.plot_weights(W, np.linspace(-3, 3, 16), ax=ax),
     "filters": lambda ax: plots.plot_filters(W[:20], W[20:40], ax=ax),
     "training": lambda ax: plots.plot_training(EPOCHS, ax=ax),
@@ -125,6 +129,22 @@ def test_layer_bytes_say_size_and_factor():
 def test_sensitivity_of_no_errors_at_all_can_be_drawn():
     ax = plots.plot_sensitivity({"fc1": ([0, 0.5], [0.0, 0.0])}, 0.0)
     assert ax.get_ylim()[0] > 0
+
+
+def test_importance_draws_every_criterion_apart_and_the_dense_net():
+    ax = plots.plot_importance(IMPORTANCE, 0.014)
+    *lines, dense = ax.lines
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == list(IMPORTANCE)
+    for line, (zeros, errors) in zip(lines, IMPORTANCE.values(), strict=True):
+        np.testing.assert_allclose(line.get_xdata(), zeros)
+        np.testing.assert_allclose(line.get_ydata(), 100 * np.array(errors))
+    assert len({line.get_marker() for line in lines}) == 8, "told apart without colours"
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 8
+    assert {line.get_color() for line in lines} <= set(palette.LINES) - {palette.OKABE_ITO["black"]}
+    np.testing.assert_allclose(dense.get_ydata(), [1.4, 1.4])
+    assert dense.get_linestyle() == "--" and "dense 1.40 %" in [t.get_text() for t in ax.texts]
+    assert ax.get_yscale() == "log"
+    plots.plot_importance({"a": ([0.5], [0.0])}, 0.0)  # no errors at all can be drawn
 
 
 def test_weights_count_zeros_apart():

@@ -1,0 +1,329 @@
+"""Movement pruning: the score, its gradient through the mask, the schedule, and the claim on a changed task."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minicomp.compress.prune.gradual import Gradual, agp_sparsity
+from minicomp.compress.prune.magnitude import Magnitude
+from minicomp.compress.prune.movement import (Movement, MovementScore, Scored, movement_scores, movement_step,
+                                              penalty_gradient, sigmoid)
+from minicomp.compress.prune.scores import smallest_mask
+from minicomp.compress.technique import FineTune, weights
+from minicomp.data.dataset import Split
+from minicomp.errors import UserError
+from minicomp.models import MLP
+from minicomp.nn.forms import Codebook, Half
+from minicomp.train import evaluate
+
+
+def toy(seed=0, n=240, d=8, used=slice(0, 2)):
+    # Two classes by the sum of the inputs `used`.
+    x = np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
+    split = Split(x, (x[:, used].sum(axis=1) > 0).astype(np.int64))
+    return SimpleNamespace(train=split, val=split, black=0.0,
+                           calibration=lambda k, rng: split.take(rng.choice(n, k, replace=False)))
+
+
+def bits(model):
+    return b"".join(a.tobytes() for a in model.state_dict().values())
+
+
+def zeros(model):
+    return {n: int((~model.forms()[n].mask).sum()) for n in weights(model).values()}
+
+
+def run(model, data, seed=0, **knobs):
+    extra = {k: knobs.pop(k) for k in ("log", "checkpoint", "n_threads") if k in knobs}
+    return Movement(**knobs).apply(model, data, rng=np.random.default_rng(seed), **extra)
+
+
+# --------------------------------------------------------------------------------------- by hand
+
+
+def test_a_weight_that_moves_away_from_0_gains():
+    # A step of descent on g moves w by -g: up for g < 0. Away from 0: (w > 0, g < 0), (w < 0, g > 0).
+    w, g = np.array([1.0, 1.0, -2.0, -2.0, 5.0]), np.array([-3.0, 3.0, 1.0, -1.0, 0.0])
+    s = movement_step(np.full(5, 0.5), w, g, 0.1)
+    np.testing.assert_allclose(s, [0.8, 0.2, 0.7, 0.3, 0.5])
+    assert movement_step(np.zeros(2, np.float32), w[:2], g[:2], 0.1).dtype == np.float32
+
+
+def test_scores_are_the_sum_over_the_steps():
+    w, g = np.array([[1.0, 2.0], [0.5, -1.0]]), np.array([[-1.0, 1.0], [2.0, 3.0]])
+    np.testing.assert_allclose(movement_scores(w, g, 2.0), [-2 * (-1 + 1), -2 * (2 - 3)])
+    s = np.zeros(2)
+    for each in zip(w, g):
+        s = movement_step(s, *each, 2.0)
+    np.testing.assert_allclose(movement_scores(w, g, 2.0), s)
+
+
+def test_the_penaltys_gradient_by_differences():
+    s, h = np.array([-30.0, -2.0, 0.0, 0.7, 30.0]), 1e-5
+    np.testing.assert_allclose(penalty_gradient(s, 3.0), 3 * (sigmoid(s + h) - sigmoid(s - h)) / (2 * h), atol=1e-9)
+    np.testing.assert_allclose(sigmoid(np.array([0.0, np.log(3)])), [0.5, 0.75])
+    assert sigmoid(np.array([-np.inf, -1e4, 1e4])).tolist() == [0, 0, 1]
+
+
+def test_the_ramp_lies_between_warm_up_and_cool_down():
+    t0, n, dt = Movement(sparsity=0.8, warmup=0.1, cooldown=0.3, prunings=6).ramp_steps(100)
+    assert (t0, n, dt) == (10, 6, 10)
+    parts = [Movement.part(t, t0, n, dt) for t in (0, 10, 40, 70, 100)]
+    np.testing.assert_allclose(parts, [0, 0, 1 - 0.5**3, 1, 1])
+    for steps in range(1, 30):
+        t0, n, dt = Movement(warmup=0.4, cooldown=0.5, prunings=7).ramp_steps(steps)
+        assert n >= 1 and dt >= 1 and t0 + n * dt <= steps
+
+
+# ----------------------------------------------------------------- the whole of it beside plain loops
+
+
+def reference(W1, b1, W2, b2, x, y, *, lr, momentum, steps, sparsity, t0, n, dt):
+    # Full batches, float64, every entry by itself; masks are set after steps t0, t0 + dt, ...
+    params = [a.astype(np.float64) for a in (W1, b1, W2, b2)]
+    v, S = [np.zeros_like(p) for p in params], [np.zeros_like(W1, np.float64), np.zeros_like(W2, np.float64)]
+    M, taken = [np.ones(W1.shape, bool), np.ones(W2.shape, bool)], []
+    for t in range(steps):
+        A1, A2 = params[0] * M[0], params[2] * M[1]
+        pre = x @ A1.T + params[1]
+        hidden = np.maximum(pre, 0)
+        z = hidden @ A2.T + params[3]
+        p = np.exp(z - z.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        dz = p.copy()
+        dz[np.arange(len(y)), y] -= 1
+        dz /= len(y)
+        G2, db2 = dz.T @ hidden, dz.sum(axis=0)
+        dh = (dz @ A2) * (pre > 0)
+        G1, db1 = dh.T @ x, dh.sum(axis=0)
+        for s, w, g in ((S[0], params[0], G1), (S[1], params[2], G2)):
+            for i in np.ndindex(s.shape):
+                s[i] -= g[i] * w[i]                      # straight through: masked entries too
+        for p_, v_, g in zip(params, v, (G1 * M[0], db1, G2 * M[1], db2)):
+            v_ *= momentum
+            v_ += g
+            p_ -= lr * v_
+        if t + 1 >= t0 and (t + 1 - t0) % dt == 0:
+            s_t = agp_sparsity(t + 1, s_i=0, s_f=sparsity, t0=t0, n=n, dt=dt)
+            M = [smallest_mask(s, s_t) for s in S]
+            taken.append([m.copy() for m in M])
+    return params, M, S, taken
+
+
+def test_the_whole_training_agrees_with_plain_loops(monkeypatch):
+    data, model = toy(n=60), MLP([8, 7, 2], rng=np.random.default_rng(1))
+    knobs = {"sparsity": 0.6, "epochs": 40, "lr": 0.1, "batch_size": 60, "schedule": "constant",
+             "warmup": 0.1, "cooldown": 0.4, "prunings": 5}
+    start = [model.forms()[k].value.data.copy() for k in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")]
+    t0, n, dt = Movement(**knobs).ramp_steps(40)
+    params, M, S, taken = reference(*start, data.train.x, data.train.y, lr=0.1, momentum=0.9, steps=40, sparsity=0.6,
+                                    t0=t0, n=n, dt=dt)
+    seen, finish = [], Scored.finish
+    monkeypatch.setattr(Scored, "finish", lambda self: (seen.append(self.score.copy()), finish(self))[1])
+    made = run(model, data, **knobs)
+    for name, w, m, s, score in zip(("fc1.weight", "fc2.weight"), (params[0], params[2]), M, S, seen):
+        np.testing.assert_array_equal(made.forms()[name].mask, m)
+        np.testing.assert_allclose(made.forms()[name].dense().data, w * m, atol=2e-5)
+        np.testing.assert_allclose(score, 100 * s, atol=2e-3 * np.abs(100 * s).max())  # lr_scores
+    np.testing.assert_allclose(made.forms()["fc1.bias"].dense().data, params[1], atol=2e-5)
+    back = sum(int((~a[k] & b[k]).sum()) for a, b in zip(taken, taken[1:]) for k in (0, 1))
+    assert back > 0, "a masked weight came back"
+    assert (taken[-1][0] != taken[5][0]).any(), "the mask follows the scores in the cool-down"
+
+
+# ------------------------------------------------------------------------------------- invariants
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.floats(0, 0.95), st.sampled_from(["local", "global"]), st.integers(0, 2), st.integers(0, 2**32 - 1))
+def test_exactly_the_fraction_is_zero_and_the_model_given_is_untouched(s, scope, epochs, seed):
+    model = MLP([8, 9, 2], rng=np.random.default_rng(seed))
+    before = bits(model)
+    made = run(model, toy(), sparsity=s, scope=scope, epochs=epochs, batch_size=60)
+    assert bits(model) == before
+    z = zeros(made)
+    assert sum(z.values()) == round(s * 90) if scope == "global" else list(z.values()) == [round(s * 72), round(s * 18)]
+    for name in z:
+        form = made.forms()[name]
+        assert form.kind == "dense" and (form.dense().data[~form.mask] == 0).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(0, 0.8), st.floats(0, 0.95), st.sampled_from(["local", "global"]), st.sampled_from(["hard", "soft"]))
+def test_what_was_pruned_stays_pruned(first, s, scope, variant):
+    model = Magnitude(sparsity=first).apply(MLP([8, 9, 2], rng=np.random.default_rng(2)), None, rng=None)
+    made = run(model, toy(), sparsity=s, scope=scope, variant=variant, epochs=1, batch_size=40, weight_decay=0.01)
+    for name, count in zeros(made).items():
+        assert not (made.forms()[name].mask & ~model.forms()[name].mask).any()
+        size, had = made.forms()[name].mask.size, int((~model.forms()[name].mask).sum())
+        if variant == "hard" and scope == "local":
+            assert count == max(round(s * size), had)
+    if variant == "hard" and scope == "global":
+        assert sum(zeros(made).values()) >= max(round(s * 90), sum(zeros(model).values()))
+
+
+def test_only_kept_weights_learn_and_every_score_moves():
+    technique = Movement(sparsity=0.5, lr_scores=2.0)
+    model = technique.prepared(MLP([3, 2], rng=np.random.default_rng(0)))
+    form = model.forms()["fc1.weight"]
+    form.set(np.array([[True, False, True], [False, True, True]]))
+    w, g = form.value.data.copy(), np.float32([[1, 2, 3], [4, 5, 6]])
+    grads = {"fc1.weight": g, "fc1.bias": np.ones(2, np.float32)}
+    technique.score(model, grads)
+    np.testing.assert_array_equal(grads["fc1.weight"], g * form.mask)
+    np.testing.assert_allclose(form.score, -2 * g * w)
+    np.testing.assert_array_equal(form.dense().data, np.where(form.mask, w, 0))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "adamax"])
+def test_zeros_stay_zero_under_momentum_and_decay(optimizer):
+    model, data = MLP([8, 9, 2], rng=np.random.default_rng(3)), toy()
+    train = {"optimizer": optimizer, "weight_decay": 0.1, "lr": 0.05, "batch_size": 40}
+    made = run(model, data, sparsity=0.7, epochs=2, nesterov=True, **train)
+    later = FineTune(epochs=2, **train).apply(made, data, rng=np.random.default_rng(1))
+    for name in zeros(made):
+        gone = ~made.forms()[name].mask
+        assert (later.forms()[name].dense().data[gone] == 0).all()
+        assert (later.forms()[name].dense().data[~gone] != made.forms()[name].dense().data[~gone]).any()
+
+
+def test_threads_change_nothing_but_rounding():
+    model, data = MLP([8, 400, 2], rng=np.random.default_rng(3)), toy(n=24000)
+    one, two = (run(model, data, sparsity=0.7, epochs=1, batch_size=12000, n_threads=k) for k in (1, 2))
+    for name in zeros(one):
+        differ = (one.forms()[name].mask != two.forms()[name].mask).mean()
+        assert differ < 0.01
+
+
+def test_the_best_epoch_is_one_at_the_final_sparsity():
+    # 4 epochs; the ramp ends with the third.
+    model, data = MLP([8, 9, 2], rng=np.random.default_rng(4)), toy()
+    made = run(model, data, sparsity=0.9, epochs=4, batch_size=40, cooldown=0.25, keep_best=True)
+    assert zeros(made) == {"fc1.weight": 65, "fc2.weight": 16}
+
+
+def test_a_stopped_training_goes_on_and_ends_in_the_same_bits(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(row):
+        if row["event"] == "progress" and row["done"] == 15:
+            raise Stop
+    model, data = MLP([8, 9, 2], rng=np.random.default_rng(5)), toy()
+    for variant in ("hard", "soft"):
+        knobs = {"sparsity": 0.6, "epochs": 4, "batch_size": 40, "variant": variant, "penalty": 0.02}
+        whole = run(model, data, **knobs)
+        with pytest.raises(Stop):
+            run(model, data, checkpoint=tmp_path / variant, log=stop, **knobs)
+        steps = []
+        resumed = run(model, data, checkpoint=tmp_path / variant, log=steps.append, **knobs)
+        assert bits(resumed) == bits(whole) and sum(zeros(whole).values()) > 0
+        assert sum(r["event"] == "progress" for r in steps) == 12, "of 24 steps half were done"
+
+
+def test_a_form_keeps_its_state_and_its_class():
+    form = Scored(np.arange(4.0), [True, False, True, False], score=[1, 2, 3, 4])
+    other = Scored(np.zeros(4), np.ones(4, bool))
+    other.load_state(form.state())
+    np.testing.assert_array_equal(other.dense().data, [0, 0, 2, 0])
+    np.testing.assert_array_equal(other.copy().score, [1, 2, 3, 4])
+    frozen = form.copy(trainable=False)
+    assert not frozen.parameters() and frozen.score is not form.score
+    model = MLP([8, 9, 2], rng=np.random.default_rng(6))
+    model.set_form("fc1.weight", Half(model.forms()["fc1.weight"].value.data))
+    assert [run(model, toy(), sparsity=0.5, epochs=1).forms()[n].kind for n in ("fc1.weight", "fc2.weight")] == [
+        "half", "dense"]
+
+
+def test_a_sketch_has_as_many_zeros():
+    model = MLP([8, 9, 2], rng=np.random.default_rng(7))
+    technique = Movement(sparsity={"fc1": 0.5, "fc2": 0.25})
+    assert zeros(technique.sketch(model, rng=None)) == {"fc1.weight": 36, "fc2.weight": 4}
+
+
+# ------------------------------------------------------------------------------------------- soft
+
+
+def test_soft_masks_are_by_threshold_and_a_larger_penalty_masks_more(monkeypatch):
+    model, data, seen, finish = MLP([8, 9, 2], rng=np.random.default_rng(8)), toy(), [], Scored.finish
+    monkeypatch.setattr(Scored, "finish", lambda self: (seen.append(self.copy()), finish(self))[1])
+    counts = []
+    for penalty in (0.0, 0.002, 0.01):
+        made = run(model, data, variant="soft", epochs=10, lr=0.05, batch_size=40, penalty=penalty, warmup=0.0,
+                   cooldown=0.4, threshold=0.2, prunings=12)
+        counts.append(sum(zeros(made).values()))
+    assert counts[0] < counts[1] < counts[2] < 90
+    # 60 steps; the last mask is set after the last of them, at tau = 0.2
+    for form in seen:
+        if form.mask.any() and (sigmoid(form.score) > 0.2).any():
+            np.testing.assert_array_equal(form.mask, sigmoid(form.score) > 0.2)
+
+
+def test_soft_does_not_mask_the_last_weights_of_a_layer():
+    made = run(MLP([8, 9, 2], rng=np.random.default_rng(8)), toy(), variant="soft", epochs=5, penalty=10.0)
+    assert all(made.forms()[n].mask.any() for n in zeros(made))
+
+
+# ---------------------------------------------------------------------------------------- the claim
+
+
+def test_on_a_changed_task_movement_keeps_what_magnitude_drops():
+    # The first task reads inputs 0..9, the second 10..19: of the large weights none is of use.
+    rng = np.random.default_rng(9)
+    first, second = toy(d=20, used=slice(0, 10), n=600), toy(1, d=20, used=slice(10, 20), n=600)
+    model = FineTune(epochs=20, lr=0.1, batch_size=50).apply(MLP([20, 2], rng=rng), first, rng=rng)
+    knobs = {"sparsity": 0.5, "epochs": 6, "lr": 0.003, "batch_size": 50}
+    moved = run(model, second, **knobs)
+    large = Gradual(ramp=0.7, **knobs).apply(model, second, rng=np.random.default_rng(0))
+    by_movement, by_size = (m.forms()["fc1.weight"].mask for m in (moved, large))
+    assert by_movement[:, 10:].mean() > 0.9 and by_size[:, 10:].mean() < 0.2
+    assert evaluate(moved, second.val).error < 0.6 * evaluate(large, second.val).error
+
+
+# ---------------------------------------------------------------------------- the criterion alone
+
+
+def test_the_criterion_is_the_score_of_a_short_training():
+    # One batch an epoch, so that the loops above are its reference; nothing is masked.
+    data, model = toy(n=60), MLP([8, 7, 2], rng=np.random.default_rng(1))
+    start = [model.forms()[k].value.data.copy() for k in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")]
+    criterion = MovementScore(samples=1000, epochs=1, lr=0.1, batch_size=60)
+    S = reference(*start, data.train.x, data.train.y, lr=0.1, momentum=0.9, steps=1, sparsity=0.0, t0=9, n=1, dt=1)[2]
+    found = criterion.scores(model, data, rng=np.random.default_rng(0))
+    for s, node in zip(S, ("fc1", "fc2")):
+        np.testing.assert_allclose(found[node], 100 * s, atol=1e-4 * np.abs(100 * s).max())
+    before = bits(model)
+    pruned = criterion.__class__(sparsity=0.5, samples=30).apply(model, data, rng=np.random.default_rng(0))
+    assert bits(model) == before and sum(zeros(pruned).values()) == round(0.5 * 70)
+
+
+# ------------------------------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize("knobs, message", [
+    ({"sparsity": 1.0}, r"movement: sparsity must be in \[0, 1\), got 1.0"),
+    ({"sparsity": {"fc1": 0.5}, "scope": "global"}, "scope global needs one sparsity for all layers"),
+    ({"warmup": 0.5, "cooldown": 0.5}, r"warmup and cooldown must leave part of the training to the ramp, got 0.5 \+ 0.5"),
+    ({"variant": "loud"}, "variant must be one of hard, soft, got 'loud'"),
+    ({"prunings": 0}, "prunings must be in"),
+    ({"lr_scores": 0.0}, "lr_scores must be in"),
+])
+def test_wrong_knobs(knobs, message):
+    with pytest.raises(UserError, match=message):
+        Movement(**knobs)
+
+
+def test_what_a_model_does_not_allow():
+    model = MLP([8, 9, 2], rng=np.random.default_rng(0))
+    with pytest.raises(UserError, match="movement: sparsity@conv matches no layer; there are fc1, fc2"):
+        run(model, toy(), sparsity={"conv": 0.5})
+    shared = model.copy()
+    shared.set_form("fc1.weight", Codebook(np.zeros((9, 8), int), [0.0, 1.0], pinned_zero=True))
+    with pytest.raises(UserError, match="movement: fc1 must hold plain values .* got a codebook; prune before sharing"):
+        run(shared, toy())
+    model.forms()["fc1.weight"].value.data[0, 0] = np.nan
+    with pytest.raises(UserError, match="movement: fc1.weight must hold finite numbers"):
+        run(model, toy())
