@@ -46,11 +46,12 @@ def sgd_ref(w: Array, v: Array, g: Array, lr: float, momentum: float) -> None:
 def linear(x: Array, w: Array, b: Array | None = None, *, isa: str = "auto") -> Array:
     """Returns x w' + b, (N, O).   x : (N, I)   w : (O, I)   b : (O,) or None
 
-    With the kernel a row of y does not depend on how many rows x has.
+    One row is BLAS's: packing W into tiles takes longer than reading it once. From two rows on a row
+    of the kernel's y does not depend on how many there are.
     Raises ValueError where the shapes do not fit.
     """
     _fit(x.shape == (len(x), w.shape[1]) and (b is None or b.shape == w.shape[:1]), x, w, b)
-    if not _tiled(isa, w.size, x, w, *([] if b is None else [b])):
+    if len(x) == 1 or not _tiled(isa, w.size, x, w, *([] if b is None else [b])):
         return linear_ref(x, w, b)
     module = cpu.kernel_module("dense")
     x, w, b = _contiguous(x), _contiguous(w), None if b is None else _contiguous(b)
