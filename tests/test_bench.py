@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from minicomp import bench
-from minicomp.bench import kernels
+from minicomp.bench import kernels, pruned
 from minicomp.bench.race import peer_module, race, row
 
 
@@ -91,13 +91,49 @@ def test_unknown_names_are_refused():
 @pytest.mark.parametrize("name", ["huffman", "sparse"])
 def test_rows_have_what_the_json_promises(name, monkeypatch):
     monkeypatch.setattr(kernels, "SIZES", ((64, 48, 16, 0.1),))
-    monkeypatch.setattr(kernels, "EVEN", ((64, 1, "lanes"), (64, 3, "rows"), (64, 1, "csr")))
+    even = ((64, 1, "lanes"), (64, 3, "rows"), (64, 1, "CSR"), (64, 3, "CSR"), (64, 1, "N:M"))
+    monkeypatch.setattr(kernels, "EVEN", even)
     monkeypatch.setattr(kernels, "SYMBOLS", 5000)
     events = []
     rows = bench.run([name], log=events.append)
     assert rows and {"kernel", "shape", "ours", "peer", "ratio", "unit", "note"} <= set(rows[0])
     assert all(np.isfinite(r["ratio"]) and r["ratio"] >= 0 for r in rows)
     assert events[-1] == {"event": "progress", "name": "bench", "done": 1, "total": 1}
+    curves = [r["curve"] for r in rows if "curve" in r]
+    assert len(curves) == (len(even) if name == "sparse" else 0)
+    assert all(0 < float(d) <= 1 and r > 0 for curve in curves for d, r in curve.items())
+
+
+@pytest.mark.parametrize("layout", ["lanes", "rows", "CSR", "N:M"])
+def test_contestants_of_break_even_multiply_the_same_weights(layout):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(32, 1 if layout in ("lanes", "N:M") else 5)).astype(np.float32)
+    codes, table = kernels.weights_at(32, 0.25, layout, rng)
+    assert np.count_nonzero(codes) == pytest.approx(0.25 * codes.size, abs=60)
+    y = kernels.product(codes, table, X, layout)()
+    np.testing.assert_allclose(y.reshape(32, -1), table[codes] @ X, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lenet300", "lenet5"])
+def test_removal_races_nets_that_compute_the_same(name):
+    x = np.random.default_rng(1).normal(size=(3, 1, 28, 28)).astype(np.float32)
+    for batch in (1, 3):
+        nets = pruned.contestants(name, batch, np.random.default_rng(0))
+        y = {key: net(x).data for key, net in nets.items()}
+        for a, b in (
+            ("removed", "masked"),
+            ("zeros skipped", "zeros multiplied"),
+            ("codes skipped", "codes multiplied"),
+        ):
+            np.testing.assert_allclose(y[a], y[b], rtol=1e-4, atol=1e-5)
+        assert nets["removed"].count() < 0.52 * nets["masked"].count()
+
+
+def test_removal_has_a_row_for_every_pair_and_batch():
+    rows = bench.run(["removal"])
+    assert len(rows) == 12 and {r["unit"] for r in rows} == {"ms"}
+    removed = [r for r in rows if r["kernel"] == "half of the units removed"]
+    assert all("x fewer MACs" in r["note"] for r in removed) and len(removed) == 4
 
 
 def test_contestants_of_k_means_are_right(monkeypatch):

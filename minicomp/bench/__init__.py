@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .kernels import huffman_decoding, kmeans, sparse_products
+from .pruned import removal
 from .race import Log, Row
 from .training import importing, threads, training
 
@@ -23,6 +24,7 @@ BENCHES: dict[str, Callable[[bool, Log], Iterator[Row]]] = {
     "kmeans": kmeans,
     "huffman": huffman_decoding,
     "sparse": sparse_products,
+    "removal": removal,
     "training": training,
     "threads": threads,
     "import": importing,

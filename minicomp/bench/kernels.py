@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from ..codec import huffman
+from ..compress.prune.nm import nm_mask
 from ..compress.share.kmeans import kmeans_1d, kmeans_1d_optimal
-from ..kernels import sparse
+from ..kernels import nm, sparse
 from .race import Log, Row, peer_module, race, row
 
 Array = np.ndarray
 WEIGHTS, CLUSTERS = 400_000, (16, 32, 256)
 SYMBOLS = 2_000_000
 SIZES = ((1024, 1024, 16, 0.1), (4096, 4096, 16, 0.1), (300, 784, 64, 0.08))  # O, I, k, density
-EVEN = ((1024, 1, "lanes"), (4096, 1, "lanes"), (1024, 64, "rows"), (1024, 1, "csr"))
+DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+BLOCK = 16  # m of N:M; its densities are n / m
+# width, columns, layout: where a product breaks even with dense BLAS
+EVEN = (
+    (1024, 1, "lanes"),
+    (4096, 1, "lanes"),
+    (1024, 1, "N:M"),
+    (4096, 1, "N:M"),
+    (1024, 1, "CSR"),
+    (1024, 64, "rows"),
+    (1024, 64, "CSR"),
+)
+TITLES = {"lanes": "codebook matvec", "N:M": "N:M matvec", "rows": "codebook matmul", "CSR": "CSR"}
 
 # --- k-means on a line ---
 
@@ -191,34 +204,54 @@ def _break_even(n: int, columns: int, layout: str) -> Row:
     # The density at which a product is as fast as dense BLAS.
     rng, ratios = np.random.default_rng(1), {}
     X = rng.normal(size=(n, columns)).astype(np.float32)
-    x = X[:, 0].copy()
-    for density in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0):
-        codes, table = sparse_layer(n, n, 16, density, rng)
-        dense = table[codes]
-        if layout == "lanes":
-            packed = sparse.pack_lanes(codes, table)
-            pair = {"ours": lambda: sparse.matvec(packed, x), "dense": lambda: dense @ x}
-        elif layout == "rows":
-            packed = sparse.pack_rows(codes, table)
-            pair = {"ours": lambda: sparse.matmul(packed, X), "dense": lambda: dense @ X}
-        else:
-            packed = sparse.pack_csr(dense)
-            pair = {"ours": lambda: sparse.csr_matvec(packed, x), "dense": lambda: dense @ x}
-        times = race(pair, part=0.25)
+    for density in [k / BLOCK for k in (1, 2, 4, 8, 12)] if layout == "N:M" else DENSITIES:
+        codes, table = weights_at(n, density, layout, rng)
+        ours, dense = product(codes, table, X, layout), table[codes]
+        x = X if columns > 1 else X[:, 0].copy()
+        times = race({"ours": ours, "dense": lambda: dense @ x}, part=0.25)
         ratios[density] = times["dense"] / times["ours"]
     even = break_even(ratios)
-    seen = ", ".join(f"{r:.1f} x at {d:.0%}" for d, r in ratios.items())
-    kernel = {"lanes": "codebook matvec", "rows": "codebook matmul", "csr": "CSR matvec"}[layout]
-    shape = f"{n} x {n}, 16 codes, {columns} column{'s' if columns > 1 else ''}"
+    seen = ", ".join(f"{r:.1f} x at {_percent(d)}" for d, r in ratios.items())
     return {
-        "kernel": f"{kernel}, break-even",
-        "shape": shape,
+        "kernel": f"{TITLES[layout]}, break-even",
+        "shape": f"{n} x {n}, {columns} column{'s' if columns > 1 else ''}",
         "ours": even,
         "peer": 1.0,
         "ratio": even,
         "unit": "density",
         "note": f"density up to which it beats dense BLAS: {seen}",
+        "curve": {f"{d:g}": r for d, r in ratios.items()},
     }
+
+
+def weights_at(
+    n: int, density: float, layout: str, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Returns codes (n, n) and 16 centroids of a layer of a density that suits the layout."""
+    codes, table = sparse_layer(n, n, 16, 1.0 if layout == "N:M" else density, rng)
+    if layout == "N:M":
+        codes *= nm_mask(rng.normal(size=(n, n)), round(density * BLOCK), BLOCK)
+    return codes, table
+
+
+def product(codes: Array, table: Array, X: Array, layout: str) -> Callable[[], Array]:
+    """Returns the call that multiplies X, (I, N), by the weights table[codes] in a layout."""
+    if layout == "rows":
+        rows = sparse.pack_rows(codes, table)
+        return lambda: sparse.matmul(rows, X)
+    if layout == "CSR":
+        csr = sparse.pack_csr(table[codes])
+        return lambda: sparse.csr_matmul(csr, X)
+    x = X[:, 0].copy()
+    if layout == "lanes":
+        lanes = sparse.pack_lanes(codes, table)
+        return lambda: sparse.matvec(lanes, x)
+    blocks = nm.pack_nm(table[codes], np.count_nonzero(codes[0, :BLOCK]), BLOCK)
+    return lambda: nm.matvec(blocks, x)
+
+
+def _percent(density: float) -> str:
+    return f"{100 * density:.3g}%"
 
 
 def break_even(ratios: dict[float, float]) -> float:
