@@ -45,6 +45,7 @@ def test_every_command_has_help_with_examples(command, capsys):
     (["train", "lenet300", "--out", "f.txt"], "--out must end in .mcz or .safetensors"),
     (["paper", "han2051"], "unknown table 'han2051'; did you mean han2015"),
     (["bench", "kmean"], "unknown kernel 'kmean'; did you mean kmeans"),
+    (["bench", "kmeans", "--plot", "f.png"], "--plot draws the sparse products: it goes with `bench sparse`"),
     (["vectors", "kmeans"], "unknown reference function 'kmeans'; did you mean kmeans_1d"),
     (["cite", "magnet"], "unknown technique 'magnet'"),
     (["list", "magnet"], "unknown technique 'magnet'"),
@@ -228,6 +229,18 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     p.stdout.close()
     assert p.stderr.read() == b"" and p.wait() == 0
+
+
+def test_bench_draws_where_sparse_products_break_even(tmp_path, monkeypatch):
+    monkeypatch.setattr("minicomp.bench.race.SHORTEST", 1e-4)
+    monkeypatch.setattr("minicomp.bench.race.SECONDS", 0.02)
+    monkeypatch.setattr("minicomp.bench.kernels.SIZES", ())
+    monkeypatch.setattr("minicomp.bench.kernels.EVEN", ((64, 1, "lanes"), (64, 3, "CSR")))
+    plot, told = tmp_path / "even.png", tmp_path / "even.json"
+    assert main(["bench", "sparse", "--plot", str(plot), "--json", str(told)]) == 0
+    assert plot.read_bytes().startswith(b"\x89PNG") and plot.stat().st_size > 10_000
+    rows = json.loads(told.read_text())["rows"]
+    assert [r["shape"] for r in rows] == ["64 x 64, 1 column", "64 x 64, 3 columns"]
 
 
 def test_ctrl_c_without_a_checkpoint_says_stopped(small_file, monkeypatch, capsys):

@@ -12,7 +12,7 @@ import numpy as np
 from ..nn.forms import Codebook
 from ..nn.graph import Model
 from ..tensor import no_grad
-from . import plots
+from . import pictures, plots
 from .html import Page, Picture, Table, write
 from .passport import PARTS, Passport, dense_parts, stored_parts
 from .palette import PART_NAMES, kilobytes
@@ -180,7 +180,7 @@ def weights(model: Model, earlier: Sequence[Model]) -> Picture | None:
     c = c[c != 0]
     if not len(c):
         return None
-    ax = plots.plot_weights(w, c)
+    ax = pictures.plot_weights(w, c)
     return Picture(
         f"Weights of {name.rsplit('.', 1)[0]}, and the centroids that stand for them",
         ax.figure,
@@ -206,7 +206,7 @@ def filters(dense: Model, model: Model) -> Picture | None:
     before, after = _dense(dense.forms()[name]), _dense(model.forms()[name])
     if before.ndim == 2 and round(before.shape[1] ** 0.5) ** 2 != before.shape[1]:
         return None
-    ax = plots.plot_filters(before, after)
+    ax = pictures.plot_filters(before, after)
     return Picture(
         f"Filters of {name.rsplit('.', 1)[0]} before and after",
         ax.figure,
@@ -220,8 +220,8 @@ def filters(dense: Model, model: Model) -> Picture | None:
 def training(epochs: Sequence[Mapping]) -> Picture:
     """Returns validation error and training loss over the epochs of all stages."""
     upper, lower = plots.panels(2, (5.2, 5.0))
-    plots.plot_training(epochs, ax=upper)
-    plots.plot_training(epochs, ax=lower, quantity="loss", labels=False)
+    pictures.plot_training(epochs, ax=upper)
+    pictures.plot_training(epochs, ax=lower, quantity="loss", labels=False)
     upper.set_xlabel("")
     upper.tick_params(labelbottom=False)
     first, last = epochs[0], epochs[-1]

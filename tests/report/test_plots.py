@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicomp.report import palette, plots
+from minicomp.report import palette, pictures, plots
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -52,6 +52,10 @@ rng = np.random.default_rng(0)
 W = rng.standard_normal((300, 784)).astype(np.float32)
 W[np.abs(W) < 1.6] = 0
 
+EVEN = {
+    "codebook, 1 column": {0.02: 9.5, 0.1: 5.4, 1.0: 1.2},
+    "CSR, 64 columns": {0.02: 20.0, 0.1: 4.6, 1.0: 0.5},
+}
 CASES = {
     "waterfall": lambda ax: plots.plot_waterfall(STAGES, ax=ax),
     "composition": lambda ax: plots.plot_composition(
@@ -63,10 +67,11 @@ CASES = {
     ),
     "sensitivity": lambda ax: plots.plot_sensitivity(CURVES, 0.02, ax=ax),
     "importance": lambda ax: plots.plot_importance(IMPORTANCE, 0.014, ax=ax),
-    "weights": lambda ax: plots.plot_weights(W, np.linspace(-3, 3, 16), ax=ax),
-    "filters": lambda ax: plots.plot_filters(W[:20], W[20:40], ax=ax),
-    "training": lambda ax: plots.plot_training(EPOCHS, ax=ax),
-    "loss": lambda ax: plots.plot_training(EPOCHS, ax=ax, quantity="loss", labels=False),
+    "break-even": lambda ax: plots.plot_break_even(EVEN, ax=ax),
+    "weights": lambda ax: pictures.plot_weights(W, np.linspace(-3, 3, 16), ax=ax),
+    "filters": lambda ax: pictures.plot_filters(W[:20], W[20:40], ax=ax),
+    "training": lambda ax: pictures.plot_training(EPOCHS, ax=ax),
+    "loss": lambda ax: pictures.plot_training(EPOCHS, ax=ax, quantity="loss", labels=False),
 }
 
 
@@ -147,16 +152,28 @@ def test_importance_draws_every_criterion_apart_and_the_dense_net():
     plots.plot_importance({"a": ([0.5], [0.0])}, 0.0)  # no errors at all can be drawn
 
 
+def test_break_even_draws_every_ratio_and_dense_as_1():
+    ax = plots.plot_break_even(EVEN)
+    *lines, dense = ax.lines
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == list(EVEN)
+    for line, curve in zip(lines, EVEN.values(), strict=True):
+        np.testing.assert_allclose(line.get_xdata(), 100 * np.array(list(curve)))
+        np.testing.assert_allclose(line.get_ydata(), list(curve.values()))
+    assert len({line.get_marker() for line in lines}) == 2, "told apart without colours"
+    np.testing.assert_allclose(dense.get_ydata(), [1, 1])
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+
+
 def test_weights_count_zeros_apart():
-    ax = plots.plot_weights(np.array([0, 0, 0, 1.0, -1.0]))
+    ax = pictures.plot_weights(np.array([0, 0, 0, 1.0, -1.0]))
     assert ax.texts[0].get_text() == "2 weights; 3 more are 0 (60.0 %)"
     assert sum(b.get_height() for b in ax.patches) == 2
-    plots.plot_weights(np.zeros(4))  # nothing kept
+    pictures.plot_weights(np.zeros(4))  # nothing kept
 
 
 def test_filters_are_shown_at_their_own_values():
     before, after = np.arange(-4, 5.0).reshape(1, 1, 3, 3), np.zeros((1, 1, 3, 3))
-    ax = plots.plot_filters(before, after)
+    ax = pictures.plot_filters(before, after)
     shown = ax.images[0].get_array()
     np.testing.assert_array_equal(shown[:3, :3], before[0, 0])
     black = ax.images[1].get_array()
@@ -164,20 +181,20 @@ def test_filters_are_shown_at_their_own_values():
     assert black[2, 2, 3] == 0
     assert ax.images[0].get_clim() == (-4, 4)
     with pytest.raises(ValueError, match="filters must be"):
-        plots.plot_filters(np.zeros((3, 17)), np.zeros((3, 17)))
+        pictures.plot_filters(np.zeros((3, 17)), np.zeros((3, 17)))
 
 
 def test_training_is_one_line_a_stage():
-    ax = plots.plot_training(EPOCHS)
+    ax = pictures.plot_training(EPOCHS)
     assert ax.get_ylim()[1] > max(max(line.get_ydata()) for line in ax.lines)
-    assert plots.plot_training(EPOCHS[:1]).get_ylim()[0] == 0
+    assert pictures.plot_training(EPOCHS[:1]).get_ylim()[0] == 0
     lines = [line for line in ax.lines if len(line.get_xdata()) == 4]
     assert len(lines) == 3
     np.testing.assert_allclose(
         lines[1].get_ydata(), [100 * e["val_errors"] / 2000 for e in EPOCHS[4:8]]
     )
     with pytest.raises(ValueError, match="quantity must be error or loss, got 'accuracy'"):
-        plots.plot_training(EPOCHS, quantity="accuracy")
+        pictures.plot_training(EPOCHS, quantity="accuracy")
 
 
 def test_panels_and_close():
