@@ -115,6 +115,7 @@ def check_data(model: Model, data) -> None:
 def open_checkpoint(folder: Path, settings: dict, restart: bool = False) -> Path:
     """Returns the folder after making sure that it belongs to a run of the same settings.
 
+    Steps that have not begun may be others: whoever corrects a knob keeps the training before it.
     settings : JSON-able        restart : remove what another run left there
     Raises UserError where it holds another run and `restart` is not set, or is a file.
     """
@@ -126,7 +127,7 @@ def open_checkpoint(folder: Path, settings: dict, restart: bool = False) -> Path
     known = _read(note)
     if known is None and (note.exists() or any(folder.glob("??-*.mcz"))):
         raise UserError(f"{folder} holds an unfinished run whose settings cannot be read; discard it with --restart")
-    if known is not None and known != settings:
+    if known is not None and known != settings and not _differ_ahead(known, settings, folder):
         raise UserError(f"{folder} holds an unfinished run with other settings ({_differing(known, settings)}); "
                         f"finish it with those, or discard it with --restart")
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,6 +135,16 @@ def open_checkpoint(folder: Path, settings: dict, restart: bool = False) -> Path
     partial.write_text(json.dumps(settings), encoding="utf-8")
     os.replace(partial, note)
     return folder
+
+
+def _differ_ahead(known: dict, settings: dict, folder: Path) -> bool:
+    # Whether the settings differ in nothing but steps that have left nothing in the folder.
+    if any(known.get(k) != settings.get(k) for k in {**known, **settings} if k != "steps"):
+        return False
+    if any(folder.glob("attempt-*")):
+        return False
+    begun = max((int(p.name[:2]) for p in folder.glob("[0-9][0-9]-*")), default=0)
+    return known.get("steps", [])[:begun] == settings.get("steps", [])[:begun]
 
 
 def _differing(known: dict, settings: dict) -> str:

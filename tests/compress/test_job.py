@@ -126,11 +126,43 @@ def test_a_checkpoint_is_of_its_settings(tmp_path):
     assert open_checkpoint(folder, settings) == folder
     assert open_checkpoint(folder, settings) == folder, "the same settings go on; tuples are JSON's lists"
     with pytest.raises(UserError, match=r"other settings \(seed: 0 there, 1 here, steps\); finish it .* --restart"):
+        (folder / "01-kmeans.mcz").write_bytes(b"")
         open_checkpoint(folder, settings | {"seed": 1, "steps": []})
     (folder / "01-kmeans.mcz").write_bytes(b"old")
     open_checkpoint(folder, settings | {"seed": 1}, restart=True)
     assert sorted(p.name for p in folder.iterdir()) == ["run.json"]
     assert json.loads((folder / "run.json").read_text())["seed"] == 1
+
+
+def test_steps_that_have_not_begun_may_be_corrected(tmp_path):
+    a, b, c = ({"name": name} for name in ("magnitude", "nm", "kmeans"))
+    folder = tmp_path / "f.run"
+    open_checkpoint(folder, {"seed": 0, "steps": [a, b]})
+    (folder / "00-dense.mcz").write_bytes(b"")
+    (folder / "01-magnitude").mkdir()
+    open_checkpoint(folder, {"seed": 0, "steps": [a, c]})  # nothing of step 2 is there yet
+    assert json.loads((folder / "run.json").read_text())["steps"] == [a, c]
+    for other in ({"seed": 0, "steps": [b, c]}, {"seed": 1, "steps": [a, c]}, {"seed": 0, "steps": []}):
+        with pytest.raises(UserError, match="holds an unfinished run with other settings"):
+            open_checkpoint(folder, other)
+    (folder / "02-kmeans.mcz").write_bytes(b"")
+    with pytest.raises(UserError, match="other settings"):
+        open_checkpoint(folder, {"seed": 0, "steps": [a, b]})
+    open_checkpoint(folder, {"seed": 0, "steps": [a, c, b]})
+    (folder / "attempt-1").mkdir()  # a budget's attempts name their steps elsewhere
+    with pytest.raises(UserError, match="other settings"):
+        open_checkpoint(folder, {"seed": 0, "steps": [a, c, a]})
+
+
+def test_a_corrected_knob_goes_on_from_the_training_before_it(tmp_path):
+    given, wrong = data(), recipe({"technique": "nm", "n": 2, "m": 5})
+    right = recipe({"technique": "nm", "n": 2, "m": 4})
+    with pytest.raises(UserError, match="m must divide the 784 weights of a row, got 5"):
+        run("lenet300", given, wrong, seed=0, checkpoint=tmp_path)
+    events = []
+    job = run("lenet300", given, right, seed=0, checkpoint=tmp_path, log=events.append)
+    assert not [e for e in events if e.get("event") == "epoch"], "the dense net was not trained again"
+    assert encode(job.model) == encode(run("lenet300", given, right, seed=0).model)
 
 
 def test_a_folder_that_is_no_checkpoint(tmp_path):
