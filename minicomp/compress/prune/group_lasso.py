@@ -1,0 +1,139 @@
+"""Group lasso over filters (Wen, Wu, Wang, Chen, Li 2016, "Learning Structured Sparsity in Deep Neural
+Networks", arXiv 1608.03665).
+
+A penalty on |w| makes single weights 0; one on the norm of a whole filter makes whole filters 0,
+
+    E(W) = E_D(W) + lam sum_g ||w_g||,      ||w_g|| = sqrt(sum of w^2 of filter, or unit, g)  (eqs. 1, 2)
+
+and what is 0 altogether leaves the net without a trace. The gradient of ||w_g|| has length 1 however
+small w_g is, but descent only jumps about 0. The proximal step after each step of the optimizer
+reaches it: every filter shrinks by lr lam, and one that is shorter becomes exactly 0,
+
+    w_g <- w_g max(0, 1 - lr lam / ||w_g||)
+
+(block soft thresholding: the w that minimises ||w - w_g||^2 / 2 + lr lam ||w||). With momentum m a
+gradient moves the weights by lr / (1 - m) in the long run, which is then the lr of this step too, so
+that lam means the same under any m. Adam's steps do not follow the size of the gradient; there lam is
+a matter of trying.
+
+Where we leave the paper: it descends the penalty's gradient and zeroes small weights afterwards. A
+unit's bias belongs to its group here, so that a unit at 0 outputs f(0). Layers joined by an addition
+lose the same units, so these are one group. Of the paper's shapes, filters are here; the others
+(channels, columns, depth) are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...errors import UserError
+from ...nn.forms import Dense
+from ...nn.graph import Model
+from ...tensor import Array
+from ..groups import Group, cheapest, groups
+from ..structured import at_group, check_groups, check_numbers, without
+from ..technique import FineTune, knob, thawed
+
+
+def group_prox(norms: Array, t: float) -> Array:
+    """Returns by what each group's weights are multiplied, max(0, 1 - t / norm), 0 where norm is 0.
+
+    norms : (G,), Euclidean, of the groups        t : >= 0, lr lam
+    Source: Yuan & Lin 2006, as the proximal operator of t ||w||
+
+    >>> group_prox(np.array([5., 2., 0.]), 2.0).tolist()
+    [0.6, 0.0, 0.0]
+    """
+    return np.maximum(norms - t, 0.0) / np.where(norms > 0, norms, 1.0)
+
+
+def unit_norms(model: Model, group: Group) -> Array:
+    """Returns the Euclidean norm of each unit of a group, (U,) float64: its weights and biases in
+    all layers that are tied together.
+    """
+    total = np.zeros(group.size)
+    for node in group.nodes:
+        for form in model.node(node).layer.forms.values():
+            w = form.value.data.astype(np.float64)
+            total += group.add(node, np.square(w.reshape(len(w), -1)).sum(axis=1))
+    return np.sqrt(total)
+
+
+@dataclass(frozen=True)
+class GroupLasso(FineTune):
+    """Trains under a penalty on the norms of filters, or units, and removes those that became 0."""
+
+    word: ClassVar[str] = "group-lasso"
+    title: ClassVar[str] = "Group lasso over filters"
+    source: ClassVar[str] = (
+        "Wen, Wu, Wang, Chen & Li 2016, Learning Structured Sparsity in Deep Neural Networks, "
+        "arXiv:1608.03665"
+    )
+
+    lam: float = knob(1e-3, "weight of the sum of the filters' norms", lo=0.0, per_layer=True)
+
+    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        found = self.found(model)
+        model = thawed(model)
+
+        rest = 1 - self.momentum if self.optimizer == "sgd" else 1.0
+
+        def shrink(state):
+            self.shrink(model, found, state.optimizer.lr / rest)
+
+        self.fit(model, data, rng=rng, log=log, checkpoint=checkpoint, n_threads=n_threads,
+                 events={"after_step": shrink})
+        chosen = [(g, survivors(model, g)) for g in found]
+        made = without(model, chosen, fold=True)
+        (log or (lambda row: None))({
+            "event": "removed", "name": self.word, "weights": model.count() - made.count(),
+            "units": {g.name: int((~kept).sum()) for g, kept in chosen},
+        })
+        return made
+
+    def found(self, model: Model) -> list[Group]:
+        """Returns the groups under the penalty; UserError where a layer cannot be trained so."""
+        check_numbers(self.word, model)
+        found = groups(model)
+        check_groups(self, found)
+        for group in found:
+            at_group(self, "lam", group)
+            for node in group.nodes:
+                for form in model.node(node).layer.forms.values():
+                    if not isinstance(form, Dense):
+                        raise UserError(
+                            f"group-lasso: {node} must hold plain values to be shrunk while it "
+                            f"trains, got a {form.kind}; prune before sharing"
+                        )
+        return found
+
+    def shrink(self, model: Model, found: list[Group], lr: float) -> None:
+        """Takes the proximal step of every group, in place; UserError where a layer would be 0."""
+        for group in found:
+            lam = at_group(self, "lam", group)
+            factor = group_prox(unit_norms(model, group), lr * lam)
+            if not factor.any():
+                raise UserError(
+                    f"group-lasso: lam {lam:g} leaves none of the {group.size} units of "
+                    f"{group.name}; a smaller one must be given"
+                )
+            for node in group.nodes:
+                of = group.members[node]
+                scale = np.where(of < 0, 1.0, factor[of]).astype(np.float32)
+                for form in model.node(node).layer.forms.values():
+                    w = form.value.data
+                    w *= scale.reshape((-1,) + (1,) * (w.ndim - 1))
+
+    def sketch(self, model, *, rng):
+        return model.copy()  # which filters go is not known before the training
+
+
+def survivors(model: Model, group: Group) -> Array:
+    """Returns which units stay, (U,) bool: those that are not 0, and of the others those that a
+    convolution in groups or a shuffle holds.
+    """
+    norms = unit_norms(model, group)
+    return cheapest(group, norms, int((norms == 0).sum()), norms == 0)
