@@ -27,6 +27,23 @@ WRONG = {
     "surgery_mask": lambda w, mask, a, b: np.abs(w) >= a,  # no memory between the thresholds
     "movement_scores": lambda w, g, lr: lr * (g * w).sum(axis=0),  # the sign is the gradient's
     "fpgm_score": lambda w: np.square(w[:, None] - w[None]).reshape(len(w), len(w), -1).sum((1, 2)),
+    "quality_threshold": lambda w, quality: quality * float(np.std(w)),  # zeros counted
+    "percentile_threshold": lambda w, percentile: float(np.quantile(w, percentile)),
+    "bank_mask": lambda w, sparsity, blocks: ENTRIES["magnitude_mask"].fn(w, sparsity),
+    "bias_mask": lambda b, threshold: np.abs(b) >= threshold,
+    "taylor_score": lambda w, g: np.abs(g * w),  # SNIP's
+    "snip_score": lambda w, g: g * w,
+    "wanda_score": lambda w, norm: np.abs(w),
+    "surgery_thresholds": lambda w, c: (
+        0.9 * (np.abs(w).mean() + c * np.abs(w).std()),  # below 0 where c is
+        1.1 * (np.abs(w).mean() + c * np.abs(w).std()),
+    ),
+    "filter_norms": lambda w, order: np.square(w).reshape(len(w), -1).sum(axis=1),  # no root
+    "l1_subgradient": lambda gamma, lam: lam * gamma,  # weight decay's
+    "apoz": lambda a: (a == 0).mean(axis=0),  # maps are not averaged
+    "lasso": lambda G, r, lam: np.linalg.solve(G, r),  # no penalty
+    "dead_units": lambda masks: [np.ones(masks[0].shape[1], bool)]
+    + [m.any(axis=1) for m in masks],  # one layer at a time
     "obs_saliency": lambda w, Hinv: w * w / np.diag(Hinv),  # the half is missing
     "obs_step": lambda w, Hinv, q: (
         np.where(np.arange(len(w)) == q, 0.0, w),
@@ -148,7 +165,26 @@ def test_unknown_names_are_refused():
         verify("nothing", print)
 
 
-@pytest.mark.parametrize("name", ["relative_index", "obs_step", "huffman_lengths", "kmeans_1d"])
+@pytest.mark.parametrize("name", ENTRIES)
+def test_vectors_of_every_entry_can_be_written(name, tmp_path):
+    counts = {write_vectors(name, tmp_path / f"v{ending}") for ending in (".json", ".npz")}
+    assert len(counts) == 1 and counts.pop() >= 5
+
+
+def test_npz_vectors_of_lists_read_back(tmp_path):
+    count = write_vectors("dead_units", tmp_path / "v.npz")
+    with np.load(tmp_path / "v.npz", allow_pickle=False) as f:
+        for i in range(count):
+            layers = sum(name.startswith(f"{i}/masks/") for name in f)
+            alive = ENTRIES["dead_units"].fn([f[f"{i}/masks/{j}"] for j in range(layers)])
+            for j, a in enumerate(alive):
+                np.testing.assert_array_equal(a, f[f"{i}/expected/{j}"])
+
+
+NAMES = ["relative_index", "obs_step", "huffman_lengths", "kmeans_1d", "dead_units"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_json_vectors_hold_the_cases_bit_for_bit(name, tmp_path):
     count = write_vectors(name, tmp_path / "v.json", seed=1)
     written = json.loads((tmp_path / "v.json").read_text())
@@ -156,13 +192,16 @@ def test_json_vectors_hold_the_cases_bit_for_bit(name, tmp_path):
     for case in written["cases"]:
         arguments = {k: _read(v) for k, v in case["arguments"].items()}
         expected = ENTRIES[name].fn(**arguments)  # of arguments read back: the same bits
-        parts = expected if isinstance(expected, tuple) else (expected,)
-        given = case["expected"] if isinstance(expected, tuple) else [case["expected"]]
+        several = isinstance(expected, tuple | list)
+        parts = expected if several else (expected,)
+        given = case["expected"] if several else [case["expected"]]
         for e, g in zip(parts, given, strict=True):
             np.testing.assert_array_equal(_read(g), e)
 
 
 def _read(plain):
+    if isinstance(plain, list):
+        return [_read(v) for v in plain]
     if not isinstance(plain, dict):
         return plain
     dtype = np.dtype(plain["dtype"])

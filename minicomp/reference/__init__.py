@@ -11,52 +11,20 @@ that decides. `minicomp vectors NAME --out F.json` writes cases and results for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..codec.bits import pack_bits, unpack_bits
 from ..codec.huffman import canonical_codes, huffman_lengths
 from ..codec.index import relative_index
-from ..compress.hessian import inverse_hessian
-from ..compress.prune.dns import surgery_mask
-from ..compress.prune.fpgm import fpgm_score
-from ..compress.prune.gradual import agp_sparsity
-from ..compress.prune.lamp import lamp_score
-from ..compress.prune.movement import movement_scores
-from ..compress.prune.nm import nm_mask
-from ..compress.prune.obc import obc_trace
-from ..compress.prune.obd import obd_saliency, obd_shared, obd_unit, obd_weight
-from ..compress.prune.obs import obs_saliency, obs_step
-from ..compress.prune.scores import magnitude_mask
-from ..compress.prune.sparsegpt import sparsegpt
 from ..compress.share.kmeans import centroid_gradient, kmeans_1d, kmeans_1d_optimal
 from ..teach.draw import Draw
 from . import cases, vectors
-from .judges import (copied, equal_to, judge_huffman, judge_kmeans, judge_lloyd,
-                     judge_sparsegpt)
-
-Case = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One reference function.
-
-    fn : called with a case's arguments by name        cases : Draw -> cases, small ones first
-    judge : (case, result) -> what is wrong, or None        rule : what equal means, in words
-    source : the paper and equation
-    """
-
-    fn: Callable
-    cases: Callable[[Draw], Iterator[Case]]
-    judge: Callable[[Case, Any], str | None]
-    rule: str
-    source: str
-
+from .entry import CLOSE, Case, Entry
+from .judges import copied, equal_to, judge_huffman, judge_kmeans, judge_lloyd
+from .pruning import PRUNING
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:
     """Runs a stranger's function over the cases of entry `name`.
@@ -94,56 +62,11 @@ def write_vectors(name: str, path: str | Path, *, seed: int = 0) -> int:
     return vectors.write(Path(path), name, entry, entry.cases(Draw(seed)), seed)
 
 
-_LEAST, _LSB = "ties by lowest index", "least significant bit first"
-_CLOSE = "|got - expected| <= 1e-9 max|expected|"
-_HAN, _OBS = "Han et al. 2016, arXiv:1510.00149, ", "Hassibi & Stork 1993, "
-_OBD = "LeCun, Denker & Solla 1990, "
+_LSB = "least significant bit first"
+_HAN = "Han et al. 2016, arXiv:1510.00149, "
 
 ENTRIES: dict[str, Entry] = {
-    "magnitude_mask": Entry(
-        magnitude_mask, cases.weights, equal_to(magnitude_mask),
-        f"exactly round(s n) zeros, {_LEAST}", "Han et al. 2015, arXiv:1506.02626"),
-    "nm_mask": Entry(
-        nm_mask, cases.matrices, equal_to(nm_mask), _LEAST, "Mishra et al. 2021, arXiv:2104.08378"),
-    "lamp_score": Entry(
-        lamp_score, cases.weights_to_score, equal_to(lamp_score, 1e-9), _CLOSE,
-        "Lee et al. 2021, eq. (1)"),
-    "agp_sparsity": Entry(
-        agp_sparsity, cases.ramps, equal_to(agp_sparsity, 1e-9), _CLOSE,
-        "Zhu & Gupta 2017, eq. (1)"),
-    "surgery_mask": Entry(
-        surgery_mask, cases.surgeries, equal_to(surgery_mask), "equal in every entry",
-        "Guo et al. 2016, eq. (3)"),
-    "movement_scores": Entry(
-        movement_scores, cases.trajectories, equal_to(movement_scores, 1e-9), _CLOSE,
-        "Sanh et al. 2020, arXiv:2005.07683, table 1"),
-    "fpgm_score": Entry(
-        fpgm_score, cases.filters, equal_to(fpgm_score, 1e-9), _CLOSE,
-        "He et al. 2019, arXiv:1811.00250, eq. (5)"),
-    "obs_saliency": Entry(
-        obs_saliency, cases.hessians, equal_to(obs_saliency, 1e-9), _CLOSE, _OBS + "eq. (5)"),
-    "obs_step": Entry(
-        obs_step, cases.obs_deletions, equal_to(obs_step, 1e-9), _CLOSE, _OBS + "eq. (5)"),
-    "inverse_hessian": Entry(
-        inverse_hessian, cases.gradients, equal_to(inverse_hessian, 1e-9), _CLOSE,
-        _OBS + "section 3"),
-    "obd_saliency": Entry(
-        obd_saliency, cases.saliencies, equal_to(obd_saliency, 1e-9), _CLOSE, _OBD + "section 2"),
-    "obd_unit": Entry(
-        obd_unit, cases.bends, equal_to(obd_unit, 1e-9), _CLOSE + "; f2 None: the first term alone",
-        _OBD + "eq. (7), with a plus"),
-    "obd_weight": Entry(
-        obd_weight, cases.unit_curvatures, equal_to(obd_weight, 1e-9), _CLOSE, _OBD + "eq. (6)"),
-    "obd_shared": Entry(
-        obd_shared, cases.connections, equal_to(obd_shared, 1e-9), _CLOSE, _OBD + "eq. (5)"),
-    "obc_trace": Entry(
-        obc_trace, cases.hessians, equal_to(obc_trace, 1e-9),
-        f"the same order, {_LEAST}; rises to 1e-9 of the largest",
-        "Frantar et al. 2022, arXiv:2208.11580, algorithm 1"),
-    "sparsegpt": Entry(
-        sparsegpt, cases.layer_rows, judge_sparsegpt,
-        f"the same entries kept, exactly round(s n) zeros or N of M, {_LEAST}; "
-        "weights to 1e-9 of the largest", "Frantar & Alistarh 2023, arXiv:2301.00774, algorithm 1"),
+    **PRUNING,
     "kmeans_1d": Entry(
         kmeans_1d, cases.lloyds, judge_lloyd,
         "every x has its nearest centroid, and the squared error is at most ours, to 1e-6 of the "
@@ -152,7 +75,7 @@ ENTRIES: dict[str, Entry] = {
         kmeans_1d_optimal, cases.lines_to_cut, judge_kmeans,
         "the least squared error, to 1e-9 of the variance", _HAN + "eq. (2)"),
     "centroid_gradient": Entry(
-        centroid_gradient, cases.cluster_members, equal_to(centroid_gradient, 1e-9), _CLOSE,
+        centroid_gradient, cases.cluster_members, equal_to(centroid_gradient, 1e-9), CLOSE,
         _HAN + "eq. (3)"),
     "relative_index": Entry(
         relative_index, cases.positions, equal_to(relative_index),
@@ -178,7 +101,8 @@ def _entry(name: str) -> Entry:
 
 
 def _size(case: Case) -> int:
-    return sum(np.size(v) for v in case.values())
+    values = [a for v in case.values() for a in (v if isinstance(v, list) else [v])]
+    return sum(np.size(a) for a in values)
 
 
 def _shown(case: Case) -> str:

@@ -19,7 +19,13 @@ Case = dict[str, Any]
 
 def copied(case: Case) -> Case:
     """Returns a case whose arrays a function may write to."""
-    return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in case.items()}
+    return {k: _copy(v) for k, v in case.items()}
+
+
+def _copy(value):
+    if isinstance(value, list):
+        return [_copy(v) for v in value]
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def equal_to(fn: Callable, rtol: float = 0.0) -> Callable[[Case, Any], str | None]:
@@ -30,9 +36,10 @@ def equal_to(fn: Callable, rtol: float = 0.0) -> Callable[[Case, Any], str | Non
 
     def judge(case: Case, result) -> str | None:
         expected = fn(**copied(case))
-        pairs = zip(expected, result) if isinstance(expected, tuple) else [(expected, result)]
-        if isinstance(expected, tuple) and len(expected) != len(result):
+        several = isinstance(expected, tuple | list)
+        if several and len(expected) != len(result):
             return f"{len(expected)} results are expected, got {len(result)}"
+        pairs = zip(expected, result) if several else [(expected, result)]
         for e, r in pairs:
             e, r = np.asarray(e), np.asarray(r)
             if e.shape != r.shape:

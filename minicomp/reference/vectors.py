@@ -40,11 +40,16 @@ def _as_json(done) -> list[dict]:
 
 
 def _as_arrays(done) -> dict[str, np.ndarray]:
-    # "3/w" is argument w of case 3, "3/expected/0" its first result; None is left out.
+    # "3/w" is argument w of case 3, "3/w/0" the first array of a list, "3/expected/0" its first
+    # result; None is left out.
     arrays = {}
     for i, (case, result) in enumerate(done):
-        arrays |= {f"{i}/{k}": np.asarray(v) for k, v in case.items() if v is not None}
-        parts = result if isinstance(result, tuple) else (result,)
+        for k, v in case.items():
+            named = {k: v}
+            if isinstance(v, list):
+                named = {f"{k}/{j}": a for j, a in enumerate(v)}
+            arrays |= {f"{i}/{name}": np.asarray(a) for name, a in named.items() if a is not None}
+        parts = result if isinstance(result, tuple | list) else (result,)
         arrays |= {f"{i}/expected/{j}": np.asarray(part) for j, part in enumerate(parts)}
     return arrays
 
@@ -55,7 +60,7 @@ def plain(value):
     Arrays are {"dtype", "shape", "data"}, row-major; integers beyond 2^53 are texts; floats are the
     shortest decimals of their type ("nan", "inf" as texts), with their bits in hexadecimal beside.
     """
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [plain(v) for v in value]
     if value is None or isinstance(value, (bool, str)):
         return value
