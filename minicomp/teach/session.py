@@ -143,11 +143,29 @@ class Lesson:
         )
         return Table(["", "here", "expected", ""], rows, note)
 
-    def beside_paper(self, header: Sequence[str], paper: Sequence, ours: Sequence) -> Table:
-        """Returns the paper's row above ours; on other data than the paper's, ours alone."""
-        mine = [f"here, {self.data.name}, {self.mode}", *ours]
-        if self.data.original:
+    def beside_paper(
+        self,
+        header: Sequence[str],
+        paper: Sequence,
+        ours: Sequence,
+        *,
+        about: Sequence[datasets.Dataset] = (),
+    ) -> Table:
+        """Returns the paper's row above ours; on other data than the paper's, ours alone.
+
+        about : the data sets that the rows are about, where that is not the lesson's
+        """
+        used = list(about) or [self.data]
+        mine = [f"here, {', '.join(d.name for d in used)}, {self.mode}", *ours]
+        if all(d.original for d in used):
             return Table(header, [paper, mine])
+        if about:
+            note = next(d.note for d in used if not d.original)
+            return Table(
+                header,
+                [mine],
+                f"The paper's row is about the published data; it does not stand beside {note}.",
+            )
         return Table(
             header,
             [mine],

@@ -166,6 +166,22 @@ def test_the_papers_row_never_stands_beside_other_digits(lesson):
     assert "1.64" in repr(lesson.beside_paper(["", "error"], ["Han", "1.64"], ["9.00"]))
 
 
+def test_the_papers_row_stands_where_all_data_it_is_about_are_the_published_ones(lesson):
+    from dataclasses import replace
+
+    def text(*about):
+        return repr(lesson.beside_paper(["", "left"], ["OBS", "14"], ["11"], about=about))
+
+    files = replace(lesson.data, name="monks-1", source="files")
+    made = replace(files, name="monks-2", source="generated", note="monks-2 made from its rules")
+    assert "14" in text(files) and "here, monks-1, smoke" in text(files)  # though glyphs are loaded
+    for about in ((made,), (files, made), (made, files)):
+        shown = text(*about)
+        assert "14" not in shown and "11" in shown
+        assert "does not stand beside monks-2 made from its rules." in shown
+        assert "minicomp data get mnist" not in shown
+
+
 def test_a_twin_must_agree_and_is_recorded(lesson, monkeypatch):
     x = np.arange(4.0)
     lesson.twin("dense", [("4", lambda: 2 * x, lambda: x + x)])
