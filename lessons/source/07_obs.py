@@ -242,8 +242,9 @@ lesson.show(figures.three_moves(H, w, *[(said[way], true[way]) for way in ("OBD"
 # %% [markdown]
 # Left, your toy: magnitude takes the short way, straight up the wall of the valley; OBS goes along its floor. Right,
 # every weight of the real net. Both predictions promise too little: recorded on the published files, the true rise was
-# in the median {{mnist:short_obd}} times OBD's prediction and {{mnist:short_obs}} times that of OBS, because a net of
-# sigmoids is no parabola. But the *order* holds, and with help a weight costs {{mnist:helped}} times less.
+# in the median {{mnist:short_obd}} times OBD's prediction and {{mnist:short_obs}} times that of OBS. What $H$ left out is
+# multiplied by the errors, and weight decay does not let those vanish. But the *order* holds, and with help a weight
+# costs {{mnist:helped}} times less.
 #
 # ## LeNet-300-100 (7 minutes, of which the machine takes about 1)
 #

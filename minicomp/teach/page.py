@@ -38,6 +38,7 @@ pre { font: 14px/1.45 ui-monospace, "DejaVu Sans Mono", monospace }
 .cell { margin: .8rem 0 } .output_wrapper { border-left: 3px solid var(--line) }
 .output_html { padding: .4rem .8rem }
 img { max-width: 100%; height: auto } img.math { max-width: none }
+.whole { white-space: nowrap }
 .display { overflow-x: auto; text-align: center }
 table { border-collapse: collapse; display: block; overflow-x: auto; margin: .6rem 0 }
 td, th { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: left }
@@ -163,8 +164,14 @@ def with_formulas(text: str) -> str:
             parts[i],
             flags=re.S,
         )
-        parts[i] = re.sub(r"(?<![\\$])\$([^$\n]+?)\$", lambda m: _math(m[1], 1.0), parts[i])
+        parts[i] = re.sub(r"(?<![\\$])\$([^$\n]+?)\$([,.;:)]*)", _in_line, parts[i])
     return "".join(parts)
+
+
+def _in_line(found: re.Match) -> str:
+    # A stop never begins a line: it stays with the picture before it.
+    picture = _math(found[1], 1.0)
+    return f'<span class="whole">{picture}{found[2]}</span>' if found[2] else picture
 
 
 def _math(tex: str, scale: float) -> str:
