@@ -11,6 +11,7 @@ from .prune.dns import DNS
 from .prune.filters import Filters
 from .prune.fpgm import FPGM
 from .prune.gradual import Gradual
+from .prune.group_lasso import GroupLasso
 from .prune.iterative import Iterative
 from .prune.lamp import LAMP
 from .prune.layer_removal import LayerRemoval
@@ -32,7 +33,7 @@ from .technique import FineTune, Pipeline, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,
-    OBD, OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, APoZ, LayerRemoval, DeadUnits,
-    SparseActivations, KMeans, FineTune)
+    OBD, OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
+    LayerRemoval, DeadUnits, SparseActivations, KMeans, FineTune)
 
 __all__ = ["TECHNIQUES", "FineTune", "Pipeline", "Technique"]
