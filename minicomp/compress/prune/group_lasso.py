@@ -1,25 +1,25 @@
-"""Group lasso over filters (Wen, Wu, Wang, Chen, Li 2016, "Learning Structured Sparsity in Deep Neural
-Networks", arXiv 1608.03665).
+"""Group lasso over filters (Wen, Wu, Wang, Chen, Li 2016, "Learning Structured Sparsity in Deep
+Neural Networks", arXiv 1608.03665).
 
 A penalty on |w| makes single weights 0; one on the norm of a whole filter makes whole filters 0,
 
-    E(W) = E_D(W) + lam sum_g ||w_g||,      ||w_g|| = sqrt(sum of w^2 of filter, or unit, g)  (eqs. 1, 2)
+    E(W) = E_D(W) + lam sum_g ||w_g||,      ||w_g|| = sqrt(sum of w^2 of filter g)    (eqs. 1, 2)
 
-and what is 0 altogether leaves the net without a trace. The gradient of ||w_g|| has length 1 however
-small w_g is, but descent only jumps about 0. The proximal step after each step of the optimizer
-reaches it: every filter shrinks by lr lam, and one that is shorter becomes exactly 0,
+and what is 0 altogether leaves the net without a trace. The gradient of ||w_g|| has length 1
+however small w_g is, so that descent jumps about 0. The proximal step after each step of the
+optimizer reaches it: every filter shrinks by lr lam, and one that is shorter becomes exactly 0,
 
     w_g <- w_g max(0, 1 - lr lam / ||w_g||)
 
 (block soft thresholding: the w that minimises ||w - w_g||^2 / 2 + lr lam ||w||). With momentum m a
-gradient moves the weights by lr / (1 - m) in the long run, which is then the lr of this step too, so
-that lam means the same under any m. Adam's steps do not follow the size of the gradient; there lam is
-a matter of trying.
+gradient moves the weights by lr / (1 - m) in the long run, which is then the lr of this step too,
+so that lam means the same under any m. Adam's steps do not follow the size of the gradient; there
+lam is a matter of trying.
 
-Where we leave the paper: it descends the penalty's gradient and zeroes small weights afterwards. A
-unit's bias belongs to its group here, so that a unit at 0 outputs f(0). Layers joined by an addition
-lose the same units, so these are one group. Of the paper's shapes, filters are here; the others
-(channels, columns, depth) are not.
+Where we leave the paper: it descends the penalty's gradient, and small weights are set to 0. A
+unit's bias belongs to its group here, so that a unit at 0 outputs f(0). Layers joined by an
+addition lose the same units, so these are one group. Of the paper's shapes, filters are here; the
+others (channels, columns, depth) are not.
 """
 
 from __future__ import annotations

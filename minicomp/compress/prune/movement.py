@@ -6,21 +6,23 @@ them, so that their magnitude says what mattered *there*. Movement pruning asks 
 task moves them: a weight that goes away from 0 matters, one that goes towards 0 does not, however
 large it is. With a = (W M) x and a score S beside every weight,
 
-    M = Top_v(S), 1 for the fraction v of highest scores                                     (eq. 1)
-    dL/dS_ij = dL/da_i W_ij x_j = dL/dW_ij W_ij         the mask left out in dL/dW           (eq. 2)
-    S_ij = -alpha_S sum_t (dL/dW_ij) W_ij               after so many steps                 (table 1)
+    M = Top_v(S), 1 for the fraction v of highest scores                                   (eq. 1)
+    dL/dS_ij = dL/da_i W_ij x_j = dL/dW_ij W_ij       the mask left out in dL/dW           (eq. 2)
+    S_ij = -alpha_S sum_t (dL/dW_ij) W_ij             after so many steps                (table 1)
 
 M has no gradient; eq. 2 goes straight through it, so that the scores of masked weights move too and
 a weight can come back, at the value with which it went. dL/dW itself is masked: only kept weights
 learn. v falls along the cubic of Zhu & Gupta 2017 between a warm-up, in which scores gather and
 nothing is masked, and a cool-down, in which the mask goes on following the scores at the final v.
 
-`soft` keeps M = (sigmoid(S) > tau) instead and adds lam sum sigmoid(S) to the loss (section 4), with
-tau and lam rising along the same cubic: layers find their sparsity, which is then not set exactly.
+`soft` keeps M = (sigmoid(S) > tau) instead and adds lam sum sigmoid(S) to the loss (section 4),
+with tau and lam rising along the same cubic: layers find their sparsity, which is then not set
+exactly.
 
 Where we leave the paper: scores move by plain gradient steps as in table 1, where the authors' code
-has Adam. The mask is set `prunings` times along the ramp, not at every step. What an earlier
-technique pruned stays pruned.
+has Adam. The paper's soft threshold is on S; on sigmoid(S) it is the authors' code's. The mask is
+set `prunings` times along the ramp and as often on, not at every step. What an earlier technique
+pruned stays pruned.
 """
 
 from __future__ import annotations
@@ -127,13 +129,13 @@ class Movement(FineTune):
     variant: str = knob(
         "hard", "hard: the top v; soft: by threshold under a penalty", choices=("hard", "soft")
     )
-    lr_scores: float = knob(100.0, "alpha_S, learning rate of the scores", lo=1e-9)
+    lr_scores: float = knob(1000.0, "alpha_S, learning rate of the scores", lo=1e-9)
     warmup: float = knob(0.1, "part of the training before the ramp, 0..1", lo=0.0, hi=1.0)
     cooldown: float = knob(0.3, "part of the training after the ramp, 0..1", lo=0.0, hi=1.0)
     prunings: int = knob(50, "number of times the mask is set along the ramp", lo=1)
     threshold: float = knob(0.1, "tau: kept where sigmoid(S) is above (soft)", lo=0.0, hi=1.0,
                             below=True)
-    penalty: float = knob(1e-4, "lam of lam sum sigmoid(S) (soft)", lo=0.0)
+    penalty: float = knob(3e-5, "lam of lam sum sigmoid(S) (soft)", lo=0.0)
 
     def __post_init__(self):
         super().__post_init__()

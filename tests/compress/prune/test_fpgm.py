@@ -152,7 +152,8 @@ def test_a_filter_that_an_earlier_mask_emptied_goes_first():
     twice = apply(once, sparsity=0.3, remove=False)
     np.testing.assert_array_equal(~twice.forms()["fc1.weight"].mask.any(axis=1), gone)
     small = apply(once, sparsity=0.3)
-    np.testing.assert_array_equal(small.forms()["fc1.weight"].dense().data, model.forms()["fc1.weight"].dense().data[~gone])
+    before, after = (m.forms()["fc1.weight"].dense().data for m in (model, small))
+    np.testing.assert_array_equal(after, before[~gone])
     sparse = Magnitude(sparsity=0.5).apply(model, None, rng=rng)
     more = apply(sparse, sparsity=0.3, remove=False).forms()["fc1.weight"].mask
     assert not more[~sparse.forms()["fc1.weight"].mask].any(), "what was pruned stays pruned"
@@ -173,12 +174,13 @@ def test_what_a_model_does_not_allow(remove):
     model = MLP([2, 3, 2], rng=np.random.default_rng(0))
     with pytest.raises(UserError, match="fpgm: sparsity 0.99 would remove all 3 channels of fc1"):
         apply(model, sparsity=0.99, remove=remove)
-    with pytest.raises(UserError, match=r"fpgm: sparsity@fc2 matches no layer whose channels can be removed; there are fc1"):
+    with pytest.raises(UserError, match="fpgm: sparsity@fc2 matches no layer whose channels .*; there are fc1"):
         apply(model, sparsity={"fc2": 0.5}, remove=remove)
     with pytest.raises(UserError, match="fpgm: the model has no layer whose channels can be removed"):
         apply(MLP([3, 2]), remove=remove)
     with pytest.raises(UserError, match="sparsity must be one value for the layers tied together"):
-        apply(DepthwiseNet32(rng=np.random.default_rng(0)), sparsity={"block2.pw": 0.2, "block3.pw": 0.4}, remove=remove)
+        apply(DepthwiseNet32(rng=np.random.default_rng(0)), sparsity={"block2.pw": 0.2, "block3.pw": 0.4},
+              remove=remove)
     model.forms()["fc1.weight"].value.data[1, 0] = np.nan
     with pytest.raises(UserError, match="fpgm: fc1.weight must hold finite numbers"):
         apply(model, remove=remove)

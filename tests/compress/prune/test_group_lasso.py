@@ -91,8 +91,8 @@ def test_norms_fall_by_t_stop_at_0_and_two_steps_are_one(norms, s, t):
 def test_units_are_measured_with_their_bias_over_all_tied_layers():
     model = residual(np.random.default_rng(1))
     tied, alone = sorted(groups(model), key=lambda g: -len(g.nodes))
-    parts = [np.concatenate([model.forms()[f"{n}.weight"].value.data, model.forms()[f"{n}.bias"].value.data[:, None]], 1)
-             for n in ("fc1", "fc3", "fc2")]
+    value = {name: form.value.data for name, form in model.forms().items()}
+    parts = [np.concatenate([value[f"{n}.weight"], value[f"{n}.bias"][:, None]], 1) for n in ("fc1", "fc3", "fc2")]
     np.testing.assert_allclose(unit_norms(model, tied), np.linalg.norm(np.concatenate(parts[:2], 1), axis=1), rtol=1e-6)
     np.testing.assert_allclose(unit_norms(model, alone), np.linalg.norm(parts[2], axis=1), rtol=1e-6)
 

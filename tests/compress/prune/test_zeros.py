@@ -17,7 +17,7 @@ PRUNERS = ("magnitude:sparsity=0.7", "magnitude:quality=0.8", "magnitude:sparsit
            "iterative:sparsity=0.7,rounds=2,epochs=1", "gradual:sparsity=0.7,epochs=2", "lottery:rounds=1,epochs=1",
            "split:sparsity=0.5,blocks=2", "nm:n=1,m=4", "taylor:sparsity=0.7", "snip:sparsity=0.7", "wanda:sparsity=0.7",
            "lamp:sparsity=0.7", "dns:c=0.5,epochs=2", "dns:c=0.5,epochs=2,variant=code", "movement:sparsity=0.7,epochs=2",
-           "movement:variant=soft,epochs=4,penalty=0.05", "obd:sparsity=0.3",
+           "movement:variant=soft,epochs=4,penalty=0.005", "obd:sparsity=0.3",
            "obc:sparsity=0.5", "sparsegpt:sparsity=0.5")
 
 
