@@ -272,7 +272,8 @@ lesson.record(error_dense=errors["dense"], error_surgery=errors["surgery"],
 
 # %% [markdown]
 # "{{mnist:times}}" counts weights; the file, on MNIST, is {{mnist:ratio}} smaller than the dense one. Places for the
-# survivors, and 410 biases of which none was cut, cost nearly what the codec saves on the values. Lesson 17 goes on here.
+# survivors, and 410 biases of which none was cut, cost nearly what the codec saves on the values. Lesson 17 goes on
+# here.
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #

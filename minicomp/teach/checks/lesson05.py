@@ -257,7 +257,19 @@ def surgery_steps(
 
 
 def _operate(
-    w, mask, target, lr, a, b, steps, *, dense=True, zeroed=False, full=False, first=False, late=False
+    w,
+    mask,
+    target,
+    lr,
+    a,
+    b,
+    steps,
+    *,
+    dense=True,
+    zeroed=False,
+    full=False,
+    first=False,
+    late=False,
 ) -> tuple[Array, Array]:
     # The switches are how the mutants slip.
     path, masks, start = [], [], mask
@@ -391,7 +403,7 @@ _STEPS = Exercise(
         ),
     ),
     hints=(
-        "Two arrays live side by side: w, which always learns, and T, which says what the net uses.",
+        "Two arrays side by side: w, which always learns, and T, which says what the net uses.",
         (
             "in each step: T = h(w, T); g = w T - target; w = w - lr g, all entries. Keep w and T;"
             " stack both to (steps, ...)."

@@ -57,7 +57,12 @@ def life_lines(
 
 
 def life_shares(
-    survivors: Sequence[float], lost: Sequence[float], *, returned: float, epochs: float, stop: float
+    survivors: Sequence[float],
+    lost: Sequence[float],
+    *,
+    returned: float,
+    epochs: float,
+    stop: float,
 ) -> Figure:
     """Draws how many of 100 weights of each group are in the net, at even times.
 
