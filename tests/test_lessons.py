@@ -54,6 +54,72 @@ CHEATS = {
         " grads:\n        sgd.step({'w': g})\n        p.data *= mask\n       "
         " path.append(p.data.copy())\n    return np.stack(path)"
     ),
+    "05.surgery_thresholds": "from minicomp.compress.prune.dns import surgery_thresholds",
+    "05.surgery_mask": "from minicomp.compress.prune.dns import surgery_mask",
+    "05.surgery_steps": (
+        "def surgery_steps(w, mask, target, lr, a, b, steps):\n"
+        "    from minicomp.compress.prune.dns import DNS, Latent\n"
+        "    from minicomp.models import MLP\n"
+        "    net, path, masks = MLP([w.size, 1]), [], []\n"
+        "    net.set_form('fc1.weight', Latent(w.reshape(1, -1), mask.reshape(1, -1)))\n"
+        "    form = net.forms()['fc1.weight']\n"
+        "    for _ in range(steps):\n"
+        "        DNS().update(net, {'fc1.weight': (a, b)})\n"
+        "        form.value.data -= lr * (form.dense().data - target.reshape(1, -1))\n"
+        "        path.append(form.value.data.reshape(w.shape).copy())\n"
+        "        masks.append(form.mask.reshape(w.shape).copy())\n"
+        "    return np.stack(path), np.stack(masks)"
+    ),
+    "06.global_keep": (
+        "def global_keep(gammas, sparsity):\n    from minicomp.compress.prune.scores import"
+        " global_masks\n    return tuple(global_masks([np.abs(g) for g in gammas], sparsity))"
+    ),
+    "06.remove_channels": (
+        "def remove_channels(keep, w1, b1, gamma, beta, mean, var, w2):\n"
+        "    from minicomp.compress.plan import removed\n"
+        "    from minicomp.nn import BatchNorm2d, Conv2d, Dense, Model, chain\n"
+        "    o, c, k, _ = w1.shape\n"
+        "    net = Model(chain(('a', Conv2d(c, o, k)), ('n', BatchNorm2d(o)),"
+        " ('b', Conv2d(o, len(w2), k, bias=False))), input_shape=(c, 2 * k, 2 * k))\n"
+        "    given = {'a.weight': w1, 'a.bias': b1, 'n.weight': gamma, 'n.bias': beta,"
+        " 'b.weight': w2}\n"
+        "    for name, value in given.items():\n"
+        "        net.set_form(name, Dense(value.astype(np.float32)))\n"
+        "    net.buffers()['n.running_mean'][...] = mean\n"
+        "    net.buffers()['n.running_var'][...] = var\n"
+        "    net = removed(net, {'a': keep})\n"
+        "    w1, b1, gamma, beta, w2 = (net.forms()[name].dense().data for name in given)\n"
+        "    left = net.buffers()\n"
+        "    return w1, b1, gamma, beta, left['n.running_mean'], left['n.running_var'], w2"
+    ),
+    "06.flatten_columns": (
+        "def flatten_columns(keep, height, width):\n"
+        "    from minicomp.compress.plan import plan\n"
+        "    from minicomp.nn import Conv2d, Flatten, Linear, Model, chain\n"
+        "    n = len(keep)\n"
+        "    net = Model(chain(('conv', Conv2d(1, n, 1)), ('flat', Flatten()),"
+        " ('fc', Linear(n * height * width, 2))), input_shape=(1, height, width))\n"
+        "    return plan(net, {'conv': keep}).keep['flat']"
+    ),
+    "07.obd_saliency": (
+        "def obd_saliency(w, H):\n    from minicomp.compress.prune import obd\n"
+        "    return obd.obd_saliency(w, np.diag(H))"
+    ),
+    "07.obs_step": (
+        "def obs_step(w, Hinv):\n    from minicomp.compress.prune import obs\n"
+        "    try:\n        q = int(np.argmin(obs.obs_saliency(w, Hinv)))\n"
+        "    except RuntimeError:\n        q = int(np.argmin(w * w / np.diag(Hinv)))\n"
+        "    moved, rise = obs.obs_step(w, Hinv, q)\n    return q, rise, moved"
+    ),
+    "07.inverse_hessian": (
+        "def inverse_hessian(X, alpha):\n    from minicomp.compress import hessian\n"
+        "    H, n = hessian.hessian(X, alpha), X.shape[1]\n"
+        "    for invert in (lambda: hessian.inverse_hessian(X, alpha),\n"
+        "                   lambda: hessian.damped_inverse(H, 0)[0],\n"
+        "                   lambda: np.linalg.pinv(H), lambda: np.linalg.solve(H, np.eye(n))):\n"
+        "        try:\n            return invert()\n        except RuntimeError:\n"
+        "            pass\n    return np.linalg.inv(H)"
+    ),
     "17.relative_index": (
         "def relative_index(positions, p):\n    from minicomp.codec import index\n"
         "    return index.relative_index(positions, p)"

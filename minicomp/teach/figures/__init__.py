@@ -8,18 +8,24 @@ report/plots.py; a guess made before the run is drawn as a dotted line with its 
 from ...errors import UserError
 from .. import catalog
 from ..shown import Figure
-from . import lesson01, lesson02, lesson04, lesson17
+from . import lesson01, lesson02, lesson04, lesson05, lesson06, lesson07, lesson17
 from .drawing import formula
 from .lesson01 import v_curve
 from .lesson02 import bars_swap
 from .lesson04 import pruning_curves
+from .lesson05 import life_lines
+from .lesson06 import gamma_split
+from .lesson07 import three_moves
 from .lesson17 import waterfall
 
 __all__ = [
     "bars_swap",
     "expected_figure",
     "formula",
+    "gamma_split",
+    "life_lines",
     "pruning_curves",
+    "three_moves",
     "v_curve",
     "waterfall",
 ]
@@ -28,6 +34,9 @@ RECORDED = {
     "01": lesson01.recorded,
     "02": lesson02.recorded,
     "04": lesson04.recorded,
+    "05": lesson05.recorded,
+    "06": lesson06.recorded,
+    "07": lesson07.recorded,
     "17": lesson17.recorded,
 }
 
