@@ -38,6 +38,11 @@ def he_normal(shape, *, rng: np.random.Generator) -> Array:
     return gaussian(shape, std=math.sqrt(2 / _fan(shape)[0]), rng=rng)
 
 
+def torch_uniform(shape, *, rng: np.random.Generator) -> Array:
+    """Returns U(-b, b), b = 1 / sqrt(fan_in): what Torch and PyTorch draw for their layers."""
+    return _uniform(shape, 1 / math.sqrt(_fan(shape)[0]), rng)
+
+
 def gaussian(shape, *, std: float, rng: np.random.Generator) -> Array:
     """Returns N(0, std^2)."""
     return (std * rng.standard_normal(shape)).astype(np.float32)

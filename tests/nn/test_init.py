@@ -14,6 +14,7 @@ from minicomp.nn import init
         (init.lecun_uniform, lambda i, o: np.sqrt(3 / i)),
         (init.glorot_uniform, lambda i, o: np.sqrt(6 / (i + o))),
         (init.he_uniform, lambda i, o: np.sqrt(6 / i)),
+        (init.torch_uniform, lambda i, o: np.sqrt(1 / i)),
     ],
 )
 def test_uniforms_fill_their_interval(fn, bound, shape, fan_in, fan_out):

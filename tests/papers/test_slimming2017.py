@@ -18,6 +18,14 @@ def test_the_net_and_its_counts():
     assert size(Slimming(sparsity=0.87, scope="local").slimmed(model)) < 0.1 * 545_000
 
 
+def test_all_images_but_those_of_the_test_train():
+    parts = [Split(np.full((n, 2), n, np.float32), np.full(n, n)) for n in (5, 3, 4)]
+    made = slimming2017.whole(Dataset("mnist", *parts, ("a",), "files"))
+    assert made.test is None and len(made.val) == 3
+    np.testing.assert_array_equal(made.train.y, [5] * 5 + [3] * 3)
+    np.testing.assert_array_equal(made.train.x[:, 0], made.train.y)
+
+
 @pytest.mark.parametrize(
     "errors, removed, met",
     [([140, 158], 0.844, True), ([140, 160], 0.844, False), ([9], 0.9, False)],
