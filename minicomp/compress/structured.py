@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ..errors import UserError
+from ..nn.forms import Dense
 from ..nn.graph import Model
 from ..tensor import Array, no_grad
 from .constants import folded
@@ -95,6 +96,23 @@ def without(model: Model, chosen: list[tuple[Group, Array]], *, fold: bool = Fal
             np.concatenate([g.ids[~kept] for g, kept in chosen]) if chosen else np.zeros(0, int),
         )
     return plan(model, keep).apply(model)
+
+
+def emptied(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
+    """Returns the model with the weights of the units that do not stay set to 0, their biases
+    kept.
+    """
+    model = model.copy()
+    for group, kept in chosen:
+        for node, keep in group.keep(kept).items():
+            form = model.node(node).layer.forms["weight"]
+            with no_grad():
+                w = form.dense().data.copy()
+            w[~keep] = 0
+            model.set_form(
+                f"{node}.weight", Dense(w, None if form.mask is None else form.mask, form.trainable)
+            )
+    return model
 
 
 def check_numbers(word: str, model: Model) -> None:

@@ -10,7 +10,6 @@ from ..compress.prune.dead_units import dead_units
 from ..compress.prune.dns import surgery_mask, surgery_thresholds
 from ..compress.prune.filters import filter_norms
 from ..compress.prune.fpgm import fpgm_score
-from ..compress.prune.gradual import agp_sparsity
 from ..compress.prune.lamp import lamp_score
 from ..compress.prune.movement import movement_scores
 from ..compress.prune.nm import nm_mask
@@ -24,6 +23,7 @@ from ..compress.prune.sparsegpt import sparsegpt
 from ..compress.prune.split import bank_mask
 from ..compress.prune.taylor import taylor_score
 from ..compress.prune.wanda import wanda_score
+from ..compress.schedule import agp_sparsity
 from . import pruning_cases as cases
 from .entry import CLOSE, LEAST, Entry
 from .judges import equal_to, judge_sparsegpt

@@ -28,8 +28,8 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Dense, Form
-from ...tensor import Array, Tensor, primitive, rules
+from ...tensor import Array
+from ..latent import finished, latent
 from ..technique import FineTune, knob, thawed, weights
 
 ROWS = 100  # of the log in one training, evenly spaced
@@ -61,50 +61,6 @@ def surgery_mask(w: Array, mask: Array, a: float, b: float) -> Array:
         raise ValueError(f"mask must have shape {np.shape(w)}, got {np.shape(mask)}")
     size = np.abs(w)
     return (size >= b) | (mask & (size >= a))
-
-
-@primitive
-def cut(w, mask):
-    """Returns w where the mask is 1, else 0; the cotangent reaches every entry of w (eq. 2)."""
-    return w * mask
-
-
-rules(cut, lambda g, y, w, mask: g, None)
-
-
-class Latent(Form):
-    """A full weight behind a mask while surgery goes on; `finish` gives the Dense form that remains.
-
-    allowed : bool, False where an earlier technique pruned: surgery splices back only what it cut itself
-    moves : (2,) int64, how often an entry was cut, and spliced back, so far
-    """
-
-    kind = "surgery"
-
-    def __init__(self, value, mask, trainable: bool = True, allowed=None):
-        self.value = Tensor(np.array(value, np.float32), requires_grad=trainable)
-        self.mask, self.allowed = np.array(mask, bool), allowed
-        self.moves = np.zeros(2, np.int64)
-        self.shape, self.trainable = self.value.shape, trainable
-
-    def dense(self) -> Tensor:
-        return cut(self.value, self.mask.astype(np.float32))
-
-    def parts(self) -> dict[str, Tensor]:
-        return {"": self.value}
-
-    def copy(self, trainable=None) -> Latent:
-        trainable = self.trainable if trainable is None else trainable
-        copy = Latent(self.value.data, self.mask, trainable, self.allowed)
-        copy.moves[...] = self.moves
-        return copy
-
-    def state(self) -> dict[str, Array]:
-        return {"value": self.value.data, "mask": self.mask, "moves": self.moves}
-
-    def finish(self) -> Dense:
-        """Returns the kept entries as a masked Dense; what was cut is gone."""
-        return Dense(self.value.data, self.mask)
 
 
 @dataclass(frozen=True)
@@ -204,17 +160,3 @@ def row_of(state, names) -> dict:
     kept, size = sum(int(form.mask.sum()) for form in forms), sum(form.mask.size for form in forms)
     return {"event": "surgery", "step": state.step, "steps": state.steps, "cut": int(cuts),
             "spliced": int(spliced), "sparsity": 1 - kept / size, "model": state.model}
-
-
-def latent(form: Form) -> Latent:
-    """Returns the Latent that begins with a form's values and mask."""
-    mask = np.ones(form.shape, bool) if form.mask is None else form.mask
-    return Latent(form.dense().data, mask, allowed=form.mask)
-
-
-def finished(model):
-    """Returns the model with every Latent form replaced by the Dense that remains."""
-    for name, form in model.forms().items():
-        if isinstance(form, Latent):
-            model.set_form(name, form.finish())
-    return model

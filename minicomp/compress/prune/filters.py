@@ -28,11 +28,18 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..groups import Group, groups
-from ..structured import at_group, check_groups, check_numbers, local, overall, without
+from ..structured import (
+    at_group,
+    check_groups,
+    check_numbers,
+    emptied,
+    local,
+    overall,
+    without,
+)
 from ..technique import Technique, knob
 
 
@@ -134,20 +141,3 @@ class Filters(Technique):
                 f"{group.name}; their norms reach {norms.max():g}"
             )
         return kept
-
-
-def emptied(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
-    """Returns the model with the weights of the units that do not stay set to 0, their biases
-    kept.
-    """
-    model = model.copy()
-    for group, kept in chosen:
-        for node, keep in group.keep(kept).items():
-            form = model.node(node).layer.forms["weight"]
-            with no_grad():
-                w = form.dense().data.copy()
-            w[~keep] = 0
-            model.set_form(
-                f"{node}.weight", Dense(w, None if form.mask is None else form.mask, form.trainable)
-            )
-    return model

@@ -25,9 +25,8 @@ from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..groups import Group, groups
 from ..scoring import ScorePruning
-from ..structured import at_group, check_groups, check_numbers, local, without
+from ..structured import at_group, check_groups, check_numbers, emptied, local, without
 from ..technique import knob, masked, weights
-from .filters import emptied
 
 
 def fpgm_score(w: Array) -> Array:

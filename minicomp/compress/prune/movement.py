@@ -36,11 +36,11 @@ import numpy as np
 from ...errors import UserError
 from ...nn.forms import Dense
 from ...tensor import Array
+from ..latent import Latent, finished
+from ..schedule import agp_sparsity
 from ..scoring import ScorePruning
 from ..structured import check_numbers
 from ..technique import FineTune, knob, thawed, weights
-from .dns import Latent, finished
-from .gradual import agp_sparsity
 from .scores import global_masks, magnitudes, smallest_mask
 
 

@@ -416,7 +416,7 @@ _STEPS = Exercise(
     tolerance="1e-10 of the largest weight: sixty float64 steps; masks are exactly equal",
     banned=(
         "minicomp.compress.prune.dns:surgery_mask",
-        "minicomp.compress.prune.dns:Latent",
+        "minicomp.compress.latent:Latent",
         "minicomp.compress.prune.dns:DNS",
     ),
     reference=surgery_steps,

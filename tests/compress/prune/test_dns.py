@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from minicomp import Tensor, grad
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.prune.dns import DNS, Latent, cut, surgery_mask, surgery_thresholds
+from minicomp.compress.latent import Latent, cut
+from minicomp.compress.prune.dns import DNS, surgery_mask, surgery_thresholds
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp import train
-from minicomp.compress.prune.gradual import Gradual, agp_sparsity
+from minicomp.compress.prune.gradual import Gradual
+from minicomp.compress.schedule import agp_sparsity
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.scores import magnitude_mask
 from minicomp.compress.technique import FineTune, thawed, weights
