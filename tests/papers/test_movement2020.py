@@ -8,8 +8,10 @@ from minicomp.compress.prune.movement import Movement
 from minicomp.compress.technique import FineTune, weights
 from minicomp.data import Dataset, Split
 from minicomp.errors import UserError
+from minicomp.models import MLP
+from minicomp.nn import Dense
 from minicomp.papers import PAPERS, movement2020
-from minicomp.papers.movement2020 import ROWS, TUNING, _row, techniques
+from minicomp.papers.movement2020 import ROWS, TUNING, _row, moved, techniques
 
 
 def dataset(name, seed, source="files"):
@@ -21,16 +23,24 @@ def dataset(name, seed, source="files"):
 @pytest.mark.parametrize("movement, met", [([90, 95], True), ([90, 110], False), ([120, 130], False)])
 def test_a_row_is_met_where_movement_errs_less(movement, met):
     files = {"movement": [(9, e) for e in movement], "gradual": [(8, 100), (8, 100)]}
-    row = _row("r", files, 1000, 1.0)
+    row = _row("r", files, {"movement": [0.125, 0.375], "gradual": [0.5, 0.5]}, 1000, 1.0)
     assert row["met"] is met and row["errors"] == movement and row["magnitude"] == [100, 100]
-    assert "magnitude 10.00 %" in row["ours"] and "9 bytes, 8" in row["ours"]
+    assert "magnitude 10.00 %" in row["ours"] and row["ours"].endswith("file 9 bytes, 8; moved by 0.25, 0.50")
+
+
+def test_how_far_the_kept_weights_went():
+    start = MLP([2, 2], rng=np.random.default_rng(0))
+    start.set_form("fc1.weight", Dense(np.float32([[3, 4], [100, 0]])))
+    made = start.copy()
+    made.set_form("fc1.weight", Dense(np.float32([[3, 2], [0, 0]]), [[True, True], [False, False]]))
+    assert moved(start, made) == pytest.approx(2 / 5)
 
 
 @pytest.mark.parametrize("title", ROWS)
 def test_both_methods_have_one_schedule(title):
     sparsity, lr = ROWS[title]
     move, size = techniques(sparsity, lr)
-    assert type(move) is Movement and type(size) is Gradual and title.startswith(f"{100 * sparsity:.0f} % zeros")
+    assert type(move) is Movement and type(size) is Gradual and f", {100 * sparsity:.0f} % zeros," in title
     for knob in ("sparsity", "scope", "epochs", "batch_size", "optimizer", "momentum", "weight_decay", "schedule"):
         assert getattr(move, knob) == getattr(size, knob), knob
     assert (move.lr == size.lr) == ("hardly" in title)
