@@ -275,14 +275,15 @@ def assess(exercise: Exercise, asked: Sequence[Asked], answers: Sequence[Answer]
             tuple(PartScore(p.name, 0, p.points, message) for p in exercise.parts),
             message,
         )
-    first: dict[str, tuple[Message, Asked, list[Answer]]] = {}
+    wrong: list[tuple[Message, Asked, list[Answer]]] = []
     taken = iter(answers)
     for a in asked:
         mine = [next(taken) for _ in a.calls]
         found = _problem(a, mine)
-        if found and a.part.name not in first:
-            first[a.part.name] = (found, a, mine)
-    why = _misconception(exercise, asked, answers, list(first.values())) if exercise.told else None
+        if found:
+            wrong.append((found, a, mine))
+    first = {a.part.name: (found, a, mine) for found, a, mine in reversed(wrong)}
+    why = _misconception(exercise, asked, answers, wrong) if exercise.told else None
     scores, message, hidden = [], None, False
     for part in exercise.parts:
         if part.name not in first:
@@ -322,18 +323,19 @@ _SAYS = {
 
 
 def _misconception(exercise, asked, answers, wrong) -> Mutant | None:
-    # The mutant that gives the same wrong value in the first wrong case of a part, or that agrees
+    # The mutant that gives the same wrong value in at least half of the wrong cases, or that agrees
     # everywhere (an error alone may have any cause). Of several, the one that agrees with most
     # calls.
     best, best_score = None, -1
     valued = [(a, mine) for found, a, mine in wrong if found.slug not in (*_UNTOLD, "raised")]
     for mutant in exercise.mutants if wrong else ():
-        same = any(
+        same = sum(
             all(_alike(exercise, mutant, c, r) for c, r in zip(a.calls, mine)) for a, mine in valued
         )
         taken = iter(answers)
         score = sum(_alike(exercise, mutant, c, next(taken)) for a in asked for c in a.calls)
-        if (same or score == len(answers)) and score > best_score:
+        explains = valued and 2 * same >= len(valued)
+        if (explains or score == len(answers)) and score > best_score:
             best, best_score = mutant, score
     return best
 

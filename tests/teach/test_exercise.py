@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from minicomp.teach.child import one_answer
@@ -70,6 +72,20 @@ def test_an_answer_wrong_in_no_known_way_is_told_what_was_expected():
         and "expected 2, got 7" in told.detail
         and "x = 1; y = 0" in told.detail
     )
+
+
+def test_a_mutant_that_explains_few_of_the_wrong_cases_is_not_told():
+    # 3 + 6 is 3's square, the first case of its part; 5 + 6 and on are nobody's squares.
+    exercise = dataclasses.replace(
+        EXERCISE,
+        parts=(
+            Part("tiny", 1, lambda draw: [{"x": 3, "y": 0}], equal_to(double)),
+            Part("golden", 1, lambda draw: [{"x": x, "y": 0} for x in (5, 6, 7)], equal_to(double)),
+        ),
+    )
+    assert verdict(lambda x, y: x + 6, exercise).message_id == "99.double/wrong-value"
+    assert verdict(lambda x, y: x * x if x < 6 else 0, exercise).message_id == "99.double/squares"
+    assert verdict(lambda x, y: x * x, exercise).message_id == "99.double/squares"
 
 
 def test_an_error_of_the_students_is_not_explained_by_a_mutant_that_raises_only_sometimes():

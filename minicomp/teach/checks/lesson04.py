@@ -105,6 +105,12 @@ _MASK = Exercise(
             " the layer. s is the fraction of weights that go.",
         ),
         Mutant(
+            "sparsity-as-threshold",
+            lambda w, sparsity: np.abs(w) > sparsity,
+            "s was compared with the weights themselves. It is no threshold: it says which part of"
+            " the weights goes, whatever their size.",
+        ),
+        Mutant(
             "keeps-the-small",
             lambda w, sparsity: ~_smallest_go(np.abs(w), w.size - round(sparsity * w.size)),
             "The mask is True where a weight is kept: here the small ones stayed.",
