@@ -275,21 +275,22 @@ def assess(exercise: Exercise, asked: Sequence[Asked], answers: Sequence[Answer]
             tuple(PartScore(p.name, 0, p.points, message) for p in exercise.parts),
             message,
         )
-    wrong: list[tuple[Message, Asked, list[Answer]]] = []
-    taken = iter(answers)
+    wrong: list[tuple[Message, Asked, slice]] = []  # what, of which case, in which answers
+    at = 0
     for a in asked:
-        mine = [next(taken) for _ in a.calls]
-        found = _problem(a, mine)
+        mine = slice(at, at + len(a.calls))
+        at = mine.stop
+        found = _problem(a, answers[mine])
         if found:
             wrong.append((found, a, mine))
-    first = {a.part.name: (found, a, mine) for found, a, mine in reversed(wrong)}
+    first = {a.part.name: (found, a) for found, a, _ in reversed(wrong)}
     why = _misconception(exercise, asked, answers, wrong) if exercise.told else None
     scores, message, hidden = [], None, False
     for part in exercise.parts:
         if part.name not in first:
             scores.append(PartScore(part.name, part.points, part.points, None, part.hidden))
             continue
-        found, a, _ = first[part.name]
+        found, a = first[part.name]
         told = _told(None if found.slug in _UNTOLD else why, found, a)
         scores.append(PartScore(part.name, 0, part.points, told, part.hidden))
         if message is None:
@@ -327,16 +328,13 @@ def _misconception(exercise, asked, answers, wrong) -> Mutant | None:
     # everywhere (an error alone may have any cause). Of several, the one that agrees with most
     # calls.
     best, best_score = None, -1
-    valued = [(a, mine) for found, a, mine in wrong if found.slug not in (*_UNTOLD, "raised")]
+    calls = [call for a in asked for call in a.calls]
+    valued = [mine for found, _, mine in wrong if found.slug not in (*_UNTOLD, "raised")]
     for mutant in exercise.mutants if wrong else ():
-        same = sum(
-            all(_alike(exercise, mutant, c, r) for c, r in zip(a.calls, mine)) for a, mine in valued
-        )
-        taken = iter(answers)
-        score = sum(_alike(exercise, mutant, c, next(taken)) for a in asked for c in a.calls)
-        explains = valued and 2 * same >= len(valued)
-        if (explains or score == len(answers)) and score > best_score:
-            best, best_score = mutant, score
+        alike = [_alike(exercise, mutant, call, answer) for call, answer in zip(calls, answers)]
+        explains = valued and 2 * sum(all(alike[mine]) for mine in valued) >= len(valued)
+        if (explains or all(alike)) and sum(alike) > best_score:
+            best, best_score = mutant, sum(alike)
     return best
 
 
@@ -345,10 +343,10 @@ def _alike(exercise: Exercise, mutant: Mutant, call: dict, answer: Answer) -> bo
         value = mutant.fn(**copied(call))
     except Exception:
         return answer.kind == "raised"
-    return (
-        answer.kind == "value"
-        and difference(value, answer.value, rtol=exercise.rtol, atol=exercise.atol) is None
-    )
+    if answer.kind != "value":
+        return False
+    within = {"rtol": exercise.rtol, "atol": exercise.atol}
+    return difference(value, answer.value, **within, shown=False) is None
 
 
 def _told(why: Mutant | None, found: Message, asked: Asked) -> Message:

@@ -41,16 +41,26 @@ def equal_to(reference: Callable, *, rtol: float = 0.0, atol: float = 0.0) -> Ca
 
 
 def difference(
-    expected, got, *, rtol: float = 0.0, atol: float = 0.0, where: str = "the result"
+    expected,
+    got,
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    where: str = "the result",
+    shown: bool = True,
 ) -> Message | None:
-    """Returns how `got` differs from `expected` in type, shape or value; None where it does not."""
+    """Returns how `got` differs from `expected` in type, shape or value; None where it does not.
+
+    shown : whether the message shows the arrays, which takes longer than comparing them
+    """
     if isinstance(expected, tuple):
         if not isinstance(got, tuple | list) or len(got) != len(expected):
             return Message(
                 "wrong-type", f"{where} must be a tuple of {len(expected)}, got {describe(got)}"
             )
         for i, (e, g) in enumerate(zip(expected, got, strict=True)):
-            found = difference(e, g, rtol=rtol, atol=atol, where=f"entry {i} of {where}")
+            part = f"entry {i} of {where}"
+            found = difference(e, g, rtol=rtol, atol=atol, where=part, shown=shown)
             if found:
                 return found
         return None
@@ -63,7 +73,7 @@ def difference(
         )
     if isinstance(expected, int | np.integer):
         return _integer(int(expected), got, where)
-    return _array(np.asarray(expected), got, rtol, atol, where)
+    return _array(np.asarray(expected), got, rtol, atol, where, shown)
 
 
 def _integer(expected: int, got, where: str) -> Message | None:
@@ -84,7 +94,9 @@ def _integer(expected: int, got, where: str) -> Message | None:
     )
 
 
-def _array(expected: Array, got, rtol: float, atol: float, where: str) -> Message | None:
+def _array(
+    expected: Array, got, rtol: float, atol: float, where: str, shown: bool
+) -> Message | None:
     if got is None:
         return Message("no-value", f"{where} is None: is there a return?")
     if not isinstance(got, np.ndarray | np.generic | int | float | list | tuple):
@@ -123,7 +135,7 @@ def _array(expected: Array, got, rtol: float, atol: float, where: str) -> Messag
             if wrong.ndim
             else f"{where} is wrong"
         ),
-        f"expected {show(expected)}\ngot      {show(got)}",
+        f"expected {show(expected)}\ngot      {show(got)}" if shown else "",
     )
 
 

@@ -106,6 +106,7 @@ def test_a_run_keeps_the_budget():
     assert any(r["event"] == "progress" and r["name"] == "budget" for r in rows)
 
 
+@pytest.mark.slow
 def test_what_swells_in_training_is_run_again_sparser(monkeypatch):
     # Sketches that promise 300 bytes less than the file takes: the second attempt knows.
     monkeypatch.setattr(budget, "sketch_bytes", lambda *a: max(sketch_bytes(*a) - 300, 1))

@@ -100,6 +100,7 @@ def test_techniques_that_train_resume_to_the_same_bytes(step, tmp_path):
         assert encode(resumed.model) == encode(whole.model)
 
 
+@pytest.mark.slow
 def test_a_budget_resumes_too(tmp_path):
     model, given = small()
     whole = run(model, given, recipe(), seed=5, max_bytes=180, log=(rows := []).append)

@@ -189,6 +189,7 @@ def test_an_infinite_loop_in_a_cell_is_stopped(solved, replaced):
     assert row["points"] == FULL and "stopped" in row["problems"][0]["problem"]
 
 
+@pytest.mark.slow
 def test_a_loop_that_catches_everything_costs_its_cell_only(solved, replaced):
     stubborn = (
         "import time\nwhile True:\n    try:\n        time.sleep(9)\n    except BaseException: pass"
