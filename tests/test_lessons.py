@@ -194,6 +194,7 @@ def test_an_exercise_is_whole(of, e):
     assert all(m.says.endswith((".", "!")) for m in e.mutants)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
 def test_a_whole_notebook_of_library_calls_scores_0(of, tmp_path):
     cells = [c for c in json.loads(build.notebook_text(of))["cells"]]
@@ -215,6 +216,7 @@ def test_every_exercise_that_the_library_solves_has_a_cheat():
     assert {e.id for of, e in EXERCISES if e.banned} == set(CHEATS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
 def test_the_solved_notebook_scores_full_and_the_blank_one_0(of, tmp_path):
     solved = tmp_path / "solved.ipynb"

@@ -9,7 +9,8 @@ the form, the layer and the batch:
 | n of every m kept (masked `Dense`) | N:M                | CSR                                |
 | any other                          | lanes              | CSR                                |
 
-A layer stays dense where too much of it is left or it is too small, by `LIMITS`, and where it is a
+A layer stays dense where no rung with vectors runs (a portable kernel skips zeros more slowly than
+BLAS multiplies them), where too much of it is left or it is too small, by `LIMITS`, and where it is a
 convolution in groups or of a batch: the windows of a batch leave the caches, and the dense kernel,
 which builds them in blocks, wins at any density. The limits are constants, not timings taken at the
 time, so that a model gives the same bits at every run; `minicomp bench sparse` measures where they
@@ -26,7 +27,7 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..kernels import nm, sparse
+from ..kernels import cpu, nm, sparse
 from ..kernels.layout import nchw
 from ..nn.forms import Codebook, Form
 from ..nn.graph import Model, Node
@@ -68,7 +69,7 @@ def prepare(model: Model, *, batch: int = 1, n_threads: int = 1) -> Model:
 def layout_of(layer: Layer, batch: int = 1) -> str | None:
     """Returns the layout in which the zeros of a layer are skipped, a key of LIMITS; None: dense."""
     form = layer.forms.get("weight")
-    if layer.kind not in _LAYERS or getattr(layer, "groups", 1) > 1:
+    if layer.kind not in _LAYERS or getattr(layer, "groups", 1) > 1 or not _vectors():
         return None
     if layer.kind == "Conv2d" and batch > 1:
         return None
@@ -82,6 +83,13 @@ def layout_of(layer: Layer, batch: int = 1) -> str | None:
     density, least = LIMITS[layout]
     size = math.prod(form.shape)
     return layout if size >= least and form.nonzeros() <= density * size else None
+
+
+def _vectors() -> bool:
+    # Whether the kernels run on vectors here; one that was not built is no reason for a warning.
+    if cpu.kernel_module("sparse") is None:
+        return False
+    return cpu.resolve("auto", "sparse") >= cpu.RUNGS.index("avx2")
 
 
 def blocks_of(form: Form) -> tuple[int, int] | None:

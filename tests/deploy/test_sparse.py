@@ -13,6 +13,15 @@ from minicomp.nn.graph import Model, chain
 from minicomp.nn.layers import Conv2d, Flatten, Linear, ReLU
 
 
+VECTORS = deploy._vectors
+
+
+@pytest.fixture(autouse=True)
+def every_machine(monkeypatch):
+    # Layouts are chosen as where vectors run; the kernels' references compute the same elsewhere.
+    monkeypatch.setattr(deploy, "_vectors", lambda: True)
+
+
 def rng(seed=0):
     return np.random.default_rng(seed)
 
@@ -156,6 +165,16 @@ def test_what_is_no_n_of_m_is_not_taken_for_it():
     assert deploy.blocks_of(Dense(np.ones((1, 8)), uneven)) == (3, 8)
     uneven = np.array([[1, 1, 0, 0, 1, 0, 0]], bool)
     assert deploy.blocks_of(Dense(np.ones((1, 7)), uneven)) is None
+
+
+@pytest.mark.parametrize(
+    "name, value", [("kernel_module", lambda name: None), ("resolve", lambda isa, name: 1)]
+)
+def test_without_vectors_everything_stays_dense(name, value, monkeypatch, recwarn):
+    monkeypatch.setattr(deploy, "_vectors", VECTORS)
+    monkeypatch.setattr(deploy.cpu, name, value)
+    made = prepare(net(), batch=8)
+    assert kinds(made) == {} and not recwarn.list
 
 
 @pytest.mark.parametrize("name", ["batch", "n_threads"])

@@ -106,6 +106,7 @@ def test_everybody_gets_a_row_and_a_page(tmp_path, room):
     assert [s["done"] for s in seen] == list(range(1, 7))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_taken_up(tmp_path, room, monkeypatch):
     real, calls = classroom.grade, []
 
@@ -135,6 +136,7 @@ def test_an_interrupted_run_is_taken_up(tmp_path, room, monkeypatch):
     assert len(calls) == 1  # what is no notebook is looked at again
 
 
+@pytest.mark.slow
 def test_a_changed_notebook_or_key_is_graded_anew(tmp_path, room, monkeypatch):
     folder, _ = room
     for path in folder.glob("*/*.ipynb"):

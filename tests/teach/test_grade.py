@@ -222,6 +222,7 @@ def test_a_stubborn_loop_in_an_answer_costs_its_exercise_only(solved, replaced):
     assert points(row)[MASK] == 0 and row["points"] == FULL - 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flood",
     [
@@ -235,6 +236,7 @@ def test_a_printed_flood_drowns_nothing(solved, replaced, flood):
     assert row["points"] == FULL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "leave",
     [
@@ -296,6 +298,7 @@ PATCHES = {
 DEFAULT = ("builtins", "the judge", "the channel")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", [p if p in DEFAULT else slow(p) for p in PATCHES])
 def test_patching_the_checker_gains_nothing(solved, replaced, patch):
     # The stubs are blank: whatever the patch does, nothing can be right.

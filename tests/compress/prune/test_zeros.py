@@ -58,6 +58,7 @@ def pruned():
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", PRUNERS)
 def test_zeros_stay_through_sharing_training_and_the_file(text, pruned, tmp_path):
     model, gone = pruned[text]
