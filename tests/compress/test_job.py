@@ -216,6 +216,8 @@ def test_a_whole_run_is_removed_with_its_folder(tmp_path):
 
 def minicomp(*words, cwd, **kw):
     env = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1]), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    if os.name == "posix":  # a shell starts what it runs in the background with Ctrl-C ignored, and that is inherited
+        kw["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen([sys.executable, "-m", "minicomp", *words], cwd=cwd, env=env, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
 
