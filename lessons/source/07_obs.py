@@ -269,7 +269,7 @@ prune("OBD", obd.OBD(sparsity=0.9))
 prune("OBD, 10 rounds", obd.OBD(sparsity=0.9, rounds=10))
 
 # %% [markdown]
-# OBC takes half a minute; mode smoke takes its hasty descendant SparseGPT instead.
+# OBC takes its time; mode smoke takes its hasty descendant SparseGPT instead.
 
 # %% tags=["slow"]
 shares = second_order.sparsities(nets["magnitude"])
