@@ -14,8 +14,8 @@
  * shifting each 32-bit lane by 4 (l / 2) unpacks all sixteen; permute reads the low 4 bits.
  *
  *     portable   16 scalar lanes
- *     avx2       half-vectors; 16 floats are two registers and a blend
- *     avx512     one permute
+ *     avx2       half-vectors; 16 floats are two registers and a blend       3 times portable
+ *     avx512     one permute                                                 5 times portable
  *
  * Even and odd steps are summed apart, then added: the same order on every rung, so the same bits.
  */

@@ -26,6 +26,7 @@ def removal(peers: bool, log: Log) -> Iterator[Row]:
 
     Shapes and zeros decide the time, not training: weights are as drawn.
     """
+    skipped = f"{100 * SPARSITY:g} % zeros skipped"
     for name in ("lenet300", "lenet5"):
         for batch in (1, 64):
             rng = np.random.default_rng(0)
@@ -38,8 +39,8 @@ def removal(peers: bool, log: Log) -> Iterator[Row]:
             fewer = "{:.1f} x fewer MACs".format(truediv(*macs))
             for title, ours, peer, note in (
                 ("half of the units removed", "removed", "masked", fewer),
-                ("92 % zeros skipped", "zeros skipped", "zeros multiplied", ""),
-                ("92 % zeros skipped, 5-bit codes", "codes skipped", "codes multiplied", ""),
+                (skipped, "zeros skipped", "zeros multiplied", ""),
+                (f"{skipped}, {BITS}-bit codes", "codes skipped", "codes multiplied", ""),
             ):
                 yield row(title, shape, {"ours": times[ours], peer: times[peer]}, peer, note)
 

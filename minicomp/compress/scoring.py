@@ -109,18 +109,18 @@ def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.ran
     At every sparsity a criterion sees the same examples. Its rows end before the first sparsity but the least that
     it refuses: where whole filters go, a small layer does not stand every sparsity.
     """
-    rows, sparsities = [], sorted(sparsities)
+    rows, sparsities, log = [], sorted(sparsities), log or (lambda row: None)
     for i, (criterion, stream) in enumerate(zip(criteria, rng.spawn(len(criteria)))):
         for j, s in enumerate(sparsities):
             try:
                 pruned = replace(criterion, sparsity=s).apply(model, data, rng=deepcopy(stream))
-            except UserError:
+            except UserError as e:
                 if j == 0:
                     raise
+                log({"event": "say", "text": f"importance: {criterion.word} ends before {s:g}: {e}"})
                 break
             rows.append({"criterion": criterion.word, "sparsity": s, "zeros": 1 - kept(pruned),
                          "error": evaluate(pruned)})
-            (log or (lambda row: None))({"event": "progress", "name": "importance",
-                                         "done": i * len(sparsities) + j + 1,
-                                         "total": len(criteria) * len(sparsities)})
+            log({"event": "progress", "name": "importance", "done": i * len(sparsities) + j + 1,
+                 "total": len(criteria) * len(sparsities)})
     return rows

@@ -13,8 +13,8 @@ A layer stays dense where no rung with vectors runs (a portable kernel skips zer
 BLAS multiplies them), where too much of it is left or it is too small, by `LIMITS`, and where it is a
 convolution in groups or of a batch: the windows of a batch leave the caches, and the dense kernel,
 which builds them in blocks, wins at any density. The limits are constants, not timings taken at the
-time, so that a model gives the same bits at every run; `minicomp bench sparse` measures where they
-lie on a machine.
+time, so that a model gives the same bits at every run. They were set by timing the layers of the
+LeNets, calls included; `minicomp bench sparse` and `bench removal` show what comes of them.
 
 N batch, C in, O out, I inputs of a row: I of a Linear, C KH KW of a Conv2d, whose columns are the
 windows of all output pixels.

@@ -8,7 +8,7 @@ same schedule for fine-tuning. Weights are counted without biases and batch norm
 545,000 and 85,000 are. Errors are of the .mcz file, counted by a fresh process.
 
 Where we leave the paper: weights are drawn as Torch's layers draw them, which its authors used and
-do not mention. All 60,000 images train, as theirs did; where a knob is ours it was chosen before,
+do not mention; biases begin at 0. All 60,000 images train, as theirs did; where a knob is ours it was chosen before,
 with 5,000 of them held out. Two rows keep to the paper's setting; trained so, the net overfits
 before it is slimmed. The other two see images shifted by up to one pixel, with a larger lam and 60
 epochs of fine-tuning. Channels are cut per layer, as its 784-100-60-10 is; at lam = 1e-4 one

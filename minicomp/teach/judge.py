@@ -150,6 +150,12 @@ def describe(value) -> str:
     return f"a {type(value).__name__}"
 
 
+def is_sparsity(value) -> bool:
+    """Returns whether a value is a number in [0, 1): a fraction of zeros."""
+    number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
+    return number and bool(0 <= value < 1)
+
+
 def kind_of(expected: Array) -> str:
     """Returns what kind of array or number is expected, in words."""
     entries = {"b": "booleans", "i": "integers", "u": "integers", "f": "numbers"}[

@@ -105,6 +105,10 @@ def test_rows_end_where_a_criterion_refuses_and_a_refusal_at_once_is_an_error(tr
     model, fpgm = MLP([12, 2, 3], rng=np.random.default_rng(0)), CRITERIA["fpgm"]
     rows, _ = curves(model, data, [fpgm, CRITERIA["magnitude"]], [0.9, 0.5])
     assert [(r["criterion"], r["sparsity"]) for r in rows] == [("fpgm", 0.5), ("magnitude", 0.5), ("magnitude", 0.9)]
+    said = []
+    importance(model, data, [fpgm], rng=np.random.default_rng(0), evaluate=lambda m: 0.0, sparsities=[0.5, 0.9],
+               log=lambda row: said.append(row.get("text", "")))
+    assert said[-1].startswith("importance: fpgm ends before 0.9: fpgm: sparsity 0.9 would remove all 2 channels")
     with pytest.raises(UserError, match="fpgm: sparsity 0.9 would remove all 2 channels"):
         curves(model, data, [fpgm], [0.9])
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from minicomp.teach.judge import difference, equal_to, show
+from minicomp.teach.judge import difference, equal_to, is_sparsity, show
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,20 @@ def test_a_judge_compares_with_its_reference():
 
 def test_large_arrays_are_shown_by_shape():
     assert "shape (10, 10)" in show(np.zeros((10, 10))) and len(show(np.zeros((10, 10)))) < 100
+
+
+def test_a_message_can_be_had_without_the_arrays():
+    told, short = (difference(np.ones(3), np.zeros(3), shown=shown) for shown in (True, False))
+    assert "expected" in told.detail and short.detail == ""
+    assert (told.slug, told.text) == (short.slug, short.text)
+    assert difference((np.ones(3),), (np.zeros(3),), shown=False).detail == ""
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 0.5, np.float32(0.25), np.nextafter(1, 0)])
+def test_sparsities(value):
+    assert is_sparsity(value)
+
+
+@pytest.mark.parametrize("value", [1, -0.1, True, False, None, "0.5", float("nan"), np.ones(2)])
+def test_what_is_no_sparsity(value):
+    assert not is_sparsity(value)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..catalog import LessonChecks, Number, Reflection
 from ..exercise import Diagnosis, Exercise, Mutant, Part, Prediction
-from ..judge import Message, difference, equal_to
+from ..judge import Message, difference, equal_to, is_sparsity
 
 Array = np.ndarray
 ROUNDING = 1e-10  # relative, of a hundred float64 steps
@@ -383,13 +383,7 @@ def _valid_mask(w, sparsity) -> str | None:
     w = np.asarray(w)
     if w.dtype.kind != "f" or not 1 <= w.size <= 10_000 or not np.isfinite(w).all():
         return "w is a float array of 1 to 10,000 finite numbers"
-    if (
-        isinstance(sparsity, bool)
-        or not isinstance(sparsity, int | float | np.floating)
-        or not 0 <= sparsity < 1
-    ):
-        return "sparsity is a number in [0, 1)"
-    return None
+    return None if is_sparsity(sparsity) else "sparsity is a number in [0, 1)"
 
 
 LESSON = LessonChecks(

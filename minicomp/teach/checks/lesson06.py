@@ -13,7 +13,7 @@ import numpy as np
 from ..catalog import LessonChecks, Number, Reflection
 from ..draw import Draw, seed_of
 from ..exercise import Diagnosis, Exercise, Mutant, Part, Prediction
-from ..judge import Message, difference, equal_to, show
+from ..judge import Message, difference, equal_to, is_sparsity, show
 
 Array = np.ndarray
 ROUNDING = 1e-10  # relative, of sums of at most a hundred float64 products
@@ -471,13 +471,7 @@ def _valid_scales(gammas, sparsity) -> str | None:
         for g in rows
     ):
         return "gammas is a tuple of float vectors of 1 to 1,000 finite numbers"
-    if (
-        isinstance(sparsity, bool)
-        or not isinstance(sparsity, int | float | np.floating)
-        or not 0 <= sparsity < 1
-    ):
-        return "sparsity is a number in [0, 1)"
-    return None
+    return None if is_sparsity(sparsity) else "sparsity is a number in [0, 1)"
 
 
 LESSON = LessonChecks(

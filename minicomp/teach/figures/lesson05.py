@@ -74,7 +74,7 @@ def life_shares(
         for share, top in ((survivors, 0), (lost, 100 + GAP)):
             _runs(ax, rows < np.rint(share), top, epochs)
         _frame(ax, 100, 100, epochs, stop)
-        _beside(ax, 0, 100, f"{returned:.0f} were\ncut and\nspliced\nback")
+        _beside(ax, 0, 100, f"{returned:.0f} of 100\nwere cut and\nspliced\nback")
         _beside(ax, 100 + GAP, 200 + GAP, "100 cut for\ngood")
         ax.set_title("recorded runs: how many of 100 are in the net")
         return picture(
