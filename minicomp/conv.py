@@ -19,8 +19,8 @@ from __future__ import annotations
 import numpy as np
 
 from . import ops
-from .kernels import conv as kernels
-from .kernels import pool
+from .kernels.maps import conv as kernels
+from .kernels.maps import pool
 from .tensor import Array, fused, primitive, raw, rules
 
 Pair = tuple[int, int]

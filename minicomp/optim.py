@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .kernels import dense
+from .kernels.maps import dense
 from .tensor import Array, Tensor
 
 Schedule = Callable[[float], float]  # part of the training that is done, 0..1 -> factor of the learning rate

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from minicomp import conv, ops
 from minicomp.gradcheck import adjoint_check, grad_check
 from minicomp.kernels.layout import as_nhwc, nhwc
-from minicomp.kernels.pool import pool_size
+from minicomp.kernels.maps.pool import pool_size
 from minicomp.nn.linear import linear
 from minicomp.nn.losses import cross_entropy
 from minicomp.nn.norm import batch_norm, batch_statistics

@@ -6,9 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from minicomp.teach import build, catalog, grade, notebook, running
-from minicomp.teach.child import one_answer
-from minicomp.teach.exercise import Answer, assess, copied, questions
+from minicomp.teach.notebook import build, cells as notebook
+from minicomp.teach import catalog
+from minicomp.teach.grading import grade
+from minicomp.teach.live import running
+from minicomp.teach.live.child import one_answer
+from minicomp.teach.asking.exercise import Answer, assess, copied, questions
 
 LESSONS = list(catalog.lessons().values())
 EXERCISES = [(of, e) for of in LESSONS for e in of.asked("a student")]
@@ -45,7 +48,7 @@ CHEATS = {
         "def model_cost(shape, layers):\n    from minicomp.models import LeNet5\n"
         "    return LeNet5().macs(), LeNet5().count()"
     ),
-    "04.magnitude_mask": "from minicomp.compress.prune.scores import magnitude_mask",
+    "04.magnitude_mask": "from minicomp.compress.scores import magnitude_mask",
     "04.masked_sgd": (
         "def masked_sgd(w, v, mask, grads, lr, momentum, weight_decay):\n    from minicomp import"
         " Tensor\n    from minicomp.optim import SGD\n    p = Tensor(w * mask,"
@@ -71,12 +74,12 @@ CHEATS = {
         "    return np.stack(path), np.stack(masks)"
     ),
     "06.global_keep": (
-        "def global_keep(gammas, sparsity):\n    from minicomp.compress.prune.scores import"
+        "def global_keep(gammas, sparsity):\n    from minicomp.compress.scores import"
         " global_masks\n    return tuple(global_masks([np.abs(g) for g in gammas], sparsity))"
     ),
     "06.remove_channels": (
         "def remove_channels(keep, w1, b1, gamma, beta, mean, var, w2):\n"
-        "    from minicomp.compress.plan import removed\n"
+        "    from minicomp.compress.channels.removal import removed\n"
         "    from minicomp.nn import BatchNorm2d, Conv2d, Dense, Model, chain\n"
         "    o, c, k, _ = w1.shape\n"
         "    net = Model(chain(('a', Conv2d(c, o, k)), ('n', BatchNorm2d(o)),"
@@ -94,7 +97,7 @@ CHEATS = {
     ),
     "06.flatten_columns": (
         "def flatten_columns(keep, height, width):\n"
-        "    from minicomp.compress.plan import plan\n"
+        "    from minicomp.compress.channels.removal import plan\n"
         "    from minicomp.nn import Conv2d, Flatten, Linear, Model, chain\n"
         "    n = len(keep)\n"
         "    net = Model(chain(('conv', Conv2d(1, n, 1)), ('flat', Flatten()),"
@@ -367,7 +370,7 @@ def test_a_blank_lesson_runs_through_in_smoke_mode(of, monkeypatch):
 def test_pages_are_built_and_show_every_plot(tmp_path):
     pytest.importorskip("nbclient")
     pytest.importorskip("nbconvert")
-    from minicomp.teach.page import site
+    from minicomp.teach.notebook.page import site
 
     for solutions in (True, False):
         index = site(LESSONS[:1], tmp_path, mode="smoke", solutions=solutions)

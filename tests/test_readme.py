@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from minicomp.compress import TECHNIQUES
-from minicomp.compress.recipe import recipes
+from minicomp.jobs.recipe import recipes
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

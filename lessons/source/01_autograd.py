@@ -21,7 +21,7 @@ from minicomp.nn.graph import Node
 from minicomp.nn.layers import Tanh
 from minicomp.nn.losses import cross_entropy
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
-from minicomp.teach.shown import Table
+from minicomp.teach.asking.shown import Table
 
 # %% tags=["mode"]
 lesson = Lesson("01", mode="full", student="", course="open")
@@ -292,7 +292,7 @@ check("01.broken", failing_input, lesson)
 # with vector instructions. Equal results (up to float32 rounding), then the clock:
 
 # %% tags=["slow"]
-from minicomp.kernels import conv as kernel
+from minicomp.kernels.maps import conv as kernel
 
 def pair(n, c, size, o, k):
     x = rng.normal(size=(n, c, size, size)).astype(np.float32)

@@ -17,9 +17,10 @@
 import numpy as np
 
 from minicomp import no_grad, save
-from minicomp.report.passport import passport
-from minicomp.teach import Lesson, check, figures, hint, predict, reflect, timing
-from minicomp.teach.shown import Table
+from minicomp.passport import passport
+from minicomp.teach import Lesson, check, figures, hint, predict, reflect
+from minicomp.teach.live import timing
+from minicomp.teach.asking.shown import Table
 from minicomp.train import evaluate
 
 # %% tags=["mode"]
@@ -260,7 +261,7 @@ check("02.broken", failing_input, lesson)
 # (BLAS). minicomp's kernel adds the bias in the same pass. Equal results up to rounding; who is faster?
 
 # %% tags=["slow"]
-from minicomp.kernels import dense as kernel
+from minicomp.kernels.maps import dense as kernel
 
 def pair(n, i, o):
     rng = lesson.rng("twin")

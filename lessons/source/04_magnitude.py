@@ -18,7 +18,7 @@ import numpy as np
 from minicomp import save
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.technique import FineTune
-from minicomp.report.passport import passport
+from minicomp.passport import passport
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
 from minicomp.train import evaluate
 
@@ -281,7 +281,7 @@ check("04.broken", failing_input, lesson)
 # rounding, one image:
 
 # %% tags=["slow"]
-from minicomp.kernels import sparse
+from minicomp.kernels.sparse import lanes as sparse
 
 def pair(layer, keep):
     w = cut(dense, keep).forms()[f"{layer}.weight"].dense().data

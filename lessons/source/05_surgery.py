@@ -20,9 +20,9 @@ from minicomp.compress.prune.dns import DNS
 from minicomp.compress.prune.gradual import Gradual
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.technique import FineTune, kept, masks, weights
-from minicomp.report.passport import passport
+from minicomp.passport import passport
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
-from minicomp.teach.shown import Table
+from minicomp.teach.asking.shown import Table
 from minicomp.train import evaluate
 
 # %% tags=["mode"]
@@ -302,7 +302,7 @@ check("05.broken", failing_input, lesson)
 # how many images share the reading. Beside NumPy's dense product, minicomp's kernel for compressed rows (CSR):
 
 # %% tags=["slow"]
-from minicomp.kernels import sparse
+from minicomp.kernels.sparse import lanes as sparse
 
 def pair(w, images):
     X = lesson.rng("x").normal(size=(w.shape[1], images)).astype(np.float32)

@@ -16,18 +16,19 @@
 import numpy as np
 
 from minicomp import no_grad, save
-from minicomp.compress.groups import groups
-from minicomp.compress.plan import plan
+from minicomp.compress.channels.groups import groups
+from minicomp.compress.channels.removal import plan
 from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.slimming import Slimming
-from minicomp.compress.structured import local
+from minicomp.compress.channels.choosing import local
 from minicomp.compress.technique import FineTune
 from minicomp.errors import UserError
 from minicomp.models import DepthwiseNet32
 from minicomp.papers.slimming2017 import net, size
-from minicomp.report.passport import passport
-from minicomp.teach import Lesson, check, figures, hint, predict, reflect, timing
-from minicomp.teach.shown import Table
+from minicomp.passport import passport
+from minicomp.teach import Lesson, check, figures, hint, predict, reflect
+from minicomp.teach.live import timing
+from minicomp.teach.asking.shown import Table
 from minicomp.train import evaluate
 
 # %% tags=["mode"]
@@ -359,7 +360,7 @@ lesson.record(error_plain=errors[0, 0], error_slim=errors[2, 0], cut_plain=error
 # zeroed, with 80 % removed. The last line is another layer: one image, maps of one pixel.
 
 # %% tags=["slow"]
-from minicomp.kernels import conv
+from minicomp.kernels.maps import conv
 
 def pair(reads, computes, side, k, images=8, zeroed=0):
     rng = lesson.rng("twin")

@@ -18,16 +18,17 @@ import numpy as np
 
 from minicomp import data as datasets
 from minicomp import save
-from minicomp.compress import hessian
+from minicomp.compress.curvature import hessian
 from minicomp.compress.prune import obd, obs
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.obc import OBC
 from minicomp.compress.prune.sparsegpt import SparseGPT
 from minicomp.papers import obs1993, second_order
 from minicomp.papers.table import Clock
-from minicomp.report.passport import passport
-from minicomp.teach import Lesson, check, figures, hint, predict, reflect, timing
-from minicomp.teach.shown import Table
+from minicomp.passport import passport
+from minicomp.teach import Lesson, check, figures, hint, predict, reflect
+from minicomp.teach.live import timing
+from minicomp.teach.asking.shown import Table
 from minicomp.train import evaluate
 
 # %% tags=["mode"]
@@ -347,7 +348,7 @@ Table(["", "recursion, ms", "LAPACK, ms"],
 # with the pruned weights. Beside it NumPy's dense product:
 
 # %% tags=["slow"]
-from minicomp.kernels import sparse
+from minicomp.kernels.sparse import lanes as sparse
 
 def pair(net, layer):
     form = net.forms()[f"{layer}.weight"].dense().data.astype(np.float32)

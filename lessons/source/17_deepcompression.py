@@ -22,8 +22,9 @@ from minicomp.codec import Choice
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.share.kmeans import KMeans
 from minicomp.compress.technique import FineTune
-from minicomp.teach import Lesson, check, figures, hint, predict, reflect, timing
-from minicomp.teach.shown import Table
+from minicomp.teach import Lesson, check, figures, hint, predict, reflect
+from minicomp.teach.live import timing
+from minicomp.teach.asking.shown import Table
 from minicomp.train import evaluate
 
 # %% tags=["mode"]
@@ -310,7 +311,7 @@ check("17.broken", failing_input, lesson)
 
 # %% tags=["slow"]
 from minicomp.codec.bits import pack_bits, unpack_bits
-from minicomp.kernels import huffman as kernel
+from minicomp.kernels.coding import huffman as kernel
 
 def readers(n):
     """Three ways to read n symbols: bit by bit, the kernel, plain 6-bit fields."""

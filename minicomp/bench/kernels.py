@@ -11,7 +11,7 @@ import numpy as np
 from ..codec import huffman
 from ..compress.prune.nm import nm_mask
 from ..compress.share.kmeans import kmeans_1d, kmeans_1d_optimal
-from ..kernels import nm, sparse
+from ..kernels.sparse import nm, lanes as sparse
 from .race import Log, Row, peer_module, race, row
 
 Array = np.ndarray

@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
-    from ..teach import commands as lessons
+    from . import lesson as lessons
     from . import bench, compress, data, evaluate, listing, paper, sensitivity, show, train
 
     parser = Parser(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import bench
-from ..compress.recipe import _nearest
+from ..jobs.recipe import _nearest
 from ..errors import UserError
 from ..report import plots
 from . import options

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ..codec import load, save
 from ..compress import TECHNIQUES
-from ..compress.job import Job, check_job, open_checkpoint, remove_checkpoint, run
-from ..compress.recipe import Recipe, load_recipe, parse_with, recipes
-from ..compress.sensitivity import scan
+from ..jobs.job import Job, check_job, open_checkpoint, remove_checkpoint, run
+from ..jobs.recipe import Recipe, load_recipe, parse_with, recipes
+from ..jobs.sensitivity import scan
 from ..errors import UserError
 from ..nn.graph import Model
 from ..report.compression import Compression, write_report
-from ..report.passport import Passport, passport
+from ..passport import Passport, passport
 from ..train import evaluate
 from . import options
 from .progress import Screen, print_table

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from ..codec import load
-from ..compress.job import check_data
+from ..jobs.job import check_data
 from ..errors import UserError
 from ..train import evaluate
 from . import options

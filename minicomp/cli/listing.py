@@ -10,7 +10,7 @@ import numpy as np
 from .. import __version__, reference
 from .. import data as datasets
 from ..compress import TECHNIQUES
-from ..compress.recipe import _nearest, load_recipe, recipes
+from ..jobs.recipe import _nearest, load_recipe, recipes
 from ..compress.technique import Knob
 from ..errors import UserError
 from ..kernels import cpu

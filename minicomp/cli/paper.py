@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..compress.recipe import _nearest
+from ..jobs.recipe import _nearest
 from ..errors import UserError
 from ..papers import PAPERS
 from . import options

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ..codec import load
-from ..compress import TECHNIQUES, criteria
-from ..compress.job import check_data, train_dense
-from ..compress.recipe import load_recipe
+from ..compress import TECHNIQUES
+from ..jobs import criteria
+from ..jobs.job import check_data, train_dense
+from ..jobs.recipe import load_recipe
 from ..compress.scoring import importance
-from ..compress.sensitivity import SPARSITIES, choose, scan
+from ..jobs.sensitivity import SPARSITIES, choose, scan
 from ..errors import UserError
 from ..report import plots
 from ..train import evaluate

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..codec import save, save_safetensors
 from ..compress import TECHNIQUES
-from ..compress.job import check_data, open_checkpoint, remove_checkpoint, train_dense
-from ..compress.recipe import load_recipe, make_technique, parse_knobs
+from ..jobs.job import check_data, open_checkpoint, remove_checkpoint, train_dense
+from ..jobs.recipe import load_recipe, make_technique, parse_knobs
 from ..errors import UserError
 from ..models import MODELS
 from ..train import evaluate

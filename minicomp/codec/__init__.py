@@ -1,9 +1,9 @@
 """From forms to bytes and back: the .mcz container, its parts, and safetensors files."""
 
 from .accounting import PARTS, Row, Shown
-from .container import decode, encode, load, save, show
+from .model import decode, encode, load, save, show
 from .positions import LAYOUTS, Choice
-from .safetensors import load_safetensors, save_safetensors
+from ..exchange.safetensors import load_safetensors, save_safetensors
 
 __all__ = [
     "Choice",

@@ -24,7 +24,7 @@ import heapq
 import numpy as np
 
 from ..errors import FormatError
-from ..kernels import huffman as kernel
+from ..kernels.coding import huffman as kernel
 from .bits import BitReader, BitWriter, bits_needed, rice_cost, unzigzag, zigzag
 
 Array = np.ndarray

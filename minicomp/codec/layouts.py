@@ -2,7 +2,7 @@
 
 layout      3 bits, one of LAYOUTS
 order       1 bit for tensors of two axes or more: C order, or axes reversed
-pattern     nothing for `all`; codec/positions.py, or codec/range_coder.py for `context`
+pattern     nothing for `all`; codec/positions.py, or codec/context.py for `context`
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FormatError
-from . import positions, range_coder, streams
+from . import positions, context as range_coder, streams
 from .bits import BitReader, BitWriter, bits_needed
 from .positions import LAYOUTS, Choice, Pattern
 

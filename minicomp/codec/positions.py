@@ -13,7 +13,7 @@ A tensor is scanned in C order or with its axes reversed, and its kept entries a
                    else          symbol (e - s) 2^s + (v >> (e - s)) with e = floor(log2 v),
                                  e - s bits below
     context    a range coder that learns from neighbours; it codes the values as well
-               (codec/range_coder.py)
+               (codec/context.py)
 
 The order matters where kept entries cluster: pixels that are always black empty whole columns of a
 first layer's (O, I) weight. Which order has the cheaper gaps is found by trying.

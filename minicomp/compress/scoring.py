@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..nn.graph import Model
 from ..nn.losses import cross_entropy
 from ..tensor import Array, Tensor, grad
-from .prune.scores import global_masks, smallest_mask
+from .scores import global_masks, smallest_mask
 from .technique import Technique, kept, knob, masked, thawed, weights
 
 

@@ -19,7 +19,7 @@ import sys
 import zlib
 from pathlib import Path
 
-from ..codec.atomic import write_atomically
+from ..atomic import write_atomically
 from ..errors import DataError
 from .catalog import COLLECTIONS, DataFile
 

@@ -27,7 +27,8 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..kernels import cpu, nm, sparse
+from ..kernels import cpu
+from ..kernels.sparse import nm, lanes as sparse
 from ..kernels.layout import nchw
 from ..nn.forms import Codebook, Form
 from ..nn.graph import Model, Node

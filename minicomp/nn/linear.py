@@ -6,7 +6,7 @@ N batch, I in, O out.
 from __future__ import annotations
 
 from .. import ops
-from ..kernels import dense
+from ..kernels.maps import dense
 from ..tensor import fused
 
 

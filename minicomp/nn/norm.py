@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import ops
-from ..kernels import norm
+from ..kernels.maps import norm
 from ..tensor import Array, fused
 
 

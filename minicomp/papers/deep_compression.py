@@ -12,8 +12,8 @@ validation data.
 from __future__ import annotations
 
 from ..compress import TECHNIQUES
-from ..compress.job import run as run_job
-from ..compress.recipe import load_recipe
+from ..jobs.job import run as run_job
+from ..jobs.recipe import load_recipe
 from ..train import evaluate
 from .table import Clock, Paper, file_errors, mean, percent
 

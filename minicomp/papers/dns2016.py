@@ -12,8 +12,8 @@ once, the net sees images shifted by up to one pixel, and all layers are operate
 from __future__ import annotations
 
 from ..compress import TECHNIQUES
-from ..compress.job import run as run_job
-from ..compress.recipe import load_recipe
+from ..jobs.job import run as run_job
+from ..jobs.recipe import load_recipe
 from ..compress.technique import weights
 from ..train import evaluate
 from .table import Clock, Paper, file_errors, mean, percent

@@ -8,8 +8,8 @@ bytes, pruned but neither shared nor entropy-coded further, stand beside them.
 from __future__ import annotations
 
 from ..compress import TECHNIQUES
-from ..compress.job import run as run_job
-from ..compress.recipe import load_recipe
+from ..jobs.job import run as run_job
+from ..jobs.recipe import load_recipe
 from ..compress.technique import weights
 from .table import Clock, Paper, file_errors, mean, percent
 

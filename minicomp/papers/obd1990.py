@@ -22,9 +22,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..compress.hessian import mean_loss, targets
+from ..compress.curvature.hessian import mean_loss, targets
 from ..compress.prune.obd import OBD, obd_saliency
-from ..compress.prune.scores import global_masks
+from ..compress.scores import global_masks
 from ..compress.technique import masked
 from ..data import Dataset, Split
 from ..nn.forms import Dense

@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from .. import data as datasets
-from ..compress.hessian import exact_diagonal, float64, mean_loss
+from ..compress.curvature.hessian import exact_diagonal, float64, mean_loss
 from ..compress.prune.obd import obd_saliency
 from ..compress.prune.obs import OBS, mistakes
 from ..compress.technique import masked

@@ -20,7 +20,7 @@ from ..codec.bits import pack_bits, unpack_bits
 from ..codec.huffman import canonical_codes, huffman_lengths
 from ..codec.index import relative_index
 from ..compress.share.kmeans import centroid_gradient, kmeans_1d, kmeans_1d_optimal
-from ..teach.draw import Draw
+from .draw import Draw
 from . import cases, vectors
 from .entry import CLOSE, Case, Entry
 from .judges import copied, equal_to, judge_huffman, judge_kmeans, judge_lloyd

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..codec.bits import pack_bits
 from ..codec.huffman import huffman_lengths
-from ..teach.draw import Draw
+from .draw import Draw
 
 Case = dict[str, Any]
 SIZES = (1, 2, 3, 7, 8, 63, 64, 65, 200)

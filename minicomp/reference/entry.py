@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..teach.draw import Draw
+from .draw import Draw
 
 Case = dict[str, Any]
 LEAST = "ties by lowest index"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..compress.hessian import inverse_hessian
+from ..compress.curvature.hessian import inverse_hessian
 from ..compress.prune.apoz import apoz
 from ..compress.prune.bias import bias_mask
 from ..compress.prune.channel_lasso import lasso
@@ -16,7 +16,7 @@ from ..compress.prune.nm import nm_mask
 from ..compress.prune.obc import obc_trace
 from ..compress.prune.obd import obd_saliency, obd_shared, obd_unit, obd_weight
 from ..compress.prune.obs import obs_saliency, obs_step
-from ..compress.prune.scores import magnitude_mask, percentile_threshold, quality_threshold
+from ..compress.scores import magnitude_mask, percentile_threshold, quality_threshold
 from ..compress.prune.slimming import l1_subgradient
 from ..compress.prune.snip import snip_score
 from ..compress.prune.sparsegpt import sparsegpt
@@ -81,7 +81,7 @@ PRUNING: dict[str, Entry] = {
         "Han et al. 2015, arXiv:1506.02626, section 3.1"),
     "percentile_threshold": Entry(
         percentile_threshold, cases.percentiles, equal_to(percentile_threshold, 1e-9),
-        f"between two magnitudes linearly; {CLOSE}", "minicomp/compress/prune/scores.py"),
+        f"between two magnitudes linearly; {CLOSE}", "minicomp/compress/scores.py"),
     "bank_mask": Entry(
         bank_mask, cases.banks, equal_to(bank_mask), f"exactly round(s n) zeros a bank, {LEAST}",
         "Cao et al. 2019, algorithm 1"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..compress.prune.obs import obs_saliency
-from ..teach.draw import Draw
+from .draw import Draw
 from .cases import SIZES, Case
 
 

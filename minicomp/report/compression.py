@@ -14,7 +14,7 @@ from ..nn.graph import Model
 from ..tensor import no_grad
 from . import pictures, plots
 from .html import Page, Picture, Table, write
-from .passport import PARTS, Passport, dense_parts, stored_parts
+from ..passport import PARTS, Passport, dense_parts, stored_parts
 from .palette import PART_NAMES, kilobytes
 
 Array = np.ndarray

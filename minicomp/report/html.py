@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from ..codec.atomic import write_atomically
+from ..atomic import write_atomically
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .passport import PARTS
+from ..passport import PARTS
 
 OKABE_ITO = {
     "black": "#000000",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from .passport import PARTS
+from ..passport import PARTS
 from .palette import (
     GREY,
     LABEL,

@@ -10,6 +10,6 @@ grade, classroom, feedback   one notebook, a folder of them, what students get b
 commands                     minicomp lesson ...
 """
 
-from .session import Lesson, check, hint, predict, reflect
+from .live.session import Lesson, check, hint, predict, reflect
 
 __all__ = ["Lesson", "check", "hint", "predict", "reflect"]

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import UserError
-from .exercise import OPEN, Diagnosis, Exercise, Prediction
+from .asking.exercise import OPEN, Diagnosis, Exercise, Prediction
 
 _PACKAGE = Path(__file__).parents[1]
 

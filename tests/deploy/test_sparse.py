@@ -7,7 +7,7 @@ from minicomp.compress.prune.nm import NM
 from minicomp.compress.share.kmeans import KMeans
 from minicomp.deploy import prepare
 from minicomp.deploy import sparse as deploy
-from minicomp.kernels import nm
+from minicomp.kernels.sparse import nm
 from minicomp.nn.forms import Codebook, Dense, Half
 from minicomp.nn.graph import Model, chain
 from minicomp.nn.layers import Conv2d, Flatten, Linear, ReLU

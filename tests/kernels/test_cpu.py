@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import minicomp
-from minicomp.kernels import conv, cpu
+from minicomp.kernels.maps import conv
+from minicomp.kernels import cpu
 
 ROOT = Path(minicomp.__file__).parents[1]
 

@@ -12,7 +12,7 @@ from minicomp.nn.forms import Codebook
 from minicomp.report import html, plots
 from minicomp.report.compression import Compression, compression_page, write_report
 from minicomp.report.html import Page, Picture, Table, render
-from minicomp.report.passport import passport
+from minicomp.passport import passport
 
 EVIL = '<script>alert("x")</script>&\'"'
 VOID = {"meta", "img", "br", "hr", "link"}

@@ -24,8 +24,8 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
-from ..groups import Group, cheapest, groups
-from ..structured import at_group, check_groups, check_numbers, local, without
+from ..channels.groups import Group, cheapest, groups
+from ..channels.choosing import at_group, check_groups, check_numbers, local, without
 from ..technique import Technique, knob
 
 BATCH = 250

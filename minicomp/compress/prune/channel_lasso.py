@@ -36,9 +36,9 @@ from ...errors import UserError
 from ...nn.forms import Dense
 from ...nn.graph import Model, Node
 from ...tensor import Array, no_grad
-from ..groups import Group, cheapest, groups
-from ..units import multiplier
-from ..structured import at_group, check_groups, check_numbers, local, without
+from ..channels.groups import Group, cheapest, groups
+from ..channels.units import multiplier
+from ..channels.choosing import at_group, check_groups, check_numbers, local, without
 from ..technique import Technique, knob
 
 BATCH = 250

@@ -22,9 +22,9 @@ import numpy as np
 
 from ...nn.graph import Model
 from ...tensor import Array
-from ..constants import removable
-from ..groups import Group, cheapest, groups
-from ..structured import check_numbers, without
+from ..channels.constants import removable
+from ..channels.groups import Group, cheapest, groups
+from ..channels.choosing import check_numbers, without
 from ..technique import Technique
 
 

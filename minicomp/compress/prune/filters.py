@@ -30,8 +30,8 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
-from ..groups import Group, groups
-from ..structured import (
+from ..channels.groups import Group, groups
+from ..channels.choosing import (
     at_group,
     check_groups,
     check_numbers,

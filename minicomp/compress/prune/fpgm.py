@@ -23,9 +23,9 @@ import numpy as np
 
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
-from ..groups import Group, groups
+from ..channels.groups import Group, groups
 from ..scoring import ScorePruning
-from ..structured import at_group, check_groups, check_numbers, emptied, local, without
+from ..channels.choosing import at_group, check_groups, check_numbers, emptied, local, without
 from ..technique import knob, masked, weights
 
 

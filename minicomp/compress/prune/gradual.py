@@ -23,7 +23,7 @@ from ...errors import UserError
 from ...nn.forms import Dense
 from ..schedule import agp_sparsity
 from ..technique import FineTune, knob, masked, thawed, weights
-from .scores import global_masks, magnitude_mask, magnitudes
+from ..scores import global_masks, magnitude_mask, magnitudes
 
 
 @dataclass(frozen=True)

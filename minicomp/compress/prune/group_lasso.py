@@ -33,8 +33,8 @@ from ...errors import UserError
 from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array
-from ..groups import Group, cheapest, groups
-from ..structured import at_group, check_groups, check_numbers, without
+from ..channels.groups import Group, cheapest, groups
+from ..channels.choosing import at_group, check_groups, check_numbers, without
 from ..technique import FineTune, knob, thawed
 
 

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from ...train import evaluate, scale_dropout
 from ..technique import FineTune, kept, knob, masked, sparsity, thawed, weights
-from .scores import magnitude_mask
+from ..scores import magnitude_mask
 
 
 @dataclass(frozen=True)

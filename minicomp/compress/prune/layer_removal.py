@@ -23,7 +23,7 @@ from typing import ClassVar
 from ...errors import UserError
 from ...nn.graph import Model
 from ...train import evaluate
-from ..structured import check_numbers
+from ..channels.choosing import check_numbers
 from ..technique import Technique, knob
 
 _FOLLOWS = ("BatchNorm1d", "BatchNorm2d", "ReLU", "ReLU6", "Sigmoid", "Tanh", "Dropout", "Identity")

@@ -27,7 +27,7 @@ from ...tensor import Array
 from ...train import evaluate
 from ..technique import FineTune, knob, masked, sparsity, thawed, weights
 from ..technique import masks as masks_of
-from .scores import magnitude_mask
+from ..scores import magnitude_mask
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,14 @@ import numpy as np
 
 from ...errors import UserError
 from ..technique import Technique, knob, masked, weights
-from .scores import (global_masks, kernel_mask, magnitude_mask, magnitudes, percentile_threshold,
-                     quality_threshold)
+from ..scores import (
+    global_masks,
+    kernel_mask,
+    magnitude_mask,
+    magnitudes,
+    percentile_threshold,
+    quality_threshold,
+)
 
 SCOPES = ("local", "global", "kernel")
 

@@ -39,9 +39,9 @@ from ...tensor import Array
 from ..latent import Latent, finished
 from ..schedule import agp_sparsity
 from ..scoring import ScorePruning
-from ..structured import check_numbers
+from ..channels.choosing import check_numbers
 from ..technique import FineTune, knob, thawed, weights
-from .scores import global_masks, magnitudes, smallest_mask
+from ..scores import global_masks, magnitudes, smallest_mask
 
 
 def movement_step(s: Array, w: Array, g: Array, lr: float) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import UserError
 from ...tensor import Array
 from ..technique import Technique, knob, masked, weights
-from .scores import magnitudes
+from ..scores import magnitudes
 
 
 def nm_mask(w: Array, n: int, m: int, *, mask: Array | None = None) -> Array:

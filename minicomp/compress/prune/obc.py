@@ -37,10 +37,10 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
-from ..hessian import LOSSES, float64, layers, output_curvature
-from ..layerwise import Amount, LayerPruner, float_rows, pruned, set_rows
+from ..curvature.hessian import LOSSES, float64, layers, output_curvature
+from ..curvature.layerwise import Amount, LayerPruner, float_rows, pruned, set_rows
 from ..technique import knob
-from .scores import zeros_of
+from ..scores import zeros_of
 
 BLOCK = 48  # deletions between two products: where their cost and that of the columns balance
 

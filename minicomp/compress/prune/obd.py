@@ -41,10 +41,18 @@ from ...nn.layers import (AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchN
                           ChannelShuffle, Concat, Conv2d, Dropout, Flatten, Identity, Layer, Linear,
                           MaxPool2d, ReLU, ReLU6, Sigmoid, Tanh)
 from ...tensor import Array, Tensor, grad
-from ..hessian import (CHUNK, LOSSES, exact_diagonal, float64, layers, mean_loss, patches,
-                       weight_products)
+from ..curvature.hessian import (
+    CHUNK,
+    LOSSES,
+    exact_diagonal,
+    float64,
+    layers,
+    mean_loss,
+    patches,
+    weight_products,
+)
 from ..technique import Technique, knob, masked
-from .scores import global_masks, magnitudes, smallest_mask
+from ..scores import global_masks, magnitudes, smallest_mask
 
 CURVATURES = ("gauss-newton", "recursion", "exact")
 

@@ -33,10 +33,20 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
-from ..hessian import (LOSSES, check_movable, damped_inverse, exact_hessian, float64,
-                       gauss_newton_rows, inverse_hessian, layers, mean_loss, without)
+from ..curvature.hessian import (
+    LOSSES,
+    check_movable,
+    damped_inverse,
+    exact_hessian,
+    float64,
+    gauss_newton_rows,
+    inverse_hessian,
+    layers,
+    mean_loss,
+    without,
+)
 from ..technique import Technique, knob
-from .scores import magnitudes, smallest_mask, zeros_of
+from ..scores import magnitudes, smallest_mask, zeros_of
 
 LARGEST = 6000  # weights: H and its inverse take 16 n^2 bytes, 1.2 GB
 

@@ -26,8 +26,8 @@ from ...errors import UserError
 from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
-from ..groups import Group, groups
-from ..structured import at_group, check_groups, check_numbers, local, overall, without
+from ..channels.groups import Group, groups
+from ..channels.choosing import at_group, check_groups, check_numbers, local, overall, without
 from ..technique import FineTune, knob, thawed
 
 NORMS = ("BatchNorm1d", "BatchNorm2d")

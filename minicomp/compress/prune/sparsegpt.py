@@ -30,10 +30,10 @@ from typing import ClassVar
 import numpy as np
 
 from ...tensor import Array
-from ..hessian import float64, layers
-from ..layerwise import Amount, LayerPruner, keep_largest, pruned, set_rows
+from ..curvature.hessian import float64, layers
+from ..curvature.layerwise import Amount, LayerPruner, keep_largest, pruned, set_rows
 from ..technique import knob
-from .scores import zeros_of
+from ..scores import zeros_of
 
 
 def sparsegpt(W: Array, Hinv: Array, amount: Amount, *, weights: int | None = None,

@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import UserError
 from ...tensor import Array
 from ..technique import Technique, knob, masked, weights
-from .scores import magnitudes, smallest_mask
+from ..scores import magnitudes, smallest_mask
 
 
 def bank_mask(w: Array, sparsity: float, blocks: int, *, mask: Array | None = None) -> Array:

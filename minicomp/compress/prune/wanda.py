@@ -18,7 +18,7 @@ import numpy as np
 from ...tensor import Array
 from ..scoring import ScorePruning, layer_inputs
 from ..technique import knob, masked, thawed, weights
-from .scores import smallest_mask
+from ..scores import smallest_mask
 
 
 def wanda_score(w: Array, norm: Array) -> Array:

@@ -32,7 +32,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...kernels import kmeans as kernel
+from ...kernels.codebook import kmeans as kernel
 from ...nn.forms import Codebook, Dense, Form, Half
 from ...tensor import Array
 from ..technique import Technique, knob, weights
@@ -90,7 +90,7 @@ def kmeans_1d_optimal(x: Array, k: int) -> tuple[Array, float]:
     x : float32 or float64, any shape, at least one value
     k : at least 1; k' = min(k, number of distinct values)
     Least but for the rounding of float64.
-    Source: Gronlund et al. 2017 (arXiv 1701.07204); see kernels/kmeans.py
+    Source: Gronlund et al. 2017 (arXiv 1701.07204); see kernels/codebook/kmeans.py
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")

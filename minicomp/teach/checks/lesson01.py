@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..catalog import LessonChecks, Number, Reflection
-from ..exercise import Diagnosis, Exercise, Mutant, Part, Prediction
-from ..judge import Message, difference, equal_to
+from ..asking.exercise import Diagnosis, Exercise, Mutant, Part, Prediction
+from ..asking.judge import Message, difference, equal_to
 
 Array = np.ndarray
 ROUNDING = 1e-11  # relative, of sums of at most some hundred float64 products
@@ -392,8 +392,8 @@ _CONV = Exercise(
         "minicomp.conv:conv2d",
         "minicomp.conv:conv2d_input_grad",
         "minicomp.conv:conv2d_weight_grad",
-        "minicomp.kernels.conv:conv2d_input_grad_ref",
-        "minicomp.kernels.conv:conv2d_weight_grad_ref",
+        "minicomp.kernels.maps.conv:conv2d_input_grad_ref",
+        "minicomp.kernels.maps.conv:conv2d_weight_grad_ref",
         "minicomp.tensor:_pull",
     ),
     reference=conv2d_backward,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..catalog import LessonChecks, Number, Reflection
-from ..exercise import Diagnosis, Exercise, Mutant, Part, Prediction
-from ..judge import Message, difference, equal_to
+from ..asking.exercise import Diagnosis, Exercise, Mutant, Part, Prediction
+from ..asking.judge import Message, difference, equal_to
 
 Array = np.ndarray
 
@@ -265,7 +265,7 @@ _CONV = Exercise(
     banned=(
         "minicomp.nn.layers:Conv2d",
         "minicomp.nn.layers:_windows",
-        "minicomp.kernels.conv:conv_size",
+        "minicomp.kernels.maps.conv:conv_size",
         "minicomp.nn.graph:Model.macs",
         "minicomp.nn.graph:Model.count",
     ),

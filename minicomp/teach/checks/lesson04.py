@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..catalog import LessonChecks, Number, Reflection
-from ..exercise import Diagnosis, Exercise, Mutant, Part, Prediction
-from ..judge import Message, difference, equal_to, is_sparsity
+from ..asking.exercise import Diagnosis, Exercise, Mutant, Part, Prediction
+from ..asking.judge import Message, difference, equal_to, is_sparsity
 
 Array = np.ndarray
 ROUNDING = 1e-10  # relative, of a hundred float64 steps
@@ -129,10 +129,10 @@ _MASK = Exercise(
     ),
     tolerance="equality: a mask is right or wrong in each entry",
     banned=(
-        "minicomp.compress.prune.scores:magnitude_mask",
-        "minicomp.compress.prune.scores:smallest_mask",
-        "minicomp.compress.prune.scores:global_masks",
-        "minicomp.compress.prune.scores:kernel_mask",
+        "minicomp.compress.scores:magnitude_mask",
+        "minicomp.compress.scores:smallest_mask",
+        "minicomp.compress.scores:global_masks",
+        "minicomp.compress.scores:kernel_mask",
         "minicomp.compress.prune.magnitude:Magnitude",
     ),
     reference=magnitude_mask,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..catalog import LessonChecks, Number, Reflection
-from ..exercise import Diagnosis, Exercise, Mutant, Part, Prediction
-from ..judge import Message, difference, equal_to
+from ..asking.exercise import Diagnosis, Exercise, Mutant, Part, Prediction
+from ..asking.judge import Message, difference, equal_to
 
 Array = np.ndarray
 SUMS = 1e-12  # relative, of a mean and a deviation of some dozen float64

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ..catalog import LessonChecks, Number, Reflection
-from ..draw import Draw, seed_of
-from ..exercise import Diagnosis, Exercise, Mutant, Part, Prediction
-from ..judge import Message, difference, equal_to, is_sparsity, show
+from ...reference.draw import Draw, seed_of
+from ..asking.exercise import Diagnosis, Exercise, Mutant, Part, Prediction
+from ..asking.judge import Message, difference, equal_to, is_sparsity, show
 
 Array = np.ndarray
 ROUNDING = 1e-10  # relative, of sums of at most a hundred float64 products
@@ -137,10 +137,10 @@ _GLOBAL = Exercise(
     ),
     tolerance="equality: a channel stays or goes",
     banned=(
-        "minicomp.compress.structured:overall",
-        "minicomp.compress.groups:cheapest",
-        "minicomp.compress.prune.scores:global_masks",
-        "minicomp.compress.prune.scores:smallest_mask",
+        "minicomp.compress.channels.choosing:overall",
+        "minicomp.compress.channels.groups:cheapest",
+        "minicomp.compress.scores:global_masks",
+        "minicomp.compress.scores:smallest_mask",
         "minicomp.compress.prune.slimming:Slimming",
     ),
     reference=global_keep,
@@ -349,9 +349,9 @@ _REMOVE = Exercise(
         " products, the masked one some zeros more"
     ),
     banned=(
-        "minicomp.compress.plan:plan",
-        "minicomp.compress.plan:Plan",
-        "minicomp.compress.plan:removed",
+        "minicomp.compress.channels.removal:plan",
+        "minicomp.compress.channels.removal:Plan",
+        "minicomp.compress.channels.removal:removed",
     ),
     reference=remove_channels,
     rtol=ROUNDING,
@@ -457,7 +457,7 @@ _FLATTEN = Exercise(
         ),
     ),
     tolerance="equality: columns are integers",
-    banned=("minicomp.compress.plan:plan", "minicomp.compress.plan:removed"),
+    banned=("minicomp.compress.channels.removal:plan", "minicomp.compress.channels.removal:removed"),
     reference=flatten_columns,
 )
 

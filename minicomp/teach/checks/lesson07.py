@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..catalog import LessonChecks, Number, Reflection
-from ..exercise import Diagnosis, Exercise, Mutant, Part, Prediction
-from ..judge import Message, difference, equal_to
+from ..asking.exercise import Diagnosis, Exercise, Mutant, Part, Prediction
+from ..asking.judge import Message, difference, equal_to
 
 Array = np.ndarray
 PRODUCT = 1e-14  # relative: three roundings
@@ -416,8 +416,8 @@ _INVERSE = Exercise(
     ),
     tolerance="1e-9 of the largest entry: 200 updates here lose less than 1e-11",
     banned=(
-        "minicomp.compress.hessian:inverse_hessian",
-        "minicomp.compress.hessian:damped_inverse",
+        "minicomp.compress.curvature.hessian:inverse_hessian",
+        "minicomp.compress.curvature.hessian:damped_inverse",
         "numpy.linalg:inv",
         "numpy.linalg:pinv",
         "numpy.linalg:solve",

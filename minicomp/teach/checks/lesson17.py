@@ -10,8 +10,8 @@ import heapq
 import numpy as np
 
 from ..catalog import LessonChecks, Number, Reflection
-from ..exercise import Diagnosis, Exercise, Mutant, Part, Prediction
-from ..judge import Message, difference, show
+from ..asking.exercise import Diagnosis, Exercise, Mutant, Part, Prediction
+from ..asking.judge import Message, difference, show
 
 Array = np.ndarray
 

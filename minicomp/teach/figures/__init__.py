@@ -7,7 +7,7 @@ report/plots.py; a guess made before the run is drawn as a dotted line with its 
 
 from ...errors import UserError
 from .. import catalog
-from ..shown import Figure
+from ..asking.shown import Figure
 from . import lesson01, lesson02, lesson04, lesson05, lesson06, lesson07, lesson17
 from .drawing import formula
 from .lesson01 import v_curve

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from ...report.plots import style
-from ..shown import Figure
+from ..asking.shown import Figure
 
 
 def axes(size):

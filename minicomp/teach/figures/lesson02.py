@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...report.plots import plot_bytes_and_macs, style
-from ..shown import Figure
+from ..asking.shown import Figure
 from .drawing import axes, picture
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...report.plots import GREY, LIGHT, OKABE_ITO, panels, style
-from ..shown import Figure
+from ..asking.shown import Figure
 from .drawing import picture
 
 ROWS = ("whole", "80 % zeroed", "80 % removed")

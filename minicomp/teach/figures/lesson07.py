@@ -9,7 +9,7 @@ import numpy as np
 from ...compress.prune.obs import obs_step
 from ...report.palette import GREY, LABEL
 from ...report.plots import LIGHT, LINES, MARKERS, style
-from ..shown import Figure
+from ..asking.shown import Figure
 from .drawing import axes, picture
 
 Array = np.ndarray

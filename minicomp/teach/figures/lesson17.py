@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...report.plots import GREY, kilobytes, plot_waterfall, style
-from ..shown import Figure
+from ..asking.shown import Figure
 from .drawing import axes, picture
 
 

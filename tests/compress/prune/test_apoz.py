@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicomp.compress.groups import groups
+from minicomp.compress.channels.groups import groups
 from minicomp.compress.prune.apoz import APoZ, apoz, measured, of_group, trimmed
 from minicomp.data.dataset import Dataset, Split
 from minicomp.errors import UserError

@@ -16,7 +16,7 @@ from minicomp.compress.prune.channel_lasso import (
     select,
     split,
 )
-from minicomp.compress.groups import groups
+from minicomp.compress.channels.groups import groups
 from minicomp.compress.prune.filters import Filters
 from minicomp.data.dataset import Dataset, Split
 from minicomp.errors import UserError

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minicomp.codec import encode, load, save
-from minicomp.compress.constants import constants, needed, removable
+from minicomp.compress.channels.constants import constants, needed, removable
 from minicomp.compress.prune.dead_units import DeadUnits, dead_units
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.models import MLP, MODELS

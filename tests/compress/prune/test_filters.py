@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minicomp.compress.groups import groups
+from minicomp.compress.channels.groups import groups
 from minicomp.compress.prune.filters import Filters, filter_norms, group_norms
-from minicomp.compress.structured import emptied, without
+from minicomp.compress.channels.choosing import emptied, without
 from minicomp.compress.technique import FineTune
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError

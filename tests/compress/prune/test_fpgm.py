@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minicomp.compress.groups import groups
+from minicomp.compress.channels.groups import groups
 from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.fpgm import FPGM, fpgm_score, group_distances
 from minicomp.compress.prune.magnitude import Magnitude

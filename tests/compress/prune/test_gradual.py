@@ -9,7 +9,7 @@ from minicomp import train
 from minicomp.compress.prune.gradual import Gradual
 from minicomp.compress.schedule import agp_sparsity
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.prune.scores import magnitude_mask
+from minicomp.compress.scores import magnitude_mask
 from minicomp.compress.technique import FineTune, thawed, weights
 from minicomp.errors import UserError
 from minicomp.models import MLP

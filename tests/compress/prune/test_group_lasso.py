@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minicomp.compress.groups import groups
+from minicomp.compress.channels.groups import groups
 from minicomp.compress.prune.group_lasso import GroupLasso, group_prox, survivors, unit_norms
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.data.dataset import Split

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.prune.scores import magnitude_mask
+from minicomp.compress.scores import magnitude_mask
 from minicomp.compress.technique import FineTune, kept, weights
 from minicomp.errors import UserError
 from minicomp.models import MLP, LeNet5, LeNet300

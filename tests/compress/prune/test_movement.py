@@ -11,7 +11,7 @@ from minicomp.compress.prune.gradual import Gradual
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.movement import (Movement, MovementScore, Scored, movement_scores, movement_step,
                                               penalty_gradient, sigmoid)
-from minicomp.compress.prune.scores import smallest_mask
+from minicomp.compress.scores import smallest_mask
 from minicomp.compress.schedule import agp_sparsity
 from minicomp.compress.technique import FineTune, weights
 from minicomp.data.dataset import Split

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from minicomp.compress import hessian as second
-from minicomp.compress import layerwise
+from minicomp.compress.curvature import hessian as second
+from minicomp.compress.curvature import layerwise
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.obc import OBC, obc_merge, obc_trace
 from minicomp.compress.prune.obs import obs_saliency, obs_step

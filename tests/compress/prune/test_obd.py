@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from minicomp import data as datasets
-from minicomp.compress import hessian as second
+from minicomp.compress.curvature import hessian as second
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.obd import (
     OBD,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minicomp import Tensor
-from minicomp.compress.groups import groups
+from minicomp.compress.channels.groups import groups
 from minicomp.compress.prune.slimming import Slimming, l1_subgradient, scales, switched_off
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from minicomp.compress.layerwise import LayerProblem
+from minicomp.compress.curvature.layerwise import LayerProblem
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.sparsegpt import SparseGPT, sparsegpt
 from minicomp.compress.technique import FineTune, weights

@@ -7,7 +7,7 @@ import pytest
 
 import minicomp
 from minicomp.compress import TECHNIQUES
-from minicomp.compress.recipe import parse_with
+from minicomp.jobs.recipe import parse_with
 from minicomp.compress.technique import weights
 from minicomp.data.dataset import Split
 from minicomp.models import MLP

@@ -1,0 +1,388 @@
+"""minicomp lesson list | open | grade | build | progress.
+
+`add_parser(subparsers)` adds them to a command line; each handler takes the parsed arguments and
+returns the exit code. A user's mistake raises UserError, one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ..atomic import write_atomically
+from ..errors import UserError
+from ..teach import catalog
+
+MODES = ("smoke", "full", "paper")
+
+
+def add_parser(subparsers) -> None:
+    """Adds `lesson` and its commands to subparsers; `run` is set to the handler."""
+    lesson = _parser(
+        subparsers,
+        "lesson",
+        "lessons to open, grade and build",
+        """
+        minicomp lesson list
+        minicomp lesson open 4
+        minicomp lesson grade 4 submissions/ --roster class.csv --key course.key""",
+    )
+    commands = lesson.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listing = _parser(
+        commands, "list", "the lessons, and what each is about", "minicomp lesson list"
+    )
+    listing.set_defaults(run=run_list)
+    _add_open(commands)
+    _add_grade(commands)
+    _add_build(commands)
+    progress = _parser(
+        commands,
+        "progress",
+        "your points in the notebooks of a folder",
+        """
+        minicomp lesson progress
+        minicomp lesson progress ~/lessons --json progress.json""",
+    )
+    progress.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="where your notebooks are (default: here)",
+    )
+    progress.add_argument(
+        "--json", metavar="F", help="write the result as JSON; - for standard output"
+    )
+    progress.set_defaults(run=run_progress)
+
+
+def _add_open(commands) -> None:
+    p = _parser(
+        commands,
+        "open",
+        "a copy of a lesson's notebook, here",
+        """
+        minicomp lesson open 4                 copies it, never over yours; starts JupyterLab
+        minicomp lesson open 4 --no-start      copies it; open it in VS Code, Colab or Jupyter
+        minicomp lesson open 4 --fresh         another untouched copy, under another name""",
+    )
+    p.add_argument("number", metavar="NN", help="number of the lesson")
+    p.add_argument("--fresh", action="store_true", help="write an untouched copy under a free name")
+    p.add_argument("--no-start", action="store_true", help="do not start JupyterLab")
+    p.set_defaults(run=run_open)
+
+
+def _add_grade(commands) -> None:
+    p = _parser(
+        commands,
+        "grade",
+        "points for a notebook, or for a folder of them",
+        """
+        minicomp lesson grade 4 04_magnitude.ipynb
+        minicomp lesson grade 4 04_magnitude.ipynb --json - --key course.key
+        minicomp lesson grade 4 submissions/ --roster class.csv --key course.key""",
+    )
+    p.add_argument("number", metavar="NN", help="number of the lesson")
+    p.add_argument("path", type=Path, metavar="FILE.ipynb|FOLDER", help="what was handed in")
+    p.add_argument(
+        "--roster",
+        type=Path,
+        metavar="F.csv",
+        help='students: a column "student", optionally "file"',
+    )
+    p.add_argument(
+        "--json",
+        metavar="F",
+        help="write the results as JSON; - for standard output (one notebook)",
+    )
+    p.add_argument(
+        "--csv",
+        type=Path,
+        metavar="F",
+        help="write the table (default for a folder: grades-NN.csv)",
+    )
+    p.add_argument(
+        "--feedback", type=Path, metavar="FOLDER", help="pages for students (default: feedback-NN)"
+    )
+    p.add_argument("--key", type=Path, metavar="FILE", help="course key: hidden tests of your own")
+    p.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        default=min(2, os.cpu_count() or 1),
+        help="notebooks at a time (default %(default)s)",
+    )
+    p.set_defaults(run=run_grade)
+
+
+def _add_build(commands) -> None:
+    p = _parser(
+        commands,
+        "build",
+        "notebooks and pages from the lesson sources (in a checkout)",
+        """
+        minicomp lesson build                            all notebooks
+        minicomp lesson build --check                    fails where one is out of step
+        minicomp lesson build --html site --mode smoke   executed pages and an index
+        minicomp lesson build 4 --expected --seeds 5     runs the lesson, records its numbers""",
+    )
+    p.add_argument("numbers", nargs="*", metavar="NN", help="lessons (default: all)")
+    p.add_argument(
+        "--check", action="store_true", help="write nothing; fail where something is out of step"
+    )
+    p.add_argument(
+        "--html",
+        type=Path,
+        metavar="FOLDER",
+        nargs="?",
+        const=Path("lessons-html"),
+        help="execute the lessons into static pages (default folder: lessons-html)",
+    )
+    p.add_argument(
+        "--no-solutions", action="store_true", help="pages show the stubs instead of the solutions"
+    )
+    p.add_argument("--mode", choices=MODES, default="full", help="of the pages (default full)")
+    p.add_argument(
+        "--expected",
+        action="store_true",
+        help="run in full mode and write lessons/expected/NN.json",
+    )
+    p.add_argument(
+        "--data",
+        action="append",
+        metavar="NAME",
+        help="data set of --expected (default: mnist and glyphs)",
+    )
+    p.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="runs of --expected (default 5)"
+    )
+    p.set_defaults(run=run_build)
+
+
+def _parser(commands, name: str, help: str, examples: str) -> argparse.ArgumentParser:
+    lines = "\n".join("  " + line.strip() for line in examples.strip().splitlines())
+    return commands.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog="examples:\n" + lines,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+# ----------------------------------------------------------------------------------------- handlers
+
+
+def run_list(args) -> int:
+    """Prints the lessons."""
+    for of in catalog.lessons().values():
+        asked = of.asked()
+        print(f"{of.number}  {of.title}")
+        print(
+            f"    {', '.join(e.title for e in asked)}; {of.max_points} points, "
+            f"{sum(e.minutes for e in asked)} minutes of exercises"
+        )
+    print("\nminicomp lesson open NN copies a lesson's notebook into this folder.")
+    return 0
+
+
+def run_open(args) -> int:
+    """Copies a notebook here, or takes the copy that is here; starts JupyterLab."""
+    of = catalog.lesson(args.number)
+    source = catalog.notebook_path(of)
+    path = Path(source.name)
+    there = path.exists()
+    if there and args.fresh:
+        path = next(p for i in range(2, 1000) if not (p := Path(f"{of.stem}-{i}.ipynb")).exists())
+    if not path.exists():
+        _copy(source, path)
+    print(path.resolve())
+    if there and not args.fresh:
+        print("This is the copy that was here; --fresh makes an untouched one under another name.")
+    if args.no_start:
+        return 0
+    if importlib.util.find_spec("jupyterlab") is None:
+        print(
+            "JupyterLab is not installed: open the file in VS Code, upload it to Colab, or "
+            "pip install 'minicomp[lessons]'."
+        )
+        return 0
+    with contextlib.suppress(KeyboardInterrupt):
+        return subprocess.run([sys.executable, "-m", "jupyterlab", str(path)]).returncode
+    return 0
+
+
+def _copy(source: Path, path: Path) -> None:
+    try:
+        with (
+            open(source, "rb") as original,
+            open(path, "xb") as copy,
+        ):  # x: never over a student's work
+            shutil.copyfileobj(original, copy)
+    except OSError as e:
+        raise UserError(f"{path}: cannot be written: {e.strerror}") from None
+
+
+def run_grade(args) -> int:
+    """Grades a notebook or a folder; prints points, writes JSON, CSV and feedback."""
+    from ..teach.grading.grade import read_key
+
+    of = catalog.lesson(args.number)
+    key = read_key(args.key)
+    if args.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, got {args.jobs}")
+    if not args.path.exists():
+        raise UserError(f"{args.path}: there is no such file or folder")
+    if args.key is not None:
+        print(
+            f"course code of this key, for Lesson(..., course=...): {key.course}", file=sys.stderr
+        )
+    return _grade_folder(args, of, key) if args.path.is_dir() else _grade_file(args, of, key)
+
+
+def _grade_file(args, of: catalog.LessonChecks, key) -> int:
+    from ..teach.grading.classroom import table
+    from ..teach.grading.feedback import page
+    from ..teach.grading.grade import grade
+
+    if args.roster is not None:
+        raise UserError("--roster goes with a folder")
+    row = grade(args.path, of.number, key=key)
+    if args.json != "-":
+        for done in row["exercises"].values():
+            print(done["report"] + "\n")
+        for problem in row["problems"]:
+            print(f"cell {problem['cell'] + 1}: {problem['problem']}")
+        print(f"guesses: {row['prediction']['points']} of {row['prediction']['max_points']}")
+        print(
+            f"{args.path.name}: {row['points']} of {row['max_points']} points ({row['status']}), "
+            f"{row['seconds']:.1f} s"
+        )
+    _write_json(args.json, row)
+    if args.csv:
+        write_atomically(args.csv, table([row], of))
+    if args.feedback:
+        args.feedback.mkdir(parents=True, exist_ok=True)
+        write_atomically(args.feedback / f"{args.path.stem}.html", page(row, of).encode())
+    return 0
+
+
+def _grade_folder(args, of: catalog.LessonChecks, key) -> int:
+    from ..teach.grading.classroom import Outputs, grade_folder
+
+    if args.json == "-":
+        raise UserError("--json - goes with one notebook; for a folder give a file")
+    out = Outputs(
+        csv=args.csv or Path(f"grades-{of.number}.csv"),
+        json=Path(args.json or f"grades-{of.number}.json"),
+        feedback=args.feedback or Path(f"feedback-{of.number}"),
+    )
+
+    def say(row: dict) -> None:
+        print(
+            f"{row['done']:3} of {row['total']}  {row['points']:2} of {of.max_points} "
+            f" {row['file']}",
+            flush=True,
+        )
+
+    rows = grade_folder(
+        args.path, of.number, out, key=key, roster=args.roster, jobs=args.jobs, log=say
+    )
+    odd = [r for r in rows if not r["status"].startswith("graded")]
+    print(f"\n{len(rows)} rows in {out.csv}; pages in {out.feedback}")
+    for r in odd:
+        print(f"  {r['student'] or '?'} ({r['file'] or 'nothing'}): {r['status']}")
+    return 0
+
+
+def run_progress(args) -> int:
+    """Prints the points of every lesson whose notebook lies in a folder."""
+    from ..teach.grading.grade import grade
+
+    if not args.folder.is_dir():
+        raise UserError(f"{args.folder}: there is no such folder")
+    rows = []
+    for of in catalog.lessons().values():
+        for path in sorted(args.folder.glob(f"{of.number}_*.ipynb")):
+            try:
+                rows.append(grade(path, of.number))
+            except UserError as e:
+                print(f"{of.number}  {e}")
+                continue
+            done = rows[-1]
+            marks = ", ".join(
+                f"{i.partition('.')[2]} {e['points']}/{e['max_points']}"
+                for i, e in done["exercises"].items()
+            )
+            print(
+                f"{of.number}  {done['points']:2} of {done['max_points']:2}  {path.name}: {marks}"
+            )
+    if not rows:
+        print(
+            f"There is no lesson notebook in {args.folder.resolve()}; minicomp lesson open NN"
+            " copies one here."
+        )
+    _write_json(args.json, rows)
+    return 0
+
+
+def run_build(args) -> int:
+    """Builds notebooks, pages or expected numbers."""
+    from ..teach.notebook import build
+
+    lessons = [catalog.lesson(n) for n in args.numbers] or list(catalog.lessons().values())
+    if args.check:
+        lines = build.stale()
+        print("\n".join(lines) or "every notebook is what its source builds")
+        return 1 if lines else 0
+    if args.expected:
+        for of in lessons:
+            build.record(
+                of,
+                data=args.data or ("mnist", "glyphs"),
+                seeds=args.seeds,
+                log=lambda row: print(
+                    f"{row['name']}: run {row['done'] + 1} of {row['total']}", flush=True
+                ),
+            )
+    for of in lessons:
+        print(build.build(of))
+    if args.html is not None:
+        from ..teach.notebook.page import site
+
+        print(site(lessons, args.html, mode=args.mode, solutions=not args.no_solutions))
+    return 0
+
+
+def _write_json(target: str | None, value) -> None:
+    if target is None:
+        return
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    if target == "-":
+        print(text, end="")
+    else:
+        write_atomically(Path(target), text.encode())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs `python -m minicomp.cli.lesson lesson ...`, as `minicomp lesson ...` does."""
+    parser = argparse.ArgumentParser(prog="minicomp")
+    add_parser(parser.add_subparsers(required=True))
+    args = parser.parse_args(arguments)
+    try:
+        return args.run(args)
+    except UserError as e:
+        print(f"minicomp: {e}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

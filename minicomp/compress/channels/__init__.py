@@ -1,0 +1,1 @@
+"""Channels and units: which go together, what removing them changes, how they are chosen."""

@@ -1,0 +1,155 @@
+"""What the techniques that remove channels share: from a score per unit to a smaller model.
+
+A technique says what each unit of each group is worth; here the units of least worth are chosen,
+per group or over all groups together, and removed by one plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from ...errors import UserError
+from ...nn.forms import Dense
+from ...nn.graph import Model
+from ...tensor import Array, no_grad
+from .constants import folded
+from .groups import Group, cheapest
+from .removal import plan
+
+Scored = list[
+    tuple[Group, Array]
+]  # each group with the worth of its units, (U,), NaN where it has none
+
+
+def local(
+    word: str, scored: Scored, sparsity: Callable[[Group], float]
+) -> list[tuple[Group, Array]]:
+    """Returns which units stay, (U,) bool per group, when each group loses round(sparsity U) of
+    least worth.
+
+    word : of the technique, for messages        sparsity : of a group, in [0, 1)
+    Raises UserError where that is all of a layer, or its groups and shuffles allow none of it.
+    """
+    chosen = []
+    for group, worth in scored:
+        count = round(sparsity(group) * group.size)
+        for node in group.nodes:
+            if count >= len(group.members[node]) and len(group.nodes) == 1:
+                raise UserError(
+                    f"{word}: sparsity {sparsity(group):g} would remove all {group.size} channels "
+                    f"of {node}; at least one must stay"
+                )
+        chosen.append((group, _cheapest(word, group, worth, count)))
+    return chosen
+
+
+def overall(word: str, scored: Scored, sparsity: float) -> list[tuple[Group, Array]]:
+    """Returns which units stay when round(sparsity n) of the n units of all groups go, by one
+    ranking over all.
+
+    Every group keeps its best unit. Fewer go where groups and shuffles demand equal parts.
+    Raises UserError where no group could keep one, or the parts allow none to go.
+    """
+    ranked, n = [], sum(group.size for group, _ in scored)
+    for _, worth in scored:
+        ranked.append(np.where(np.isnan(worth), np.inf, worth))
+        ranked[-1][np.nanargmax(worth)] = np.inf
+    flat, count = np.concatenate(ranked), round(sparsity * n)
+    if count > np.isfinite(flat).sum():
+        raise UserError(
+            f"{word}: sparsity {sparsity:g} would remove all channels of a layer; at least one of "
+            f"each must stay"
+        )
+    goes = np.zeros(n, bool)
+    goes[np.argsort(flat, kind="stable")[:count]] = True
+    parts = np.split(goes, np.cumsum([group.size for group, _ in scored])[:-1])
+    return [
+        (group, _cheapest(word, group, worth, int(part.sum())))
+        for (group, worth), part in zip(scored, parts)
+    ]
+
+
+def _cheapest(word: str, group: Group, worth: Array, count: int) -> Array:
+    kept = cheapest(group, np.nan_to_num(worth), count, ~np.isnan(worth))
+    if count and kept.all() and group.splits:
+        raise UserError(
+            f"{word}: {count} of the {group.size} channels of {group.name} cannot be removed: a "
+            f"convolution in groups or a shuffle demands equal parts, and {count} do not divide so"
+        )
+    return kept
+
+
+def without(model: Model, chosen: list[tuple[Group, Array]], *, fold: bool = False) -> Model:
+    """Returns the model without the units that do not stay.
+
+    fold : the constants of units that are constant go into the biases of their readers first
+    """
+    keep = {}
+    for group, kept in chosen:
+        keep |= group.keep(kept)
+    if fold:
+        model = folded(
+            model,
+            np.concatenate([g.ids[~kept] for g, kept in chosen]) if chosen else np.zeros(0, int),
+        )
+    return plan(model, keep).apply(model)
+
+
+def emptied(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
+    """Returns the model with the weights of the units that do not stay set to 0, their biases
+    kept.
+    """
+    model = model.copy()
+    for group, kept in chosen:
+        for node, keep in group.keep(kept).items():
+            form = model.node(node).layer.forms["weight"]
+            with no_grad():
+                w = form.dense().data.copy()
+            w[~keep] = 0
+            model.set_form(
+                f"{node}.weight", Dense(w, None if form.mask is None else form.mask, form.trainable)
+            )
+    return model
+
+
+def check_numbers(word: str, model: Model) -> None:
+    """Raises UserError where a weight or bias is not a finite number, by the name of its layer."""
+    for name, form in model.forms().items():
+        with no_grad():
+            if not np.isfinite(form.dense().data).all():
+                raise UserError(f"{word}: {name} must hold finite numbers, got NaN or infinity")
+
+
+def at_group(technique, name: str, group: Group):
+    """Returns a per-layer knob at a group; UserError where it differs between layers that are tied
+    together.
+    """
+    values = {node: technique.at(name, node) for node in group.nodes}
+    if len(set(values.values())) > 1:
+        raise UserError(
+            f"{technique.word}: {name} must be one value for the layers tied together, got "
+            + ", ".join(f"{v} for {n}" for n, v in values.items())
+        )
+    return next(iter(values.values()))
+
+
+def check_groups(
+    technique, found: list[Group], what: str = "whose channels can be removed"
+) -> None:
+    """Raises UserError where there is no group, or a pattern of a knob matches the layers of
+    none.
+    """
+    nodes = [node for group in found for node in group.nodes]
+    if not nodes:
+        raise UserError(f"{technique.word}: the model has no layer {what}")
+    for name in technique.knobs():
+        value = getattr(technique, name)
+        for pattern in value if isinstance(value, Mapping) else ():
+            if not any(fnmatchcase(n, pattern) for n in nodes):
+                raise UserError(
+                    f"{technique.word}: {name}@{pattern} matches no layer {what}; there are "
+                    f"{', '.join(nodes)}"
+                )

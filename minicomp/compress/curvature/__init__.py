@@ -1,0 +1,1 @@
+"""Second derivatives: Hessians of the loss and of one layer's outputs."""

@@ -1,0 +1,257 @@
+"""A layer by itself: the least-squares problem on which OBC and SparseGPT (and GPTQ) work.
+
+P examples, L positions, O outputs, C entries of a row: its weights, and 1 for its bias. A layer
+should go on giving what it gave, Z, after its rows have lost entries. Row by row that is linear
+regression,
+
+    min over w^  |Z_o - X w^|^2 / 2P,     H = X'X / P  (C, C),     S = X'Z / P  (C, O)
+
+with X the layer's inputs. H is the Hessian of every row, exactly. The least lies at W* = (H^-1 S)',
+and w^ is above it by 1/2 (w^ - w*)' H (w^ - w*).
+
+lambda I is added to H, and lambda W' to S: what X does not decide is drawn towards the weights
+there were. A bias is one more weight, whose input is always 1; it moves but is never removed.
+
+X may come from the net as it *is*, pruned up to this layer, while Z comes from the net as it *was*:
+then W* makes up for what the pruning of earlier layers broke.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import UserError
+from ...nn.graph import INPUT, Model, Node
+from ...nn.layers import Layer
+from ...tensor import Array, no_grad
+from .hessian import CHUNK, by_unit, check_movable, damped_inverse, layers, patches, with_ones
+from ..technique import Technique, knob
+
+Amount = float | tuple[int, int]  # a sparsity, or (N, M): N of every M kept
+
+
+@dataclass
+class LayerProblem:
+    """One group of one layer as least squares.
+
+    W : (O, C) rows of least error, the bias last if there is one
+    H, Hinv : (C, C), damped        S : (C, O), H W' = S
+    weights : how many of the C entries are weights, the rest being the bias
+    dead : (O, weights) bool, entries that a mask has taken already
+    damping : lambda        asked : the lambda asked for, smaller where H was singular with it
+    """
+
+    W: Array
+    H: Array
+    Hinv: Array
+    S: Array
+    weights: int
+    dead: Array
+    damping: float
+    asked: float
+
+    def solve(self, kept: Array) -> Array:
+        """Returns the rows of least error over the kept entries, (O, C), 0 elsewhere.
+
+        kept : (O, weights) bool
+        """
+        out, free = np.zeros_like(self.W), np.arange(self.weights, len(self.H))
+        for row, mask, s in zip(out, kept, self.S.T):
+            at = np.concatenate([np.flatnonzero(mask), free])
+            row[at] = np.linalg.solve(self.H[np.ix_(at, at)], s[at])
+        return out
+
+
+def problems(model: Model, reference: Model, x: Array, node: Node, damping: float
+             ) -> list[LayerProblem]:
+    """Returns the least-squares problem of each group of a layer.
+
+    model : gives the inputs X        reference : gives the outputs Z and the weights W
+        (both of `hessian.float64`)
+    x : (P, ...) examples        node : of the model to be pruned; its mask says what is dead
+    damping : lambda over the mean of H's diagonal; raised where H is singular all the same
+    Raises ValueError where X or Z is not finite.
+    """
+    layer = reference.node(node.name).layer
+    rows, mask = rows_of(layer), node.layer.forms["weight"].mask
+    H, S = input_moments(model, reference, x, node)
+    weights = rows.shape[1] - ("bias" in layer.forms)
+    dead = np.zeros((len(rows), weights), bool) if mask is None else ~mask.reshape(-1, weights)
+    found = []
+    for H, S, W, gone in zip(H, S, np.split(rows, len(H)), np.split(dead, len(H))):
+        Hinv, used = damped_inverse(H, damping)
+        asked = damping * float(np.diag(H).mean())
+        H, S = H + used * np.eye(len(H)), S + used * W.T
+        found.append(LayerProblem((Hinv @ S).T, H, Hinv, S, weights, gone, used, asked))
+    return found
+
+
+def rows_of(layer: Layer) -> Array:
+    """Returns a layer's weights as rows, (O, C), the bias last if there is one."""
+    W = layer.forms["weight"].value.data
+    W = W.reshape(len(W), -1)
+    if "bias" not in layer.forms:
+        return W.copy()
+    return np.concatenate([W, layer.forms["bias"].value.data[:, None]], axis=1)
+
+
+def set_rows(layer: Layer, rows: Array) -> None:
+    """Writes rows (O, C), the bias last if there is one, into a layer's forms, in place."""
+    weight = layer.forms["weight"].value.data
+    C = weight.size // len(weight)
+    weight[...] = rows[:, :C].reshape(weight.shape)
+    if "bias" in layer.forms:
+        layer.forms["bias"].value.data[...] = rows[:, C]
+
+
+def input_moments(model: Model, reference: Model, x: Array, node: Node) -> tuple[Array, Array]:
+    """Returns X'X / P, (G, C, C), and X'Z / P, (G, C, O / G), of one layer in G groups.
+
+    X : (P L, C) patches of the node's input in `model`, with a column of ones last for a bias
+    Z : (P L, O / G) the node's output in `reference`        both models of `hessian.float64`
+    """
+    H = S = 0.0
+    for X, Z in _inputs_and_outputs(model, reference, x, node):
+        H = H + X.transpose(0, 2, 1) @ X / len(x)
+        S = S + X.transpose(0, 2, 1) @ Z / len(x)
+    if not (np.isfinite(H).all() and np.isfinite(S).all()):
+        raise ValueError(f"inputs and outputs of {node.name} must be finite, got NaN or infinity")
+    return H, S
+
+
+def _inputs_and_outputs(model: Model, reference: Model, x: Array, node: Node
+                        ) -> Iterator[tuple[Array, Array]]:
+    for start in range(0, len(x), CHUNK):
+        part = np.asarray(x[start:start + CHUNK], np.float64)
+        with no_grad():
+            xi = _output(model, part, node.inputs[0])
+            z = by_unit(node.layer, _output(reference, part, node.name))
+        X = patches(node.layer, xi)
+        X = (with_ones(X) if "bias" in node.layer.forms else X).transpose(1, 0, 2, 3)
+        X = X.reshape(len(X), -1, X.shape[3])                         # (G, P L, C)
+        yield X, z.transpose(1, 0, 3, 2).reshape(*X.shape[:2], -1)    # (G, P L, O/G)
+
+
+def _output(model: Model, x: Array, name: str) -> Array:
+    # The output of one node: the model is run no further.
+    if name == INPUT:
+        return x
+    end = [node.name for node in model.nodes].index(name) + 1
+    return Model(model.nodes[:end], input_shape=model.input_shape)(x).data
+
+
+# ------------------------------------------------------------------- what the two have in common
+
+
+@dataclass(frozen=True)
+class LayerPruner(Technique):
+    """The knobs and the door of a technique that prunes each layer on its own least squares."""
+
+    sparsity: float | None = knob(None, "fraction of zeros, exactly round(s n)", type=float, lo=0,
+                                  hi=1, below=True, optional=True, per_layer=True)
+    pattern: str | None = knob(None, "instead of sparsity: N:M keeps N of every M weights of a row",
+                               type=str, optional=True, per_layer=True)
+    samples: int = knob(2000, "training examples drawn for X; all where there are fewer", lo=1)
+    damping: float = knob(0.01, "added to H's diagonal, times its mean", lo=0, hi=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.sparsity is None and self.pattern is None:
+            raise UserError(f"{self.word}: sparsity or pattern must be given, got neither")
+        for text in self.pattern.values() if isinstance(self.pattern, dict) else [self.pattern]:
+            if text is not None:
+                parse_pattern(text, self.word)
+
+    def targets(self, model):
+        return [node.name for node in layers(model)]
+
+    def amounts(self, model: Model) -> dict[str, Amount]:
+        """Returns how much goes from each layer by node; checks the model against the knobs.
+
+        Raises UserError for a form whose weights cannot move, and where M does not divide a row.
+        """
+        self.check_patterns(model)
+        check_movable(model, self.word)
+        found = {}
+        for node in layers(model):
+            sparsity, pattern = self.at("sparsity", node.name), self.at("pattern", node.name)
+            if sparsity is not None and pattern is not None:
+                raise UserError(f"{self.word}: {node.name} takes a sparsity or a pattern, got both")
+            found[node.name] = sparsity or 0.0
+            if pattern is not None:
+                N, M = found[node.name] = parse_pattern(pattern, self.word)
+                width = math.prod(node.layer.forms["weight"].shape[1:])
+                if width % M:
+                    raise UserError(f"{self.word}: pattern {N}:{M} needs rows that {M} divides, "
+                                    f"got {width} weights a row in {node.name}")
+        return found
+
+    def problems(self, model: Model, reference: Model, x: Array, node: Node,
+                 log: Callable[[dict], None]) -> list[LayerProblem]:
+        """Returns `problems` of a layer; logs the damping used, aloud where it had to be raised."""
+        try:
+            found = problems(model, reference, x, node, self.damping)
+        except ValueError as e:
+            raise UserError(f"{self.word}: {e}") from None
+        for p in found:
+            log({"event": "damping", "name": self.word, "layer": node.name, "damping": p.damping,
+                 "asked": p.asked})
+            if p.damping > 1.001 * p.asked:
+                log({"event": "say", "text":
+                     f"{self.word}: the Hessian of {node.name} is singular; damping raised from "
+                     f"{p.asked:.3g} to {p.damping:.3g}"})
+        return found
+
+    def sketch(self, model, *, rng):
+        work, kept = float_rows(model), {}
+        for name, amount in self.amounts(model).items():
+            w = np.abs(work[name])
+            M = amount[1] if isinstance(amount, tuple) else w.size
+            drop = M - amount[0] if isinstance(amount, tuple) else round(amount * w.size)
+            kept[name] = keep_largest(w.reshape(-1, M), drop).reshape(w.shape)
+        return pruned(model, model, kept)
+
+
+def float_rows(model: Model) -> dict[str, Array]:
+    """Returns the weights of each layer as rows, (O, C), without bias, by node."""
+    return {n.name: n.layer.forms["weight"].value.data.reshape(n.layer.forms["weight"].shape[0], -1)
+            for n in layers(model)}
+
+
+def keep_largest(score: Array, drop: int) -> Array:
+    """Returns the mask that drops the `drop` smallest scores of each row, ties by lowest index.
+
+    score : (..., C)        result : bool, True where kept
+    """
+    kept = np.ones(score.shape, bool)
+    order = np.argsort(score, axis=-1, kind="stable")
+    np.put_along_axis(kept, order[..., :drop], False, axis=-1)
+    return kept
+
+
+def parse_pattern(text: str, word: str) -> tuple[int, int]:
+    """Returns (N, M) of "N:M"; UserError unless 1 <= N < M."""
+    parts = text.split(":")
+    if len(parts) == 2 and all(p.isascii() and p.isdigit() for p in parts):
+        N, M = map(int, parts)
+        if 1 <= N < M:
+            return N, M
+    raise UserError(f'{word}: pattern must be "N:M" with 1 <= N < M, got {text!r}')
+
+
+def pruned(model: Model, work: Model, kept: dict[str, Array]) -> Model:
+    """Returns a copy of the model with the weights and biases of `work`, float32, and masks.
+
+    work : of the same nodes        kept : by node, (O, C) bool
+    """
+    model = model.copy()
+    for name, mask in kept.items():
+        for part, form in model.node(name).layer.forms.items():
+            value = work.node(name).layer.forms[part].value.data.astype(np.float32)
+            keep = mask.reshape(form.shape) if part == "weight" else form.mask
+            model.set_form(f"{name}.{part}", type(form)(value, keep, form.trainable))
+    return model

@@ -1,0 +1,1 @@
+"""Jobs that run techniques: recipes, budgets, sensitivity."""

@@ -1,0 +1,116 @@
+"""A byte budget: "make the file at most N bytes".
+
+One factor f scales the density of every pruning step, density = f (1 - sparsity), so that layers keep their
+proportions. f is found by bisection on the bytes of a *sketch*: the forms that the pipeline would leave,
+without training, written by the real codec. Training changes the bytes a little; the run is checked against
+the budget and, where it is over, repeated with an f whose sketch is smaller by as much.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ..codec import encode
+from ..errors import UserError
+from ..nn.graph import Model
+from ..compress.technique import Log, Pipeline, Technique
+
+ATTEMPTS = 4
+SKETCHES = 11  # about: two to bracket the factor, nine to halve [0.01, 1] to 1 %
+
+
+def scaled(pipeline: Pipeline, factor: float) -> Pipeline:
+    """Returns the pipeline with the density 1 - sparsity of every step times `factor`, sparsity kept in [0, 0.9995]."""
+    def sparser(s):
+        return None if s is None else float(min(max(1 - factor * (1 - s), 0.0), 0.9995))
+
+    steps = []
+    for step in pipeline.steps:
+        value = getattr(step, "sparsity", None)
+        if value is not None:
+            value = {p: sparser(s) for p, s in value.items()} if isinstance(value, Mapping) else sparser(value)
+            step = dataclasses.replace(step, sparsity=value)
+        steps.append(step)
+    return Pipeline(steps=tuple(steps))
+
+
+def sketch_bytes(pipeline: Pipeline, model: Model, seed: int) -> int:
+    """Returns the bytes of the file that the pipeline would leave of the model without training."""
+    return len(encode(pipeline.sketch(model, rng=np.random.default_rng(seed))))
+
+
+def density_for(pipeline: Pipeline, model: Model, max_bytes: int, seed: int, *, log: Log | None = None) -> float:
+    """Returns the largest factor, to 1 %, at which the sketch takes at most max_bytes.
+
+    Raises UserError where no step has a sparsity, or even almost no weights take more.
+    """
+    if all(getattr(step, "sparsity", None) is None for step in pipeline.steps):
+        raise UserError("a byte budget needs a step with a sparsity to scale, such as gradual or magnitude")
+    log, tried = log or (lambda row: None), 0
+
+    def size(factor: float) -> int:
+        nonlocal tried
+        tried += 1
+        log({"event": "progress", "name": "budget", "done": min(tried, SKETCHES), "total": SKETCHES})
+        return sketch_bytes(scaled(pipeline, factor), model, seed)
+
+    log({"event": "search", "name": "budget"})
+    lo, hi, least = 0.01, 1.0, size(0.01)
+    if least > max_bytes:
+        raise UserError(f"a budget of {max_bytes:,} bytes cannot be met by these steps: {least:,} bytes remain at 1 % "
+                        f"of their density")
+    while hi < 1024 and size(hi) <= max_bytes:
+        if scaled(pipeline, hi) == scaled(pipeline, 2 * hi):  # nothing is pruned any more
+            return hi
+        lo, hi = hi, 2 * hi
+    while hi / lo > 1.01:
+        middle = (lo * hi) ** 0.5
+        lo, hi = (middle, hi) if size(middle) <= max_bytes else (lo, middle)
+    return lo
+
+
+@dataclass(frozen=True)
+class Budgeted(Technique):
+    """A pipeline whose sparsities are scaled until the file takes at most `max_bytes`."""
+
+    word: ClassVar[str] = "budget"
+    title: ClassVar[str] = "Byte budget"
+
+    pipeline: Pipeline = Pipeline()
+    max_bytes: int = 0
+
+    def __post_init__(self):
+        if isinstance(self.max_bytes, bool) or not isinstance(self.max_bytes, int) or self.max_bytes < 1:
+            raise UserError(f"bytes must be an integer of at least 1, got {self.max_bytes!r}")
+
+    def settings(self) -> dict:
+        return {"max_bytes": self.max_bytes, **self.pipeline.settings()}
+
+    def check_patterns(self, model):
+        self.pipeline.check_patterns(model)
+
+    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+        log, seed, target = log or (lambda row: None), int(rng.integers(2**32)), self.max_bytes
+        for attempt, stream in enumerate(rng.spawn(ATTEMPTS), start=1):
+            try:
+                factor = density_for(self.pipeline, model, target, seed, log=log)
+            except UserError:
+                if attempt == 1:
+                    raise
+                break
+            log({"event": "budget", "attempt": attempt, "density_factor": factor, "max_bytes": self.max_bytes})
+            inner = None if checkpoint is None else Path(checkpoint) / f"attempt-{attempt}"
+            made = scaled(self.pipeline, factor).apply(model, data, rng=stream, log=log, checkpoint=inner,
+                                                       n_threads=n_threads)
+            size = len(encode(made))
+            if size <= self.max_bytes:
+                return made
+            target -= size - self.max_bytes + self.max_bytes // 100  # what training added, and 1 % more
+        raise UserError(f"the file takes {size:,} bytes after {attempt} attempts, more than the {self.max_bytes:,} "
+                        f"allowed")

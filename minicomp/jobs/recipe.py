@@ -1,0 +1,171 @@
+"""Recipes: a dense training and a pipeline, as TOML or as words on the command line.
+
+    title = "..."                         [train]                      [[step]]
+    source = "..."                        epochs = 10                  technique = "gradual"
+                                          lr = 0.05                    sparsity = {'*' = 0.95, 'conv*' = 0.5}
+
+A table named after a model, `[lenet5]`, replaces `train` and `step` for that model. On the command line
+`magnitude:sparsity=0.9,sparsity@conv*=0.5` is one step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..models import MODELS
+from ..compress.technique import FineTune, Pipeline, Technique
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the dense net is trained, and the steps that compress it."""
+
+    name: str
+    title: str
+    source: str
+    train: FineTune
+    pipeline: Pipeline
+
+    def faster(self, factor: float) -> Recipe:
+        """Returns the recipe with every number of epochs times `factor`, at least 1."""
+        return dataclasses.replace(self, train=_shorter(self.train, factor), pipeline=Pipeline(
+            steps=tuple(_shorter(s, factor) for s in self.pipeline.steps)))
+
+
+def recipes() -> list[str]:
+    """Returns the names of the built-in recipes."""
+    return sorted(p.stem for p in FOLDER.glob("*.toml"))
+
+
+def load_recipe(name: str, model: str, techniques: Sequence[type[Technique]], *,
+                pipeline: Pipeline | None = None) -> Recipe:
+    """Returns the built-in recipe of that name, or the one in that TOML file, for a model.
+
+    model : name of a built-in model; its own table in the recipe is used if there is one
+    pipeline : takes the place of the recipe's steps, of which only the training is then used
+    Raises UserError where it is neither, or the file is not a recipe.
+    """
+    path = FOLDER / f"{name}.toml"
+    if not path.is_file():
+        path = Path(name)
+        if path.suffix != ".toml" or not path.is_file():
+            raise UserError(f"recipe must be {' or '.join(recipes())} or a TOML file that exists, got {name!r}")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
+        raise UserError(f"recipe {path} is not readable TOML: {e}") from None
+    return parse_recipe(table, path.stem, model, techniques, pipeline=pipeline)
+
+
+def parse_recipe(table: Mapping, name: str, model: str, techniques: Sequence[type[Technique]], *,
+                 pipeline: Pipeline | None = None) -> Recipe:
+    """Returns the recipe that a parsed TOML table describes; UserError where it has unknown or missing parts."""
+    _check_entries(f"recipe {name}", table, ("title", "source", "train", "step", *MODELS))
+    for other in set(table) & set(MODELS):
+        _check_entries(f"recipe {name}: {other}", table[other], ("train", "step"))
+    own = {**table, **table.get(model, {})}
+    train, steps = own.get("train", {}), own.get("step", [])
+    if not isinstance(train, Mapping):
+        raise UserError(f"recipe {name}: train must be a table of knobs, got {train!r}")
+    if pipeline is None:
+        if not isinstance(steps, list) or not all(isinstance(s, Mapping) for s in steps):
+            raise UserError(f"recipe {name}: step must be written as tables [[step]], got {steps!r}")
+        if not steps:
+            having = [m for m in MODELS if isinstance(table.get(m), Mapping) and table[m].get("step")]
+            raise UserError(f"recipe {name} has no [[step]] for {model}"
+                            + (f"; it has them for {', '.join(having)}" if having else ""))
+        pipeline = Pipeline(steps=tuple(_step(f"recipe {name}: step {i}", s.get("technique"), s, techniques)
+                                        for i, s in enumerate(steps, start=1)))
+    return Recipe(name, str(table.get("title", name)), str(table.get("source", "")),
+                  _step(f"recipe {name}: train", "finetune", train, techniques), pipeline)
+
+
+def _check_entries(where: str, table, known: Sequence[str]) -> None:
+    if not isinstance(table, Mapping):
+        raise UserError(f"{where} must be a table, got {table!r}")
+    if unknown := sorted(set(table) - set(known)):
+        raise UserError(f"{where}: unknown entry {', '.join(unknown)}; there are {', '.join(known)}")
+
+
+def _step(where: str, word, table: Mapping, techniques: Sequence[type[Technique]]) -> Technique:
+    if not isinstance(word, str):
+        raise UserError(f"{where}: technique must be a text, got {word!r}")
+    try:
+        return make_technique(word, {k: v for k, v in table.items() if k != "technique"}, techniques)
+    except UserError as e:
+        raise UserError(f"{where}: {e}") from None
+
+
+def parse_with(texts: Sequence[str], techniques: Sequence[type[Technique]]) -> Pipeline:
+    """Returns the pipeline of `WORD:knob=value,knob@pattern=value` texts, in order."""
+    steps = []
+    for text in texts:
+        word, _, rest = text.partition(":")
+        steps.append(make_technique(word.strip(), parse_knobs(rest, text), techniques))
+    return Pipeline(steps=tuple(steps))
+
+
+def parse_knobs(text: str, where: str) -> dict[str, Any]:
+    """Returns the knobs of `knob=value,knob@pattern=value`; a plain value beside patterns holds where none matches.
+
+    where : what messages begin with        Raises UserError for a part that is not knob=value, or given twice.
+    """
+    plain: dict[str, Any] = {}
+    by_pattern: dict[str, dict[str, Any]] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        key, equals, value = (t.strip() for t in part.partition("="))
+        if not equals:
+            raise UserError(f"{where}: knobs must be written knob=value, got {part!r}")
+        knob, at, pattern = key.partition("@")
+        group, entry = (by_pattern.setdefault(knob, {}), pattern) if at else (plain, knob)
+        if entry in group:
+            raise UserError(f"{where}: {key} is given twice")
+        group[entry] = _value(value)
+    mixed = {knob: {"*": plain[knob]} | patterns if knob in plain else patterns
+             for knob, patterns in by_pattern.items()}
+    return plain | mixed
+
+
+def make_technique(word, knobs: Mapping[str, Any], techniques: Sequence[type[Technique]]) -> Technique:
+    """Returns the technique called `word` with these knobs; UserError names the nearest words or knobs."""
+    by_word = {t.word: t for t in techniques}
+    if word not in by_word:
+        raise UserError(f"unknown technique {str(word)!r}{_nearest(str(word), by_word)}")
+    kind = by_word[word]
+    for name in knobs:
+        if name not in kind.knobs():
+            raise UserError(f"{word}: unknown knob {name!r}{_nearest(name, kind.knobs())}")
+    return kind(**knobs)
+
+
+def _nearest(word: str, known) -> str:
+    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(known)}"
+
+
+def _value(text: str) -> Any:
+    # The text of a knob as bool, None, int, float or text.
+    named = {"true": True, "false": False, "none": None}
+    if text.lower() in named:
+        return named[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _shorter(step: Technique, factor: float) -> Technique:
+    if "epochs" not in step.knobs() or not step.epochs:
+        return step
+    return dataclasses.replace(step, epochs=max(1, round(step.epochs * factor)))

@@ -1,0 +1,1 @@
+"""Kernels of shared weights: k-means on a line."""

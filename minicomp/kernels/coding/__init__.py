@@ -1,0 +1,1 @@
+"""Kernels of entropy coders: Huffman, range coder."""

@@ -1,0 +1,1 @@
+"""Kernels of layers on float32 maps: convolution, pooling, normalisation, dense."""

@@ -1,0 +1,338 @@
+"""Convolution of maps: contract, NumPy reference, entry.
+
+N batch, C in, O out, H W size, K kernel (KH, KW), G groups; Ho, Wo the output's size. Arrays mean
+NCHW and OIHW; results of maps lie channels-last (`layout.py`). The compiled twin is
+kernels_pyx/conv.pyx, for float32; any other dtype runs the reference. What each rung gains is said
+in simd/conv.h.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from .. import cpu
+from ..layout import aligned, nchw, nhwc
+
+Array = np.ndarray
+Pair = tuple[int, int]
+L2_FLOATS = 100_000  # of columns at a time: 400 KB of the 0.5 to 2 MB of L2 that a core has
+
+
+def conv_size(n: int, k: int, stride: int, padding: int) -> int:
+    """Returns how many windows of k entries fit n entries padded on both sides."""
+    if n + 2 * padding < k:
+        raise ValueError(f"a window of {k} does not fit {n} entries padded by {padding}")
+    return (n + 2 * padding - k) // stride + 1
+
+
+class Sizes(NamedTuple):
+    """The numbers that describe one convolution, in the order of the struct Conv in simd/conv.h."""
+
+    H: int
+    W: int
+    C: int
+    O: int  # noqa: E741
+    KH: int
+    KW: int
+    sh: int
+    sw: int
+    ph: int
+    pw: int
+    Ho: int
+    Wo: int
+
+
+def _sizes(size: Pair, c: int, o: int, kernel: Pair, stride: Pair, padding: Pair) -> Sizes:
+    # A 1 x 1 kernel sees no neighbours: the map is as good as one row.
+    out = [conv_size(*each) for each in zip(size, kernel, stride, padding)]
+    if kernel == stride == (1, 1) and padding == (0, 0):
+        size, out = (1, size[0] * size[1]), (1, out[0] * out[1])
+    return Sizes(*size, c, o, *kernel, *stride, *padding, *out)
+
+
+# ---------------------------------------------------------------------------------------- reference
+
+
+def _columns(x: Array, kernel: Pair, stride: Pair, padding: Pair, groups: int) -> Array:
+    # im2col: the window of every output pixel as a row, (G, N Ho Wo, C/G KH KW).
+    (ph, pw), (sh, sw) = padding, stride
+    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    windows = sliding_window_view(x, kernel, axis=(2, 3))[:, :, ::sh, ::sw]
+    n, c, ho, wo = windows.shape[:4]  # (N, C, Ho, Wo, KH, KW)
+    windows = windows.reshape(n, groups, c // groups, ho, wo, *kernel)
+    windows = windows.transpose(1, 0, 3, 4, 2, 5, 6)
+    return windows.reshape(groups, n * ho * wo, c // groups * kernel[0] * kernel[1])
+
+
+def _by_group(g: Array, groups: int) -> Array:
+    # (N, O, Ho, Wo) -> (G, N Ho Wo, O/G)
+    n, o, ho, wo = g.shape
+    return nhwc(g).reshape(n * ho * wo, groups, o // groups).transpose(1, 0, 2)
+
+
+def conv2d_ref(x: Array, w: Array, stride: Pair, padding: Pair, groups: int) -> Array:
+    """Returns the cross-correlation y, (N, O, Ho, Wo).   x : (N, C, H, W)   w : (O, C/G, KH, KW)
+
+    y[n, o, i, j] = sum_{c, a, b} x[n, c, i s + a - p, j s + b - p] w[o, c, a, b]
+    """
+    o, kernel = w.shape[0], w.shape[2:]
+    ho, wo = (conv_size(*each) for each in zip(x.shape[2:], kernel, stride, padding))
+    columns = _columns(x, kernel, stride, padding, groups)
+    y = columns @ w.reshape(groups, o // groups, -1).transpose(0, 2, 1)  # (G, N Ho Wo, O/G)
+    return nchw(y.transpose(1, 0, 2).reshape(x.shape[0], ho, wo, o))
+
+
+def conv2d_input_grad_ref(g: Array, w: Array, size: Pair, stride: Pair, padding: Pair,
+                          groups: int) -> Array:
+    """Returns dx, (N, C, H, W), for the cotangent g of y.   g : (N, O, Ho, Wo)   size : (H, W)"""
+    n, o, ho, wo = g.shape
+    (kh, kw), (ph, pw), (sh, sw) = w.shape[2:], padding, stride
+    c = w.shape[1] * groups
+    columns = _by_group(g, groups) @ w.reshape(groups, o // groups, -1)  # (G, N Ho Wo, C/G KH KW)
+    columns = columns.reshape(groups, n, ho, wo, w.shape[1], kh, kw).transpose(1, 2, 3, 0, 4, 5, 6)
+    columns = columns.reshape(n, ho, wo, c, kh, kw)
+    dx = np.zeros((n, size[0] + 2 * ph, size[1] + 2 * pw, c), g.dtype)
+    for a in range(kh):  # col2im: each column entry back to the pixel it was copied from
+        for b in range(kw):
+            dx[:, a: a + sh * ho: sh, b: b + sw * wo: sw] += columns[..., a, b]
+    return nchw(np.ascontiguousarray(dx[:, ph: ph + size[0], pw: pw + size[1]]))
+
+
+def conv2d_weight_grad_ref(x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair,
+                           groups: int) -> Array:
+    """Returns dw, (O, C/G, KH, KW), for the cotangent g of y.   x, g : as x and y of conv2d_ref"""
+    columns = _columns(x, kernel, stride, padding, groups)
+    dw = _by_group(g, groups).transpose(0, 2, 1) @ columns  # (G, O/G, C/G KH KW)
+    return dw.reshape(g.shape[1], x.shape[1] // groups, *kernel)
+
+
+# -------------------------------------------------------------------------------------------- entry
+
+
+def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 1),
+           padding: Pair = (0, 0), groups: int = 1, isa: str = "auto", n_threads: int = 1) -> Array:
+    """Returns x * w (+ bias), (N, O, Ho, Wo).
+
+    x : (N, C, H, W)        w : (O, C/G, KH, KW)        bias : (O,) or None
+    Raises ValueError where channels, groups or sizes do not fit.
+    """
+    _check(x, w, bias, groups)
+    stride, padding, n, o = tuple(stride), tuple(padding), len(x), len(w)
+    level = _level(isa, x, w, *([] if bias is None else [bias]))
+    if level == 0:
+        y = conv2d_ref(x, w, stride, padding, groups)
+        return y if bias is None else y + bias[:, None, None]
+    out = [conv_size(*each) for each in zip(x.shape[2:], w.shape[2:], stride, padding)]
+    if groups == x.shape[1] == o:
+        return _depthwise(x, w, bias, stride, padding, level, n_threads)
+    if groups > 1:
+        parts = [conv2d(x[:, c], w[k], None if bias is None else bias[k], stride=stride,
+                        padding=padding, isa=isa, n_threads=n_threads)
+                 for c, k in _groups(groups, x.shape[1], o)]
+        return nchw(np.concatenate([nhwc(p) for p in parts], axis=3))
+    sizes = _sizes(x.shape[2:], x.shape[1], o, w.shape[2:], stride, padding)
+    x, w = nhwc(x).reshape(n, sizes.H, sizes.W, sizes.C), np.ascontiguousarray(w)
+    y = aligned(n, sizes.Ho, sizes.Wo, o)
+    if level == 1:
+        _forward_blocks(x, w, y, sizes)
+        if bias is not None:
+            y += bias
+    else:
+        packed = aligned(w[0].size * _lanes(o))
+        bias = None if bias is None else np.ascontiguousarray(bias)
+        cpu.kernel_module("conv").forward(x, w, bias, packed, _padded(sizes, n_threads), y, sizes,
+                                          level, n_threads)
+    return nchw(y.reshape(n, *out, o))
+
+
+def conv2d_input_grad(g: Array, w: Array, *, size: Pair, stride: Pair = (1, 1),
+                      padding: Pair = (0, 0), groups: int = 1, isa: str = "auto",
+                      n_threads: int = 1) -> Array:
+    """Returns dx, (N, C, H, W), for the cotangent g of y.   g : (N, O, Ho, Wo)   size : (H, W)
+
+    Raises ValueError where g has not the shape of the output.
+    """
+    stride, padding, (n, o) = tuple(stride), tuple(padding), g.shape[:2]
+    _check_cotangent(g, n, len(w), size, w.shape[2:], stride, padding)
+    level = _level(isa, g, w)
+    if level == 0:
+        return conv2d_input_grad_ref(g, w, size, stride, padding, groups)
+    if groups == o and w.shape[1] == 1:
+        return _depthwise_input_grad(g, w, size, stride, padding, level, n_threads)
+    if groups > 1:
+        parts = [conv2d_input_grad(g[:, k], w[k], size=size, stride=stride, padding=padding,
+                                   isa=isa, n_threads=n_threads)
+                 for _, k in _groups(groups, w.shape[1] * groups, o)]
+        return nchw(np.concatenate([nhwc(p) for p in parts], axis=3))
+    sizes = _sizes(size, w.shape[1], o, w.shape[2:], stride, padding)
+    g, w = nhwc(g).reshape(n, sizes.Ho, sizes.Wo, o), np.ascontiguousarray(w)
+    dx = aligned(n, sizes.H, sizes.W, sizes.C)
+    if level == 1:
+        _input_grad_blocks(g, w, dx, sizes)
+    else:
+        packed = aligned(sizes.KH * o * _lanes(sizes.KW * sizes.C))
+        row = aligned(n_threads, (sizes.W + 2 * sizes.pw) * sizes.C)
+        cpu.kernel_module("conv").input_grad(g, w, packed, row, dx, sizes, level, n_threads)
+    return nchw(dx.reshape(n, *size, sizes.C))
+
+
+def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1),
+                       padding: Pair = (0, 0), groups: int = 1, bias: bool = False,
+                       isa: str = "auto", n_threads: int = 1) -> Array | tuple[Array, Array]:
+    """Returns dw, (O, C/G, KH, KW), for the cotangent g of y; with `bias` the pair dw, db (O,).
+
+    x : (N, C, H, W)        g : (N, O, Ho, Wo)        kernel : (KH, KW)
+    Raises ValueError where g has not the shape of the output.
+    """
+    stride, padding, (n, c), o = tuple(stride), tuple(padding), x.shape[:2], g.shape[1]
+    _check_cotangent(g, n, o, x.shape[2:], kernel, stride, padding)
+    level = _level(isa, x, g)
+    if level == 0:
+        dw = conv2d_weight_grad_ref(x, g, kernel, stride, padding, groups)
+        return (dw, g.sum(axis=(0, 2, 3))) if bias else dw
+    if groups == c == o:
+        dw = _depthwise_weight_grad(x, g, kernel, stride, padding, level, n_threads)
+        return (dw, g.sum(axis=(0, 2, 3))) if bias else dw
+    if groups > 1:
+        parts = [conv2d_weight_grad(x[:, c], g[:, k], kernel=kernel, stride=stride, padding=padding,
+                                    bias=bias, isa=isa, n_threads=n_threads)
+                 for c, k in _groups(groups, c, o)]
+        if bias:
+            return tuple(np.concatenate(each) for each in zip(*parts))
+        return np.concatenate(parts)
+    sizes = _sizes(x.shape[2:], c, o, kernel, stride, padding)
+    x = nhwc(x).reshape(n, sizes.H, sizes.W, c)
+    g = nhwc(g).reshape(n, sizes.Ho, sizes.Wo, o)
+    dw = np.empty((o, c, *kernel), np.float32)
+    if level == 1:
+        _weight_grad_blocks(x, g, dw, sizes)
+        return (dw, g.reshape(-1, o).sum(axis=0)) if bias else dw
+    module = cpu.kernel_module("conv")
+    sums = np.zeros((module.SLABS, dw.size), np.float32)
+    db = np.zeros((module.SLABS, o), np.float32) if bias else None
+    module.weight_grad(x, g, sums, _padded(sizes, n_threads), dw, db, sizes, level, n_threads)
+    return (dw, db.sum(axis=0)) if bias else dw
+
+
+def _check(x: Array, w: Array, bias: Array | None, groups: int) -> None:
+    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
+        raise ValueError(f"conv2d in {groups} groups needs x (N, C, H, W) and "
+                         f"w (O, C / groups, KH, KW), got {x.shape} and {w.shape}")
+    if bias is not None and bias.shape != w.shape[:1]:
+        raise ValueError(f"bias must have shape {w.shape[:1]}, got {bias.shape}")
+
+
+def _check_cotangent(g: Array, n: int, o: int, size: Pair, kernel: Pair, stride: Pair,
+                     padding: Pair) -> None:
+    out = tuple(conv_size(*each) for each in zip(size, kernel, stride, padding))
+    if g.shape != (n, o, *out):
+        raise ValueError(f"g must have the shape of the output, {(n, o, *out)}, got {g.shape}")
+
+
+def _level(isa: str, *arrays: Array) -> int:
+    level = cpu.resolve(isa, "conv")
+    return level if all(a.dtype == np.float32 for a in arrays) else 0
+
+
+def _groups(groups: int, c: int, o: int):
+    # The channels in and out of each group.
+    for i in range(groups):
+        yield (slice(i * c // groups, (i + 1) * c // groups),
+               slice(i * o // groups, (i + 1) * o // groups))
+
+
+def _lanes(n: int) -> int:
+    return -(-n // 16) * 16
+
+
+def _padded(s: Sizes, n_threads: int) -> Array:
+    # Room for a padded image per thread, where there is padding.
+    if s.ph == s.pw == 0:
+        return np.empty((n_threads, 1), np.float32)
+    return aligned(n_threads, (s.H + 2 * s.ph) * (s.W + 2 * s.pw) * s.C)
+
+
+# ------------------------------------------------------------- portable rung: L2-sized im2col, BLAS
+
+
+def _blocks(n: int, s: Sizes):
+    # Ranges of images whose columns fit L2.
+    step = max(1, L2_FLOATS // max(1, s.Ho * s.Wo * s.KH * s.KW * s.C))
+    return [slice(i, min(i + step, n)) for i in range(0, n, step)]
+
+
+def _room(block: slice, s: Sizes) -> Array:
+    return np.empty(((block.stop - block.start) * s.Ho * s.Wo, s.KH * s.KW * s.C), np.float32)
+
+
+def _forward_blocks(x: Array, w: Array, y: Array, s: Sizes) -> None:
+    im2col, matrix = cpu.kernel_module("conv").im2col, w.transpose(2, 3, 1, 0).reshape(-1, s.O)
+    for block in _blocks(len(x), s):
+        columns = _room(block, s)
+        im2col(x[block], columns, _padded(s, 1), s)
+        np.matmul(columns, matrix, out=y[block].reshape(-1, s.O))
+
+
+def _input_grad_blocks(g: Array, w: Array, dx: Array, s: Sizes) -> None:
+    matrix = w.transpose(0, 2, 3, 1).reshape(s.O, -1)
+    padded = np.empty((1, (s.H + 2 * s.ph) * (s.W + 2 * s.pw) * s.C), np.float32)
+    for block in _blocks(len(g), s):
+        columns = np.matmul(g[block].reshape(-1, s.O), matrix)
+        cpu.kernel_module("conv").col2im(columns, dx[block], padded, s)
+
+
+def _weight_grad_blocks(x: Array, g: Array, dw: Array, s: Sizes) -> None:
+    total = np.zeros((s.O, s.KH * s.KW * s.C), np.float32)
+    for block in _blocks(len(x), s):
+        columns = _room(block, s)
+        cpu.kernel_module("conv").im2col(x[block], columns, _padded(s, 1), s)
+        total += g[block].reshape(-1, s.O).T @ columns
+    dw[...] = total.reshape(s.O, s.KH, s.KW, s.C).transpose(0, 3, 1, 2)
+
+
+# ------------------------------------------------------------------------------------ depthwise
+
+
+def _depthwise_sizes(c: int, size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Sizes:
+    out = [conv_size(*each) for each in zip(size, kernel, stride, padding)]
+    return Sizes(*size, c, c, *kernel, *stride, *padding, *out)
+
+
+def _taps(w: Array) -> Array:
+    # (C, 1, KH, KW) -> (KH KW, C)
+    return np.ascontiguousarray(w.reshape(len(w), -1).T)
+
+
+def _depthwise(x: Array, w: Array, bias: Array | None, stride: Pair, padding: Pair, level: int,
+               n_threads: int) -> Array:
+    s = _depthwise_sizes(len(w), x.shape[2:], w.shape[2:], stride, padding)
+    y = aligned(len(x), s.Ho, s.Wo, s.C)
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    cpu.kernel_module("conv").depthwise(nhwc(x), _taps(w), bias, _padded(s, n_threads), y, s, level,
+                                        n_threads)
+    return nchw(y)
+
+
+def _depthwise_input_grad(g: Array, w: Array, size: Pair, stride: Pair, padding: Pair, level: int,
+                          n_threads: int) -> Array:
+    if stride == (1, 1) and all(p < k for p, k in zip(padding, w.shape[2:])):
+        # The adjoint of a correlation is the correlation with the kernel turned around.
+        turned = tuple(k - 1 - p for k, p in zip(w.shape[2:], padding))
+        return _depthwise(g, w[:, :, ::-1, ::-1], None, stride, turned, level, n_threads)
+    s = _depthwise_sizes(len(w), size, w.shape[2:], stride, padding)
+    dx = aligned(len(g), s.H, s.W, s.C)
+    cpu.kernel_module("conv").depthwise_input_grad(nhwc(g), _taps(w), _padded(s, n_threads), dx, s,
+                                                   level, n_threads)
+    return nchw(dx)
+
+
+def _depthwise_weight_grad(x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair,
+                           level: int, n_threads: int) -> Array:
+    s = _depthwise_sizes(x.shape[1], x.shape[2:], kernel, stride, padding)
+    module = cpu.kernel_module("conv")
+    sums = np.zeros((module.SLABS, s.KH * s.KW, s.C), np.float32)
+    module.depthwise_weight_grad(nhwc(x), nhwc(g), _padded(s, n_threads), sums, s, level, n_threads)
+    return np.ascontiguousarray(sums.sum(axis=0).T).reshape(s.C, 1, *kernel)

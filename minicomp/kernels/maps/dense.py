@@ -1,0 +1,111 @@
+"""A linear layer and the optimizer's pass over its weights: contract, NumPy reference, entry.
+
+N batch, I in, O out. The compiled twin is kernels_pyx/dense.pyx, for float32; see simd/dense.h for
+what its one rung gains over BLAS, which is the reference here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import cpu
+from ..layout import aligned
+
+Array = np.ndarray
+
+# Beyond about this many floats W leaves the caches between uses, and BLAS, which blocks for that,
+# wins.
+MOST_WEIGHTS = 1 << 20
+
+
+def linear_ref(x: Array, w: Array, b: Array | None) -> Array:
+    """Returns x w' + b, (N, O).   x : (N, I)   w : (O, I)   b : (O,) or None"""
+    y = x @ w.T
+    if b is not None:
+        y += b
+    return y
+
+
+def linear_input_grad_ref(g: Array, w: Array) -> Array:
+    """Returns g w, (N, I).   g : (N, O)   w : (O, I)"""
+    return g @ w
+
+
+def linear_weight_grad_ref(x: Array, g: Array) -> tuple[Array, Array]:
+    """Returns g' x, (O, I), and the sum of g over the batch, (O,).   x : (N, I)   g : (N, O)"""
+    return g.T @ x, g.sum(axis=0)
+
+
+def sgd_ref(w: Array, v: Array, g: Array, lr: float, momentum: float) -> None:
+    """v = momentum v + g;  w = w - lr v, in place.   w, v, g : one shape"""
+    v *= momentum
+    v += g
+    w -= lr * v
+
+
+def linear(x: Array, w: Array, b: Array | None = None, *, isa: str = "auto") -> Array:
+    """Returns x w' + b, (N, O).   x : (N, I)   w : (O, I)   b : (O,) or None
+
+    One row is BLAS's: packing W into tiles takes longer than reading it once. From two rows on a row
+    of the kernel's y does not depend on how many there are.
+    Raises ValueError where the shapes do not fit.
+    """
+    _fit(x.shape == (len(x), w.shape[1]) and (b is None or b.shape == w.shape[:1]), x, w, b)
+    if len(x) == 1 or not _tiled(isa, w.size, x, w, *([] if b is None else [b])):
+        return linear_ref(x, w, b)
+    module = cpu.kernel_module("dense")
+    x, w, b = _contiguous(x), _contiguous(w), None if b is None else _contiguous(b)
+    y = aligned(len(x), len(w))
+    module.forward(x, w, b, aligned((x.shape[1] + module.ROWS) * module.LANES), y)
+    return y
+
+
+def linear_input_grad(g: Array, w: Array, *, isa: str = "auto") -> Array:
+    """Returns g w, (N, I).   g : (N, O)   w : (O, I)"""
+    _fit(g.shape == (len(g), len(w)), g, w)
+    if not _tiled(isa, w.size, g, w):
+        return linear_input_grad_ref(g, w)
+    g, w = _contiguous(g), _contiguous(w)
+    dx = aligned(len(g), w.shape[1])
+    cpu.kernel_module("dense").input_grad(g, w, dx)
+    return dx
+
+
+def linear_weight_grad(x: Array, g: Array, *, isa: str = "auto") -> tuple[Array, Array]:
+    """Returns g' x, (O, I), and the sum of g over the batch, (O,).   x : (N, I)   g : (N, O)"""
+    _fit(x.ndim == g.ndim == 2 and len(x) == len(g), x, g)
+    if not _tiled(isa, x.shape[1] * g.shape[1], x, g):
+        return linear_weight_grad_ref(x, g)
+    x, g = _contiguous(x), _contiguous(g)
+    dw = aligned(g.shape[1], x.shape[1])
+    db = aligned(g.shape[1])
+    cpu.kernel_module("dense").weight_grad(x, g, dw, db)
+    return dw, db
+
+
+def sgd(w: Array, v: Array, g: Array, *, lr: float, momentum: float, isa: str = "auto") -> None:
+    """v = momentum v + g;  w = w - lr v, in place.   w, v, g : one shape
+
+    The kernel reads and writes each array once and computes the same bits.
+    """
+    _fit(w.shape == v.shape == g.shape, w, v, g)
+    flat = all(a.dtype == np.float32 and a.flags.c_contiguous for a in (w, v, g))
+    if flat and cpu.resolve(isa, "dense"):
+        cpu.kernel_module("dense").sgd(w.reshape(-1), v.reshape(-1), g.reshape(-1), lr, momentum)
+    else:
+        sgd_ref(w, v, g, lr, momentum)
+
+
+def _tiled(isa: str, weights: int, *arrays: Array) -> bool:
+    return (cpu.resolve(isa, "dense") >= cpu.RUNGS.index("avx512") and 0 < weights <= MOST_WEIGHTS
+            and all(a.dtype == np.float32 and a.size for a in arrays))
+
+
+def _fit(holds: bool, *arrays: Array | None) -> None:
+    if not holds:
+        shapes = ", ".join(str(np.shape(a)) for a in arrays)
+        raise ValueError(f"the shapes do not fit each other: {shapes}")
+
+
+def _contiguous(a: Array) -> Array:
+    return np.ascontiguousarray(a)

@@ -1,0 +1,119 @@
+"""Sums and scalings per channel, for batch normalisation: contract, NumPy reference, entry.
+
+N batch, C channels, M entries of a channel. Arrays are (N, C) or (N, C, H, W), maps best
+channels-last; NumPy reduces those over (0, 2, 3) at a fraction of memory speed. The compiled twin
+is in kernels_pyx/conv.pyx, for float32; other dtypes run the reference. Sums run in float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import cpu
+from ..layout import aligned, nchw, nhwc
+
+Array = np.ndarray
+
+
+def along(v: Array, x: Array) -> Array:
+    """Returns v, (C,), in the shape that broadcasts along the channels of x."""
+    return v.reshape([-1 if i == 1 else 1 for i in range(x.ndim)])
+
+
+def _axes(x: Array) -> tuple[int, ...]:
+    return (0, *range(2, x.ndim))
+
+
+def moments_ref(x: Array) -> tuple[Array, Array]:
+    """Returns mean and variance (divided by M) of each channel, (C,) float64."""
+    mean = x.mean(axis=_axes(x), dtype=np.float64)
+    return mean, np.square(x - along(mean, x)).mean(axis=_axes(x))
+
+
+def sums_ref(g: Array, x: Array, mean: Array) -> tuple[Array, Array]:
+    """Returns the sums of g and of g (x - mean) of each channel, (C,) float64, as `sums`."""
+    wide = g.astype(np.float64)
+    centred = x - along(mean.astype(np.float64), x)
+    return wide.sum(axis=_axes(g)), (wide * centred).sum(axis=_axes(g))
+
+
+def affine_ref(x: Array, a: Array, b: Array) -> Array:
+    """Returns x a + b.   a, b : (C,) in the dtype of x"""
+    return x * along(a, x) + along(b, x)
+
+
+def blend_ref(g: Array, x: Array, a: Array, b: Array, d: Array) -> Array:
+    """Returns g a + x b + d.   g, x : one shape   a, b, d : (C,) in their dtype"""
+    return g * along(a, x) + x * along(b, x) + along(d, x)
+
+
+def moments(x: Array, *, isa: str = "auto") -> tuple[Array, Array]:
+    """Returns mean and variance (divided by M) of each channel, (C,) float64.
+
+    The kernel sums x - x0 and its square, x0 a channel's first entry: one pass over x, and no
+    cancellation where the mean is large beside the deviation.
+    """
+    level = _level(isa, x)
+    if level == 0:
+        return moments_ref(x)
+    rows = _rows(x)
+    shift, (s, q) = np.ascontiguousarray(rows[0]), np.zeros((2, rows.shape[1]))
+    cpu.kernel_module("conv").moments(rows, shift, s, q, level)
+    off = s / float(len(rows))
+    return shift + off, np.maximum(q / float(len(rows)) - off * off, 0.0)
+
+
+def sums(g: Array, x: Array, mean: Array, *, isa: str = "auto") -> tuple[Array, Array]:
+    """Returns the sums of g and of g (x - mean) of each channel, (C,) float64.
+
+    g, x : one shape        mean : (C,)
+    """
+    level = _level(isa, g, x, mean)
+    if level == 0:
+        return sums_ref(g, x, mean)
+    s, q = np.zeros((2, x.shape[1]))
+    cpu.kernel_module("conv").sums(_rows(g), _rows(x), np.ascontiguousarray(mean), s, q, level)
+    return s, q
+
+
+def affine(x: Array, a: Array, b: Array, *, isa: str = "auto") -> Array:
+    """Returns x a + b, channels-last.   a, b : (C,) in the dtype of x"""
+    level = _level(isa, x, a, b)
+    if level == 0:
+        return affine_ref(x, a, b)
+    rows = _rows(x)
+    y = aligned(*rows.shape)
+    cpu.kernel_module("conv").affine(rows, *map(np.ascontiguousarray, (a, b)), y, level)
+    return _shaped(y, x)
+
+
+def blend(g: Array, x: Array, a: Array, b: Array, d: Array, *, isa: str = "auto") -> Array:
+    """Returns g a + x b + d, channels-last.   g, x : one shape   a, b, d : (C,) in their dtype"""
+    level = _level(isa, g, x, a, b, d)
+    if level == 0:
+        return blend_ref(g, x, a, b, d)
+    rows = _rows(x)
+    y = aligned(*rows.shape)
+    cpu.kernel_module("conv").blend(_rows(g), rows, *map(np.ascontiguousarray, (a, b, d)), y, level)
+    return _shaped(y, x)
+
+
+def _level(isa: str, *arrays: Array) -> int:
+    # The rung for arrays of the map's shape and vectors of one entry per channel.
+    shape = next(a.shape for a in arrays if a.ndim > 1)
+    if wrong := [a.shape for a in arrays if a.shape not in (shape, shape[1:2])]:
+        raise ValueError(f"arrays must have shape {shape} or {shape[1:2]}, got {wrong[0]}")
+    level = cpu.resolve(isa, "conv")
+    return level if all(a.dtype == np.float32 and a.size for a in arrays) else 0
+
+
+def _rows(x: Array) -> Array:
+    # (N, C) or (N, C, H, W) -> (M, C)
+    return np.ascontiguousarray(x) if x.ndim == 2 else nhwc(x).reshape(-1, x.shape[1])
+
+
+def _shaped(rows: Array, like: Array) -> Array:
+    if like.ndim == 2:
+        return rows
+    n, c, h, w = like.shape
+    return nchw(rows.reshape(n, h, w, c))

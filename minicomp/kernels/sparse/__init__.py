@@ -1,0 +1,1 @@
+"""Kernels that skip zeros: lanes, rows, n of every m."""

@@ -1,0 +1,1 @@
+"""Asking: exercises, how answers are judged and shown."""

@@ -1,0 +1,86 @@
+"""The page that a student gets back: points, what is wrong and why; no hidden input."""
+
+from __future__ import annotations
+
+from html import escape
+
+from ..catalog import LessonChecks
+from ..asking.shown import MARK
+
+_STYLE = """
+:root { color-scheme: light dark }
+body { font: 17px/1.5 system-ui, sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em }
+h1 { font-size: 1.4em } h2 { font-size: 1.1em; margin-top: 2em }
+table { border-collapse: collapse } td.n, th.n { text-align: right }
+td, th { padding: .25em .8em; border-bottom: 1px solid #8886; text-align: left }
+pre { background: #8882; padding: .8em; overflow-x: auto; white-space: pre-wrap }
+.id { font-family: ui-monospace, monospace; font-size: .9em }
+"""
+
+
+def page(row: dict, of: LessonChecks) -> str:
+    """Returns the feedback page of one result, a whole HTML document."""
+    parts = [
+        f"<h1>Lesson {int(of.number)}: {escape(of.title)}</h1>",
+        f"<p><strong>{escape(row['student'] or 'no name')}</strong>,"
+        f" {escape(row['file'] or 'nothing handed in')}: <strong>{row['points']} of"
+        f" {row['max_points']} points</strong>"
+        + ("" if row["status"] == "graded" else f" ({escape(row['status'])})")
+        + "</p>",
+        _table(row, of),
+    ]
+    for exercise in of.exercises + ((of.diagnosis.exercise(),) if of.diagnosis else ()):
+        done = row["exercises"][exercise.id]
+        if done["message_id"]:
+            parts.append(
+                f"<h2>{escape(exercise.title)}</h2><pre>{escape(done['report'])}</pre>"
+                f"<p>The idea: {escape(exercise.hints[0])}</p>"
+            )
+    parts += _cells(row) + _words(row, of)
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport"
+        " content='width=device-width'>"
+        f"<title>Lesson {of.number}: {escape(row['student'])}</title><style>{_STYLE}</style>"
+        f"<body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _table(row: dict, of: LessonChecks) -> str:
+    lines = ["<table><tr><th>exercise<th>parts<th class=n>points</tr>"]
+    for id in of.ids():
+        done = row["exercises"][id]
+        each = ", ".join(
+            f"{escape(p['name'])}: {MARK[p['points'] == p['max_points']]}" for p in done["parts"]
+        )
+        lines.append(
+            f"<tr><td class=id>{escape(id)}<td>{each}<td class=n>{done['points']} of"
+            f" {done['max_points']}</tr>"
+        )
+    if of.predictions:
+        p = row["prediction"]
+        lines.append(
+            f"<tr><td>guesses before the run<td><td class=n>{p['points']} of {p['max_points']}</tr>"
+        )
+    return "".join(lines) + "</table>"
+
+
+def _cells(row: dict) -> list[str]:
+    if not row["problems"]:
+        return []
+    items = "".join(
+        f"<li>cell {p['cell'] + 1}: <span class=id>{escape(p['problem'])}</span></li>"
+        for p in row["problems"]
+    )
+    return [f"<h2>Cells that did not run</h2><ul>{items}</ul>"]
+
+
+def _words(row: dict, of: LessonChecks) -> list[str]:
+    out = []
+    for r in of.reflections:
+        told = row["manual"].get(r.id)
+        if told and told["words"]:
+            out.append(
+                f"<h2>Your reflection ({told['words']} words)</h2><p>{escape(r.question)}</p>"
+                f"<blockquote>{escape(told['text'])}</blockquote>"
+            )
+    return out

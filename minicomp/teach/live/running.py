@@ -1,0 +1,195 @@
+"""Running a notebook's cells and asking its functions, in processes of their own.
+
+A process that is lost (it ended, hangs, or says what it should not) is started again without the
+cell or exercise that lost it, while the notebook's time lasts: one bad cell costs its own points
+and no others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .. import catalog
+from ..notebook import cells as notebook
+from ..asking.exercise import Answer, Asked, Exercise
+from ..notebook.cells import Cell, Notebook
+from .process import Child, Limits, Lost
+
+SKIPPED = ("slow", "predict", "check", "reflect", "plot")
+KINDS = ("value", "raised", "refused", "slow", "not-written", "odd")
+MOST_STARTS = 6
+
+
+@dataclass
+class Ran:
+    """What running a notebook gave: cases and answers by exercise, and cells that raised."""
+
+    asked: dict[str, list[Asked]]
+    answers: dict[str, list[Answer]]
+    problems: list[dict]
+    notes: list[str]
+
+    def status(self, verdicts: dict) -> str:
+        """Returns "graded", or what went wrong on the way."""
+        if self.notes:
+            return "; ".join(dict.fromkeys(self.notes))
+        blank = all(
+            v.message and v.message.slug in ("not-written", "missing") for v in verdicts.values()
+        )
+        return "blank" if blank else "graded"
+
+
+def run_cells(
+    book: Notebook,
+    of: catalog.LessonChecks,
+    asked: dict[str, list[Asked]],
+    exercises: Sequence[Exercise],
+    limits: Limits,
+    *,
+    broken: Callable[[list], dict],
+) -> Ran:
+    """Returns the answers of a notebook's functions.
+
+    asked : the cases of each exercise by id        broken : answers calls of the broken variant
+    """
+    return _Runner(book, of, asked, exercises, limits, broken).run()
+
+
+class _Runner:
+    # One notebook. `spent` counts seconds of an unhurried machine: the wall's, divided by slack.
+
+    def __init__(self, book, of, asked, exercises, limits, broken):
+        self.cells = worth_running(book, of, {e.name for e in exercises})
+        self.prelude = prelude(of)
+        self.exercises, self.limits, self.broken = exercises, limits, broken
+        self.ran = Ran(asked, {}, [], [])
+        self.left_out: set[int] = set()
+        self.spent, self.since, self.child = 0.0, 0.0, None
+
+    def run(self) -> Ran:
+        for _ in range(MOST_STARTS):
+            if len(self.ran.answers) < len(self.exercises) and self.left() > 1:
+                self.once()
+        for e in self.exercises:
+            if e.id not in self.ran.answers:
+                self.ran.answers[e.id] = [Answer("slow", text="no time was left")]
+                self.ran.notes.append(f"time limit of {self.limits.total:g} s")
+        return self.ran
+
+    def left(self) -> float:
+        now = 0.0 if self.child is None else (time.monotonic() - self.since) / self.child.slack
+        return self.limits.total - self.spent - now
+
+    def wait(self, seconds: float) -> float:
+        # How long to wait for what may take `seconds`; the process itself stops what it can before.
+        return min(2 * seconds + 1.5, self.left()) * self.child.slack
+
+    def once(self) -> None:
+        # One process, from its start until all is answered or it is lost.
+        with Child(self.broken) as child:
+            self.child, self.since = child, time.monotonic()
+            names = self.run_all_cells()
+            for e in self.exercises if names is not None else ():
+                if e.id not in self.ran.answers and not self.ask(e, names):
+                    break
+            self.spent = self.limits.total - self.left()
+            self.child = None
+
+    def run_all_cells(self) -> dict[str, bool] | None:
+        # Returns which names are functions, or None where the process was lost.
+        limits, at = self.limits, -1
+        try:
+            self.child.start(
+                {
+                    "cells": [c for c in self.cells if c[0] not in self.left_out],
+                    "names": sorted({e.name for e in self.exercises}),
+                    "prelude": self.prelude,
+                    "seconds": limits.cells,
+                    "cell_seconds": limits.cell,
+                    "memory": limits.memory,
+                }
+            )
+            self.since = time.monotonic()
+            while "cell" in (frame := self.child.receive(self.wait(limits.cell))):
+                at = int(frame["cell"])
+            self.note_problems({int(i): str(text)[:400] for i, text in frame["problems"]})
+            return {str(name): bool(there) for name, there in dict(frame["names"]).items()}
+        except (Lost, KeyError, TypeError, ValueError) as e:
+            why = _why(e)
+            self.note_problems({at: why})
+            self.ran.notes.append(f"cell {at + 1}: {why}" if at >= 0 else why)
+            self.left_out.add(at)
+            return None
+
+    def note_problems(self, found: dict[int, str]) -> None:
+        kept = {p["cell"]: p["problem"] for p in self.ran.problems} | found
+        self.ran.problems = [{"cell": i, "problem": text} for i, text in sorted(kept.items())]
+
+    def ask(self, e: Exercise, names: dict[str, bool]) -> bool:
+        # Puts the answers of one exercise into ran; False where the process was lost.
+        if not names.get(e.name):
+            self.ran.answers[e.id] = [Answer("missing", text=f"no function {e.name} is defined")]
+            return True
+        calls = [call for a in self.ran.asked[e.id] for call in a.calls]
+        try:
+            self.child.send(
+                {
+                    "name": e.name,
+                    "calls": calls,
+                    "banned": list(e.banned),
+                    "seconds": self.limits.call,
+                }
+            )
+            frame = self.child.receive(self.wait(self.limits.exercise))
+            self.ran.answers[e.id] = [_answer(row) for row in list(frame["answers"])[: len(calls)]]
+            return True
+        except (Lost, KeyError, TypeError, ValueError) as error:
+            why = _why(error)
+            kind = "slow" if "in time" in why else "raised"
+            self.ran.answers[e.id] = [Answer(kind, text=why)]
+            self.ran.notes.append(f"{e.id}: {why}")
+            return False
+
+
+def _why(e: Exception) -> str:
+    return str(e) if isinstance(e, Lost) else "the process sent something else"
+
+
+def _answer(row) -> Answer:
+    kind, value, text = row
+    if kind not in KINDS or not isinstance(text, str):
+        raise ValueError("not an answer")
+    return Answer(kind, value, text[:400])
+
+
+def worth_running(
+    book: Notebook, of: catalog.LessonChecks, names: set[str]
+) -> list[tuple[int, str, bool]]:
+    """Returns (index, source, needed) of the code cells that grading runs, in the order of the
+    file.
+
+    A cell that lost its tags gets those of the lesson's cell with the same text. What defines an
+    exercise is needed; what is slow, a check, a guess or a plot is left out.
+    """
+    known = {c.source.strip(): c for c in _original(of).code()}
+    chosen = []
+    for i, cell in enumerate(book.cells):
+        if cell.kind != "code" or not cell.source.strip():
+            continue
+        same = known.get(cell.source.strip())
+        tags = Cell("code", "", cell.tags + (same.tags if same else ()))
+        needed = bool(notebook.defines(cell.source) & names) or tags.tagged("exercise")
+        if needed or not any(tags.tagged(t) for t in SKIPPED):
+            chosen.append((i, cell.source, needed))
+    return chosen
+
+
+def prelude(of: catalog.LessonChecks) -> str:
+    """Returns the lesson's own imports, which run first: the student's may be gone."""
+    return "\n".join(c.source for c in _original(of).code() if c.tagged("imports"))
+
+
+def _original(of: catalog.LessonChecks) -> Notebook:
+    return notebook.read_notebook(catalog.notebook_path(of))

@@ -1,0 +1,1 @@
+"""Lesson notebooks: cells, building, pages."""

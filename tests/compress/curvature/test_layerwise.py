@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minicomp.compress.curvature import hessian as second
+from minicomp.compress.curvature import layerwise
+from minicomp.errors import UserError
+from minicomp.nn import Conv2d, Dense, Flatten, Linear, Model, ReLU, chain
+
+RNG = np.random.default_rng
+
+
+def conv_model():
+    model = Model(
+        chain(
+            ("c", Conv2d(2, 4, 3, stride=2, padding=1, groups=2)),
+            ("r", ReLU()),
+            ("d", Conv2d(4, 3, 2, bias=False)),
+            ("f", Flatten()),
+            ("o", Linear(3, 3)),
+        ),
+        input_shape=(2, 4, 4),
+    )
+    rng = RNG(0)
+    for name, form in model.forms().items():
+        model.set_form(name, Dense(rng.standard_normal(form.shape).astype(np.float32)))
+    return model
+
+
+def test_a_layer_s_problem_is_the_error_of_its_outputs():
+    # H, S and W of a grouped convolution against its real outputs with other weights.
+    model = second.float64(conv_model())
+    x = RNG(1).standard_normal((9, 2, 4, 4))
+    node = model.node("c")
+    z = model(x, taps=("c",))[1]["c"].data
+    found = layerwise.problems(model, model, x, node, 0.0)
+    rows = layerwise.rows_of(node.layer)
+    np.testing.assert_allclose(np.concatenate([p.W for p in found]), rows, atol=1e-9)
+    other = rows + 0.3 * RNG(2).standard_normal(rows.shape)
+    layerwise.set_rows(node.layer, other)
+    error = 0.5 * np.sum((model(x, taps=("c",))[1]["c"].data - z) ** 2) / len(x)
+    delta = [d - p.W for d, p in zip(np.split(other, 2), found)]
+    assert sum(0.5 * np.vdot(d @ p.H, d) for d, p in zip(delta, found)) == pytest.approx(
+        error, rel=1e-9
+    )
+    kept = RNG(3).random((4, 9)) < 0.6
+    for p, k in zip(found, np.split(kept, 2)):
+        solved = p.solve(k)
+        assert not solved[:, :9][~k].any() and (solved[:, 9] != 0).all()
+        gradient = (solved - p.W) @ p.H
+        np.testing.assert_allclose(gradient[:, :9][k], 0, atol=1e-10)
+
+
+def test_a_pruned_net_s_inputs_and_the_old_outputs_make_up_for_earlier_layers():
+    # X of the changed net, Z of the old one: the least rows are those of linear regression.
+    old, now = second.float64(conv_model()), second.float64(conv_model())
+    now.forms()["c.weight"].value.data[:, 0, 0] = 0
+    x, node = RNG(4).standard_normal((90, 2, 4, 4)), old.node("d")
+    (p,) = layerwise.problems(now, old, x, node, 0.0)
+    X = second.patches(node.layer, now(x, taps=("r",))[1]["r"].data).reshape(-1, 16)
+    Z = old(x, taps=("d",))[1]["d"].data.transpose(0, 2, 3, 1).reshape(-1, 3)
+    np.testing.assert_allclose(p.W.T, np.linalg.lstsq(X, Z, rcond=None)[0], atol=1e-7)
+    assert p.damping == p.asked == 0 and p.weights == 16 and not p.dead.any()
+
+
+def test_what_the_inputs_do_not_decide_stays_at_the_weights_there_were():
+    # Input 3 is always 0: regression leaves its weights open, damping draws them to the old ones.
+    model = second.float64(Model(chain(("o", Linear(4, 2))), input_shape=(4,)))
+    for form in model.forms().values():
+        form.value.data[...] = RNG(5).standard_normal(form.shape)
+    x = RNG(6).standard_normal((30, 4))
+    x[:, 3] = 0
+    (p,) = layerwise.problems(model, model, x, model.node("o"), 0.01)
+    np.testing.assert_allclose(p.W, layerwise.rows_of(model.node("o").layer), atol=1e-12)
+    assert p.damping == p.asked == pytest.approx(0.01 * (np.diag(p.H) - p.damping).mean())
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 4), n=st.integers(1, 9), drop=st.integers(0, 9), seed=st.integers(0, 99))
+def test_the_largest_stay_and_ties_go_by_lowest_index(rows, n, drop, seed):
+    score = RNG(seed).integers(0, 3, (rows, n)).astype(float)
+    kept = layerwise.keep_largest(score, min(drop, n))
+    for row, mask in zip(score, kept):
+        gone = sorted(range(n), key=lambda i: (row[i], i))[: min(drop, n)]
+        assert set(np.flatnonzero(~mask)) == set(gone)
+
+
+def test_patterns_are_read_or_refused():
+    assert layerwise.parse_pattern("2:4", "t") == (2, 4)
+    for text in ("", "2", "2:4:8", "0:4", "4:4", "-1:4", "2:x", "２:4"):
+        with pytest.raises(UserError, match='t: pattern must be "N:M" with 1 <= N < M'):
+            layerwise.parse_pattern(text, "t")

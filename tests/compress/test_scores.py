@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from minicomp.compress.scores import (
+    global_masks,
+    kernel_mask,
+    magnitude_mask,
+    percentile_threshold,
+    quality_threshold,
+    smallest_mask,
+    zeros_of,
+)
+
+W = np.array([[0.3, -0.1, 0.2], [-0.2, 0.4, 0.05]], np.float32)
+SMALL = arrays(
+    np.float32,
+    array_shapes(max_dims=4, max_side=5),
+    elements=st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0]),
+)  # many ties
+SPARSITY = st.floats(0, 0.999)
+
+
+def test_the_smallest_magnitudes_go_ties_by_lowest_index():
+    # |w| = .3 .1 .2 / .2 .4 .05: of the two .2 the first goes
+    np.testing.assert_array_equal(
+        magnitude_mask(W, 0.5), [[True, False, False], [True, True, False]], strict=True
+    )
+    np.testing.assert_array_equal(magnitude_mask(W, 0), np.ones((2, 3), bool))
+    np.testing.assert_array_equal(
+        magnitude_mask(np.zeros(5), 0.4), [False, False, True, True, True]
+    )
+
+
+def test_scores_keep_their_sign():
+    np.testing.assert_array_equal(
+        smallest_mask(np.array([0.5, -3.0, 2.0]), 1 / 3), [True, False, True]
+    )
+
+
+@pytest.mark.parametrize(
+    "s, n, zeros",
+    [
+        (0.5, 3, 2),
+        (0.5, 5, 2),
+        (0.5, 1, 0),
+        (0.25, 6, 2),
+        (0.29, 100, 29),
+        (0.999, 10, 10),
+        (0.0, 7, 0),
+        (0.9, 0, 0),
+        (np.float32(0.5), 4, 2),
+    ],
+)
+def test_s_of_n_means_round_s_n_zeros_half_to_even(s, n, zeros):
+    assert zeros_of(s, n) == zeros and type(zeros_of(s, n)) is int
+
+
+@pytest.mark.parametrize("s", [1.0, -0.1, 1.5, float("nan")])
+def test_a_sparsity_outside_its_range_is_refused(s):
+    for fn in (
+        lambda: zeros_of(s, 5),
+        lambda: magnitude_mask(W, s),
+        lambda: kernel_mask(W, s),
+        lambda: global_masks([W], s),
+    ):
+        with pytest.raises(ValueError, match=r"sparsity must be in \[0, 1\), got"):
+            fn()
+
+
+def test_a_weight_that_is_not_a_number_is_refused():
+    w = W.copy()
+    w[0, 1] = np.nan
+    for fn in (magnitude_mask, kernel_mask):
+        with pytest.raises(ValueError, match="w must hold numbers, got NaN"):
+            fn(w, 0.5)
+
+
+@settings(max_examples=80, deadline=None)
+@given(SMALL, SPARSITY, SPARSITY)
+def test_masks_are_exact_ordered_and_nested(w, a, b):
+    a, b = sorted((a, b))
+    dense, sparse = magnitude_mask(w, a), magnitude_mask(w, b)
+    for s, mask in ((a, dense), (b, sparse)):
+        assert mask.shape == w.shape and mask.dtype == bool
+        assert np.count_nonzero(~mask) == round(s * w.size)
+        dropped, stay = np.abs(w[~mask]), np.abs(w[mask])
+        if dropped.size and stay.size:
+            assert dropped.max() <= stay.min()
+            tie = np.abs(w.ravel()) == stay.min()  # of the ties those of lowest index went
+            flags = mask.ravel()[tie]
+            assert list(flags) == sorted(flags)
+    assert not (sparse & ~dense).any()  # what is kept at b is kept at a <= b
+
+
+@settings(max_examples=40, deadline=None)
+@given(SMALL, SPARSITY)
+def test_kernel_masks_are_exact_in_each_row(w, s):
+    mask = kernel_mask(w, s)
+    for row, kept in zip(w, mask):
+        np.testing.assert_array_equal(kept, magnitude_mask(row, s), strict=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(SMALL, min_size=1, max_size=4), SPARSITY)
+def test_global_masks_are_one_ranking_of_all(scores, s):
+    masks = global_masks(scores, s)
+    assert [m.shape for m in masks] == [a.shape for a in scores]
+    one = smallest_mask(np.concatenate([a.ravel() for a in scores]), s)
+    np.testing.assert_array_equal(np.concatenate([m.ravel() for m in masks]), one)
+
+
+def test_the_quality_threshold_is_in_standard_deviations_of_the_live_weights():
+    assert quality_threshold(W, 1.5) == pytest.approx(1.5 * np.std(W.astype(np.float64)))
+    with_zeros = np.concatenate([W.ravel(), np.zeros(100, np.float32)])
+    assert quality_threshold(with_zeros, 1.5) == pytest.approx(quality_threshold(W, 1.5))
+    assert quality_threshold(np.zeros(4, np.float32), 2.0) == 0.0
+
+
+def test_the_percentile_threshold_interpolates_between_magnitudes():
+    assert percentile_threshold(np.array([-4.0, 1.0, 2.0, -3.0]), 0.5) == 2.5
+    assert percentile_threshold(np.array([-4.0, 1.0, 2.0, -3.0]), 0.0) == 1.0
+    assert type(percentile_threshold(W, 0.3)) is float
+
+
+@pytest.mark.peers
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), SPARSITY)
+def test_magnitude_masks_are_those_of_torch(seed, s):
+    # torch rounds half to even too and ranks by topk, whose ties are its own: no ties in Gaussian
+    # weights
+    torch = pytest.importorskip("torch")
+    from torch.nn.utils import prune
+
+    rng = np.random.default_rng(seed)
+    w, v = (rng.standard_normal(shape).astype(np.float32) for shape in ((7, 5), (3, 2, 3, 3)))
+    for a in (w, v):
+        layer = torch.nn.Linear(2, 2)
+        layer.weight = torch.nn.Parameter(torch.tensor(a))
+        prune.l1_unstructured(layer, "weight", amount=s)
+        np.testing.assert_array_equal(magnitude_mask(a, s), layer.weight_mask.numpy().astype(bool))
+    layers = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
+    for layer, a in zip(layers, (w, v)):
+        layer.weight = torch.nn.Parameter(torch.tensor(a))
+    prune.global_unstructured(
+        [(layer, "weight") for layer in layers], prune.L1Unstructured, amount=s
+    )
+    for layer, mask in zip(layers, global_masks([np.abs(w), np.abs(v)], s)):
+        np.testing.assert_array_equal(mask, layer.weight_mask.numpy().astype(bool))

@@ -1,0 +1,171 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from minicomp.exchange.safetensors import (
+    DTYPES,
+    load_safetensors,
+    parse_safetensors,
+    save_safetensors,
+)
+from minicomp.errors import FormatError
+from minicomp.models import LeNet5
+
+RNG = np.random.default_rng(0)
+ARRAYS = {
+    f"layer.{name}": (RNG.normal(size=(3, 5)) * 100).astype(dtype) for name, dtype in DTYPES.items()
+} | {
+    "empty": np.zeros((0, 4), np.float32),
+    "scalar": np.array(3.5, np.float32),
+    "big": np.arange(6, dtype=">i4"),
+}
+
+
+def file_of(header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def test_the_safetensors_package_reads_ours(tmp_path):
+    peer = pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "a.safetensors"
+    assert save_safetensors(ARRAYS, path, {"format": "pt"}) == path.stat().st_size
+    for found in (peer.load_file(path), load_safetensors(path)):
+        assert set(found) == set(ARRAYS)
+        for name, a in ARRAYS.items():
+            np.testing.assert_array_equal(
+                found[name], a.astype(a.dtype.newbyteorder("=")), strict=True
+            )
+
+
+def test_we_read_the_safetensors_packages_and_write_the_same_bytes(tmp_path):
+    peer = pytest.importorskip("safetensors.numpy")
+    native = {name: a.astype(a.dtype.newbyteorder("=")) for name, a in ARRAYS.items()}
+    peer.save_file(native, tmp_path / "a", {"by": "them"})
+    found = load_safetensors(tmp_path / "a")
+    for name, a in native.items():
+        np.testing.assert_array_equal(found[name], a, strict=True)
+    # The data part is the same bytes: wide dtypes first, then by name.
+    same = {name: native[name] for name in ("layer.F32", "layer.F16", "layer.U8", "scalar")}
+    save_safetensors(same, tmp_path / "b")
+    peer.save_file(same, tmp_path / "c")
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+def test_weights_move_through_pytorchs_names(tmp_path):
+    model = LeNet5(rng=np.random.default_rng(1))
+    save_safetensors(model.state_dict(), tmp_path / "m")
+    other = LeNet5()
+    other.load_state_dict(load_safetensors(tmp_path / "m"))
+    for name, a in model.state_dict().items():
+        np.testing.assert_array_equal(other.state_dict()[name], a, strict=True)
+
+
+def test_bfloat16_comes_as_float32():
+    data = np.array([0x3FC0, 0xC000], "<u2").tobytes()  # 1.5, -2
+    found = parse_safetensors(
+        file_of({"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, data)
+    )
+    assert found["a"].dtype == np.float32 and found["a"].tolist() == [1.5, -2.0]
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True).filter(
+            lambda n: n != "__metadata__"
+        ),
+        hnp.arrays(
+            st.sampled_from([np.float32, np.float16, np.int64, np.uint8, np.bool_]),
+            hnp.array_shapes(min_dims=0, min_side=0, max_side=4),
+        ),
+        max_size=5,
+    )
+)
+@settings(max_examples=30, deadline=None)
+def test_round_trip(tmp_path_factory, arrays):
+    path = tmp_path_factory.mktemp("st") / "a"
+    save_safetensors(arrays, path)
+    found = load_safetensors(path)
+    assert set(found) == set(arrays)
+    for name, a in arrays.items():
+        np.testing.assert_array_equal(found[name], a, strict=True)
+
+
+@pytest.mark.parametrize(
+    "name, a",
+    [
+        ("a b", np.zeros(1)),
+        ("", np.zeros(1)),
+        ("a" * 101, np.zeros(1)),
+        ("__metadata__", np.zeros(1)),
+        ("a", np.zeros(1, complex)),
+        ("a", np.array(["x"])),
+    ],
+)
+def test_what_the_format_lacks_is_refused(tmp_path, name, a):
+    with pytest.raises(ValueError, match="cannot be stored"):
+        save_safetensors({name: a}, tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        b"",
+        b"1234567",
+        (2**40).to_bytes(8, "little"),
+        file_of(b"[]"),
+        file_of(b"nonsense"),
+        file_of(b"\xff\xfe"),
+        file_of(b"[" * 2000),
+        file_of({"a": GOOD}),
+        file_of({"a": GOOD}, bytes(9)),
+        file_of({"a": GOOD}, bytes(7)),
+        file_of({"a b": GOOD}, bytes(8)),
+        file_of({"<script>": GOOD}, bytes(8)),
+        file_of({"a": 3}),
+        file_of({"a": {}}),
+        file_of({"a": GOOD | {"extra": 1}}, bytes(8)),
+        file_of({"a": GOOD | {"dtype": "F31"}}, bytes(8)),
+        file_of({"a": GOOD | {"dtype": ["F32"]}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": [True, 2]}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": [-1, -2]}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": [2.0]}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": 2}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": [1] * 17}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": [2**60, 2**60]}}, bytes(8)),
+        file_of({"a": GOOD | {"data_offsets": [0]}}, bytes(8)),
+        file_of({"a": GOOD | {"data_offsets": [8, 0]}}, bytes(8)),
+        file_of({"a": GOOD | {"data_offsets": [-8, 0]}}, b""),
+        file_of({"a": GOOD, "b": GOOD}, bytes(8)),
+        file_of({"a": GOOD, "b": GOOD | {"data_offsets": [9, 17]}}, bytes(17)),
+        file_of(
+            b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},'
+            b'"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}',
+            bytes(8),
+        ),
+        file_of({"__metadata__": {"a": 3}}),
+        file_of({"__metadata__": []}),
+        file_of({"a": {"dtype": "BOOL", "shape": [1], "data_offsets": [0, 1]}}, b"\2"),
+    ],
+)
+def test_damaged_files_are_refused(file):
+    with pytest.raises(FormatError):
+        parse_safetensors(file)
+
+
+def test_loading_names_the_file_and_bounds_its_size(tmp_path):
+    (tmp_path / "x").write_bytes(b"short")
+    with pytest.raises(FormatError, match="x: a header"):
+        load_safetensors(tmp_path / "x")
+    with pytest.raises(FormatError, match="at most 4 bytes"):
+        load_safetensors(tmp_path / "x", max_bytes=4)
+    with pytest.raises(OSError):
+        load_safetensors(tmp_path / "missing")

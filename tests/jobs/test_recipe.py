@@ -1,0 +1,163 @@
+"""Recipes: what TOML and the command line may say, and what each mistake is answered with."""
+
+import tomllib
+
+import numpy as np
+import pytest
+
+from minicomp.compress import TECHNIQUES
+from minicomp.jobs.recipe import FOLDER, load_recipe, parse_knobs, parse_recipe, parse_with, recipes
+from minicomp.errors import UserError
+from minicomp.models import MODELS
+
+STEPS = """
+title = "T"
+train = {epochs = 8, lr = 0.1}
+[[step]]
+technique = "magnitude"
+sparsity = {'*' = 0.9, 'conv*' = 0.5}
+[[step]]
+technique = "finetune"
+epochs = 4
+"""
+OWN = """
+[lenet5]
+train = {epochs = 2}
+[[lenet5.step]]
+technique = "kmeans"
+bits = 3
+"""
+
+
+def parsed(text, model="lenet300", **kw):
+    return parse_recipe(tomllib.loads(text), "mine", model, TECHNIQUES, **kw)
+
+
+def test_a_recipe_is_a_training_and_steps_in_order():
+    recipe = parsed(STEPS)
+    assert (recipe.name, recipe.title, recipe.train.epochs, recipe.train.lr) == ("mine", "T", 8, 0.1)
+    magnitude, finetune = recipe.pipeline.steps
+    assert magnitude.word == "magnitude" and magnitude.at("sparsity", "conv1") == 0.5
+    assert magnitude.at("sparsity", "fc1") == 0.9 and finetune.epochs == 4
+
+
+def test_a_models_own_table_takes_the_place_of_the_common_one():
+    own, other = parsed(STEPS + OWN, "lenet5"), parsed(STEPS + OWN, "lenet300")
+    assert [s.word for s in own.pipeline.steps] == ["kmeans"] and own.train.epochs == 2
+    assert [s.word for s in other.pipeline.steps] == ["magnitude", "finetune"] and other.train.epochs == 8
+    # a part that the model's table lacks is the common one
+    only_train = parsed(STEPS + "[lenet5]\ntrain = {epochs = 3}\n", "lenet5")
+    assert len(only_train.pipeline.steps) == 2 and only_train.train.epochs == 3
+
+
+@pytest.mark.parametrize("text, says", [
+    ("stpe = 1", "recipe mine: unknown entry stpe; there are title, source, train, step, lenet300"),
+    ("[lenet5]\ntrian = {epochs = 1}", "recipe mine: lenet5: unknown entry trian; there are train, step"),
+    ("lenet300 = 3", "recipe mine: lenet300 must be a table, got 3"),
+    ("lenet5 = 3" + STEPS, "recipe mine: lenet5 must be a table, got 3"),
+    ("train = 4", "recipe mine: train must be a table of knobs, got 4"),
+    ("train = {epoch = 4}" + "\n" + STEPS[STEPS.index("[["):], "recipe mine: train: finetune: unknown knob 'epoch'; did you mean epochs"),
+    ("train = {epochs = -1}" + "\n" + STEPS[STEPS.index("[["):], r"recipe mine: train: finetune: epochs must be in \[0, inf\), got -1"),
+    ("title = 'x'", r"recipe mine has no \[\[step\]\] for lenet300$"),
+    (OWN, r"recipe mine has no \[\[step\]\] for lenet300; it has them for lenet5$"),
+    ("step = 3", r"step must be written as tables \[\[step\]\], got 3"),
+    ("step = []", r"recipe mine has no \[\[step\]\]"),
+    ("step = [1]", r"step must be written as tables"),
+    ("[[step]]\nsparsity = 0.5", "recipe mine: step 1: technique must be a text, got None"),
+    ("[[step]]\ntechnique = ['magnitude']", "recipe mine: step 1: technique must be a text"),
+    (STEPS + "[[step]]\ntechnique = 'kmean'", "recipe mine: step 3: unknown technique 'kmean'; did you mean kmeans"),
+    ("[[step]]\ntechnique = 'magnitude'\nsparsity = '0.5'", r"step 1: magnitude: sparsity must be a number in \[0, 1\), got '0.5'"),
+    ("[[step]]\ntechnique = 'magnitude'\nsparsity = [0.5]", r"sparsity must be a number in \[0, 1\), got \[0.5\]"),
+    ("[[step]]\ntechnique = 'magnitude'\nsparsity = {fc1 = {a = 1}}", r"sparsity@fc1 must be a number"),
+])
+def test_each_mistake_is_one_line_that_says_where(text, says):
+    with pytest.raises(UserError, match=says) as error:
+        parsed(text)
+    assert "\n" not in str(error.value)
+
+
+def test_unreadable_files_are_named(tmp_path):
+    path = tmp_path / "bad.toml"
+    for content in (b"title = ", b"\xff\xfe"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="bad.toml is not readable TOML"):
+            load_recipe(str(path), "lenet5", TECHNIQUES)
+    for name in ("nothing", str(tmp_path), str(tmp_path / "absent.toml"), ""):
+        with pytest.raises(UserError, match="recipe must be deep-compression or .* or a TOML file that exists"):
+            load_recipe(name, "lenet5", TECHNIQUES)
+
+
+def test_steps_given_beside_a_recipe_need_none_in_it():
+    # han2015 has no steps for lenet5classic; its training, or the default one, is all that is wanted
+    given = parse_with(["kmeans:bits=2"], TECHNIQUES)
+    assert load_recipe("han2015", "lenet5classic", TECHNIQUES, pipeline=given).pipeline is given
+    assert parsed(STEPS, pipeline=given).train.epochs == 8
+
+
+@pytest.mark.parametrize("name, model", [
+    (name, model) for name in recipes() for model in MODELS
+    if model in tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))])
+def test_every_built_in_recipe_fits_the_models_it_names(name, model):
+    recipe = load_recipe(name, model, TECHNIQUES)
+    net = MODELS[model](rng=np.random.default_rng(0))
+    recipe.pipeline.check_patterns(net)
+    assert recipe.title and recipe.source and recipe.train.epochs >= 1
+    left = recipe.pipeline.sketch(net, rng=np.random.default_rng(0))
+    if "dns" not in name:  # surgery's thresholds mean nothing to initial weights
+        assert sum(f.nonzeros() for f in left.forms().values()) < 0.6 * net.count()
+
+
+def test_the_default_recipe_knows_every_model():
+    assert set(recipes()) >= {"deep-compression", "deep-compression-long", "deep-compression-dns", "han2015"}
+    assert all(load_recipe("deep-compression", model, TECHNIQUES) for model in MODELS)
+
+
+def test_faster_shortens_every_training_to_at_least_one_epoch():
+    recipe = parsed(STEPS + "[[step]]\ntechnique = 'finetune'\nepochs = 0\n[[step]]\ntechnique = 'iterative'\nepochs = 1\n")
+    fast = recipe.faster(0.25)
+    assert fast.train.epochs == 2 and fast.train.lr == recipe.train.lr
+    assert [getattr(s, "epochs", None) for s in fast.pipeline.steps] == [None, 1, 0, 1]
+    assert recipe.train.epochs == 8, "the recipe itself stays"
+
+
+# ------------------------------------------------------------------------------- on the command line
+
+
+def test_words_of_the_command_line():
+    steps = parse_with(["magnitude:sparsity=0.9,scope=kernel", "finetune:epochs=2,dropout=false,patience=none",
+                        " bias : threshold = 1e-3 ", "kmeans"], TECHNIQUES).steps
+    assert [s.word for s in steps] == ["magnitude", "finetune", "bias", "kmeans"]
+    assert (steps[0].sparsity, steps[0].scope) == (0.9, "kernel")
+    assert (steps[1].epochs, steps[1].dropout, steps[1].patience) == (2, False, None)
+    assert steps[2].threshold == 0.001
+
+
+@pytest.mark.parametrize("text", [
+    "sparsity=0.9,sparsity@fc*=0.5,sparsity@fc3=0.25", "sparsity@fc*=0.5,sparsity=0.9,sparsity@fc3=0.25",
+    "sparsity@fc*=0.5,sparsity@fc3=0.25,sparsity=0.9"])
+def test_a_plain_value_holds_where_no_pattern_matches_wherever_it_stands(text):
+    step = parse_with(["magnitude:" + text], TECHNIQUES).steps[0]
+    assert [step.at("sparsity", n) for n in ("conv1", "fc1", "fc3")] == [0.9, 0.5, 0.25]
+
+
+def test_the_last_pattern_that_matches_wins():
+    step = parse_with(["magnitude:sparsity@fc3=0.25,sparsity@fc*=0.5"], TECHNIQUES).steps[0]
+    assert step.at("sparsity", "fc3") == 0.5
+    assert parse_knobs("a@x=1,b=2", "here") == {"b": 2, "a": {"x": 1}}
+
+
+@pytest.mark.parametrize("text, says", [
+    ("magnitude:sparsity", "magnitude:sparsity: knobs must be written knob=value, got 'sparsity'"),
+    ("magnitude:sparsity=0.5,sparsity=0.6", "sparsity is given twice"),
+    ("magnitude:sparsity@fc1=0.5,sparsity@fc1=0.6", "sparsity@fc1 is given twice"),
+    ("magnitude:sparsity=", r"sparsity must be a number in \[0, 1\), got ''"),
+    ("magnitude:sparsity=nan", r"sparsity must be a number in \[0, 1\), got nan"),
+    ("magnitude:sparsty=0.5", "magnitude: unknown knob 'sparsty'; did you mean sparsity"),
+    ("finetune:epochs@fc1=3", "epochs is one value for the whole model, got one by pattern"),
+    ("finetune:epochs=2.5", r"epochs must be an integer in \[0, inf\), got 2.5"),
+    ("", "unknown technique ''; there are magnitude"),
+    ("kmaens", "unknown technique 'kmaens'; did you mean kmeans"),
+])
+def test_each_wrong_word_is_answered(text, says):
+    with pytest.raises(UserError, match=says):
+        parse_with([text], TECHNIQUES)

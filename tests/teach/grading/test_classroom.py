@@ -1,0 +1,253 @@
+import csv
+import io
+import json
+import shutil
+
+import pytest
+from minicomp.errors import UserError
+from minicomp.teach import catalog
+from minicomp.teach.grading import classroom
+from minicomp.teach.live import process
+from minicomp.teach.grading.grade import Key
+
+LIMITS = process.Limits(cell=1.0, cells=2.5, call=0.5, exercise=1.5, total=8.0)
+OF = catalog.lesson(4)
+
+
+@pytest.fixture
+def room(tmp_path, solved):
+    # A folder of submissions as a learning platform hands them out, and a roster.
+    folder = tmp_path / "in"
+    folder.mkdir()
+    good, blank = solved(), solved(solutions=False, name="blank.ipynb")
+    shutil.copy(good, folder / "04_ann.ipynb")
+    (folder / "Bea Müller_123_file").mkdir()
+    shutil.copy(blank, folder / "Bea Müller_123_file" / "04_magnitude.ipynb")
+    (folder / "04_cem.ipynb").write_text("no notebook at all")
+    shutil.copy(good, folder / "dot.ipynb")
+    shutil.copy(blank, folder / "dot (1).ipynb")
+    (folder / "report_eve.pdf").write_text("my answers")
+    (folder / ".ipynb_checkpoints").mkdir()
+    shutil.copy(good, folder / ".ipynb_checkpoints" / "04_ann-checkpoint.ipynb")
+    shutil.copy(good, folder / "stranger.ipynb")
+    roster = tmp_path / "class.csv"
+    roster.write_text(
+        "student,file\nann,\nBea Müller,\ncem,\ndot,\neve,\nfay,\n", encoding="utf-8-sig"
+    )
+    return folder, roster
+
+
+def outputs(tmp_path):
+    return classroom.Outputs(
+        csv=tmp_path / "out" / "g.csv",
+        json=tmp_path / "out" / "g.json",
+        feedback=tmp_path / "out" / "pages",
+    )
+
+
+def run(tmp_path, room, **kw):
+    folder, roster = room
+    seen = []
+    rows = classroom.grade_folder(
+        folder,
+        "04",
+        outputs(tmp_path),
+        key=kw.pop("key", Key()),
+        roster=roster,
+        limits=LIMITS,
+        log=seen.append,
+        jobs=2,
+        **kw,
+    )
+    return rows, seen
+
+
+def table(tmp_path):
+    raw = outputs(tmp_path).csv.read_bytes()
+    assert raw.startswith(b"\xef\xbb\xbf")
+    return list(csv.DictReader(io.StringIO(raw.decode("utf-8-sig"))))
+
+
+def test_everybody_gets_a_row_and_a_page(tmp_path, room):
+    rows, seen = run(tmp_path, room)
+    told = table(tmp_path)
+    assert [r["student"] for r in told] == [
+        "ann",
+        "Bea Müller",
+        "cem",
+        "dot",
+        "dot",
+        "eve",
+        "fay",
+        "",
+    ]
+    status = [r["status"] for r in told]
+    assert status[0] == "graded" and status[1] == "blank" and "not JSON" in status[2]
+    assert all(s.startswith("duplicate: 2 files") for s in status[3:5])
+    assert status[5] == "missing; no notebook, but report_eve.pdf" and status[6] == "missing"
+    assert status[7].startswith("not in the roster")
+    assert list(told[0]) == [
+        "student",
+        "file",
+        "04.magnitude_mask",
+        "04.masked_sgd",
+        "04.keep_per_round",
+        "04.broken",
+        "prediction",
+        "manual",
+        "points",
+        "max_points",
+        "seconds",
+        "status",
+        "versions",
+    ]
+    assert told[0]["points"] == str(OF.max_points - 2) and told[6]["points"] == "0"
+    assert "numpy" in told[0]["versions"]
+    assert len(list(outputs(tmp_path).feedback.glob("*.html"))) == len(rows) == 8
+    assert json.loads(outputs(tmp_path).json.read_text())[0]["points"] == OF.max_points - 2
+    assert [s["done"] for s in seen] == list(range(1, 7))
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_is_taken_up(tmp_path, room, monkeypatch):
+    real, calls = classroom.grade, []
+
+    def stops(path, *a, **k):
+        calls.append(path.name)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(path, *a, **k)
+
+    monkeypatch.setattr(classroom, "grade", stops)
+    with pytest.raises(KeyboardInterrupt):
+        classroom.grade_folder(
+            room[0], "04", outputs(tmp_path), key=Key(), roster=room[1], limits=LIMITS
+        )
+    journal = outputs(tmp_path).journal
+    kept = len(journal.read_text().splitlines()) - 1
+    assert kept >= 1
+    journal.write_text(journal.read_text() + '{"cut off')  # as a crash would leave it
+    calls.clear()
+    monkeypatch.setattr(
+        classroom, "grade", lambda path, *a, **k: calls.append(path.name) or real(path, *a, **k)
+    )
+    rows, _ = run(tmp_path, room)
+    assert len(rows) == 8 and len(calls) == 6 - kept
+    calls.clear()
+    run(tmp_path, room)
+    assert len(calls) == 1  # what is no notebook is looked at again
+
+
+@pytest.mark.slow
+def test_a_changed_notebook_or_key_is_graded_anew(tmp_path, room, monkeypatch):
+    folder, _ = room
+    for path in folder.glob("*/*.ipynb"):
+        path.unlink()
+    for name in ("dot.ipynb", "dot (1).ipynb", "stranger.ipynb", "04_cem.ipynb"):
+        (folder / name).unlink()
+    run(tmp_path, room)
+    calls, real = [], classroom.grade
+    monkeypatch.setattr(
+        classroom, "grade", lambda path, *a, **k: calls.append(path.name) or real(path, *a, **k)
+    )
+    run(tmp_path, room)
+    assert calls == []
+    run(tmp_path, room, key=Key("another key, long enough", "c"))
+    assert calls == ["04_ann.ipynb"]
+    path = folder / "04_ann.ipynb"
+    path.write_text(path.read_text() + "\n")
+    run(tmp_path, room, key=Key("another key, long enough", "c"))
+    assert len(calls) == 2
+
+
+def row(student="ann", file="a.ipynb", words=0):
+    return classroom._empty(OF, file, student, "graded") | {
+        "manual": {"04.r1": {"words": words, "text": "<b>x</b>", "max_points": 3}}
+    }
+
+
+def test_points_by_hand_are_kept(tmp_path):
+    path = tmp_path / "g.csv"
+    path.write_bytes(classroom.table([row(words=12), row("bea", "b.ipynb")], OF))
+    assert [r["manual"] for r in csv.DictReader(io.StringIO(path.read_text("utf-8-sig")))] == [
+        "12 words",
+        "",
+    ]
+    path.write_text(path.read_text("utf-8-sig").replace("12 words", "3"), encoding="utf-8-sig")
+    again = classroom.table([row(words=12)], OF, classroom._by_hand(path))
+    assert next(csv.DictReader(io.StringIO(again.decode("utf-8-sig"))))["manual"] == "3"
+
+
+def test_a_name_cannot_become_a_formula():
+    told = next(
+        csv.DictReader(io.StringIO(classroom.table([row("=HYPERLINK(1)")], OF).decode("utf-8-sig")))
+    )
+    assert told["student"] == "'=HYPERLINK(1)"
+
+
+def test_a_page_escapes_what_students_write():
+    from minicomp.teach.grading.feedback import page
+
+    html = page(row("<script>alert(1)</script>", words=3), OF)
+    assert "<script>" not in html and "&lt;script&gt;" in html and "<b>x" not in html
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("name,file\nann,a", 'column "student"'),
+        ("", 'column "student"'),
+        ("student\n", 'column "student"'),
+        ("student\nann\nann\n", "ann stands twice"),
+        ("student,file\n,a\n", "no students"),
+    ],
+)
+def test_a_bad_roster_gets_one_line(tmp_path, text, says):
+    path = tmp_path / "r.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=says):
+        classroom.read_roster(path)
+
+
+def test_rosters_of_spreadsheets_are_read(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_bytes("\ufeffstudent;file\r\nBea Müller;b.ipynb\r\n".encode())
+    assert classroom.read_roster(path) == [{"student": "Bea Müller", "file": "b.ipynb"}]
+
+
+def test_files_are_matched_by_roster_path_and_notebook(tmp_path, solved, replaced):
+    setup = {"mode": 'lesson = Lesson("04", mode="full", student="Eve O\'Neil", course="open")'}
+    said = solved(replaced(setup), name="in/homework.ipynb")
+    others = [
+        solved(name=f"in/{n}") for n in ("x1.ipynb", "05_ann_lee.ipynb", "s12.ipynb", "s123.ipynb")
+    ]
+    students = [
+        {"student": s, "file": f}
+        for s, f in (
+            ("zoe", "x1.ipynb"),
+            ("Ann Lee", ""),
+            ("s12", ""),
+            ("s123", ""),
+            ("Eve O'Neil", ""),
+        )
+    ]
+    found = classroom.matched([said, *others], tmp_path / "in", students)
+    assert [s.student for s in found] == ["Eve O'Neil", "zoe", "Ann Lee", "s12", "s123"]
+    assert not any(s.status for s in found)
+    assert [s.student for s in classroom.matched([said, others[0]], tmp_path / "in", None)] == [
+        "Eve O'Neil",
+        "x1",
+    ]
+
+
+def test_a_missing_folder_gets_one_line(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        classroom.notebooks_in(tmp_path / "none")
+    with pytest.raises(UserError, match="no .ipynb file"):
+        classroom.grade_folder(tmp_path, "04", outputs(tmp_path), key=Key())
+
+
+def test_a_defect_of_the_grader_costs_one_row(tmp_path, room, monkeypatch):
+    monkeypatch.setattr(classroom, "grade", lambda *a, **k: 1 / 0)
+    rows, _ = run(tmp_path, room)
+    assert len(rows) == 8 and "the grader failed: ZeroDivisionError" in rows[0]["status"]
