@@ -35,7 +35,7 @@ class Latent(Form):
         self.moves = np.zeros(2, np.int64)
         self.shape, self.trainable = self.value.shape, trainable
 
-    def dense(self) -> Tensor:
+    def dense(self, *, training=False, rng=None) -> Tensor:
         return cut(self.value, self.mask.astype(np.float32))
 
     def parts(self) -> dict[str, Tensor]:

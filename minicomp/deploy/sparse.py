@@ -138,7 +138,7 @@ class SparseLinear(Layer):
         super().__init__()
         self.weight, self.n_threads, self.bias = weight, n_threads, _bias(layer)
 
-    def __call__(self, x, *, training=False, rng=None):
+    def forward(self, x, **_):
         x = raw(x)
         if type(self.weight) in _MATVEC:
             product = _MATVEC[type(self.weight)]
@@ -166,7 +166,7 @@ class SparseConv2d(Layer):
         self.layer, self.weight, self.n_threads = layer, weight, n_threads
         self.bias = _bias(layer)
 
-    def __call__(self, x, *, training=False, rng=None):
+    def forward(self, x, **_):
         columns, size = windows(raw(x), self.layer.kernel_size, self.layer.stride, self.layer.padding)
         y = _MATMUL[type(self.weight)](self.weight, columns, n_threads=self.n_threads)
         y = y.T if self.bias is None else y.T + self.bias

@@ -49,7 +49,7 @@ class Form:
     mask: Array | None
     trainable: bool
 
-    def dense(self) -> Tensor:
+    def dense(self, *, training=False, rng=None) -> Tensor:
         """Returns the decoded weight, float32, differentiable in `parameters()`."""
         raise NotImplementedError
 
@@ -140,7 +140,7 @@ class Dense(Form):
         if mask is not None:
             self.remask(mask)
 
-    def dense(self) -> Tensor:
+    def dense(self, *, training=False, rng=None) -> Tensor:
         # The value outside the mask is kept 0 by project(); the product masks the gradient.
         if self.mask is None or not self.value.requires_grad:
             return self.value
@@ -213,7 +213,7 @@ class Half(Dense):
     def __init__(self, value, mask=None, trainable: bool = True):
         super().__init__(round_half(np.array(raw(value))), mask, trainable)
 
-    def dense(self) -> Tensor:
+    def dense(self, *, training=False, rng=None) -> Tensor:
         return round_half(super().dense())
 
 
@@ -248,7 +248,7 @@ class Codebook(Form):
         """Bits of one index: ceil(log2 k)."""
         return max(1, math.ceil(math.log2(max(self.k, 1)))) if self.k > 1 else 0
 
-    def dense(self) -> Tensor:
+    def dense(self, *, training=False, rng=None) -> Tensor:
         # d loss / d c_k is the sum over the entries that share c_k: Han et al. 2016, eq. (3); take's rule.
         return take(self.centroids.dense(), index=self.index)
 
