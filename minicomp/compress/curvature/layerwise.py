@@ -28,11 +28,13 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model, Node
 from ...nn.layers import Layer
-from ...nn.taps import Walk
+from ...nn.taps import Walk, crossing
 from ...tensor import Array
 from .hessian import CHUNK, by_unit, check_movable, damped_inverse, input_rows, layers
+from ..calibration import calibration
 from ..technique import Technique, knob
 
+CARRIED = 2**30  # bytes of activations that a walk carries, at the most; of each of two nets
 Amount = float | tuple[int, int]  # a sparsity, or (N, M): N of every M kept
 
 
@@ -99,6 +101,14 @@ def problems(model: Model, reference: Model, x: Array, damping: float,
                 best = (Hinv @ right).T
             found.append(LayerProblem(best, damped, Hinv, right, weights, gone, used, asked))
         yield node, found
+
+
+def carried_bytes(model: Model) -> int:
+    """Returns the bytes that an example's activations take between two layers, at the most."""
+    shapes, first = model.shapes(), {node.name for node in layers(model)}
+    sizes = [sum(math.prod(shapes[name]) for name in crossing(model.nodes, i))
+             for i, node in enumerate(model.nodes) if node.name in first]
+    return 8 * max(sizes, default=1)
 
 
 def rows_of(layer: Layer) -> Array:
@@ -191,6 +201,15 @@ class LayerPruner(Technique):
                     raise UserError(f"{self.word}: pattern {N}:{M} needs rows that {M} divides, "
                                     f"got {width} weights a row in {node.name}")
         return found
+
+    def examples(self, model: Model, data, rng: np.random.Generator,
+                 log: Callable[[dict], None]) -> Array:
+        """Returns the examples X is read on, (P, ...): `samples`, or as many as memory allows."""
+        samples = min(self.samples, max(1, CARRIED // carried_bytes(model)))
+        if samples < self.samples:
+            log({"event": "say", "text": f"{self.word}: the activations of {samples} examples fill "
+                                         f"{CARRIED // 2**20} MiB; {self.samples} are asked for"})
+        return calibration(self.word, data, samples, rng=rng, log=log).x
 
     def problems(self, given: Model, model: Model, reference: Model, x: Array,
                  log: Callable[[dict], None]) -> Iterator[tuple[Node, list[LayerProblem]]]:

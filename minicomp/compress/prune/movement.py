@@ -38,6 +38,7 @@ from ...nn.forms import Dense
 from ...tensor import Array
 from ..latent import Latent, finished
 from ..schedule import agp_sparsity
+from ..calibration import calibration
 from ..scoring import ScorePruning
 from ..channels.choosing import check_numbers
 from ..technique import FineTune, knob, thawed, weights
@@ -257,8 +258,8 @@ class MovementScore(ScorePruning):
     lr: float = knob(0.01, "learning rate of the copy", lo=1e-9)
     batch_size: int = knob(50, "examples a step", lo=1)
 
-    def scores(self, model, data, *, rng):
-        split = data.calibration(min(self.samples, len(data.train.y)), rng)
+    def scores(self, model, data, *, rng, log=None):
+        split = calibration(self.word, data, self.samples, rng=rng, log=log)
         train = Movement(sparsity=0.0, epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
         model = train.prepared(model)
         few = SimpleNamespace(train=split, val=split.take(slice(0, 0)), black=0.0)

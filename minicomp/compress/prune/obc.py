@@ -130,7 +130,7 @@ class OBC(LayerPruner):
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
         amounts = self.amounts(model)
         log = log or (lambda row: None)
-        x = data.calibration(min(self.samples, len(data.train.y)), rng).x
+        x = self.examples(model, data, rng, log)
         dense, work = float64(model), float64(model)
         kept = self.masks(model, dense, x, amounts, log)
         seen = work if self.sequential else dense

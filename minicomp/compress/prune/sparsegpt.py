@@ -105,7 +105,7 @@ class SparseGPT(LayerPruner):
     def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
         amounts = self.amounts(model)
         log = log or (lambda row: None)
-        x = data.calibration(min(self.samples, len(data.train.y)), rng).x
+        x = self.examples(model, data, rng, log)
         dense, work, kept = float64(model), float64(model), {}
         for done, (node, given) in enumerate(self.problems(model, work, dense, x, log), start=1):
             rows, masks = [], []
