@@ -174,7 +174,7 @@ class LayerPruner(Technique):
 
         Raises UserError for a form whose weights cannot move, and where M does not divide a row.
         """
-        self.check_patterns(model)
+        self.check(model)
         check_movable(model, self.word)
         found = {}
         for node in layers(model):

@@ -127,12 +127,11 @@ class OBC(LayerPruner):
         if self.scope == "global" and not one:
             raise UserError("obc: scope global needs one sparsity for all layers and no pattern")
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         amounts = self.amounts(model)
-        log = log or (lambda row: None)
-        x = data.calibration(min(self.samples, len(data.train.y)), rng).x
+        x = data.calibration(min(self.samples, len(data.train.y)), run.rng).x
         dense, work = float64(model), float64(model)
-        kept = self.masks(model, dense, x, amounts, log)
+        kept = self.masks(model, dense, x, amounts, run.log)
         seen = work if self.sequential else dense
         for node in layers(model):
             given = self.problems(seen, dense, x, node, lambda row: None)

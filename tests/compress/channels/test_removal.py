@@ -8,6 +8,7 @@ from minicomp.compress.channels.groups import cheapest, groups
 from minicomp.compress.channels.removal import plan, removed
 from minicomp.compress.prune.dead_units import DeadUnits
 from minicomp.compress.channels.units import units
+from minicomp.compress.technique import Run
 from minicomp.errors import UserError
 from minicomp.models import MLP, MODELS
 from minicomp.nn import (
@@ -416,7 +417,7 @@ def test_random_graphs_lose_their_dead_units_and_nothing_else(model, sparsity, s
     for name, a in model.buffers().items():
         a[...] = rng.uniform(0.5, 1.5, a.shape)
     try:
-        small = DeadUnits().apply(model, None, rng=rng)
+        small = DeadUnits().apply(model, None, Run(rng))
     except UserError as e:
         assert "different orders" in str(e)
         return
