@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -85,7 +85,6 @@ def test_bfloat16_comes_as_float32():
         max_size=5,
     )
 )
-@settings(max_examples=30, deadline=None)
 def test_round_trip(tmp_path_factory, arrays):
     path = tmp_path_factory.mktemp("st") / "a"
     save_safetensors(arrays, path)
