@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -32,7 +32,6 @@ def test_layers_by_hand():
     np.testing.assert_array_equal(x.grad, [[0, 2, 3, 0, 0]])
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     hnp.arrays(
         np.float32,
@@ -49,7 +48,6 @@ def test_top_k_keeps_the_largest_of_each_example(x, k):
         assert not np.delete(b, order).any()
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-3, 3, width=32)),
     st.floats(0, 0.99),

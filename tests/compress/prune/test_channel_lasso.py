@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress.prune.channel_lasso import (
@@ -68,7 +68,6 @@ def test_what_fixed_columns_contribute_is_taken_off_first():
     np.testing.assert_allclose(r, r2, atol=1e-10)
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.9))
 def test_lasso_agrees_with_scikit_learn(seed, part):
     Lasso = pytest.importorskip("sklearn.linear_model").Lasso

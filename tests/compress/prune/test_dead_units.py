@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.codec import encode, load, save
@@ -104,7 +104,6 @@ def test_chain_of_constants():
 # --------------------------------------------------------------------------------- brute force
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.integers(1, 4), min_size=3, max_size=5),
     st.floats(0.2, 0.8),
@@ -123,7 +122,6 @@ def test_alive_is_on_a_path_from_an_input_to_an_output(sizes, density, seed):
         np.testing.assert_array_equal(a, b)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(2, 6), min_size=3, max_size=5),
     st.floats(0.1, 0.7),

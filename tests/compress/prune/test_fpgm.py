@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress.channels.groups import groups
@@ -39,7 +39,6 @@ def residual(rng):
     return model
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_the_pruned_filter_minimises_the_sum_of_distances_to_all(n, d, seed):
     # He et al. 2019, eq. (4): F_j* = argmin over the filters x of sum_j |x - F_j|, by counting.
@@ -71,7 +70,6 @@ def test_the_replaceable_filter_goes_not_the_small_one():
     np.testing.assert_array_equal(by_norm.forms()["fc1.weight"].dense().data, rows[:4])
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.floats(0, 0.85), st.floats(0, 0.85), st.booleans(), st.integers(0, 2**32 - 1))
 def test_exactly_the_fraction_goes_and_what_goes_at_less_goes_at_more(a, b, remove, seed):
     model = MLP([5, 11, 8, 3], rng=np.random.default_rng(seed))

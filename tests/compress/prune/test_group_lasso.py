@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress.channels.groups import groups
@@ -64,7 +64,6 @@ def test_the_step_by_hand():
     np.testing.assert_array_equal(group_prox(np.array([5.0, 0.0]), 0.0), [1, 0])
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 8), st.floats(0, 3), st.integers(0, 2**32 - 1))
 def test_nothing_near_is_better_than_the_proximal_step(n, t, seed):
     # The objective is convex: a minimum among all near it is the minimum.
@@ -79,7 +78,6 @@ def test_nothing_near_is_better_than_the_proximal_step(n, t, seed):
     assert cost(best) <= min(cost(w), cost(np.zeros(n))) + 1e-12
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=9), st.floats(0, 5), st.floats(0, 5))
 def test_norms_fall_by_t_stop_at_0_and_two_steps_are_one(norms, s, t):
     norms = np.array(norms)

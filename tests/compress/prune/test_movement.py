@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress.finetune import FineTune
@@ -139,7 +139,6 @@ def test_the_whole_training_agrees_with_plain_loops(monkeypatch):
 # ------------------------------------------------------------------------------------- invariants
 
 
-@settings(max_examples=12, deadline=None)
 @given(st.floats(0, 0.95), st.sampled_from(["local", "global"]), st.integers(0, 2), st.integers(0, 2**32 - 1))
 def test_exactly_the_fraction_is_zero_and_the_model_given_is_untouched(s, scope, epochs, seed):
     model = MLP([8, 9, 2], rng=np.random.default_rng(seed))

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
@@ -64,7 +64,6 @@ def bits(model):
 # -------------------------------------------------------------------------------------- one row
 
 
-@settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 12), block=st.sampled_from([1, 2, 5, 48]), seed=st.integers(0, 999))
 def test_a_trace_is_obs_one_weight_after_the_other_whatever_the_block(n, block, seed):
     (w,), H = problem(seed, n)
@@ -81,7 +80,6 @@ def test_a_trace_is_obs_one_weight_after_the_other_whatever_the_block(n, block, 
     assert rises.sum() == pytest.approx(0.5 * w @ H @ w, rel=1e-9)  # all gone: the whole error
 
 
-@settings(max_examples=10, deadline=None)
 @given(n=st.integers(2, 8), seed=st.integers(0, 999))
 def test_against_all_subsets(n, seed):
     (w,), H = problem(seed, n)
@@ -135,7 +133,6 @@ def test_rows_that_can_spare_more_give_more():
     ]
 
 
-@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 999), drop=st.integers(0, 15))
 def test_merging_is_taking_the_least_next_rise(seed, drop):
     rises = [RNG(seed + i).random(5) for i in range(3)]

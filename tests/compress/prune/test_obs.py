@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp import data as datasets
@@ -67,7 +67,6 @@ def test_a_diagonal_hessian_is_optimal_brain_damage_and_moves_nothing_else():
     np.testing.assert_array_equal(obs_step(w, Hinv, 1)[0], [2, 0, 3])
 
 
-@settings(max_examples=50, deadline=None)
 @given(n=st.integers(1, 8), seed=st.integers(0, 999))
 def test_the_saliency_is_the_true_rise_on_a_quadratic_and_the_least_there_is(n, seed):
     H, w = quadratic(seed, n)
@@ -82,7 +81,6 @@ def test_the_saliency_is_the_true_rise_on_a_quadratic_and_the_least_there_is(n, 
         assert L <= 0.5 * H[q, q] * w[q] ** 2 * (1 + 1e-12)  # never more than OBD's
 
 
-@settings(max_examples=12, deadline=None)
 @given(n=st.integers(2, 8), seed=st.integers(0, 999))
 def test_against_all_subsets(n, seed):
     # Deleting a subset in any order ends at its least squares and at its rise. The greedy choice is

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
@@ -60,7 +60,6 @@ def column_by_column(W, H, kept):
     return W
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     rows=st.integers(1, 4),
     n=st.integers(2, 12),

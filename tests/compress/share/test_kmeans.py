@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress.share import kmeans as share
@@ -106,7 +106,6 @@ def test_plus_plus_draws_far_apart():
 
 
 @pytest.mark.parametrize("init", ["histogram", "optimal"])
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_optimum_by_brute_force(init, data):
     n = data.draw(st.integers(1, 9))
@@ -125,7 +124,6 @@ def test_optimum_by_brute_force(init, data):
 
 
 @ALL
-@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_nearest_never_worse_and_reproducible(init, data):
     values = st.floats(-1e3, 1e3, width=32)

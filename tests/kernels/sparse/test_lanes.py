@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.kernels import cpu
@@ -119,7 +119,6 @@ def test_rows_by_hand():
     assert packed.entry.dtype == np.uint8
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_packing_loses_nothing(data):
     O, I = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 90))
