@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UserError
-from .kernels.layout import keep_freed_memory
+from .kernels.memory import keep_freed_memory
 from .nn.graph import Model, Node
 from .nn.layers import BatchNorm1d, BatchNorm2d, Dropout
 from .nn.losses import cross_entropy
