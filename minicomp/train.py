@@ -26,7 +26,7 @@ import numpy as np
 
 from .atomic import write_atomically
 from .errors import UserError
-from .kernels.layout import keep_freed_memory
+from .kernels.memory import keep_freed_memory
 from .nn.graph import Model
 from .nn.losses import cross_entropy
 from .optim import Optimizer, Schedule, constant

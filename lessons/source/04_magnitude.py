@@ -282,13 +282,13 @@ check("04.broken", failing_input, lesson)
 # rounding, one image:
 
 # %% tags=["slow"]
-from minicomp.kernels.sparse import lanes as sparse
+from minicomp.kernels.sparse import lanes
 
 def pair(layer, keep):
     w = cut(dense, keep).forms()[f"{layer}.weight"].dense().data
     x = lesson.rng("x").normal(size=w.shape[1]).astype(np.float32)
-    packed = sparse.pack_lanes(w)
-    return lambda: w @ x, lambda: sparse.matvec(packed, x)
+    packed = lanes.pack_lanes(w)
+    return lambda: w @ x, lambda: lanes.matvec(packed, x)
 
 # %% tags=["slow"]
 wanted = [("fc1", 0.9), ("fc1", 0.5), ("fc1", 0.1), ("fc1", 0.02), ("fc2", 0.1)]

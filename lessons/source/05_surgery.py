@@ -302,12 +302,12 @@ check("05.broken", failing_input, lesson)
 # how many images share the reading. Beside NumPy's dense product, minicomp's kernel for compressed rows (CSR):
 
 # %% tags=["slow"]
-from minicomp.kernels.sparse import lanes as sparse
+from minicomp.kernels.sparse import rows
 
 def pair(w, images):
     X = lesson.rng("x").normal(size=(w.shape[1], images)).astype(np.float32)
-    packed = sparse.pack_csr(w)
-    return lambda: w @ X, lambda: sparse.csr_matmul(packed, X)
+    packed = rows.pack_csr(w)
+    return lambda: w @ X, lambda: rows.csr_matmul(packed, X)
 
 def thinned(keep):
     net = Magnitude(sparsity=1 - keep).apply(dense, data, Run(lesson.rng("thin")))

@@ -372,7 +372,7 @@ def pair(reads, computes, side, k, images=8, zeroed=0):
             lambda: conv.conv2d(x, w))
 
 # %% tags=["slow"]
-lesson.twin("conv", [
+lesson.twin("maps", [
     ("20 to 50, 5 x 5", *pair(20, 50, 12, 5)),
     ("20 to 50, 40 zeroed", *pair(20, 50, 12, 5, zeroed=40)),
     ("20 to 10, 5 x 5", *pair(20, 10, 12, 5)),

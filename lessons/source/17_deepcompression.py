@@ -327,7 +327,7 @@ def readers(n):
 
 # %% tags=["slow"]
 numbers = (2, 10, 1000, 21_000)
-lesson.twin("huffman", [(f"{n:,} symbols", *readers(n)[:2]) for n in numbers])
+lesson.twin("coding", [(f"{n:,} symbols", *readers(n)[:2]) for n in numbers])
 
 # %% [markdown]
 # And against plain fields of 6 bits, which need no table?

@@ -164,7 +164,7 @@ def test_as_many_clusters_as_values_leave_no_error(init, n):
 @pytest.mark.parametrize("k", [2, 16, 256])
 def test_histogram_is_nearly_the_optimum(kind, k):
     # 0.5 % is what is promised; 0.001 % is what these have.
-    if k == 256 and cpu.resolve("auto", "kmeans") == 0:
+    if k == 256 and cpu.resolve("auto", "codebook") == 0:
         pytest.skip("takes ten seconds in NumPy")
     rng = np.random.default_rng(k)
     n = 40_000
