@@ -37,7 +37,7 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
-from ..curvature.hessian import LOSSES, float64, layers, output_curvature
+from ..curvature.hessian import LOSSES, float64, output_curvature
 from ..curvature.layerwise import Amount, LayerPruner, float_rows, pruned, set_rows
 from ..technique import knob
 from ..scores import zeros_of
@@ -133,8 +133,7 @@ class OBC(LayerPruner):
         dense, work = float64(model), float64(model)
         kept = self.masks(model, dense, x, amounts, run.log)
         seen = work if self.sequential else dense
-        for node in layers(model):
-            given = self.problems(seen, dense, x, node, lambda row: None)
+        for node, given in self.problems(model, seen, dense, x, lambda row: None):
             rows = [p.solve(k) for p, k in zip(given, np.split(kept[node.name], len(given)))]
             set_rows(work.node(node.name).layer, np.concatenate(rows))
         return pruned(model, work, kept)
@@ -147,9 +146,9 @@ class OBC(LayerPruner):
         """
         traces: dict[str, list] = {}
         rows, done = float_rows(model), 0
-        for node in layers(model):
+        for node, given in self.problems(model, dense, dense, x, log):
             amount, traces[node.name] = amounts[node.name], []
-            for p in self.problems(dense, dense, x, node, log):
+            for p in given:
                 for w, dead in zip(p.W, p.dead):
                     order, rises = obc_trace(w, p.Hinv, weights=p.weights, dead=dead,
                                              pattern=amount if isinstance(amount, tuple) else None)

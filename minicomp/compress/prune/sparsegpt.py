@@ -30,7 +30,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...tensor import Array
-from ..curvature.hessian import float64, layers
+from ..curvature.hessian import float64
 from ..curvature.layerwise import Amount, LayerPruner, keep_largest, pruned, set_rows
 from ..technique import knob
 from ..scores import zeros_of
@@ -106,9 +106,9 @@ class SparseGPT(LayerPruner):
         amounts = self.amounts(model)
         x = data.calibration(min(self.samples, len(data.train.y)), run.rng).x
         dense, work, kept = float64(model), float64(model), {}
-        for done, node in enumerate(layers(model), start=1):
+        for done, (node, given) in enumerate(self.problems(model, work, dense, x, run.log), start=1):
             rows, masks = [], []
-            for p in self.problems(work, dense, x, node, run.log):
+            for p in given:
                 W, mask = sparsegpt(p.W, p.Hinv, amounts[node.name], weights=p.weights, dead=p.dead,
                                     block=self.block)
                 rows.append(p.solve(mask) if self.refit else W)

@@ -205,11 +205,12 @@ def test_the_global_scope_does_not_see_how_a_net_is_scaled(trained):
 def test_a_layer_is_solved_for_the_inputs_that_pruned_layers_give(trained):
     model, data = trained
     dense = second.float64(model)
-    node = model.node("fc2")
     for sequential in (True, False):
         pruned = apply(OBC(sparsity=0.7, sequential=sequential), model, data)
         before = second.float64(pruned) if sequential else dense
-        (p,) = layerwise.problems(before, dense, data.train.x, node, 0.01)
+        (p,) = dict(
+            (n.name, found) for n, found in layerwise.problems(before, dense, data.train.x, 0.01)
+        )["fc2"]
         best = p.solve(mask(pruned, "fc2"))
         np.testing.assert_allclose(
             layerwise.rows_of(pruned.node("fc2").layer), best, atol=2e-5 * np.abs(best).max()
