@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
+from .technique import Run, Technique
 
 
-def calibration(word: str, data, samples: int, *, rng: np.random.Generator,
-                log: Callable[[dict], None] | None = None):
+def calibration(technique: Technique, data, run: Run, samples: int | None = None):
     """Returns a split of min(samples, len(train)) training examples; fewer than asked are told.
 
-    word : of the technique, for the message        data : has `train` and `calibration(n, rng)`
+    samples : None takes the technique's knob        data : has `train` and `calibration(n, rng)`
     """
-    n = len(data.train.y)
-    if samples > n and log is not None:
-        log({"event": "say", "text": f"{word}: {samples} training examples are asked for and {n} "
-                                     "are there: all are used"})
-    return data.calibration(min(samples, n), rng)
+    samples, n = samples or technique.samples, len(data.train.y)
+    if samples > n:
+        run.log({"event": "say", "text": f"{technique.word}: {samples} training examples are asked "
+                                         f"for and {n} are there: all are used"})
+    return data.calibration(min(samples, n), run.rng)

@@ -19,7 +19,7 @@ from ..nn.losses import cross_entropy
 from ..nn.taps import observe
 from ..tensor import Array, Tensor, grad, no_grad
 from .scores import scoped_masks
-from .technique import Technique, kept, knob, masked, thawed, weights
+from .technique import Run, Technique, kept, knob, masked, weights
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,15 @@ class ScorePruning(Technique):
         if self.scope == "global" and not isinstance(self.sparsity, float):
             raise UserError(f"{self.word}: scope global needs one sparsity for all layers, got one by pattern")
 
-    def scores(self, model: Model, data, *, rng: np.random.Generator, log=None) -> dict[str, Array]:
+    def scores(self, model: Model, data, run: Run) -> dict[str, Array]:
         """Returns one score per weight, by node name; larger is more important.
 
         model : trainable; it is not changed        data : has `train` and `calibration(n, rng)`
         """
         raise NotImplementedError
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
-        return self._masked(model, self.scores(thawed(model), data, rng=rng, log=log))
+    def change(self, model, data, run):
+        return self._masked(model, self.scores(model.thawed(), data, run))
 
     def sketch(self, model, *, rng):
         # As many zeros, of least magnitude: the scores themselves would need data.
@@ -104,7 +103,7 @@ def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.ran
     for i, (criterion, stream) in enumerate(zip(criteria, rng.spawn(len(criteria)))):
         for j, s in enumerate(sparsities):
             try:
-                pruned = replace(criterion, sparsity=s).apply(model, data, rng=deepcopy(stream))
+                pruned = replace(criterion, sparsity=s).apply(model, data, Run(deepcopy(stream)))
             except UserError as e:
                 if j == 0:
                     raise

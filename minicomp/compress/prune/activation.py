@@ -76,21 +76,20 @@ class SparseActivations(Technique):
                 + (" and ".join(given) or "none")
             )
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        log, names, shapes = log or (lambda row: None), activations_of(model), model.shapes()
+    def change(self, model, data, run):
+        made, names, shapes = model, activations_of(model), model.shapes()
         if not names:
             raise UserError(
                 f"sparse-activations: the model has no activation ({', '.join(ACTIVATIONS)})"
             )
         walk = None
         if self.sparsity is not None:
-            walk = Walk(calibration(self.word, data, self.samples, rng=rng, log=log).x)
-        made = model.copy()
+            walk = Walk(calibration(self, data, run).x)
         for name in names:
             layer = self.layer(made, name, int(np.prod(shapes[name])), walk)
             node = made.node(name)
             made = made.edit({name: (node, Node(f"{name}.sparse", layer, (name,)))})
-            log({"event": "inserted", "name": f"{name}.sparse", **layer.config()})
+            run.log({"event": "inserted", "name": f"{name}.sparse", **layer.config()})
         return made
 
     def layer(self, made: Model, name: str, size: int, walk: Walk | None):

@@ -26,7 +26,7 @@ from ...tensor import Array
 from ..calibration import calibration
 from ..channels.groups import Group, cheapest, groups
 from ..channels.choosing import at_group, check_groups, check_numbers, local, without
-from ..technique import Technique, knob
+from ..technique import Run, Technique, knob
 
 
 def apoz(a: Array) -> Array:
@@ -86,16 +86,16 @@ class APoZ(Technique):
         2000, "training examples on which zeros are counted; all where there are fewer", lo=1
     )
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         check_numbers(self.word, model)
-        x = calibration(self.word, data, self.samples, rng=rng, log=log).x
-        return self.trim(model, measured(model, x), log)
+        x = calibration(self, data, run).x
+        return self.trim(model, measured(model, x), run)
 
     def sketch(self, model, *, rng):
         x = rng.standard_normal((8, *model.input_shape)).astype(np.float32)
-        return self.trim(model, measured(model, x), None)
+        return self.trim(model, measured(model, x), Run(rng))
 
-    def trim(self, model: Model, zeros: dict[str, Array], log) -> Model:
+    def trim(self, model: Model, zeros: dict[str, Array], run: Run) -> Model:
         """Returns the model without the units whose APoZ is too high; zeros : of `measured`."""
         scored = [(g, 1 - of_group(g, zeros)) for g in groups(model)]
         scored = [(g, worth) for g, worth in scored if not np.isnan(worth).all()]
@@ -105,14 +105,8 @@ class APoZ(Technique):
         else:
             chosen = local(self.word, scored, lambda g: at_group(self, "sparsity", g) or 0.0)
         made = without(model, chosen)
-        (log or (lambda row: None))(
-            {
-                "event": "removed",
-                "name": self.word,
-                "weights": model.count() - made.count(),
-                "units": {g.name: int((~kept).sum()) for g, kept in chosen},
-            }
-        )
+        run.log({"event": "removed", "name": self.word, "weights": model.count() - made.count(),
+                 "units": {g.name: int((~kept).sum()) for g, kept in chosen}})
         return made
 
     def by_rule(self, group: Group, worth: Array) -> Array:

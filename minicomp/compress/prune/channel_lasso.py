@@ -43,7 +43,7 @@ from ..calibration import calibration
 from ..channels.groups import Group, cheapest, groups
 from ..channels.units import multiplier
 from ..channels.choosing import at_group, check_groups, check_numbers, local, without
-from ..technique import Technique, knob
+from ..technique import Run, Technique, knob
 
 BATCH = 250
 
@@ -171,8 +171,7 @@ class ChannelLasso(Technique):
     positions: int = knob(10, "places sampled from each map of a convolution", lo=1)
     damping: float = knob(1e-4, "pull of the least squares towards the old weights", lo=1e-9)
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        log = log or (lambda row: None)
+    def change(self, model, data, run):
         check_numbers(self.word, model)
         found = groups(model)
         check_groups(self, found)
@@ -183,8 +182,8 @@ class ChannelLasso(Technique):
                     f"remove channels before weights"
                 )
         local(self.word, [(g, np.zeros(g.size)) for g in found], self.asked)
-        x = calibration(self.word, data, self.samples, rng=rng, log=log).x
-        made, now, then = model.copy(), Walk(x, batch_size=BATCH), Walk(x, batch_size=BATCH)
+        x = calibration(self, data, run).x
+        made, now, then = model, Walk(x, batch_size=BATCH), Walk(x, batch_size=BATCH)
         for done, before in enumerate(found, start=1):
             group = next(g for g in groups(made) if g.nodes == before.nodes)
             if round(self.asked(group) * group.size):
@@ -193,9 +192,9 @@ class ChannelLasso(Technique):
                 to, sources = group.nodes[0], {n.inputs[0] for n in readers}
                 pairs = zip(now.run(made, sources, to=to),
                             then.run(model, [n.name for n in readers], to=to))
-                parts = sampled(readers, pairs, self.positions, rng)
-                made = self.thinner(made, group, readers, parts, log)
-            log({"event": "progress", "name": self.word, "done": done, "total": len(found)})
+                parts = sampled(readers, pairs, self.positions, run.rng)
+                made = self.thinner(made, group, readers, parts, run)
+            run.log({"event": "progress", "name": self.word, "done": done, "total": len(found)})
         return made
 
     def asked(self, group: Group) -> float:
@@ -203,7 +202,7 @@ class ChannelLasso(Technique):
         return at_group(self, "sparsity", group)
 
     def thinner(self, made: Model, group: Group, readers: list[Node],
-                parts: dict[str, list[Moments]], log) -> Model:
+                parts: dict[str, list[Moments]], run: Run) -> Model:
         """Returns `made` with one group thinned out and its readers refitted.
 
         parts : the moments of each group of each reader, by node
@@ -219,8 +218,8 @@ class ChannelLasso(Technique):
         made = made.copy()
         for node in readers:
             refit(made, node, group, kept, parts[node.name], self.damping)
-        log({"event": "removed", "name": self.word, "units": {group.name: int((~kept).sum())},
-             "lam": lam, "damping": self.damping})
+        run.log({"event": "removed", "name": self.word, "lam": lam, "damping": self.damping,
+                 "units": {group.name: int((~kept).sum())}})
         return without(made, [(group, kept)])
 
     def sketch(self, model, *, rng):

@@ -91,15 +91,14 @@ class LayerRemoval(Technique):
         2000, "training examples on which the loss is measured; all where there are fewer", lo=1
     )
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         check_numbers(self.word, model)
-        log = log or (lambda row: None)
-        sample = calibration(self.word, data, self.samples, rng=rng, log=log)
-        start = evaluate(model, sample, n_threads=n_threads).loss
+        sample = calibration(self, data, run)
+        start = evaluate(model, sample, n_threads=run.n_threads).loss
         made = model
         for done in range(1, self.blocks + 1):
             tried = {
-                name: (evaluate(m, sample, n_threads=n_threads).loss, m)
+                name: (evaluate(m, sample, n_threads=run.n_threads).loss, m)
                 for name, m in self.all(made, done).items()
             }
             name = min(tried, key=lambda n: tried[n][0])
@@ -107,7 +106,7 @@ class LayerRemoval(Technique):
             if self.max_rise is not None and loss > start + self.max_rise:
                 break
             made = smaller
-            log(
+            run.log(
                 {
                     "event": "removed",
                     "name": self.word,

@@ -58,8 +58,7 @@ class Magnitude(Technique):
     def targets(self, model):
         return list(weights(model))
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
+    def change(self, model, data, run):
         names = weights(model)
         forms = {node: model.forms()[name] for node, name in names.items()}
         w = {node: form.dense().data for node, form in forms.items()}

@@ -241,16 +241,14 @@ class OBD(Technique):
     def targets(self, model):
         return [node.name for node in layers(model)]
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
+    def change(self, model, data, run):
         names = self.names(model)
-        split = calibration(self.word, data, self.samples, rng=rng, log=log)
+        split = calibration(self, data, run)
         for done in range(1, self.rounds + 1):
             h = self.second(model, split.x, split.y)
             saliency = {n: self.scores(model, n, lambda u: obd_saliency(u, h[n])) for n in names}
             model = masked(model, self.masks(model, saliency, done / self.rounds))
-            (log or (lambda row: None))({"event": "progress", "name": self.word, "done": done,
-                                         "total": self.rounds})
+            run.log({"event": "progress", "name": self.word, "done": done, "total": self.rounds})
         return model
 
     def second(self, model: Model, x: Array, y: Array) -> dict[str, Array]:

@@ -193,13 +193,12 @@ class OBS(Technique):
     def targets(self, model):
         return [node.name for node in layers(model)]
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        log = log or (lambda row: None)
+    def change(self, model, data, run):
         weights, live, may_go = self.weights(model)
         if live.size > LARGEST:
             raise UserError(f"obs: a Hessian of at most {LARGEST} weights fits, got {live.size}; "
                             "obc and sparsegpt take one layer at a time")
-        split = calibration(self.word, data, self.samples, rng=rng, log=log)
+        split = calibration(self, data, run)
         x, asked = np.asarray(split.x, np.float64), self.alpha
         steps = deletions(weights, live, x, split.y, alpha=self.alpha, loss=self.loss,
                           hessian=self.hessian, refresh=self.refresh, may_go=may_go)
@@ -211,12 +210,13 @@ class OBS(Technique):
                 if errors <= most:
                     best = weights.get(), live.copy()
             todo = self.todo(live, may_go, done)
-            log({"event": "progress", "name": self.word, "done": done, "total": todo})
+            run.log({"event": "progress", "name": self.word, "done": done, "total": todo})
             if step.alpha > 1.001 * asked:
                 asked = step.alpha
-                log({"event": "damping", "name": self.word, "damping": asked, "asked": self.alpha})
-                log({"event": "say", "text": f"obs: the Hessian is singular; alpha raised from "
-                                             f"{self.alpha:.3g} to {asked:.3g}"})
+                run.log({"event": "damping", "name": self.word, "damping": asked,
+                         "asked": self.alpha})
+                run.log({"event": "say", "text": f"obs: the Hessian is singular; alpha raised from "
+                                                 f"{self.alpha:.3g} to {asked:.3g}"})
             if done >= todo or self.stop is not None and step.saliency > self.stop * step.loss:
                 break
         return _pruned(model, weights, *(best or (weights.get(), live)))

@@ -35,8 +35,8 @@ class SNIP(ScorePruning):
 
     samples: int = knob(100, "training examples in the one batch", lo=1)
 
-    def scores(self, model, data, *, rng, log=None):
-        g = loss_gradients(model, calibration(self.word, data, self.samples, rng=rng, log=log))
+    def scores(self, model, data, run):
+        g = loss_gradients(model, calibration(self, data, run))
         raw = {node: snip_score(model.forms()[name].dense().data, g[name]) for node, name in weights(model).items()}
         total = sum(float(s.sum()) for s in raw.values()) or 1.0
         return {node: s / total for node, s in raw.items()}

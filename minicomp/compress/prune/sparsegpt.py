@@ -102,12 +102,12 @@ class SparseGPT(LayerPruner):
     block: int = knob(128, "columns whose weights are chosen together", lo=1)
     refit: bool = knob(False, "solve each row again for what it keeps; the paper does not")
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         amounts = self.amounts(model)
-        log = log or (lambda row: None)
-        x = self.examples(model, data, rng, log)
+        x = self.examples(model, data, run)
         dense, work, kept = float64(model), float64(model), {}
-        for done, (node, given) in enumerate(self.problems(model, work, dense, x, log), start=1):
+        walked = self.problems(model, work, dense, x, run)
+        for done, (node, given) in enumerate(walked, start=1):
             rows, masks = [], []
             for p in given:
                 W, mask = sparsegpt(p.W, p.Hinv, amounts[node.name], weights=p.weights, dead=p.dead,
@@ -116,5 +116,5 @@ class SparseGPT(LayerPruner):
                 masks.append(mask)
             set_rows(work.node(node.name).layer, np.concatenate(rows))
             kept[node.name] = np.concatenate(masks)
-            log({"event": "progress", "name": self.word, "done": done, "total": len(amounts)})
+            run.log({"event": "progress", "name": self.word, "done": done, "total": len(amounts)})
         return pruned(model, work, kept)

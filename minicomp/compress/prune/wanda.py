@@ -41,8 +41,8 @@ class Wanda(ScorePruning):
 
     scope: str = knob("row", "what is ranked together", choices=("row", "local", "global"))
 
-    def scores(self, model, data, *, rng, log=None):
-        norms = layer_inputs(model, calibration(self.word, data, self.samples, rng=rng, log=log))
+    def scores(self, model, data, run):
+        norms = layer_inputs(model, calibration(self, data, run))
         found = {}
         for node, name in weights(model).items():
             w, layer = model.forms()[name].dense().data, model.node(node).layer
