@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..nn.forms import Dense, Form
-from ..tensor import Array, Tensor, primitive, rules
+from ..nn.forms import Dense, Form, Part
+from ..tensor import Tensor, primitive, rules
 
 
 @primitive
@@ -28,27 +28,14 @@ class Latent(Form):
     """
 
     kind = "surgery"
+    parts = {"value": Part("value", moves=True), "mask": Part("mask"), "moves": Part("table", axes=())}
 
     def __init__(self, value, mask, trainable: bool = True, allowed=None):
-        self.value = Tensor(np.array(value, np.float32), requires_grad=trainable)
-        self.mask, self.allowed = np.array(mask, bool), allowed
-        self.moves = np.zeros(2, np.int64)
-        self.shape, self.trainable = self.value.shape, trainable
+        self.shape, self.behind, self.allowed = np.shape(value), True, allowed
+        self._hold({"value": np.array(value, np.float32), "mask": mask, "moves": np.zeros(2, np.int64)}, trainable)
 
-    def dense(self) -> Tensor:
-        return cut(self.value, self.mask.astype(np.float32))
-
-    def parts(self) -> dict[str, Tensor]:
-        return {"": self.value}
-
-    def copy(self, trainable=None) -> Latent:
-        trainable = self.trainable if trainable is None else trainable
-        copy = Latent(self.value.data, self.mask, trainable, self.allowed)
-        copy.moves[...] = self.moves
-        return copy
-
-    def state(self) -> dict[str, Array]:
-        return {"value": self.value.data, "mask": self.mask, "moves": self.moves}
+    def decode(self, *, training=False, rng=None) -> Tensor:
+        return self.value
 
     def finish(self) -> Dense:
         """Returns the kept entries as a masked Dense; what was cut is gone."""

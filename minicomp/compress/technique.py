@@ -20,7 +20,6 @@ import numpy as np
 
 from ..data.augment import Augment
 from ..errors import UserError
-from ..nn.forms import Codebook, Dense
 from ..nn.graph import Model
 from ..nn.losses import cross_entropy
 from ..optim import OPTIMIZERS, SCHEDULES
@@ -223,6 +222,8 @@ class Pipeline(Technique):
             else:
                 inner = None if checkpoint is None else Path(checkpoint) / name
                 model = step.apply(model, data, rng=stream, log=log, checkpoint=inner, n_threads=n_threads)
+                for form_name, form in model.forms().items():  # as a file holds it
+                    model.set_form(form_name, form.freeze().thaw())
                 if done is not None:
                     done.parent.mkdir(parents=True, exist_ok=True)
                     save(model, done)
@@ -250,20 +251,15 @@ def thawed(model: Model) -> Model:
 def masked(model: Model, masks: dict[str, np.ndarray]) -> Model:
     """Returns a copy of the model with masks (True where kept) on the named forms.
 
-    A Dense keeps its values; a Codebook with a pinned zero sends pruned entries to code 0. A mask that is there
-    already stays: an entry is kept only where both keep it.
-    Raises UserError for a Codebook without a pinned zero.
+    A mask that is there already stays: an entry is kept only where both keep it.
+    Raises UserError for a form that cannot carry a mask, such as a Codebook without a pinned zero.
     """
     model = model.copy()
     for name, mask in masks.items():
-        form = model.forms()[name]
-        keep = mask if form.mask is None else mask & form.mask
-        if isinstance(form, Dense):
-            model.set_form(name, type(form)(form.value.data, keep, form.trainable))
-        elif isinstance(form, Codebook) and form.pinned_zero:
-            model.set_form(name, Codebook(np.where(keep, form.index, 0), form.centroids.copy(), True, form.trainable))
-        else:
-            raise UserError(f"{name}: a {form.kind} without a pinned zero cannot be pruned; prune before sharing")
+        try:
+            model.set_form(name, model.forms()[name].masked(mask))
+        except ValueError as e:
+            raise UserError(f"{name}: {e}") from None
     return model
 
 

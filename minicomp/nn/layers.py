@@ -16,7 +16,7 @@ import numpy as np
 from .. import ops
 from ..conv import adaptive_avg_pool2d, avg_pool2d, conv2d, conv2d_bias, max_pool2d
 from ..tensor import Array, Tensor
-from .forms import Dense, Form
+from .forms import Dense, Form, Part
 from .linear import linear
 from .norm import batch_norm, batch_statistics
 
@@ -27,6 +27,7 @@ class Layer:
     kind: str
     coupling = "keep"
     arity = 1  # number of inputs; None: one or more
+    buffer_parts: dict[str, Part] = {}  # what the numbers of `buffers` may be
 
     def __init__(self, **config):
         self._config = config
@@ -136,6 +137,7 @@ class Conv2d(Layer):
 class _BatchNorm(Layer):
     # Ioffe & Szegedy 2015; running statistics as PyTorch keeps them (the variance with n - 1).
     axes: tuple[int, ...]
+    buffer_parts = {"running_mean": Part("table", axes=(0,)), "running_var": Part("table", axes=(0,), least=0)}
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
         num_features, = _positive(num_features=num_features)

@@ -34,7 +34,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Dense
+from ...nn.forms import Dense, Part
 from ...tensor import Array
 from ..latent import Latent, finished
 from ..schedule import agp_sparsity
@@ -86,18 +86,12 @@ class Scored(Latent):
     """
 
     kind = "movement"
+    parts = Latent.parts | {"score": Part("table", axes=())}
 
     def __init__(self, value, mask, trainable: bool = True, allowed=None, score=None, plain=Dense):
         super().__init__(value, mask, trainable, allowed)
         self.score = np.zeros(self.shape) if score is None else np.array(score, np.float64)
         self.plain = plain
-
-    def copy(self, trainable=None) -> Scored:
-        trainable = self.trainable if trainable is None else trainable
-        return Scored(self.value.data, self.mask, trainable, self.allowed, self.score, self.plain)
-
-    def state(self) -> dict[str, Array]:
-        return super().state() | {"score": self.score}
 
     def finish(self) -> Dense:
         return self.plain(self.value.data, self.mask)
