@@ -112,7 +112,7 @@ class SparseActivations(Technique):
             )
 
     def change(self, model, data, run):
-        run.log, names, shapes = run.log, activations_of(model), model.shapes()
+        names, shapes = activations_of(model), model.shapes()
         if not names:
             raise UserError(
                 f"sparse-activations: the model has no activation ({', '.join(ACTIVATIONS)})"

@@ -94,7 +94,7 @@ class LayerRemoval(Technique):
                 f"layer-removal: examples must be in [1, {len(data.train.y)}], got {self.examples}"
             )
         check_numbers(self.word, model)
-        run.log, sample = run.log, data.calibration(self.examples, run.rng)
+        sample = data.calibration(self.examples, run.rng)
         start = evaluate(model, sample, n_threads=run.n_threads).loss
         made = model
         for done in range(1, self.blocks + 1):

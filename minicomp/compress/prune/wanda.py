@@ -17,7 +17,7 @@ import numpy as np
 
 from ...tensor import Array
 from ..scoring import ScorePruning, layer_inputs
-from ..technique import Run, knob, masked, weights
+from ..technique import knob, masked, weights
 from ..scores import smallest_mask
 
 
@@ -51,7 +51,7 @@ class Wanda(ScorePruning):
 
     def change(self, model, data, run):
         if self.scope != "row":
-            return super().apply(model, data, Run(run.rng))
+            return super().change(model, data, run)
         names = weights(model)
         scores = self.scores(model.thawed(), data, rng=run.rng)
         return masked(model, {names[node]: np.stack([smallest_mask(row, self.at("sparsity", node)) for row in s])
