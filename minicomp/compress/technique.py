@@ -220,9 +220,8 @@ class Pipeline(Technique):
 def masked(model: Model, masks: dict[str, np.ndarray]) -> Model:
     """Returns a copy of the model with masks (True where kept) on the named forms.
 
-    A Dense keeps its values; a Codebook with a pinned zero sends pruned entries to code 0. A mask that is there
-    already stays: an entry is kept only where both keep it.
-    Raises UserError for a Codebook without a pinned zero.
+    A mask that is there already stays: an entry is kept only where both keep it.
+    Raises UserError for a form that cannot carry a mask, such as a Codebook without a pinned zero.
     """
     model = model.copy()
     for name, mask in masks.items():

@@ -120,9 +120,10 @@ def parse_with(texts: Sequence[str], techniques: Sequence[type[Technique]]) -> P
             word, _, rest = (t.strip() for t in part.partition(":"))
             words.append(word)
             for name, value in parse_knobs(rest, text).items():
-                name = name if name in FineTune.knobs() or "+" not in text else f"{word}.{name}"
-                if knobs.setdefault(name, value) != value:
+                name = name if name in FineTune.knobs() else f"{word}.{name}"
+                if name in knobs and knobs[name] != value:
                     raise UserError(f"{text}: {name} of the training is given as {knobs[name]!r} and {value!r}")
+                knobs[name] = value
         steps.append(make_technique("+".join(words), knobs, techniques))
     return Pipeline(steps=tuple(steps))
 

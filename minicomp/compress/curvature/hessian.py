@@ -137,7 +137,7 @@ def check_movable(model: Model, word: str) -> None:
         raise UserError(f"{word}: the model has no Linear or Conv2d layer")
     for node in layers(model):
         for part, form in node.layer.forms.items():
-            if not isinstance(form, Dense):
+            if not form.movable:
                 raise UserError(f"{word}: {node.name}.{part} is a {form.kind}, whose weights "
                                 "cannot move; prune before sharing")
             if not np.isfinite(form.value.data).all():

@@ -276,6 +276,6 @@ def pruned(model: Model, work: Model, kept: dict[str, Array]) -> Model:
     for name, mask in kept.items():
         for part, form in model.node(name).layer.forms.items():
             value = work.node(name).layer.forms[part].value.data.astype(np.float32)
-            keep = mask.reshape(form.shape) if part == "weight" else form.mask
-            model.set_form(f"{name}.{part}", type(form)(value, keep, form.trainable))
+            moved = form.moved(value)
+            model.set_form(f"{name}.{part}", moved.masked(mask.reshape(form.shape)) if part == "weight" else moved)
     return model

@@ -158,7 +158,7 @@ class Surgery(Hook):
         forms = model.forms()
         for name, (a, b) in self.thresholds.items():
             form = forms[name]
-            mask = surgery_mask(form.latent(), form.mask, rise * a, rise * b) & self.allowed[name]
+            mask = surgery_mask(form.values(), form.mask, rise * a, rise * b) & self.allowed[name]
             if mask.any():  # the last weights of a layer are not cut: an empty layer cannot learn
                 moves = np.count_nonzero(form.mask > mask), np.count_nonzero(mask > form.mask)
                 self.slots[f"moves.{name}"] += moves

@@ -126,7 +126,7 @@ class Shrinking(Hook):
                 of = group.members[node]
                 scale = np.where(of < 0, 1.0, factor[of]).astype(np.float32)
                 for form in state.model.node(node).layer.forms.values():
-                    w = form.latent()
+                    w = form.values()
                     w *= scale.reshape((-1,) + (1,) * (w.ndim - 1))
 
 

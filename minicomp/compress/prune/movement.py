@@ -170,7 +170,7 @@ class Scores(Hook):
             if of.variant == "soft":
                 lam = self.part(state, state.step) * of.penalty
                 score -= of.lr_scores * penalty_gradient(score, lam)
-            score[...] = movement_step(score, forms[name].latent(), g, of.lr_scores)
+            score[...] = movement_step(score, forms[name].values(), g, of.lr_scores)
             state.weight_grads[name] = g * forms[name].mask
 
     def after_step(self, state):
@@ -200,7 +200,7 @@ class Scores(Hook):
     def skip(self, model):
         # As many zeros, of least magnitude: the scores themselves need a training.
         for name in self.allowed:
-            self.slots[f"score.{name}"][...] = magnitudes(model.forms()[name].latent())
+            self.slots[f"score.{name}"][...] = magnitudes(model.forms()[name].values())
         self.remask(model)
 
 

@@ -256,6 +256,6 @@ def _pruned(model: Model, weights: Weights, w: Array, live: Array) -> Model:
     model = model.copy()
     for name, value, mask in zip(weights.names, weights.split(w), weights.split(live)):
         form = model.forms()[name]
-        model.set_form(name, type(form)(value.astype(np.float32), None if mask.all() else mask,
-                                        form.trainable))
+        moved = form.moved(value.astype(np.float32))
+        model.set_form(name, moved if mask.all() else moved.masked(mask))
     return model

@@ -233,7 +233,7 @@ def test_a_form_keeps_its_state_and_its_class():
     other.load_state(form.state())
     np.testing.assert_array_equal(other.dense().data, [0, 0, 2, 0])
     np.testing.assert_array_equal(other.copy().score, [1, 2, 3, 4])
-    frozen = form.copy(trainable=False)
+    frozen = form.freeze()
     assert not frozen.parameters() and frozen.score is not form.score
     model = MLP([8, 9, 2], rng=np.random.default_rng(6))
     model.set_form("fc1.weight", Half(model.forms()["fc1.weight"].value.data))
