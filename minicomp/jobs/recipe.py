@@ -11,14 +11,13 @@ A table named after a model, `[lenet5]`, replaces `train` and `step` for that mo
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..models import MODELS
 from ..compress.technique import FineTune, Pipeline, Technique
 
@@ -139,17 +138,12 @@ def make_technique(word, knobs: Mapping[str, Any], techniques: Sequence[type[Tec
     """Returns the technique called `word` with these knobs; UserError names the nearest words or knobs."""
     by_word = {t.word: t for t in techniques}
     if word not in by_word:
-        raise UserError(f"unknown technique {str(word)!r}{_nearest(str(word), by_word)}")
+        raise UserError(f"unknown technique {str(word)!r}{did_you_mean(str(word), by_word)}")
     kind = by_word[word]
     for name in knobs:
         if name not in kind.knobs():
-            raise UserError(f"{word}: unknown knob {name!r}{_nearest(name, kind.knobs())}")
+            raise UserError(f"{word}: unknown knob {name!r}{did_you_mean(name, kind.knobs())}")
     return kind(**knobs)
-
-
-def _nearest(word: str, known) -> str:
-    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(known)}"
 
 
 def _value(text: str) -> Any:
