@@ -24,8 +24,8 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
-from ..channels.groups import Group, cheapest, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, local, without
+from ..channels.groups import Group, choose, groups
+from ..channels.choosing import at_group, check_groups, check_numbers, local, without_units
 from ..technique import Technique, knob
 
 BATCH = 250
@@ -121,7 +121,7 @@ class APoZ(Technique):
             chosen = [(g, self.by_rule(g, worth)) for g, worth in scored]
         else:
             chosen = local(self.word, scored, lambda g: at_group(self, "sparsity", g) or 0.0)
-        made = without(model, chosen)
+        made = without_units(model, chosen)
         (log or (lambda row: None))(
             {
                 "event": "removed",
@@ -135,4 +135,4 @@ class APoZ(Technique):
     def by_rule(self, group: Group, worth: Array) -> Array:
         """Returns which units stay under the paper's rule, (U,) bool."""
         goes = ~trimmed(1 - worth, at_group(self, "deviations", group))
-        return cheapest(group, np.nan_to_num(worth), int(goes.sum()), goes)
+        return choose(group, np.nan_to_num(worth), int(goes.sum()), goes)

@@ -36,9 +36,9 @@ from ...errors import UserError
 from ...nn.forms import Dense
 from ...nn.graph import Model, Node
 from ...tensor import Array, no_grad
-from ..channels.groups import Group, cheapest, groups
-from ..channels.units import multiplier
-from ..channels.choosing import at_group, check_groups, check_numbers, local, without
+from ..channels.groups import Group, choose, groups
+from ..channels.couplings import multiplier
+from ..channels.choosing import at_group, check_groups, check_numbers, local, without_units
 from ..technique import Technique, knob
 
 BATCH = 250
@@ -221,7 +221,7 @@ class ChannelLasso(Technique):
                 G, r = G + part[0], r + part[1]
         count = round(self.asked(group) * group.size)
         b, lam = select(G, r, group.size - count)
-        kept = cheapest(group, np.abs(b), count)
+        kept = choose(group, np.abs(b), count)
         made = made.copy()
         for node in readers:
             refit(made, node, group, kept, parts[node.name], self.damping)
@@ -234,10 +234,10 @@ class ChannelLasso(Technique):
                 "damping": self.damping,
             }
         )
-        return without(made, [(group, kept)])
+        return without_units(made, [(group, kept)])
 
     def sketch(self, model, *, rng):
-        return without(
+        return without_units(
             model, local(self.word, [(g, np.arange(g.size)) for g in groups(model)], self.asked)
         )
 

@@ -25,7 +25,9 @@ from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..channels.groups import Group, groups
 from ..scoring import ScorePruning
-from ..channels.choosing import at_group, check_groups, check_numbers, emptied, local, without
+from ..channels.choosing import (
+    at_group, check_groups, check_numbers, emptied, local, without_units,
+)
 from ..technique import knob, masked, weights
 
 
@@ -70,7 +72,8 @@ class FPGM(ScorePruning):
         chosen = self.chosen(model)
         if not self.remove:
             return masked(model, _rows(model, chosen))
-        made = without(emptied(model, chosen) if self.fold else model, chosen, fold=self.fold)
+        start = emptied(model, chosen) if self.fold else model
+        made = without_units(start, chosen, fold=self.fold)
         (log or (lambda row: None))({"event": "removed", "name": self.word, "weights": model.count() - made.count(),
                                      "units": {g.name: int((~kept).sum()) for g, kept in chosen}})
         return made

@@ -33,8 +33,8 @@ from ...errors import UserError
 from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array
-from ..channels.groups import Group, cheapest, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, without
+from ..channels.groups import Group, choose, groups
+from ..channels.choosing import at_group, check_groups, check_numbers, without_units
 from ..technique import FineTune, knob, thawed
 
 
@@ -87,7 +87,7 @@ class GroupLasso(FineTune):
         self.fit(model, data, rng=rng, log=log, checkpoint=checkpoint, n_threads=n_threads,
                  events={"after_step": shrink})
         chosen = [(g, survivors(model, g)) for g in found]
-        made = without(model, chosen, fold=True)
+        made = without_units(model, chosen, fold=True)
         (log or (lambda row: None))({
             "event": "removed", "name": self.word, "weights": model.count() - made.count(),
             "units": {g.name: int((~kept).sum()) for g, kept in chosen},
@@ -136,4 +136,4 @@ def survivors(model: Model, group: Group) -> Array:
     convolution in groups or a shuffle holds.
     """
     norms = unit_norms(model, group)
-    return cheapest(group, norms, int((norms == 0).sum()), norms == 0)
+    return choose(group, norms, int((norms == 0).sum()), norms == 0)

@@ -27,10 +27,10 @@ from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..channels.groups import Group, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, local, overall, without
+from ..channels.choosing import (
+    at_group, check_groups, check_numbers, local, overall, without_units,
+)
 from ..technique import FineTune, knob, thawed
-
-NORMS = ("BatchNorm1d", "BatchNorm2d")
 
 
 def l1_subgradient(gamma: Array, lam: float) -> Array:
@@ -47,7 +47,7 @@ def scales(model: Model, group: Group) -> Array:
     total, count = np.zeros(group.size), np.zeros(group.size)
     for name in group.members:
         layer = model.node(name).layer
-        if layer.kind in NORMS:
+        if layer.normalises:
             with no_grad():
                 gamma = np.abs(layer.forms["weight"].dense().data)
             total, count = total + group.add(name, gamma), count + group.add(
@@ -89,7 +89,7 @@ class Slimming(FineTune):
         check_numbers(self.word, model)
         self.scored(model)  # complains before the training does
         model = thawed(model)
-        gammas = [f"{n.name}.weight" for n in model.nodes if n.layer.kind in NORMS]
+        gammas = [f"{n.name}.weight" for n in model.nodes if n.layer.normalises]
 
         def penalise(state):
             for name in gammas:
@@ -130,7 +130,8 @@ class Slimming(FineTune):
             if self.scope == "global"
             else local(self.word, scored, lambda g: at_group(self, "sparsity", g))
         )
-        return without(switched_off(model, chosen) if self.fold else model, chosen, fold=self.fold)
+        start = switched_off(model, chosen) if self.fold else model
+        return without_units(start, chosen, fold=self.fold)
 
 
 def switched_off(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
@@ -141,7 +142,7 @@ def switched_off(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
     for group, kept in chosen:
         for name, of in group.members.items():
             layer = model.node(name).layer
-            if layer.kind in NORMS:
+            if layer.normalises:
                 form = layer.forms["weight"]
                 with no_grad():
                     gamma = form.dense().data.copy()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minicomp.compress.channels.groups import groups
 from minicomp.compress.prune.filters import Filters, filter_norms, group_norms
-from minicomp.compress.channels.choosing import emptied, without
+from minicomp.compress.channels.choosing import emptied, without_units
 from minicomp.compress.technique import FineTune
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
@@ -177,7 +177,7 @@ def removed_largest(model):
         kept = np.ones(group.size, bool)
         kept[order[: round(0.4 * group.size)]] = False
         chosen.append((group, kept))
-    return without(model, chosen)
+    return without_units(model, chosen)
 
 
 @pytest.mark.parametrize(
