@@ -306,7 +306,7 @@ shapes = {"LeNet-5 conv1, 1 image": (1, 1, 28, 20, 5),
           "LeNet-5 conv2, 64 images": (64, 20, 12, 50, 5),
           "512 maps of 4 x 4, 1 image": (1, 512, 4, 512, 3)}
 cases = [(name, *pair(*shape)) for name, shape in shapes.items()]
-lesson.twin("conv", cases, rtol=1e-5)
+lesson.twin("maps", cases, rtol=1e-5)
 
 # %% [markdown]
 # The last row is a layer with many weights and four output pixels. There is nothing to slide over: it is a matrix

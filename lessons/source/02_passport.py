@@ -271,7 +271,7 @@ def pair(n, i, o):
 # %% tags=["slow"]
 shapes = [(2, 100, 10), (2, 784, 300), (64, 784, 300), (64, 1000, 1000)]
 cases = [(f"{n} x {i} -> {o}", *pair(n, i, o)) for n, i, o in shapes]
-lesson.twin("dense", cases, rtol=1e-5)
+lesson.twin("maps", cases, rtol=1e-5)
 
 # %% [markdown]
 # For two images the kernel loses: it first rearranges the weights, and that is nearly all the work there is. From

@@ -21,7 +21,8 @@ from minicomp.compress.channels.removal import removal
 from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.slimming import Slimming
 from minicomp.compress.channels.choosing import local
-from minicomp.compress.technique import FineTune
+from minicomp.compress.finetune import FineTune
+from minicomp.compress.technique import Run
 from minicomp.errors import UserError
 from minicomp.models import DepthwiseNet32
 from minicomp.models.papers import SlimmingMLP
@@ -194,7 +195,7 @@ def test_error(model):
     return 100 * evaluate(model, lesson.data.test).error
 
 def tuned(model):
-    return FineTune(**setting).apply(model, data, rng=lesson.rng("tune"))
+    return FineTune(**setting).apply(model, data, Run(lesson.rng("tune")))
 
 # %% tags=["slow"]
 lams = lesson.choose(smoke=[0, 1e-3, 4e-3], full=[0, 1e-3, 4e-3],
@@ -202,8 +203,8 @@ lams = lesson.choose(smoke=[0, 1e-3, 4e-3], full=[0, 1e-3, 4e-3],
 start = SlimmingMLP(rng=lesson.rng("start"))
 
 def trained(lam):
-    priced = Slimming(**setting, lam=lam, sparsity=0.0)
-    return priced.apply(start, data, rng=lesson.rng("train"))
+    priced = Slimming(lam=lam, sparsity=0.0).training(**setting)
+    return priced.apply(start, data, Run(lesson.rng("train")))
 
 nets = [trained(lam) for lam in lams]
 
@@ -215,7 +216,7 @@ nets = [trained(lam) for lam in lams]
 how = Slimming(sparsity=0.8, scope="local")
 l1_norm = Filters(sparsity=0.8, fold=True)
 small = [how.slimmed(n) for n in nets]
-small.append(l1_norm.apply(nets[0], data, rng=lesson.rng("cut")))
+small.append(l1_norm.apply(nets[0], data, Run(lesson.rng("cut"))))
 
 # %% tags=["slow"]
 ways = [*[f"slimming, λ = {lam:g}" for lam in lams], "L1 norm, λ = 0"]
@@ -372,7 +373,7 @@ def pair(reads, computes, side, k, images=8, zeroed=0):
             lambda: conv.conv2d(x, w))
 
 # %% tags=["slow"]
-lesson.twin("conv", [
+lesson.twin("maps", [
     ("20 to 50, 5 x 5", *pair(20, 50, 12, 5)),
     ("20 to 50, 40 zeroed", *pair(20, 50, 12, 5, zeroed=40)),
     ("20 to 10, 5 x 5", *pair(20, 10, 12, 5)),

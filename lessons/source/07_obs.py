@@ -23,6 +23,7 @@ from minicomp.compress.prune import obd, obs
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.obc import OBC
 from minicomp.compress.prune.sparsegpt import SparseGPT
+from minicomp.compress.technique import Run
 from minicomp.jobs import small_nets
 from minicomp.models.papers import SigmoidNet
 from minicomp.papers.second_order import sparsities
@@ -264,7 +265,7 @@ nets, seconds = {"dense": dense}, {"dense": 0}
 
 def prune(name, how):
     clock = Clock()
-    nets[name] = how.apply(dense, data, rng=lesson.rng("prune"))
+    nets[name] = how.apply(dense, data, Run(lesson.rng("prune")))
     seconds[name] = clock.lap()
 
 prune("magnitude", Magnitude(sparsity=0.9, scope="global"))
@@ -350,13 +351,13 @@ Table(["", "recursion, ms", "LAPACK, ms"],
 # with the pruned weights. Beside it NumPy's dense product:
 
 # %% tags=["slow"]
-from minicomp.kernels.sparse import lanes as sparse
+from minicomp.kernels.sparse import lanes
 
 def pair(net, layer):
     form = net.forms()[f"{layer}.weight"].dense().data.astype(np.float32)
     x = lesson.rng("x").normal(size=form.shape[1]).astype(np.float32)
-    packed = sparse.pack_lanes(form)
-    return lambda: form @ x, lambda: sparse.matvec(packed, x)
+    packed = lanes.pack_lanes(form)
+    return lambda: form @ x, lambda: lanes.matvec(packed, x)
 
 lesson.twin("sparse", [("LeNet fc1", *pair(nets[surgeon.title], "fc1")),
                        ("LeNet fc2", *pair(nets[surgeon.title], "fc2")),

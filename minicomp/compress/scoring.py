@@ -17,7 +17,7 @@ from ..nn.graph import Model
 from ..nn.losses import cross_entropy
 from ..tensor import Array, Tensor, grad
 from .scores import global_masks, smallest_mask
-from .technique import Technique, kept, knob, masked, thawed, weights
+from .technique import Run, Technique, kept, knob, masked, weights
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,9 @@ class ScorePruning(Technique):
         """
         raise NotImplementedError
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
+    def change(self, model, data, run):
         names = weights(model)
-        scores = self.scores(thawed(model), data, rng=rng)
+        scores = self.scores(model.thawed(), data, rng=run.rng)
         for node, s in scores.items():
             if np.isnan(s).any():
                 raise UserError(f"{self.word}: the scores of {node} must be numbers, got NaN; are its gradients finite?")
@@ -113,7 +112,7 @@ def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.ran
     for i, (criterion, stream) in enumerate(zip(criteria, rng.spawn(len(criteria)))):
         for j, s in enumerate(sparsities):
             try:
-                pruned = replace(criterion, sparsity=s).apply(model, data, rng=deepcopy(stream))
+                pruned = replace(criterion, sparsity=s).apply(model, data, Run(deepcopy(stream)))
             except UserError as e:
                 if j == 0:
                     raise

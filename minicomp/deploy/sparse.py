@@ -28,7 +28,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..kernels import cpu
-from ..kernels.sparse import nm, lanes as sparse
+from ..kernels.sparse import lanes, nm, rows
 from ..kernels.layout import nchw
 from ..nn.forms import Codebook, Form
 from ..nn.graph import Model, Node
@@ -74,7 +74,7 @@ def layout_of(layer: Layer, batch: int = 1) -> str | None:
         return None
     if layer.kind == "Conv2d" and batch > 1:
         return None
-    shared = isinstance(form, Codebook) and form.k < sparse.MAX_CODES
+    shared = isinstance(form, Codebook) and form.k < lanes.MAX_CODES
     if batch > 1 or layer.kind == "Conv2d":
         layout = "relative index" if shared else "CSR"
     elif shared:
@@ -114,19 +114,19 @@ def packed(form: Form, layout: str):
     if layout == "N:M":
         return nm.pack_nm(w, *blocks_of(form))
     if layout == "CSR":
-        return sparse.pack_csr(w)
+        return rows.pack_csr(w)
     if layout == "lanes":
-        return sparse.pack_lanes(w)
+        return lanes.pack_lanes(w)
     with no_grad():
         table = form.centroids.dense().data
     index = form.index.reshape(w.shape).astype(np.int64)
     if table[0] != 0:  # code 0 is what is skipped
         index, table = index + 1, np.concatenate([np.zeros(1, np.float32), table])
-    return (sparse.pack_rows if layout == "relative index" else sparse.pack_lanes)(index, table)
+    return (rows.pack_rows if layout == "relative index" else lanes.pack_lanes)(index, table)
 
 
-_MATVEC = {sparse.Lanes: sparse.matvec, nm.NM: nm.matvec}
-_MATMUL = {sparse.Rows: sparse.matmul, sparse.Csr: sparse.csr_matmul}
+_MATVEC = {lanes.Lanes: lanes.matvec, nm.NM: nm.matvec}
+_MATMUL = {rows.Rows: rows.matmul, rows.Csr: rows.csr_matmul}
 
 
 class SparseLinear(Layer):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ..compress.curvature.hessian import mean_loss
-from ..compress.technique import Technique
+from ..compress.technique import Run, Technique
 from ..data import Split
 from ..nn.graph import Model
 from ..optim import SGD
@@ -37,7 +37,7 @@ def error(model: Model, split: Split) -> float:
 def operated(net: Model, split: Split, technique: Technique) -> Model:
     """Returns the net after a technique that sees all of the split's examples."""
     whole = SimpleNamespace(train=split, calibration=lambda n, rng: split)
-    return technique.apply(net, whole, rng=np.random.default_rng(0))
+    return technique.apply(net, whole, Run(np.random.default_rng(0)))
 
 
 def left(net: Model) -> int:

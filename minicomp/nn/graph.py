@@ -206,12 +206,23 @@ class Model:
         nodes = [replace(node, layer=node.layer.copy()) for node in self.nodes]
         return Model(nodes, input_shape=self.input_shape, builtin=self.builtin, origin_bytes=self.origin_bytes)
 
-    def dense(self) -> Model:
-        """Returns an equal model whose every form is an unmasked Dense."""
+    def frozen(self) -> Model:
+        """Returns an equal model none of whose forms is trainable: what is stored of them."""
+        return self._with(lambda form: form.freeze())
+
+    def thawed(self) -> Model:
+        """Returns an equal model all of whose forms are trainable."""
+        return self._with(lambda form: form if form.trainable else form.thaw())
+
+    def _with(self, made) -> Model:
         model = self.copy()
         for name, form in model.forms().items():
-            model.set_form(name, Dense(form.dense().data.copy()))
+            model.set_form(name, made(form))
         return model
+
+    def dense(self) -> Model:
+        """Returns an equal model whose every form is an unmasked Dense."""
+        return self._with(lambda form: Dense(form.dense().data.copy()))
 
     def edit(self, swap: dict[str, tuple[Node, ...]]) -> Model:
         """Returns the model with each named node replaced by other nodes, the last of which takes over its

@@ -103,7 +103,8 @@ def emptied(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
             with no_grad():
                 w = form.dense().data.copy()
             w[~keep] = 0
-            model.set_form(f"{node}.weight", Dense(w, form.mask, form.trainable))
+            changed = form.moved(w) if form.movable else Dense(w, form.mask, form.trainable)
+            model.set_form(f"{node}.weight", changed)
     return model
 
 

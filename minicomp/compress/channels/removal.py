@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Codebook, Dense, Form
+from ...nn.forms import Form
 from ...nn.graph import INPUT, Model, Node
 from ...tensor import Array
 from ..technique import masked
@@ -73,8 +73,7 @@ class Removal:
         )
 
     def mask(self, model: Model) -> Model:
-        """Returns the model at its old size with 0, masked, wherever `apply` would take an entry
-        of a form away.
+        """Returns the model at its old size with 0, masked, wherever `apply` would remove an entry.
 
         Raises UserError for a form that cannot carry a mask.
         """
@@ -109,7 +108,7 @@ class Removal:
             return form.copy()
         try:
             if self.axes[name].get(1, np.zeros(0)).ndim == 2:
-                return _gather(form, self._index(name))
+                return form.gather(self._index(name))
             for axis, kept in self.axes[name].items():
                 form = form.select(axis, kept)
         except ValueError as e:
@@ -124,15 +123,6 @@ class Removal:
                 f"the removal is of another model: {wrong[0]} must have shape "
                 f"{self.shapes[wrong[0]]}, got {arrays.get(wrong[0])}"
             )
-
-
-def _gather(form: Form, index: tuple[Array, ...]) -> Form:
-    if isinstance(form, Dense):
-        mask = None if form.mask is None else form.mask[index]
-        return type(form)(form.value.data[index], mask, form.trainable)
-    if isinstance(form, Codebook):
-        return Codebook(form.index[index], form.centroids.copy(), form.pinned_zero, form.trainable)
-    raise ValueError(f"a {form.kind} can lose only the same channels in every group")
 
 
 def removal(model: Model, keep: Mapping[str, Sequence[int] | Array]) -> Removal:

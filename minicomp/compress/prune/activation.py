@@ -111,8 +111,8 @@ class SparseActivations(Technique):
                 + (" and ".join(given) or "none")
             )
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        log, names, shapes = log or (lambda row: None), activations_of(model), model.shapes()
+    def change(self, model, data, run):
+        names, shapes = activations_of(model), model.shapes()
         if not names:
             raise UserError(
                 f"sparse-activations: the model has no activation ({', '.join(ACTIVATIONS)})"
@@ -122,13 +122,13 @@ class SparseActivations(Technique):
                 f"sparse-activations: examples must be in [1, {len(data.train.y)}], got "
                 f"{self.examples}"
             )
-        x = data.calibration(self.examples, rng).x if self.sparsity is not None else None
+        x = data.calibration(self.examples, run.rng).x if self.sparsity is not None else None
         made = model.copy()
         for name in names:
             layer = self.layer(made, name, int(np.prod(shapes[name])), x)
             node = made.node(name)
             made = made.edit({name: (node, Node(f"{name}.sparse", layer, (name,)))})
-            log({"event": "inserted", "name": f"{name}.sparse", **layer.config()})
+            run.log({"event": "inserted", "name": f"{name}.sparse", **layer.config()})
         return made
 
     def layer(self, made: Model, name: str, size: int, x: Array | None):

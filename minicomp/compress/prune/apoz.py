@@ -95,13 +95,13 @@ class APoZ(Technique):
     )
     examples: int = knob(2000, "training examples on which zeros are counted", lo=1)
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         if self.examples > len(data.train.y):
             raise UserError(
                 f"apoz: examples must be in [1, {len(data.train.y)}], got {self.examples}"
             )
         check_numbers(self.word, model)
-        return self.trim(model, measured(model, data.calibration(self.examples, rng).x), log)
+        return self.trim(model, measured(model, data.calibration(self.examples, run.rng).x), run.log)
 
     def sketch(self, model, *, rng):
         return self.trim(

@@ -172,7 +172,7 @@ class ChannelLasso(Technique):
     positions: int = knob(10, "places sampled from each map of a convolution", lo=1)
     damping: float = knob(1e-4, "pull of the least squares towards the old weights", lo=1e-9)
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         check_numbers(self.word, model)
         found = groups(model)
         check_groups(self, found)
@@ -187,13 +187,13 @@ class ChannelLasso(Technique):
                     f"remove channels before weights"
                 )
         local(self.word, [(g, np.zeros(g.size)) for g in found], self.asked)
-        x = data.calibration(self.examples, rng).x
+        x = data.calibration(self.examples, run.rng).x
         made = model.copy()
         for done, before in enumerate(found, start=1):
             group = next(g for g in groups(made) if g.nodes == before.nodes)
             if round(self.asked(group) * group.size):
-                made = self.thinner(made, model, group, x, rng, log)
-            (log or (lambda row: None))(
+                made = self.thinner(made, model, group, x, run.rng, run.log)
+            run.log(
                 {"event": "progress", "name": self.word, "done": done, "total": len(found)}
             )
         return made

@@ -72,7 +72,7 @@ class DeadUnits(Technique):
         "Networks, arXiv:1506.02626"
     )
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         check_numbers(self.word, model)
         made, gone, done = model, Counter(), False
         while not done:
@@ -80,7 +80,7 @@ class DeadUnits(Technique):
             gone.update({group.name: int((~kept).sum()) for group, kept in chosen})
             made = without_units(made, chosen, fold=True)
             done = all(kept.all() for _, kept in chosen)
-        (log or (lambda row: None))(
+        run.log(
             {
                 "event": "removed",
                 "name": self.word,

@@ -28,7 +28,7 @@ from ..scoring import ScorePruning
 from ..channels.choosing import (
     at_group, check_groups, check_numbers, emptied, local, without_units,
 )
-from ..technique import knob, masked, weights
+from ..technique import Run, knob, masked, weights
 
 
 def fpgm_score(w: Array) -> Array:
@@ -68,13 +68,13 @@ class FPGM(ScorePruning):
         return {node: np.broadcast_to(fpgm_score(w).reshape((-1,) + (1,) * (w.ndim - 1)), w.shape)
                 for node, w in ((n, model.forms()[f].dense().data) for n, f in weights(model).items())}
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         chosen = self.chosen(model)
         if not self.remove:
             return masked(model, _rows(model, chosen))
         start = emptied(model, chosen) if self.fold else model
         made = without_units(start, chosen, fold=self.fold)
-        (log or (lambda row: None))({"event": "removed", "name": self.word, "weights": model.count() - made.count(),
+        run.log({"event": "removed", "name": self.word, "weights": model.count() - made.count(),
                                      "units": {g.name: int((~kept).sum()) for g, kept in chosen}})
         return made
 
@@ -87,7 +87,7 @@ class FPGM(ScorePruning):
         return local(self.word, scored, lambda g: at_group(self, "sparsity", g))
 
     def sketch(self, model, *, rng):
-        return self.apply(model, None, rng=rng)  # its scores need no data
+        return self.apply(model, None, Run(rng))  # its scores need no data
 
 
 def _rows(model: Model, chosen: list[tuple[Group, Array]]) -> dict[str, Array]:

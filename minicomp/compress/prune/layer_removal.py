@@ -81,18 +81,18 @@ class LayerRemoval(Technique):
     )
     examples: int = knob(2000, "training examples on which the loss is measured", lo=1)
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         if self.examples > len(data.train.y):
             raise UserError(
                 f"layer-removal: examples must be in [1, {len(data.train.y)}], got {self.examples}"
             )
         check_numbers(self.word, model)
-        log, sample = log or (lambda row: None), data.calibration(self.examples, rng)
-        start = evaluate(model, sample, n_threads=n_threads).loss
+        sample = data.calibration(self.examples, run.rng)
+        start = evaluate(model, sample, n_threads=run.n_threads).loss
         made = model
         for done in range(1, self.blocks + 1):
             tried = {
-                name: (evaluate(m, sample, n_threads=n_threads).loss, m)
+                name: (evaluate(m, sample, n_threads=run.n_threads).loss, m)
                 for name, m in self.all(made, done).items()
             }
             name = min(tried, key=lambda n: tried[n][0])
@@ -100,7 +100,7 @@ class LayerRemoval(Technique):
             if self.max_rise is not None and loss > start + self.max_rise:
                 break
             made = smaller
-            log(
+            run.log(
                 {
                     "event": "removed",
                     "name": self.word,

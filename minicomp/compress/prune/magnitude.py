@@ -65,8 +65,7 @@ class Magnitude(Technique):
     def targets(self, model):
         return list(weights(model))
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
+    def change(self, model, data, run):
         names, forms = weights(model), model.forms()
         pairs = {node: (forms[name].dense().data, forms[name].mask) for node, name in names.items()}
         for node, (w, _) in pairs.items():

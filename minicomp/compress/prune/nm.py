@@ -51,8 +51,7 @@ class NM(Technique):
     def targets(self, model):
         return list(weights(model))
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
+    def change(self, model, data, run):
         masks = {}
         for node, name in weights(model).items():
             form, m = model.forms()[name], self.at("m", node)

@@ -37,7 +37,7 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
-from ..curvature.hessian import LOSSES, float64, layers, output_curvature
+from ..curvature.hessian import LOSSES, float64, output_curvature
 from ..curvature.layerwise import Amount, LayerPruner, float_rows, pruned, set_rows
 from ..technique import knob
 from ..scores import zeros_of
@@ -127,15 +127,13 @@ class OBC(LayerPruner):
         if self.scope == "global" and not one:
             raise UserError("obc: scope global needs one sparsity for all layers and no pattern")
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         amounts = self.amounts(model)
-        log = log or (lambda row: None)
-        x = data.calibration(min(self.samples, len(data.train.y)), rng).x
+        x = data.calibration(min(self.samples, len(data.train.y)), run.rng).x
         dense, work = float64(model), float64(model)
-        kept = self.masks(model, dense, x, amounts, log)
+        kept = self.masks(model, dense, x, amounts, run.log)
         seen = work if self.sequential else dense
-        for node in layers(model):
-            given = self.problems(seen, dense, x, node, lambda row: None)
+        for node, given in self.problems(model, seen, dense, x, lambda row: None):
             rows = [p.solve(k) for p, k in zip(given, np.split(kept[node.name], len(given)))]
             set_rows(work.node(node.name).layer, np.concatenate(rows))
         return pruned(model, work, kept)
@@ -148,9 +146,9 @@ class OBC(LayerPruner):
         """
         traces: dict[str, list] = {}
         rows, done = float_rows(model), 0
-        for node in layers(model):
+        for node, given in self.problems(model, dense, dense, x, log):
             amount, traces[node.name] = amounts[node.name], []
-            for p in self.problems(dense, dense, x, node, log):
+            for p in given:
                 for w, dead in zip(p.W, p.dead):
                     order, rises = obc_trace(w, p.Hinv, weights=p.weights, dead=dead,
                                              pattern=amount if isinstance(amount, tuple) else None)

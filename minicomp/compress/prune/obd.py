@@ -200,15 +200,14 @@ class OBD(Technique):
     def targets(self, model):
         return [node.name for node in layers(model)]
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
+    def change(self, model, data, run):
         names = self.names(model)
-        split = data.calibration(min(self.samples, len(data.train.y)), rng)
+        split = data.calibration(min(self.samples, len(data.train.y)), run.rng)
         for done in range(1, self.rounds + 1):
             h = self.second(model, split.x, split.y)
             saliency = {n: self.scores(model, n, lambda u: obd_saliency(u, h[n])) for n in names}
             model = masked(model, self.masks(saliency, done / self.rounds))
-            (log or (lambda row: None))({"event": "progress", "name": self.word, "done": done,
+            run.log({"event": "progress", "name": self.word, "done": done,
                                          "total": self.rounds})
         return model
 

@@ -192,13 +192,12 @@ class OBS(Technique):
     def targets(self, model):
         return [node.name for node in layers(model)]
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        log = log or (lambda row: None)
+    def change(self, model, data, run):
         weights, live, may_go = self.weights(model)
         if live.size > LARGEST:
             raise UserError(f"obs: a Hessian of at most {LARGEST} weights fits, got {live.size}; "
                             "obc and sparsegpt take one layer at a time")
-        split = data.calibration(min(self.samples, len(data.train.y)), rng)
+        split = data.calibration(min(self.samples, len(data.train.y)), run.rng)
         x, asked = np.asarray(split.x, np.float64), self.alpha
         steps = deletions(weights, live, x, split.y, alpha=self.alpha, loss=self.loss,
                           hessian=self.hessian, refresh=self.refresh, may_go=may_go)
@@ -210,11 +209,11 @@ class OBS(Technique):
                 if errors <= most:
                     best = weights.get(), live.copy()
             todo = self.todo(live, may_go, done)
-            log({"event": "progress", "name": self.word, "done": done, "total": todo})
+            run.log({"event": "progress", "name": self.word, "done": done, "total": todo})
             if step.alpha > 1.001 * asked:
                 asked = step.alpha
-                log({"event": "damping", "name": self.word, "damping": asked, "asked": self.alpha})
-                log({"event": "say", "text": f"obs: the Hessian is singular; alpha raised from "
+                run.log({"event": "damping", "name": self.word, "damping": asked, "asked": self.alpha})
+                run.log({"event": "say", "text": f"obs: the Hessian is singular; alpha raised from "
                                              f"{self.alpha:.3g} to {asked:.3g}"})
             if done >= todo or self.stop is not None and step.saliency > self.stop * step.loss:
                 break
@@ -255,6 +254,6 @@ def _pruned(model: Model, weights: Weights, w: Array, live: Array) -> Model:
     model = model.copy()
     for name, value, mask in zip(weights.names, weights.split(w), weights.split(live)):
         form = model.forms()[name]
-        model.set_form(name, type(form)(value.astype(np.float32), None if mask.all() else mask,
-                                        form.trainable))
+        moved = form.moved(value.astype(np.float32))
+        model.set_form(name, moved if mask.all() else moved.masked(mask))
     return model

@@ -57,8 +57,7 @@ class Split(Technique):
     def targets(self, model):
         return [node for node, name in weights(model).items() if len(model.forms()[name].shape) == 2]
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
+    def change(self, model, data, run):
         make, masks = bank_mask if self.axis == "inputs" else split_mask, {}
         for node in self.targets(model):
             name = weights(model)[node]

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...tensor import Array
 from ..scoring import ScorePruning, layer_inputs
-from ..technique import knob, masked, thawed, weights
+from ..technique import knob, masked, weights
 from ..scores import smallest_mask
 
 
@@ -49,12 +49,11 @@ class Wanda(ScorePruning):
             found[node] = wanda_score(w, _by_output(norms[node], w, getattr(layer, "groups", 1)))
         return found
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         if self.scope != "row":
-            return super().apply(model, data, rng=rng)
-        self.check_patterns(model)
+            return super().change(model, data, run)
         names = weights(model)
-        scores = self.scores(thawed(model), data, rng=rng)
+        scores = self.scores(model.thawed(), data, rng=run.rng)
         return masked(model, {names[node]: np.stack([smallest_mask(row, self.at("sparsity", node)) for row in s])
                               for node, s in scores.items()})
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...tensor import Array, Tensor, grad, no_grad
-from ..forms import Form
+from ..forms import Form, Part
 
 
 class Layer:
@@ -49,6 +49,7 @@ class Layer:
     normalises: ClassVar[bool] = False
     tracks: ClassVar[bool] = False
     sizes: ClassVar[dict[str, str]] = {}
+    buffer_parts: ClassVar[dict[str, Part]] = {}  # what the numbers of `buffers` may be
     groups: int = 1
     padding: tuple[int, int] = (0, 0)
 

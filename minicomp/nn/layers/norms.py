@@ -6,7 +6,7 @@ import numpy as np
 
 from ... import ops
 from ...tensor import Array, no_grad
-from ..forms import Dense
+from ..forms import Dense, Part
 from ..norm import batch_norm, batch_statistics
 from .base import Layer, positive
 
@@ -15,6 +15,10 @@ class _BatchNorm(Layer):
     # Ioffe & Szegedy 2015; running statistics as PyTorch keeps them (the variance with n - 1).
     coupling, pointwise, normalises, tracks = "keep", True, True, True
     sizes = {"num_features": "out"}
+    buffer_parts = {
+        "running_mean": Part("table", axes=(0,)),
+        "running_var": Part("table", axes=(0,), least=0),
+    }
     axes: tuple[int, ...]
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):

@@ -180,7 +180,7 @@ class Lesson:
         """Returns a table of a kernel's times beside its NumPy reference's, after asserting that
         they agree.
 
-        kernel : family, as "conv"        cases : (size, reference, entry), both without arguments
+        kernel : its room, as "maps"        cases : (size, reference, entry), both without arguments
         rtol : of the largest entry; 0 asks for equal bits
         Without the compiled kernel the recorded times are shown, with the machine they were taken
         on.
@@ -191,9 +191,9 @@ class Lesson:
         if cpu.kernel_module(kernel) is None:
             kept = catalog.expected(catalog.lesson(self.number)).get("twin")
             note = (
-                f"Recorded on {kept['machine']}: the kernel {kernel!r} is not built here."
+                f"Recorded on {kept['machine']}: the kernels {kernel!r} are not built here."
                 if kept
-                else f"The kernel {kernel!r} is not built here, and no times are recorded."
+                else f"The kernels {kernel!r} are not built here, and no times are recorded."
             )
             return Table(header, kept["rows"] if kept else [], note)
         rows = []

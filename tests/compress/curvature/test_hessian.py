@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress.curvature import hessian as second
@@ -64,7 +64,6 @@ def joined(model, by_name):
 # ----------------------------------------------------------------------------------- the inverse
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(1, 12),
     R=st.integers(1, 25),

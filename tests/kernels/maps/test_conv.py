@@ -5,9 +5,10 @@ import pytest
 
 from minicomp.kernels.maps import conv, pool
 from minicomp.kernels import cpu
-from minicomp.kernels.layout import aligned, as_nhwc, nchw, nhwc
+from minicomp.kernels.layout import as_nhwc, nchw, nhwc
+from minicomp.kernels.memory import aligned
 
-RUNGS = cpu.available("conv")
+RUNGS = cpu.available("maps")
 isa = pytest.mark.parametrize("isa", RUNGS)
 
 # stride, padding, kernel, (C, O), (H, W): channels around the lanes of 8 and 16, strides, padding,

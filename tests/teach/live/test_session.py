@@ -185,19 +185,19 @@ def test_the_papers_row_stands_where_all_data_it_is_about_are_the_published_ones
 
 def test_a_twin_must_agree_and_is_recorded(lesson, monkeypatch):
     x = np.arange(4.0)
-    lesson.twin("dense", [("4", lambda: 2 * x, lambda: x + x)])
+    lesson.twin("maps", [("4", lambda: 2 * x, lambda: x + x)])
     from minicomp.kernels import cpu
 
-    if cpu.kernel_module("dense") is not None:
+    if cpu.kernel_module("maps") is not None:
         with pytest.raises(AssertionError, match="wrong in 4 of 4"):
-            lesson.twin("dense", [("4", lambda: x, lambda: x + 1)])
+            lesson.twin("maps", [("4", lambda: x, lambda: x + 1)])
     monkeypatch.setattr(cpu, "kernel_module", lambda name: None)
     monkeypatch.setattr(
         catalog,
         "expected",
         lambda of: {"data": {}, "twin": {"machine": "M", "rows": [["4", "1", "2", "3"]]}},
     )
-    assert "Recorded on M" in repr(lesson.twin("dense", [("4", lambda: x, lambda: x + 1)]))
+    assert "Recorded on M" in repr(lesson.twin("maps", [("4", lambda: x, lambda: x + 1)]))
 
 
 def test_nothing_is_loaded_in_the_graders_process(lesson, monkeypatch):

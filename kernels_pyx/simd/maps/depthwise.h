@@ -169,16 +169,18 @@ TARGET_AVX512 static void depthwise_dw_avx512(const Conv *d, const float *x, con
 #define DEPTHWISE_RUNG(level, name, ...)
 #endif
 
+/* y = x * w + bias. bias: (C,) or 0; room: for a padded image. */
 static void depthwise_image(const Conv *d, const float *x, const float *w, const float *bias,
-                            float *y, int level) {
+                            float *y, float *room, int level) {
+    x = conv_pad(d, x, room);
     DEPTHWISE_RUNG(level, depthwise, d, x, w, bias, y)
     depthwise_any(d, x, w, bias, y);
 }
 
-/* dx; padded: room for a padded image, needed where there is padding. */
-static void depthwise_image_dx(const Conv *d, const float *g, const float *w, float *dx,
-                               float *padded, int level) {
-    float *to = d->ph || d->pw ? padded : dx;
+/* dx for g. none: 0; room: for a padded image. */
+static void depthwise_image_dx(const Conv *d, const float *g, const float *w, const float *none,
+                               float *dx, float *room, int level) {
+    float *to = d->ph || d->pw ? room : dx;
     memset(to, 0, sizeof(float) * (d->H + 2 * d->ph) * (d->W + 2 * d->pw) * d->C);
 #ifdef MINICOMP_X86
     if (level >= ISA_AVX512) depthwise_dx_avx512(d, g, w, to);
@@ -189,8 +191,10 @@ static void depthwise_image_dx(const Conv *d, const float *g, const float *w, fl
     if (to != dx) conv_crop(d, to, dx);
 }
 
+/* Adds one image's part of dw, (KH KW, C). none: 0; room: for a padded image. */
 static void depthwise_image_dw(const Conv *d, const float *x, const float *g, float *dw,
-                               int level) {
+                               float *none, float *room, int level) {
+    x = conv_pad(d, x, room);
     DEPTHWISE_RUNG(level, depthwise_dw, d, x, g, dw)
     depthwise_dw_any(d, x, g, dw);
 }

@@ -1,4 +1,4 @@
-/* Decoding canonical Huffman codes: see minicomp/kernels/huffman.py for the contract.
+/* Decoding canonical Huffman codes: see minicomp/kernels/coding/huffman.py for the contract.
  *
  * The next bits of a stream index a table. Times the speed of zlib's Huffman-only inflate, on 4-bit
  * symbols of entropy 3.2 and on 8-bit symbols of entropy 7:
@@ -20,7 +20,7 @@
 #define MINICOMP_HUFFMAN_H
 #include <stdint.h>
 #include <string.h>
-#include "isa.h"
+#include "../isa.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "bit order is written for little-endian processors"

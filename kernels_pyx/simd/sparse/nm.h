@@ -1,5 +1,5 @@
 /* One column times N:M weights, y = W x, W (O, I), float32: of every m consecutive weights of a row
- * n are kept. Contract and layout: minicomp/kernels/nm.py.
+ * n are kept. Contract and layout: minicomp/kernels/sparse/nm.py.
  *
  * Sixteen rows are the lanes of a vector, as in sparse.h. All of them keep n weights in every block,
  * so a window of x, as many blocks as fit 16 columns, serves a fixed number of steps: nothing says

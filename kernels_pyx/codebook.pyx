@@ -1,6 +1,6 @@
-"""k-means on a line; contract and reference in minicomp/kernels/kmeans.py.
+"""Shared weights: the twin of minicomp/kernels/codebook/*.py.
 
-Ladder of the optimal partition of n = 400,000 numbers into k = 256 intervals:
+k-means on a line: ladder of the optimal partition of n = 400,000 numbers into k = 256 intervals:
 
     every split tried             k n^2 / 2        2e13 costs
     the middle splits the search  k n log2 n       2e9
@@ -12,14 +12,17 @@ from cython.parallel cimport prange
 from libc.stdint cimport int32_t, uint16_t
 from libc.stdlib cimport free, malloc
 
-cdef extern from "simd/kmeans.h" nogil:
+cdef extern from "simd/codebook/kmeans.h" nogil:
     void kmeans_nearest(const float *x, long n, const float *edge, long m, uint16_t *out, int level)
 
 
-def running_sums(const floating[::1] x,  # IN (n,) ascending, n >= 1
-                 Py_ssize_t m,        # the place whose value is 0 and whose sums are 0
-                 double[::1] p1,      # OUT (n + 1,)
-                 double[::1] p2):     # OUT (n + 1,)
+def running_sums(
+    const floating[::1] x,   # IN (n,) ascending, n >= 1
+    Py_ssize_t m,            # the place whose value is 0 and whose sums are 0
+    double[::1] p1,          # OUT (n + 1,)
+    double[::1] p2,          # OUT (n + 1,)
+):
+    """Running sums of x - x[m] and of its square, from m outwards."""
     cdef Py_ssize_t n = x.shape[0], i
     cdef double centre = x[m], d, s1 = 0, s2 = 0
     with nogil:
@@ -47,11 +50,13 @@ cdef inline double through(const Sums *s, Py_ssize_t a, Py_ssize_t b) noexcept n
     return s.rest[a] - d * d / (s.p0[b] - s.p0[a])
 
 
-def sweep(const double[::1] p0,    # IN (n + 1,)
-          const double[::1] p1,    # IN (n + 1,)
-          const double[::1] p2,    # IN (n + 1,)
-          double penalty,
-          int32_t[::1] start):     # OUT (n + 1,) best start of the interval that ends there
+def sweep(
+    const double[::1] p0,   # IN (n + 1,)
+    const double[::1] p1,   # IN (n + 1,)
+    const double[::1] p2,   # IN (n + 1,)
+    double penalty,
+    int32_t[::1] start,     # OUT (n + 1,) best start of the interval that ends there
+):
     """F[b] = min_a F[a] + cost(a, b) + penalty, for all b in one sweep.
 
     A later start takes over from an earlier one at some b and keeps it. `queue` holds the starts
@@ -107,11 +112,14 @@ def sweep(const double[::1] p0,    # IN (n + 1,)
         free(s.rest)
 
 
-def nearest(const float[::1] x,      # IN (n,)
-            const float[::1] edges,  # IN (m,) ascending
-            uint16_t[::1] out,       # OUT (n,) edges below x
-            int level,
-            int n_threads):
+def nearest(
+    const float[::1] x,       # IN (n,)
+    const float[::1] edges,   # IN (m,) ascending
+    uint16_t[::1] out,        # OUT (n,) edges below x
+    int level,
+    int n_threads,
+):
+    """How many edges lie below each x."""
     cdef Py_ssize_t n = x.shape[0], m = edges.shape[0], i
     cdef const float *edge = &edges[0] if m else NULL
     if n == 0:

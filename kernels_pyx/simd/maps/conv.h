@@ -116,10 +116,11 @@ static void conv_gemm(const Tile *t, long rows, int level) {
     if (level >= ISA_AVX512) gemm_avx512(t, rows); else gemm_avx2(t, rows);
 }
 
-/* y = x * w + bias. x: padded; w: by conv_pack_o; bias: (O,) or 0. A row of y is one product:
- * its pixels are the tile's rows, s runs over kernel rows, k over (kw, c). */
+/* y = x * w + bias. w: by conv_pack_o; bias: (O,) or 0; room: for a padded image. A row of y is one
+ * product: its pixels are the tile's rows, s runs over kernel rows, k over (kw, c). */
 static void conv_image(const Conv *d, const float *x, const float *w, const float *bias, float *y,
-                       int level) {
+                       float *room, int level) {
+    x = conv_pad(d, x, room);
     const long wide = (d->W + 2 * d->pw) * d->C, run = d->KW * d->C, ld = conv_lanes(d->O);
     for (long i = 0; i < d->Ho; i++) {
         const Tile t = {x + i * d->sh * wide, d->sw * d->C, wide, 1,
@@ -128,32 +129,33 @@ static void conv_image(const Conv *d, const float *x, const float *w, const floa
     }
 }
 
-/* dx for g. w: by conv_pack_c; row: room for Wp C floats. A row of dx sums the rows h of g that
- * met it, from the last down, each with its row a = r - h sh of the kernel; lanes are (kw, c), so
- * neighbouring pixels of g add to overlapping runs of dx. */
-static void conv_image_dx(const Conv *d, const float *g, const float *w, float *dx, float *row,
-                          int level) {
+/* dx for g. w: by conv_pack_c; none: 0; room: for Wp C floats. A row of dx sums the rows h of g
+ * that met it, from the last down, each with its row a = r - h sh of the kernel; lanes are (kw, c),
+ * so neighbouring pixels of g add to overlapping runs of dx. */
+static void conv_image_dx(const Conv *d, const float *g, const float *w, const float *none,
+                          float *dx, float *room, int level) {
     const long wide = (d->W + 2 * d->pw) * d->C, run = d->KW * d->C, ld = conv_lanes(run);
     for (long i = 0; i < d->H; i++, dx += d->W * d->C) {
         const long r = i + d->ph, over = r - d->KH + 1;
         const long hi = r / d->sh < d->Ho ? r / d->sh : d->Ho - 1;
         const long lo = over > 0 ? (over + d->sh - 1) / d->sh : 0;
-        float *to = d->pw ? row : dx;
+        float *to = d->pw ? room : dx;
         memset(to, 0, sizeof(float) * wide);
         const Tile t = {g + hi * d->Wo * d->O, d->O, -d->Wo * d->O, 1,
                         w + (r - hi * d->sh) * d->O * ld, d->sh * d->O * ld, ld,
                         to, d->sw * d->C, 0, hi - lo + 1, d->O, run, 1};
         if (hi >= lo) conv_gemm(&t, d->Wo, level);
-        if (d->pw) memcpy(dx, row + d->pw * d->C, sizeof(float) * d->W * d->C);
+        if (d->pw) memcpy(dx, room + d->pw * d->C, sizeof(float) * d->W * d->C);
     }
 }
 
 /* Adds one image's part of dw to `sum`, in the order that conv_unpack takes, and of the bias
- * gradient to db (or 0). x: padded. Pixels are summed over: s runs over the rows of g, k along
- * them. The bias gradient is the product of a row of ones with g. */
+ * gradient to db (or 0). room: for a padded image. Pixels are summed over: s runs over the rows of
+ * g, k along them. The bias gradient is the product of a row of ones with g. */
 static void conv_image_dw(const Conv *d, const float *x, const float *g, float *sum, float *db,
-                          int level) {
+                          float *room, int level) {
     static const float one = 1.0f;
+    x = conv_pad(d, x, room);
     const long wide = (d->W + 2 * d->pw) * d->C, run = d->KW * d->C, line = d->Wo * d->O;
     for (long a = 0; a < d->KH; a++) {
         const float *from = x + a * wide;
@@ -174,11 +176,11 @@ static void conv_image_dw(const Conv *d, const float *x, const float *g, float *
 #else /* never called: levels above portable do not exist here */
 
 static void conv_image(const Conv *d, const float *x, const float *w, const float *bias, float *y,
-                       int level) {}
-static void conv_image_dx(const Conv *d, const float *g, const float *w, float *dx, float *row,
-                          int level) {}
+                       float *room, int level) {}
+static void conv_image_dx(const Conv *d, const float *g, const float *w, const float *none,
+                          float *dx, float *room, int level) {}
 static void conv_image_dw(const Conv *d, const float *x, const float *g, float *sum, float *db,
-                          int level) {}
+                          float *room, int level) {}
 
 #endif
 #endif

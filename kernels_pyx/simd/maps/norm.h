@@ -6,7 +6,7 @@
 #ifndef MINICOMP_NORM_H
 #define MINICOMP_NORM_H
 
-#include "isa.h"
+#include "../isa.h"
 
 /* s[c] = sum of g, q[c] = sum of g (x - shift[c]), over the rows; s and q start at 0. */
 ALWAYS_INLINE void norm_sums_any(const float *g, const float *x, const float *shift, long M, long C,

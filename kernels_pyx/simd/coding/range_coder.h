@@ -1,5 +1,5 @@
 /* The adaptive binary range coder of sparse tables of codes: contract and model are in
- * minicomp/kernels/range_coder.py, whose integers these are.
+ * minicomp/kernels/coding/range_coder.py, whose integers these are.
  *
  * Every bit needs the interval and the states that the one before left behind, so there is one
  * rung: plain C takes some 30 ns a decision where Python takes 5 us.
@@ -10,7 +10,7 @@
 #define MINICOMP_RANGE_CODER_H
 #include <stdint.h>
 #include <string.h>
-#include "isa.h"
+#include "../isa.h"
 
 enum { RC_DENSITIES = 24, RC_NEIGHBOURS = 5, RC_MIDDLE = 14, RC_P_BITS = 22, RC_LIMIT = 1023 };
 

@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 #include <string.h>
-#include "isa.h"
+#include "../isa.h"
 
 typedef struct { long H, W, C, KH, KW, sh, sw, ph, pw, Ho, Wo; } Pool;
 
@@ -205,20 +205,21 @@ TARGET_AVX512 static void avg_pool_dx_avx512(const Pool *d, const float *g, floa
 #define POOL_RUNG(level, name, ...)
 #endif
 
-static void max_pool_image(const Pool *d, const float *x, float *y, uint8_t *index, int level) {
+/* One image each: from x or g to y or dx; index is written by the first, read by the second, 0 in
+ * the others. */
+static void max_pool_image(const Pool *d, const float *x, uint8_t *index, float *y, int level) {
     POOL_RUNG(level, max_pool, d, x, y, index)
     max_pool_any(d, x, y, index);
 }
-static void max_pool_image_dx(const Pool *d, const float *g, const uint8_t *index, float *dx,
-                              int level) {
+static void max_pool_image_dx(const Pool *d, const float *g, uint8_t *index, float *dx, int level) {
     POOL_RUNG(level, max_pool_dx, d, g, index, dx)
     max_pool_dx_any(d, g, index, dx);
 }
-static void avg_pool_image(const Pool *d, const float *x, float *y, int level) {
+static void avg_pool_image(const Pool *d, const float *x, uint8_t *none, float *y, int level) {
     POOL_RUNG(level, avg_pool, d, x, y)
     avg_pool_any(d, x, y);
 }
-static void avg_pool_image_dx(const Pool *d, const float *g, float *dx, int level) {
+static void avg_pool_image_dx(const Pool *d, const float *g, uint8_t *none, float *dx, int level) {
     POOL_RUNG(level, avg_pool_dx, d, g, dx)
     avg_pool_dx_any(d, g, dx);
 }

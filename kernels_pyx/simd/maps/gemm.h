@@ -3,7 +3,7 @@
 #ifndef MINICOMP_GEMM_H
 #define MINICOMP_GEMM_H
 
-#include "isa.h"
+#include "../isa.h"
 
 /* The operands of tile.h: floats at a, b, c; strides in floats; init: a row to start from, or 0 for
  * zeros; add: add to c instead of overwriting it. */

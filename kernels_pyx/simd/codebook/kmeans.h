@@ -15,7 +15,7 @@
 #define MINICOMP_KMEANS_H
 
 #include <stdint.h>
-#include "isa.h"
+#include "../isa.h"
 
 enum { KMEANS_BLOCK = 256, KMEANS_COUNTED = 64 };
 

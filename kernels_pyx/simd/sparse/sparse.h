@@ -1,4 +1,4 @@
-/* Products of sparse weights, W (O, I), float32; contract and layouts: minicomp/kernels/sparse.py.
+/* Products of sparse weights, W (O, I), float32; layouts: minicomp/kernels/sparse/lanes.py, rows.py.
  *
  * One column, y = W x. Sixteen rows are the lanes of a vector. A step takes at most one weight of
  * each row, all from the same 16 columns, which begin at base:
@@ -28,7 +28,7 @@
 #define MINICOMP_SPARSE_H
 
 #include <stdint.h>
-#include "isa.h"
+#include "../isa.h"
 
 enum { SPARSE_LANES = 16, SPARSE_PANEL = 64 };
 /* An entry: 8 bits, 16 bits, or a float32 with its place (8 bits) or column. */
