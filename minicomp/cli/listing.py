@@ -10,11 +10,11 @@ import numpy as np
 from .. import __version__, reference
 from .. import data as datasets
 from ..compress import TECHNIQUES
-from ..jobs.recipe import _nearest, load_recipe, recipes
 from ..compress.finetune import Rounds, Trained
 from ..compress.technique import Knob
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..kernels import cpu
+from ..jobs.recipe import load_recipe, recipes
 from ..models import MODELS
 from . import options
 from .progress import print_table
@@ -64,7 +64,7 @@ def listing(args) -> int:
 def _technique(word: str):
     by_word = {t.word: t for t in TECHNIQUES}
     if word not in by_word:
-        raise UserError(f"unknown technique {word!r}{_nearest(word, by_word)}")
+        raise UserError(f"unknown technique {word!r}{did_you_mean(word, by_word)}")
     return by_word[word]
 
 
@@ -108,7 +108,7 @@ def vectors(args) -> int:
         print_table("reference functions", ["name", "source"], [[n, e.source] for n, e in reference.ENTRIES.items()])
         return 0
     if args.name not in reference.ENTRIES:
-        raise UserError(f"unknown reference function {args.name!r}{_nearest(args.name, reference.ENTRIES)}")
+        raise UserError(f"unknown reference function {args.name!r}{did_you_mean(args.name, reference.ENTRIES)}")
     out = Path(args.out or f"{args.name}.json")
     if out.suffix not in (".json", ".npz"):
         raise UserError(f"--out must end in .json or .npz, got {out}")

@@ -6,7 +6,6 @@ With a checkpoint folder the job can be stopped at any time and goes on where it
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..atomic import write_atomically
 from ..codec import load, save
 from ..errors import UserError
 from ..models import MODELS
@@ -131,9 +131,7 @@ def open_checkpoint(folder: Path, settings: dict, restart: bool = False) -> Path
         raise UserError(f"{folder} holds an unfinished run with other settings ({_differing(known, settings)}); "
                         f"finish it with those, or discard it with --restart")
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "run.partial"
-    partial.write_text(json.dumps(settings), encoding="utf-8")
-    os.replace(partial, note)
+    write_atomically(note, json.dumps(settings).encode())
     return folder
 
 
@@ -155,7 +153,8 @@ def _differing(known: dict, settings: dict) -> str:
 
 
 # What a run writes: its settings, the state of a training, the model after a step (and that while it is written).
-_OWN = re.compile(r"run\.(json|partial)|fit\.npz|\.fit\.npz\.[0-9a-f]+\.tmp|\d\d-[a-z0-9+-]+\.mcz|\.\d\d-[a-z0-9+-]+\.mcz\.[0-9a-f]+\.tmp")
+_NAME = r"(run\.json|fit\.npz|\d\d-[a-z0-9+-]+\.mcz)"
+_OWN = re.compile(rf"{_NAME}|\.{_NAME}\.[0-9a-f]+\.tmp")
 
 
 def remove_checkpoint(folder: Path) -> None:

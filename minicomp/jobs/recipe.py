@@ -11,7 +11,6 @@ A table named after a model, `[lenet5]`, replaces `train` and `step` for that mo
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..models import MODELS
 from ..compress.finetune import FineTune, Rounds, Trained
 from ..compress.technique import Pipeline, Technique
@@ -160,7 +159,7 @@ def make_technique(word: str, knobs: Mapping[str, Any], techniques: Sequence[typ
     kinds = []
     for each in word.split("+"):
         if each not in by_word:
-            raise UserError(f"unknown technique {each!r}{_nearest(each, by_word)}")
+            raise UserError(f"unknown technique {each!r}{did_you_mean(each, by_word)}")
         kinds.append(by_word[each])
     if len(kinds) == 1 and not issubclass(kinds[0], (Trained, Rounds)):
         return kinds[0](**_owned(word, kinds, knobs, [])[0])
@@ -180,17 +179,12 @@ def _owned(word: str, kinds: Sequence[type[Technique]], knobs: Mapping, training
             owners = [len(kinds)]
         if not owners:
             known = [k for kind in kinds for k in kind.knobs()] + training
-            raise UserError(f"{word}: unknown knob {key!r}{_nearest(key, known)}")
+            raise UserError(f"{word}: unknown knob {key!r}{did_you_mean(key, known)}")
         if len(owners) > 1:
             raise UserError(f"{word}: {key} may be of {' or '.join(kinds[i].word for i in owners)}; write "
                             f"{kinds[owners[0]].word}.{key}")
         found[owners[0]][name] = value
     return found
-
-
-def _nearest(word: str, known) -> str:
-    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(known)}"
 
 
 def _value(text: str) -> Any:

@@ -9,7 +9,7 @@ as much.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..tensor import Array, Tensor, no_grad
 from .graph import INPUT, Model, Node
 
 
-def observe(model: Model, x: Array, names: Sequence[str], *, batch_size: int = 500,
+def observe(model: Model, x: Array, names: Iterable[str], *, batch_size: int = 500,
             weights: dict[str, Tensor] | None = None) -> Iterator[dict[str, Array]]:
     """Yields the outputs of the named nodes, {name: (n, ...)}, one batch after the other.
 
@@ -46,7 +46,7 @@ class Walk:
         self.carried = [{INPUT: np.asarray(x[i:i + batch_size], dtype)}
                         for i in range(0, len(x), batch_size)]
 
-    def run(self, model: Model, names: Sequence[str], *, to: str | None = None,
+    def run(self, model: Model, names: Iterable[str], *, to: str | None = None,
             weights: dict[str, Tensor] | None = None) -> Iterator[dict[str, Array]]:
         """Yields the outputs of the named nodes, batch by batch; then the cut is in front of `to`.
 
@@ -56,6 +56,7 @@ class Walk:
         Raises KeyError for a name that is no node, ValueError for one that lies in front of the cut
         and is not read behind it, and for an x of another shape.
         """
+        names = tuple(names)
         places = {INPUT: -1} | {node.name: i for i, node in enumerate(model.nodes)}
         for name in {*names, to, self.cut} - {None}:
             if name not in places:
@@ -71,7 +72,7 @@ class Walk:
                              f"got (N, {', '.join(map(str, self.shape))})")
         keep = set() if to is None else crossing(model.nodes, stop)
         nodes = _leading_to(model.nodes[start:], keep.union(names))
-        return self._run(nodes, tuple(names), keep, to, weights)
+        return self._run(nodes, names, keep, to, weights)
 
     def _run(self, nodes, names, keep, to, weights):
         if weights is None:

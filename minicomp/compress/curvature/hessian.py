@@ -77,7 +77,7 @@ def inverse_hessian(X: Array, alpha: float, P: int | None = None, block: int = 1
     return 0.5 * (Hinv + Hinv.T)
 
 
-def without(Hinv: Array, q: int) -> Array:
+def eliminated(Hinv: Array, q: int) -> Array:
     """Returns the inverse of H without row and column q, zeros in their place, from H^-1, (n, n).
 
         H^-1 - H^-1 e_q e_q' H^-1 / [H^-1]_qq                (inversion by blocks)

@@ -28,11 +28,13 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model, Node
 from ...nn.layers import Layer
-from ...nn.taps import Walk
+from ...nn.taps import Walk, crossing
 from ...tensor import Array
 from .hessian import CHUNK, by_unit, check_movable, damped_inverse, input_rows, layers
-from ..technique import Technique, knob
+from ..calibration import calibration
+from ..technique import Run, Technique, knob
 
+CARRIED = 2**30  # bytes of activations that a walk carries, at the most; of each of two nets
 Amount = float | tuple[int, int]  # a sparsity, or (N, M): N of every M kept
 
 
@@ -99,6 +101,14 @@ def problems(model: Model, reference: Model, x: Array, damping: float,
                 best = (Hinv @ right).T
             found.append(LayerProblem(best, damped, Hinv, right, weights, gone, used, asked))
         yield node, found
+
+
+def carried_bytes(model: Model) -> int:
+    """Returns the bytes that an example's activations take between two layers, at the most."""
+    shapes, first = model.shapes(), {node.name for node in layers(model)}
+    sizes = [sum(math.prod(shapes[name]) for name in crossing(model.nodes, i))
+             for i, node in enumerate(model.nodes) if node.name in first]
+    return 8 * max(sizes, default=1)
 
 
 def rows_of(layer: Layer) -> Array:
@@ -192,8 +202,17 @@ class LayerPruner(Technique):
                                     f"got {width} weights a row in {node.name}")
         return found
 
+    def examples(self, model: Model, data, run: Run) -> Array:
+        """Returns the examples X is read on, (P, ...): `samples`, or as many as memory allows."""
+        samples = min(self.samples, max(1, CARRIED // carried_bytes(model)))
+        if samples < self.samples:
+            run.log({"event": "say", "text":
+                     f"{self.word}: the activations of {samples} examples fill "
+                     f"{CARRIED // 2**20} MiB; {self.samples} are asked for"})
+        return calibration(self, data, run, samples).x
+
     def problems(self, given: Model, model: Model, reference: Model, x: Array,
-                 log: Callable[[dict], None]) -> Iterator[tuple[Node, list[LayerProblem]]]:
+                 run: Run) -> Iterator[tuple[Node, list[LayerProblem]]]:
         """Yields `problems`, dead where the masks of the `given` model say so; logs the damping
         used, aloud where it had to be raised."""
         masks = {node.name: node.layer.forms["weight"].mask for node in layers(given)}
@@ -201,12 +220,12 @@ class LayerPruner(Technique):
         try:
             for node, found in problems(model, reference, x, self.damping, dead):
                 for p in found:
-                    log({"event": "damping", "name": self.word, "layer": node.name,
-                         "damping": p.damping, "asked": p.asked})
+                    run.log({"event": "damping", "name": self.word, "layer": node.name,
+                             "damping": p.damping, "asked": p.asked})
                     if p.damping > 1.001 * p.asked:
-                        log({"event": "say", "text":
-                             f"{self.word}: the Hessian of {node.name} is singular; damping "
-                             f"raised from {p.asked:.3g} to {p.damping:.3g}"})
+                        run.log({"event": "say", "text":
+                                 f"{self.word}: the Hessian of {node.name} is singular; damping "
+                                 f"raised from {p.asked:.3g} to {p.damping:.3g}"})
                 yield node, found
         except ValueError as e:
             raise UserError(f"{self.word}: {e}") from None

@@ -23,6 +23,7 @@ from ...errors import UserError
 from ...nn.graph import Model
 from ...train import evaluate
 from ..channels.choosing import check_numbers
+from ..calibration import calibration
 from ..technique import Technique, knob
 
 
@@ -79,15 +80,13 @@ class LayerRemoval(Technique):
     max_rise: float | None = knob(
         None, "stop before the loss has risen by more than this", type=float, lo=0, optional=True
     )
-    examples: int = knob(2000, "training examples on which the loss is measured", lo=1)
+    samples: int = knob(
+        2000, "training examples on which the loss is measured; all where there are fewer", lo=1
+    )
 
     def change(self, model, data, run):
-        if self.examples > len(data.train.y):
-            raise UserError(
-                f"layer-removal: examples must be in [1, {len(data.train.y)}], got {self.examples}"
-            )
         check_numbers(self.word, model)
-        sample = data.calibration(self.examples, run.rng)
+        sample = calibration(self, data, run)
         start = evaluate(model, sample, n_threads=run.n_threads).loss
         made = model
         for done in range(1, self.blocks + 1):

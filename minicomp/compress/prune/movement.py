@@ -37,6 +37,7 @@ from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
 from ...train import Hook
+from ..calibration import calibration
 from ..channels.choosing import check_numbers
 from ..finetune import FineTune, Trained
 from ..schedule import agp_sparsity
@@ -218,10 +219,10 @@ class MovementScore(ScorePruning):
     lr: float = knob(0.01, "learning rate of the copy", lo=1e-9)
     batch_size: int = knob(50, "examples a step", lo=1)
 
-    def scores(self, model, data, *, rng):
-        split = data.calibration(min(self.samples, len(data.train.y)), rng)
+    def scores(self, model, data, run):
+        split = calibration(self, data, run)
         few = SimpleNamespace(train=split, val=split.take(slice(0, 0)), black=0.0)
         train = FineTune(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
         scores = Scores(Movement(sparsity=0.0), model)
-        train.fit(model, few, Run(rng), [scores])
+        train.fit(model, few, Run(run.rng), [scores])
         return {name.rsplit(".", 1)[0]: scores.slots[f"score.{name}"] for name in scores.allowed}

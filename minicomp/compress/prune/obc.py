@@ -39,7 +39,7 @@ from ...nn.graph import Model
 from ...tensor import Array
 from ..curvature.hessian import LOSSES, float64, output_curvature
 from ..curvature.layerwise import Amount, LayerPruner, float_rows, pruned, set_rows
-from ..technique import knob
+from ..technique import Run, knob
 from ..scores import zeros_of
 
 BLOCK = 48  # deletions between two products: where their cost and that of the columns balance
@@ -129,16 +129,16 @@ class OBC(LayerPruner):
 
     def change(self, model, data, run):
         amounts = self.amounts(model)
-        x = data.calibration(min(self.samples, len(data.train.y)), run.rng).x
+        x = self.examples(model, data, run)
         dense, work = float64(model), float64(model)
-        kept = self.masks(model, dense, x, amounts, run.log)
+        kept = self.masks(model, dense, x, amounts, run)
         seen = work if self.sequential else dense
-        for node, given in self.problems(model, seen, dense, x, lambda row: None):
+        for node, given in self.problems(model, seen, dense, x, Run(run.rng)):
             rows = [p.solve(k) for p, k in zip(given, np.split(kept[node.name], len(given)))]
             set_rows(work.node(node.name).layer, np.concatenate(rows))
         return pruned(model, work, kept)
 
-    def masks(self, model: Model, dense: Model, x: Array, amounts: dict[str, Amount], log
+    def masks(self, model: Model, dense: Model, x: Array, amounts: dict[str, Amount], run: Run
               ) -> dict[str, Array]:
         """Returns which weights stay, (O, C) bool by node, judged on the net as it is.
 
@@ -146,7 +146,7 @@ class OBC(LayerPruner):
         """
         traces: dict[str, list] = {}
         rows, done = float_rows(model), 0
-        for node, given in self.problems(model, dense, dense, x, log):
+        for node, given in self.problems(model, dense, dense, x, run):
             amount, traces[node.name] = amounts[node.name], []
             for p in given:
                 for w, dead in zip(p.W, p.dead):
@@ -155,8 +155,8 @@ class OBC(LayerPruner):
                     rises[:np.count_nonzero(dead)] = -1.0             # gone already: always first
                     traces[node.name].append((order, rises))
                     done += 1
-                    log({"event": "progress", "name": self.word, "done": done,
-                         "total": sum(map(len, rows.values()))})
+                    run.log({"event": "progress", "name": self.word, "done": done,
+                             "total": sum(map(len, rows.values()))})
         counts = self.counts({n: [r for _, r in t] for n, t in traces.items()}, amounts, dense, x)
         kept = {name: np.ones(w.shape, bool) for name, w in rows.items()}
         for name, trace in traces.items():

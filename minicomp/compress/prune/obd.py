@@ -37,6 +37,7 @@ from ...errors import UserError
 from ...nn.graph import INPUT, Model, Node
 from ...nn.layers import Layer
 from ...tensor import Array, Tensor, grad
+from ..calibration import calibration
 from ..curvature.hessian import (
     CHUNK,
     LOSSES,
@@ -46,7 +47,7 @@ from ..curvature.hessian import (
     mean_loss,
 )
 from ..technique import Technique, knob, masked
-from ..scores import global_masks, magnitudes, smallest_mask
+from ..scores import scoped_masks
 
 CURVATURES = ("gauss-newton", "recursion", "exact")
 
@@ -202,13 +203,12 @@ class OBD(Technique):
 
     def change(self, model, data, run):
         names = self.names(model)
-        split = data.calibration(min(self.samples, len(data.train.y)), run.rng)
+        split = calibration(self, data, run)
         for done in range(1, self.rounds + 1):
             h = self.second(model, split.x, split.y)
             saliency = {n: self.scores(model, n, lambda u: obd_saliency(u, h[n])) for n in names}
-            model = masked(model, self.masks(saliency, done / self.rounds))
-            run.log({"event": "progress", "name": self.word, "done": done,
-                                         "total": self.rounds})
+            model = masked(model, self.masks(model, saliency, done / self.rounds))
+            run.log({"event": "progress", "name": self.word, "done": done, "total": self.rounds})
         return model
 
     def second(self, model: Model, x: Array, y: Array) -> dict[str, Array]:
@@ -232,20 +232,18 @@ class OBD(Technique):
 
     @staticmethod
     def scores(model: Model, name: str, score: Callable[[Array], Array]) -> Array:
-        """Returns scores of a form's entries, -infinity where a mask has taken them already."""
-        form = model.forms()[name]
-        u = form.dense().data.astype(np.float64)
+        """Returns scores of a form's entries; UserError where one is not finite."""
+        u = model.forms()[name].dense().data.astype(np.float64)
         if not np.isfinite(u).all():
             raise UserError(f"obd: {name} must be finite, got NaN or infinity")
-        return score(u) if form.mask is None else np.where(form.mask, score(u), -np.inf)
+        return score(u)
 
-    def masks(self, scores: dict[str, Array], part: float) -> dict[str, Array]:
+    def masks(self, model: Model, scores: dict[str, Array], part: float) -> dict[str, Array]:
         """Returns the masks that drop `part` of the sparsity, smallest scores first, by name."""
-        if self.scope == "global":
-            return dict(zip(scores, global_masks(list(scores.values()), self.sparsity * part)))
-        return {name: smallest_mask(s, self.at("sparsity", name.rsplit(".", 1)[0]) * part)
-                for name, s in scores.items()}
+        old = {name: form.mask for name, form in model.forms().items()}
+        return scoped_masks(self.word, scores, old, lambda name: part * self.at(
+            "sparsity", name.rsplit(".", 1)[0]), self.scope)
 
     def sketch(self, model, *, rng):
-        scores = {n: self.scores(model, n, magnitudes) for n in self.names(model)}
-        return masked(model, self.masks(scores, 1.0))
+        scores = {n: self.scores(model, n, np.abs) for n in self.names(model)}
+        return masked(model, self.masks(model, scores, 1.0))

@@ -104,9 +104,10 @@ class SparseGPT(LayerPruner):
 
     def change(self, model, data, run):
         amounts = self.amounts(model)
-        x = data.calibration(min(self.samples, len(data.train.y)), run.rng).x
+        x = self.examples(model, data, run)
         dense, work, kept = float64(model), float64(model), {}
-        for done, (node, given) in enumerate(self.problems(model, work, dense, x, run.log), start=1):
+        walked = self.problems(model, work, dense, x, run)
+        for done, (node, given) in enumerate(walked, start=1):
             rows, masks = [], []
             for p in given:
                 W, mask = sparsegpt(p.W, p.Hinv, amounts[node.name], weights=p.weights, dead=p.dead,

@@ -28,10 +28,10 @@ def dataset(rng, n=40):
     "technique",
     [
         Filters(sparsity=0.5),
-        ChannelLasso(examples=20),
-        APoZ(sparsity=0.5, examples=20),
+        ChannelLasso(samples=20),
+        APoZ(sparsity=0.5, samples=20),
         DeadUnits(),
-        LayerRemoval(examples=20),
+        LayerRemoval(samples=20),
         Slimming(),
     ],
     ids=lambda t: t.word,

@@ -45,7 +45,7 @@ def delete_in_order(H, w0, order):
         at = int(np.flatnonzero(live == q)[0])
         w[live], L = obs_step(w[live], Hinv, at)
         rest = np.arange(len(live)) != at
-        Hinv, live, total = second.without(Hinv, at)[np.ix_(rest, rest)], live[rest], total + L
+        Hinv, live, total = second.eliminated(Hinv, at)[np.ix_(rest, rest)], live[rest], total + L
     return w, total
 
 
@@ -160,7 +160,8 @@ def test_exactly_round_s_n_weights_go_and_the_model_is_untouched(monk, s):
     assert nonzeros(pruned) == 58 - round(s * 58)
     assert bits(model) == before
     assert all(f.value.dtype == np.float32 for f in pruned.forms().values())
-    assert [r["done"] for r in rows] == list(range(round(s * 58) + 1))
+    done = [r["done"] for r in rows if r["event"] == "progress"]
+    assert done == list(range(round(s * 58) + 1))
     assert {r["total"] for r in rows} == {round(s * 58)}
 
 
