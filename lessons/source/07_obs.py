@@ -351,13 +351,13 @@ Table(["", "recursion, ms", "LAPACK, ms"],
 # with the pruned weights. Beside it NumPy's dense product:
 
 # %% tags=["slow"]
-from minicomp.kernels.sparse import lanes
+from minicomp.kernels.sparse import lanes as sparse
 
 def pair(net, layer):
     form = net.forms()[f"{layer}.weight"].dense().data.astype(np.float32)
     x = lesson.rng("x").normal(size=form.shape[1]).astype(np.float32)
-    packed = lanes.pack_lanes(form)
-    return lambda: form @ x, lambda: lanes.matvec(packed, x)
+    packed = sparse.pack_lanes(form)
+    return lambda: form @ x, lambda: sparse.matvec(packed, x)
 
 lesson.twin("sparse", [("LeNet fc1", *pair(nets[surgeon.title], "fc1")),
                        ("LeNet fc2", *pair(nets[surgeon.title], "fc2")),

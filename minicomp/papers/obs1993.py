@@ -23,7 +23,7 @@ from .. import data as datasets
 from ..compress.curvature.hessian import exact_diagonal, float64
 from ..compress.prune.obd import obd_saliency
 from ..compress.prune.obs import OBS, mistakes
-from ..compress.technique import Run, masked
+from ..compress.technique import masked
 from ..data import Split
 from ..errors import UserError
 from ..jobs.small_nets import backprop, error, left, operated

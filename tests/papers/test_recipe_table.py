@@ -8,7 +8,7 @@ import pytest
 
 import minicomp
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.technique import weights
+from minicomp.compress.technique import Run, weights
 from minicomp.data import load
 from minicomp.jobs.job import Job
 from minicomp.models import MODELS
@@ -84,7 +84,7 @@ def test_a_row_is_of_the_model_after_its_step_and_shares_the_time(monkeypatch, t
 
     def job(name, given, steps, *, seed, log, n_threads):
         dense = MODELS[name](rng=np.random.default_rng(seed))
-        cut = Magnitude(sparsity=0.5 + seed / 4).apply(dense, None, rng=None)
+        cut = Magnitude(sparsity=0.5 + seed / 4).apply(dense, None, Run(None))
         built.append((dense, cut))
         steps = [{"name": "magnitude", "seconds": 2.0}, {"name": "kmeans", "seconds": 1.0}]
         stages = [("magnitude", cut), ("kmeans", dense)]

@@ -64,7 +64,7 @@ class FPGM(ScorePruning):
     remove: bool = knob(True, "take the filters out; false masks them")
     fold: bool = knob(False, "keep the removed filters' biases as a constant in the next layer's bias")
 
-    def scores(self, model, data, run):
+    def scores(self, model, data, *, rng):
         return {node: np.broadcast_to(fpgm_score(w).reshape((-1,) + (1,) * (w.ndim - 1)), w.shape)
                 for node, w in ((n, model.forms()[f].dense().data) for n, f in weights(model).items())}
 
