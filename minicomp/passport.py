@@ -24,13 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .codec import Shown, decode, encode, show
+from .codec import decode, encode, show
+from .codec.accounting import FILE_PARTS, summed
 from .deploy import prepare
 from .nn.graph import Model
+from .nn.taps import observe
 from .tensor import no_grad
-
-# What the bytes of a file are: of the weights, then what is neither a weight's nor a layer's.
-PARTS = ("values", "index", "codebook", "tables", "biases", "buffers", "header")
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class LayerRow:
     weights, parameters : numbers in the weight; with bias and whatever else it holds
     nonzeros : of parameters        weight_nonzeros : of weights
     macs, effective_macs : per image        input_zeros : fraction, None without data
-    bytes : by part, see PARTS; without a file 4 bytes a number
+    bytes : by part, see FILE_PARTS; without a file 4 bytes a number
     """
 
     name: str
@@ -191,13 +190,8 @@ class Passport:
         return "; ".join(said)
 
     def parts(self) -> dict[str, float]:
-        """Returns the bytes of the whole file (without one, of float32) by part, as in PARTS."""
-        total = dict.fromkeys(PARTS, 0.0)
-        for row in self.layers:
-            for part, n in row.bytes.items():
-                total[part] += n
-        total["header"] += self.rest
-        return total
+        """Returns the bytes of the whole file (without one, of float32) by part."""
+        return summed([*(row.bytes for row in self.layers), {"header": self.rest}])
 
     def to_dict(self) -> dict:
         """Returns everything as a JSON-able dict."""
@@ -247,7 +241,7 @@ def passport(
 
     shown = None if path is None else show(path)
     macs, zeros = model.macs(), {} if data is None else input_zeros(model, data.x)
-    by_layer = dense_parts(model) if shown is None else file_parts(shown)
+    by_layer = dense_parts(model) if shown is None else shown.by_layer()
     rows = tuple(
         _row(node, macs[node.name], zeros.get(node.name), by_layer[node.name])
         for node in model.nodes
@@ -271,35 +265,17 @@ def passport(
     )
 
 
-def file_parts(shown: Shown) -> dict[str, dict[str, float]]:
-    """Returns the bytes of a file by layer and part; "" holds those that belong to no layer.
-
-    A layer's biases are one part; the parts of all layers and of "" sum to the file's bytes.
-    """
-    out = {node.name: dict.fromkeys(PARTS, 0.0) for node in shown.model.nodes}
-    for row in shown.rows:
-        layer, form = row.name.rsplit(".", 1)
-        for part, n in row.parts.items():
-            out[layer]["biases" if form == "bias" else part] += n
-    statistics = {n.name: sum(a.size for a in n.layer.buffers.values()) for n in shown.model.nodes}
-    for layer, n in statistics.items():
-        if n:  # running statistics share one section: each layer is charged by its numbers
-            out[layer]["buffers"] += shown.buffers * n / sum(statistics.values())
-    out[""] = {"header": float(sum(shown.rest.values()))}
-    return out
-
-
 def stored_parts(model: Model) -> dict[str, dict[str, float]]:
-    """Returns `file_parts` of the file that the model would be saved as now."""
-    return file_parts(decode(encode(model)))
+    """Returns the bytes by layer and part of the file that the model would be saved as now."""
+    return decode(encode(model)).by_layer()
 
 
 def dense_parts(model: Model) -> dict[str, dict[str, float]]:
-    """Returns `file_parts` of raw float32: 4 bytes a number, no header."""
+    """Returns the bytes by layer and part of raw float32: 4 bytes a number, no header."""
     out = {}
     for node in model.nodes:
         sizes = {name: 4.0 * math.prod(form.shape) for name, form in node.layer.forms.items()}
-        out[node.name] = dict.fromkeys(PARTS, 0.0) | {
+        out[node.name] = dict.fromkeys(FILE_PARTS, 0.0) | {
             "values": sum(n for name, n in sizes.items() if name != "bias"),
             "biases": sizes.get("bias", 0.0),
             "buffers": 4.0 * sum(a.size for a in node.layer.buffers.values()),
@@ -313,17 +289,13 @@ def input_zeros(model: Model, x, *, limit: int = 1000, batch_size: int = 250) ->
     x : (N, ...) float32, of which the first `limit` are run
     """
     wanted = {n.name: n.inputs for n in model.nodes if n.layer.forms}
-    taps = tuple({i for inputs in wanted.values() for i in inputs})
     zeros, sizes = dict.fromkeys(wanted, 0), dict.fromkeys(wanted, 0)
-    with no_grad():
-        for start in range(0, min(limit, len(x)), batch_size):
-            part = x[start : min(start + batch_size, limit)]
-            _, seen = model(part, taps=taps)
-            for name, inputs in wanted.items():
-                for source in inputs:
-                    a = seen[source].data
-                    zeros[name] += a.size - int(np.count_nonzero(a))
-                    sizes[name] += a.size
+    sources = {i for inputs in wanted.values() for i in inputs}
+    for seen in observe(model, x[:limit], sources, batch_size=batch_size):
+        for name, inputs in wanted.items():
+            for a in (seen[source] for source in inputs):
+                zeros[name] += a.size - int(np.count_nonzero(a))
+                sizes[name] += a.size
     return {name: zeros[name] / max(sizes[name], 1) for name in wanted}
 
 

@@ -1,7 +1,65 @@
 import json
+import os
 from pathlib import Path
 
-import pytest
+# One BLAS thread a process, set before anything loads NumPy: the workers of pytest-xdist and every
+# process that a test starts inherit it. A test of two threads asks for them (n_threads=2).
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+CI = os.environ.get("CI", "").lower() == "true"
+SLOW = 5.0  # seconds; what takes longer is marked slow
+
+# At a desk few examples, other ones each time. In CI more, and derandomized: there a verdict belongs
+# to the commit and can be had again, not to the luck of a run.
+settings.register_profile("default", max_examples=25, deadline=None)
+settings.register_profile(
+    "ci", max_examples=100, deadline=None, derandomize=True, database=None, print_blob=True
+)
+settings.load_profile("ci" if CI else "default")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    # A run over folders uses all cores where pytest-xdist is there and nothing else was asked for;
+    # -n 0, -p no:xdist, -s and --pdb run in this process, as does a single file.
+    option = config.option
+    asked = getattr(option, "numprocesses", 0) is not None or option.tx or option.dist != "no"
+    if asked or hasattr(config, "workerinput") or option.capture == "no" or option.trace:
+        return
+    if all(Path(str(arg).partition("::")[0]).is_dir() for arg in config.args):
+        option.numprocesses = "auto"  # 0 with --pdb
+
+
+class Slow:
+    """Fails the run for tests that take longer than SLOW and are not marked slow."""
+
+    def __init__(self):
+        self.seconds = {}
+
+    def pytest_runtest_logreport(self, report):
+        if not {"slow", "peers"} & set(report.keywords):
+            self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session):
+        self.over = {test: s for test, s in self.seconds.items() if s > SLOW}
+        if self.over and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if self.over:
+            terminalreporter.section(f"over {SLOW:g} s and not marked slow", red=True)
+            for test, s in sorted(self.over.items()):
+                terminalreporter.line(f"{s:.2f} s  {test}")
+
+
+def pytest_configure(config):
+    if CI and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Slow(), "slow-tests")
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp import conv, ops
@@ -102,7 +102,6 @@ def test_convolution_differentiates_to_order_three(shape):
     )
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_convolution_that_fits(data):
     draw = lambda lo, hi: data.draw(st.integers(lo, hi))  # noqa: E731

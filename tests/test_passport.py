@@ -4,15 +4,14 @@ import time
 import numpy as np
 import pytest
 
-from minicomp.codec import save
+from minicomp.codec import save, show
+from minicomp.codec.accounting import FILE_PARTS
 from minicomp.data import Split
 from minicomp.models import MLP, MODELS
 from minicomp.nn.forms import Codebook, Dense
 from minicomp import passport as module
 from minicomp.passport import (
-    PARTS,
     dense_parts,
-    file_parts,
     input_zeros,
     milliseconds,
     passport,
@@ -91,7 +90,7 @@ def test_every_byte_of_the_file_is_charged_once(tmp_path):
         assert p.file_bytes == size == (tmp_path / "m.mcz").stat().st_size
         assert sum(p.parts().values()) == pytest.approx(size, abs=1e-6)
         assert sum(sum(r.bytes.values()) for r in p.layers) + p.rest == pytest.approx(size)
-        assert set(p.parts()) == set(PARTS)
+        assert set(p.parts()) == set(FILE_PARTS)
         assert p.ratio == model.origin_bytes / size
         assert (p.parts()["buffers"] > 0) == (name == "depthwise32")
         assert p.parts()["biases"] > 0 and p.parts()["index"] > 0 or name == "depthwise32"
@@ -99,9 +98,7 @@ def test_every_byte_of_the_file_is_charged_once(tmp_path):
 
 def test_parts_of_a_model_are_those_of_the_file_it_would_be(filed):
     model, path = filed
-    from minicomp.codec import show
-
-    assert stored_parts(model) == file_parts(show(path))
+    assert stored_parts(model) == show(path).by_layer()
 
 
 def test_dense_parts_are_four_bytes_a_number():

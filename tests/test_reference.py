@@ -232,7 +232,8 @@ def test_npz_vectors_read_back(tmp_path):
 def test_importing_it_loads_numpy_only():
     code = (
         "import sys, minicomp.reference; "
-        "others = ('scipy', 'matplotlib', 'rich', 'torch', 'sklearn', 'threadpoolctl'); "
+        "others = ('scipy', 'matplotlib', 'rich', 'torch', 'sklearn', 'threadpoolctl', "
+        "'safetensors'); "
         "print([m for m in others if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

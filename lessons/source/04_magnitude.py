@@ -16,8 +16,9 @@
 import numpy as np
 
 from minicomp import save
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.technique import FineTune
+from minicomp.compress.technique import Run
 from minicomp.passport import passport
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
 from minicomp.train import evaluate
@@ -183,12 +184,12 @@ test_error(dense)
 # %% tags=["slow"]
 def cut(model, keep):
     how = Magnitude(sparsity={"*": 1 - keep, "fc3": min(1 - keep, 0.74)})
-    return how.apply(model, data, rng=lesson.rng("cut"))
+    return how.apply(model, data, Run(lesson.rng("cut")))
 
 def retrain(model):
     epochs = lesson.choose(smoke=1, full=3, paper=15)
     how = FineTune(epochs=epochs, lr=0.01, weight_decay=5e-4)
-    return how.apply(model, data, rng=lesson.rng("retrain"))
+    return how.apply(model, data, Run(lesson.rng("retrain")))
 
 # %% [markdown]
 # Now three ways to the same sparsity: cut only; cut and retrain once; and in rounds, each from the one before.

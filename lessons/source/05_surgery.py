@@ -16,10 +16,11 @@
 import numpy as np
 
 from minicomp import save
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.dns import DNS
 from minicomp.compress.prune.gradual import Gradual
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.technique import FineTune, kept, masks, weights
+from minicomp.compress.technique import Run, kept, masks, weights
 from minicomp.passport import passport
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
 from minicomp.teach.asking.shown import Table
@@ -187,9 +188,8 @@ def watch(row):
 
 # %% tags=["slow"]
 def operate(log=None, **knobs):
-    how = DNS(c={"fc1": 8.0, "fc2": 6.0, "fc3": 1.5}, ramp=0.5, stop=0.7,
-              **training, **knobs)
-    return how.apply(dense, data, rng=lesson.rng("train"), log=log)
+    how = DNS(c={"fc1": 8.0, "fc2": 6.0, "fc3": 1.5}, ramp=0.5, stop=0.7, **knobs)
+    return how.training(**training).apply(dense, data, Run(lesson.rng("train"), log=log))
 
 operated = operate(log=watch)
 f"{last['cut']:,} cuts, {last['spliced']:,} splices, kept {kept(operated):.2%}"
@@ -224,10 +224,10 @@ lesson.show(figures.life_lines(*sample, epochs=epochs, stop=0.7, guess=guess))
 # %% tags=["slow"]
 zeros = {node: 1 - operated.forms()[name].mask.mean()
          for node, name in weights(operated).items()}
-at_once = Magnitude(sparsity=zeros).apply(dense, data, rng=lesson.rng("cut"))
-at_once = FineTune(**training).apply(at_once, data, rng=lesson.rng("train"))
-gradual = Gradual(sparsity=zeros, ramp=0.5, **training)
-gradual = gradual.apply(dense, data, rng=lesson.rng("train"))
+at_once = Magnitude(sparsity=zeros).apply(dense, data, Run(lesson.rng("cut")))
+at_once = FineTune(**training).apply(at_once, data, Run(lesson.rng("train")))
+gradual = Gradual(sparsity=zeros, ramp=0.5).training(**training)
+gradual = gradual.apply(dense, data, Run(lesson.rng("train")))
 
 # %% tags=["slow"]
 nets = {"dense": dense, "surgery": operated,
@@ -310,7 +310,7 @@ def pair(w, images):
     return lambda: w @ X, lambda: rows.csr_matmul(packed, X)
 
 def thinned(keep):
-    net = Magnitude(sparsity=1 - keep).apply(dense, data, rng=lesson.rng("thin"))
+    net = Magnitude(sparsity=1 - keep).apply(dense, data, Run(lesson.rng("thin")))
     return net.forms()["fc1.weight"].dense().data
 
 # %% tags=["slow"]

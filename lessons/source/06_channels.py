@@ -21,7 +21,8 @@ from minicomp.compress.channels.removal import plan
 from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.slimming import Slimming
 from minicomp.compress.channels.choosing import local
-from minicomp.compress.technique import FineTune
+from minicomp.compress.finetune import FineTune
+from minicomp.compress.technique import Run
 from minicomp.errors import UserError
 from minicomp.models import DepthwiseNet32
 from minicomp.papers.slimming2017 import net, size
@@ -193,7 +194,7 @@ def test_error(model):
     return 100 * evaluate(model, lesson.data.test).error
 
 def tuned(model):
-    return FineTune(**setting).apply(model, data, rng=lesson.rng("tune"))
+    return FineTune(**setting).apply(model, data, Run(lesson.rng("tune")))
 
 # %% tags=["slow"]
 lams = lesson.choose(smoke=[0, 1e-3, 4e-3], full=[0, 1e-3, 4e-3],
@@ -201,8 +202,8 @@ lams = lesson.choose(smoke=[0, 1e-3, 4e-3], full=[0, 1e-3, 4e-3],
 start = net(rng=lesson.rng("start"))
 
 def trained(lam):
-    priced = Slimming(**setting, lam=lam, sparsity=0.0)
-    return priced.apply(start, data, rng=lesson.rng("train"))
+    priced = Slimming(lam=lam, sparsity=0.0).training(**setting)
+    return priced.apply(start, data, Run(lesson.rng("train")))
 
 nets = [trained(lam) for lam in lams]
 
@@ -214,7 +215,7 @@ nets = [trained(lam) for lam in lams]
 how = Slimming(sparsity=0.8, scope="local")
 l1_norm = Filters(sparsity=0.8, fold=True)
 small = [how.slimmed(n) for n in nets]
-small.append(l1_norm.apply(nets[0], data, rng=lesson.rng("cut")))
+small.append(l1_norm.apply(nets[0], data, Run(lesson.rng("cut"))))
 
 # %% tags=["slow"]
 ways = [*[f"slimming, λ = {lam:g}" for lam in lams], "L1 norm, λ = 0"]

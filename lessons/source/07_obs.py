@@ -23,6 +23,7 @@ from minicomp.compress.prune import obd, obs
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.obc import OBC
 from minicomp.compress.prune.sparsegpt import SparseGPT
+from minicomp.compress.technique import Run
 from minicomp.papers import obs1993, second_order
 from minicomp.papers.table import Clock
 from minicomp.passport import passport
@@ -262,7 +263,7 @@ nets, seconds = {"dense": dense}, {"dense": 0}
 
 def prune(name, how):
     clock = Clock()
-    nets[name] = how.apply(dense, data, rng=lesson.rng("prune"))
+    nets[name] = how.apply(dense, data, Run(lesson.rng("prune")))
     seconds[name] = clock.lap()
 
 prune("magnitude", Magnitude(sparsity=0.9, scope="global"))

@@ -21,7 +21,6 @@ from minicomp import codec, load, no_grad, save
 from minicomp.codec import Choice
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.share.kmeans import KMeans
-from minicomp.compress.technique import FineTune
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
 from minicomp.teach.live import timing
 from minicomp.teach.asking.shown import Table
@@ -200,16 +199,16 @@ lesson.about_data()
 # %% tags=["slow"]
 def prune(model, keep):
     how = Magnitude(sparsity={"*": 1 - keep, "fc3": min(1 - keep, 0.74)})
-    return how.apply(model, data, rng=lesson.rng("prune"))
+    return how.apply(model, data, Run(lesson.rng("prune")))
 
 def train(model, lr, epochs):
-    return FineTune(epochs=epochs, lr=lr).apply(model, data, rng=lesson.rng("train"))
+    return FineTune(epochs=epochs, lr=lr).apply(model, data, Run(lesson.rng("train")))
 
 # %% tags=["slow"]
 pruned, epochs = dense, lesson.choose(smoke=1, full=3, paper=15)
 for keep in (0.3, 0.12, 0.08):
     pruned = train(prune(pruned, keep), lr=0.01, epochs=epochs)
-shared = KMeans(bits=6, init="linear").apply(pruned, data, rng=lesson.rng("share"))
+shared = KMeans(bits=6, init="linear").apply(pruned, data, Run(lesson.rng("share")))
 shared = train(shared, lr=1e-4, epochs=lesson.choose(smoke=1, full=1, paper=5))
 
 # %% [markdown]
@@ -311,6 +310,8 @@ check("17.broken", failing_input, lesson)
 
 # %% tags=["slow"]
 from minicomp.codec.bits import pack_bits, unpack_bits
+from minicomp.compress.finetune import FineTune
+from minicomp.compress.technique import Run
 from minicomp.kernels.coding import huffman as kernel
 
 def readers(n):

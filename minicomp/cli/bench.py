@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from .. import bench
-from ..jobs.recipe import _nearest
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..report import plots
 from . import options
 from .progress import Screen, print_table
@@ -31,7 +30,7 @@ def add_parsers(commands) -> None:
 def run(args) -> int:
     """Runs the command."""
     if args.kernel is not None and args.kernel not in bench.BENCHES:
-        raise UserError(f"unknown kernel {args.kernel!r}{_nearest(args.kernel, bench.BENCHES)}")
+        raise UserError(f"unknown kernel {args.kernel!r}{did_you_mean(args.kernel, bench.BENCHES)}")
     if args.plot and args.kernel not in (None, "sparse"):
         raise UserError(f"--plot draws the sparse products: it goes with `bench sparse`, not with {args.kernel}")
     with Screen() as screen:

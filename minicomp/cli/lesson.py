@@ -19,8 +19,7 @@ from pathlib import Path
 from ..atomic import write_atomically
 from ..errors import UserError
 from ..teach import catalog
-
-MODES = ("smoke", "full", "paper")
+from ..teach.live.checkpoints import MODES
 
 
 def add_parser(subparsers) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 from .. import __version__, reference
 from .. import data as datasets
 from ..compress import TECHNIQUES
-from ..jobs.recipe import _nearest, load_recipe, recipes
+from ..compress.finetune import Rounds, Trained
 from ..compress.technique import Knob
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..kernels import cpu
+from ..jobs.recipe import load_recipe, recipes
 from ..models import MODELS
 from . import options
 from .progress import print_table
@@ -63,16 +64,20 @@ def listing(args) -> int:
 def _technique(word: str):
     by_word = {t.word: t for t in TECHNIQUES}
     if word not in by_word:
-        raise UserError(f"unknown technique {word!r}{_nearest(word, by_word)}")
+        raise UserError(f"unknown technique {word!r}{did_you_mean(word, by_word)}")
     return by_word[word]
 
 
 def _knobs(args) -> int:
     kind = _technique(args.technique)
+    footer = kind.source
+    if issubclass(kind, (Trained, Rounds)):
+        footer += (". Its training has knobs too, such as epochs and lr: "
+                   "minicomp list finetune shows them")
     rows = [[name, _allowed(k), _default(kind.__dataclass_fields__[name].default), "yes" if k.per_layer else "",
              k.help] for name, k in kind.knobs().items()]
     print_table(f"{kind.word}: {kind.title}", ["knob", "allowed", "default", "by layer", "what it is"], rows,
-                footer=kind.source)
+                footer=footer)
     options.write_json(args.json, {"word": kind.word, "name": kind.title, "paper": kind.source, "knobs": [
         dict(zip(("name", "allowed", "default", "per_layer", "help"), r)) for r in rows]})
     return 0
@@ -103,7 +108,7 @@ def vectors(args) -> int:
         print_table("reference functions", ["name", "source"], [[n, e.source] for n, e in reference.ENTRIES.items()])
         return 0
     if args.name not in reference.ENTRIES:
-        raise UserError(f"unknown reference function {args.name!r}{_nearest(args.name, reference.ENTRIES)}")
+        raise UserError(f"unknown reference function {args.name!r}{did_you_mean(args.name, reference.ENTRIES)}")
     out = Path(args.out or f"{args.name}.json")
     if out.suffix not in (".json", ".npz"):
         raise UserError(f"--out must end in .json or .npz, got {out}")

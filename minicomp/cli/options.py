@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from .. import data as datasets
+from ..atomic import write_atomically
 from ..errors import UserError
 from ..kernels import cpu
 from ..models import MODELS
@@ -117,10 +118,8 @@ def write_json(target: str | TextIO | None, result: dict) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file through a temporary one beside it, so that no half of it is ever seen."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    """Writes a text file, atomically, in UTF-8."""
+    write_atomically(path, text.encode())
 
 
 def _plain(value):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..jobs.recipe import _nearest
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..papers import PAPERS
 from . import options
 from .progress import Screen, print_table
@@ -35,7 +34,7 @@ def run(args) -> int:
                                                   for p in PAPERS.values()]})
         return 0
     if args.name not in PAPERS:
-        raise UserError(f"unknown table {args.name!r}{_nearest(args.name, PAPERS)}")
+        raise UserError(f"unknown table {args.name!r}{did_you_mean(args.name, PAPERS)}")
     if not 1 <= args.seeds <= 100:
         raise UserError(f"--seeds must be in [1, 100], got {args.seeds}")
     if args.out is not None:

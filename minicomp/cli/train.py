@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..codec import save, save_safetensors
+from ..codec import save
 from ..compress import TECHNIQUES
+from ..exchange.safetensors import save_safetensors
 from ..jobs.job import check_data, open_checkpoint, remove_checkpoint, train_dense
 from ..jobs.recipe import load_recipe, make_technique, parse_knobs
 from ..errors import UserError

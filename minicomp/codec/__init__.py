@@ -1,9 +1,8 @@
-"""From forms to bytes and back: the .mcz container, its parts, and safetensors files."""
+"""From forms to bytes and back: the .mcz container and its parts."""
 
 from .accounting import PARTS, Row, Shown
 from .model import decode, encode, load, save, show
 from .positions import LAYOUTS, Choice
-from ..exchange.safetensors import load_safetensors, save_safetensors
 
 __all__ = [
     "Choice",
@@ -14,8 +13,6 @@ __all__ = [
     "decode",
     "encode",
     "load",
-    "load_safetensors",
     "save",
-    "save_safetensors",
     "show",
 ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..nn.graph import Model
 
-PARTS = ("values", "index", "codebook", "tables", "header")  # where the bytes of a form go
+# Where the bytes of a form go, and those of a file, in which a layer's biases are a part.
+PARTS = ("values", "index", "codebook", "tables", "header")
+FILE_PARTS = ("values", "index", "codebook", "tables", "biases", "buffers", "header")
 
 
 @dataclass
@@ -54,12 +57,32 @@ class Shown:
     def ratio(self) -> float:
         return self.origin_bytes / self.file_bytes
 
-    def parts(self) -> dict[str, float]:
-        """Returns the bytes of the whole file by part, biases apart; they sum to file_bytes."""
-        total = dict.fromkeys((*PARTS[:-1], "biases", "buffers", "header"), 0.0)
+    def by_layer(self) -> dict[str, dict[str, float]]:
+        """Returns the bytes by layer and part; "" holds those that belong to no layer.
+
+        A layer's biases are one part; the parts of all layers and of "" sum to file_bytes.
+        """
+        out = {node.name: dict.fromkeys(FILE_PARTS, 0.0) for node in self.model.nodes}
         for row in self.rows:
+            layer, form = row.name.rsplit(".", 1)
             for part, n in row.parts.items():
-                total["biases" if row.name.endswith(".bias") else part] += n
-        total["buffers"] += self.buffers
-        total["header"] += sum(self.rest.values())
-        return total
+                out[layer]["biases" if form == "bias" else part] += n
+        numbers = {n.name: sum(a.size for a in n.layer.buffers.values()) for n in self.model.nodes}
+        for layer, n in numbers.items():
+            if n:  # running statistics share one section: each layer is charged by its numbers
+                out[layer]["buffers"] += self.buffers * n / sum(numbers.values())
+        out[""] = {"header": float(sum(self.rest.values()))}
+        return out
+
+    def parts(self) -> dict[str, float]:
+        """Returns the bytes of the whole file by part; they sum to file_bytes."""
+        return summed(self.by_layer().values()) | {"buffers": float(self.buffers)}
+
+
+def summed(layers: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Returns the bytes of several layers by part, as in FILE_PARTS."""
+    total = dict.fromkeys(FILE_PARTS, 0.0)
+    for parts in layers:
+        for part, n in parts.items():
+            total[part] += n
+    return total

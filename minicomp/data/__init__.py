@@ -11,7 +11,6 @@ Nothing here touches the network except `get`, which the user asks for by `minic
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import io
 import os
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, did_you_mean
 from . import files, glyphs, monks, readers
 from .augment import Augment, cutout, shift
 from .catalog import COLLECTIONS, DataFile
@@ -175,9 +174,7 @@ def default_note(root: str | os.PathLike | None = None) -> str:
 
 def _check_name(name: str) -> None:
     if name not in NAMES:
-        near = difflib.get_close_matches(str(name), NAMES, n=2, cutoff=0.6)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise DataError(f"unknown data set {name!r}: {hint}there are {', '.join(NAMES)}")
+        raise DataError(f"unknown data set {name!r}{did_you_mean(str(name), NAMES)}")
 
 
 def _idx(name: str, folder: Path) -> Dataset:

@@ -25,11 +25,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from ..kernels import cpu
 from ..kernels.sparse import lanes, nm, rows
 from ..kernels.layout import nchw
+from ..kernels.maps.conv import window_view
 from ..nn.forms import Codebook, Form
 from ..nn.graph import Model, Node
 from ..nn.layers import Conv2d, Layer, Linear
@@ -138,7 +138,7 @@ class SparseLinear(Layer):
         super().__init__()
         self.weight, self.n_threads, self.bias = weight, n_threads, _bias(layer)
 
-    def __call__(self, x, *, training=False, rng=None):
+    def forward(self, x, **_):
         x = raw(x)
         if type(self.weight) in _MATVEC:
             product = _MATVEC[type(self.weight)]
@@ -166,8 +166,8 @@ class SparseConv2d(Layer):
         self.layer, self.weight, self.n_threads = layer, weight, n_threads
         self.bias = _bias(layer)
 
-    def __call__(self, x, *, training=False, rng=None):
-        columns, size = windows(raw(x), self.layer.kernel_size, self.layer.stride, self.layer.padding)
+    def forward(self, x, **_):
+        columns, size = columns_of(self.layer, raw(x))
         y = _MATMUL[type(self.weight)](self.weight, columns, n_threads=self.n_threads)
         y = y.T if self.bias is None else y.T + self.bias
         return Tensor(nchw(np.ascontiguousarray(y).reshape(*size, y.shape[1])))
@@ -176,15 +176,12 @@ class SparseConv2d(Layer):
         return self.layer.out_shape(shape)
 
 
-def windows(x: Array, kernel, stride, padding) -> tuple[Array, tuple[int, int, int]]:
+def columns_of(layer: Conv2d, x: Array) -> tuple[Array, tuple[int, int, int]]:
     """Returns the windows of all output pixels as columns, (C KH KW, N Ho Wo), and (N, Ho, Wo).
 
-    x : (N, C, H, W)        kernel, stride, padding : (vertical, horizontal)
+    x : (N, C, H, W)
     """
-    (ph, pw), (sh, sw) = padding, stride
-    if ph or pw:
-        x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    seen = sliding_window_view(x, kernel, axis=(2, 3))[:, :, ::sh, ::sw]
+    seen = window_view(x, layer.kernel_size, layer.stride, layer.padding)
     n, c, ho, wo, kh, kw = seen.shape
     return seen.transpose(1, 4, 5, 0, 2, 3).reshape(c * kh * kw, n * ho * wo), (n, ho, wo)
 

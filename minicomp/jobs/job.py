@@ -6,7 +6,6 @@ With a checkpoint folder the job can be stopped at any time and goes on where it
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..atomic import write_atomically
 from ..codec import load, save
 from ..errors import UserError
 from ..models import MODELS
 from ..nn.graph import Model
 from .budget import Budgeted
 from .recipe import Recipe
-from ..compress.technique import Technique, thawed
+from ..compress.technique import Run, Technique
 
 
 @dataclass
@@ -50,9 +50,9 @@ def train_dense(name: str, data, recipe: Recipe, *, seed: int, log: Callable[[di
     check_data(model, data)
     done = None if checkpoint is None else Path(checkpoint) / "00-dense.mcz"
     if done is not None and done.exists():
-        return thawed(load(done))
-    inner = None if checkpoint is None else Path(checkpoint) / "00-dense"
-    model = recipe.train.apply(model, data, rng=stream, log=log, checkpoint=inner, n_threads=n_threads)
+        return load(done)
+    run = Run(stream, log, checkpoint, n_threads).child("00-dense")
+    model = recipe.train.apply(model, data, run)
     if done is not None:
         done.parent.mkdir(parents=True, exist_ok=True)
         save(model, done)
@@ -90,8 +90,8 @@ def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int |
                                 n_threads=n_threads)
     else:
         job.dense = start
-    job.model = technique.apply(job.dense, data, rng=np.random.default_rng([seed, 1]), log=listen,
-                                checkpoint=checkpoint, n_threads=n_threads)
+    rng = np.random.default_rng([seed, 1])
+    job.model = technique.apply(job.dense, data, Run(rng, listen, checkpoint, n_threads))
     return job
 
 
@@ -99,7 +99,7 @@ def check_job(start: str | Model, data, technique: Technique) -> None:
     """Raises UserError, before anything is trained, where data or the technique's patterns do not fit the net."""
     model = MODELS[start]() if isinstance(start, str) else start
     check_data(model, data)
-    technique.check_patterns(model)
+    technique.check(model)
 
 
 def check_data(model: Model, data) -> None:
@@ -131,9 +131,7 @@ def open_checkpoint(folder: Path, settings: dict, restart: bool = False) -> Path
         raise UserError(f"{folder} holds an unfinished run with other settings ({_differing(known, settings)}); "
                         f"finish it with those, or discard it with --restart")
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "run.partial"
-    partial.write_text(json.dumps(settings), encoding="utf-8")
-    os.replace(partial, note)
+    write_atomically(note, json.dumps(settings).encode())
     return folder
 
 
@@ -155,7 +153,8 @@ def _differing(known: dict, settings: dict) -> str:
 
 
 # What a run writes: its settings, the state of a training, the model after a step (and that while it is written).
-_OWN = re.compile(r"run\.(json|partial)|fit(\.partial)?\.npz|\d\d-[a-z0-9-]+\.mcz|\.\d\d-[a-z0-9-]+\.mcz\.[0-9a-f]+\.tmp")
+_NAME = r"(run\.json|fit\.npz|\d\d-[a-z0-9+-]+\.mcz)"
+_OWN = re.compile(rf"{_NAME}|\.{_NAME}\.[0-9a-f]+\.tmp")
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from ..compress.curvature.hessian import mean_loss, targets
 from ..compress.prune.obd import OBD, obd_saliency
 from ..compress.scores import global_masks
-from ..compress.technique import masked
+from ..compress.technique import Run, masked
 from ..data import Dataset, Split
 from ..nn.forms import Dense
 from ..nn.graph import Model, chain
@@ -34,7 +34,7 @@ from ..nn.layers import Conv2d, Flatten, Linear, Tanh
 from ..nn.losses import mse
 from ..optim import SGD, cosine
 from ..tensor import no_grad
-from ..train import evaluate, fit
+from ..train import Hook, evaluate, fit
 from .table import Clock, Paper, mean
 
 EXAMPLES, EPOCHS = 9300, 8
@@ -55,15 +55,22 @@ def digit_net(*, rng: np.random.Generator) -> Model:
     return model
 
 
-def train(data: Dataset, *, rng: np.random.Generator, log, n_threads: int) -> Model:
-    """Returns the net trained on squared error."""
-    def squared(state):
+class SquaredError(Hook):
+    """Half the squared distance to the targets stands in the place of cross-entropy."""
+
+    name, replaces = "squared-error", True
+
+    def loss(self, state):
         d = targets(state.batch[1], 10).astype(np.float32)
         return mse(state.output, d, reduction="sum") * (0.5 / len(d))
+
+
+def train(data: Dataset, *, rng: np.random.Generator, log, n_threads: int) -> Model:
+    """Returns the net trained on squared error."""
     model = digit_net(rng=rng)
     optimizer = SGD(model.parameters(), lr=0.05, momentum=0.9)
     fit(model, data, epochs=EPOCHS, optimizer=optimizer, rng=rng, batch_size=32, schedule=cosine(),
-        events={"loss": squared}, log=log, n_threads=n_threads)
+        hooks=[SquaredError()], log=log, n_threads=n_threads)
     return model
 
 
@@ -86,7 +93,7 @@ def by_saliency(model: Model, data: Dataset, *, rng: np.random.Generator, log) -
     """Returns the loss at each of SIZES with the least salient deleted, h anew at every STEP."""
     found = []
     for i in range(1, round(SIZES[-1] * STEP) + 1):
-        model = OBD(sparsity=i / STEP, loss="squared", biases=True).apply(model, data, rng=rng)
+        model = OBD(sparsity=i / STEP, loss="squared", biases=True).apply(model, data, Run(rng))
         log({"event": "progress", "name": "obd", "done": i, "total": round(SIZES[-1] * STEP)})
         if i / STEP in SIZES:
             found.append(loss(model, data.train))

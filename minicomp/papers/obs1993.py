@@ -25,7 +25,7 @@ from .. import data as datasets
 from ..compress.curvature.hessian import exact_diagonal, float64, mean_loss
 from ..compress.prune.obd import obd_saliency
 from ..compress.prune.obs import OBS, mistakes
-from ..compress.technique import masked
+from ..compress.technique import Run, masked
 from ..data import Split
 from ..errors import UserError
 from ..nn.forms import Dense
@@ -104,7 +104,7 @@ def smallest(train: Split, hidden: int, decay: float, *, rng: np.random.Generato
 def operated(net: Model, split: Split, technique: OBS) -> Model:
     """Returns the net after OBS on all of the split's examples."""
     whole = SimpleNamespace(train=split, calibration=lambda n, rng: split)
-    return technique.apply(net, whole, rng=np.random.default_rng(0))
+    return technique.apply(net, whole, Run(np.random.default_rng(0)))
 
 
 def left(net: Model) -> int:

@@ -22,8 +22,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..compress.finetune import FineTune
 from ..compress.prune.slimming import Slimming
-from ..compress.technique import FineTune, weights
+from ..compress.technique import Run, weights
 from ..data.dataset import Dataset, Split
 from ..nn.forms import Dense
 from ..nn.graph import Model, chain
@@ -80,17 +81,16 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     made: dict[str, list[Model]] = {"dense": [], "published": [], "shifts": [], "smaller": []}
     for seed in seeds:
         init, *streams = np.random.default_rng(seed).spawn(8)
-        start, train = net(rng=init), {"log": log, "n_threads": n_threads}
-        given = whole(data)
+        start, given = net(rng=init), whole(data)
 
         def trained(rng, lam, **more):
-            return Slimming(**SETTING, sparsity=0.0, lam=lam, **more).apply(
-                start, given, rng=rng, **train
-            )
+            how = Slimming(sparsity=0.0, lam=lam).training(**SETTING, **more)
+            return how.apply(start, given, Run(rng, log=log, n_threads=n_threads))
 
         def tuned(model, rng, sparsity, **more):
             cut = Slimming(sparsity=sparsity, scope="local").slimmed(model)
-            return FineTune(**(SETTING | more)).apply(cut, given, rng=rng, **train)
+            run = Run(rng, log=log, n_threads=n_threads)
+            return FineTune(**(SETTING | more)).apply(cut, given, run)
 
         made["dense"].append(trained(streams[0], 0.0))
         seconds["dense"] = seconds.get("dense", 0.0) + clock.lap()

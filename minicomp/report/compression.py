@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..codec.accounting import summed
 from ..nn.forms import Codebook
 from ..nn.graph import Model
+from ..passport import Passport, dense_parts, stored_parts
 from ..tensor import no_grad
 from . import pictures, plots
 from .html import Page, Picture, Table, write
-from ..passport import PARTS, Passport, dense_parts, stored_parts
 from .palette import PART_NAMES, kilobytes
 
 Array = np.ndarray
@@ -101,7 +102,7 @@ def bytes_by_stage(parts: Sequence[tuple[str, Mapping[str, Mapping[str, float]]]
 
     parts : (stage, {layer: {part: bytes}}), the dense model first
     """
-    stages = [(name, _merged(layers)) for name, layers in parts]
+    stages = [(name, summed(layers.values())) for name, layers in parts]
     totals = [(name, sum(p.values())) for name, p in stages]
     rows = 0.34 * len(stages)
     upper, lower = plots.panels(2, (5.2, 2.2 + 2 * rows), [rows + 0.1, rows])
@@ -323,10 +324,6 @@ def _knob(v) -> str:
     if isinstance(v, Mapping):
         return "{" + ", ".join(f"{k}: {_knob(x)}" for k, x in v.items()) + "}"
     return f"{v:g}" if isinstance(v, float) else str(v)
-
-
-def _merged(layers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    return {part: sum(p.get(part, 0.0) for p in layers.values()) for part in PARTS}
 
 
 def _dense(form) -> Array:

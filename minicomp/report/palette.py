@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..passport import PARTS
+from ..codec.accounting import FILE_PARTS
 
 OKABE_ITO = {
     "black": "#000000",
@@ -29,13 +29,13 @@ LINES = tuple(
 MARKERS = "osD^vPX"
 PART_COLOURS = dict(
     zip(
-        PARTS,
+        FILE_PARTS,
         (OKABE_ITO[c] for c in ("blue", "orange", "green", "purple", "sky", "yellow", "black")),
     )
 )
 PART_NAMES = dict(
     zip(
-        PARTS,
+        FILE_PARTS,
         ("values", "indices", "codebooks", "code tables", "biases", "running statistics", "header"),
     )
 )

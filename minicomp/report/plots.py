@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ..passport import PARTS
+from ..codec.accounting import FILE_PARTS
 from .palette import (
     GREY,
     LABEL,
@@ -105,12 +105,12 @@ def plot_waterfall(stages: Sequence[tuple[str, float]], ax=None):
 def plot_composition(stages: Sequence[tuple[str, Mapping[str, float]]], ax=None):
     """Draws what the bytes of each stage are, as shares of the stage's own bytes.
 
-    stages : (name, {part: bytes}) from top to bottom, parts as in passport.PARTS
+    stages : (name, {part: bytes}) from top to bottom, parts as in FILE_PARTS
     """
     ax = axes(ax, (5.2, 1.3 + 0.34 * len(stages)))
     y, left = np.arange(len(stages)), np.zeros(len(stages))
     totals = np.array([sum(parts.values()) for _, parts in stages])
-    for part in PARTS:
+    for part in FILE_PARTS:
         share = np.array([parts.get(part, 0.0) for _, parts in stages]) / np.maximum(totals, 1)
         if not share.any():
             continue
@@ -139,7 +139,7 @@ def plot_layer_bytes(
     shown = [(name, parts) for name, parts in layers.items() if sum(parts.values()) > 0]
     ax = axes(ax, (5.2, 1.4 + 0.34 * len(shown)))
     y, left = np.arange(len(shown)), np.zeros(len(shown))
-    for part in PARTS:
+    for part in FILE_PARTS:
         n = np.array([parts.get(part, 0.0) for _, parts in shown])
         if n.any():
             look = {"color": PART_COLOURS[part], "label": PART_NAMES[part]}

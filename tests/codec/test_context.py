@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.codec import context as range_coder
@@ -27,7 +27,6 @@ def written(codes, order, symbols, before=3):
     st.integers(0, 1),
     st.integers(0, 9),
 )
-@settings(deadline=None)
 def test_any_tensor_comes_back(shape, seed, density, symbols, order, before):
     rng = np.random.default_rng(seed)
     order = order if len(shape) > 1 else 0

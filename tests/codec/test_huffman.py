@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.codec import huffman
@@ -163,7 +163,6 @@ def test_a_stream_by_hand():
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_round_trip(data):
     freq = data.draw(frequencies(300))
     limit = data.draw(st.integers(9, 15))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.codec import positions
@@ -36,7 +36,6 @@ def write(mask, choice):
 
 
 @given(masks(), st.sampled_from(CODED))
-@settings(deadline=None)
 def test_every_layout_round_trips_in_the_bits_it_was_chosen_for(mask, layout):
     seen = []
 
@@ -56,7 +55,6 @@ def test_every_layout_round_trips_in_the_bits_it_was_chosen_for(mask, layout):
 
 
 @given(masks())
-@settings(deadline=None, max_examples=40)
 def test_the_cheapest_is_the_cheapest_of_those_written(mask):
     def bits(choice):
         w, source = write(mask, choice)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.codec import huffman, streams
@@ -25,7 +25,6 @@ def tag_of(w):
     st.sampled_from([0.5, 0.9, 1.0]),
     st.sampled_from([None, "plain", "huffman"]),
 )
-@settings(deadline=None)
 def test_symbols_come_back_in_the_bits_they_were_chosen_for(size, n, skew, coder):
     rng = np.random.default_rng(n + size)
     p = np.maximum(skew ** np.arange(size), 1e-12)

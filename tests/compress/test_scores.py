@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -78,7 +78,6 @@ def test_a_weight_that_is_not_a_number_is_refused():
             fn(w, 0.5)
 
 
-@settings(max_examples=80, deadline=None)
 @given(SMALL, SPARSITY, SPARSITY)
 def test_masks_are_exact_ordered_and_nested(w, a, b):
     a, b = sorted((a, b))
@@ -95,7 +94,6 @@ def test_masks_are_exact_ordered_and_nested(w, a, b):
     assert not (sparse & ~dense).any()  # what is kept at b is kept at a <= b
 
 
-@settings(max_examples=40, deadline=None)
 @given(SMALL, SPARSITY)
 def test_kernel_masks_are_exact_in_each_row(w, s):
     mask = kernel_mask(w, s)
@@ -103,7 +101,6 @@ def test_kernel_masks_are_exact_in_each_row(w, s):
         np.testing.assert_array_equal(kept, magnitude_mask(row, s), strict=True)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(SMALL, min_size=1, max_size=4), SPARSITY)
 def test_global_masks_are_one_ranking_of_all(scores, s):
     masks = global_masks(scores, s)
@@ -126,7 +123,6 @@ def test_the_percentile_threshold_interpolates_between_magnitudes():
 
 
 @pytest.mark.peers
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), SPARSITY)
 def test_magnitude_masks_are_those_of_torch(seed, s):
     # torch rounds half to even too and ranks by topk, whose ties are its own: no ties in Gaussian

@@ -12,7 +12,7 @@ from minicomp.compress.prune.snip import SNIP, snip_score
 from minicomp.compress.prune.taylor import Taylor, taylor_score
 from minicomp.compress.prune.wanda import Wanda, wanda_score
 from minicomp.compress.scoring import importance, layer_inputs, loss_gradients
-from minicomp.compress.technique import weights
+from minicomp.compress.technique import Run, weights
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, LeNet5Classic
@@ -48,7 +48,7 @@ def test_lamp_spares_the_largest_weight_of_every_layer():
     rng = np.random.default_rng(0)
     model = MLP([20, 10, 2], rng=rng)
     model.forms()["fc2.weight"].value.data[:] *= 1e-4  # a global magnitude threshold would empty this layer
-    pruned = LAMP(sparsity=0.95).apply(model, None, rng=rng)
+    pruned = LAMP(sparsity=0.95).apply(model, None, Run(rng))
     assert all(pruned.forms()[name].nonzeros() >= 1 for name in weights(pruned).values())
 
 
@@ -82,7 +82,7 @@ def test_wanda_keeps_small_weights_on_large_inputs():
     data = toy(rng, scale=np.array([100, 1, 1, 1, 1, 1]))
     model = MLP([6, 2], rng=rng)
     model.forms()["fc1.weight"].value.data[:] = [[0.05, 1, 1, 1, 1, 1]] * 2
-    kept = Wanda(sparsity=0.5).apply(model, data, rng=rng).forms()["fc1.weight"].mask
+    kept = Wanda(sparsity=0.5).apply(model, data, Run(rng)).forms()["fc1.weight"].mask
     assert kept[:, 0].all() and (kept.sum(axis=1) == 3).all()
 
 
@@ -94,7 +94,7 @@ def test_exact_zeros_and_nested_masks(kind, scope):
     before = model.state_dict()
     masks = []
     for s in (0.3, 0.7):
-        pruned = kind(sparsity=s, scope=scope).apply(model, data, rng=np.random.default_rng(0))
+        pruned = kind(sparsity=s, scope=scope).apply(model, data, Run(np.random.default_rng(0)))
         masks.append({n: pruned.forms()[n].mask for n in weights(pruned).values()})
         zeros = [int((~m).sum()) for m in masks[-1].values()]
         assert sum(zeros) == round(s * 72) if scope == "global" else zeros == [round(s * 54), round(s * 18)]
@@ -105,7 +105,7 @@ def test_exact_zeros_and_nested_masks(kind, scope):
 def test_fpgm_masks_the_filter_that_others_stand_in_for():
     model = MLP([3, 4, 2], rng=np.random.default_rng(5))
     model.forms()["fc1.weight"].value.data[:] = [[9, 0, 0], [1, 1, 1], [0, 9, 0], [0, 0, 9]]
-    mask = FPGM(sparsity=0.25, remove=False).apply(model, None, rng=np.random.default_rng(0)).forms()["fc1.weight"].mask
+    mask = FPGM(sparsity=0.25, remove=False).apply(model, None, Run(np.random.default_rng(0))).forms()["fc1.weight"].mask
     np.testing.assert_array_equal(mask.all(axis=1), [True, False, True, True])
     np.testing.assert_array_equal(mask.any(axis=1), [True, False, True, True])
 
@@ -115,7 +115,7 @@ def test_nan_scores_are_refused():
     model, data = MLP([6, 2], rng=rng), toy(rng)
     data.train.x[0, 0] = np.nan
     with pytest.raises(UserError, match="taylor: the scores of fc1 must be numbers, got NaN"):
-        Taylor().apply(model, data, rng=rng)
+        Taylor().apply(model, data, Run(rng))
     with pytest.raises(UserError, match="scope global needs one sparsity"):
         Taylor(sparsity={"fc1": 0.5})
 

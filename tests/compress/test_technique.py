@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from minicomp.compress import TECHNIQUES
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.technique import (
-    FineTune,
     Knob,
     Pipeline,
+    Run,
     Technique,
     kept,
     knob,
     masked,
     sparsity,
-    thawed,
     weights,
 )
 from minicomp.errors import UserError
@@ -160,13 +160,13 @@ def test_the_last_pattern_that_matches_wins_and_no_match_is_the_default():
 
 
 def test_a_pattern_that_matches_no_layer_is_an_error():
-    Toy(strength={"fc*": 0.1, "bn1": 0.2}).check_patterns(net())
+    Toy(strength={"fc*": 0.1, "bn1": 0.2}).check(net())
     for pattern in ("conv*", "relu1", "x"):
         with pytest.raises(
             UserError,
             match=f"toy: strength@{pattern[:-1]}.? matches no layer; there are fc1, bn1, " "fc2",
         ):
-            Toy(strength={"fc1": 0.3, pattern: 0.1}).check_patterns(net())
+            Toy(strength={"fc1": 0.3, pattern: 0.1}).check(net())
 
 
 def test_the_range_is_written_as_intervals_are():
@@ -190,9 +190,9 @@ def test_every_technique_has_word_title_and_knobs_with_help_and_legal_defaults(t
 def test_finetune_trains_a_copy_and_leaves_its_argument():
     model = net()
     before = bits(model)
-    other = FineTune(epochs=3).apply(model, data(), rng=np.random.default_rng(0))
+    other = FineTune(epochs=3).apply(model, data(), Run(np.random.default_rng(0)))
     assert bits(model) == before != bits(other)
-    again = FineTune(epochs=3).apply(model, data(), rng=np.random.default_rng(0))
+    again = FineTune(epochs=3).apply(model, data(), Run(np.random.default_rng(0)))
     assert bits(again) == bits(other)
 
 
@@ -205,7 +205,7 @@ def test_finetune_thaws_what_is_frozen_and_keeps_masks_and_codes():
     model.set_form(
         "fc2.weight", Codebook(codes, [0.0, -0.5, 0.5, 1.0], pinned_zero=True, trainable=False)
     )
-    other = FineTune(epochs=2).apply(model, data(), rng=np.random.default_rng(0))
+    other = FineTune(epochs=2).apply(model, data(), Run(np.random.default_rng(0)))
     fc1, fc2 = other.forms()["fc1.weight"], other.forms()["fc2.weight"]
     assert not fc1.dense().data[~mask].any()
     assert np.all(fc1.dense().data[mask] != model.forms()["fc1.weight"].dense().data[mask])
@@ -237,14 +237,7 @@ def test_every_knob_of_finetune_reaches_the_training(monkeypatch):
     )
     given = data()
     given.black = -0.4
-    tune.apply(
-        net(),
-        given,
-        rng=(rng := np.random.default_rng(0)),
-        log=print,
-        checkpoint="here",
-        n_threads=2,
-    )
+    tune.apply(net(), given, Run(rng := np.random.default_rng(0), log=print, checkpoint="here", n_threads=2))
     o, a = seen["optimizer"], seen["augment"]
     assert (o.lr, o.momentum, o.nesterov, o.weight_decay) == (0.3, 0.8, True, 0.01)
     assert (a.shift, a.cutout, a.black) == (2, 3, -0.4)
@@ -267,7 +260,7 @@ def test_every_knob_of_finetune_reaches_the_training(monkeypatch):
     want = -(0.75 * logp[np.arange(4), y] + 0.25 * logp.mean(axis=1)).mean()
     assert smoothed == pytest.approx(want, rel=1e-5)
     for name in ("adam", "adamw", "adamax"):
-        FineTune(optimizer=name, lr=0.2, weight_decay=0.5).apply(net(), data(), rng=rng)
+        FineTune(optimizer=name, lr=0.2, weight_decay=0.5).apply(net(), data(), Run(rng))
         o = seen["optimizer"]
         assert (type(o).__name__.lower(), o.lr, o.weight_decay) == (name, 0.2, 0.5)
 
@@ -289,16 +282,16 @@ def test_dropout_is_scaled_by_the_root_of_the_kept_weights_and_only_while_it_tra
         model.set_form(name, Dense(w, mask.reshape(w.shape)))
     assert kept(model) == 0.25
     rng = np.random.default_rng(0)
-    once = FineTune().apply(model, data(), rng=rng)
-    twice = FineTune().apply(once, data(), rng=rng)
-    FineTune(dropout=False).apply(twice, data(), rng=rng)
+    once = FineTune().apply(model, data(), Run(rng))
+    twice = FineTune().apply(once, data(), Run(rng))
+    FineTune(dropout=False).apply(twice, data(), Run(rng))
     assert seen == [0.25, 0.25, 0.5]
     assert twice.node("drop").layer.p == 0.5
 
 
 def test_the_scaled_dropout_trains_the_weights_that_are_returned():
     model = net(0.5)
-    other = FineTune(epochs=1).apply(model, data(), rng=np.random.default_rng(0))
+    other = FineTune(epochs=1).apply(model, data(), Run(np.random.default_rng(0)))
     assert np.all(other.forms()["fc1.weight"].value.data != model.forms()["fc1.weight"].value.data)
 
 
@@ -308,10 +301,10 @@ def test_the_scaled_dropout_trains_the_weights_that_are_returned():
 def test_a_pipeline_is_its_steps_in_order_each_with_a_stream_of_its_own():
     model = net()
     pipeline = Pipeline(steps=(Toy(), Toy(bits=3), FineTune(epochs=1)))
-    got = pipeline.apply(model, data(), rng=np.random.default_rng(4))
+    got = pipeline.apply(model, data(), Run(np.random.default_rng(4)))
     want = model
     for step, stream in zip(pipeline.steps, np.random.default_rng(4).spawn(3)):
-        want = step.apply(want, data(), rng=stream)
+        want = step.apply(want, data(), Run(stream))
     assert bits(got) == bits(want) != bits(model)
 
 
@@ -320,7 +313,7 @@ def test_a_pipeline_logs_every_step():
     model = net()
     model.set_form("fc2.weight", Dense(np.zeros((3, 12), np.float32)))
     pipeline = Pipeline(steps=(FineTune(epochs=1), Toy()))
-    made = pipeline.apply(model, data(), rng=np.random.default_rng(4), log=log.append)
+    made = pipeline.apply(model, data(), Run(np.random.default_rng(4), log=log.append))
     starts, steps = ([r for r in log if r["event"] == e] for e in ("start", "step"))
     assert [(r["name"], r["index"], r["of"]) for r in starts] == [("finetune", 1, 2), ("toy", 2, 2)]
     assert [r["name"] for r in steps] == ["finetune", "toy"] and steps[1][
@@ -342,7 +335,7 @@ def test_a_pipeline_logs_every_step():
 
 def test_an_empty_pipeline_returns_another_equal_model():
     model = net()
-    other = Pipeline().apply(model, data(), rng=np.random.default_rng(0))
+    other = Pipeline().apply(model, data(), Run(np.random.default_rng(0)))
     assert other is not model and bits(other) == bits(model)
 
 
@@ -359,7 +352,7 @@ def test_a_pipeline_checks_all_patterns_before_the_first_step():
 
     nested = Pipeline(steps=(Spy(), Pipeline(steps=(Toy(strength={"conv*": 0.1}),))))
     with pytest.raises(UserError, match=r"strength@conv\* matches no layer"):
-        nested.apply(net(), data(), rng=np.random.default_rng(0))
+        nested.apply(net(), data(), Run(np.random.default_rng(0)))
     assert not calls
 
 
@@ -382,13 +375,13 @@ def test_a_pipeline_with_float16_centroids_is_resumed_in_the_same_bits(tmp_path)
             raise Stop
 
     pipeline = Pipeline(steps=(Share(), FineTune(epochs=1), FineTune(epochs=1)))
-    whole = pipeline.apply(net(), data(), rng=np.random.default_rng(4))
+    whole = pipeline.apply(net(), data(), Run(np.random.default_rng(4)))
     with pytest.raises(Stop):
-        pipeline.apply(net(), data(), rng=np.random.default_rng(4), checkpoint=tmp_path, log=stop)
+        pipeline.apply(net(), data(), Run(np.random.default_rng(4), log=stop, checkpoint=tmp_path))
     (tmp_path / "02-finetune" / "fit.npz").unlink()
     (tmp_path / "02-finetune.mcz").unlink()  # goes on from the first file, then from the second
     for _ in range(2):
-        resumed = pipeline.apply(net(), data(), rng=np.random.default_rng(4), checkpoint=tmp_path)
+        resumed = pipeline.apply(net(), data(), Run(np.random.default_rng(4), checkpoint=tmp_path))
         assert bits(resumed.dense()) == bits(whole.dense())
         for path in tmp_path.glob("03-*.mcz"):
             path.unlink()
@@ -421,17 +414,13 @@ def test_a_stopped_pipeline_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_p
     pipeline = Pipeline(
         steps=(FineTune(epochs=3, batch_size=24), Counted(), FineTune(epochs=3, batch_size=24))
     )
-    whole = pipeline.apply(net(0.5), data(), rng=np.random.default_rng(4))
+    whole = pipeline.apply(net(0.5), data(), Run(np.random.default_rng(4)))
     for n in (6, 14):
         with pytest.raises(Stop):
-            pipeline.apply(
-                net(0.5), data(), rng=np.random.default_rng(4), checkpoint=tmp_path, log=stop_at(n)
-            )
+            pipeline.apply(net(0.5), data(), Run(np.random.default_rng(4), log=stop_at(n), checkpoint=tmp_path))
     assert (tmp_path / "02-toy.mcz").exists()
     log = []
-    resumed = pipeline.apply(
-        net(0.5), data(), rng=np.random.default_rng(4), checkpoint=tmp_path, log=log.append
-    )
+    resumed = pipeline.apply(net(0.5), data(), Run(np.random.default_rng(4), log=log.append, checkpoint=tmp_path))
     assert bits(resumed) == bits(whole)
     assert len(calls) == 2  # of the whole run and of the second attempt: the third read the file
     assert sum(r["event"] == "progress" for r in log) == 8
@@ -449,7 +438,7 @@ def test_thawed_copies_and_makes_every_form_trainable():
     model = net()
     for name, form in model.forms().items():
         model.set_form(name, form.freeze())
-    other = thawed(model)
+    other = model.thawed()
     assert not model.parameters() and len(other.parameters()) == 6 and bits(other) == bits(model)
 
 
@@ -492,7 +481,7 @@ def test_masked_sends_pruned_entries_of_a_codebook_to_the_pinned_zero():
 
 def test_the_contract_returns_a_model_and_a_sketch_needs_no_data():
     with pytest.raises(NotImplementedError):
-        Technique().apply(net(), data(), rng=np.random.default_rng(0))
+        Technique().apply(net(), data(), Run(np.random.default_rng(0)))
     model = net()
     sketch = Pipeline(steps=(Toy(), FineTune())).sketch(model, rng=np.random.default_rng(0))
     assert bits(sketch) != bits(model)

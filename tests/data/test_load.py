@@ -184,7 +184,7 @@ def test_cache_folder_of_each_platform(monkeypatch, platform, env, expected):
 
 
 def test_unknown_name_offers_the_nearest(home):
-    with pytest.raises(UserError, match="unknown data set 'minst': did you mean mnist"):
+    with pytest.raises(UserError, match="unknown data set 'minst'; did you mean mnist"):
         data.load("minst")
     with pytest.raises(UserError, match="there are mnist, fashion_mnist"):
         data.get("xyzzy")

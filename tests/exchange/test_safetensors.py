@@ -2,18 +2,18 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
+from minicomp.errors import FormatError
 from minicomp.exchange.safetensors import (
     DTYPES,
     load_safetensors,
     parse_safetensors,
     save_safetensors,
 )
-from minicomp.errors import FormatError
 from minicomp.models import LeNet5
+from safetensors import numpy
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -22,6 +22,12 @@ ARRAYS = {
     "empty": np.zeros((0, 4), np.float32),
     "scalar": np.array(3.5, np.float32),
     "big": np.arange(6, dtype=">i4"),
+    "transposed": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "fortran": np.asfortranarray(np.arange(24, dtype=np.float64).reshape(2, 3, 4)),
+    "stepped": np.arange(20, dtype=np.int16)[::3],
+    "backwards": np.arange(5, dtype=np.uint8)[::-1],
+    "broadcast": np.broadcast_to(np.float32(2.5), (3, 2)),
+    "of_a_row": np.asfortranarray(np.ones((1, 4), ">f8")),
 }
 
 
@@ -30,30 +36,31 @@ def file_of(header, data=b""):
     return len(text).to_bytes(8, "little") + text + data
 
 
-def test_the_safetensors_package_reads_ours(tmp_path):
-    peer = pytest.importorskip("safetensors.numpy")
+def native(a):
+    return a.astype(a.dtype.newbyteorder("="))
+
+
+def test_arrays_come_back_however_they_lie_in_memory(tmp_path):
     path = tmp_path / "a.safetensors"
     assert save_safetensors(ARRAYS, path, {"format": "pt"}) == path.stat().st_size
-    for found in (peer.load_file(path), load_safetensors(path)):
+    for found in (numpy.load_file(path), load_safetensors(path)):
         assert set(found) == set(ARRAYS)
         for name, a in ARRAYS.items():
-            np.testing.assert_array_equal(
-                found[name], a.astype(a.dtype.newbyteorder("=")), strict=True
-            )
+            np.testing.assert_array_equal(found[name], native(a), strict=True)
+    again = path.read_bytes()
+    save_safetensors(ARRAYS, path, {"format": "pt"})
+    assert path.read_bytes() == again
 
 
-def test_we_read_the_safetensors_packages_and_write_the_same_bytes(tmp_path):
-    peer = pytest.importorskip("safetensors.numpy")
-    native = {name: a.astype(a.dtype.newbyteorder("=")) for name, a in ARRAYS.items()}
-    peer.save_file(native, tmp_path / "a", {"by": "them"})
+def test_files_of_the_library_are_read_in_the_order_of_their_header(tmp_path):
+    contiguous = {name: native(a).copy() for name, a in ARRAYS.items()}
+    numpy.save_file(contiguous, tmp_path / "a", {"by": "them", "for": "us"})
     found = load_safetensors(tmp_path / "a")
-    for name, a in native.items():
-        np.testing.assert_array_equal(found[name], a, strict=True)
-    # The data part is the same bytes: wide dtypes first, then by name.
-    same = {name: native[name] for name in ("layer.F32", "layer.F16", "layer.U8", "scalar")}
-    save_safetensors(same, tmp_path / "b")
-    peer.save_file(same, tmp_path / "c")
-    assert (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+    sizes = [a.itemsize for a in found.values()]
+    assert len(found) == len(ARRAYS) and sizes == sorted(sizes, reverse=True)
+    for name, a in found.items():
+        np.testing.assert_array_equal(a, contiguous[name], strict=True)
+        assert a.flags.writeable
 
 
 def test_weights_move_through_pytorchs_names(tmp_path):
@@ -85,7 +92,6 @@ def test_bfloat16_comes_as_float32():
         max_size=5,
     )
 )
-@settings(max_examples=30, deadline=None)
 def test_round_trip(tmp_path_factory, arrays):
     path = tmp_path_factory.mktemp("st") / "a"
     save_safetensors(arrays, path)
@@ -139,7 +145,7 @@ GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         file_of({"a": GOOD | {"shape": [-1, -2]}}, bytes(8)),
         file_of({"a": GOOD | {"shape": [2.0]}}, bytes(8)),
         file_of({"a": GOOD | {"shape": 2}}, bytes(8)),
-        file_of({"a": GOOD | {"shape": [1] * 17}}, bytes(8)),
+        file_of({"a": GOOD | {"shape": [1] * 99 + [2]}}, bytes(8)),
         file_of({"a": GOOD | {"shape": [2**60, 2**60]}}, bytes(8)),
         file_of({"a": GOOD | {"data_offsets": [0]}}, bytes(8)),
         file_of({"a": GOOD | {"data_offsets": [8, 0]}}, bytes(8)),

@@ -184,7 +184,7 @@ def test_a_folder_that_is_no_checkpoint(tmp_path):
 
 def test_only_what_a_run_writes_is_removed(tmp_path):
     folder = tmp_path / "f.run"
-    ours = ["run.json", "run.partial", "00-dense.mcz", "01-channel-lasso.mcz", ".02-kmeans.mcz.0a1b2c3d.tmp",
+    ours = ["run.json", ".run.json.0a1b2c3d.tmp", "00-dense.mcz", "01-channel-lasso.mcz", ".02-kmeans.mcz.0a1b2c3d.tmp",
             "00-dense/fit.npz", "attempt-1/01-gradual/fit.partial.npz", "01-iterative/round-1-0/fit.npz"]
     theirs = ["notes.json", "best.mcz", "data.npz", "old/README", "01-iterative/my.npz"]
     for name in ours + theirs:

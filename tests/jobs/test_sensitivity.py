@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from minicomp.codec import encode
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.jobs.sensitivity import Point, Scan, _solve, choose, combined, macs, scan
-from minicomp.compress.technique import FineTune, masked
+from minicomp.compress.technique import Run, masked
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, DepthwiseNet32, LeNet5Classic
@@ -28,7 +29,7 @@ def toy(rng, n=400):
 def trained():
     rng = np.random.default_rng(0)
     data = toy(rng)
-    return FineTune(epochs=30, lr=0.05).apply(MLP([6, 20, 12, 3], rng=rng), data, rng=rng), data
+    return FineTune(epochs=30, lr=0.05).apply(MLP([6, 20, 12, 3], rng=rng), data, Run(rng)), data
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_a_point_is_what_pruning_that_layer_alone_does(trained):
         and found.base.macs == 396
     )
     p = found.of("fc2")[1]
-    alone = Magnitude(sparsity={"*": 0.0, "fc2": 0.8}).apply(model, data, rng=None)
+    alone = Magnitude(sparsity={"*": 0.0, "fc2": 0.8}).apply(model, data, Run(None))
     score = evaluate(alone, data.val)
     assert (p.errors, p.size, p.loss) == (score.errors, score.size, score.loss)
     assert p.rise == score.loss - base.loss and p.rise > 0
@@ -74,7 +75,7 @@ def test_channels_of_coupled_layers_are_scanned_together():
     assert list(found.nodes) == ["stem", "block1.pw", "block2.pw+block3.pw"]
     p = found.of("block2.pw+block3.pw")[0]
     assert (p.removed, p.of, p.bytes) == (64, 128, None)
-    alone = Filters(sparsity={"*": 0.0, "block[23].pw": 0.5}).apply(model, None, rng=rng)
+    alone = Filters(sparsity={"*": 0.0, "block[23].pw": 0.5}).apply(model, None, Run(rng))
     assert p.macs == macs(alone) == sum(alone.macs().values())
 
 
@@ -126,7 +127,7 @@ def test_a_budget_is_kept_by_the_whole(trained, scans, what, unit, part):
     assert chosen.cost == counted <= budget and chosen.unit == unit
     # The sparsities are the knob of the technique that does it.
     knob = {k: v for k, v in chosen.sparsity.items()}
-    same = (Magnitude if what == "weights" else Filters)(sparsity=knob).apply(model, data, rng=None)
+    same = (Magnitude if what == "weights" else Filters)(sparsity=knob).apply(model, data, Run(None))
     x = data.val.x
     np.testing.assert_allclose(same(x).data, chosen.model(x).data, atol=1e-6)
 

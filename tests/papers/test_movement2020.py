@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.gradual import Gradual
 from minicomp.compress.prune.movement import Movement
-from minicomp.compress.technique import FineTune, weights
+from minicomp.compress.technique import weights
 from minicomp.data import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import MLP

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Codebook, Dense, Form
+from ...nn.forms import Form
 from ...nn.graph import INPUT, Model, Node
 from ...nn.layers import Layer
 from ...tensor import Array
@@ -75,8 +75,7 @@ class Plan:
         )
 
     def mask(self, model: Model) -> Model:
-        """Returns the model at its old size with 0, masked, wherever `apply` would remove an entry
-        of a Dense.
+        """Returns the model at its old size with 0, masked, wherever `apply` would remove an entry.
 
         Raises UserError for a form that cannot carry a mask.
         """
@@ -84,14 +83,12 @@ class Plan:
         model = model.copy()
         for name, form in model.forms().items():
             if name in self.axes:
-                if not isinstance(form, Dense):
-                    raise UserError(
-                        f"{name}: a {form.kind} cannot be masked; remove the channels instead"
-                    )
                 stays = np.zeros(form.shape, bool)
                 stays[self._index(name)] = True
-                stays = stays if form.mask is None else stays & form.mask
-                model.set_form(name, type(form)(form.value.data, stays, form.trainable))
+                try:
+                    model.set_form(name, form.masked(stays))
+                except ValueError as e:
+                    raise UserError(f"{name}: {e}") from None
         return model
 
     def take(self, name: str, array: Array) -> Array:
@@ -121,7 +118,7 @@ class Plan:
             return form.copy()
         try:
             if self.axes[name].get(1, np.zeros(0)).ndim == 2:
-                return _gather(form, self._index(name))
+                return form.gather(self._index(name))
             for axis, kept in self.axes[name].items():
                 form = form.select(axis, kept)
         except ValueError as e:
@@ -136,15 +133,6 @@ class Plan:
                 f"the plan is of another model: {wrong[0]} must have shape "
                 f"{self.shapes[wrong[0]]}, got {arrays.get(wrong[0])}"
             )
-
-
-def _gather(form: Form, index: tuple[Array, ...]) -> Form:
-    if isinstance(form, Dense):
-        mask = None if form.mask is None else form.mask[index]
-        return type(form)(form.value.data[index], mask, form.trainable)
-    if isinstance(form, Codebook):
-        return Codebook(form.index[index], form.centroids.copy(), form.pinned_zero, form.trainable)
-    raise ValueError(f"a {form.kind} can lose only the same channels in every group")
 
 
 def plan(model: Model, keep: Mapping[str, Sequence[int] | Array]) -> Plan:

@@ -24,9 +24,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from ...errors import UserError
+from ...kernels.maps.conv import im2col
 from ...nn.forms import Dense
 from ...nn.graph import INPUT, Model, Node
 from ...nn.layers import Conv2d, Layer, Linear
@@ -77,7 +77,7 @@ def inverse_hessian(X: Array, alpha: float, P: int | None = None, block: int = 1
     return 0.5 * (Hinv + Hinv.T)
 
 
-def without(Hinv: Array, q: int) -> Array:
+def eliminated(Hinv: Array, q: int) -> Array:
     """Returns the inverse of H without row and column q, zeros in their place, from H^-1, (n, n).
 
         H^-1 - H^-1 e_q e_q' H^-1 / [H^-1]_qq                (inversion by blocks)
@@ -137,7 +137,7 @@ def check_movable(model: Model, word: str) -> None:
         raise UserError(f"{word}: the model has no Linear or Conv2d layer")
     for node in layers(model):
         for part, form in node.layer.forms.items():
-            if not isinstance(form, Dense):
+            if not form.movable:
                 raise UserError(f"{word}: {node.name}.{part} is a {form.kind}, whose weights "
                                 "cannot move; prune before sharing")
             if not np.isfinite(form.value.data).all():
@@ -175,20 +175,22 @@ def tapped(model: Model, x: Array, nodes: Sequence[Node]
     return z, [found[n.name] for n in nodes], [found[n.inputs[0]].data for n in nodes]
 
 
-def patches(layer: Layer, x: Array) -> Array:
-    """Returns what each output sees of a layer's input, (P, G, L, C): L positions, G groups.
+def input_rows(layer: Layer, x: Array, *, ones: bool = False) -> Array:
+    """Returns what the outputs of a layer see of its input, an output a row, (G, P L, C).
 
-    x : (P, I) of a Linear (L = G = 1), or (P, I, H, W) of a Conv2d
+    x : (P, I) of a Linear (L = G = 1), or (P, I, H, W) of a Conv2d: L positions, G groups
+    ones : an entry 1 ends each row: what a bias sees
     C entries in the order of a row of the weight, w.reshape(O, C)
     """
     if isinstance(layer, Linear):
-        return x[:, None, None, :]
-    (ph, pw), (sh, sw), G = layer.padding, layer.stride, layer.groups
-    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    windows = sliding_window_view(x, layer.kernel_size, axis=(2, 3))[:, :, ::sh, ::sw]
-    P, I, Ho, Wo = windows.shape[:4]
-    split = windows.reshape(P, G, I // G, Ho, Wo, *layer.kernel_size)
-    return split.transpose(0, 1, 3, 4, 2, 5, 6).reshape(P, G, Ho * Wo, -1)
+        return (with_ones(x) if ones else x)[None]
+    return im2col(x, layer.kernel_size, layer.stride, layer.padding, layer.groups, ones)
+
+
+def patches(layer: Layer, x: Array) -> Array:
+    """Returns `input_rows` by example, (P, G, L, C)."""
+    rows = input_rows(layer, x)
+    return rows.reshape(len(rows), len(x), -1, rows.shape[2]).transpose(1, 0, 2, 3)
 
 
 def by_unit(layer: Layer, d: Array) -> Array:

@@ -73,11 +73,11 @@ class DeadUnits(Technique):
         "Networks, arXiv:1506.02626"
     )
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         check_numbers(self.word, model)
         chosen = dead_of(model)
         made = without(model, chosen, fold=True)
-        (log or (lambda row: None))(
+        run.log(
             {
                 "event": "removed",
                 "name": self.word,

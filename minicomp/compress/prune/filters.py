@@ -105,7 +105,7 @@ class Filters(Technique):
         if self.scope == "global" and not isinstance(self.sparsity, float):
             raise UserError("filters: scope global needs one sparsity for all layers")
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         check_numbers(self.word, model)
         found = groups(model)
         check_groups(self, found)
@@ -121,7 +121,7 @@ class Filters(Technique):
         else:
             chosen = local(self.word, scored, lambda g: at_group(self, "sparsity", g) or 0.0)
         made = without(emptied(model, chosen) if self.fold else model, chosen, fold=self.fold)
-        (log or (lambda row: None))(
+        run.log(
             {
                 "event": "removed",
                 "name": self.word,

@@ -26,7 +26,7 @@ from ...tensor import Array, no_grad
 from ..channels.groups import Group, groups
 from ..scoring import ScorePruning
 from ..channels.choosing import at_group, check_groups, check_numbers, emptied, local, without
-from ..technique import knob, masked, weights
+from ..technique import Run, knob, masked, weights
 
 
 def fpgm_score(w: Array) -> Array:
@@ -62,16 +62,16 @@ class FPGM(ScorePruning):
     remove: bool = knob(True, "take the filters out; false masks them")
     fold: bool = knob(False, "keep the removed filters' biases as a constant in the next layer's bias")
 
-    def scores(self, model, data, *, rng):
+    def scores(self, model, data, run):
         return {node: np.broadcast_to(fpgm_score(w).reshape((-1,) + (1,) * (w.ndim - 1)), w.shape)
                 for node, w in ((n, model.forms()[f].dense().data) for n, f in weights(model).items())}
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         chosen = self.chosen(model)
         if not self.remove:
             return masked(model, _rows(model, chosen))
         made = without(emptied(model, chosen) if self.fold else model, chosen, fold=self.fold)
-        (log or (lambda row: None))({"event": "removed", "name": self.word, "weights": model.count() - made.count(),
+        run.log({"event": "removed", "name": self.word, "weights": model.count() - made.count(),
                                      "units": {g.name: int((~kept).sum()) for g, kept in chosen}})
         return made
 
@@ -84,7 +84,7 @@ class FPGM(ScorePruning):
         return local(self.word, scored, lambda g: at_group(self, "sparsity", g))
 
     def sketch(self, model, *, rng):
-        return self.apply(model, None, rng=rng)  # its scores need no data
+        return self.apply(model, None, Run(rng))  # its scores need no data
 
 
 def _rows(model: Model, chosen: list[tuple[Group, Array]]) -> dict[str, Array]:

@@ -24,6 +24,7 @@ from ...errors import UserError
 from ...nn.graph import Model
 from ...train import evaluate
 from ..channels.choosing import check_numbers
+from ..calibration import calibration
 from ..technique import Technique, knob
 
 _FOLLOWS = ("BatchNorm1d", "BatchNorm2d", "ReLU", "ReLU6", "Sigmoid", "Tanh", "Dropout", "Identity")
@@ -86,20 +87,18 @@ class LayerRemoval(Technique):
     max_rise: float | None = knob(
         None, "stop before the loss has risen by more than this", type=float, lo=0, optional=True
     )
-    examples: int = knob(2000, "training examples on which the loss is measured", lo=1)
+    samples: int = knob(
+        2000, "training examples on which the loss is measured; all where there are fewer", lo=1
+    )
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        if self.examples > len(data.train.y):
-            raise UserError(
-                f"layer-removal: examples must be in [1, {len(data.train.y)}], got {self.examples}"
-            )
+    def change(self, model, data, run):
         check_numbers(self.word, model)
-        log, sample = log or (lambda row: None), data.calibration(self.examples, rng)
-        start = evaluate(model, sample, n_threads=n_threads).loss
+        sample = calibration(self, data, run)
+        start = evaluate(model, sample, n_threads=run.n_threads).loss
         made = model
         for done in range(1, self.blocks + 1):
             tried = {
-                name: (evaluate(m, sample, n_threads=n_threads).loss, m)
+                name: (evaluate(m, sample, n_threads=run.n_threads).loss, m)
                 for name, m in self.all(made, done).items()
             }
             name = min(tried, key=lambda n: tried[n][0])
@@ -107,7 +106,7 @@ class LayerRemoval(Technique):
             if self.max_rise is not None and loss > start + self.max_rise:
                 break
             made = smaller
-            log(
+            run.log(
                 {
                     "event": "removed",
                     "name": self.word,

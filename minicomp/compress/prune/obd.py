@@ -41,6 +41,7 @@ from ...nn.layers import (AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchN
                           ChannelShuffle, Concat, Conv2d, Dropout, Flatten, Identity, Layer, Linear,
                           MaxPool2d, ReLU, ReLU6, Sigmoid, Tanh)
 from ...tensor import Array, Tensor, grad
+from ..calibration import calibration
 from ..curvature.hessian import (
     CHUNK,
     LOSSES,
@@ -52,7 +53,7 @@ from ..curvature.hessian import (
     weight_products,
 )
 from ..technique import Technique, knob, masked
-from ..scores import global_masks, magnitudes, smallest_mask
+from ..scores import scoped_masks
 
 CURVATURES = ("gauss-newton", "recursion", "exact")
 
@@ -240,16 +241,14 @@ class OBD(Technique):
     def targets(self, model):
         return [node.name for node in layers(model)]
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
+    def change(self, model, data, run):
         names = self.names(model)
-        split = data.calibration(min(self.samples, len(data.train.y)), rng)
+        split = calibration(self, data, run)
         for done in range(1, self.rounds + 1):
             h = self.second(model, split.x, split.y)
             saliency = {n: self.scores(model, n, lambda u: obd_saliency(u, h[n])) for n in names}
-            model = masked(model, self.masks(saliency, done / self.rounds))
-            (log or (lambda row: None))({"event": "progress", "name": self.word, "done": done,
-                                         "total": self.rounds})
+            model = masked(model, self.masks(model, saliency, done / self.rounds))
+            run.log({"event": "progress", "name": self.word, "done": done, "total": self.rounds})
         return model
 
     def second(self, model: Model, x: Array, y: Array) -> dict[str, Array]:
@@ -273,20 +272,18 @@ class OBD(Technique):
 
     @staticmethod
     def scores(model: Model, name: str, score: Callable[[Array], Array]) -> Array:
-        """Returns scores of a form's entries, -infinity where a mask has taken them already."""
-        form = model.forms()[name]
-        u = form.dense().data.astype(np.float64)
+        """Returns scores of a form's entries; UserError where one is not finite."""
+        u = model.forms()[name].dense().data.astype(np.float64)
         if not np.isfinite(u).all():
             raise UserError(f"obd: {name} must be finite, got NaN or infinity")
-        return score(u) if form.mask is None else np.where(form.mask, score(u), -np.inf)
+        return score(u)
 
-    def masks(self, scores: dict[str, Array], part: float) -> dict[str, Array]:
+    def masks(self, model: Model, scores: dict[str, Array], part: float) -> dict[str, Array]:
         """Returns the masks that drop `part` of the sparsity, smallest scores first, by name."""
-        if self.scope == "global":
-            return dict(zip(scores, global_masks(list(scores.values()), self.sparsity * part)))
-        return {name: smallest_mask(s, self.at("sparsity", name.rsplit(".", 1)[0]) * part)
-                for name, s in scores.items()}
+        old = {name: form.mask for name, form in model.forms().items()}
+        return scoped_masks(self.word, scores, old, lambda name: part * self.at(
+            "sparsity", name.rsplit(".", 1)[0]), self.scope)
 
     def sketch(self, model, *, rng):
-        scores = {n: self.scores(model, n, magnitudes) for n in self.names(model)}
-        return masked(model, self.masks(scores, 1.0))
+        scores = {n: self.scores(model, n, np.abs) for n in self.names(model)}
+        return masked(model, self.masks(model, scores, 1.0))

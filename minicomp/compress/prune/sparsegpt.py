@@ -30,7 +30,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...tensor import Array
-from ..curvature.hessian import float64, layers
+from ..curvature.hessian import float64
 from ..curvature.layerwise import Amount, LayerPruner, keep_largest, pruned, set_rows
 from ..technique import knob
 from ..scores import zeros_of
@@ -102,19 +102,19 @@ class SparseGPT(LayerPruner):
     block: int = knob(128, "columns whose weights are chosen together", lo=1)
     refit: bool = knob(False, "solve each row again for what it keeps; the paper does not")
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         amounts = self.amounts(model)
-        log = log or (lambda row: None)
-        x = data.calibration(min(self.samples, len(data.train.y)), rng).x
+        x = self.examples(model, data, run)
         dense, work, kept = float64(model), float64(model), {}
-        for done, node in enumerate(layers(model), start=1):
+        walked = self.problems(model, work, dense, x, run)
+        for done, (node, given) in enumerate(walked, start=1):
             rows, masks = [], []
-            for p in self.problems(work, dense, x, node, log):
+            for p in given:
                 W, mask = sparsegpt(p.W, p.Hinv, amounts[node.name], weights=p.weights, dead=p.dead,
                                     block=self.block)
                 rows.append(p.solve(mask) if self.refit else W)
                 masks.append(mask)
             set_rows(work.node(node.name).layer, np.concatenate(rows))
             kept[node.name] = np.concatenate(masks)
-            log({"event": "progress", "name": self.word, "done": done, "total": len(amounts)})
+            run.log({"event": "progress", "name": self.word, "done": done, "total": len(amounts)})
         return pruned(model, work, kept)

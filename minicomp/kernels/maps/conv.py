@@ -57,15 +57,36 @@ def _sizes(size: Pair, c: int, o: int, kernel: Pair, stride: Pair, padding: Pair
 # ---------------------------------------------------------------------------------------- reference
 
 
-def _columns(x: Array, kernel: Pair, stride: Pair, padding: Pair, groups: int) -> Array:
-    # im2col: the window of every output pixel as a row, (G, N Ho Wo, C/G KH KW).
+def window_view(x: Array, kernel: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Array:
+    """Returns the window that each output pixel sees, (N, C, Ho, Wo, KH, KW), a read-only view.
+
+    x : (N, C, H, W), padded by zeros (then the view is of the padded copy)
+    """
     (ph, pw), (sh, sw) = padding, stride
-    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    windows = sliding_window_view(x, kernel, axis=(2, 3))[:, :, ::sh, ::sw]
-    n, c, ho, wo = windows.shape[:4]  # (N, C, Ho, Wo, KH, KW)
-    windows = windows.reshape(n, groups, c // groups, ho, wo, *kernel)
-    windows = windows.transpose(1, 0, 3, 4, 2, 5, 6)
-    return windows.reshape(groups, n * ho * wo, c // groups * kernel[0] * kernel[1])
+    if ph or pw:
+        x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    return sliding_window_view(x, kernel, axis=(2, 3))[:, :, ::sh, ::sw]
+
+
+def im2col(x: Array, kernel: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0), groups: int = 1,
+           ones: bool = False) -> Array:
+    """Returns the window of every output pixel as a row, (G, N Ho Wo, C/G KH KW).
+
+    x : (N, C, H, W)        ones : each row ends in one more entry, 1: what a bias sees
+    A row's entries are ordered as those of a row of the weight, w.reshape(O, -1).
+    """
+    windows = window_view(x, kernel, stride, padding)
+    n, c, ho, wo = windows.shape[:4]
+    windows = windows.reshape(n, groups, c // groups, ho, wo, *kernel) if groups > 1 else (
+        windows[:, None])
+    windows = windows.transpose(1, 0, 3, 4, 2, 5, 6)  # (G, N, Ho, Wo, C/G, KH, KW)
+    width = c // groups * kernel[0] * kernel[1]
+    if not ones:
+        return windows.reshape(groups, n * ho * wo, width)
+    columns = np.empty((groups, n * ho * wo, width + 1), x.dtype)
+    columns[..., :-1].reshape(windows.shape)[...] = windows
+    columns[..., -1] = 1
+    return columns
 
 
 def _by_group(g: Array, groups: int) -> Array:
@@ -81,7 +102,7 @@ def conv2d_ref(x: Array, w: Array, stride: Pair, padding: Pair, groups: int) -> 
     """
     o, kernel = w.shape[0], w.shape[2:]
     ho, wo = (conv_size(*each) for each in zip(x.shape[2:], kernel, stride, padding))
-    columns = _columns(x, kernel, stride, padding, groups)
+    columns = im2col(x, kernel, stride, padding, groups)
     y = columns @ w.reshape(groups, o // groups, -1).transpose(0, 2, 1)  # (G, N Ho Wo, O/G)
     return nchw(y.transpose(1, 0, 2).reshape(x.shape[0], ho, wo, o))
 
@@ -105,7 +126,7 @@ def conv2d_input_grad_ref(g: Array, w: Array, size: Pair, stride: Pair, padding:
 def conv2d_weight_grad_ref(x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair,
                            groups: int) -> Array:
     """Returns dw, (O, C/G, KH, KW), for the cotangent g of y.   x, g : as x and y of conv2d_ref"""
-    columns = _columns(x, kernel, stride, padding, groups)
+    columns = im2col(x, kernel, stride, padding, groups)
     dw = _by_group(g, groups).transpose(0, 2, 1) @ columns  # (G, O/G, C/G KH KW)
     return dw.reshape(g.shape[1], x.shape[1] // groups, *kernel)
 

@@ -416,8 +416,8 @@ _STEPS = Exercise(
     tolerance="1e-10 of the largest weight: sixty float64 steps; masks are exactly equal",
     banned=(
         "minicomp.compress.prune.dns:surgery_mask",
-        "minicomp.compress.latent:Latent",
         "minicomp.compress.prune.dns:DNS",
+        "minicomp.compress.prune.dns:Surgery",
     ),
     reference=surgery_steps,
     rtol=ROUNDING,

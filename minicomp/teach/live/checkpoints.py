@@ -17,7 +17,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ...atomic import write_atomically
-from ...compress.technique import FineTune
+from ...compress.finetune import FineTune
+from ...compress.technique import Run
 from ...data.files import cache_dir
 from ...models import MODELS
 from ...nn.graph import Model
@@ -78,7 +79,7 @@ def trained(how: dict, data, *, log: Callable[[dict], None] | None = None) -> Mo
         batch_size=how["batch_size"],
         schedule=how["schedule"],
     )
-    model = train.apply(model, data.without_test(), rng=rng, log=log)
+    model = train.apply(model, data.without_test(), Run(rng, log=log))
     _save(model, path, how)
     return model
 

@@ -8,6 +8,7 @@ from minicomp.compress.channels.groups import cheapest, groups
 from minicomp.compress.channels.removal import plan, removed
 from minicomp.compress.prune.dead_units import DeadUnits
 from minicomp.compress.channels.units import units
+from minicomp.compress.technique import Run
 from minicomp.errors import UserError
 from minicomp.models import MLP, MODELS
 from minicomp.nn import (
@@ -356,11 +357,7 @@ def graphs(draw):
     return Model(nodes, input_shape=shapes["x"])
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(graphs(), st.integers(0, 2**32 - 1))
 def test_random_graphs(model, seed):
     rng = np.random.default_rng(seed)
@@ -381,7 +378,7 @@ def test_random_graphs(model, seed):
         np.testing.assert_allclose(outputs(chosen.mask(model), x), expected, atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(graphs(), st.integers(0, 2**32 - 1))
 def test_random_graphs_with_any_channels_kept(model, seed):
     # No choice is made feasible first: either the removal is right, or it is refused by a node's
@@ -403,7 +400,7 @@ def test_random_graphs_with_any_channels_kept(model, seed):
         np.testing.assert_allclose(outputs(small, x), expected, atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(graphs(), st.floats(0.3, 0.95), st.integers(0, 2**32 - 1))
 def test_random_graphs_lose_their_dead_units_and_nothing_else(model, sparsity, seed):
     # Here shifts and depthwise biases are not 0: what is constant must be folded.
@@ -416,7 +413,7 @@ def test_random_graphs_lose_their_dead_units_and_nothing_else(model, sparsity, s
     for name, a in model.buffers().items():
         a[...] = rng.uniform(0.5, 1.5, a.shape)
     try:
-        small = DeadUnits().apply(model, None, rng=rng)
+        small = DeadUnits().apply(model, None, Run(rng))
     except UserError as e:
         assert "different orders" in str(e)
         return
@@ -631,7 +628,6 @@ def test_scores_of_tied_layers_are_summed():
     np.testing.assert_array_equal(cheapest(group, total, 2), [True, False, False, True, True, True])
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=8, max_size=8), st.integers(0, 7))
 def test_the_cheapest_even_choice_is_the_optimum(scores, count):
     # 2 groups read 4 each: by brute force over all sets of at most `count`, as many as possible,

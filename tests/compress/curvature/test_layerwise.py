@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress.curvature import hessian as second
@@ -28,13 +28,17 @@ def conv_model():
     return model
 
 
+def of_layer(problems, name):
+    return next(found for node, found in problems if node.name == name)
+
+
 def test_a_layer_s_problem_is_the_error_of_its_outputs():
     # H, S and W of a grouped convolution against its real outputs with other weights.
     model = second.float64(conv_model())
     x = RNG(1).standard_normal((9, 2, 4, 4))
     node = model.node("c")
     z = model(x, taps=("c",))[1]["c"].data
-    found = layerwise.problems(model, model, x, node, 0.0)
+    found = of_layer(layerwise.problems(model, model, x, 0.0), "c")
     rows = layerwise.rows_of(node.layer)
     np.testing.assert_allclose(np.concatenate([p.W for p in found]), rows, atol=1e-9)
     other = rows + 0.3 * RNG(2).standard_normal(rows.shape)
@@ -57,7 +61,7 @@ def test_a_pruned_net_s_inputs_and_the_old_outputs_make_up_for_earlier_layers():
     old, now = second.float64(conv_model()), second.float64(conv_model())
     now.forms()["c.weight"].value.data[:, 0, 0] = 0
     x, node = RNG(4).standard_normal((90, 2, 4, 4)), old.node("d")
-    (p,) = layerwise.problems(now, old, x, node, 0.0)
+    (p,) = of_layer(layerwise.problems(now, old, x, 0.0), "d")
     X = second.patches(node.layer, now(x, taps=("r",))[1]["r"].data).reshape(-1, 16)
     Z = old(x, taps=("d",))[1]["d"].data.transpose(0, 2, 3, 1).reshape(-1, 3)
     np.testing.assert_allclose(p.W.T, np.linalg.lstsq(X, Z, rcond=None)[0], atol=1e-7)
@@ -71,12 +75,11 @@ def test_what_the_inputs_do_not_decide_stays_at_the_weights_there_were():
         form.value.data[...] = RNG(5).standard_normal(form.shape)
     x = RNG(6).standard_normal((30, 4))
     x[:, 3] = 0
-    (p,) = layerwise.problems(model, model, x, model.node("o"), 0.01)
+    (p,) = of_layer(layerwise.problems(model, model, x, 0.01), "o")
     np.testing.assert_allclose(p.W, layerwise.rows_of(model.node("o").layer), atol=1e-12)
     assert p.damping == p.asked == pytest.approx(0.01 * (np.diag(p.H) - p.damping).mean())
 
 
-@settings(max_examples=30, deadline=None)
 @given(rows=st.integers(1, 4), n=st.integers(1, 9), drop=st.integers(0, 9), seed=st.integers(0, 99))
 def test_the_largest_stay_and_ties_go_by_lowest_index(rows, n, drop, seed):
     score = RNG(seed).integers(0, 3, (rows, n)).astype(float)

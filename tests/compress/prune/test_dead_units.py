@@ -4,13 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.codec import encode, load, save
 from minicomp.compress.channels.constants import constants, needed, removable
 from minicomp.compress.prune.dead_units import DeadUnits, dead_units
 from minicomp.compress.prune.magnitude import Magnitude
+from minicomp.compress.technique import Run
 from minicomp.models import MLP, MODELS
 from minicomp.nn import (
     AdaptiveAvgPool2d,
@@ -47,7 +48,7 @@ def drawn(model, rng, sparsity=0.0):
 
 def alive(model):
     rows = []
-    small = DeadUnits().apply(model, None, rng=None, log=rows.append)
+    small = DeadUnits().apply(model, None, Run(None, log=rows.append))
     return small, rows[-1]["units"]
 
 
@@ -103,7 +104,6 @@ def test_chain_of_constants():
 # --------------------------------------------------------------------------------- brute force
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.integers(1, 4), min_size=3, max_size=5),
     st.floats(0.2, 0.8),
@@ -122,7 +122,6 @@ def test_alive_is_on_a_path_from_an_input_to_an_output(sizes, density, seed):
         np.testing.assert_array_equal(a, b)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(2, 6), min_size=3, max_size=5),
     st.floats(0.1, 0.7),
@@ -150,7 +149,7 @@ def test_mlps(activation, sparsity):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_of_the_library(name):
     rng = np.random.default_rng(4)
-    model = Magnitude(sparsity=0.98).apply(drawn(MODELS[name](), rng), None, rng=rng)
+    model = Magnitude(sparsity=0.98).apply(drawn(MODELS[name](), rng), None, Run(rng))
     model = model.copy()
     for n, form in model.forms().items():  # outputs of about 1, so that 1e-5 means something
         if len(form.shape) > 1:
@@ -295,4 +294,4 @@ def test_codebooks_lose_units_too(tmp_path):
 
 def test_a_single_layer_has_nothing_to_lose():
     model = drawn(MLP([3, 2]), np.random.default_rng(0))
-    assert DeadUnits().apply(model, None, rng=None).count() == model.count()
+    assert DeadUnits().apply(model, None, Run(None)).count() == model.count()

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp import train
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.gradual import Gradual
 from minicomp.compress.schedule import agp_sparsity
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.scores import magnitude_mask
-from minicomp.compress.technique import FineTune, thawed, weights
+from minicomp.compress.technique import Run, weights
 from minicomp.errors import UserError
 from minicomp.models import MLP
 from minicomp.nn import Codebook, Dense, Half
@@ -51,7 +52,7 @@ def watched(technique, model=None, **kw):
             events["after_step"](state)
             seen.append(zeros(state.model))
 
-        return fit(model, data, events={"after_step": after}, **more)
+        return fit(model, data, hooks=[hook(after_step=after)], **more)
 
     object.__setattr__(technique, "fit", spy)
     kw = {"rng": np.random.default_rng(1)} | kw
@@ -116,9 +117,7 @@ def test_the_cubic_is_torchs():
 
 def test_masks_follow_the_cubic_and_end_exactly():
     # 160 examples, batch 16: 10 steps an epoch, 60 steps; ramp 0.5: 30 steps, 6 prunings 5 apart
-    technique = Gradual(
-        sparsity={"*": 0.9, "fc2": 0.5}, epochs=6, batch_size=16, ramp=0.5, prunings=6
-    )
+    technique = Gradual(sparsity={"*": 0.9, "fc2": 0.5}, ramp=0.5, prunings=6).training(epochs=6, batch_size=16)
     model, seen = watched(technique)
     for step, counts in enumerate(seen, start=1):
         t = min(step // 5 * 5, 30)
@@ -134,9 +133,7 @@ def test_masks_follow_the_cubic_and_end_exactly():
 
 
 def test_the_ramp_starts_at_initial_where_the_final_sparsity_is_not_lower():
-    technique = Gradual(
-        sparsity={"*": 0.9, "fc2": 0.3}, initial=0.5, epochs=4, batch_size=16, prunings=4
-    )
+    technique = Gradual(sparsity={"*": 0.9, "fc2": 0.3}, initial=0.5, prunings=4).training(epochs=4, batch_size=16)
     model, seen = watched(technique)
     assert seen[0] == [120, 60, 20]  # from before the first step: 0.5, 0.5 limited to 0.3, 0.5
     assert zeros(model) == [216, 60, 36]
@@ -158,9 +155,7 @@ def test_the_ramp_starts_at_initial_where_the_final_sparsity_is_not_lower():
     ],
 )
 def test_the_final_sparsity_is_reached_however_short_the_training(epochs, batch, ramp, prunings):
-    technique = Gradual(
-        sparsity=0.85, epochs=epochs, batch_size=batch, ramp=ramp, prunings=prunings
-    )
+    technique = Gradual(sparsity=0.85, ramp=ramp, prunings=prunings).training(epochs=epochs, batch_size=batch)
     model, seen = watched(technique)
     assert zeros(model) == [204, 170, 34]
     changes = sum(a != b for a, b in zip(seen, seen[1:]))
@@ -171,12 +166,12 @@ def test_the_final_sparsity_is_reached_however_short_the_training(epochs, batch,
 
 @pytest.mark.parametrize("epochs, prunings", [(5, 50), (20, 50), (7, 13)])
 def test_the_ramp_takes_the_part_of_the_training_that_was_asked_for(epochs, prunings):
-    n, dt = Gradual(epochs=epochs, prunings=prunings, ramp=0.6).ramp_steps(epochs * 10)
+    n, dt = Gradual(prunings=prunings, ramp=0.6).training(epochs=epochs).ramp_steps(epochs * 10)
     assert 0.6 * epochs * 10 - dt < n * dt <= 0.6 * epochs * 10
 
 
 def test_masks_are_nested_and_drop_the_smallest():
-    technique = Gradual(sparsity=0.9, epochs=4, batch_size=16, prunings=8)
+    technique = Gradual(sparsity=0.9, prunings=8).training(epochs=4, batch_size=16)
     masks, fit = [], technique.fit
 
     def spy(model, data, *, events, **more):
@@ -192,10 +187,10 @@ def test_masks_are_nested_and_drop_the_smallest():
             assert not (now & ~mask).any()
             masks.append(now.copy())
 
-        return fit(model, data, events={"after_step": after}, **more)
+        return fit(model, data, hooks=[hook(after_step=after)], **more)
 
     object.__setattr__(technique, "fit", spy)
-    technique.apply(net(), data(), rng=np.random.default_rng(1))
+    technique.apply(net(), data(), Run(np.random.default_rng(1)))
     assert masks[0].mean() > 0.9 and masks[-1].mean() == pytest.approx(0.1)
 
 
@@ -203,7 +198,7 @@ def test_one_ranking_over_all_layers():
     model = net()
     model.set_form("fc2.weight", Dense(model.forms()["fc2.weight"].value.data * 5))
     pruned, seen = watched(
-        Gradual(sparsity=0.8, scope="global", epochs=2, batch_size=16, lr=1e-4), model
+        Gradual(sparsity=0.8, scope="global").training(epochs=2, batch_size=16, lr=1e-4), model
     )
     assert all(sum(a) <= sum(b) for a, b in zip(seen, seen[1:])) and sum(zeros(pruned)) == 384
     assert zeros(pruned)[1] / 200 < 0.8 < zeros(pruned)[0] / 240
@@ -215,7 +210,7 @@ def test_the_best_epoch_is_one_of_the_final_sparsity(monkeypatch):
     monkeypatch.setattr(train, "evaluate", lambda *a, **k: Score(next(counts), 10, 0.0))
     for knobs in ({"keep_best": True}, {"patience": 2}):
         model, seen = watched(
-            Gradual(sparsity=0.9, epochs=8, batch_size=16, ramp=0.5, prunings=8, **knobs)
+            Gradual(sparsity=0.9, ramp=0.5, prunings=8, **knobs).training(epochs=8, batch_size=16)
         )
         assert zeros(model) == [216, 180, 36]
         if "patience" in knobs:  # the ramp ends with epoch 4, two more follow
@@ -229,15 +224,15 @@ def test_the_model_passed_in_is_untouched_and_the_seed_decides():
     model = net()
     before = bits(model)
     a, b, c = (
-        Gradual(epochs=2, batch_size=16).apply(model, data(), rng=np.random.default_rng(s))
+        Gradual().training(epochs=2, batch_size=16).apply(model, data(), Run(np.random.default_rng(s)))
         for s in (1, 1, 2)
     )
     assert bits(model) == before and bits(a) == bits(b) != bits(c)
 
 
 def test_what_is_pruned_already_stays_pruned_and_counts():
-    first = Magnitude(sparsity=0.4).apply(net(), None, rng=np.random.default_rng(0))
-    model, seen = watched(Gradual(sparsity=0.9, epochs=2, batch_size=16), first)
+    first = Magnitude(sparsity=0.4).apply(net(), None, Run(np.random.default_rng(0)))
+    model, seen = watched(Gradual(sparsity=0.9).training(epochs=2, batch_size=16), first)
     assert seen[0] == [96, 80, 16] and zeros(model) == [216, 180, 36]
     for name in weights(model).values():
         assert not (model.forms()[name].mask & ~first.forms()[name].mask).any()
@@ -246,7 +241,7 @@ def test_what_is_pruned_already_stays_pruned_and_counts():
 def test_half_is_pruned_and_a_codebook_is_refused():
     model = net()
     model.set_form("fc1.weight", Half(model.forms()["fc1.weight"].value))
-    pruned, _ = watched(Gradual(sparsity=0.9, epochs=1, batch_size=16), model)
+    pruned, _ = watched(Gradual(sparsity=0.9).training(epochs=1, batch_size=16), model)
     assert type(pruned.forms()["fc1.weight"]) is Half and zeros(pruned)[0] == 216
     model.set_form("fc2.weight", Codebook(np.ones((10, 20), int), [0.0, 1.0], pinned_zero=True))
     for run in (lambda: watched(Gradual(), model), lambda: Gradual().sketch(model, rng=None)):
@@ -264,11 +259,11 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path):
         if row["event"] == "progress" and row["done"] == 25:
             raise Stop
 
-    technique = Gradual(sparsity=0.9, epochs=4, batch_size=16, initial=0.2)
-    whole = technique.apply(net(), data(), rng=np.random.default_rng(1))
+    technique = Gradual(sparsity=0.9, initial=0.2).training(epochs=4, batch_size=16)
+    whole = technique.apply(net(), data(), Run(np.random.default_rng(1)))
     with pytest.raises(Stop):
-        technique.apply(net(), data(), rng=np.random.default_rng(1), checkpoint=tmp_path, log=log)
-    part = technique.apply(net(), data(), rng=np.random.default_rng(1), checkpoint=tmp_path)
+        technique.apply(net(), data(), Run(np.random.default_rng(1), log=log, checkpoint=tmp_path))
+    part = technique.apply(net(), data(), Run(np.random.default_rng(1), checkpoint=tmp_path))
     assert bits(part) == bits(whole)
 
 
@@ -311,16 +306,12 @@ def test_pruning_while_training_beats_pruning_at_once():
     # The paper's claim: at 95 % the net that was pruned while it trained is ahead of the one cut
     # at once.
     given = data(400)
-    dense = FineTune(epochs=10, lr=0.05, batch_size=32).apply(
-        net(), given, rng=np.random.default_rng(0)
-    )
-    gradual = Gradual(sparsity=0.9, epochs=8, lr=0.05, batch_size=32).apply(
-        dense, given, rng=np.random.default_rng(0)
-    )
-    once = Magnitude(sparsity=0.9).apply(dense, given, rng=np.random.default_rng(0))
+    dense = FineTune(epochs=10, lr=0.05, batch_size=32).apply(net(), given, Run(np.random.default_rng(0)))
+    gradual = Gradual(sparsity=0.9).training(epochs=8, lr=0.05, batch_size=32).apply(dense, given, Run(np.random.default_rng(0)))
+    once = Magnitude(sparsity=0.9).apply(dense, given, Run(np.random.default_rng(0)))
     assert zeros(gradual) == zeros(once)
 
     def errors(model):
-        return train.evaluate(thawed(model), given.val).errors
+        return train.evaluate(model.thawed(), given.val).errors
 
     assert errors(gradual) + 40 < errors(once), (errors(dense), errors(gradual), errors(once))

@@ -3,9 +3,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.iterative import Iterative
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.technique import FineTune, weights
+from minicomp.compress.technique import Run, weights
 from minicomp.errors import UserError
 from minicomp.models import MLP
 from minicomp.nn import Conv2d, Dense, Dropout, Flatten, Linear, Model, Node, ReLU, chain
@@ -75,7 +76,7 @@ def test_the_last_round_is_round_s_n_to_the_bit(s):
 
 
 def test_survivors_keep_their_values_and_the_smallest_go():
-    model, starts = watched(Iterative(sparsity=0.9, rounds=3, epochs=1), net())
+    model, starts = watched(Iterative(sparsity=0.9, rounds=3, train=FineTune(epochs=1)), net())
     before = net()
     for start, _, _ in starts:
         mask = start.forms()["fc1.weight"].mask
@@ -89,7 +90,7 @@ def test_survivors_keep_their_values_and_the_smallest_go():
 
 
 def test_what_is_pruned_already_counts():
-    first = Magnitude(sparsity=0.5).apply(net(), None, rng=np.random.default_rng(0))
+    first = Magnitude(sparsity=0.5).apply(net(), None, Run(np.random.default_rng(0)))
     for name in weights(first).values():  # live weights of 0, which must not count as pruned
         form = first.forms()[name]
         form.value.data.ravel()[np.flatnonzero(form.mask)[::3]] = 0
@@ -99,12 +100,12 @@ def test_what_is_pruned_already_counts():
 
 def test_dropout_shrinks_with_the_root_of_what_is_kept_and_comes_back():
     # Han et al. 2015, eq. (2): keep 1/4, then 1/16
-    model, starts = watched(Iterative(sparsity=15 / 16, rounds=2, epochs=1), net(0.5))
+    model, starts = watched(Iterative(sparsity=15 / 16, rounds=2, train=FineTune(epochs=1)), net(0.5))
     kept = [1 - sum(zeros(start)) / sum(SIZES) for start, _, _ in starts]
     assert [drop[0] for _, _, drop in starts] == pytest.approx([0.5 * k**0.5 for k in kept])
     assert kept == pytest.approx([1 / 4, 1 / 16], abs=0.003)
     assert model.node("drop").layer.p == 0.5
-    _, plain = watched(Iterative(sparsity=0.9, rounds=1, epochs=1, dropout=False), net(0.5))
+    _, plain = watched(Iterative(sparsity=0.9, rounds=1, train=FineTune(epochs=1, dropout=False)), net(0.5))
     assert plain[0][2] == [0.5]
 
 
@@ -141,8 +142,8 @@ def test_convolutions_and_fully_connected_layers_in_turn():
 def test_the_model_passed_in_is_untouched_and_the_rounds_are_logged():
     model, log = net(), []
     before = bits(model)
-    technique = Iterative(sparsity=0.9, rounds=3, epochs=2)
-    made = technique.apply(model, data(), rng=np.random.default_rng(1), log=log.append)
+    technique = Iterative(sparsity=0.9, rounds=3, train=FineTune(epochs=2))
+    made = technique.apply(model, data(), Run(np.random.default_rng(1), log=log.append))
     assert bits(model) == before
     rounds = [row for row in log if row["event"] == "round"]
     assert [(row["round"], row["rounds"]) for row in rounds] == [(1, 3), (2, 3), (3, 3)]
@@ -165,7 +166,7 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path):
         return log
 
     def run(**kw):
-        technique = Iterative(sparsity=0.9, rounds=3, epochs=2)  # 3 steps an epoch
+        technique = Iterative(sparsity=0.9, rounds=3, train=FineTune(epochs=2))  # 3 steps an epoch
         return technique.apply(net(0.5), data(), rng=np.random.default_rng(1), **kw)
 
     whole = run()
@@ -183,12 +184,8 @@ def test_a_pattern_that_matches_no_weight_is_refused():
 def test_pruning_and_retraining_in_rounds_beats_pruning_at_once():
     # The paper's figure 5: without retraining accuracy falls early, with rounds of it late.
     given = data(400)
-    dense = FineTune(epochs=10, lr=0.05, batch_size=32).apply(
-        net(), given, rng=np.random.default_rng(0)
-    )
-    once = Magnitude(sparsity=0.9).apply(dense, given, rng=np.random.default_rng(0))
-    rounds = Iterative(sparsity=0.9, rounds=3, epochs=3, lr=0.05, batch_size=32).apply(
-        dense, given, rng=np.random.default_rng(0)
-    )
+    dense = FineTune(epochs=10, lr=0.05, batch_size=32).apply(net(), given, Run(np.random.default_rng(0)))
+    once = Magnitude(sparsity=0.9).apply(dense, given, Run(np.random.default_rng(0)))
+    rounds = Iterative(sparsity=0.9, rounds=3, train=FineTune(epochs=3, lr=0.05, batch_size=32)).apply(dense, given, Run(np.random.default_rng(0)))
     assert zeros(rounds) == zeros(once)
     assert evaluate(rounds, given.val).errors + 40 < evaluate(once, given.val).errors

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.kernels import cpu
@@ -44,7 +44,6 @@ def test_a_large_value_costs_the_others_no_digits(isa):
 
 
 @isa
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_partition_is_the_least_by_brute_force(isa, data):
     n = data.draw(st.integers(1, 9))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from minicomp.compress.prune.nm import nm_mask
 from minicomp.kernels import cpu
@@ -65,7 +65,6 @@ def test_the_layout_by_hand():
     assert (nm.columns(packed)[0, step, 0] == 18).all() and len(step) == 1
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_packing_loses_nothing(data):
     m = data.draw(st.integers(1, 16))

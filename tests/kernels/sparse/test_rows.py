@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.kernels import cpu
@@ -78,7 +78,6 @@ def test_csr_by_hand():
     assert W.nbytes == 4 * (2 * 3 + 3 + 1)  # 2 m + rows + 1 numbers
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_packing_loses_nothing(data):
     O, I = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 90))

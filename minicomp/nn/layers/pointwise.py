@@ -1,0 +1,109 @@
+"""Layers that have no weights and keep channels: activations, dropout, sparser activations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ... import ops
+from .base import Layer, Plain, positive
+
+
+class ReLU(Plain):
+    """max(x, 0)."""
+
+    kind, pointwise = "ReLU", True
+
+    def forward(self, x, **_):
+        return ops.relu(x)
+
+
+class ReLU6(Plain):
+    """min(max(x, 0), 6)."""
+
+    kind, pointwise = "ReLU6", True
+
+    def forward(self, x, **_):
+        return ops.relu6(x)
+
+
+class Sigmoid(Plain):
+    """1 / (1 + exp(-x))."""
+
+    kind, pointwise = "Sigmoid", True
+
+    def forward(self, x, **_):
+        return ops.sigmoid(x)
+
+
+class Tanh(Plain):
+    """tanh(x)."""
+
+    kind, pointwise = "Tanh", True
+
+    def forward(self, x, **_):
+        return ops.tanh(x)
+
+
+class Identity(Plain):
+    """x."""
+
+    kind, pointwise = "Identity", True
+
+    def forward(self, x, **_):
+        return x
+
+
+class ActThreshold(Layer):
+    """x where |x| >= threshold, else 0: sparser activations."""
+
+    kind, pointwise = "ActThreshold", True
+
+    def __init__(self, threshold: float):
+        if not (isinstance(threshold, float) and 0 <= threshold < math.inf):
+            raise ValueError(f"threshold must be a finite float of at least 0, got {threshold!r}")
+        super().__init__(threshold=threshold)
+        self.threshold = threshold
+
+    def forward(self, x, **_):
+        return x * (np.abs(x.data) >= self.threshold).astype(x.dtype)
+
+
+class ActTopK(Layer):
+    """The k entries of each example of largest magnitude, the others 0; ties by lowest index."""
+
+    kind = "ActTopK"
+
+    def __init__(self, k: int):
+        (k,) = positive(k=k)
+        super().__init__(k=k)
+        self.k = k
+
+    def forward(self, x, **_):
+        flat = np.abs(x.data).reshape(x.shape[0], -1)
+        if self.k >= flat.shape[1]:
+            return x
+        keep = np.zeros(flat.shape, x.dtype)
+        np.put_along_axis(keep, np.argsort(-flat, axis=1, kind="stable")[:, : self.k], 1, axis=1)
+        return x * keep.reshape(x.shape)
+
+
+class Dropout(Layer):
+    """Zeroes each entry with probability p in training and scales the rest by 1 / (1 - p)."""
+
+    kind, pointwise = "Dropout", True
+
+    def __init__(self, p: float = 0.5):
+        if isinstance(p, bool) or not 0 <= p < 1:
+            raise ValueError(f"p must be in [0, 1), got {p}")
+        super().__init__(p=p)
+        self.p = p
+
+    def forward(self, x, *, training, rng, **_):
+        if not training or self.p == 0:
+            return x
+        if rng is None:
+            raise ValueError("rng must be given when a model with dropout is training")
+        keep = rng.random(x.shape, dtype=np.float32) >= self.p
+        return x * (keep.astype(x.dtype) * float(1 / (1 - self.p)))
