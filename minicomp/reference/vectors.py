@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
+from ..atomic import write_atomically
 from .judges import copied
 
-VERSION = 1  # of the cases, their order and their layout in a file
+VERSION = 2  # of the cases, their order and their layout in a file
 
 
 def write(path: Path, name: str, entry, cases, seed: int) -> int:
@@ -22,15 +23,15 @@ def write(path: Path, name: str, entry, cases, seed: int) -> int:
     if path.suffix not in (".json", ".npz"):
         raise ValueError(f"path must end in .json or .npz, got {path}")
     done = [(case, entry.fn(**copied(case))) for case in cases]
-    partial = path.with_name(path.name + ".partial")
     if path.suffix == ".json":
         head = {"contract": VERSION, "name": name, "rule": entry.rule, "source": entry.source}
         content = {**head, "seed": seed, "cases": _as_json(done)}
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+        packed = json.dumps(content, indent=1, allow_nan=False).encode()
     else:
-        with open(partial, "wb") as f:
-            np.savez_compressed(f, contract=np.int64(VERSION), **_as_arrays(done))
-    os.replace(partial, path)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, contract=np.int64(VERSION), **_as_arrays(done))
+        packed = buffer.getvalue()
+    write_atomically(path, packed)
     return len(done)
 
 
