@@ -33,7 +33,8 @@ def add_parsers(commands) -> None:
     _add_build(commands)
     p = options.command(
         commands, "progress", run_progress, help="your points in the notebooks of a folder",
-        examples="minicomp lesson progress\nminicomp lesson progress ~/lessons --json progress.json")
+        examples="minicomp lesson progress\n"
+        "minicomp lesson progress ~/lessons --json progress.json")
     p.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="FOLDER",
                    help="where your notebooks are (default: here)")
     p.add_argument("--json", metavar="F",

@@ -85,7 +85,8 @@ def test_the_first_entry_that_differs_is_named_with_all_its_digits():
 def test_lists_are_compared_entry_by_entry():
     expected = [np.array([True]), np.array([True, False])]
     assert difference(expected, tuple(map(np.copy, expected))) is None
-    assert difference(expected, expected[:1]).text == "the result must be a list of 2, got a list of 1"
+    short = difference(expected, expected[:1])
+    assert short.text == "the result must be a list of 2, got a list of 1"
     assert "entry 1" in difference(expected, [expected[0], ~expected[1]]).text
 
 

@@ -299,9 +299,8 @@ def questions(exercise: Exercise, key: str = OPEN) -> list[Asked]:
         for case in part.cases(draw):
             several = isinstance(case, list)
             # Arguments are passed by position: in the order of the reference's parameters.
-            calls = [
-                {name: call[name] for name in names or call} for call in (case if several else [case])
-            ]
+            each = case if several else [case]
+            calls = [{name: call[name] for name in names or call} for call in each]
             asked.append(Asked(part, calls if several else calls[0], tuple(calls)))
     return asked
 

@@ -1,4 +1,4 @@
-"""Calling a student's function once: its value, or how the call failed; and how long it may take."""
+"""Calling a student's function once: its value or how the call failed, and how long it may take."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def one_answer(fn, call: dict, seconds: float = 0, slack: float = 1) -> list:
 
 
 def explain(e: BaseException) -> str:
-    """Returns "NameError: name 'np' is not defined (line 3)": the last line in the student's cell."""
+    """Returns "NameError: name 'np' is not defined (line 3)": the last line in the cell."""
     try:
         frames = traceback.extract_tb(e.__traceback__)[1:]  # after ours
         lines = [f.lineno for f in frames if f.filename == frames[0].filename]
