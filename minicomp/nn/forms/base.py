@@ -276,13 +276,14 @@ class Form:
 
     @classmethod
     def blank(cls, shape: tuple[int, ...], settings: dict) -> Form:
-        """Returns a form that has no parts yet, to ask what they must be; ValueError for a setting."""
+        """Returns a form without parts, to ask what they must be; FormatError for a setting."""
         form = cls.__new__(cls)
         form.shape, form.trainable = tuple(shape), False
         for name, setting in cls.settings.items():
-            if name not in settings:
-                raise ValueError(f"{name} is missing")
-            setattr(form, name, setting.check(name, settings[name]))
+            try:
+                setattr(form, name, setting.check(name, settings.get(name)))
+            except ValueError as e:
+                raise FormatError(str(e)) from None
         return form
 
     @classmethod
