@@ -14,6 +14,7 @@ class ReLU(Plain):
     """max(x, 0)."""
 
     kind, pointwise = "ReLU", True
+    step = "relu"
 
     def forward(self, x, **_):
         return ops.relu(x)
@@ -23,6 +24,7 @@ class ReLU6(Plain):
     """min(max(x, 0), 6)."""
 
     kind, pointwise = "ReLU6", True
+    step = "relu6"
 
     def forward(self, x, **_):
         return ops.relu6(x)
@@ -32,6 +34,7 @@ class Sigmoid(Plain):
     """1 / (1 + exp(-x))."""
 
     kind, pointwise = "Sigmoid", True
+    step = "sigmoid"
 
     def forward(self, x, **_):
         return ops.sigmoid(x)
@@ -41,6 +44,7 @@ class Tanh(Plain):
     """tanh(x)."""
 
     kind, pointwise = "Tanh", True
+    step = "tanh"
 
     def forward(self, x, **_):
         return ops.tanh(x)
@@ -50,6 +54,7 @@ class Identity(Plain):
     """x."""
 
     kind, pointwise = "Identity", True
+    step = ""
 
     def forward(self, x, **_):
         return x
@@ -59,6 +64,7 @@ class ActThreshold(Layer):
     """x where |x| >= threshold, else 0: sparser activations."""
 
     kind, pointwise = "ActThreshold", True
+    step = "threshold"
 
     def __init__(self, threshold: float):
         if not (isinstance(threshold, float) and 0 <= threshold < math.inf):
@@ -74,6 +80,7 @@ class ActTopK(Layer):
     """The k entries of each example of largest magnitude, the others 0; ties by lowest index."""
 
     kind = "ActTopK"
+    step = "topk"
 
     def __init__(self, k: int):
         (k,) = positive(k=k)
@@ -93,6 +100,7 @@ class Dropout(Layer):
     """Zeroes each entry with probability p in training and scales the rest by 1 / (1 - p)."""
 
     kind, pointwise = "Dropout", True
+    step = ""
 
     def __init__(self, p: float = 0.5):
         if isinstance(p, bool) or not 0 <= p < 1:

@@ -46,18 +46,21 @@ class MaxPool2d(_Pool):
     """The largest entry of each window."""
 
     kind, pool = "MaxPool2d", staticmethod(max_pool2d)
+    step = "max_pool"
 
 
 class AvgPool2d(_Pool):
     """The mean of each window, padding counted."""
 
     kind, pool = "AvgPool2d", staticmethod(avg_pool2d)
+    step = "avg_pool"
 
 
 class AdaptiveAvgPool2d(Layer):
     """The means of a grid of `output_size` cells over the map."""
 
     kind = "AdaptiveAvgPool2d"
+    step = "adaptive_avg_pool"
 
     def __init__(self, output_size=1):
         self.output_size = pair("output_size", output_size, 1)

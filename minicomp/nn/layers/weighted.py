@@ -17,6 +17,7 @@ class Linear(Layer):
     """y = x W' + b;   x (N, I), W (O, I), b (O,)."""
 
     kind, coupling = "Linear", "mix"
+    step = "linear"
     sizes = {"in_features": "in", "out_features": "out"}
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
@@ -53,6 +54,7 @@ class Conv2d(Layer):
     """Cross-correlation;   x (N, C, H, W), W (O, C / groups, K, K), b (O,)."""
 
     kind, coupling = "Conv2d", "mix"
+    step = "conv"
     sizes = {"in_channels": "in", "out_channels": "out"}
 
     def __init__(

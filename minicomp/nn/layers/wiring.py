@@ -15,6 +15,7 @@ class Flatten(Plain):
     """(N, C, H, W) -> (N, C H W), in C order."""
 
     kind, coupling = "Flatten", "flatten"
+    step = "flatten"
 
     def forward(self, x, **_):
         return ops.reshape(x, shape=(x.shape[0], -1)) if x.ndim != 2 else x
@@ -27,6 +28,7 @@ class Add(Plain):
     """The sum of its inputs."""
 
     kind, coupling, arity = "Add", "add", None
+    step = "add"
 
     def forward(self, *xs, **_):
         y = xs[0]
@@ -44,6 +46,7 @@ class Concat(Plain):
     """Its inputs joined along the channels."""
 
     kind, coupling, arity = "Concat", "concat", None
+    step = "concat"
 
     def forward(self, *xs, **_):
         return ops.concat(*xs, axis=1)
@@ -61,6 +64,7 @@ class ChannelShuffle(Layer):
     """
 
     kind, coupling = "ChannelShuffle", "permute"
+    step = "shuffle"
 
     def __init__(self, groups: int):
         (groups,) = positive(groups=groups)
