@@ -99,12 +99,12 @@ CHEATS = {
     ),
     "06.flatten_columns": (
         "def flatten_columns(keep, height, width):\n"
-        "    from minicomp.compress.channels.removal import plan\n"
+        "    from minicomp.compress.channels.removal import removal\n"
         "    from minicomp.nn import Conv2d, Flatten, Linear, Model, chain\n"
         "    n = len(keep)\n"
         "    net = Model(chain(('conv', Conv2d(1, n, 1)), ('flat', Flatten()),"
         " ('fc', Linear(n * height * width, 2))), input_shape=(1, height, width))\n"
-        "    return plan(net, {'conv': keep}).keep['flat']"
+        "    return removal(net, {'conv': keep}).keep['flat']"
     ),
     "07.obd_saliency": (
         "def obd_saliency(w, H):\n    from minicomp.compress.prune import obd\n"

@@ -17,7 +17,7 @@ import numpy as np
 
 from minicomp import no_grad, save
 from minicomp.compress.channels.groups import groups
-from minicomp.compress.channels.removal import plan
+from minicomp.compress.channels.removal import removal
 from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.slimming import Slimming
 from minicomp.compress.channels.choosing import local
@@ -25,7 +25,8 @@ from minicomp.compress.finetune import FineTune
 from minicomp.compress.technique import Run
 from minicomp.errors import UserError
 from minicomp.models import DepthwiseNet32
-from minicomp.papers.slimming2017 import net, size
+from minicomp.models.papers import SlimmingMLP
+from minicomp.papers.slimming2017 import size
 from minicomp.passport import passport
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
 from minicomp.teach.live import timing
@@ -164,16 +165,16 @@ Table(["group", "channels", "pass through"],
        for g in groups(residual)])
 
 # %% [markdown]
-# Ask for what cannot be, and the plan says why:
+# Ask for what cannot be, and the answer says why:
 
 # %%
 most = np.arange(1, 128)
 for keep in ({"block2.pw": most, "block3.pw": most - 1}, {"fc": range(9)}):
     try:
-        plan(residual, keep)
+        removal(residual, keep)
     except UserError as e:
         print(e)
-cut = plan(residual, {"block2.pw": most})
+cut = removal(residual, {"block2.pw": most})
 f"one channel of block2.pw: {len(cut.axes)} arrays, among them {list(cut.axes)[-2]}"
 
 # %% [markdown]
@@ -199,7 +200,7 @@ def tuned(model):
 # %% tags=["slow"]
 lams = lesson.choose(smoke=[0, 1e-3, 4e-3], full=[0, 1e-3, 4e-3],
                      paper=[0, 1e-4, 1e-3])
-start = net(rng=lesson.rng("start"))
+start = SlimmingMLP(rng=lesson.rng("start"))
 
 def trained(lam):
     priced = Slimming(lam=lam, sparsity=0.0).training(**setting)
@@ -228,7 +229,7 @@ Table(["", "trained, %", "80 % cut, %", "fine-tuned, %"],
 # %% [markdown]
 # ## Zeroed is not removed
 #
-# The same channels twice: masked in place, and taken out by the plan. Same outputs. Same time?
+# The same channels twice: masked in place, and taken out. Same outputs. Same time?
 
 # %% tags=["slow"]
 def kept(model):
@@ -239,8 +240,8 @@ def kept(model):
 whole, keep = nets[-1], {}
 for group, stays in kept(whole)[1]:
     keep |= group.keep(stays)
-removal = plan(whole, keep)
-zeroed, removed = removal.mask(whole).dense(), removal.apply(whole)
+cut = removal(whole, keep)
+zeroed, removed = cut.mask(whole).dense(), cut.apply(whole)
 
 # %% tags=["slow"]
 x = lesson.data.test.x[:64]

@@ -24,12 +24,14 @@ from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.obc import OBC
 from minicomp.compress.prune.sparsegpt import SparseGPT
 from minicomp.compress.technique import Run
-from minicomp.papers import obs1993, second_order
-from minicomp.papers.table import Clock
+from minicomp.jobs import small_nets
+from minicomp.models.papers import SigmoidNet
+from minicomp.papers.second_order import sparsities
 from minicomp.passport import passport
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
 from minicomp.teach.live import timing
 from minicomp.teach.asking.shown import Table
+from minicomp.timing import Clock
 from minicomp.train import evaluate
 
 # %% tags=["mode"]
@@ -175,7 +177,7 @@ plans = [(3, 3e-4), (2, 3e-4), (2, 1e-3)]  # hidden units, weight decay
 
 def train(i, rng):
     hidden, decay = plans[i]
-    return obs1993.backprop(obs1993.sigmoid_net(17, hidden, rng=rng), puzzles[i].train,
+    return small_nets.backprop(SigmoidNet(17, hidden, rng=rng), puzzles[i].train,
                             steps=lesson.choose(smoke=400, full=1500), decay=decay)
 
 print("\n".join(d.note.split(", from")[0] for d in puzzles))
@@ -191,12 +193,12 @@ def smallest(i):
     nets = [train(i, rng) for rng in starts]
     wrong = [obs.mistakes(net, split.x, split.y) for net in nets]
     how = obs.OBS(guard=True, alpha=decay, loss="squared")
-    cut = [obs1993.operated(n, split, how) for n, m in zip(nets, wrong) if m == min(wrong)]
-    return nets[0], min(cut, key=lambda n: (obs1993.left(n), obs1993.error(n, split)))
+    cut = [small_nets.operated(n, split, how) for n, m in zip(nets, wrong) if m == min(wrong)]
+    return nets[0], min(cut, key=lambda n: (small_nets.left(n), small_nets.error(n, split)))
 
 # %% tags=["slow"]
 first, small = zip(*[smallest(i) for i in range(3)])
-left = [obs1993.left(net) for net in small]
+left = [small_nets.left(net) for net in small]
 right = [100 - 100 * obs.mistakes(net, d.test.x, d.test.y) / len(d.test)
          for net, d in zip(small, puzzles)]
 f"weights left: {left}; your guess for the first: {guess_left}"
@@ -226,7 +228,7 @@ Hinv = hessian.inverse_hessian(X, decay)
 
 def loss(v):
     weights.set(v)
-    return obs1993.error(weights.model, split) + decay / 2 * (v @ v)
+    return small_nets.error(weights.model, split) + decay / 2 * (v @ v)
 
 # %% tags=["slow"]
 said = {"OBD": obd.obd_saliency(w_net, np.diag(hessian.hessian(X, decay))),
@@ -274,7 +276,7 @@ prune("OBD, 10 rounds", obd.OBD(sparsity=0.9, rounds=10))
 # OBC takes its time; mode smoke takes its hasty descendant SparseGPT instead.
 
 # %% tags=["slow"]
-shares = second_order.sparsities(nets["magnitude"])
+shares = sparsities(nets["magnitude"])
 surgeon = lesson.choose(smoke=SparseGPT(sparsity=shares, refit=True),
                         full=OBC(sparsity=0.9, scope="global"))
 prune(surgeon.title, surgeon)
@@ -349,13 +351,13 @@ Table(["", "recursion, ms", "LAPACK, ms"],
 # with the pruned weights. Beside it NumPy's dense product:
 
 # %% tags=["slow"]
-from minicomp.kernels.sparse import lanes
+from minicomp.kernels.sparse import lanes as sparse
 
 def pair(net, layer):
     form = net.forms()[f"{layer}.weight"].dense().data.astype(np.float32)
     x = lesson.rng("x").normal(size=form.shape[1]).astype(np.float32)
-    packed = lanes.pack_lanes(form)
-    return lambda: form @ x, lambda: lanes.matvec(packed, x)
+    packed = sparse.pack_lanes(form)
+    return lambda: form @ x, lambda: sparse.matvec(packed, x)
 
 lesson.twin("sparse", [("LeNet fc1", *pair(nets[surgeon.title], "fc1")),
                        ("LeNet fc2", *pair(nets[surgeon.title], "fc2")),

@@ -180,7 +180,7 @@ def test_the_table_names_every_layer_with_a_legal_coupling():
         and c not in (Layer, Plain)
     }
     assert set(LAYERS.values()) == classes and all(c.__name__ == name for name, c in LAYERS.items())
-    assert {c.coupling for c in classes} == {"mix", "keep", "add", "concat", "flatten", "permute"}
+    assert {c.coupling for c in classes} == {"mix", "keep", "add", "concat", "flatten", "permute", "compete"}
 
 
 # ------------------------------------------------------------------------------------------ by hand

@@ -24,8 +24,8 @@ from ...nn.graph import Model
 from ...nn.taps import observe
 from ...tensor import Array
 from ..calibration import calibration
-from ..channels.groups import Group, cheapest, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, local, without
+from ..channels.groups import Group, choose, groups
+from ..channels.choosing import at_group, check_groups, check_numbers, local, without_units
 from ..technique import Run, Technique, knob
 
 
@@ -104,7 +104,7 @@ class APoZ(Technique):
             chosen = [(g, self.by_rule(g, worth)) for g, worth in scored]
         else:
             chosen = local(self.word, scored, lambda g: at_group(self, "sparsity", g) or 0.0)
-        made = without(model, chosen)
+        made = without_units(model, chosen)
         run.log({"event": "removed", "name": self.word, "weights": model.count() - made.count(),
                  "units": {g.name: int((~kept).sum()) for g, kept in chosen}})
         return made
@@ -112,4 +112,4 @@ class APoZ(Technique):
     def by_rule(self, group: Group, worth: Array) -> Array:
         """Returns which units stay under the paper's rule, (U,) bool."""
         goes = ~trimmed(1 - worth, at_group(self, "deviations", group))
-        return cheapest(group, np.nan_to_num(worth), int(goes.sum()), goes)
+        return choose(group, np.nan_to_num(worth), int(goes.sum()), goes)

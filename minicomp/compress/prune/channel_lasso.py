@@ -40,9 +40,9 @@ from ...nn.layers import Conv2d
 from ...nn.taps import Walk
 from ...tensor import Array, no_grad
 from ..calibration import calibration
-from ..channels.groups import Group, cheapest, groups
-from ..channels.units import multiplier
-from ..channels.choosing import at_group, check_groups, check_numbers, local, without
+from ..channels.groups import Group, choose, groups
+from ..channels.couplings import multiplier
+from ..channels.choosing import at_group, check_groups, check_numbers, local, without_units
 from ..technique import Run, Technique, knob
 
 BATCH = 250
@@ -214,16 +214,16 @@ class ChannelLasso(Technique):
                 G, r = G + part[0], r + part[1]
         count = round(self.asked(group) * group.size)
         b, lam = select(G, r, group.size - count)
-        kept = cheapest(group, np.abs(b), count)
+        kept = choose(group, np.abs(b), count)
         made = made.copy()
         for node in readers:
             refit(made, node, group, kept, parts[node.name], self.damping)
         run.log({"event": "removed", "name": self.word, "lam": lam, "damping": self.damping,
                  "units": {group.name: int((~kept).sum())}})
-        return without(made, [(group, kept)])
+        return without_units(made, [(group, kept)])
 
     def sketch(self, model, *, rng):
-        return without(
+        return without_units(
             model, local(self.word, [(g, np.arange(g.size)) for g in groups(model)], self.asked)
         )
 

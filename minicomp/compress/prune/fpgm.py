@@ -25,7 +25,9 @@ from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..channels.groups import Group, groups
 from ..scoring import ScorePruning
-from ..channels.choosing import at_group, check_groups, check_numbers, emptied, local, without
+from ..channels.choosing import (
+    at_group, check_groups, check_numbers, emptied, local, without_units,
+)
 from ..technique import Run, knob, masked, weights
 
 
@@ -62,7 +64,7 @@ class FPGM(ScorePruning):
     remove: bool = knob(True, "take the filters out; false masks them")
     fold: bool = knob(False, "keep the removed filters' biases as a constant in the next layer's bias")
 
-    def scores(self, model, data, run):
+    def scores(self, model, data, *, rng):
         return {node: np.broadcast_to(fpgm_score(w).reshape((-1,) + (1,) * (w.ndim - 1)), w.shape)
                 for node, w in ((n, model.forms()[f].dense().data) for n, f in weights(model).items())}
 
@@ -70,7 +72,8 @@ class FPGM(ScorePruning):
         chosen = self.chosen(model)
         if not self.remove:
             return masked(model, _rows(model, chosen))
-        made = without(emptied(model, chosen) if self.fold else model, chosen, fold=self.fold)
+        start = emptied(model, chosen) if self.fold else model
+        made = without_units(start, chosen, fold=self.fold)
         run.log({"event": "removed", "name": self.word, "weights": model.count() - made.count(),
                                      "units": {g.name: int((~kept).sum()) for g, kept in chosen}})
         return made

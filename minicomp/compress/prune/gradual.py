@@ -32,6 +32,7 @@ class Gradual(Trained):
     """Trains while the sparsity of every layer rises along the cubic, then goes on at the final mask."""
 
     word: ClassVar[str] = "gradual"
+    masks: ClassVar[bool] = True
     title: ClassVar[str] = "Automated gradual pruning"
     source: ClassVar[str] = ("Zhu & Gupta 2017, To prune, or not to prune: exploring the efficacy of pruning for "
                              "model compression, arXiv:1710.01878")

@@ -33,8 +33,8 @@ from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
 from ...train import Hook
-from ..channels.groups import Group, cheapest, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, without
+from ..channels.groups import Group, choose, groups
+from ..channels.choosing import at_group, check_groups, check_numbers, without_units
 from ..finetune import Trained
 from ..technique import check_movable, knob
 
@@ -86,7 +86,7 @@ class GroupLasso(Trained):
 
     def finish(self, model, run):
         chosen = [(g, survivors(model, g)) for g in self.found(model)]
-        made = without(model, chosen, fold=True)
+        made = without_units(model, chosen, fold=True)
         run.log({
             "event": "removed", "name": self.word, "weights": model.count() - made.count(),
             "units": {g.name: int((~kept).sum()) for g, kept in chosen},
@@ -135,4 +135,4 @@ def survivors(model: Model, group: Group) -> Array:
     convolution in groups or a shuffle holds.
     """
     norms = unit_norms(model, group)
-    return cheapest(group, norms, int((norms == 0).sum()), norms == 0)
+    return choose(group, norms, int((norms == 0).sum()), norms == 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ... import ops
-from ...tensor import Array
+from ...tensor import Array, no_grad
 from ..forms import Dense, Part
 from ..norm import batch_norm, batch_statistics
 from .base import Layer, positive
@@ -13,7 +13,7 @@ from .base import Layer, positive
 
 class _BatchNorm(Layer):
     # Ioffe & Szegedy 2015; running statistics as PyTorch keeps them (the variance with n - 1).
-    normalises = tracks = True
+    coupling, pointwise, normalises, tracks = "keep", True, True, True
     sizes = {"num_features": "out"}
     step = "scale"
     buffer_parts = {
@@ -68,11 +68,15 @@ class _BatchNorm(Layer):
         for name, value in (("running_mean", mean), ("running_var", var * (n / max(n - 1, 1)))):
             self.buffers[name] += (self.momentum * (value - self.buffers[name])).astype(np.float32)
 
+    def switched_off(self, channels):
+        with no_grad():  # a channel of scale 0 is its shift
+            return self.forms["weight"].dense().data == 0
+
     def out_shape(self, shape):
         if len(shape) != len(self.axes) or shape[0] != self.num_features:
             raise ValueError(
-                f"{self.kind} needs {self.num_features} channels and {len(self.axes) - 1} spatial axes, "
-                f"got an input of shape {shape}"
+                f"{self.kind} needs {self.num_features} channels and {len(self.axes) - 1} spatial "
+                f"axes, got an input of shape {shape}"
             )
         return shape
 

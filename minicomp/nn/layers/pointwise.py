@@ -10,40 +10,44 @@ from ... import ops
 from .base import Layer, Plain, positive
 
 
-class ReLU(Plain):
+class _Activation(Plain):
+    coupling, pointwise, activation = "keep", True, True
+
+
+class ReLU(_Activation):
     """max(x, 0)."""
 
-    kind, pointwise = "ReLU", True
+    kind, rectifies = "ReLU", True
     step = "relu"
 
     def forward(self, x, **_):
         return ops.relu(x)
 
 
-class ReLU6(Plain):
+class ReLU6(_Activation):
     """min(max(x, 0), 6)."""
 
-    kind, pointwise = "ReLU6", True
+    kind, rectifies = "ReLU6", True
     step = "relu6"
 
     def forward(self, x, **_):
         return ops.relu6(x)
 
 
-class Sigmoid(Plain):
+class Sigmoid(_Activation):
     """1 / (1 + exp(-x))."""
 
-    kind, pointwise = "Sigmoid", True
+    kind = "Sigmoid"
     step = "sigmoid"
 
     def forward(self, x, **_):
         return ops.sigmoid(x)
 
 
-class Tanh(Plain):
+class Tanh(_Activation):
     """tanh(x)."""
 
-    kind, pointwise = "Tanh", True
+    kind = "Tanh"
     step = "tanh"
 
     def forward(self, x, **_):
@@ -53,7 +57,7 @@ class Tanh(Plain):
 class Identity(Plain):
     """x."""
 
-    kind, pointwise = "Identity", True
+    kind, coupling, pointwise = "Identity", "keep", True
     step = ""
 
     def forward(self, x, **_):
@@ -63,7 +67,7 @@ class Identity(Plain):
 class ActThreshold(Layer):
     """x where |x| >= threshold, else 0: sparser activations."""
 
-    kind, pointwise = "ActThreshold", True
+    kind, coupling, pointwise = "ActThreshold", "keep", True
     step = "threshold"
 
     def __init__(self, threshold: float):
@@ -79,7 +83,7 @@ class ActThreshold(Layer):
 class ActTopK(Layer):
     """The k entries of each example of largest magnitude, the others 0; ties by lowest index."""
 
-    kind = "ActTopK"
+    kind, coupling = "ActTopK", "compete"
     step = "topk"
 
     def __init__(self, k: int):
@@ -99,7 +103,7 @@ class ActTopK(Layer):
 class Dropout(Layer):
     """Zeroes each entry with probability p in training and scales the rest by 1 / (1 - p)."""
 
-    kind, pointwise = "Dropout", True
+    kind, coupling, pointwise = "Dropout", "keep", True
     step = ""
 
     def __init__(self, p: float = 0.5):

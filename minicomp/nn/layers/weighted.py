@@ -8,15 +8,24 @@ import numpy as np
 
 from ... import ops
 from ...conv import conv2d, conv2d_bias
+from ...tensor import Tensor
 from ..forms import Dense
 from ..linear import linear
-from .base import Layer, flag, pair, positive, windows
+from .base import Layer, flag, pair, positive, pulled, windows
 
 
-class Linear(Layer):
+class _Weighted(Layer):
+    coupling = "mix"
+
+    def pull_squared(self, h, x):
+        w = self.decode()["weight"].data
+        return pulled(self, h, x, weights={"weight": Tensor(w * w)})
+
+
+class Linear(_Weighted):
     """y = x W' + b;   x (N, I), W (O, I), b (O,)."""
 
-    kind, coupling = "Linear", "mix"
+    kind = "Linear"
     step = "linear"
     sizes = {"in_features": "in", "out_features": "out"}
 
@@ -50,10 +59,10 @@ class Linear(Layer):
         return self.in_features * self.out_features
 
 
-class Conv2d(Layer):
+class Conv2d(_Weighted):
     """Cross-correlation;   x (N, C, H, W), W (O, C / groups, K, K), b (O,)."""
 
-    kind, coupling = "Conv2d", "mix"
+    kind = "Conv2d"
     step = "conv"
     sizes = {"in_channels": "in", "out_channels": "out"}
 

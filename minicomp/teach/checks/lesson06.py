@@ -138,7 +138,7 @@ _GLOBAL = Exercise(
     tolerance="equality: a channel stays or goes",
     banned=(
         "minicomp.compress.channels.choosing:overall",
-        "minicomp.compress.channels.groups:cheapest",
+        "minicomp.compress.channels.groups:choose",
         "minicomp.compress.scores:global_masks",
         "minicomp.compress.scores:smallest_mask",
         "minicomp.compress.prune.slimming:Slimming",
@@ -349,8 +349,8 @@ _REMOVE = Exercise(
         " products, the masked one some zeros more"
     ),
     banned=(
-        "minicomp.compress.channels.removal:plan",
-        "minicomp.compress.channels.removal:Plan",
+        "minicomp.compress.channels.removal:removal",
+        "minicomp.compress.channels.removal:Removal",
         "minicomp.compress.channels.removal:removed",
     ),
     reference=remove_channels,
@@ -457,7 +457,10 @@ _FLATTEN = Exercise(
         ),
     ),
     tolerance="equality: columns are integers",
-    banned=("minicomp.compress.channels.removal:plan", "minicomp.compress.channels.removal:removed"),
+    banned=(
+        "minicomp.compress.channels.removal:removal",
+        "minicomp.compress.channels.removal:removed",
+    ),
     reference=flatten_columns,
 )
 

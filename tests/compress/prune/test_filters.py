@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minicomp.compress.channels.groups import groups
 from minicomp.compress.prune.filters import Filters, filter_norms, group_norms
-from minicomp.compress.channels.choosing import emptied, without
+from minicomp.compress.channels.choosing import emptied, without_units
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.technique import Run
 from minicomp.data.dataset import Split
@@ -69,6 +69,7 @@ def test_the_filter_of_least_norm_goes():
     assert model.forms()["fc1.weight"].shape == (3, 2)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.floats(0, 0.93), st.integers(0, 2**32 - 1))
 def test_exactly_the_fraction_goes(sparsity, seed):
     rng = np.random.default_rng(seed)
@@ -177,7 +178,7 @@ def removed_largest(model):
         kept = np.ones(group.size, bool)
         kept[order[: round(0.4 * group.size)]] = False
         chosen.append((group, kept))
-    return without(model, chosen)
+    return without_units(model, chosen)
 
 
 @pytest.mark.parametrize(
