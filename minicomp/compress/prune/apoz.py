@@ -24,7 +24,7 @@ from ...nn.graph import Model
 from ...nn.taps import observe
 from ...tensor import Array
 from ..calibration import calibration
-from ..channels.groups import Group, choose, groups
+from ..channels.groups import Group, choose_units, groups
 from ..channels.choosing import at_group, check_groups, check_numbers, local, without_units
 from ..technique import Run, Technique, knob
 
@@ -112,4 +112,4 @@ class APoZ(Technique):
     def by_rule(self, group: Group, worth: Array) -> Array:
         """Returns which units stay under the paper's rule, (U,) bool."""
         goes = ~trimmed(1 - worth, at_group(self, "deviations", group))
-        return choose(group, np.nan_to_num(worth), int(goes.sum()), goes)
+        return choose_units(group, np.nan_to_num(worth), int(goes.sum()), goes)

@@ -33,7 +33,7 @@ from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
 from ...train import Hook
-from ..channels.groups import Group, choose, groups
+from ..channels.groups import Group, choose_units, groups
 from ..channels.choosing import at_group, check_groups, check_numbers, without_units
 from ..finetune import Trained
 from ..technique import check_movable, knob
@@ -135,4 +135,4 @@ def survivors(model: Model, group: Group) -> Array:
     convolution in groups or a shuffle holds.
     """
     norms = unit_norms(model, group)
-    return choose(group, norms, int((norms == 0).sum()), norms == 0)
+    return choose_units(group, norms, int((norms == 0).sum()), norms == 0)

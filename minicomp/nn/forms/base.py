@@ -295,9 +295,13 @@ class Form:
         try:
             form = cls.blank(shape, settings)
             sound = {name: form._sound(name, parts.get(name)) for name in cls.parts}
-            return form._hold(form.filled_parts(sound), trainable=False)
+            form._hold(form.filled_parts(sound), trainable=False)
         except ValueError as e:
             raise FormatError(str(e)) from None
+        with np.errstate(all="ignore"):
+            if not np.isfinite(form.dense().data).all():
+                raise FormatError(f"a {cls.kind} must decode to finite numbers, got NaN or infinity")
+        return form
 
     # How that is done.
 
