@@ -91,7 +91,7 @@ def encode(model: Model, *, force: Force = None) -> bytes:
 def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
     """Returns the model in the bytes of a file, and where they went; raises what `load` does."""
     opened = Opened(data, "model")
-    model = _model_of(read_header(opened.header), max_bytes)
+    model = _model_of(read_header(opened.header, opened.dictionary), max_bytes)
     rows = []
     for name, form in model.forms().items():
         row, decoded = _named(

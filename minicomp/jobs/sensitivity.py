@@ -234,7 +234,7 @@ def macs(model: Model) -> int:
     return total
 
 
-def choose(model: Model, found: Scan, budget: int, *, unit: str = "bytes") -> Chosen:
+def allocate(model: Model, found: Scan, budget: int, *, unit: str = "bytes") -> Chosen:
     """Returns the sparsities of least summed rise of the loss at which the whole takes at most the
     budget.
 

@@ -132,7 +132,7 @@ def layers(model: Model) -> list[Node]:
 
 def check_movable(model: Model, word: str) -> None:
     """Raises UserError, beginning with `word`, where weights cannot be pruned by moving them:
-    a form that is not Dense or holds a number that is not finite, or no Linear or Conv2d at all."""
+    a form whose entries are shared or not finite, or no Linear or Conv2d at all."""
     if not layers(model):
         raise UserError(f"{word}: the model has no Linear or Conv2d layer")
     for node in layers(model):
@@ -140,7 +140,7 @@ def check_movable(model: Model, word: str) -> None:
             if not form.movable:
                 raise UserError(f"{word}: {node.name}.{part} is a {form.kind}, whose weights "
                                 "cannot move; prune before sharing")
-            if not np.isfinite(form.value.data).all():
+            if not np.isfinite(form.values()).all():
                 raise UserError(f"{word}: {node.name}.{part} must be finite, got NaN or infinity")
 
 

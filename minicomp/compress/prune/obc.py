@@ -38,7 +38,7 @@ from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
 from ..curvature.hessian import LOSSES, float64, output_curvature
-from ..curvature.layerwise import Amount, LayerPruner, float_rows, pruned, set_rows
+from ..curvature.layerwise import Amount, LayerPruner, set_rows, shapes_of_rows, with_rows
 from ..technique import Run, knob
 from ..scores import zeros_of
 
@@ -136,7 +136,7 @@ class OBC(LayerPruner):
         for node, given in self.problems(model, seen, dense, x, Run(run.rng)):
             rows = [p.solve(k) for p, k in zip(given, np.split(kept[node.name], len(given)))]
             set_rows(work.node(node.name).layer, np.concatenate(rows))
-        return pruned(model, work, kept)
+        return with_rows(model, work, kept)
 
     def masks(self, model: Model, dense: Model, x: Array, amounts: dict[str, Amount], run: Run
               ) -> dict[str, Array]:
@@ -145,7 +145,7 @@ class OBC(LayerPruner):
         dense : the model as float64        amounts : of each layer
         """
         traces: dict[str, list] = {}
-        rows, done = float_rows(model), 0
+        shapes, done = shapes_of_rows(model), 0
         for node, given in self.problems(model, dense, dense, x, run):
             amount, traces[node.name] = amounts[node.name], []
             for p in given:
@@ -156,9 +156,9 @@ class OBC(LayerPruner):
                     traces[node.name].append((order, rises))
                     done += 1
                     run.log({"event": "progress", "name": self.word, "done": done,
-                             "total": sum(map(len, rows.values()))})
+                             "total": sum(O for O, _ in shapes.values())})
         counts = self.counts({n: [r for _, r in t] for n, t in traces.items()}, amounts, dense, x)
-        kept = {name: np.ones(w.shape, bool) for name, w in rows.items()}
+        kept = {name: np.ones(shape, bool) for name, shape in shapes.items()}
         for name, trace in traces.items():
             for mask, (order, _), count in zip(kept[name], trace, counts[name]):
                 mask[order[:count]] = False

@@ -8,7 +8,6 @@ are read as literals, without running anything.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import platform
 import time
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from ...errors import UserError
 from .. import catalog
 from ..notebook import cells as notebook
 from ..live import wire
-from ..asking.exercise import OPEN, assess, copied, questions
+from ..asking.exercise import OPEN, assess, questions
 from ..notebook.cells import Notebook
 from ..live.process import Limits
 from ..live.running import Ran, run_cells
@@ -132,12 +131,13 @@ def _broken(of: catalog.LessonChecks, who: str, course: str, args) -> dict:
     # What the broken variant of this student says to the arguments that his process sends.
     if of.diagnosis is None or not isinstance(args, list):
         return {"error": "this lesson has no broken variant"}
-    call = dict(zip(inspect.signature(of.diagnosis.of.reference).parameters, args))
+    call = dict(zip(of.diagnosis.of.arguments, args))
+    if why := of.diagnosis.why_invalid(call):
+        return {"error": why[:200]}
     try:
-        why = of.diagnosis.valid(**copied(call))
-        value = None if why else of.diagnosis.mutant(who, course).fn(**call)
+        value = of.diagnosis.mutant(who, course).fn(**call)
         wire.pack(value)
-        return {"error": why} if why else {"value": value}
+        return {"value": value}
     except Exception as e:  # the arguments are the student's: anything may be wrong with them
         return {"error": f"{type(e).__name__}: {e}"[:200]}
 

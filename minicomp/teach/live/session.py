@@ -15,12 +15,12 @@ import numpy as np
 
 from ... import data as datasets
 from ...errors import UserError
+from ...reference.judges import copied, difference
 from .. import catalog
 from . import checkpoints, timing
 from ..asking.ban import refusing
-from .child import one_answer
-from ..asking.exercise import OPEN, Answer, assess, copied, questions
-from ..asking.judge import difference
+from .calling import one_answer
+from ..asking.exercise import OPEN, Answer, assess, questions
 from ..asking.shown import Figure, Shown, Table, Text
 
 MODES = checkpoints.MODES

@@ -130,17 +130,17 @@ def test_answers_of_another_kind_are_wrong_answers(name, answer):
 
 def test_figure_3_is_the_first_case_of_kmeans():
     # Han et al. 2016, figure 3: the codes and centroids that the figure prints.
-    case = next(ENTRIES["kmeans_1d"].cases(reference.Draw(0)))
+    case, *_ = ENTRIES["kmeans_1d"].cases(reference.Draw(0))
     centroids, index = ENTRIES["kmeans_1d"].fn(**case)
     np.testing.assert_array_equal(index, [3, 0, 2, 1, 1, 1, 0, 3, 0, 3, 1, 0, 3, 1, 2, 2])
     np.testing.assert_allclose(centroids, [-1, 0, 1.5, 2], atol=1e-6)
     assert ENTRIES["kmeans_1d"].judge(case, (centroids, index)) is None
     shifted = centroids.copy()
     shifted[2] += 0.01
-    assert "squared error" in ENTRIES["kmeans_1d"].judge(case, (shifted, index))
+    assert "squared error" in ENTRIES["kmeans_1d"].judge(case, (shifted, index)).text
     moved = index.copy()
     moved[0] = 2
-    assert "nearest" in ENTRIES["kmeans_1d"].judge(case, (centroids, moved))
+    assert "nearest" in ENTRIES["kmeans_1d"].judge(case, (centroids, moved)).text
 
 
 def test_floats_are_written_shortest_and_integers_beyond_doubles_as_text():
