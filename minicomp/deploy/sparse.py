@@ -70,7 +70,7 @@ def prepare(model: Model, *, batch: int = 1, n_threads: int = 1) -> Model:
 def layout_of(layer: Layer, batch: int = 1) -> str | None:
     """Returns the layout in which the zeros of a layer are skipped, a key of LIMITS; None: dense."""
     form = layer.forms.get("weight")
-    if layer.kind not in _LAYERS or getattr(layer, "groups", 1) > 1 or not _vectors():
+    if layer.kind not in _LAYERS or layer.groups > 1 or not _vectors():
         return None
     if layer.kind == "Conv2d" and batch > 1:
         return None

@@ -49,7 +49,7 @@ def trimmed(zeros: Array, deviations: float) -> Array:
 
 def measured(model: Model, x: Array) -> dict[str, Array]:
     """Returns for each ReLU node its channels' APoZ, (C,), over the examples x."""
-    total = {n.name: 0.0 for n in model.nodes if n.layer.kind in ("ReLU", "ReLU6")}
+    total = {n.name: 0.0 for n in model.nodes if n.layer.rectifies}
     for seen in observe(model, x, total):
         for name, a in seen.items():
             total[name] = total[name] + apoz(a) * len(a)
