@@ -9,11 +9,19 @@ k-means on a line: ladder of the optimal partition of n = 400,000 numbers into k
 
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.stdint cimport int32_t, uint16_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc
 
 cdef extern from "simd/codebook/kmeans.h" nogil:
     void kmeans_nearest(const float *x, long n, const float *edge, long m, uint16_t *out, int level)
+
+cdef extern from "simd/codebook/lookup.h" nogil:
+    int64_t lookup(const float *table, long k, const void *index, int width, long n, float *out,
+                   int level)
+
+cdef extern from "simd/codebook/scatter.h" nogil:
+    int64_t scatter(const float *g, const void *index, int width, long n, double *table, long k,
+                    float *out, int level)
 
 
 def running_sums(
@@ -126,3 +134,39 @@ def nearest(
         return
     for i in prange((n + 8191) // 8192, nogil=True, schedule="static", num_threads=n_threads):
         kmeans_nearest(&x[8192 * i], min(8192, n - 8192 * i), edge, m, &out[8192 * i], level)
+
+
+def take(
+    const float[::1] table,     # IN (k,)
+    const uint8_t[::1] index,   # IN (n width,) bytes of n indices
+    int width,                  # 1, 2 or 4
+    float[::1] out,             # OUT (n,)
+    int level,
+) -> int:
+    """out = table[index]; returns the largest index, and does nothing where that is not below k."""
+    cdef int64_t top
+    if out.shape[0] == 0:
+        return -1
+    with nogil:
+        top = lookup(&table[0] if table.shape[0] else NULL, table.shape[0], &index[0], width,
+                     out.shape[0], &out[0], level)
+    return top
+
+
+def scatter_add(
+    const float[::1] g,         # IN (n,)
+    const uint8_t[::1] index,   # IN (n width,) bytes of n indices
+    int width,                  # 1, 2 or 4
+    double[:, ::1] room,        # zeros (k, 8)
+    float[::1] out,             # OUT (k,)
+    int level,
+) -> int:
+    """out[j] = the sum of g where index is j; returns the largest index, as take."""
+    cdef int64_t top
+    if g.shape[0] == 0:
+        out[:] = 0
+        return -1
+    with nogil:
+        top = scatter(&g[0], &index[0], width, g.shape[0], &room[0, 0] if room.shape[0] else NULL,
+                      room.shape[0], &out[0] if room.shape[0] else NULL, level)
+    return top

@@ -91,7 +91,7 @@ def encode(model: Model, *, force: Force = None) -> bytes:
 def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
     """Returns the model in the bytes of a file, and where they went; raises what `load` does."""
     opened = Opened(data, "model")
-    model = _model_of(read_header(opened.header), max_bytes)
+    model = _model_of(read_header(opened.header, opened.dictionary), max_bytes)
     rows = []
     for name, form in model.forms().items():
         row, decoded = _named(
@@ -136,10 +136,9 @@ def _activation_bytes(model: Model) -> int:
     shapes = model.shapes()
     total = sum(math.prod(shape) for shape in shapes.values())
     for node in model.nodes:
-        padding = getattr(node.layer, "padding", None)
-        if padding is not None:
+        if any(node.layer.padding):
             channels, *size = shapes[node.inputs[0]]
-            total += channels * math.prod(n + 2 * p for n, p in zip(size, padding))
+            total += channels * math.prod(n + 2 * p for n, p in zip(size, node.layer.padding))
     return 4 * total
 
 

@@ -115,11 +115,13 @@ def parse_with(texts: Sequence[str], techniques: Sequence[type[Technique]]) -> P
     steps = []
     for text in texts:
         words, knobs = [], {}
-        for part in re.split(rf"\+(?=\s*(?:{known})\s*(?:[:+]|$))", text):
+        parts = re.split(rf"\+(?=\s*(?:{known})\s*(?:[:+]|$))", text)
+        for part in parts:
             word, _, rest = (t.strip() for t in part.partition(":"))
             words.append(word)
             for name, value in parse_knobs(rest, text).items():
-                name = name if name in FineTune.knobs() else f"{word}.{name}"
+                own = len(parts) > 1 and name not in FineTune.knobs()
+                name = f"{word}.{name}" if own else name
                 if name in knobs and knobs[name] != value:
                     raise UserError(f"{text}: {name} of the training is given as {knobs[name]!r} and {value!r}")
                 knobs[name] = value

@@ -30,7 +30,7 @@ from ..errors import UserError
 from ..nn.graph import Model
 from ..tensor import no_grad
 from ..train import evaluate
-from ..compress.channels.groups import Group, choose, groups
+from ..compress.channels.groups import Group, choose_units, groups
 from ..compress.prune.filters import group_norms
 from ..compress.scores import magnitude_mask
 from ..compress.channels.choosing import check_numbers, without_units
@@ -221,7 +221,7 @@ def pruned(
             w = form.dense().data
         smaller = masked(model, {name: magnitude_mask(w, sparsity)})
         return smaller, form.nonzeros() - smaller.forms()[name].nonzeros(), w.size
-    kept = choose(group, group_norms(model, group), round(sparsity * group.size))
+    kept = choose_units(group, group_norms(model, group), round(sparsity * group.size))
     return without_units(model, [(group, kept)]), int((~kept).sum()), group.size
 
 
@@ -234,7 +234,7 @@ def macs(model: Model) -> int:
     return total
 
 
-def choose(model: Model, found: Scan, budget: int, *, unit: str = "bytes") -> Chosen:
+def allocate(model: Model, found: Scan, budget: int, *, unit: str = "bytes") -> Chosen:
     """Returns the sparsities of least summed rise of the loss at which the whole takes at most the
     budget.
 
@@ -289,7 +289,7 @@ def combined(model: Model, found: Scan, sparsity: dict[str, float]) -> Model:
     chosen = [
         (
             targets[t],
-            choose(targets[t], group_norms(model, targets[t]), round(s * targets[t].size)),
+            choose_units(targets[t], group_norms(model, targets[t]), round(s * targets[t].size)),
         )
         for t, s in sparsity.items()
     ]

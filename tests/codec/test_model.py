@@ -1,5 +1,6 @@
 import os
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -292,8 +293,11 @@ def test_what_is_no_file_of_ours_is_refused(tmp_path):
     for data, match in (
         (b"", "must start with MCZ"),
         (b"PK\3\4" + good[4:], "must start with MCZ"),
-        (good[:3] + b"\x20" + good[4:], "version must be 1, got 2"),
-        (good[:3] + b"\x12" + good[4:], "a model is wanted, got kind 1"),
+        (good[:3] + b"\x10" + good[4:], "version must be 2, got 1: minicomp 0.1.0 wrote this file"),
+        (good[:3] + b"\x30" + good[4:], "version must be 2, got 3"),
+        (good[:3] + b"\x28" + good[4:-4] + zlib.crc32(good[:3] + b"\x28" + good[4:-4]).to_bytes(4, "little"),
+         "no header dictionary 1"),
+        (good[:3] + b"\x22" + good[4:], "a model is wanted, got kind 1"),
         (good[:-1], "checksum"),
         (good + b"\0", "checksum"),
     ):
@@ -339,9 +343,8 @@ def codebook_section(k, pinned, layout):
     w.count(k - 1)
     w.write(pinned, 1)
     w.count(0)  # of dense centroids
-    w.write(positions.LAYOUTS.index("all"), 3)
     streams.write_floats(w, np.ones(k - pinned, np.float32))
-    w.write(positions.LAYOUTS.index(layout), 3)
+    w.write(positions.LAYOUTS[layout], 3)
     w.write(0, 1)
     if layout == "bitmap":
         w.bits(np.ones(12, np.uint8))

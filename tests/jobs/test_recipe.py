@@ -116,7 +116,7 @@ def test_faster_shortens_every_training_to_at_least_one_epoch():
     recipe = parsed(STEPS + "[[step]]\ntechnique = 'finetune'\nepochs = 0\n[[step]]\ntechnique = 'iterative'\nepochs = 1\n")
     fast = recipe.faster(0.25)
     assert fast.train.epochs == 2 and fast.train.lr == recipe.train.lr
-    assert [getattr(s, "epochs", None) for s in fast.pipeline.steps] == [None, 1, 0, 1]
+    assert [getattr(getattr(s, "train", s), "epochs", None) for s in fast.pipeline.steps] == [None, 1, 0, 1]
     assert recipe.train.epochs == 8, "the recipe itself stays"
 
 

@@ -1,17 +1,17 @@
 /* One column times N:M weights, y = W x, W (O, I), float32: of every m consecutive weights of a row
  * n are kept. Contract and layout: minicomp/kernels/sparse/nm.py.
  *
- * Sixteen rows are the lanes of a vector, as in sparse.h. All of them keep n weights in every block,
- * so a window of x, as many blocks as fit 16 columns, serves a fixed number of steps: nothing says
- * where a step begins, and no lane ever waits.
+ * Sixteen rows are the lanes of a vector, as in sparse.h. All of them keep n weights in every
+ * block, so a window of x, as many blocks as fit 16 columns, serves a fixed number of steps:
+ * nothing says where a step begins, and no lane ever waits.
  *
  *     window, 2:4          x[16 v .. 16 v + 15], four blocks, eight steps
  *     places of a step     [ p15 | ... | p1 | p0 ]   column in the window, 4 bits: one word
  *     x of each lane       = permute(x, p)           no gather: 16 floats, one register
  *     sum of each lane    += w * x
  *
- * Even lanes lie in the low half of the word, odd lanes in the high one, so that broadcasting it and
- * shifting each 32-bit lane by 4 (l / 2) unpacks all sixteen; permute reads the low 4 bits.
+ * Even lanes lie in the low half of the word, odd lanes in the high one, so that broadcasting it
+ * and shifting each 32-bit lane by 4 (l / 2) unpacks all sixteen; permute reads the low 4 bits.
  *
  *     portable   16 scalar lanes
  *     avx2       half-vectors; 16 floats are two registers and a blend       3 times portable

@@ -1,4 +1,4 @@
-/* Products of sparse weights, W (O, I), float32; layouts: minicomp/kernels/sparse/lanes.py, rows.py.
+/* Products of sparse weights, W (O, I), float32; layouts: kernels/sparse/lanes.py and rows.py.
  *
  * One column, y = W x. Sixteen rows are the lanes of a vector. A step takes at most one weight of
  * each row, all from the same 16 columns, which begin at base:

@@ -16,7 +16,7 @@ from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from .constants import folded
-from .groups import Group, choose
+from .groups import Group, choose_units
 from .removal import removed
 
 Scored = list[tuple[Group, Array]]  # each with the worth of its units, (U,), NaN where it has none
@@ -71,7 +71,7 @@ def overall(word: str, scored: Scored, sparsity: float) -> list[tuple[Group, Arr
 
 
 def _chosen(word: str, group: Group, worth: Array, count: int) -> Array:
-    kept = choose(group, np.nan_to_num(worth), count, ~np.isnan(worth))
+    kept = choose_units(group, np.nan_to_num(worth), count, ~np.isnan(worth))
     if count and kept.all() and group.splits:
         raise UserError(
             f"{word}: {count} of the {group.size} channels of {group.name} cannot be removed: a "
@@ -103,8 +103,15 @@ def emptied(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
             with no_grad():
                 w = form.dense().data.copy()
             w[~keep] = 0
-            model.set_form(f"{node}.weight", Dense(w, form.mask, form.trainable))
+            changed = form.moved(w) if form.movable else Dense(w, form.mask, form.trainable)
+            model.set_form(f"{node}.weight", changed)
     return model
+
+
+def removed_row(word: str, model: Model, made: Model, chosen: list[tuple[Group, Array]]) -> dict:
+    """Returns the row of a log that says what `made` has no more of `model`."""
+    return {"event": "removed", "name": word, "weights": model.count() - made.count(),
+            "units": {group.name: int((~kept).sum()) for group, kept in chosen}}
 
 
 def check_numbers(word: str, model: Model) -> None:

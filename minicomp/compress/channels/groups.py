@@ -2,7 +2,7 @@
 
 A *group* is a set of layers whose output channels are tied by additions, or demanded in equal
 numbers, so that they are removed together; for most layers that is the layer alone. A score per
-unit of a group says what its removal costs; `choose` lets those of least go. Convolutions in groups
+unit of a group says what its removal costs; `choose_units` lets those of least go. Convolutions in groups
 and shuffles demand that equally many go from each of their parts, so there the set that goes is the
 solution of a small integer program.
 
@@ -116,7 +116,7 @@ def _splits(ways: dict[str, Keep], of: dict[str, Array]) -> list[tuple[Array, Ar
     return splits
 
 
-def choose(group: Group, scores: Array, count: int, free: Array | None = None) -> Array:
+def choose_units(group: Group, scores: Array, count: int, free: Array | None = None) -> Array:
     """Returns which units stay, (U,) bool, when those of least score go, ties by lowest index.
 
     scores : (U,), what each unit's removal costs        count : how many are to go

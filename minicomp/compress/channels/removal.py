@@ -73,8 +73,7 @@ class Removal:
         )
 
     def mask(self, model: Model) -> Model:
-        """Returns the model at its old size with 0, masked, wherever `apply` would take an entry
-        of a form away.
+        """Returns the model at its old size with 0, masked, wherever `apply` would remove an entry.
 
         Raises UserError for a form that cannot carry a mask.
         """

@@ -40,7 +40,7 @@ from ...nn.layers import Conv2d
 from ...nn.taps import Walk
 from ...tensor import Array, no_grad
 from ..calibration import calibration
-from ..channels.groups import Group, choose, groups
+from ..channels.groups import Group, choose_units, groups
 from ..channels.couplings import multiplier
 from ..channels.choosing import at_group, check_groups, check_numbers, local, without_units
 from ..technique import Run, Technique, knob
@@ -219,7 +219,7 @@ class ChannelLasso(Technique):
                 G, r = G + part[0], r + part[1]
         count = round(self.asked(group) * group.size)
         b, lam = select(G, r, group.size - count)
-        kept = choose(group, np.abs(b), count)
+        kept = choose_units(group, np.abs(b), count)
         made = made.copy()
         for node in readers:
             refit(made, node, group, kept, parts[node.name], self.damping)

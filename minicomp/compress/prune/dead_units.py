@@ -27,8 +27,8 @@ import numpy as np
 from ...nn.graph import Model
 from ...tensor import Array
 from ..channels.constants import removable
-from ..channels.groups import Group, choose, groups
-from ..channels.choosing import check_numbers, without_units
+from ..channels.groups import Group, choose_units, groups
+from ..channels.choosing import check_numbers, removed_row, without_units
 from ..technique import Technique
 
 
@@ -57,7 +57,7 @@ def dead_of(model: Model) -> list[tuple[Group, Array]]:
     gone, chosen = removable(model), []
     for group in groups(model):
         dead = np.isin(group.ids, gone)
-        chosen.append((group, choose(group, np.arange(group.size)[::-1], int(dead.sum()), dead)))
+        chosen.append((group, choose_units(group, np.arange(group.size)[::-1], int(dead.sum()), dead)))
     return chosen
 
 
@@ -80,12 +80,5 @@ class DeadUnits(Technique):
             gone.update({group.name: int((~kept).sum()) for group, kept in chosen})
             made = without_units(made, chosen, fold=True)
             done = all(kept.all() for _, kept in chosen)
-        run.log(
-            {
-                "event": "removed",
-                "name": self.word,
-                "weights": model.count() - made.count(),
-                "units": dict(gone),
-            }
-        )
+        run.log(removed_row(self.word, model, made, []) | {"units": dict(gone)})
         return made

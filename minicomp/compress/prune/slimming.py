@@ -28,9 +28,12 @@ from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ...train import Hook
 from ..channels.groups import Group, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, local, overall, without_units
+from ..channels.choosing import (
+    at_group, check_groups, check_numbers, local, overall, without_units,
+)
 from ..finetune import Trained
 from ..technique import knob
+
 
 def l1_subgradient(gamma: Array, lam: float) -> Array:
     """Returns the subgradient of lam sum |gamma|: lam sign(gamma), 0 at 0.   Source: Liu et al.

@@ -1,4 +1,4 @@
-"""Products Y = W X of a sparse weight W (O, I) with many columns X (I, N), from a compressed layout.
+"""Products Y = W X of a sparse weight W (O, I), X (I, N), from a compressed layout.
 
 A weight is a code into a table of float32 centroids, code 0 being the pruned 0; or a float32
 itself. Two layouts:

@@ -276,13 +276,14 @@ class Form:
 
     @classmethod
     def blank(cls, shape: tuple[int, ...], settings: dict) -> Form:
-        """Returns a form that has no parts yet, to ask what they must be; ValueError for a setting."""
+        """Returns a form without parts, to ask what they must be; FormatError for a setting."""
         form = cls.__new__(cls)
         form.shape, form.trainable = tuple(shape), False
         for name, setting in cls.settings.items():
-            if name not in settings:
-                raise ValueError(f"{name} is missing")
-            setattr(form, name, setting.check(name, settings[name]))
+            try:
+                setattr(form, name, setting.check(name, settings.get(name)))
+            except ValueError as e:
+                raise FormatError(str(e)) from None
         return form
 
     @classmethod
@@ -294,9 +295,13 @@ class Form:
         try:
             form = cls.blank(shape, settings)
             sound = {name: form._sound(name, parts.get(name)) for name in cls.parts}
-            return form._hold(form.filled_parts(sound), trainable=False)
+            form._hold(form.filled_parts(sound), trainable=False)
         except ValueError as e:
             raise FormatError(str(e)) from None
+        with np.errstate(all="ignore"):
+            if not np.isfinite(form.dense().data).all():
+                raise FormatError(f"a {cls.kind} must decode to finite numbers, got NaN or infinity")
+        return form
 
     # How that is done.
 

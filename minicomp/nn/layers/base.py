@@ -1,4 +1,4 @@
-"""What a layer is: a pure function of its inputs and weights, which says of itself what others need.
+"""What a layer is: a pure function of inputs and weights, which says of itself what others need.
 
 N batch, C in, O out, H W size, K kernel. Meaning is NCHW and OIHW with PyTorch's names and shapes.
 """
@@ -38,6 +38,9 @@ class Layer:
     tracks : its buffers move in training, so that a batch cannot be split over threads
     groups, padding : of a convolution or a pooling
     sizes : the constructor's arguments that count channels: "in" those read, "out" those made
+    step : the kind of step that computes it in a program (deploy/steps.py), which takes from
+        `config` the arguments that it declares; "" where nothing is computed outside of training;
+        None: no program computes it
     """
 
     kind: ClassVar[str]
@@ -49,6 +52,7 @@ class Layer:
     normalises: ClassVar[bool] = False
     tracks: ClassVar[bool] = False
     sizes: ClassVar[dict[str, str]] = {}
+    step: ClassVar[str | None] = None
     buffer_parts: ClassVar[dict[str, Part]] = {}  # what the numbers of `buffers` may be
     groups: int = 1
     padding: tuple[int, int] = (0, 0)
@@ -90,6 +94,10 @@ class Layer:
         """Returns multiply-accumulates per example, bias not counted."""
         return 0
 
+    def lowered(self) -> dict[str, Form]:
+        """Returns the weights of its step by part, frozen."""
+        return {part: form.freeze() for part, form in self.forms.items()}
+
     def switched_off(self, channels: int) -> Array:
         """Returns which channels come out as one number whatever goes in, (C,) bool."""
         return np.zeros(channels, bool)
@@ -126,6 +134,15 @@ class Layer:
         if not self.pointwise:
             raise NotImplementedError
         return [self.slopes(xs[0])[0] ** 2 * h]
+
+    def rows(self, x: Array, *, ones: bool = False) -> Array:
+        """Returns what the outputs of a mixing layer see of its input, (G, N L, C), an output a row.
+
+        x : (N, ...)        ones : an entry 1 ends each row: what a bias sees
+        G groups, L places, C entries in the order of a row of the weight, w.reshape(O, C).
+        Raises NotImplementedError for a layer that does not say.
+        """
+        raise NotImplementedError
 
     def config(self) -> dict:
         """Returns the constructor's arguments, JSON-able."""

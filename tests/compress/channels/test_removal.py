@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minicomp.codec import load, save
-from minicomp.compress.channels.groups import choose, groups
+from minicomp.compress.channels.groups import choose_units, groups
 from minicomp.compress.channels.removal import removal, removed
 from minicomp.compress.prune.dead_units import DeadUnits
 from minicomp.compress.channels.units import units
@@ -138,7 +138,7 @@ def test_every_model_of_the_library(name, part):
     model = filled(MODELS[name](rng=rng), rng)
     keep = {}
     for group in groups(model):
-        kept = choose(group, rng.random(group.size), round(part * group.size))
+        kept = choose_units(group, rng.random(group.size), round(part * group.size))
         assert not kept.all(), group.name
         keep |= group.keep(kept)
     small = assert_removal(model, keep, rng)
@@ -363,7 +363,7 @@ def test_random_graphs(model, seed):
     rng = np.random.default_rng(seed)
     model = filled(model, rng)
     for group in groups(model):
-        kept = choose(group, rng.random(group.size), int(rng.integers(1, group.size + 1)))
+        kept = choose_units(group, rng.random(group.size), int(rng.integers(1, group.size + 1)))
         if kept.all():
             continue
         keep = group.keep(kept)
@@ -603,7 +603,7 @@ def test_a_pruned_model_saves_and_loads(make, tmp_path):
     model = make(rng)
     keep = {}
     for group in groups(model):
-        keep |= group.keep(choose(group, rng.random(group.size), group.size // 2))
+        keep |= group.keep(choose_units(group, rng.random(group.size), group.size // 2))
     small = removed(model, keep)
     save(small, tmp_path / "small.mcz")
     back, x = load(tmp_path / "small.mcz"), examples(model, rng)
@@ -625,7 +625,7 @@ def test_groups_of_the_fixtures():
 def test_scores_of_tied_layers_are_summed():
     group = groups(residual(np.random.default_rng(0)))[0]
     total = group.add("stem", np.arange(6)) + group.add("conv2", [5, 0, 0, 0, 0, 0])
-    np.testing.assert_array_equal(choose(group, total, 2), [True, False, False, True, True, True])
+    np.testing.assert_array_equal(choose_units(group, total, 2), [True, False, False, True, True, True])
 
 
 @given(st.lists(st.integers(0, 50), min_size=8, max_size=8), st.integers(0, 7))
@@ -633,7 +633,7 @@ def test_the_cheapest_even_choice_is_the_optimum(scores, count):
     # 2 groups read 4 each: by brute force over all sets of at most `count`, as many as possible,
     # then the cheapest.
     group = groups(grouped(np.random.default_rng(0)))[0]
-    gone = ~choose(group, scores, count)
+    gone = ~choose_units(group, scores, count)
     best = None
     for bits in range(256):
         z = np.array([bits >> i & 1 for i in range(8)], bool)

@@ -196,7 +196,7 @@ def test_from_stored_refuses_what_does_not_fit(shape, settings, parts, message):
     Codebook.from_stored((2, 2), SETTINGS, PARTS)
     with pytest.raises(FormatError, match=message):
         Codebook.from_stored(shape, SETTINGS | settings, PARTS | parts)
-    with pytest.raises(FormatError, match="k is missing"):
+    with pytest.raises(FormatError, match="k must be an integer in .* got 'None'"):
         Codebook.from_stored((2, 2), {"pinned_zero": True}, PARTS)
 
 
