@@ -4,7 +4,7 @@ Kernels are optional: where one does not build (no compiler, an old one), the in
 and the NumPy reference runs in its place. What was built, what failed and why is recorded in
 minicomp/_kernels/BUILD.json, from where `minicomp --version` and the first use of a kernel say it.
 
-    MINICOMP_BUILD_ONLY=conv,huffman   builds only those modules, while developing
+    MINICOMP_BUILD_ONLY=maps,coding   builds only those modules, while developing
 """
 
 import json
@@ -114,9 +114,10 @@ def kernels():
     if unknown := set(only) - set(sources):
         raise SystemExit(f"MINICOMP_BUILD_ONLY must name some of {', '.join(sources)}, "
                          f"got {', '.join(sorted(unknown))}")
-    headers = [path.as_posix() for path in sorted(Path("kernels_pyx").glob("simd/*.h"))]
+    simd = Path("kernels_pyx", "simd")  # isa.h for all, and a folder for each module
+    headers = {name: [simd / "isa.h", *sorted(simd.glob(f"{name}/*.h"))] for name in sources}
     return [Extension(f"minicomp._kernels.{name}", [source], include_dirs=["kernels_pyx"],
-                      depends=headers)
+                      depends=[path.as_posix() for path in headers[name]])
             for name, source in sources.items() if not only or name in only]
 
 
@@ -132,7 +133,7 @@ setup(
     packages=[*find_packages(include=["minicomp", "minicomp.*"]), *lessons()],
     package_dir=lessons(),
     package_data={"minicomp": ["**/*.toml", "**/*.json"],
-                  "minicomp.lessons": ["*.ipynb", "expected/*.json"]},
+                  "minicomp.lessons": ["*.ipynb", "expected/*.json", "words/*.toml"]},
     # BUILD.json is written by this build, not taken from the checkout.
     exclude_package_data={"minicomp._kernels": ["*"]},
     include_package_data=False,

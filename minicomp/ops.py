@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .kernels.codebook import lookup, scatter
 from .tensor import Array, Tensor, primitive, raw, rules, variadic_rule
 
 # ---------------------------------------------------------------------------------------- broadcasting
@@ -403,7 +404,12 @@ def _is_basic(key) -> bool:
 
 @primitive
 def take(x, *, index):
-    """Returns x[index] along the first axis; index: integer array of any shape, result index.shape + x.shape[1:]."""
+    """Returns x[index] along the first axis; index: integer array of any shape, result index.shape + x.shape[1:].
+
+    A table of float32 and an index of small unsigned integers, as a codebook holds them, take a kernel.
+    """
+    if x.ndim == 1 and x.dtype == np.float32 and index.dtype in lookup.INDEX_TYPES:
+        return lookup.take(x, index)
     return np.take(x, index, axis=0)
 
 
@@ -414,6 +420,8 @@ def index_add(g, *, index, n):
     g : index.shape + rest        index : integers in 0..n-1        Sums run in float64.
     """
     rest = g.shape[index.ndim:]
+    if not rest and g.dtype == np.float32 and index.dtype in lookup.INDEX_TYPES:
+        return scatter.scatter_add(g, index, n)
     flat, rows = np.ravel(index), g.reshape(index.size, -1)
     columns = [np.bincount(flat, weights=rows[:, j], minlength=n) for j in range(rows.shape[1])]
     return np.stack(columns, axis=-1).astype(g.dtype).reshape((n,) + rest)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from numbers import Real
 
 import numpy as np
 
@@ -16,33 +18,78 @@ from .kernels.maps import dense
 from .tensor import Array, Tensor
 
 Schedule = Callable[[float], float]  # part of the training that is done, 0..1 -> factor of the learning rate
+Rate = float | Mapping[str, float]
+
+
+def by_parameter(knob: str, value: Rate, names: Iterable[str]) -> dict[str, float]:
+    """Returns a number by parameter: `value` itself, or that of the last pattern that matches.
+
+    knob : what messages call it        names : of parameters, "block1.dw.weight"
+    Raises ValueError for a pattern that matches none, and for a parameter that none matches.
+    """
+    names = list(names)
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(names, float(value))
+    found: dict[str, float] = {}
+    for pattern, number in value.items():
+        matching = [n for n in names if any(fnmatchcase(prefix, pattern) for prefix in _prefixes(n))]
+        if not matching:
+            raise ValueError(f"{knob}@{pattern} matches no parameter; there are {', '.join(names)}")
+        found |= dict.fromkeys(matching, float(number))
+    if missing := [n for n in names if n not in found]:
+        raise ValueError(f"{knob} by pattern must name every parameter, '*' for the rest, got none for {missing[0]}")
+    return found
+
+
+def _prefixes(name: str) -> list[str]:
+    # "block1.dw.weight" and the nodes it may belong to: "block1.dw", "block1".
+    return [name, *(name[:i] for i, c in enumerate(name) if c == ".")]
 
 
 class Optimizer:
     """The contract: `step` moves the parameters along the gradients; `slots` name what it remembers of each.
 
-    params : Tensors by name        lr : learning rate, > 0        weight_decay : lambda of lambda/2 |w|^2, >= 0
+    params : Tensors by name, "conv1.weight"
+    lr : learning rate, > 0        weight_decay : lambda of lambda/2 |w|^2, >= 0
+    Both are a number or a mapping from pattern to number, the last match wins: a pattern (fnmatch) matches a
+    parameter's name, "*.bias", or that of its node, "conv*".
+    Raises ValueError for a number out of range, a pattern that matches nothing, a parameter that nothing matches.
     """
 
     slots: tuple[str, ...] = ()
+    momentum: float = 0.0
+    decoupled = False  # whether the decay acts on the weight itself, not through the gradient
 
-    def __init__(self, params: dict[str, Tensor], *, lr: float, weight_decay: float = 0.0):
-        if not lr > 0:
+    def __init__(self, params: dict[str, Tensor], *, lr: Rate, weight_decay: Rate = 0.0):
+        rates = by_parameter("lr", lr, params)
+        self.decays = by_parameter("weight_decay", weight_decay, params)
+        if not all(r > 0 for r in [*rates.values()] or [lr]):
             raise ValueError(f"lr must be positive, got {lr}")
-        if not weight_decay >= 0:
+        if not all(d >= 0 for d in [*self.decays.values()] or [weight_decay]):
             raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
         self.params = dict(params)
-        self.lr, self.weight_decay = float(lr), float(weight_decay)
+        # The schedule moves lr, the largest rate; each parameter keeps its part of it.
+        self.lr = float(max(rates.values(), default=lr if isinstance(lr, Real) else 1.0))
+        self.parts = {name: rate / self.lr for name, rate in rates.items()}
         self.steps = 0
         self.state = {slot: {n: np.zeros_like(p.data) for n, p in self.params.items()} for slot in self.slots}
+
+    def rate(self, name: str) -> float:
+        """Returns the learning rate of a parameter at this moment."""
+        return self.lr * self.parts[name]
 
     def step(self, grads: dict[str, Array] | None = None) -> None:
         """Moves every parameter that has a gradient; grads by name, None takes each Tensor's `grad`."""
         self.steps += 1
         for name, p in self.params.items():
-            g = p.grad if grads is None else grads.get(name)
-            if g is not None:
-                self.update(name, p.data, g + p.data * self.weight_decay if self.weight_decay else g)
+            g, decay = p.grad if grads is None else grads.get(name), self.decays[name]
+            if g is None:
+                continue
+            if decay and self.decoupled:
+                p.data *= 1 - self.rate(name) * decay
+            elif decay:
+                g = g + p.data * decay
+            self.update(name, p.data, g)
 
     def update(self, name: str, w: Array, g: Array) -> None:
         """Moves w in place along its gradient g."""
@@ -69,14 +116,15 @@ class Optimizer:
         for name, a in mine.items():
             a[...] = state[name]
 
-    def select(self, plan, params: dict[str, Tensor]) -> Optimizer:
-        """Returns this optimizer for the parameters of `plan.apply(model)`; its state follows by name.
+    def select(self, removal, params: dict[str, Tensor]) -> Optimizer:
+        """Returns this optimizer for the parameters of `removal.apply(model)`; its state follows by name.
 
-        plan : the `compress.plan.Plan` of the removal        params : the smaller model's `parameters()`
+        removal : of channels, `compress.channels.removal.Removal`
+        params : the smaller model's `parameters()`
         """
         other = copy.copy(self)
         other.params = dict(params)
-        other.state = {s: {n: plan.take(n, named[n]) for n in params} for s, named in self.state.items()}
+        other.state = {s: {n: removal.take(n, named[n]) for n in params} for s, named in self.state.items()}
         return other
 
 
@@ -93,15 +141,15 @@ class SGD(Optimizer):
 
     def update(self, name, w, g):
         if not self.momentum:
-            w -= self.lr * g
+            w -= self.rate(name) * g
             return
         v = self.state["v"][name]
         if not self.nesterov:
-            dense.sgd(w, v, g, lr=self.lr, momentum=self.momentum)
+            dense.sgd(w, v, g, lr=self.rate(name), momentum=self.momentum)
             return
         v *= self.momentum
         v += g
-        w -= self.lr * (g + self.momentum * v)
+        w -= self.rate(name) * (g + self.momentum * v)
 
 
 class Adam(Optimizer):
@@ -125,21 +173,13 @@ class Adam(Optimizer):
         v *= b2
         v += (1 - b2) * g * g
         c1, c2 = 1 - b1 ** self.steps, 1 - b2 ** self.steps
-        w -= (self.lr / c1) * m / (np.sqrt(v) * float(1 / math.sqrt(c2)) + self.eps)
+        w -= (self.rate(name) / c1) * m / (np.sqrt(v) * float(1 / math.sqrt(c2)) + self.eps)
 
 
 class AdamW(Adam):
     """Adam with weight decay apart from the gradient: w -= lr lambda w. Source: Loshchilov & Hutter 2019."""
 
-    def step(self, grads=None):
-        decay, self.weight_decay = self.weight_decay, 0.0
-        try:
-            for name, p in self.params.items():
-                if (p.grad if grads is None else grads.get(name)) is not None:
-                    p.data *= 1 - self.lr * decay
-            super().step(grads)
-        finally:
-            self.weight_decay = decay
+    decoupled = True
 
 
 class AdaMax(Adam):
@@ -158,7 +198,7 @@ class AdaMax(Adam):
         m, u = self.state["m"][name], self.state["u"][name]
         m += (1 - b1) * (g - m)
         np.maximum(b2 * u, np.abs(g) + self.eps, out=u)
-        w -= (self.lr / (1 - b1 ** self.steps)) * m / u
+        w -= (self.rate(name) / (1 - b1 ** self.steps)) * m / u
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "adamax": AdaMax}

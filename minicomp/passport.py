@@ -28,6 +28,7 @@ from .codec import decode, encode, show
 from .codec.accounting import FILE_PARTS, summed
 from .deploy import prepare
 from .nn.graph import Model
+from .nn.taps import observe
 from .tensor import no_grad
 
 
@@ -288,17 +289,13 @@ def input_zeros(model: Model, x, *, limit: int = 1000, batch_size: int = 250) ->
     x : (N, ...) float32, of which the first `limit` are run
     """
     wanted = {n.name: n.inputs for n in model.nodes if n.layer.forms}
-    taps = tuple({i for inputs in wanted.values() for i in inputs})
     zeros, sizes = dict.fromkeys(wanted, 0), dict.fromkeys(wanted, 0)
-    with no_grad():
-        for start in range(0, min(limit, len(x)), batch_size):
-            part = x[start : min(start + batch_size, limit)]
-            _, seen = model(part, taps=taps)
-            for name, inputs in wanted.items():
-                for source in inputs:
-                    a = seen[source].data
-                    zeros[name] += a.size - int(np.count_nonzero(a))
-                    sizes[name] += a.size
+    sources = {i for inputs in wanted.values() for i in inputs}
+    for seen in observe(model, x[:limit], sources, batch_size=batch_size):
+        for name, inputs in wanted.items():
+            for a in (seen[source] for source in inputs):
+                zeros[name] += a.size - int(np.count_nonzero(a))
+                sizes[name] += a.size
     return {name: zeros[name] / max(sizes[name], 1) for name in wanted}
 
 

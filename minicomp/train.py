@@ -1,42 +1,48 @@
-"""Training and evaluation: a plain loop with events.
+"""Training and evaluation: a plain loop, and the hooks by which techniques take part in it.
 
-Events are functions of the `State`, called by name: `before_batch`, `loss` (returns the loss Tensor instead of
-cross-entropy), `after_backward`, `after_step`, `after_epoch`. Techniques that train hook in there.
+Weights are decoded once a step; the shards of a batch, one a thread, share them. A step is
+
+    w = decode(parts)                                    before_batch may have moved masks
+    L = base x product of base_weight + sum of losses    of each shard, weighted by its size
+    weight_grads = dL/dw                                 of the decoded weights, shards summed; after_backward
+    grads = dL/d parts                                   pulled back through the forms, plus those of penalties
+    optimizer step, project()                            after_step
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
+from .atomic import write_atomically
 from .errors import UserError
-from .kernels.layout import keep_freed_memory
-from .nn.graph import Model, Node
-from .nn.layers import BatchNorm1d, BatchNorm2d, Dropout
+from .kernels.memory import keep_freed_memory
+from .nn.graph import Model
 from .nn.losses import cross_entropy
 from .optim import Optimizer, Schedule, constant
 from .tensor import Array, Tensor, grad, no_grad
 
-EVENTS = ("before_batch", "loss", "after_backward", "after_step", "after_epoch")
-
 
 @dataclass
 class State:
-    """What an event sees: `batch` is (x, y), step and epoch count from 0.
+    """What a hook sees: `batch` is (x, y), step and epoch count from 0.
 
-    The event `loss` is given `output`, a Tensor to differentiate; with threads it is called on each shard of the
-    batch, in its thread. `after_backward` and `after_step` see output and loss of the whole batch as constants,
-    and `grads`, the mean over the batch by parameter name, which `after_backward` may change.
+    weights : decoded, by form name        output, loss : of the batch
+    weight_grads : dL / d(decoded weight) by form name, of the whole batch
+    grads : dL / d(part) by parameter name
+    taps : outputs of the nodes that hooks asked for
+    A hook's `loss` sees one shard of the batch, in the shard's thread: output, weights and taps are Tensors to
+    differentiate, gradients are not there. Elsewhere output and loss are constants of the whole batch.
     """
 
     model: Model
@@ -46,9 +52,63 @@ class State:
     step: int = 0
     steps: int = 0
     epoch: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
     output: Tensor | None = None
     loss: Tensor | None = None
+    taps: dict[str, Tensor] = field(default_factory=dict)
+    weight_grads: dict[str, Array] = field(default_factory=dict)
     grads: dict[str, Array] = field(default_factory=dict)
+
+
+class Hook:
+    """What a technique adds to a training; whatever it does not need it leaves as it is here.
+
+    name : how messages and checkpoints call it
+    replaces : its `loss` stands in the place of cross-entropy; only one hook of a training may
+    base_weight : factor of the loss that is there anyway        taps : nodes whose outputs `loss` wants
+    slots : arrays by name that it must remember between steps, saved with the checkpoint
+    """
+
+    name: str = "hook"
+    replaces: bool = False
+    base_weight: float = 1.0
+    taps: Sequence[str] = ()
+
+    def __init__(self):
+        self.slots: dict[str, Array] = {}
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Returns parameters of its own, by name: the optimizer moves and the checkpoint keeps them."""
+        return {}
+
+    def settled(self, steps: int) -> int:
+        """Returns the step of `steps` from which the net is what it will be: epochs that end earlier are of a
+        denser or other net, and no candidates for the best."""
+        return 0
+
+    def skip(self, model: Model) -> None:
+        """Brings the model where the training would have left its forms, without training."""
+
+    def before_batch(self, state: State) -> None:
+        """Called before weights are decoded: masks may move."""
+
+    def loss(self, state: State) -> Tensor | None:
+        """Returns a term of the loss, the mean over the shard, or None."""
+
+    def penalty(self, parts: dict[str, Tensor], weights: dict[str, Tensor]) -> Tensor | None:
+        """Returns a term that does not depend on the examples, once a step, or None.
+
+        parts : the parameters        weights : decoded from them
+        """
+
+    def after_backward(self, state: State) -> None:
+        """Called with `weight_grads`, which may be changed; `grads` follow from them."""
+
+    def after_step(self, state: State) -> None:
+        """Called when the parameters have moved and the forms are projected."""
+
+    def after_epoch(self, state: State) -> None:
+        """Called before the validation of an epoch."""
 
 
 @dataclass(frozen=True)
@@ -66,55 +126,60 @@ class Score:
 
 
 def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random.Generator, batch_size: int = 64,
-        schedule: Schedule | None = None, events: dict[str, Callable[[State], object]] | None = None,
-        augment: Callable | None = None, patience: int | None = None, keep_best: bool = False, best_from: int = 0,
+        schedule: Schedule | None = None, hooks: Sequence[Hook] = (), label_smoothing: float = 0.0,
+        augment: Callable | None = None, patience: int | None = None, keep_best: bool = False,
         log: Callable[[dict], None] | None = None, checkpoint: Path | None = None, n_threads: int = 1) -> list[dict]:
     """Trains the model in place; returns one dict an epoch: epoch, loss, val_errors, val_size, lr, seconds.
 
     data : has `train` and `val`, each with x float32 (N, ...) and y int64 (N,)
+    optimizer : of the model's parameters and those of the hooks (`parameters_of`)
     schedule : factor of the learning rate over the training, 0..1        augment : called as augment(x, rng=rng)
+    label_smoothing : part of the target that is spread over all classes, in the loss that is there anyway
     patience : stop after so many epochs without fewer validation errors, and go back to the best
-    keep_best : go back to the epoch of fewest validation errors (the last of equals) at the end
-    best_from : for both, the first epoch that counts, from 0: earlier ones train another net (a denser one, say)
+    keep_best : go back to the epoch of fewest validation errors (the last of equals) at the end; for both only
+        epochs count that end when every hook is `settled`
     checkpoint : a folder; written after each epoch, and taken up if it is there: the same bits result
-    n_threads : the batch is split over threads, or BLAS is, where batch statistics forbid a split
-    Raises UserError where the loss is not finite, or a checkpoint is of another run; ValueError for arguments
-    out of range and a split without examples.
+    n_threads : the batch is split over threads, or BLAS is, where statistics of the batch forbid a split
+    Raises UserError where the loss is not finite, a checkpoint is of another run, or two hooks replace the loss;
+        ValueError for arguments out of range and a split without examples.
     """
     for name, value, least in (("epochs", epochs, 0), ("batch_size", batch_size, 1), ("patience", patience, 1)):
         if value is not None and value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if not len(data.train.y):
         raise ValueError("data.train must hold at least one example, got none")
-    events, base_lr, log = _checked(events), optimizer.lr, log or (lambda row: None)
-    schedule, n = schedule or constant(), len(data.train.y)
-    steps_per_epoch = -(-n // batch_size)
-    state = State(model, optimizer, rng, steps=epochs * steps_per_epoch)
-    history, best = _resume(checkpoint, state, epochs, base_lr)
+    log, schedule, base_lr, n = log or (lambda row: None), schedule or constant(), optimizer.lr, len(data.train.y)
+    per_epoch = -(-n // batch_size)
+    state = State(model, optimizer, rng, steps=epochs * per_epoch)
+    step = _Step(model, hooks, label_smoothing)
+    history, best = _resume(checkpoint, state, hooks, epochs, base_lr)
+    best_from = max([-(-hook.settled(state.steps) // per_epoch) - 1 for hook in hooks], default=0)
+    counted = slice(max(best_from, 0), None)
     keep_best = keep_best or patience is not None
     with _workers(n_threads, _splits(model, batch_size)) as pool:
         try:
             for state.epoch in range(len(history), epochs):
-                if patience is not None and _since_fewer(history[best_from:]) >= patience:
+                if patience is not None and _since_fewer(history[counted]) >= patience:
                     break
                 start, order, total = time.perf_counter(), rng.permutation(n), 0.0
-                for i in range(steps_per_epoch):
+                for i in range(per_epoch):
                     rows = order[i * batch_size:(i + 1) * batch_size]
                     x = data.train.x[rows]
                     state.batch = (augment(x, rng=rng) if augment else x, data.train.y[rows])
                     optimizer.lr = float(base_lr * schedule(state.step / max(state.steps, 1)))
-                    total += _one_step(state, events, pool) * len(rows)
+                    total += step(state, pool) * len(rows)
                     state.step += 1
                     log({"event": "progress", "name": "train", "done": state.step, "total": state.steps})
-                events["after_epoch"](state)
+                for hook in hooks:
+                    hook.after_epoch(state)
                 val = evaluate(model, data.val, n_threads=n_threads)
                 history.append({"epoch": state.epoch + 1, "loss": total / n, "val_errors": val.errors,
                                 "val_size": val.size, "lr": optimizer.lr, "seconds": time.perf_counter() - start})
                 log({"event": "epoch", "epochs": epochs, **history[-1]})
-                if keep_best and _last_is_best(history[best_from:]):
+                if keep_best and _last_is_best(history[counted]):
                     best = model.state_dict()
                 if checkpoint is not None:
-                    _write_checkpoint(checkpoint, state, history, best, epochs, base_lr)
+                    _write_checkpoint(checkpoint, state, hooks, history, best, epochs, base_lr)
         finally:
             optimizer.lr = base_lr
     if keep_best and best is not None:
@@ -122,68 +187,131 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     return history
 
 
-def _one_step(state: State, events: dict, pool) -> float:
-    # One batch: gradients (of its shards, summed in order), optimizer step, projection. Returns the loss.
-    events["before_batch"](state)
-    names = list(state.optimizer.params)
-    params = [state.optimizer.params[n] for n in names]
-    value, output, grads = _shard_gradients(state, events["loss"], params, pool)
-    state.output, state.loss = Tensor(output), Tensor(np.asarray(value, output.dtype))
-    state.grads = dict(zip(names, grads))
-    if not np.isfinite(value):
-        raise UserError(f"the loss must stay finite, got {value} at step {state.step}; a smaller learning rate than "
-                        f"{state.optimizer.lr:g} may help")
-    events["after_backward"](state)
-    state.optimizer.step(state.grads)
-    state.model.project()
-    events["after_step"](state)
-    return value
+def parameters_of(model: Model, hooks: Sequence[Hook]) -> dict[str, Tensor]:
+    """Returns what an optimizer may move: the model's parameters, and each hook's own as "hook.name"."""
+    own = {f"{hook.name}.{name}": t for hook in hooks for name, t in hook.parameters().items()}
+    return {**model.parameters(), **own}
 
 
-def _shard_gradients(state: State, loss_event, params, pool) -> tuple[float, Array, list[Array]]:
-    # Loss, output and gradients of the batch: of its shards, one a thread, summed in their order.
-    x, y = state.batch
-    n_shards = 1 if pool is None else min(pool.size, len(y))
-    if n_shards <= 1:
-        return _gradients(state, x, y, loss_event, state.rng, params)
-    cuts = np.linspace(0, len(y), n_shards + 1).astype(int)
-    shares = [float((b - a) / len(y)) for a, b in zip(cuts, cuts[1:])]
-    jobs = [pool.submit(_gradients, state, x[a:b], y[a:b], loss_event, r, params, share)
-            for a, b, r, share in zip(cuts, cuts[1:], state.rng.spawn(n_shards), shares)]
-    values, outputs, parts = zip(*(job.result() for job in jobs))
-    grads = parts[0]
-    for part in parts[1:]:  # not in place: two parameters may hold one array as their gradient
-        grads = [g + more for g, more in zip(grads, part)]
-    return sum(w * v for w, v in zip(shares, values)), np.concatenate(outputs), list(grads)
+class _Step:
+    # One batch: decode, gradients of its shards summed in order, pulled back to the parts, a step.
 
+    def __init__(self, model: Model, hooks: Sequence[Hook], label_smoothing: float):
+        replacing = [hook.name for hook in hooks if hook.replaces]
+        if len(replacing) > 1:
+            raise UserError(f"{' and '.join(replacing)} cannot train together: each replaces the loss")
+        self.model, self.hooks, self.label_smoothing = model, hooks, label_smoothing
+        self.replaced = bool(replacing)
+        self.taps = tuple(dict.fromkeys(name for hook in hooks for name in hook.taps))
 
-def _gradients(state: State, x, y, loss_event, rng, params,
-               share: float = 1.0) -> tuple[float, Array, list[Array]]:
-    # Loss and output of the examples x, y, and the gradients of share times the loss.
-    shard = State(state.model, state.optimizer, rng, (x, y), state.step, state.steps, state.epoch)
-    shard.output = state.model(x, training=True, rng=rng)
-    shard.loss = loss_event(shard)
-    cotangent = np.full(shard.loss.shape, share, shard.loss.dtype)
-    grads = grad(shard.loss, params, cotangent=cotangent)
-    return shard.loss.item(), shard.output.data, [g.data for g in grads]
+    def __call__(self, state: State, pool) -> float:
+        for hook in self.hooks:
+            hook.before_batch(state)
+        decoded = self.model.decode(training=True, rng=state.rng)
+        # Shards see each weight as a leaf, so that its gradient stops there.
+        state.weights = {name: Tensor(w.data, requires_grad=True) if w.requires_grad else w
+                         for name, w in decoded.items()}
+        value, grads = self.gradients(state, pool)
+        if not np.isfinite(value):
+            raise UserError(f"the loss must stay finite, got {value} at step {state.step}; a smaller learning rate "
+                            f"than {state.optimizer.lr:g} may help")
+        state.weight_grads = {n: g for n, g in grads.items() if n in decoded}
+        for hook in self.hooks:
+            hook.after_backward(state)
+        state.grads = {n: g for n, g in grads.items() if n not in decoded}
+        self.pull_back(state, decoded)
+        state.optimizer.step(state.grads)
+        self.model.project()
+        for hook in self.hooks:
+            hook.after_step(state)
+        return value
+
+    def gradients(self, state: State, pool) -> tuple[float, dict[str, Array]]:
+        # The loss of the batch and its gradients: of its shards, one a thread, summed in their order.
+        own = {f"{hook.name}.{name}": t for hook in self.hooks for name, t in hook.parameters().items()}
+        leaves = {n: w for n, w in state.weights.items() if w.requires_grad} | own
+        x, y = state.batch
+        n_shards = 1 if pool is None else min(pool.size, len(y))
+        if n_shards <= 1:
+            shard, grads = self.shard(state, x, y, state.rng, list(leaves.values()))
+            state.output, state.loss = Tensor(shard.output.data), Tensor(shard.loss.data)
+            return shard.loss.item(), dict(zip(leaves, grads))
+        cuts = np.linspace(0, len(y), n_shards + 1).astype(int)
+        shares = [float((b - a) / len(y)) for a, b in zip(cuts, cuts[1:])]
+        jobs = [pool.submit(self.shard, state, x[a:b], y[a:b], r, list(leaves.values()), share)
+                for a, b, r, share in zip(cuts, cuts[1:], state.rng.spawn(n_shards), shares)]
+        shards, parts = zip(*(job.result() for job in jobs))
+        grads = parts[0]
+        for part in parts[1:]:  # not in place: two weights may hold one array as their gradient
+            grads = [g + more for g, more in zip(grads, part)]
+        value = sum(share * shard.loss.item() for share, shard in zip(shares, shards))
+        state.output = Tensor(np.concatenate([shard.output.data for shard in shards]))
+        state.loss = Tensor(np.asarray(value, state.output.dtype))
+        return value, dict(zip(leaves, grads))
+
+    def shard(self, state: State, x, y, rng, leaves, share: float = 1.0) -> tuple[State, list[Array]]:
+        # Loss and output of the examples x, y, and the gradients of share times the loss.
+        shard = State(self.model, state.optimizer, rng, (x, y), state.step, state.steps, state.epoch, state.weights)
+        shard.output = self.model(x, weights=state.weights, training=True, rng=rng, taps=self.taps)
+        if self.taps:
+            shard.output, shard.taps = shard.output
+        shard.loss = self.loss(shard)
+        grads = grad(shard.loss, leaves, cotangent=np.full(shard.loss.shape, share, shard.loss.dtype))
+        return shard, [g.data for g in grads]
+
+    def loss(self, shard: State) -> Tensor:
+        # The base loss, weighed by the hooks, and their terms.
+        weight, total = 1.0, None
+        for hook in self.hooks:
+            weight *= hook.base_weight
+        if not self.replaced:
+            total = cross_entropy(shard.output, shard.batch[1], label_smoothing=self.label_smoothing)
+            total = total if weight == 1 else total * weight
+        for hook in self.hooks:
+            term = hook.loss(shard)
+            if term is not None:
+                term = term * weight if hook.replaces and weight != 1 else term
+                total = term if total is None else total + term
+        return total
+
+    def pull_back(self, state: State, decoded: dict[str, Tensor]) -> None:
+        # Adds dL / d(part) of every form, and of the penalties, to state.grads.
+        for name, form in self.model.forms().items():
+            parts = form.parameters()
+            if not parts:
+                continue
+            names = [f"{name}.{part}" if part else name for part in parts]
+            w, g = decoded[name], state.weight_grads[name]
+            if len(parts) == 1 and w is parts[next(iter(parts))]:  # a plain weight is its own only part
+                state.grads[names[0]] = g
+            else:
+                pulled = grad(w, list(parts.values()), cotangent=g)
+                state.grads |= {n: p.data for n, p in zip(names, pulled)}
+        params = state.optimizer.params
+        for hook in self.hooks:
+            term = hook.penalty(params, decoded)
+            if term is not None:
+                for n, g in zip(params, grad(term, list(params.values()))):
+                    state.grads[n] = state.grads[n] + g.data
 
 
 def evaluate(model: Model, split, *, batch_size: int = 500, n_threads: int = 1) -> Score:
     """Returns errors, size and mean cross-entropy of the model on a split.
 
-    Batches are of fixed size, so the count is the same for any number of threads.
+    Weights are decoded once. Batches are of fixed size, so the count is the same for any number of threads.
     """
     starts = range(0, len(split.y), batch_size)
     with _workers(n_threads, True) as pool, no_grad():
+        weights = model.decode()
         parts = list((pool.map if pool else map)(
-            lambda i: _score(model, split.x[i:i + batch_size], split.y[i:i + batch_size]), starts))
+            lambda i: _score(model, weights, split.x[i:i + batch_size], split.y[i:i + batch_size]), starts))
     size = len(split.y)
     return Score(sum(e for e, _ in parts), size, sum(v for _, v in parts) / max(size, 1))
 
 
-def _score(model: Model, x: Array, y: Array) -> tuple[int, float]:
+def _score(model: Model, weights: dict[str, Tensor], x: Array, y: Array) -> tuple[int, float]:
     with no_grad():
-        z = model(x)
+        z = model(x, weights=weights)
         return int(np.count_nonzero(z.data.argmax(axis=1) != y)), cross_entropy(z, y, reduction="sum").item()
 
 
@@ -210,20 +338,10 @@ class _Pool(ThreadPoolExecutor):
 
 
 def _splits(model: Model, batch_size: int) -> bool:
-    # Whether a batch is split over threads: not across batch statistics, and not where handing over a
+    # Whether a batch is split over threads: not across statistics of the batch, and not where handing over a
     # shard takes as long as computing it, below about 30 million multiply-accumulates.
-    statistics = any(isinstance(n.layer, (BatchNorm1d, BatchNorm2d)) for n in model.nodes)
+    statistics = any(node.layer.tracks for node in model.nodes)
     return not statistics and sum(model.macs().values()) * batch_size >= 1 << 25
-
-
-def _checked(events: dict | None) -> dict:
-    events = events or {}
-    unknown = set(events) - set(EVENTS)
-    if unknown:
-        raise ValueError(f"events must be of {', '.join(EVENTS)}, got {', '.join(sorted(unknown))}")
-    default = {name: lambda state: None for name in EVENTS}
-    default["loss"] = lambda state: cross_entropy(state.output, state.batch[1])
-    return default | events
 
 
 def _since_fewer(history: list[dict]) -> int:
@@ -237,58 +355,60 @@ def _last_is_best(history: list[dict]) -> bool:
     return bool(history) and history[-1]["val_errors"] == min(row["val_errors"] for row in history)
 
 
-def scale_dropout(model: Model, factor: float) -> Model:
-    """Returns the model with every dropout probability times `factor`; layers are shared otherwise.
-
-    Source: Han et al. 2015, eq. (1)-(2): D_r = D_o sqrt(C_r / C_o)
-    """
-    swap = {n.name: (Node(n.name, Dropout(min(n.layer.p * factor, 0.99)), n.inputs),)
-            for n in model.nodes if isinstance(n.layer, Dropout)}
-    return model.edit(swap) if swap else model
-
-
 # --------------------------------------------------------------------------------------- checkpoints
 
 
-def _write_checkpoint(folder: Path, state: State, history, best, epochs: int, lr: float) -> None:
+def _write_checkpoint(folder: Path, state: State, hooks, history, best, epochs: int, lr: float) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"model/{k}": v for k, v in state.model.state_dict().items()}
     arrays |= {f"optimizer/{k}": v for k, v in state.optimizer.state_dict().items()}
     arrays |= {f"best/{k}": v for k, v in (best or {}).items()}
+    arrays |= {f"hooks/{k}": v for k, v in _remembered(hooks).items()}
     notes = {"history": history, "rng": state.rng.bit_generator.state, "step": state.step,
-             "run": _run(state, epochs, lr), "spawned": state.rng.bit_generator.seed_seq.n_children_spawned}
-    partial = folder / "fit.partial.npz"
-    with open(partial, "wb") as f:
-        np.savez(f, notes=np.frombuffer(json.dumps(notes, default=np.ndarray.tolist).encode(), np.uint8), **arrays)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(partial, folder / "fit.npz")
+             "run": _run(state, hooks, epochs, lr), "spawned": state.rng.bit_generator.seed_seq.n_children_spawned}
+    data = BytesIO()
+    np.savez(data, notes=np.frombuffer(json.dumps(notes, default=np.ndarray.tolist).encode(), np.uint8), **arrays)
+    write_atomically(folder / "fit.npz", data.getvalue())
 
 
-def _run(state: State, epochs: int, lr: float) -> dict:
+def _remembered(hooks: Sequence[Hook]) -> dict[str, Array]:
+    # What the hooks must find again: slots, and parameters of their own.
+    kept = {}
+    for hook in hooks:
+        kept |= {f"{hook.name}/slot/{name}": a for name, a in hook.slots.items()}
+        kept |= {f"{hook.name}/own/{name}": t.data for name, t in hook.parameters().items()}
+    return kept
+
+
+def _run(state: State, hooks, epochs: int, lr: float) -> dict:
     seed = state.rng.bit_generator.seed_seq
     return {"epochs": epochs, "lr": lr, "optimizer": type(state.optimizer).__name__, "steps": state.steps,
-            "seed": f"{seed.entropy} {seed.spawn_key}"}
+            "seed": f"{seed.entropy} {seed.spawn_key}", "hooks": [hook.name for hook in hooks]}
 
 
-def _resume(folder: Path | None, state: State, epochs: int, lr: float) -> tuple[list[dict], dict | None]:
+def _resume(folder: Path | None, state: State, hooks, epochs: int, lr: float) -> tuple[list[dict], dict | None]:
     if folder is None or not (Path(folder) / "fit.npz").exists():
         return [], None
-    path = Path(folder) / "fit.npz"
+    path, run = Path(folder) / "fit.npz", _run(state, hooks, epochs, lr)
     try:
         with np.load(path, allow_pickle=False) as f:
             arrays = dict(f)
         notes = json.loads(arrays.pop("notes").tobytes())
         parts = {kind: {k[len(kind) + 1:]: v for k, v in arrays.items() if k.startswith(kind + "/")}
-                 for kind in ("model", "optimizer", "best")}
-        if notes["run"] != _run(state, epochs, lr):
-            raise ValueError(f"it is of another run: {notes['run']}, not {_run(state, epochs, lr)}")
+                 for kind in ("model", "optimizer", "best", "hooks")}
+        if notes["run"] != run:
+            raise ValueError(f"it is of another run: {notes['run']}, not {run}")
         seed = state.rng.bit_generator.seed_seq
         if notes["spawned"] < seed.n_children_spawned:
             raise ValueError("rng has drawn since the run began; it must be made anew from its seed")
+        mine = _remembered(hooks)
+        if wrong := set(mine) ^ set(parts["hooks"]):
+            raise ValueError(f"what hooks remember does not fit: {', '.join(sorted(wrong))}")
         state.model.load_state_dict(parts["model"])
         state.optimizer.load_state_dict(parts["optimizer"])
+        for name, a in mine.items():
+            a[...] = parts["hooks"][name]
         state.rng.bit_generator.state = notes["rng"]
         seed.spawn(notes["spawned"] - seed.n_children_spawned)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as e:

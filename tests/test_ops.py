@@ -429,3 +429,19 @@ def test_astype_casts_and_its_gradient_casts_back():
     x = Tensor(np.ones(2, np.float32), True)
     y = x.astype(np.float64)
     assert y.dtype == np.float64 and grad(y.sum(), x).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int64])
+def test_the_gradient_of_a_table_is_the_same_for_every_type_of_index(dtype):
+    # float32 and small unsigned indices take kernels; both ways are differentiable again
+    rng = np.random.default_rng(0)
+    table, index = rng.normal(size=7).astype(np.float32), rng.integers(0, 7, (30, 9)).astype(dtype)
+    g = rng.normal(size=index.shape).astype(np.float32)
+    x = Tensor(table, requires_grad=True)
+    y = ops.take(x * x, index=index)
+    np.testing.assert_array_equal(y.data, (table * table)[index], strict=True)
+    first = grad((y * g).sum(), x, create_graph=True)
+    sums = np.bincount(index.ravel().astype(int), g.ravel().astype(np.float64), 7)
+    np.testing.assert_allclose(first.data, 2 * table * sums, rtol=1e-6)
+    np.testing.assert_allclose(grad(first.sum(), x).data, 2 * sums, rtol=1e-6)
+    assert first.dtype == np.float32

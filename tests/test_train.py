@@ -29,7 +29,20 @@ from minicomp.nn import (
 )
 from minicomp.nn.init import lecun_uniform
 from minicomp.optim import SGD, Adam, cosine
-from minicomp.train import EVENTS, Score, evaluate, fit, scale_dropout
+from minicomp.tensor import Tensor
+from minicomp.train import Hook, Score, evaluate, fit, parameters_of
+
+CALLS = ("before_batch", "loss", "after_backward", "after_step", "after_epoch")
+
+
+def hook(name="test", **given):
+    # A hook of these functions; its loss stands in the place of cross-entropy.
+    made = Hook()
+    made.name, made.replaces = name, "loss" in given
+    for key, value in given.items():
+        assert hasattr(made, key)
+        setattr(made, key, value)
+    return made
 
 
 def blobs(n=230, seed=0, noise=1.0):
@@ -155,7 +168,7 @@ def test_everything_stays_float32():
     seen = []
 
     def watch(state):
-        seen.extend(g.dtype for g in state.grads.values())
+        seen.extend(g.dtype for g in state.weight_grads.values())
         seen.append(state.output.dtype)
         seen.append(state.loss.dtype)
 
@@ -169,7 +182,7 @@ def test_everything_stays_float32():
         rng=np.random.default_rng(0),
         batch_size=32,
         schedule=lambda done: np.float64(1 - done),
-        events={"after_backward": watch},
+        hooks=[hook(after_backward=watch)],
     )
     seen += [a.dtype for a in model.state_dict().values()]
     seen += [a.dtype for named in optimizer.state.values() for a in named.values()]
@@ -184,11 +197,13 @@ def test_masks_hold_through_training():
     run(
         model,
         data,
-        events={
-            "after_step": lambda s: after.append(
-                np.count_nonzero(s.model.forms()["fc1.weight"].value.data[~mask])
+        hooks=[
+            hook(
+                after_step=lambda s: after.append(
+                    np.count_nonzero(s.model.forms()["fc1.weight"].value.data[~mask])
+                )
             )
-        },
+        ],
     )
     assert not any(after) and len(after) == 32
     assert np.all(model.forms()["fc1.weight"].dense().data[mask] != 0)
@@ -203,12 +218,16 @@ def test_a_pinned_zero_holds_through_training():
     run(
         model,
         data,
-        events={
-            "after_backward": lambda s: seen.append(s.grads["fc1.weight.centroids"][0]),
-            "after_step": lambda s: seen.append(
-                s.model.forms()["fc1.weight"].centroids.value.data[0]
-            ),
-        },
+        hooks=[
+            hook(
+                after_step=lambda s: seen.extend(
+                    [
+                        s.grads["fc1.weight.centroids"][0],
+                        s.model.forms()["fc1.weight"].centroids.value.data[0],
+                    ]
+                )
+            )
+        ],
     )
     assert all(seen[::2]) and not any(seen[1::2])
     assert not model.forms()["fc1.weight"].dense().data[codes == 0].any()
@@ -230,7 +249,9 @@ def test_events_are_called_in_order_and_see_the_step():
             if name == "before_batch":
                 assert state.batch[0].dtype == np.float32 and state.steps == 6
             if name in ("after_backward", "after_step"):
-                assert set(state.grads) == set(model.parameters())
+                assert set(state.weight_grads) == set(model.forms())
+                if name == "after_step":
+                    assert set(state.grads) == set(model.parameters())
                 assert (
                     state.output.shape == (len(state.batch[1]), 3)
                     and not state.output.requires_grad
@@ -242,11 +263,11 @@ def test_events_are_called_in_order_and_see_the_step():
 
         return event
 
-    run(model, data, epochs=2, events={name: note(name) for name in EVENTS})
+    run(model, data, epochs=2, hooks=[hook(**{name: note(name) for name in CALLS})])
     want = []
     for epoch in (0, 1):
         for step in range(3 * epoch, 3 * epoch + 3):
-            want += [(name, epoch, step) for name in EVENTS[:4]]
+            want += [(name, epoch, step) for name in CALLS[:4]]
         want.append(("after_epoch", epoch, 3 * epoch + 3))
     assert seen == want
     assert [len(x) for x in x_seen] == [32, 32, 6] * 2
@@ -256,11 +277,11 @@ def test_an_event_may_change_batch_loss_and_gradients():
     data, frozen = blobs(64), net()
     before = bits(frozen)
     zero = {
-        "after_backward": lambda s: s.grads.update(
-            {n: np.zeros_like(g) for n, g in s.grads.items()}
+        "after_backward": lambda s: s.weight_grads.update(
+            {n: np.zeros_like(g) for n, g in s.weight_grads.items()}
         )
     }
-    run(frozen, data, events=zero, make=lambda m: SGD(m.parameters(), lr=0.1))
+    run(frozen, data, hooks=[hook(**zero)], make=lambda m: SGD(m.parameters(), lr=0.1))
     assert bits(frozen) == before
 
     plain, doubled = net(), net()
@@ -269,7 +290,7 @@ def test_an_event_may_change_batch_loss_and_gradients():
         doubled,
         data,
         make=lambda m: SGD(m.parameters(), lr=0.1),
-        events={"loss": lambda s: cross_entropy(s.output, s.batch[1]) * 2.0},
+        hooks=[hook(loss=lambda s: cross_entropy(s.output, s.batch[1]) * 2.0)],
     )
     np.testing.assert_allclose(
         doubled.forms()["fc1.weight"].dense().data,
@@ -282,10 +303,12 @@ def test_an_event_may_change_batch_loss_and_gradients():
     run(
         shuffled,
         data,
-        events={
-            "before_batch": lambda s: setattr(s, "batch", (s.batch[0] * 0, s.batch[1])),
-            "after_backward": lambda s: seen.append(np.abs(s.grads["fc1.weight"]).max()),
-        },
+        hooks=[
+            hook(
+                before_batch=lambda s: setattr(s, "batch", (s.batch[0] * 0, s.batch[1])),
+                after_backward=lambda s: seen.append(np.abs(s.weight_grads["fc1.weight"]).max()),
+            )
+        ],
     )
     assert not any(seen)
 
@@ -297,15 +320,146 @@ def test_validation_sees_what_after_epoch_left():
         for form in state.model.forms().values():
             form.value.data[...] = 0
 
-    history = run(model, data, epochs=1, events={"after_epoch": wipe})
+    history = run(model, data, epochs=1, hooks=[hook(after_epoch=wipe)])
     assert (
         history[0]["val_errors"] == evaluate(model, data.val).errors == np.count_nonzero(data.val.y)
     )
 
 
-def test_unknown_events_are_refused():
-    with pytest.raises(ValueError, match="events must be of before_batch, .*, got after_batch"):
-        run(net(), blobs(), events={"after_batch": print})
+# ------------------------------------------------------------------------------------ hooks together
+
+
+def last_loss(hooks=(), n_threads=1, **kw):
+    # The loss of the first step of a training, as its hooks see it.
+    seen = []
+    run(net(), blobs(32), epochs=1, n_threads=n_threads, **kw,
+        hooks=[*hooks, hook("watch", after_backward=lambda s: seen.append(s.loss.item()))])
+    return seen[0]
+
+
+def test_losses_are_summed_and_the_base_is_weighed_by_all():
+    base = last_loss()
+    halves = [hook("a"), hook("b")]
+    for h in halves:
+        h.base_weight = 0.5
+    assert last_loss(halves) == pytest.approx(base / 4, rel=1e-6)
+    term = hook("more", loss=lambda s: (s.output * s.output).mean())
+    term.replaces = False
+    more = last_loss([term])
+    assert last_loss([term, *halves]) == pytest.approx(more - base + base / 4, rel=1e-6)
+
+
+def test_label_smoothing_stays_when_a_hook_brings_a_loss():
+    term = hook("more", loss=lambda s: (s.output * 0.0).mean())
+    term.replaces = False
+    assert last_loss([term], label_smoothing=0.3) == last_loss(label_smoothing=0.3) != last_loss()
+
+
+def test_one_hook_may_replace_the_loss_and_two_are_refused():
+    ours = hook("ours", loss=lambda s: cross_entropy(s.output, s.batch[1]) * 3.0)
+    assert last_loss([ours]) == pytest.approx(3 * last_loss(), rel=1e-6)
+    with pytest.raises(UserError, match="ours and theirs cannot train together: each replaces the"):
+        last_loss([ours, hook("theirs", loss=ours.loss)])
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_penalty_counts_once_a_step_for_any_number_of_threads(n_threads, monkeypatch):
+    # With lr 1 and a gradient of 0 from the examples, one step takes away the penalty's gradient.
+    monkeypatch.setattr(train, "_splits", lambda model, batch_size: True)
+    model, calls = net(), []
+
+    def penalty(parts, weights):
+        calls.append(1)
+        return (weights["fc1.weight"] * weights["fc1.weight"]).sum() * 0.25
+
+    silent = hook("silent", penalty=penalty, after_backward=lambda s: s.weight_grads.update(
+        {n: g * 0 for n, g in s.weight_grads.items()}))
+    before = model.forms()["fc1.weight"].dense().data.copy()
+    run(model, blobs(32), epochs=1, hooks=[silent], n_threads=n_threads,
+        make=lambda m: SGD(m.parameters(), lr=1.0), schedule=None)
+    np.testing.assert_allclose(model.forms()["fc1.weight"].dense().data, before / 2, rtol=1e-6)
+    assert len(calls) == 1
+
+
+def test_a_hook_sees_nodes_and_trains_parameters_of_its_own():
+    model, own, shapes = net(), Tensor(np.ones((16, 3), np.float32), requires_grad=True), []
+
+    def loss(state):
+        shapes.append(state.taps["act1"].shape)
+        d = state.taps["act1"] @ own - np.float32(0.5)
+        return (d * d).mean()
+
+    probe = hook("probe", loss=loss, parameters=lambda: {"w": own})
+    probe.replaces, probe.taps = False, ("act1",)
+    params = parameters_of(model, [probe])
+    assert list(params)[-1] == "probe.w" and params["probe.w"] is own
+    before = own.data.copy()
+    run(model, blobs(40), epochs=1, hooks=[probe],
+        make=lambda m: SGD(parameters_of(m, [probe]), lr=0.1))
+    assert shapes == [(32, 16), (8, 16)] and (own.data != before).any()
+
+
+def test_what_hooks_remember_comes_back_with_the_checkpoint(tmp_path):
+    class Counting(Hook):
+        name = "counting"
+
+        def __init__(self):
+            super().__init__()
+            self.slots = {"n": np.zeros(1, np.int64)}
+            self.own = Tensor(np.zeros(2, np.float32), requires_grad=True)
+
+        def parameters(self):
+            return {"own": self.own}
+
+        def loss(self, state):
+            d = self.own - np.array([1, 2], np.float32)
+            return (d * d).sum()
+
+        def after_step(self, state):
+            self.slots["n"] += 1
+
+    def trained(where, stop=None):
+        counting = Counting()
+        make = lambda m: SGD(parameters_of(m, [counting]), lr=0.1)  # noqa: E731
+        log = stop_at(stop) if stop else None
+        run(net(), blobs(), epochs=3, hooks=[counting], make=make, checkpoint=where, log=log)
+        return counting
+
+    whole = trained(tmp_path / "a")
+    with pytest.raises(Stop):
+        trained(tmp_path / "b", stop=12)
+    with pytest.raises(UserError, match="hooks"):
+        run(net(), blobs(), epochs=3, checkpoint=tmp_path / "b")
+    again = trained(tmp_path / "b")
+    assert again.slots["n"][0] == whole.slots["n"][0] == 24
+    np.testing.assert_array_equal(again.own.data, whole.own.data)
+
+
+def test_epochs_before_a_hook_is_settled_are_no_candidates_for_the_best():
+    # Eight steps an epoch: settled at step 9, the second epoch is the first that counts.
+    late = hook("late", settled=lambda steps: 9)
+    errors, kept = iter([0, 5, 7, 6]), []
+
+    def score(model, split, **_):
+        kept.append(model.state_dict()["fc1.bias"])
+        return Score(next(errors), 10, 0.0)
+
+    model = net()
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(train, "evaluate", score)
+        run(model, blobs(), epochs=4, hooks=[late], keep_best=True)
+    np.testing.assert_array_equal(model.state_dict()["fc1.bias"], kept[1])
+
+
+def test_weights_are_decoded_once_a_step(monkeypatch):
+    monkeypatch.setattr(train, "_splits", lambda model, batch_size: True)
+    model, calls = net(), []
+    form = model.forms()["fc1.weight"]
+    decode = form.dense
+    monkeypatch.setattr(form, "dense", lambda **kw: calls.append(kw) or decode(**kw))
+    run(model, blobs(96), epochs=1, n_threads=2)
+    # three steps of two shards each, and the validation
+    assert [kw.get("training", False) for kw in calls] == [True] * 3 + [False]
 
 
 def test_the_log_counts_steps_and_epochs():
@@ -332,7 +486,7 @@ def test_augmentation_is_called_on_every_training_batch_with_the_rng():
         blobs(70),
         epochs=2,
         augment=augment,
-        events={"before_batch": lambda s: seen.append(np.abs(s.batch[0]).max())},
+        hooks=[hook(before_batch=lambda s: seen.append(np.abs(s.batch[0]).max()))],
     )
     assert sizes == [32, 32, 6] * 2 and len(set(draws)) == 6 and seen == [0] * 6
 
@@ -352,7 +506,9 @@ def scripted(errors, **kw):
     with pytest.MonkeyPatch.context() as patch:
         script = iter(errors)
         patch.setattr(train, "evaluate", lambda *a, **k: Score(next(script), 10, 0.0))
-        history = run(model, blobs(32), epochs=len(errors), events={"after_epoch": mark}, **kw)
+        settled = kw.pop("settled", 0)  # epochs before the first that counts, of one step each
+        hooks = [hook(after_epoch=mark), hook("late", settled=lambda steps: settled + 1)]
+        history = run(model, blobs(32), epochs=len(errors), hooks=hooks, **kw)
     return len(history), model.forms()["fc2.bias"].value.data[0]
 
 
@@ -371,8 +527,8 @@ def scripted(errors, **kw):
         ),  # equal is not fewer; the last of equals is kept
         ([5, 4, 3, 2, 1, 0], {"patience": 1}, (6, 6)),
         ([5, 6, 1], {"patience": 1}, (2, 1)),
-        ([1, 2, 5, 3, 4], {"keep_best": True, "best_from": 2}, (5, 4)),
-        ([1, 2, 5, 6, 7, 8], {"patience": 2, "best_from": 2}, (5, 3)),
+        ([1, 2, 5, 3, 4], {"keep_best": True, "settled": 2}, (5, 4)),
+        ([1, 2, 5, 6, 7, 8], {"patience": 2, "settled": 2}, (5, 3)),
     ],
 )
 def test_patience_and_keep_best(errors, kw, want):
@@ -387,7 +543,7 @@ def test_keep_best_restores_masks_and_running_statistics_too():
         data,
         epochs=5,
         keep_best=True,
-        events={"after_epoch": lambda s: saved.append(s.model.state_dict())},
+        hooks=[hook(after_epoch=lambda s: saved.append(s.model.state_dict()))],
     )
     history = [evaluate(_loaded(s), data.val).errors for s in saved]
     best = max(i for i, e in enumerate(history) if e == min(history))
@@ -425,7 +581,7 @@ def test_a_loss_that_is_not_finite_is_one_clear_error_and_changes_nothing():
             rng=np.random.default_rng(0),
             batch_size=32,
             schedule=cosine(),
-            events={"before_batch": keep},
+            hooks=[hook(before_batch=keep)],
         )
     assert "\n" not in str(caught.value)
     assert bits(model) == kept["bits"]
@@ -497,9 +653,9 @@ def test_two_threads_average_over_unequal_shards(split):
     for n in (1, 2):
 
         def keep(state, n=n):
-            seen[n] = (dict(state.grads), state.loss.item(), state.output.data)
+            seen[n] = (dict(state.weight_grads), state.loss.item(), state.output.data)
 
-        run(net(), data, epochs=1, n_threads=n, events={"after_backward": keep})
+        run(net(), data, epochs=1, n_threads=n, hooks=[hook(after_backward=keep)])
     assert seen[1][1] == pytest.approx(seen[2][1], rel=1e-6)
     np.testing.assert_allclose(seen[1][2], seen[2][2], rtol=1e-5, atol=1e-6)
     for name, g in seen[1][0].items():
@@ -520,7 +676,7 @@ def test_dropout_draws_differ_between_the_shards_and_repeat_with_the_seed(split)
         twice,
         epochs=1,
         n_threads=2,
-        events={"after_backward": lambda s: outputs.append(s.output.data)},
+        hooks=[hook(after_backward=lambda s: outputs.append(s.output.data))],
     )
     assert not np.array_equal(outputs[0][:4], outputs[0][4:])
 
@@ -560,7 +716,7 @@ def test_a_thread_that_fails_says_why(split):
         raise RuntimeError("no loss today")
 
     with pytest.raises(RuntimeError, match="no loss today"):
-        run(net(), blobs(), n_threads=2, events={"loss": fail})
+        run(net(), blobs(), n_threads=2, hooks=[hook(loss=fail)])
 
 
 # -------------------------------------------------------------------------------------- checkpoints
@@ -571,11 +727,12 @@ class Stop(Exception):
 
 
 def stop_at(step):
-    def event(state):
-        if state.step == step:
+    # A log that ends the run when a step is done.
+    def log(row):
+        if row["event"] == "progress" and row["done"] == step + 1:
             raise Stop
 
-    return {"after_step": event}
+    return log
 
 
 def test_a_used_generator_cannot_take_up_a_threaded_run(tmp_path, split):
@@ -591,7 +748,7 @@ def test_a_used_generator_cannot_take_up_a_threaded_run(tmp_path, split):
             blobs(),
             optimizer=SGD(model.parameters(), lr=0.1),
             rng=rng,
-            events=stop_at(9),
+            log=stop_at(9),
             **kw,
         )
     with pytest.raises(UserError, match="rng has drawn since the run began"):
@@ -617,7 +774,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(
     part, log = make(), []
     for step in (0, 9, 12):  # in the first epoch, then twice later
         with pytest.raises(Stop):
-            run(make(), data, checkpoint=tmp_path, events=stop_at(step), **kw)
+            run(make(), data, checkpoint=tmp_path, log=stop_at(step), **kw)
     resumed = run(part, data, checkpoint=tmp_path, log=log.append, **kw)
     assert bits(part) == bits(whole)
     assert without_time(resumed) == without_time(history)
@@ -633,7 +790,7 @@ def test_early_stopping_is_resumed_too(tmp_path):
     history = run(whole, data, **kw)
     assert len(history) < 12
     with pytest.raises(Stop):
-        run(net(), data, checkpoint=tmp_path, events=stop_at(9), **kw)
+        run(net(), data, checkpoint=tmp_path, log=stop_at(9), **kw)
     assert without_time(run(part, data, checkpoint=tmp_path, **kw)) == without_time(history)
     assert bits(part) == bits(whole)
     assert without_time(run(part, data, checkpoint=tmp_path, **kw)) == without_time(history)
@@ -647,8 +804,8 @@ KILLED = textwrap.dedent("""
     spec = importlib.util.spec_from_file_location("t", sys.argv[1])
     t = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(t)
-    def die(state):
-        if state.step == 20:
+    def die(row):
+        if where == "step" and row.get("done") == 21:
             os.kill(os.getpid(), signal.SIGKILL)
     replace, calls = os.replace, []
     def half(a, b):
@@ -659,8 +816,7 @@ KILLED = textwrap.dedent("""
     where, folder = sys.argv[2].split(":", 1)
     if where == "write":
         os.replace = half
-    t.run(t.net(0.3), t.blobs(), checkpoint=folder, keep_best=True,
-          events={"after_step": die} if where == "step" else {})
+    t.run(t.net(0.3), t.blobs(), checkpoint=folder, keep_best=True, log=die)
 """)
 
 
@@ -676,7 +832,7 @@ def test_a_run_that_was_killed_ends_in_the_same_bits(tmp_path, where):
         env=os.environ,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert (tmp_path / "fit.partial.npz").exists() == (where == "write")
+    assert any(tmp_path.glob(".fit.npz.*.tmp")) == (where == "write")
     log = []
     assert without_time(
         run(part, blobs(), checkpoint=tmp_path, keep_best=True, log=log.append)
@@ -743,7 +899,7 @@ def test_any_bit_generator_can_be_resumed(tmp_path):
         results = []
         for folder in (None, tmp_path / kind.__name__, tmp_path / kind.__name__):
             model = net()
-            stop = stop_at(9) if folder and len(results) == 1 else {}
+            stop = stop_at(9) if folder and len(results) == 1 else None
             try:
                 fit(
                     model,
@@ -751,7 +907,7 @@ def test_any_bit_generator_can_be_resumed(tmp_path):
                     epochs=2,
                     optimizer=SGD(model.parameters(), lr=0.1),
                     batch_size=32,
-                    events=stop,
+                    log=stop,
                     rng=np.random.Generator(kind(3)),
                     checkpoint=folder,
                 )
@@ -759,18 +915,3 @@ def test_any_bit_generator_can_be_resumed(tmp_path):
                 pass
             results.append(bits(model))
         assert results[0] == results[2], kind
-
-
-# ------------------------------------------------------------------------------------------ dropout
-
-
-def test_scale_dropout_scales_and_shares_everything_else():
-    model = net(0.5)
-    other = scale_dropout(model, 0.08**0.5)
-    assert other.node("drop").layer.p == pytest.approx(
-        0.141, abs=5e-4
-    )  # Han et al. 2015: keep 8 % of 0.5
-    assert model.node("drop").layer.p == 0.5
-    assert other.node("fc1").layer is model.node("fc1").layer
-    plain = net()
-    assert scale_dropout(plain, 0.5) is plain

@@ -11,7 +11,9 @@ import numpy as np
 from ..codec import huffman
 from ..compress.prune.nm import nm_mask
 from ..compress.share.kmeans import kmeans_1d, kmeans_1d_optimal
-from ..kernels.sparse import nm, lanes as sparse
+from ..kernels.sparse import nm
+from ..kernels.sparse.lanes import matvec, pack_lanes
+from ..kernels.sparse.rows import csr_matmul, matmul, pack_csr, pack_rows
 from .race import Log, Row, peer_module, race, row
 
 Array = np.ndarray
@@ -167,14 +169,14 @@ def _products(O: int, I: int, k: int, density: float, torch) -> Iterator[Row]:
     codes, table = sparse_layer(O, I, k, density, rng)
     dense, X = table[codes], rng.normal(size=(I, 64)).astype(np.float32)
     x, csr = X[:, 0].copy(), csr_matrix(dense)
-    lanes, rows = sparse.pack_lanes(codes, table), sparse.pack_rows(codes, table)
+    lanes, rows = pack_lanes(codes, table), pack_rows(codes, table)
     one = {
-        "ours": lambda: sparse.matvec(lanes, x),
+        "ours": lambda: matvec(lanes, x),
         "NumPy sgemv": lambda: dense @ x,
         "scipy CSR": lambda: csr @ x,
     }
     many = {
-        "ours": lambda: sparse.matmul(rows, X),
+        "ours": lambda: matmul(rows, X),
         "NumPy sgemm": lambda: dense @ X,
         "scipy CSR": lambda: csr @ X,
     }
@@ -237,15 +239,15 @@ def weights_at(
 def product(codes: Array, table: Array, X: Array, layout: str) -> Callable[[], Array]:
     """Returns the call that multiplies X, (I, N), by the weights table[codes] in a layout."""
     if layout == "rows":
-        rows = sparse.pack_rows(codes, table)
-        return lambda: sparse.matmul(rows, X)
+        rows = pack_rows(codes, table)
+        return lambda: matmul(rows, X)
     if layout == "CSR":
-        csr = sparse.pack_csr(table[codes])
-        return lambda: sparse.csr_matmul(csr, X)
+        csr = pack_csr(table[codes])
+        return lambda: csr_matmul(csr, X)
     x = X[:, 0].copy()
     if layout == "lanes":
-        lanes = sparse.pack_lanes(codes, table)
-        return lambda: sparse.matvec(lanes, x)
+        lanes = pack_lanes(codes, table)
+        return lambda: matvec(lanes, x)
     blocks = nm.pack_nm(table[codes], np.count_nonzero(codes[0, :BLOCK]), BLOCK)
     return lambda: nm.matvec(blocks, x)
 

@@ -16,6 +16,7 @@ from ..nn.forms import Dense
 from ..nn.graph import Model
 from ..tensor import no_grad
 from .race import Log, Row, race, row
+from ..compress.technique import Run
 
 SPARSITY, BITS = 0.92, 5  # of the weights, as in Han et al. 2015; and of the shared ones
 HALF = 0.5  # of the channels and units
@@ -53,11 +54,11 @@ def contestants(name: str, batch: int, rng: np.random.Generator) -> dict[str, Mo
     """
     model = MODELS[name](rng=rng)
     masked = _emptied(model)
-    pruned = Magnitude(sparsity=SPARSITY).apply(model, None, rng=rng)
-    shared = KMeans(bits=BITS).apply(pruned, None, rng=rng)
+    pruned = Magnitude(sparsity=SPARSITY).apply(model, None, Run(rng))
+    shared = KMeans(bits=BITS).apply(pruned, None, Run(rng))
     return {
         "masked": masked.dense(),
-        "removed": Filters(sparsity=HALF).apply(masked, None, rng=rng).dense(),
+        "removed": Filters(sparsity=HALF).apply(masked, None, Run(rng)).dense(),
         "zeros multiplied": pruned.dense(),
         "zeros skipped": prepare(pruned, batch=batch),
         "codes multiplied": shared.dense(),

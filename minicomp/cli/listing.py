@@ -10,10 +10,11 @@ import numpy as np
 from .. import __version__, reference
 from .. import data as datasets
 from ..compress import TECHNIQUES
-from ..jobs.recipe import load_recipe, recipes
+from ..compress.finetune import Rounds, Trained
 from ..compress.technique import Knob
 from ..errors import UserError, did_you_mean
 from ..kernels import cpu
+from ..jobs.recipe import load_recipe, recipes
 from ..models import MODELS
 from . import options
 from .progress import print_table
@@ -69,10 +70,14 @@ def _technique(word: str):
 
 def _knobs(args) -> int:
     kind = _technique(args.technique)
+    footer = kind.source
+    if issubclass(kind, (Trained, Rounds)):
+        footer += (". Its training has knobs too, such as epochs and lr: "
+                   "minicomp list finetune shows them")
     rows = [[name, _allowed(k), _default(kind.__dataclass_fields__[name].default), "yes" if k.per_layer else "",
              k.help] for name, k in kind.knobs().items()]
     print_table(f"{kind.word}: {kind.title}", ["knob", "allowed", "default", "by layer", "what it is"], rows,
-                footer=kind.source)
+                footer=footer)
     options.write_json(args.json, {"word": kind.word, "name": kind.title, "paper": kind.source, "knobs": [
         dict(zip(("name", "allowed", "default", "per_layer", "help"), r)) for r in rows]})
     return 0

@@ -13,7 +13,7 @@ from ..jobs import criteria
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe
 from ..compress.scoring import importance
-from ..jobs.sensitivity import SPARSITIES, choose, scan
+from ..jobs.sensitivity import SPARSITIES, allocate, scan
 from ..errors import UserError
 from ..report import plots
 from ..train import evaluate
@@ -64,7 +64,7 @@ def run(args) -> int:
     result = {"what": args.what, "baseline": found.baseline, "points": [vars(p) for p in found.points]}
     budget, unit = (args.bytes, "bytes") if args.macs is None else (args.macs, "macs")
     if budget is not None:
-        chosen = choose(model, found, budget, unit=unit)
+        chosen = allocate(model, found, budget, unit=unit)
         print_table(f"chosen for at most {budget:,} {unit}", ["layer", "sparsity"],
                     [[k, v] for k, v in chosen.sparsity.items()],
                     footer=f"{chosen.cost:,} {unit}; predicted rise of the loss {chosen.rise:.4f}")

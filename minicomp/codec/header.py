@@ -12,41 +12,54 @@ MAX_BYTES = 2**20  # of the inflated header
 MAX_DEPTH = 16
 MAX_NUMBER = 2**53
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
-# DEFLATE may point back into this text: what most headers consist of. It is part of format version
-# 1.
-_COMMON = (
-    '"padding":[0,0],"padding":[1,1],"stride":[2,2],"stride":[1,1],"groups":1,"bias":false},'
-    '"ChannelShuffle",{"groups":,"AdaptiveAvgPool2d",{"output_size":[1,1]},"AvgPool2d",'
-    '"MaxPool2d",{"kernel_size":[2,2],"stride":[2,2],"padding":[0,0],"ceil_mode":false},'
-    '"Identity",{},"Concat",{},"Add",{},"Sigmoid",{},"Tanh",{},"ReLU6",{},"Dropout",'
-    '{"p":0.5},"BatchNorm1d","BatchNorm2d",{"num_features":64,"eps":1e-05,"momentum":0.1},'
-    '["bn1"]],["relu1","ReLU",{},["conv1"]],["conv1","Conv2d",{"in_channels":1,'
-    '"out_channels":32,"kernel_size":[3,3],"stride":[1,1],"padding":[0,0],"groups":1,'
-    '"bias":true},["x"]],["flatten","Flatten",{},["x"]],["fc1","Linear",{"in_features":784,'
-    '"out_features":10,"bias":true},["flatten"]]]}{"input":[1,28,28],'
-    '"nodes":[["origin":{"builtin":"depthwise32"}{"builtin":"lenet5classic"}'
-    '{"builtin":"lenet5"}{"builtin":"lenet300"}'
-).encode()
+# DEFLATE may point back into this text, what most headers consist of; the nearer its end, the fewer
+# bits. A dictionary never changes; a further one gets a number of its own.
+_DICTIONARIES = {
+    0: (
+        '"ActThreshold",{"threshold":"ActTopK",{"k":"ActQuant",{"kind":"affine","bits":8,"scale":'
+        '"zero_point":0,"dynamic":false,"signed":true},"Normalize",{"mean":[0.,0.,0.],'
+        '"std":[0.,0.,0.]},["x"]],["normalize"]],["quant1","ChannelShuffle",{"groups":2},'
+        '"Concat",{},"Sigmoid",{},"Tanh",{},"Identity",{},"Dropout",{"p":0.5},"AvgPool2d",'
+        '"MaxPool2d",{"kernel_size":[2,2],"stride":[2,2],"padding":[0,0],"ceil_mode":false},'
+        '["relu1"]],["pool1","BatchNorm1d","ConvBN2d","BatchNorm2d",{"num_features":64,'
+        '"eps":1e-05,"momentum":0.1},["conv1"]],["bn1","ReLU6",{},["block1.dw_bn"]],'
+        '["block1.dw_relu",["block1.pw_relu"]],["block2.dw",["block1.pw",["block1.pw_bn",'
+        '"Add",{},["["add","AdaptiveAvgPool2d",{"output_size":[1,1]},["add"]],["pool",'
+        '"Flatten",{},["pool2"]],["flatten","padding":[1,1],"groups":1,"bias":false},'
+        '"kernel_size":[1,1],"stride":[1,1],"padding":[0,0],["conv2","Conv2d",{"in_channels":1,'
+        '"out_channels":32,"kernel_size":[3,3],"stride":[1,1],"padding":[0,0],"groups":1,'
+        '"bias":true},["x"]],["relu1","ReLU",{},["fc1"]],["relu2","ReLU",{},["bn2"]],["act1",'
+        '["fc1","Linear",{"in_features":784,"out_features":10,"bias":true},["flatten"]],["fc",'
+        '"Linear",{"in_features":128,"out_features":10,"bias":true},["flatten"]]]'
+        '{"input":[1,28,28],"nodes":[["conv1"{"input":[3,32,32],"nodes":[["stem",["stem_bn",'
+        '{"builtin":"mlp","args":{"sizes":[784,"channels":3,"resolution":96"width":0.5'
+        '"origin":172{"builtin":"depthwise32","args":{"classes":100{"builtin":"depthwise32"}'
+        '{"builtin":"lenet5classic"}{"builtin":"lenet5"}{"builtin":"lenet300"}'
+    ).encode()
+}
 
 
 def write_header(header: dict) -> bytes:
-    """Returns the header as compact JSON in raw DEFLATE.
+    """Returns the header as compact JSON in raw DEFLATE, with dictionary 0.
 
     Raises ValueError where it is not JSON or too large.
     """
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > MAX_BYTES:
         raise ValueError(f"a header must take at most {MAX_BYTES} bytes, got {len(text)}")
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _COMMON)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _DICTIONARIES[0])
     return packer.compress(text) + packer.flush()
 
 
-def read_header(data: bytes) -> dict:
+def read_header(data: bytes, dictionary: int = 0) -> dict:
     """Returns the header that write_header wrote; FormatError for whatever is not.
 
+    dictionary : number of that which deflated it
     At most 1 MiB inflated, depth at most 16, no key twice, no NaN, infinity or number beyond 2**53.
     """
-    unpacker = zlib.decompressobj(-15, _COMMON)
+    if dictionary not in _DICTIONARIES:
+        raise FormatError(f"no header dictionary {dictionary}")
+    unpacker = zlib.decompressobj(-15, _DICTIONARIES[dictionary])
     try:
         text = unpacker.decompress(data, MAX_BYTES + 1)
     except zlib.error as e:

@@ -3,22 +3,13 @@
 A file is an envelope (codec/envelope.py) around a header, the architecture (codec/header.py), and
 one section for each form in the model's order, then one for the running statistics if there are
 any. Shapes are the architecture's and are not repeated. A section is a string of bits
-(codec/bits.py):
+(codec/bits.py), which codec/forms.py writes and reads.
 
-    kind        4 bits, which form
-    ...         what the kind needs, such as centroids: `WRITERS` and `READERS`
-    pattern     which entries are kept, in which layout and order (codec/layouts.py)
-    values      of the kept entries, codes or floats (codec/streams.py)
-
-Layout, order and their parameters are those that take the fewest bits, found by counting. `save`
-then `load` gives bit-equal dense() arrays. `show` says where every byte went.
-
-A further form is one writer and one reader here.
+`save` then `load` gives bit-equal dense() arrays. `show` says where every byte went.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -26,20 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import FormatError, UserError
-from ..nn.forms import FORMS, Form
-from ..nn.graph import Model
-from . import layouts, context as range_coder, streams
-from .accounting import PARTS, Row, Shown
 from ..atomic import write_atomically
-from .bits import BitReader, BitWriter, bits_needed, smallest_dtype
+from ..errors import FormatError, UserError
+from ..nn.forms import check_floats
+from ..nn.graph import Model
+from . import streams
+from .accounting import Shown
+from .bits import BitReader, BitWriter
 from .envelope import Opened, seal
+from .forms import read_form, write_form
 from .header import read_header, whole, write_header
-from .positions import Choice, scan, unscan
+from .positions import Choice
 
-Array = np.ndarray
-MAX_K = 2**16  # centroids
-_KIND = 4  # bits
 Force = Choice | str | Mapping[str, Choice | str] | None
 
 
@@ -85,14 +74,16 @@ def encode(model: Model, *, force: Force = None) -> bytes:
     for name, form in model.forms().items():
         w = BitWriter()
         try:
-            _write_form(w, form, choices.get(name, Choice()))
+            write_form(w, form, choices.get(name, Choice()))
         except ValueError as e:
             raise UserError(f"{name}: {e}") from None
         sections.append(w.getvalue())
     if model.buffers():
         w = BitWriter()
         for name, a in model.buffers().items():
-            streams.write_floats(w, _finite(name, a.astype(np.float32)))
+            if not np.isfinite(a).all():
+                raise UserError(f"{name} must be finite, got NaN or infinity")
+            streams.write_floats(w, a.astype(np.float32))
         sections.append(w.getvalue())
     return seal("model", write_header(_header_of(model)), sections)
 
@@ -100,16 +91,16 @@ def encode(model: Model, *, force: Force = None) -> bytes:
 def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
     """Returns the model in the bytes of a file, and where they went; raises what `load` does."""
     opened = Opened(data, "model")
-    model = _model_of(read_header(opened.header), max_bytes)
+    model = _model_of(read_header(opened.header, opened.dictionary), max_bytes)
     rows = []
     for name, form in model.forms().items():
         row, decoded = _named(
-            name, _read_form, BitReader(opened.section(name), max_bytes), name, form.shape
+            name, read_form, BitReader(opened.section(name), max_bytes), name, form.shape
         )
         model.set_form(name, decoded)
         rows.append(row)
     buffers = opened.section("running statistics") if model.buffers() else b""
-    _read_buffers(BitReader(buffers, max_bytes), model.buffers())
+    _read_buffers(BitReader(buffers, max_bytes), model)
     opened.finish()
     spent = len(opened.header) + len(buffers) + sum(row.bytes for row in rows)
     rest = {"architecture": len(opened.header), "envelope": len(data) - int(spent)}
@@ -145,10 +136,9 @@ def _activation_bytes(model: Model) -> int:
     shapes = model.shapes()
     total = sum(math.prod(shape) for shape in shapes.values())
     for node in model.nodes:
-        padding = getattr(node.layer, "padding", None)
-        if padding is not None:
+        if any(node.layer.padding):
             channels, *size = shapes[node.inputs[0]]
-            total += channels * math.prod(n + 2 * p for n, p in zip(size, padding))
+            total += channels * math.prod(n + 2 * p for n, p in zip(size, node.layer.padding))
     return 4 * total
 
 
@@ -170,146 +160,15 @@ def _choices(force: Force, model: Model) -> dict[str, Choice]:
     return found
 
 
-# one form
-
-
-def _write_form(w: BitWriter, form: Form, choice: Choice) -> None:
-    w.write(list(FORMS).index(form.kind), _KIND)
-    WRITERS[form.kind](w, form, choice)
-
-
-def _read_form(r: BitReader, name: str, shape: tuple[int, ...]) -> tuple[Row, Form]:
-    kind = r.read(_KIND)
-    if kind >= len(FORMS):
-        raise FormatError(f"no form {kind}")
-    kind = list(FORMS)[kind]
-    meta, arrays, how = READERS[kind](r, shape)
-    r.finish()
-    r.charge("header")
-    form = FORMS[kind].from_stored(shape, meta, arrays)
-    kept = math.prod(shape) if form.mask is None else int(np.count_nonzero(form.mask))
-    return (
-        Row(name, kind, shape, kept, how, {part: r.spent.get(part, 0) / 8 for part in PARTS}),
-        form,
-    )
-
-
-def _write_dense(w: BitWriter, form: Form, choice: Choice) -> None:
-    value = _finite("value", form.stored()["value"].array)
-    if form.mask is None:
-        layouts.write(w, layouts.Plan(layouts.ALL, np.ones(form.shape, bool)))
-        streams.write_floats(w, value, choice.values)
-        return
-    full = np.zeros(form.shape, value.dtype)
-    full[form.mask] = value
-
-    # A filler is known by its value +0, so no kept weight may have it.
-    impossible = {"all"} | ({"relative"} if streams.all_bits_zero(value).any() else set())
-    bits = functools.cache(lambda fillers: streams.floats_cost(value, fillers, choice.values))
-
-    def cost(layout, fillers):
-        return None if layout in impossible else bits(fillers)
-
-    plan = layouts.plan(form.mask, form.mask, 1, cost, choice)
-    source, order = layouts.write(w, plan), plan.choice.order
-    kept = scan(full, order)[scan(form.mask, order)]
-    streams.write_floats(
-        w, np.append(kept, kept.dtype.type(0))[source], choice.values
-    )  # source -1: the 0
-
-
-def _read_dense(r: BitReader, shape: tuple[int, ...], dtype: np.dtype) -> tuple[dict, dict, str]:
-    layout, order = layouts.read_layout(r, shape)
-    if layout == "all":
-        value = streams.read_floats(r, math.prod(shape), dtype, "values")
-        return {}, {"value": unscan(value, shape, order)}, layout
-    value, mask, how = layouts.read_values(
-        r, shape, layout, order, lambda n: streams.read_floats(r, n, dtype, "values")
-    )
-    return {}, {"value": value[mask], "mask": mask}, how
-
-
-def _write_codebook(w: BitWriter, form: Form, choice: Choice) -> None:
-    table, index = form.stored()["centroids"].array, form.index
-    if not 1 <= form.k <= MAX_K:
-        raise ValueError(f"k must be in [1, {MAX_K}], got {form.k}")
-    if len(table) + form.pinned_zero != form.k:
-        raise ValueError("centroids must not be masked")
-    w.count(form.k - 1)
-    w.write(form.pinned_zero, 1)
-    w.write(list(FORMS).index(form.centroids.kind), 1)
-    streams.write_floats(w, _finite("centroids", table), choice.values)
-    plan = _plan_codes(form, choice)
-    source, layout = layouts.write(w, plan), plan.choice.layout
-    if layout == "context":
-        return  # the codes are part of the pattern
-    codes = scan(index, plan.choice.order)
-    if layout != "all":
-        codes = np.append(codes[codes != 0], 0).astype(codes.dtype)[source]
-    least = layout not in ("all", "relative")  # 0 does not occur: code 1 is stored as 0
-    streams.write_symbols(w, codes - least, form.k - least, choice.values)
-
-
-def _plan_codes(form: Form, choice: Choice) -> layouts.Plan:
-    if not form.pinned_zero or form.k == 1:  # every entry has a code
-        return layouts.Plan(layouts.ALL, np.ones(form.shape, bool))
-    freq = np.bincount(form.index.ravel(), minlength=form.k)
-
-    def cost(layout, fillers):
-        if layout == "context":
-            return 0
-        counts = (
-            freq
-            if layout == "all"
-            else freq[1:] if layout != "relative" else np.append(fillers, freq[1:])
-        )
-        return streams.choose(counts, choice.values).bits
-
-    return layouts.plan(form.mask, form.index, form.k - 1, cost, choice)
-
-
-def _read_codebook(r: BitReader, shape: tuple[int, ...]) -> tuple[dict, dict, str]:
-    k, pinned, kind = whole("k", r.count() + 1, 1, MAX_K), r.read(1), list(FORMS)[r.read(1)]
-    r.charge("header")
-    table = streams.read_floats(r, k - pinned, FORMS[kind].stored_dtype, "codebook")
-    meta = {"k": k, "pinned_zero": bool(pinned), "centroids": kind}
-    layout, order = layouts.read_layout(r, shape)
-    if layout == "all":
-        index = unscan(streams.read_symbols(r, math.prod(shape), k, "values"), shape, order)
-        return meta, {"index": index, "centroids": table}, f"all, k={k}"
-    if not pinned or k == 1:
-        raise FormatError(f"layout {layout} needs a pinned zero and a further centroid")
-
-    def read(n):
-        if layout == "relative":
-            return streams.read_symbols(r, n, k, "values")
-        return (
-            streams.read_symbols(r, n, k - 1, "values").astype(smallest_dtype(bits_needed(k))) + 1
-        )
-
-    if layout == "context":
-        index, how = range_coder.read(r, shape, order, k - 1)
-        how = layouts.in_words(how, order)
-    else:
-        index, _, how = layouts.read_values(r, shape, layout, order, read)
-    return meta, {"index": index, "centroids": table}, f"{how}, k={k}"
-
-
-WRITERS = {"dense": _write_dense, "half": _write_dense, "codebook": _write_codebook}
-READERS = {
-    "dense": lambda r, shape: _read_dense(r, shape, np.dtype(np.float32)),
-    "half": lambda r, shape: _read_dense(r, shape, np.dtype(np.float16)),
-    "codebook": _read_codebook,
-}
-
-
-def _read_buffers(r: BitReader, buffers: dict[str, Array]) -> None:
-    for name, a in buffers.items():
-        a[...] = _named(name, streams.read_floats, r, a.size, np.float32, "buffers").reshape(
-            a.shape
-        )
-        if name.endswith("var") and (a < 0).any():
-            raise FormatError(f"{name}: a variance must be >= 0")
+def _read_buffers(r: BitReader, model: Model) -> None:
+    for node in model.nodes:
+        for part, a in node.layer.buffers.items():
+            name = f"{node.name}.{part}"
+            found = _named(name, streams.read_floats, r, a.size, np.float32, "buffers")
+            try:
+                a[...] = check_floats(name, node.layer.buffer_parts[part], found).reshape(a.shape)
+            except ValueError as e:
+                raise FormatError(str(e)) from None
     r.finish()
 
 
@@ -318,9 +177,3 @@ def _named(name: str, read: Callable, *args):
         return read(*args)
     except FormatError as e:
         raise FormatError(f"{name}: {e}") from None
-
-
-def _finite(name: str, a: Array) -> Array:
-    if not np.isfinite(a).all():
-        raise UserError(f"{name} must be finite, got NaN or infinity")
-    return a

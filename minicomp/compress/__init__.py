@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .finetune import FineTune
 from .prune.activation import SparseActivations
 from .prune.apoz import APoZ
 from .prune.bias import Bias
@@ -29,7 +30,7 @@ from .prune.split import Split
 from .prune.taylor import Taylor
 from .prune.wanda import Wanda
 from .share.kmeans import KMeans
-from .technique import FineTune, Pipeline, Technique
+from .technique import Pipeline, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,

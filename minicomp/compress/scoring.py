@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..data.dataset import batches
 from ..errors import UserError
 from ..nn.graph import Model
 from ..nn.losses import cross_entropy
-from ..tensor import Array, Tensor, grad
-from .scores import global_masks, smallest_mask
-from .technique import Technique, kept, knob, masked, thawed, weights
+from ..nn.taps import observe
+from ..tensor import Array, Tensor, grad, no_grad
+from .scores import scoped_masks
+from .technique import Run, Technique, kept, knob, masked, weights
 
 
 @dataclass(frozen=True)
@@ -26,57 +28,48 @@ class ScorePruning(Technique):
 
     sparsity: float = knob(0.9, "fraction of zeros, exactly round(s n)", lo=0, hi=1, below=True, per_layer=True)
     scope: str = knob("global", "what is ranked together", choices=("global", "local"))
-    samples: int = knob(500, "training examples that the scores are computed on", lo=1)
+    samples: int = knob(500, "training examples that the scores are computed on; all where there are fewer", lo=1)
 
     def __post_init__(self):
         super().__post_init__()
         if self.scope == "global" and not isinstance(self.sparsity, float):
             raise UserError(f"{self.word}: scope global needs one sparsity for all layers, got one by pattern")
 
-    def scores(self, model: Model, data, *, rng: np.random.Generator) -> dict[str, Array]:
+    def scores(self, model: Model, data, run: Run) -> dict[str, Array]:
         """Returns one score per weight, by node name; larger is more important.
 
-        model : trainable; it is not changed        data : has `calibration(n, rng)`
+        model : trainable; it is not changed        data : has `train` and `calibration(n, rng)`
         """
         raise NotImplementedError
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
-        names = weights(model)
-        scores = self.scores(thawed(model), data, rng=rng)
-        for node, s in scores.items():
-            if np.isnan(s).any():
-                raise UserError(f"{self.word}: the scores of {node} must be numbers, got NaN; are its gradients finite?")
-        # what is pruned already ranks below everything else
-        scores = {node: np.where(model.forms()[names[node]].dense().data != 0, s, -np.inf)
-                  for node, s in scores.items()}
-        if self.scope == "global":
-            masks = dict(zip(scores, global_masks(list(scores.values()), self.sparsity)))
-        else:
-            masks = {node: smallest_mask(s, self.at("sparsity", node)) for node, s in scores.items()}
-        return masked(model, {names[node]: mask for node, mask in masks.items()})
+    def change(self, model, data, run):
+        return self._masked(model, self.scores(model.thawed(), data, run))
 
     def sketch(self, model, *, rng):
         # As many zeros, of least magnitude: the scores themselves would need data.
-        sizes = {name: model.forms()[name].dense().data for name in weights(model).values()}
-        if self.scope == "global":
-            sizes = {name: np.abs(w) for name, w in sizes.items()}
-            return masked(model, dict(zip(sizes, global_masks(list(sizes.values()), self.sparsity))))
-        return masked(model, {name: smallest_mask(np.abs(sizes[name]), self.at("sparsity", node))
-                              for node, name in weights(model).items()})
+        forms = model.forms()
+        return self._masked(model, {node: np.abs(forms[name].dense().data)
+                                    for node, name in weights(model).items()})
+
+    def _masked(self, model: Model, scores: dict[str, Array]) -> Model:
+        names, forms = weights(model), model.forms()
+        masks = scoped_masks(self.word, scores, {node: forms[names[node]].mask for node in scores},
+                             lambda node: self.at("sparsity", node), self.scope)
+        return masked(model, {names[node]: mask for node, mask in masks.items()})
 
 
 def loss_gradients(model: Model, batch, *, batch_size: int = 500) -> dict[str, Array]:
-    """Returns the gradient of the mean cross-entropy by form name, float64 sums over batches.
+    """Returns dL / d(decoded weight) by form name, L the mean cross-entropy; float64 sums over batches.
 
-    batch : a split, x and y
+    batch : a split, x and y        The weights are decoded once, so that any form has a gradient.
     """
-    names = list(model.parameters())
-    total = {name: 0.0 for name in names}
-    for i in range(0, len(batch.y), batch_size):
-        x, y = batch.x[i:i + batch_size], batch.y[i:i + batch_size]
-        loss = cross_entropy(model(x), y, reduction="sum")
-        for name, g in zip(names, grad(loss, list(model.parameters().values()))):
+    with no_grad():
+        decoded = model.decode()
+    leaves = {name: Tensor(w.data, requires_grad=True) for name, w in decoded.items()}
+    total = {name: 0.0 for name in leaves}
+    for x, y in batches(batch, batch_size):
+        loss = cross_entropy(model(x, weights=leaves), y, reduction="sum")
+        for name, g in zip(leaves, grad(loss, list(leaves.values()))):
             total[name] = total[name] + g.data.astype(np.float64) / len(batch.y)
     return total
 
@@ -86,15 +79,12 @@ def layer_inputs(model: Model, batch, *, batch_size: int = 500) -> dict[str, Arr
 
     result : by node name, (I,) or (C,), float64
     """
-    nodes = [n for n in model.nodes if n.layer.kind in ("Linear", "Conv2d")]
+    nodes = [n for n in model.nodes if n.layer.coupling == "mix"]
     total = {n.name: 0.0 for n in nodes}
-    taps = {n.inputs[0] for n in nodes} - {"x"}
-    for i in range(0, len(batch.y), batch_size):
-        x = Tensor(batch.x[i:i + batch_size])
-        seen = {"x": x} | (model(x, taps=tuple(taps))[1] if taps else {})
+    for seen in observe(model, batch.x, {n.inputs[0] for n in nodes}, batch_size=batch_size):
         for n in nodes:
-            a = seen[n.inputs[0]].data.astype(np.float64)
-            axes = (0,) if n.layer.kind == "Linear" else (0, 2, 3)
+            a = seen[n.inputs[0]].astype(np.float64)
+            axes = tuple(i for i in range(a.ndim) if i != 1)
             total[n.name] = total[n.name] + np.square(a).sum(axis=axes)
     return {name: np.sqrt(t) for name, t in total.items()}
 
@@ -113,7 +103,7 @@ def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.ran
     for i, (criterion, stream) in enumerate(zip(criteria, rng.spawn(len(criteria)))):
         for j, s in enumerate(sparsities):
             try:
-                pruned = replace(criterion, sparsity=s).apply(model, data, rng=deepcopy(stream))
+                pruned = replace(criterion, sparsity=s).apply(model, data, Run(deepcopy(stream)))
             except UserError as e:
                 if j == 0:
                     raise

@@ -1,7 +1,8 @@
 """What a technique is: a frozen dataclass whose fields are the paper's knobs, and one method, `apply`.
 
-A knob is a value, or a mapping from pattern (fnmatch on node names, the last match wins) to value. A pipeline
-is a list of techniques and itself one: Deep Compression is [magnitude, finetune, kmeans, finetune].
+A knob is a value, or a mapping from pattern (fnmatch on node names, the last match wins) to value.
+A pipeline is a list of techniques and itself one: Deep Compression is [magnitude, finetune,
+kmeans, finetune].
 """
 
 from __future__ import annotations
@@ -10,23 +11,46 @@ import dataclasses
 import math
 import numbers
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..data.augment import Augment
+from ..codec import load, save
 from ..errors import UserError
-from ..nn.forms import Codebook, Dense
 from ..nn.graph import Model
-from ..nn.losses import cross_entropy
-from ..optim import OPTIMIZERS, SCHEDULES
-from ..train import evaluate, fit, scale_dropout
+from ..train import evaluate
 
 Log = Callable[[dict], None]
+
+
+def silent(row: dict) -> None:
+    """Does nothing with a row of a log."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a technique runs in.
+
+    rng : of everything it draws        log : called with rows, {"event": ..., ...}
+    checkpoint : a folder to resume from, or None        n_threads : at most so many
+    """
+
+    rng: np.random.Generator
+    log: Log = silent
+    checkpoint: Path | None = None
+    n_threads: int = 1
+
+    def __post_init__(self):
+        object.__setattr__(self, "log", self.log or silent)
+
+    def child(self, name: str, rng: np.random.Generator | None = None) -> Run:
+        """Returns the run of a part: its folder is `name` in this one's, its rng this one's or its own."""
+        inner = None if self.checkpoint is None else Path(self.checkpoint) / name
+        return replace(self, rng=rng or self.rng, checkpoint=inner)
 
 
 @dataclass(frozen=True)
@@ -118,8 +142,14 @@ class Technique:
         """Returns the names of the nodes that the technique may change: what a pattern can match."""
         return [n.name for n in model.nodes if n.layer.forms]
 
-    def check_patterns(self, model: Model) -> None:
-        """Raises UserError for a pattern that matches none of the `targets`."""
+    @property
+    def name(self) -> str:
+        """What logs and folders call it: its word."""
+        return self.word
+
+    def check(self, model: Model) -> None:
+        """Raises UserError, before anything is trained, where the technique cannot work on the model: a pattern
+        that matches none of its `targets`."""
         nodes = self.targets(model)
         for name in self.knobs():
             value = getattr(self, name)
@@ -127,74 +157,27 @@ class Technique:
                 if not any(fnmatchcase(n, pattern) for n in nodes):
                     raise UserError(f"{self.word}: {name}@{pattern} matches no layer; there are {', '.join(nodes)}")
 
-    def apply(self, model: Model, data, *, rng: np.random.Generator, log: Log | None = None,
-              checkpoint: Path | None = None, n_threads: int = 1) -> Model:
+    def apply(self, model: Model, data, run: Run) -> Model:
         """Returns the compressed model; the model passed in is untouched.
 
-        data : has `train` and `val`        checkpoint : a folder to resume from, or None
+        data : has `train` and `val`        run : rng, log, checkpoint, n_threads
+        Raises UserError where the model, the data or a knob do not fit.
         """
+        self.check(model)
+        return self.change(model.copy(), data, run)
+
+    def change(self, model: Model, data, run: Run) -> Model:
+        """Returns what becomes of `model`, a copy that may be changed in place."""
         raise NotImplementedError
 
     def sketch(self, model: Model, *, rng: np.random.Generator) -> Model:
         """Returns the model as `apply` would leave its forms, without training: for estimates of bytes."""
-        return self.apply(model, None, rng=rng)
-
-
-@dataclass(frozen=True)
-class FineTune(Technique):
-    """Training of whatever the forms leave trainable: kept weights, centroids. Also trains a net from scratch."""
-
-    word: ClassVar[str] = "finetune"
-    title: ClassVar[str] = "Fine-tuning"
-
-    epochs: int = knob(4, "passes over the training data", lo=0)
-    lr: float = knob(0.01, "learning rate", lo=1e-9)
-    optimizer: str = knob("sgd", "sgd (momentum), adam, adamw or adamax", choices=tuple(OPTIMIZERS))
-    momentum: float = knob(0.9, "momentum of sgd", lo=0, hi=1, below=True)
-    nesterov: bool = knob(False, "Nesterov's momentum in sgd")
-    weight_decay: float = knob(0.0, "L2 regularisation: lambda of lambda/2 |w|^2", lo=0.0)
-    batch_size: int = knob(64, "examples a step", lo=1)
-    schedule: str = knob("cosine", "of the learning rate", choices=tuple(SCHEDULES))
-    shift: int = knob(0, "augmentation: random shift by up to so many pixels", lo=0)
-    cutout: int = knob(0, "augmentation: side of a random square filled with 0, pixels", lo=0)
-    label_smoothing: float = knob(0.0, "part of the target spread over all classes", lo=0.0, hi=1.0, below=True)
-    dropout: bool = knob(True, "rescale dropout by sqrt(kept weights) (Han et al. 2015, eq. (2))")
-    keep_best: bool = knob(False, "end with the epoch of fewest validation errors")
-    patience: int | None = knob(None, "stop after so many epochs without improvement", type=int, lo=1, optional=True)
-
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        # The scaled dropout is that of this training alone: the model keeps D_o, which later steps scale anew.
-        model = thawed(model)
-        tuned = scale_dropout(model, kept(model) ** 0.5) if self.dropout else model  # shares every other layer
-        self.fit(tuned, data, rng=rng, log=log, checkpoint=checkpoint, n_threads=n_threads)
-        return model
-
-    def sketch(self, model, *, rng):
-        return model
-
-    def make_optimizer(self, model: Model):
-        """Returns the optimizer that the knobs describe."""
-        extra = {"momentum": self.momentum, "nesterov": self.nesterov} if self.optimizer == "sgd" else {}
-        return OPTIMIZERS[self.optimizer](model.parameters(), lr=self.lr, weight_decay=self.weight_decay, **extra)
-
-    def fit(self, model: Model, data, *, rng, log=None, checkpoint=None, n_threads=1, events=None,
-            best_from=0) -> list[dict]:
-        """Trains the model in place with further events; returns the history of `train.fit`.
-
-        data : may have `black`, the value of what a shift brings in, else 0
-        """
-        smooth = {"loss": lambda s: cross_entropy(s.output, s.batch[1], label_smoothing=self.label_smoothing)}
-        return fit(model, data, epochs=self.epochs, optimizer=self.make_optimizer(model), rng=rng,
-                   batch_size=self.batch_size, schedule=SCHEDULES[self.schedule](),
-                   events=smooth | (events or {}),
-                   augment=Augment(self.shift, self.cutout, getattr(data, "black", 0.0)), patience=self.patience,
-                   keep_best=self.keep_best, best_from=best_from, log=log, checkpoint=checkpoint,
-                   n_threads=n_threads)
+        return self.apply(model, None, Run(rng))
 
 
 @dataclass(frozen=True)
 class Pipeline(Technique):
-    """Techniques one after the other."""
+    """Techniques one after the other; each hands on a model whose forms are frozen."""
 
     word: ClassVar[str] = "pipeline"
     title: ClassVar[str] = "Pipeline"
@@ -202,34 +185,30 @@ class Pipeline(Technique):
     steps: tuple[Technique, ...] = ()
 
     def settings(self) -> dict:
-        return {"steps": [{"name": s.word, **s.settings()} for s in self.steps]}
+        return {"steps": [{"name": s.name, **s.settings()} for s in self.steps]}
 
-    def check_patterns(self, model):
+    def check(self, model):
         for step in self.steps:
-            step.check_patterns(model)
+            step.check(model)
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         # Each step draws from a stream of its own, so that a resumed run ends in the same bits.
-        from ..codec import load, save
-
-        self.check_patterns(model)
-        model, log = model.copy(), log or (lambda row: None)
-        for i, (step, stream) in enumerate(zip(self.steps, rng.spawn(len(self.steps))), start=1):
-            name, start = f"{i:02d}-{step.word}", time.perf_counter()
-            done = None if checkpoint is None else Path(checkpoint) / f"{name}.mcz"
-            log({"event": "start", "name": step.word, "index": i, "of": len(self.steps)})
+        streams = run.rng.spawn(len(self.steps))
+        for i, (step, stream) in enumerate(zip(self.steps, streams), start=1):
+            start, part = time.perf_counter(), run.child(f"{i:02d}-{step.name}", stream)
+            done = None if run.checkpoint is None else part.checkpoint.with_name(f"{part.checkpoint.name}.mcz")
+            run.log({"event": "start", "name": step.name, "index": i, "of": len(self.steps)})
             if done is not None and done.exists():
-                model = thawed(load(done))
+                model = load(done)
             else:
-                inner = None if checkpoint is None else Path(checkpoint) / name
-                model = step.apply(model, data, rng=stream, log=log, checkpoint=inner, n_threads=n_threads)
+                model = step.apply(model, data, part).frozen()
                 if done is not None:
                     done.parent.mkdir(parents=True, exist_ok=True)
                     save(model, done)
-            val = evaluate(model, data.val, n_threads=n_threads)
-            log({"event": "step", "name": step.word, "index": i, "knobs": step.settings(), "errors": val.errors,
-                 "size": val.size, "sparsity": sparsity(model), "seconds": time.perf_counter() - start,
-                 "model": model})
+            val = evaluate(model, data.val, n_threads=run.n_threads)
+            run.log({"event": "step", "name": step.name, "index": i, "knobs": step.settings(), "errors": val.errors,
+                     "size": val.size, "sparsity": sparsity(model), "seconds": time.perf_counter() - start,
+                     "model": model})
         return model
 
     def sketch(self, model, *, rng):
@@ -238,33 +217,29 @@ class Pipeline(Technique):
         return model
 
 
-def thawed(model: Model) -> Model:
-    """Returns a copy of the model in which every form is trainable."""
-    model = model.copy()
-    for name, form in model.forms().items():
-        if not form.trainable:
-            model.set_form(name, form.thaw())
-    return model
-
-
 def masked(model: Model, masks: dict[str, np.ndarray]) -> Model:
     """Returns a copy of the model with masks (True where kept) on the named forms.
 
-    A Dense keeps its values; a Codebook with a pinned zero sends pruned entries to code 0. A mask that is there
-    already stays: an entry is kept only where both keep it.
-    Raises UserError for a Codebook without a pinned zero.
+    A mask that is there already stays: an entry is kept only where both keep it.
+    Raises UserError for a form that cannot carry a mask, such as a Codebook without a pinned zero.
     """
     model = model.copy()
     for name, mask in masks.items():
-        form = model.forms()[name]
-        keep = mask if form.mask is None else mask & form.mask
-        if isinstance(form, Dense):
-            model.set_form(name, type(form)(form.value.data, keep, form.trainable))
-        elif isinstance(form, Codebook) and form.pinned_zero:
-            model.set_form(name, Codebook(np.where(keep, form.index, 0), form.centroids.copy(), True, form.trainable))
-        else:
-            raise UserError(f"{name}: a {form.kind} without a pinned zero cannot be pruned; prune before sharing")
+        try:
+            model.set_form(name, model.forms()[name].masked(mask))
+        except ValueError as e:
+            raise UserError(f"{name}: {e}") from None
     return model
+
+
+def check_movable(word: str, model: Model, *, biases: bool = False) -> None:
+    """Raises UserError for a weight (or bias) whose entries cannot be moved one by one: a shared one."""
+    names = model.forms() if biases else weights(model).values()
+    for name in names:
+        form = model.forms()[name]
+        if not form.movable:
+            raise UserError(f"{word}: {name.rsplit('.', 1)[0]} must hold plain values to be pruned while it trains, "
+                            f"got a {form.kind}; prune before sharing")
 
 
 def weights(model: Model) -> dict[str, str]:
@@ -286,16 +261,6 @@ def sparsity(model: Model) -> float:
     return 1 - sum(f.nonzeros() for f in forms) / max(model.count(), 1)
 
 
-def steps_of(technique: Technique) -> Sequence[Technique]:
-    """Returns the steps of a pipeline, or the technique alone."""
-    return technique.steps if isinstance(technique, Pipeline) else (technique,)
-
-
 def masks(model: Model) -> dict[str, np.ndarray]:
     """Returns the mask of every form that has one, by name."""
     return {name: form.mask for name, form in model.forms().items() if form.mask is not None}
-
-
-def rows(pairs: Iterable[tuple[str, Any]]) -> dict:
-    """Returns pairs as a dict whose numpy scalars are Python numbers: a row of a log."""
-    return {k: v.item() if isinstance(v, np.generic) else v for k, v in pairs}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from ..codec import encode
 from ..errors import UserError
 from ..nn.graph import Model
+from ..compress.finetune import FineTune
 from ..compress.technique import Log, Pipeline, Technique
 
 ATTEMPTS = 4
@@ -30,14 +30,16 @@ def scaled(pipeline: Pipeline, factor: float) -> Pipeline:
     def sparser(s):
         return None if s is None else float(min(max(1 - factor * (1 - s), 0.0), 0.9995))
 
-    steps = []
-    for step in pipeline.steps:
+    def made(step: Technique) -> Technique:
+        if isinstance(step, FineTune):
+            return dataclasses.replace(step, methods=tuple(made(m) for m in step.methods))
         value = getattr(step, "sparsity", None)
-        if value is not None:
-            value = {p: sparser(s) for p, s in value.items()} if isinstance(value, Mapping) else sparser(value)
-            step = dataclasses.replace(step, sparsity=value)
-        steps.append(step)
-    return Pipeline(steps=tuple(steps))
+        if value is None:
+            return step
+        value = {p: sparser(s) for p, s in value.items()} if isinstance(value, Mapping) else sparser(value)
+        return dataclasses.replace(step, sparsity=value)
+
+    return Pipeline(steps=tuple(made(step) for step in pipeline.steps))
 
 
 def sketch_bytes(pipeline: Pipeline, model: Model, seed: int) -> int:
@@ -50,7 +52,7 @@ def density_for(pipeline: Pipeline, model: Model, max_bytes: int, seed: int, *, 
 
     Raises UserError where no step has a sparsity, or even almost no weights take more.
     """
-    if all(getattr(step, "sparsity", None) is None for step in pipeline.steps):
+    if scaled(pipeline, 0.5) == scaled(pipeline, 1.0):
         raise UserError("a byte budget needs a step with a sparsity to scale, such as gradual or magnitude")
     log, tried = log or (lambda row: None), 0
 
@@ -92,12 +94,12 @@ class Budgeted(Technique):
     def settings(self) -> dict:
         return {"max_bytes": self.max_bytes, **self.pipeline.settings()}
 
-    def check_patterns(self, model):
-        self.pipeline.check_patterns(model)
+    def check(self, model):
+        self.pipeline.check(model)
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        log, seed, target = log or (lambda row: None), int(rng.integers(2**32)), self.max_bytes
-        for attempt, stream in enumerate(rng.spawn(ATTEMPTS), start=1):
+    def change(self, model, data, run):
+        log, seed, target = run.log, int(run.rng.integers(2**32)), self.max_bytes
+        for attempt, stream in enumerate(run.rng.spawn(ATTEMPTS), start=1):
             try:
                 factor = density_for(self.pipeline, model, target, seed, log=log)
             except UserError:
@@ -105,9 +107,7 @@ class Budgeted(Technique):
                     raise
                 break
             log({"event": "budget", "attempt": attempt, "density_factor": factor, "max_bytes": self.max_bytes})
-            inner = None if checkpoint is None else Path(checkpoint) / f"attempt-{attempt}"
-            made = scaled(self.pipeline, factor).apply(model, data, rng=stream, log=log, checkpoint=inner,
-                                                       n_threads=n_threads)
+            made = scaled(self.pipeline, factor).apply(model, data, run.child(f"attempt-{attempt}", stream))
             size = len(encode(made))
             if size <= self.max_bytes:
                 return made

@@ -20,7 +20,7 @@ from ..models import MODELS
 from ..nn.graph import Model
 from .budget import Budgeted
 from .recipe import Recipe
-from ..compress.technique import Technique, thawed
+from ..compress.technique import Run, Technique
 
 
 @dataclass
@@ -50,9 +50,9 @@ def train_dense(name: str, data, recipe: Recipe, *, seed: int, log: Callable[[di
     check_data(model, data)
     done = None if checkpoint is None else Path(checkpoint) / "00-dense.mcz"
     if done is not None and done.exists():
-        return thawed(load(done))
-    inner = None if checkpoint is None else Path(checkpoint) / "00-dense"
-    model = recipe.train.apply(model, data, rng=stream, log=log, checkpoint=inner, n_threads=n_threads)
+        return load(done)
+    run = Run(stream, log, checkpoint, n_threads).child("00-dense")
+    model = recipe.train.apply(model, data, run)
     if done is not None:
         done.parent.mkdir(parents=True, exist_ok=True)
         save(model, done)
@@ -90,8 +90,8 @@ def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int |
                                 n_threads=n_threads)
     else:
         job.dense = start
-    job.model = technique.apply(job.dense, data, rng=np.random.default_rng([seed, 1]), log=listen,
-                                checkpoint=checkpoint, n_threads=n_threads)
+    rng = np.random.default_rng([seed, 1])
+    job.model = technique.apply(job.dense, data, Run(rng, listen, checkpoint, n_threads))
     return job
 
 
@@ -99,7 +99,7 @@ def check_job(start: str | Model, data, technique: Technique) -> None:
     """Raises UserError, before anything is trained, where data or the technique's patterns do not fit the net."""
     model = MODELS[start]() if isinstance(start, str) else start
     check_data(model, data)
-    technique.check_patterns(model)
+    technique.check(model)
 
 
 def check_data(model: Model, data) -> None:
@@ -153,8 +153,8 @@ def _differing(known: dict, settings: dict) -> str:
 
 
 # What a run writes: its settings, the state of a training, the model after a step (and that while it is written).
-_NAME = r"(run\.json|fit\.npz|\d\d-[a-z0-9-]+\.mcz)"
-_OWN = re.compile(rf"{_NAME}|\.{_NAME}\.[0-9a-f]+\.tmp|fit\.partial\.npz")
+_NAME = r"(run\.json|fit\.npz|\d\d-[a-z0-9+-]+\.mcz)"
+_OWN = re.compile(rf"{_NAME}|\.{_NAME}\.[0-9a-f]+\.tmp")
 
 
 def remove_checkpoint(folder: Path) -> None:

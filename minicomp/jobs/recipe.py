@@ -11,6 +11,7 @@ A table named after a model, `[lenet5]`, replaces `train` and `step` for that mo
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from typing import Any
 
 from ..errors import UserError, did_you_mean
 from ..models import MODELS
-from ..compress.technique import FineTune, Pipeline, Technique
+from ..compress.finetune import FineTune, Rounds, Trained
+from ..compress.technique import Pipeline, Technique
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -105,11 +107,25 @@ def _step(where: str, word, table: Mapping, techniques: Sequence[type[Technique]
 
 
 def parse_with(texts: Sequence[str], techniques: Sequence[type[Technique]]) -> Pipeline:
-    """Returns the pipeline of `WORD:knob=value,knob@pattern=value` texts, in order."""
+    """Returns the pipeline of `WORD:knob=value,knob@pattern=value` texts, in order.
+
+    `A:knob=value+B:knob=value` trains together; knobs of the training may stand with either.
+    """
+    known = "|".join(re.escape(t.word) for t in techniques)
     steps = []
     for text in texts:
-        word, _, rest = text.partition(":")
-        steps.append(make_technique(word.strip(), parse_knobs(rest, text), techniques))
+        words, knobs = [], {}
+        parts = re.split(rf"\+(?=\s*(?:{known})\s*(?:[:+]|$))", text)
+        for part in parts:
+            word, _, rest = (t.strip() for t in part.partition(":"))
+            words.append(word)
+            for name, value in parse_knobs(rest, text).items():
+                own = len(parts) > 1 and name not in FineTune.knobs()
+                name = f"{word}.{name}" if own else name
+                if name in knobs and knobs[name] != value:
+                    raise UserError(f"{text}: {name} of the training is given as {knobs[name]!r} and {value!r}")
+                knobs[name] = value
+        steps.append(make_technique("+".join(words), knobs, techniques))
     return Pipeline(steps=tuple(steps))
 
 
@@ -134,16 +150,43 @@ def parse_knobs(text: str, where: str) -> dict[str, Any]:
     return plain | mixed
 
 
-def make_technique(word, knobs: Mapping[str, Any], techniques: Sequence[type[Technique]]) -> Technique:
-    """Returns the technique called `word` with these knobs; UserError names the nearest words or knobs."""
+def make_technique(word: str, knobs: Mapping[str, Any], techniques: Sequence[type[Technique]]) -> Technique:
+    """Returns the technique called `word`, or the training of several, "dns+slimming", with these knobs.
+
+    knobs : of a technique, or of the training it takes part in; where two techniques of a training have one of
+        the same name it is written with its word, "slimming.sparsity"
+    Raises UserError that names the nearest words or knobs.
+    """
     by_word = {t.word: t for t in techniques}
-    if word not in by_word:
-        raise UserError(f"unknown technique {str(word)!r}{did_you_mean(str(word), by_word)}")
-    kind = by_word[word]
-    for name in knobs:
-        if name not in kind.knobs():
-            raise UserError(f"{word}: unknown knob {name!r}{did_you_mean(name, kind.knobs())}")
-    return kind(**knobs)
+    kinds = []
+    for each in word.split("+"):
+        if each not in by_word:
+            raise UserError(f"unknown technique {each!r}{did_you_mean(each, by_word)}")
+        kinds.append(by_word[each])
+    if len(kinds) == 1 and not issubclass(kinds[0], (Trained, Rounds)):
+        return kinds[0](**_owned(word, kinds, knobs, [])[0])
+    *own, training = _owned(word, kinds, knobs, list(FineTune.knobs()))
+    if len(kinds) == 1 and issubclass(kinds[0], Rounds):
+        return kinds[0](**own[0], train=FineTune(**training))
+    return FineTune(methods=tuple(kind(**mine) for kind, mine in zip(kinds, own)), **training)
+
+
+def _owned(word: str, kinds: Sequence[type[Technique]], knobs: Mapping, training: list[str]) -> list[dict]:
+    # The knobs of each technique, and of the training.
+    found: list[dict] = [{} for _ in kinds] + [{}]
+    for key, value in knobs.items():
+        prefix, dot, name = key.rpartition(".")
+        owners = [i for i, kind in enumerate(kinds) if name in kind.knobs() and prefix in ("", kind.word)]
+        if not owners and key in training:
+            owners = [len(kinds)]
+        if not owners:
+            known = [k for kind in kinds for k in kind.knobs()] + training
+            raise UserError(f"{word}: unknown knob {name!r}{did_you_mean(name, known)}")
+        if len(owners) > 1:
+            raise UserError(f"{word}: {key} may be of {' or '.join(kinds[i].word for i in owners)}; write "
+                            f"{kinds[owners[0]].word}.{key}")
+        found[owners[0]][name] = value
+    return found
 
 
 def _value(text: str) -> Any:
@@ -160,6 +203,8 @@ def _value(text: str) -> Any:
 
 
 def _shorter(step: Technique, factor: float) -> Technique:
-    if "epochs" not in step.knobs() or not step.epochs:
+    if isinstance(step, Rounds):
+        return dataclasses.replace(step, train=_shorter(step.train, factor))
+    if not isinstance(step, FineTune) or not step.epochs:
         return step
     return dataclasses.replace(step, epochs=max(1, round(step.epochs * factor)))

@@ -1,7 +1,7 @@
 """Which compiled kernels there are and which rung of them runs: the one place of run-time dispatch.
 
-A kernel family NAME is `minicomp/kernels/NAME.py` (contract, NumPy reference, entry) and its
-compiled twin `minicomp._kernels.NAME`, a ladder of rungs:
+A room of kernels NAME is the folder `minicomp/kernels/NAME` (contracts, NumPy references, entries)
+and its compiled twin `minicomp._kernels.NAME`. A kernel is a ladder of rungs:
 
     ref       NumPy, no compiler needed          level 0
     portable  C on any processor                 level 1
@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parents[1] / "_kernels"
 
 @functools.cache
 def kernel_module(name: str) -> ModuleType | None:
-    """Returns the compiled module of family `name`, None where it is missing or does not load."""
+    """Returns the compiled module of room `name`, None where it is missing or does not load."""
     try:
         return importlib.import_module(f"minicomp._kernels.{name}")
     except ImportError:
@@ -51,14 +51,14 @@ def _levels() -> tuple[int, int]:
 
 
 def available(name: str | None = None) -> list[str]:
-    """Returns the rungs that run here, slowest first; only "ref" where family `name` is missing."""
+    """Returns the rungs that run here, slowest first; only "ref" where room `name` is missing."""
     if name is not None and kernel_module(name) is None:
         return ["ref"]
     return list(RUNGS[: _levels()[0] + 1])
 
 
 def resolve(isa: str, name: str) -> int:
-    """Returns the level at which family `name` runs: 0 for the reference.
+    """Returns the level at which room `name` runs: 0 for the reference.
 
     isa : "auto" takes the best that runs here; a rung's name takes that one
     Raises ValueError where the rung is unknown or does not run here.
@@ -75,10 +75,10 @@ def resolve(isa: str, name: str) -> int:
 
 @functools.cache
 def _warn_missing(name: str) -> None:
-    # Once a process and family: a missing kernel is never hidden.
+    # Once a process and room: a missing kernel is never hidden.
     why = build_record().get("failed", {}).get(name)
     warnings.warn(
-        f"minicomp: the compiled kernel '{name}' is missing, so its NumPy reference runs, many "
+        f"minicomp: the compiled kernels '{name}' are missing, so their NumPy reference runs, many "
         f"times slower. {f'Its build failed: {why}. ' if why else ''}A C compiler and "
         "`pip install .` build it; `minicomp --version` lists what runs.",
         RuntimeWarning, stacklevel=4)

@@ -57,15 +57,26 @@ class Model:
         _check(self.nodes)
         self.origin_bytes = self.dense_bytes() if origin_bytes is None else origin_bytes
 
-    def __call__(self, x, *, training: bool = False, rng: np.random.Generator | None = None,
-                 taps: Sequence[str] = ()):
+    def decode(self, *, training: bool = False,
+               rng: np.random.Generator | None = None) -> dict[str, Tensor]:
+        """Returns every weight and bias decoded, by name: {"fc1.weight": Tensor}.
+
+        training : a stochastic form draws from rng; otherwise it gives its expectation
+        """
+        return {name: form.dense(training=training, rng=rng) for name, form in self.forms().items()}
+
+    def __call__(self, x, *, weights: dict[str, Tensor] | None = None, training: bool = False,
+                 rng: np.random.Generator | None = None, taps: Sequence[str] = ()):
         """Returns the output Tensor, (N, classes) for a classifier; with taps, (output, {name: Tensor}).
 
         x : (N, *input_shape), array or Tensor        training : batch statistics and dropout are on
-        rng : for dropout        taps : names of nodes whose outputs are wanted too; "x" is the input
+        weights : what `decode` gave; None decodes here        rng : for dropout and stochastic forms
+        taps : names of nodes whose outputs are wanted too; "x" is the input
         Raises ValueError for an x of another shape, KeyError for a tap that is no node.
         """
         x = x if isinstance(x, Tensor) else Tensor(x)
+        if weights is None:
+            weights = self.decode(training=training, rng=rng)
         if x.shape[1:] != self.input_shape:
             raise ValueError(f"x must have shape (N, {', '.join(map(str, self.input_shape))}), got {x.shape}")
         values, uses = {INPUT: x}, self._uses()
@@ -73,7 +84,9 @@ class Model:
             if name not in uses:
                 raise KeyError(f"no node {name!r}; there are {', '.join(uses)}")
         for node in self.nodes:
-            values[node.name] = node.layer(*(values[i] for i in node.inputs), training=training, rng=rng)
+            values[node.name] = node.layer(
+                *(values[i] for i in node.inputs), training=training, rng=rng,
+                weights={part: weights[f"{node.name}.{part}"] for part in node.layer.forms})
             for name in node.inputs:  # drop what no later node needs
                 uses[name] -= 1
                 if not uses[name] and name not in taps:
@@ -193,12 +206,23 @@ class Model:
         nodes = [replace(node, layer=node.layer.copy()) for node in self.nodes]
         return Model(nodes, input_shape=self.input_shape, builtin=self.builtin, origin_bytes=self.origin_bytes)
 
-    def dense(self) -> Model:
-        """Returns an equal model whose every form is an unmasked Dense."""
+    def frozen(self) -> Model:
+        """Returns an equal model none of whose forms is trainable: what is stored of them."""
+        return self._with(lambda form: form.freeze())
+
+    def thawed(self) -> Model:
+        """Returns an equal model all of whose forms are trainable."""
+        return self._with(lambda form: form if form.trainable else form.thaw())
+
+    def _with(self, made) -> Model:
         model = self.copy()
         for name, form in model.forms().items():
-            model.set_form(name, Dense(form.dense().data.copy()))
+            model.set_form(name, made(form))
         return model
+
+    def dense(self) -> Model:
+        """Returns an equal model whose every form is an unmasked Dense."""
+        return self._with(lambda form: Dense(form.dense().data.copy()))
 
     def edit(self, swap: dict[str, tuple[Node, ...]]) -> Model:
         """Returns the model with each named node replaced by other nodes, the last of which takes over its
@@ -256,8 +280,13 @@ def _join(name: str, part: str) -> str:
 
 
 def _check(nodes: tuple[Node, ...]) -> None:
-    known = {INPUT}
+    known, owners = {INPUT}, {}
     for node in nodes:
+        for part in (node.layer, *node.layer.forms.values()):
+            if id(part) in owners:
+                raise ValueError(f"{node.name}: its {part.kind} is that of {owners[id(part)]} too; a layer or form "
+                                 f"stands in a model once, give {node.name} a copy")
+            owners[id(part)] = node.name
         if not (isinstance(node.name, str) and _NAME.match(node.name)) or node.name in known:
             raise ValueError(f"node names must be unique and match [A-Za-z0-9_.-]{{1,100}}, got {node.name!r}")
         arity = node.layer.arity

@@ -18,13 +18,15 @@ from __future__ import annotations
 import numpy as np
 
 from .. import data as datasets
+from ..compress.finetune import FineTune
 from ..compress.prune.gradual import Gradual
 from ..compress.prune.movement import Movement
-from ..compress.technique import FineTune, Technique, weights
+from ..compress.technique import Run, Technique, weights
 from ..errors import UserError
 from ..models import LeNet300
 from ..nn.graph import Model
-from .table import Clock, Paper, file_errors, mean, percent
+from ..timing import Clock
+from .table import Paper, file_errors, mean, percent
 
 SECOND = "fashion_mnist"
 FIRST = FineTune(epochs=6, lr=0.05, batch_size=64)
@@ -40,9 +42,9 @@ ROWS = {  # title -> sparsity, learning rates
 
 def techniques(sparsity: float, lr: dict[str, float]) -> list[Technique]:
     """Returns movement and magnitude pruning, under one schedule."""
-    same = {"sparsity": sparsity, "scope": "global", **TUNING}
-    return [Movement(warmup=0.3, cooldown=0.3, lr=lr["movement"], **same),
-            Gradual(ramp=0.7, lr=lr["gradual"], **same)]
+    same = {"sparsity": sparsity, "scope": "global"}
+    pair = Movement(warmup=0.3, cooldown=0.3, **same), Gradual(ramp=0.7, **same)
+    return [method.training(lr=lr[method.word], **TUNING) for method in pair]
 
 
 def run(data, *, seeds, log, n_threads, out) -> list[dict]:
@@ -57,8 +59,8 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     clock, starts = Clock(), {}
 
     def tuned(technique: Technique, model: Model, given, seed: int) -> Model:
-        return technique.apply(model, given.without_test(), rng=np.random.default_rng([seed, 1]),
-                               log=log, n_threads=n_threads)
+        run = Run(np.random.default_rng([seed, 1]), log=log, n_threads=n_threads)
+        return technique.apply(model, given.without_test(), run)
 
     for seed in seeds:
         starts[seed] = tuned(FIRST, LeNet300(rng=np.random.default_rng(seed)), data, seed)
@@ -69,9 +71,9 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
         for seed, start in starts.items():
             for technique in techniques(sparsity, lr):
                 made = tuned(technique, start, second, seed)
-                path = out / f"lenet300-{technique.word}-{number}-{seed}.mcz"
-                files[technique.word].append(file_errors(made, path, SECOND))
-                way[technique.word].append(moved(start, made))
+                path = out / f"lenet300-{technique.name}-{number}-{seed}.mcz"
+                files[technique.name].append(file_errors(made, path, SECOND))
+                way[technique.name].append(moved(start, made))
         rows.append(_row(title, files, way, len(second.test), clock.lap()))
     return rows
 

@@ -25,17 +25,16 @@ import numpy as np
 from ..compress.curvature.hessian import mean_loss, targets
 from ..compress.prune.obd import OBD, obd_saliency
 from ..compress.scores import global_masks
-from ..compress.technique import masked
+from ..compress.technique import Run, masked
 from ..data import Dataset, Split
-from ..nn.forms import Dense
-from ..nn.graph import Model, chain
-from ..nn.init import lecun_uniform
-from ..nn.layers import Conv2d, Flatten, Linear, Tanh
+from ..models.papers import DigitNet
+from ..nn.graph import Model
 from ..nn.losses import mse
 from ..optim import SGD, cosine
 from ..tensor import no_grad
-from ..train import evaluate, fit
-from .table import Clock, Paper, mean
+from ..timing import Clock
+from ..train import Hook, evaluate, fit
+from .table import Paper, mean
 
 EXAMPLES, EPOCHS = 9300, 8
 STEP = 40                                    # h is taken anew after 1 / 40 of the parameters
@@ -43,27 +42,22 @@ SIZES = [i / STEP for i in range(2, 37, 2)]  # fractions deleted, 5 % to 90 %
 TRACKED = [s for s in SIZES if s <= 0.3]
 
 
-def digit_net(*, rng: np.random.Generator) -> Model:
-    """Returns the net: 8 and 12 maps by 5 x 5 kernels at stride 2, 30 tanh and 10 linear units."""
-    model = Model(chain(("c1", Conv2d(1, 8, 5, stride=2)), ("t1", Tanh()),
-                        ("c2", Conv2d(8, 12, 5, stride=2)), ("t2", Tanh()), ("flatten", Flatten()),
-                        ("fc1", Linear(192, 30)), ("t3", Tanh()),
-                        ("fc2", Linear(30, 10))), input_shape=(1, 28, 28))
-    for name, form in model.forms().items():
-        if name.endswith(".weight"):
-            model.set_form(name, Dense(lecun_uniform(form.shape, rng=rng)))
-    return model
+class SquaredError(Hook):
+    """Half the squared distance to the targets stands in the place of cross-entropy."""
+
+    name, replaces = "squared-error", True
+
+    def loss(self, state):
+        d = targets(state.batch[1], 10).astype(np.float32)
+        return mse(state.output, d, reduction="sum") * (0.5 / len(d))
 
 
 def train(data: Dataset, *, rng: np.random.Generator, log, n_threads: int) -> Model:
     """Returns the net trained on squared error."""
-    def squared(state):
-        d = targets(state.batch[1], 10).astype(np.float32)
-        return mse(state.output, d, reduction="sum") * (0.5 / len(d))
-    model = digit_net(rng=rng)
+    model = DigitNet(rng=rng)
     optimizer = SGD(model.parameters(), lr=0.05, momentum=0.9)
     fit(model, data, epochs=EPOCHS, optimizer=optimizer, rng=rng, batch_size=32, schedule=cosine(),
-        events={"loss": squared}, log=log, n_threads=n_threads)
+        hooks=[SquaredError()], log=log, n_threads=n_threads)
     return model
 
 
@@ -86,7 +80,7 @@ def by_saliency(model: Model, data: Dataset, *, rng: np.random.Generator, log) -
     """Returns the loss at each of SIZES with the least salient deleted, h anew at every STEP."""
     found = []
     for i in range(1, round(SIZES[-1] * STEP) + 1):
-        model = OBD(sparsity=i / STEP, loss="squared", biases=True).apply(model, data, rng=rng)
+        model = OBD(sparsity=i / STEP, loss="squared", biases=True).apply(model, data, Run(rng))
         log({"event": "progress", "name": "obd", "done": i, "total": round(SIZES[-1] * STEP)})
         if i / STEP in SIZES:
             found.append(loss(model, data.train))

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..compress.finetune import FineTune
 from ..compress.prune.magnitude import Magnitude
 from ..compress.prune.obc import OBC
 from ..compress.prune.sparsegpt import SparseGPT
-from ..compress.technique import FineTune, Technique, weights
+from ..compress.technique import Run, Technique, weights
 from ..models import LeNet300
 from ..nn.graph import Model
 from ..train import evaluate
-from .table import Clock, Paper, file_errors, mean, percent
+from ..timing import Clock
+from .table import Paper, file_errors, mean, percent
 
 SPARSITY = 0.9
 DENSE = FineTune(epochs=12, lr=0.05, batch_size=64)
@@ -34,8 +36,8 @@ def sparsities(model: Model) -> dict[str, float]:
 def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     """Returns a row each for OBC and SparseGPT, their rise of the error beside magnitude's."""
     def pruned(technique: Technique, model: Model, seed: int) -> Model:
-        return technique.apply(model, data.without_test(), rng=np.random.default_rng(seed), log=log,
-                               n_threads=n_threads)
+        run = Run(np.random.default_rng(seed), log=log, n_threads=n_threads)
+        return technique.apply(model, data.without_test(), run)
 
     errors: dict[str, list[int]] = {"dense": [], "magnitude": [], "obc": [], "sparsegpt": []}
     seconds = {"obc": [], "sparsegpt": []}

@@ -22,14 +22,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..compress.finetune import FineTune
 from ..compress.prune.slimming import Slimming
-from ..compress.technique import FineTune, weights
+from ..compress.technique import Run, weights
 from ..data.dataset import Dataset, Split
-from ..nn.forms import Dense
-from ..nn.graph import Model, chain
-from ..nn.init import torch_uniform
-from ..nn.layers import BatchNorm1d, Flatten, Linear, ReLU
-from .table import Clock, Paper, file_errors, mean, percent
+from ..models.papers import SlimmingMLP
+from ..nn.graph import Model
+from ..timing import Clock
+from .table import Paper, file_errors, mean, percent
 
 SETTING = {
     "epochs": 30,
@@ -43,20 +43,6 @@ SETTING = {
 OURS = {"shift": 1}
 TUNING = 60  # epochs of fine-tuning in our rows
 BASELINE, ERROR, REMOVED = 1.43, 1.49, 0.844  # the paper's, in percent, percent and a fraction
-
-
-def net(*, rng: np.random.Generator) -> Model:
-    """Returns 784-500-300-10 with batch norm and ReLU; scales 0.5, x (N, 1, 28, 28)."""
-    named = [("flatten", Flatten())]
-    for i, (a, b) in enumerate([(784, 500), (500, 300)], start=1):
-        named += [(f"fc{i}", Linear(a, b)), (f"bn{i}", BatchNorm1d(b)), (f"relu{i}", ReLU())]
-    model = Model(chain(*named, ("fc3", Linear(300, 10))), input_shape=(1, 28, 28))
-    for name, form in model.forms().items():
-        if len(form.shape) > 1:
-            model.set_form(name, Dense(torch_uniform(form.shape, rng=rng)))
-        elif name in ("bn1.weight", "bn2.weight"):
-            model.set_form(name, Dense(np.full(form.shape, 0.5, np.float32)))
-    return model
 
 
 def size(model: Model) -> int:
@@ -80,17 +66,16 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     made: dict[str, list[Model]] = {"dense": [], "published": [], "shifts": [], "smaller": []}
     for seed in seeds:
         init, *streams = np.random.default_rng(seed).spawn(8)
-        start, train = net(rng=init), {"log": log, "n_threads": n_threads}
-        given = whole(data)
+        start, given = SlimmingMLP(rng=init), whole(data)
 
         def trained(rng, lam, **more):
-            return Slimming(**SETTING, sparsity=0.0, lam=lam, **more).apply(
-                start, given, rng=rng, **train
-            )
+            how = Slimming(sparsity=0.0, lam=lam).training(**SETTING, **more)
+            return how.apply(start, given, Run(rng, log=log, n_threads=n_threads))
 
         def tuned(model, rng, sparsity, **more):
             cut = Slimming(sparsity=sparsity, scope="local").slimmed(model)
-            return FineTune(**(SETTING | more)).apply(cut, given, rng=rng, **train)
+            run = Run(rng, log=log, n_threads=n_threads)
+            return FineTune(**(SETTING | more)).apply(cut, given, run)
 
         made["dense"].append(trained(streams[0], 0.0))
         seconds["dense"] = seconds.get("dense", 0.0) + clock.lap()

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,18 +46,6 @@ class Paper:
             raise UserError(f"table {self.name} needs the published data set {self.data}, got: {data.note}")
         with tempfile.TemporaryDirectory() as scratch:
             return self.run(data, seeds=seeds, log=log, n_threads=n_threads, out=out or Path(scratch))
-
-
-class Clock:
-    """Gives the seconds since the last time it was asked."""
-
-    def __init__(self):
-        self._last = time.perf_counter()
-
-    def lap(self) -> float:
-        """Returns the seconds since the last lap."""
-        last, self._last = self._last, time.perf_counter()
-        return self._last - last
 
 
 def file_errors(model: Model, path: Path, data_name: str) -> tuple[int, int]:

@@ -12,10 +12,11 @@ from minicomp.compress.prune.snip import SNIP, snip_score
 from minicomp.compress.prune.taylor import Taylor, taylor_score
 from minicomp.compress.prune.wanda import Wanda, wanda_score
 from minicomp.compress.scoring import importance, layer_inputs, loss_gradients
-from minicomp.compress.technique import weights
+from minicomp.compress.technique import Run, weights
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, LeNet5Classic
+from minicomp.nn import Codebook, Dense
 from minicomp.nn.losses import cross_entropy
 from minicomp.tensor import Tensor
 
@@ -48,7 +49,7 @@ def test_lamp_spares_the_largest_weight_of_every_layer():
     rng = np.random.default_rng(0)
     model = MLP([20, 10, 2], rng=rng)
     model.forms()["fc2.weight"].value.data[:] *= 1e-4  # a global magnitude threshold would empty this layer
-    pruned = LAMP(sparsity=0.95).apply(model, None, rng=rng)
+    pruned = LAMP(sparsity=0.95).apply(model, None, Run(rng))
     assert all(pruned.forms()[name].nonzeros() >= 1 for name in weights(pruned).values())
 
 
@@ -82,7 +83,7 @@ def test_wanda_keeps_small_weights_on_large_inputs():
     data = toy(rng, scale=np.array([100, 1, 1, 1, 1, 1]))
     model = MLP([6, 2], rng=rng)
     model.forms()["fc1.weight"].value.data[:] = [[0.05, 1, 1, 1, 1, 1]] * 2
-    kept = Wanda(sparsity=0.5).apply(model, data, rng=rng).forms()["fc1.weight"].mask
+    kept = Wanda(sparsity=0.5).apply(model, data, Run(rng)).forms()["fc1.weight"].mask
     assert kept[:, 0].all() and (kept.sum(axis=1) == 3).all()
 
 
@@ -94,7 +95,7 @@ def test_exact_zeros_and_nested_masks(kind, scope):
     before = model.state_dict()
     masks = []
     for s in (0.3, 0.7):
-        pruned = kind(sparsity=s, scope=scope).apply(model, data, rng=np.random.default_rng(0))
+        pruned = kind(sparsity=s, scope=scope).apply(model, data, Run(np.random.default_rng(0)))
         masks.append({n: pruned.forms()[n].mask for n in weights(pruned).values()})
         zeros = [int((~m).sum()) for m in masks[-1].values()]
         assert sum(zeros) == round(s * 72) if scope == "global" else zeros == [round(s * 54), round(s * 18)]
@@ -102,10 +103,40 @@ def test_exact_zeros_and_nested_masks(kind, scope):
     assert all(np.array_equal(v, before[n]) for n, v in model.state_dict().items())
 
 
+@pytest.mark.parametrize("scope", ["row", "local", "global"])
+def test_what_is_pruned_already_goes_first_and_counts(scope):
+    # Inputs 0 and 1 are always 0, so that live weights score as low as can be; one of four is gone.
+    x = np.tile(np.float32([0, 0, 1, 1]), (9, 1))
+    split = Split(x, np.zeros(9, np.int64))
+    data, model = Data(train=split, val=split), MLP([4, 2], rng=np.random.default_rng(0))
+    w = np.float32([[1, 2, 3, 4]] * 2)
+    model.set_form("fc1.weight", Dense(w, mask=np.array([[True, True, True, False]] * 2)))
+    rest = [[0, 1, 1, 0], [0, 1, 1, 0]] if scope == "row" else [[0, 0, 1, 0], [1, 1, 1, 0]]
+    for s, mask in ((0.25, [[1, 1, 1, 0]] * 2), (0.5, rest), (0.75, [[0, 0, 1, 0]] * 2)):
+        pruned = Wanda(sparsity=s, scope=scope).apply(model, data, Run(np.random.default_rng(0)))
+        np.testing.assert_array_equal(pruned.forms()["fc1.weight"].mask, np.array(mask, bool))
+
+
+@pytest.mark.parametrize("kind", [Taylor, SNIP, Wanda])
+@pytest.mark.parametrize("scope", ["global", "local"])
+def test_shared_weights_have_scores_too(kind, scope):
+    # The gradient is that of the decoded weight, whatever stands behind it.
+    model, data = MLP([6, 2], rng=np.random.default_rng(8)), toy(np.random.default_rng(8))
+    codes = np.arange(12).reshape(2, 6) % 4
+    table = np.float32([0, -0.7, 0.4, 0.9])
+    model.set_form("fc1.weight", Codebook(codes, table, pinned_zero=True))
+    plain = model.copy()
+    plain.set_form("fc1.weight", Dense(table[codes], mask=codes != 0))
+    masks = [kind(sparsity=0.5, scope=scope).apply(m, data, Run(np.random.default_rng(0))).forms()[
+        "fc1.weight"].mask for m in (model, plain)]
+    np.testing.assert_array_equal(*masks)
+    assert np.count_nonzero(~masks[0]) == 6 and not masks[0][codes == 0].any()
+
+
 def test_fpgm_masks_the_filter_that_others_stand_in_for():
     model = MLP([3, 4, 2], rng=np.random.default_rng(5))
     model.forms()["fc1.weight"].value.data[:] = [[9, 0, 0], [1, 1, 1], [0, 9, 0], [0, 0, 9]]
-    mask = FPGM(sparsity=0.25, remove=False).apply(model, None, rng=np.random.default_rng(0)).forms()["fc1.weight"].mask
+    mask = FPGM(sparsity=0.25, remove=False).apply(model, None, Run(np.random.default_rng(0))).forms()["fc1.weight"].mask
     np.testing.assert_array_equal(mask.all(axis=1), [True, False, True, True])
     np.testing.assert_array_equal(mask.any(axis=1), [True, False, True, True])
 
@@ -115,7 +146,10 @@ def test_nan_scores_are_refused():
     model, data = MLP([6, 2], rng=rng), toy(rng)
     data.train.x[0, 0] = np.nan
     with pytest.raises(UserError, match="taylor: the scores of fc1 must be numbers, got NaN"):
-        Taylor().apply(model, data, rng=rng)
+        Taylor().apply(model, data, Run(rng))
+    for scope in ("row", "local", "global"):
+        with pytest.raises(UserError, match="wanda: the scores of fc1 must be numbers, got NaN"):
+            Wanda(scope=scope).apply(model, data, Run(rng))
     with pytest.raises(UserError, match="scope global needs one sparsity"):
         Taylor(sparsity={"fc1": 0.5})
 

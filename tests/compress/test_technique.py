@@ -7,17 +7,17 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from minicomp.compress import TECHNIQUES
+from minicomp.compress import TECHNIQUES, finetune
+from minicomp.compress.finetune import FineTune, with_dropout_of
 from minicomp.compress.technique import (
-    FineTune,
     Knob,
     Pipeline,
+    Run,
     Technique,
     kept,
     knob,
     masked,
     sparsity,
-    thawed,
     weights,
 )
 from minicomp.errors import UserError
@@ -69,10 +69,9 @@ class Toy(Technique):
     on: bool = knob(False, "whether")
     limit: int | None = knob(None, "if any", type=int, lo=1, optional=True)
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        model = model.copy()
+    def change(self, model, data, run):
         for form in model.forms().values():
-            form.value.data += rng.standard_normal(form.shape).astype(np.float32)
+            form.value.data += run.rng.standard_normal(form.shape).astype(np.float32)
         return model
 
 
@@ -160,13 +159,13 @@ def test_the_last_pattern_that_matches_wins_and_no_match_is_the_default():
 
 
 def test_a_pattern_that_matches_no_layer_is_an_error():
-    Toy(strength={"fc*": 0.1, "bn1": 0.2}).check_patterns(net())
+    Toy(strength={"fc*": 0.1, "bn1": 0.2}).check(net())
     for pattern in ("conv*", "relu1", "x"):
         with pytest.raises(
             UserError,
             match=f"toy: strength@{pattern[:-1]}.? matches no layer; there are fc1, bn1, " "fc2",
         ):
-            Toy(strength={"fc1": 0.3, pattern: 0.1}).check_patterns(net())
+            Toy(strength={"fc1": 0.3, pattern: 0.1}).check(net())
 
 
 def test_the_range_is_written_as_intervals_are():
@@ -190,9 +189,9 @@ def test_every_technique_has_word_title_and_knobs_with_help_and_legal_defaults(t
 def test_finetune_trains_a_copy_and_leaves_its_argument():
     model = net()
     before = bits(model)
-    other = FineTune(epochs=3).apply(model, data(), rng=np.random.default_rng(0))
+    other = FineTune(epochs=3).apply(model, data(), Run(np.random.default_rng(0)))
     assert bits(model) == before != bits(other)
-    again = FineTune(epochs=3).apply(model, data(), rng=np.random.default_rng(0))
+    again = FineTune(epochs=3).apply(model, data(), Run(np.random.default_rng(0)))
     assert bits(again) == bits(other)
 
 
@@ -205,7 +204,7 @@ def test_finetune_thaws_what_is_frozen_and_keeps_masks_and_codes():
     model.set_form(
         "fc2.weight", Codebook(codes, [0.0, -0.5, 0.5, 1.0], pinned_zero=True, trainable=False)
     )
-    other = FineTune(epochs=2).apply(model, data(), rng=np.random.default_rng(0))
+    other = FineTune(epochs=2).apply(model, data(), Run(np.random.default_rng(0)))
     fc1, fc2 = other.forms()["fc1.weight"], other.forms()["fc2.weight"]
     assert not fc1.dense().data[~mask].any()
     assert np.all(fc1.dense().data[mask] != model.forms()["fc1.weight"].dense().data[mask])
@@ -217,10 +216,8 @@ def test_finetune_thaws_what_is_frozen_and_keeps_masks_and_codes():
 
 
 def test_every_knob_of_finetune_reaches_the_training(monkeypatch):
-    from minicomp.compress import technique
-
     seen = {}
-    monkeypatch.setattr(technique, "fit", lambda model, data, **kw: seen.update(kw) or [])
+    monkeypatch.setattr(finetune, "fit", lambda model, data, **kw: seen.update(kw) or [])
     tune = FineTune(
         epochs=7,
         lr=0.3,
@@ -237,68 +234,76 @@ def test_every_knob_of_finetune_reaches_the_training(monkeypatch):
     )
     given = data()
     given.black = -0.4
-    tune.apply(
-        net(),
-        given,
-        rng=(rng := np.random.default_rng(0)),
-        log=print,
-        checkpoint="here",
-        n_threads=2,
-    )
+    run = Run(np.random.default_rng(0), log=print, checkpoint="here", n_threads=2)
+    tune.apply(net(), given, run)
     o, a = seen["optimizer"], seen["augment"]
-    assert (o.lr, o.momentum, o.nesterov, o.weight_decay) == (0.3, 0.8, True, 0.01)
+    assert (o.lr, o.momentum, o.nesterov) == (0.3, 0.8, True)
+    assert {o.rate(name) for name in o.params} == {0.3} and set(o.decays.values()) == {0.01}
     assert (a.shift, a.cutout, a.black) == (2, 3, -0.4)
-    assert {
-        k: seen[k]
-        for k in ("epochs", "batch_size", "keep_best", "patience", "n_threads", "checkpoint")
-    } == {
-        "epochs": 7,
-        "batch_size": 5,
-        "keep_best": True,
-        "patience": 4,
-        "n_threads": 2,
-        "checkpoint": "here",
-    }
-    assert seen["rng"] is rng and seen["log"] is print
+    reached = ("epochs", "batch_size", "keep_best", "patience", "label_smoothing")
+    assert {k: seen[k] for k in reached} == {k: getattr(tune, k) for k in reached}
+    assert (seen["n_threads"], seen["checkpoint"], seen["hooks"]) == (2, "here", [])
+    assert seen["rng"] is run.rng and seen["log"] is print
     assert [round(seen["schedule"](t), 6) for t in (0.2, 0.5, 0.9)] == [1, 0.1, 0.01]
-    z, y = net()(given.train.x[:4]), given.train.y[:4]
-    smoothed = seen["events"]["loss"](SimpleNamespace(output=z, batch=(None, y))).item()
-    logp = z.data - np.log(np.exp(z.data).sum(axis=1, keepdims=True))
-    want = -(0.75 * logp[np.arange(4), y] + 0.25 * logp.mean(axis=1)).mean()
-    assert smoothed == pytest.approx(want, rel=1e-5)
     for name in ("adam", "adamw", "adamax"):
-        FineTune(optimizer=name, lr=0.2, weight_decay=0.5).apply(net(), data(), rng=rng)
+        FineTune(optimizer=name, lr=0.2, weight_decay=0.5).apply(net(), data(), run)
         o = seen["optimizer"]
-        assert (type(o).__name__.lower(), o.lr, o.weight_decay) == (name, 0.2, 0.5)
+        assert (type(o).__name__.lower(), o.lr, set(o.decays.values())) == (name, 0.2, {0.5})
+
+
+def test_the_smoothed_loss_is_that_of_the_smoothed_target():
+    given, rows = data(), []
+    tune = FineTune(epochs=1, batch_size=96, label_smoothing=0.25)
+    tune.apply(net(), given, Run(np.random.default_rng(0), log=rows.append))
+    z, y = net()(given.train.x, training=True).data, given.train.y  # the loss before the only step
+    logp = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    want = -(0.75 * logp[np.arange(96), y] + 0.25 * logp.mean(axis=1)).mean()
+    (epoch,) = (row for row in rows if row["event"] == "epoch")
+    assert epoch["loss"] == pytest.approx(want, rel=1e-5)
 
 
 def test_dropout_is_scaled_by_the_root_of_the_kept_weights_and_only_while_it_trains(monkeypatch):
     # Han et al. 2015, eq. (2): D_r = D_o sqrt(C_r / C_o), with D_o the dropout of the dense net,
-    # every time
-    from minicomp.compress import technique
-
+    # every time; C counts the layer that feeds it
     seen = []
     monkeypatch.setattr(
-        technique, "fit", lambda model, data, **kw: seen.append(model.node("drop").layer.p) or []
+        finetune, "fit", lambda model, data, **kw: seen.append(model.node("drop").layer.p) or []
     )
     model = net(0.5)
-    for name in weights(model).values():
-        w = model.forms()[name].value.data
-        mask = np.zeros(w.size, bool)
-        mask[: w.size // 4] = True
-        model.set_form(name, Dense(w, mask.reshape(w.shape)))
-    assert kept(model) == 0.25
+    w = model.forms()["fc1.weight"].value.data
+    mask = np.zeros(w.size, bool)
+    mask[: w.size // 4] = True
+    model.set_form("fc1.weight", Dense(w, mask.reshape(w.shape)))
     rng = np.random.default_rng(0)
-    once = FineTune().apply(model, data(), rng=rng)
-    twice = FineTune().apply(once, data(), rng=rng)
-    FineTune(dropout=False).apply(twice, data(), rng=rng)
+    once = FineTune().apply(model, data(), Run(rng))
+    twice = FineTune().apply(once, data(), Run(rng))
+    FineTune(dropout=False).apply(twice, data(), Run(rng))
     assert seen == [0.25, 0.25, 0.5]
     assert twice.node("drop").layer.p == 0.5
 
 
+def test_each_dropout_is_scaled_by_the_layer_that_feeds_it():
+    # fc1 keeps 8 %, fc2 all of its weights: 0.5 sqrt(0.08) and 0.5; a mask is not all that counts
+    nodes = chain(
+        ("fc1", Linear(10, 10)),
+        ("drop1", Dropout(0.5)),
+        ("fc2", Linear(10, 10)),
+        ("bn2", BatchNorm1d(10)),
+        ("drop2", Dropout(0.5)),
+        ("fc3", Linear(10, 2)),
+    )
+    model = Model(nodes, input_shape=(10,))
+    for name, kept_weights in (("fc1.weight", 8), ("fc2.weight", 100), ("fc3.weight", 5)):
+        w = model.forms()[name].value.data
+        w.ravel()[:kept_weights] = 1
+    scaled = with_dropout_of(model)
+    assert scaled.node("drop1").layer.p == pytest.approx(0.5 * 0.08**0.5)
+    assert scaled.node("drop2").layer.p == 0.5 == model.node("drop1").layer.p
+
+
 def test_the_scaled_dropout_trains_the_weights_that_are_returned():
     model = net(0.5)
-    other = FineTune(epochs=1).apply(model, data(), rng=np.random.default_rng(0))
+    other = FineTune(epochs=1).apply(model, data(), Run(np.random.default_rng(0)))
     assert np.all(other.forms()["fc1.weight"].value.data != model.forms()["fc1.weight"].value.data)
 
 
@@ -308,10 +313,10 @@ def test_the_scaled_dropout_trains_the_weights_that_are_returned():
 def test_a_pipeline_is_its_steps_in_order_each_with_a_stream_of_its_own():
     model = net()
     pipeline = Pipeline(steps=(Toy(), Toy(bits=3), FineTune(epochs=1)))
-    got = pipeline.apply(model, data(), rng=np.random.default_rng(4))
+    got = pipeline.apply(model, data(), Run(np.random.default_rng(4)))
     want = model
     for step, stream in zip(pipeline.steps, np.random.default_rng(4).spawn(3)):
-        want = step.apply(want, data(), rng=stream)
+        want = step.apply(want, data(), Run(stream))
     assert bits(got) == bits(want) != bits(model)
 
 
@@ -320,7 +325,7 @@ def test_a_pipeline_logs_every_step():
     model = net()
     model.set_form("fc2.weight", Dense(np.zeros((3, 12), np.float32)))
     pipeline = Pipeline(steps=(FineTune(epochs=1), Toy()))
-    made = pipeline.apply(model, data(), rng=np.random.default_rng(4), log=log.append)
+    made = pipeline.apply(model, data(), Run(np.random.default_rng(4), log=log.append))
     starts, steps = ([r for r in log if r["event"] == e] for e in ("start", "step"))
     assert [(r["name"], r["index"], r["of"]) for r in starts] == [("finetune", 1, 2), ("toy", 2, 2)]
     assert [r["name"] for r in steps] == ["finetune", "toy"] and steps[1][
@@ -342,7 +347,7 @@ def test_a_pipeline_logs_every_step():
 
 def test_an_empty_pipeline_returns_another_equal_model():
     model = net()
-    other = Pipeline().apply(model, data(), rng=np.random.default_rng(0))
+    other = Pipeline().apply(model, data(), Run(np.random.default_rng(0)))
     assert other is not model and bits(other) == bits(model)
 
 
@@ -353,13 +358,13 @@ def test_a_pipeline_checks_all_patterns_before_the_first_step():
     class Spy(Toy):
         word: ClassVar[str] = "spy"
 
-        def apply(self, model, data, **kw):
+        def change(self, model, data, run):
             calls.append(1)
             return model
 
     nested = Pipeline(steps=(Spy(), Pipeline(steps=(Toy(strength={"conv*": 0.1}),))))
     with pytest.raises(UserError, match=r"strength@conv\* matches no layer"):
-        nested.apply(net(), data(), rng=np.random.default_rng(0))
+        nested.apply(net(), data(), Run(np.random.default_rng(0)))
     assert not calls
 
 
@@ -369,8 +374,8 @@ def test_a_pipeline_with_float16_centroids_is_resumed_in_the_same_bits(tmp_path)
         pass
 
     class Share(Toy):
-        def apply(self, model, data, *, rng, **kw):
-            model = model.copy()
+        def change(self, model, data, run):
+            rng = run.rng
             table = Half(np.concatenate([[0], rng.standard_normal(7)]).astype(np.float32))
             codes = rng.integers(0, 8, (12, 8))
             model.set_form("fc1.weight", Codebook(codes, table, pinned_zero=True))
@@ -382,13 +387,13 @@ def test_a_pipeline_with_float16_centroids_is_resumed_in_the_same_bits(tmp_path)
             raise Stop
 
     pipeline = Pipeline(steps=(Share(), FineTune(epochs=1), FineTune(epochs=1)))
-    whole = pipeline.apply(net(), data(), rng=np.random.default_rng(4))
+    whole = pipeline.apply(net(), data(), Run(np.random.default_rng(4)))
     with pytest.raises(Stop):
-        pipeline.apply(net(), data(), rng=np.random.default_rng(4), checkpoint=tmp_path, log=stop)
+        pipeline.apply(net(), data(), Run(np.random.default_rng(4), log=stop, checkpoint=tmp_path))
     (tmp_path / "02-finetune" / "fit.npz").unlink()
     (tmp_path / "02-finetune.mcz").unlink()  # goes on from the first file, then from the second
     for _ in range(2):
-        resumed = pipeline.apply(net(), data(), rng=np.random.default_rng(4), checkpoint=tmp_path)
+        resumed = pipeline.apply(net(), data(), Run(np.random.default_rng(4), checkpoint=tmp_path))
         assert bits(resumed.dense()) == bits(whole.dense())
         for path in tmp_path.glob("03-*.mcz"):
             path.unlink()
@@ -412,26 +417,22 @@ def test_a_stopped_pipeline_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_p
     calls = []
 
     class Counted(Toy):
-        def apply(self, model, data, **kw):
+        def change(self, model, data, run):
             calls.append(1)
-            return super().apply(model, data, **kw)
+            return super().change(model, data, run)
 
     # four steps an epoch: stopped in the second epoch of the first training, then in the second
     # training
     pipeline = Pipeline(
         steps=(FineTune(epochs=3, batch_size=24), Counted(), FineTune(epochs=3, batch_size=24))
     )
-    whole = pipeline.apply(net(0.5), data(), rng=np.random.default_rng(4))
+    whole = pipeline.apply(net(0.5), data(), Run(np.random.default_rng(4)))
     for n in (6, 14):
         with pytest.raises(Stop):
-            pipeline.apply(
-                net(0.5), data(), rng=np.random.default_rng(4), checkpoint=tmp_path, log=stop_at(n)
-            )
+            pipeline.apply(net(0.5), data(), Run(np.random.default_rng(4), log=stop_at(n), checkpoint=tmp_path))
     assert (tmp_path / "02-toy.mcz").exists()
     log = []
-    resumed = pipeline.apply(
-        net(0.5), data(), rng=np.random.default_rng(4), checkpoint=tmp_path, log=log.append
-    )
+    resumed = pipeline.apply(net(0.5), data(), Run(np.random.default_rng(4), log=log.append, checkpoint=tmp_path))
     assert bits(resumed) == bits(whole)
     assert len(calls) == 2  # of the whole run and of the second attempt: the third read the file
     assert sum(r["event"] == "progress" for r in log) == 8
@@ -449,7 +450,7 @@ def test_thawed_copies_and_makes_every_form_trainable():
     model = net()
     for name, form in model.forms().items():
         model.set_form(name, form.freeze())
-    other = thawed(model)
+    other = model.thawed()
     assert not model.parameters() and len(other.parameters()) == 6 and bits(other) == bits(model)
 
 
@@ -492,7 +493,7 @@ def test_masked_sends_pruned_entries_of_a_codebook_to_the_pinned_zero():
 
 def test_the_contract_returns_a_model_and_a_sketch_needs_no_data():
     with pytest.raises(NotImplementedError):
-        Technique().apply(net(), data(), rng=np.random.default_rng(0))
+        Technique().apply(net(), data(), Run(np.random.default_rng(0)))
     model = net()
     sketch = Pipeline(steps=(Toy(), FineTune())).sketch(model, rng=np.random.default_rng(0))
     assert bits(sketch) != bits(model)

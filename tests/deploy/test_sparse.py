@@ -5,6 +5,7 @@ from minicomp.codec import decode, encode
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.nm import NM
 from minicomp.compress.share.kmeans import KMeans
+from minicomp.compress.technique import Run
 from minicomp.deploy import prepare
 from minicomp.deploy import sparse as deploy
 from minicomp.kernels.sparse import nm
@@ -42,10 +43,10 @@ def net(sparsity=0.9, *, shared=False, n=0, stride=1, padding=0):
     for name, form in model.forms().items():
         model.set_form(name, Dense(draw.normal(size=form.shape).astype(np.float32)))
     if n:
-        model = NM(n=n, m=4, skip=True).apply(model, None, rng=draw)
+        model = NM(n=n, m=4, skip=True).apply(model, None, Run(draw))
     elif sparsity:
-        model = Magnitude(sparsity=sparsity).apply(model, None, rng=draw)
-    return KMeans(bits=4).apply(model, None, rng=draw) if shared else model
+        model = Magnitude(sparsity=sparsity).apply(model, None, Run(draw))
+    return KMeans(bits=4).apply(model, None, Run(draw)) if shared else model
 
 
 def kinds(model):
@@ -152,7 +153,7 @@ def test_where_the_limits_lie():
 @pytest.mark.parametrize("n, m", [(1, 4), (2, 4), (2, 8), (3, 8), (5, 16)])
 def test_blocks_are_found(n, m):
     model = net(0, n=0)
-    made = NM(n=n, m=m, skip=True).apply(model, None, rng=rng())
+    made = NM(n=n, m=m, skip=True).apply(model, None, Run(rng()))
     found = deploy.blocks_of(made.forms()["fc1.weight"])
     assert found == (n, m)
     assert nm.pack_nm(made.forms()["fc1.weight"].dense().data, *found).n == n
@@ -185,7 +186,7 @@ def test_refusals(name):
 
 def test_models_of_the_library_run():
     for name in ("lenet300", "lenet5"):
-        model = Magnitude(sparsity=0.9).apply(models.MODELS[name](rng=rng()), None, rng=rng())
+        model = Magnitude(sparsity=0.9).apply(models.MODELS[name](rng=rng()), None, Run(rng()))
         x = rng().normal(size=(2, *model.input_shape)).astype(np.float32)
         for batch in (1, 2):
             made = prepare(model, batch=batch)

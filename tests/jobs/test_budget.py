@@ -8,6 +8,7 @@ import pytest
 
 from minicomp.codec import encode
 from minicomp.compress import TECHNIQUES
+from minicomp.compress.technique import Run
 from minicomp.jobs import budget
 from minicomp.jobs.budget import Budgeted, density_for, scaled, sketch_bytes
 from minicomp.jobs.job import run
@@ -92,7 +93,7 @@ def test_a_sketch_has_the_zeros_that_the_technique_will_leave(word):
     step = steps(knobs).steps[0]
     if "epochs" in step.knobs():
         step = dataclasses.replace(step, epochs=1)
-    made = step.apply(net(), data(), rng=np.random.default_rng(0))
+    made = step.apply(net(), data(), Run(np.random.default_rng(0)))
     sketch = step.sketch(net(), rng=np.random.default_rng(0))
     count = [sum(f.nonzeros() for n, f in m.forms().items() if n.endswith("weight")) for m in (made, sketch)]
     assert count[0] == count[1]
@@ -101,7 +102,7 @@ def test_a_sketch_has_the_zeros_that_the_technique_will_leave(word):
 def test_a_run_keeps_the_budget():
     rows = []
     pipeline = steps("gradual:sparsity=0.5,epochs=2", "kmeans:bits=4", "finetune:epochs=1")
-    made = Budgeted(pipeline, 2000).apply(net(), data(), rng=np.random.default_rng(0), log=rows.append)
+    made = Budgeted(pipeline, 2000).apply(net(), data(), Run(np.random.default_rng(0), log=rows.append))
     assert 1800 <= len(encode(made)) <= 2000
     assert [r["event"] for r in rows if r["event"] in ("search", "budget")][:2] == ["search", "budget"]
     assert any(r["event"] == "progress" and r["name"] == "budget" for r in rows)
@@ -128,4 +129,4 @@ def test_what_swells_in_training_is_run_again_sparser(monkeypatch):
 def test_attempts_end(promise, attempts, monkeypatch):
     monkeypatch.setattr(budget, "sketch_bytes", promise)
     with pytest.raises(UserError, match=rf"the file takes [\d,]+ bytes after {attempts} attempts, more than the 300 allowed"):
-        Budgeted(steps("magnitude:sparsity=0.9"), 300).apply(net(), data(), rng=np.random.default_rng(0))
+        Budgeted(steps("magnitude:sparsity=0.9"), 300).apply(net(), data(), Run(np.random.default_rng(0)))

@@ -8,12 +8,13 @@ import pytest
 
 import minicomp
 from minicomp.cli import main
+from minicomp.compress.finetune import FineTune
 from minicomp.jobs.criteria import CRITERIA, named
 from minicomp.compress.prune.fpgm import FPGM
 from minicomp.compress.scores import smallest_mask
 from minicomp.compress.prune.taylor import Taylor
 from minicomp.compress.scoring import importance
-from minicomp.compress.technique import FineTune, masked, weights
+from minicomp.compress.technique import Run, masked, weights
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, MODELS
@@ -34,7 +35,7 @@ def toy(n=600):
 @pytest.fixture(scope="module")
 def trained():
     data, rng = toy(), np.random.default_rng(1)
-    return FineTune(epochs=15, lr=0.1, batch_size=50).apply(MLP([12, 20, 10, 3], rng=rng), data, rng=rng), data
+    return FineTune(epochs=15, lr=0.1, batch_size=50).apply(MLP([12, 20, 10, 3], rng=rng), data, Run(rng)), data
 
 
 def curves(model, data, criteria, sparsities, seed=0):

@@ -100,7 +100,7 @@ def test_steps_given_beside_a_recipe_need_none_in_it():
 def test_every_built_in_recipe_fits_the_models_it_names(name, model):
     recipe = load_recipe(name, model, TECHNIQUES)
     net = MODELS[model](rng=np.random.default_rng(0))
-    recipe.pipeline.check_patterns(net)
+    recipe.pipeline.check(net)
     assert recipe.title and recipe.source and recipe.train.epochs >= 1
     left = recipe.pipeline.sketch(net, rng=np.random.default_rng(0))
     if "dns" not in name:  # surgery's thresholds mean nothing to initial weights
@@ -116,7 +116,7 @@ def test_faster_shortens_every_training_to_at_least_one_epoch():
     recipe = parsed(STEPS + "[[step]]\ntechnique = 'finetune'\nepochs = 0\n[[step]]\ntechnique = 'iterative'\nepochs = 1\n")
     fast = recipe.faster(0.25)
     assert fast.train.epochs == 2 and fast.train.lr == recipe.train.lr
-    assert [getattr(s, "epochs", None) for s in fast.pipeline.steps] == [None, 1, 0, 1]
+    assert [getattr(getattr(s, "train", s), "epochs", None) for s in fast.pipeline.steps] == [None, 1, 0, 1]
     assert recipe.train.epochs == 8, "the recipe itself stays"
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from minicomp.codec import encode
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.jobs.sensitivity import Point, Scan, _solve, choose, combined, macs, scan
-from minicomp.compress.technique import FineTune, masked
+from minicomp.jobs.sensitivity import Point, Scan, _solve, allocate, combined, macs, scan
+from minicomp.compress.technique import Run, masked
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, DepthwiseNet32, LeNet5Classic
@@ -28,7 +29,7 @@ def toy(rng, n=400):
 def trained():
     rng = np.random.default_rng(0)
     data = toy(rng)
-    return FineTune(epochs=30, lr=0.05).apply(MLP([6, 20, 12, 3], rng=rng), data, rng=rng), data
+    return FineTune(epochs=30, lr=0.05).apply(MLP([6, 20, 12, 3], rng=rng), data, Run(rng)), data
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_a_point_is_what_pruning_that_layer_alone_does(trained):
         and found.base.macs == 396
     )
     p = found.of("fc2")[1]
-    alone = Magnitude(sparsity={"*": 0.0, "fc2": 0.8}).apply(model, data, rng=None)
+    alone = Magnitude(sparsity={"*": 0.0, "fc2": 0.8}).apply(model, data, Run(None))
     score = evaluate(alone, data.val)
     assert (p.errors, p.size, p.loss) == (score.errors, score.size, score.loss)
     assert p.rise == score.loss - base.loss and p.rise > 0
@@ -74,7 +75,7 @@ def test_channels_of_coupled_layers_are_scanned_together():
     assert list(found.nodes) == ["stem", "block1.pw", "block2.pw+block3.pw"]
     p = found.of("block2.pw+block3.pw")[0]
     assert (p.removed, p.of, p.bytes) == (64, 128, None)
-    alone = Filters(sparsity={"*": 0.0, "block[23].pw": 0.5}).apply(model, None, rng=rng)
+    alone = Filters(sparsity={"*": 0.0, "block[23].pw": 0.5}).apply(model, None, Run(rng))
     assert p.macs == macs(alone) == sum(alone.macs().values())
 
 
@@ -82,7 +83,7 @@ def test_the_model_is_untouched(trained):
     model, data = trained
     before = b"".join(a.tobytes() for a in model.state_dict().values())
     found = scan(model, data.val, sparsities=(0.5,))
-    choose(model, found, found.base.bytes * 3 // 4)
+    allocate(model, found, found.base.bytes * 3 // 4)
     assert b"".join(a.tobytes() for a in model.state_dict().values()) == before
 
 
@@ -121,12 +122,12 @@ def test_the_choice_is_the_best_of_all_that_fit():
 def test_a_budget_is_kept_by_the_whole(trained, scans, what, unit, part):
     (model, data), found = trained, scans[what]
     budget = int(part * getattr(found.base, unit))
-    chosen = choose(model, found, budget, unit=unit)
+    chosen = allocate(model, found, budget, unit=unit)
     counted = len(encode(chosen.model)) if unit == "bytes" else macs(chosen.model)
     assert chosen.cost == counted <= budget and chosen.unit == unit
     # The sparsities are the knob of the technique that does it.
     knob = {k: v for k, v in chosen.sparsity.items()}
-    same = (Magnitude if what == "weights" else Filters)(sparsity=knob).apply(model, data, rng=None)
+    same = (Magnitude if what == "weights" else Filters)(sparsity=knob).apply(model, data, Run(None))
     x = data.val.x
     np.testing.assert_allclose(same(x).data, chosen.model(x).data, atol=1e-6)
 
@@ -135,13 +136,13 @@ def test_a_scan_finds_where_zeros_cost_least(trained, scans):
     # At one cost the choice rises less than the same sparsity everywhere.
     (model, data), found = trained, scans["weights"]
     even = combined(model, found, dict.fromkeys(found.nodes, 0.7))
-    chosen = choose(model, found, macs(even), unit="macs")
+    chosen = allocate(model, found, macs(even), unit="macs")
     assert evaluate(chosen.model, data.val).loss < 0.8 * evaluate(even, data.val).loss
 
 
 def test_a_whole_budget_needs_no_pruning(trained, scans):
     model, found = trained[0], scans["weights"]
-    chosen = choose(model, found, found.base.macs, unit="macs")
+    chosen = allocate(model, found, found.base.macs, unit="macs")
     assert chosen.rise <= 0 and chosen.cost <= found.base.macs
 
 
@@ -214,7 +215,7 @@ def test_a_layer_that_is_as_sparse_already_is_not_a_point(trained):
 def test_a_budget_that_cannot_be_kept(trained, scans, budget, unit, message):
     model, data = trained
     with pytest.raises(UserError, match=message):
-        choose(model, scans["weights"], budget, unit=unit)
+        allocate(model, scans["weights"], budget, unit=unit)
     if unit == "bytes":
         with pytest.raises(UserError, match="a budget of bytes needs a scan that counted them"):
-            choose(model, scan(model, data.val, sparsities=(0.5,), count_bytes=False), 100)
+            allocate(model, scan(model, data.val, sparsities=(0.5,), count_bytes=False), 100)

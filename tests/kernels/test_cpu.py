@@ -60,52 +60,53 @@ def test_the_compiled_module_and_the_processor_agree_with_proc_cpuinfo():
 
 
 def test_resolve_gives_the_level_of_a_rung():
-    for level, rung in enumerate(cpu.available("conv")):
-        assert cpu.resolve(rung, "conv") == level
+    for level, rung in enumerate(cpu.available("maps")):
+        assert cpu.resolve(rung, "maps") == level
     assert cpu.resolve("ref", "no such family") == 0
 
 
 @pytest.mark.parametrize("name", ["sse9", "", "AVX2", "Auto"])
 def test_an_unknown_rung_is_named(name):
     with pytest.raises(ValueError, match=f"isa must be auto or one of ref.*, got {name}"):
-        cpu.resolve(name, "conv")
+        cpu.resolve(name, "maps")
 
 
 def test_a_rung_that_does_not_run_here_is_refused(missing):
     with pytest.raises(ValueError, match="isa must be auto or one of ref here, got avx2"):
-        cpu.resolve("avx2", "conv")
+        cpu.resolve("avx2", "maps")
 
 
 def test_missing_kernels_warn_once_and_the_reference_runs(missing, monkeypatch, tmp_path):
-    (tmp_path / "BUILD.json").write_text(json.dumps({"failed": {"conv": "CompileError: no cc"}}))
+    (tmp_path / "BUILD.json").write_text(json.dumps({"failed": {"maps": "CompileError: no cc"}}))
     monkeypatch.setattr(cpu, "FOLDER", tmp_path)
     x, w = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 2, 2), np.float32)
-    with pytest.warns(RuntimeWarning, match="kernel 'conv' is missing.*CompileError: no cc"):
+    with pytest.warns(RuntimeWarning, match="kernels .maps. are missing.*CompileError: no cc"):
         y = conv.conv2d(x, w)
     np.testing.assert_array_equal(y, np.full((1, 1, 2, 2), 4, np.float32))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         conv.conv2d(x, w)
-    assert cpu.available("conv") == cpu.available() == ["ref"]
+    assert cpu.available("maps") == cpu.available() == ["ref"]
 
 
 def test_describe_says_missing_loudly(missing, monkeypatch, tmp_path):
     monkeypatch.setattr(cpu, "FOLDER", tmp_path)
     assert any("KERNELS MISSING" in line for line in cpu.describe())
     (tmp_path / "BUILD.json").write_text(
-        json.dumps({"built": ["conv", "cpu"], "failed": {"huffman": "because"}})
+        json.dumps({"built": ["maps", "cpu"], "failed": {"coding": "because"}})
     )
     lines = "\n".join(cpu.describe())
     assert (
-        "KERNEL conv DOES NOT LOAD" in lines and "KERNEL huffman FAILED TO BUILD: because" in lines
+        "KERNEL maps DOES NOT LOAD" in lines and "KERNEL coding FAILED TO BUILD: because" in lines
     )
 
 
 def test_describe_names_kernels_rungs_and_folder():
-    if cpu.available("conv") == ["ref"]:
+    if cpu.available("maps") == ["ref"]:
         pytest.skip("needs kernels")
     text = "\n".join(cpu.describe())
-    assert "conv" in text and str(cpu.FOLDER) in text and cpu.available()[-1] in text
+    assert "kernels: codebook, coding, maps, sparse from" in text
+    assert str(cpu.FOLDER) in text and cpu.available()[-1] in text
 
 
 @pytest.mark.parametrize("cap", ["ref", "portable", "auto"])
@@ -113,8 +114,8 @@ def test_environment_caps_auto_but_not_what_is_asked_for(cap):
     result = run(
         """
         from minicomp.kernels import cpu
-        print(cpu.resolve("auto", "conv"), len(cpu.available()),
-        cpu.resolve(cpu.available("conv")[-1], "conv"))
+        print(cpu.resolve("auto", "maps"), len(cpu.available()),
+        cpu.resolve(cpu.available("maps")[-1], "maps"))
         """,
         MINICOMP_ISA=cap,
     )
@@ -128,9 +129,9 @@ def test_environment_caps_auto_but_not_what_is_asked_for(cap):
 
 def test_environment_with_an_unknown_rung_is_named():
     result = run(
-        "from minicomp.kernels import cpu; cpu.resolve('auto', 'conv')", MINICOMP_ISA="mmx"
+        "from minicomp.kernels import cpu; cpu.resolve('auto', 'maps')", MINICOMP_ISA="mmx"
     )
-    if cpu.available("conv") != ["ref"]:
+    if cpu.available("maps") != ["ref"]:
         assert result.returncode and "MINICOMP_ISA must be auto or one of" in result.stderr
 
 

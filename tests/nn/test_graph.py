@@ -21,6 +21,7 @@ from minicomp.nn import (
     ReLU,
     chain,
 )
+from minicomp.tensor import Tensor
 
 RNG = np.random.default_rng
 
@@ -568,3 +569,23 @@ def test_max_bytes_is_of_the_weights():
     assert from_spec(spec, max_bytes=60).count() == 15
     with pytest.raises(FormatError, match="0 to 59 bytes, declared 60"):
         from_spec(spec, max_bytes=59)
+
+
+def test_no_layer_and_no_form_stands_in_a_model_twice():
+    fc = Linear(3, 3)
+    with pytest.raises(ValueError, match="b: its Linear is that of a too"):
+        Model(chain(("a", fc), ("b", fc)), input_shape=(3,))
+    other = Linear(3, 3)
+    other.forms["weight"] = fc.forms["weight"]
+    with pytest.raises(ValueError, match="b: its dense is that of a too"):
+        Model(chain(("a", fc), ("b", other)), input_shape=(3,))
+
+
+def test_a_model_is_a_function_of_decoded_weights():
+    model = MLP([3, 4, 2], rng=np.random.default_rng(0))
+    x = np.random.default_rng(1).standard_normal((5, 3)).astype(np.float32)
+    w = model.decode()
+    assert list(w) == list(model.forms())
+    np.testing.assert_array_equal(model(x, weights=w).data, model(x).data)
+    w["fc2.bias"] = Tensor(w["fc2.bias"].data + np.float32(1))
+    np.testing.assert_allclose(model(x, weights=w).data, model(x).data + 1, rtol=1e-6)

@@ -1,4 +1,6 @@
+import importlib
 import inspect
+import pkgutil
 import json
 
 import numpy as np
@@ -30,7 +32,9 @@ from minicomp.nn import (
     chain,
     cross_entropy,
 )
+from minicomp.nn import layers
 from minicomp.nn.layers import LAYERS, Layer
+from minicomp.nn.layers.base import Plain
 from minicomp.tensor import Tensor, grad, hvp
 
 RNG = np.random.default_rng
@@ -168,14 +172,15 @@ def test_gradients_agree_with_finite_differences_in_training_and_not(layer, shap
 def test_the_table_names_every_layer_with_a_legal_coupling():
     classes = {
         c
-        for c in vars(inspect.getmodule(Layer)).values()
+        for module in pkgutil.iter_modules(layers.__path__, "minicomp.nn.layers.")
+        for c in vars(importlib.import_module(module.name)).values()
         if inspect.isclass(c)
         and issubclass(c, Layer)
         and not c.__name__.startswith("_")
-        and c is not Layer
+        and c not in (Layer, Plain)
     }
     assert set(LAYERS.values()) == classes and all(c.__name__ == name for name, c in LAYERS.items())
-    assert {c.coupling for c in classes} == {"mix", "keep", "add", "concat", "flatten", "permute"}
+    assert {c.coupling for c in classes} == {"mix", "keep", "add", "concat", "flatten", "permute", "compete"}
 
 
 # ------------------------------------------------------------------------------------------ by hand

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from minicomp.compress.technique import FineTune, weights
+from minicomp.compress.finetune import FineTune
+from minicomp.compress.technique import weights
 from minicomp.data import Dataset, Split
 from minicomp.papers import second_order
 from minicomp.papers.second_order import _row

@@ -1,6 +1,5 @@
 """What stands in a reproduced table: percentages, real files read by a fresh process, and published data only."""
 
-import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -8,13 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import minicomp
 from minicomp.cli import main
 from minicomp.data import load
 from minicomp.errors import UserError
 from minicomp.models import MODELS
 from minicomp.papers import PAPERS, table
-from minicomp.papers.table import Clock, Paper, file_errors, mean, percent
+from minicomp.papers.table import Paper, file_errors, mean, percent
 from minicomp.train import evaluate
 
 
@@ -23,13 +21,6 @@ def test_percent_and_mean():
     assert percent([136, 143, 141], 10_000) == "1.40 % (1.36..1.43)"
     assert percent([0, 0], 50) == "0.00 % (0.00..0.00)"
     assert mean([1, 2, 6]) == 3
-
-
-def test_laps_do_not_overlap(monkeypatch):
-    times = iter([10.0, 12.5, 20.0])
-    monkeypatch.setattr(table.time, "perf_counter", lambda: next(times))
-    clock = Clock()
-    assert (clock.lap(), clock.lap()) == (2.5, 7.5)
 
 
 def test_generated_data_are_refused(monkeypatch, tmp_path):
@@ -92,16 +83,3 @@ def test_the_command_writes_rows_and_says_whether_all_are_met(tmp_path, monkeypa
         row = json.loads(out.read_text())["rows"][0]
         assert {"row", "paper", "ours", "met", "seconds"} <= set(row) and row["met"] is met
     assert "2 %" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_deep_compressions_rows_on_a_short_run(tmp_path):
-    from minicomp.papers import deep_compression, han2015
-
-    rows = deep_compression.run(load("glyphs"), seeds=[0], log=lambda row: None, n_threads=1, out=tmp_path,
-                                recipe="deep-compression", models=("lenet300",))
-    assert [r["row"] for r in rows] == ["LeNet-300-100 dense error", "LeNet-300-100 file"]
-    path = tmp_path / "lenet300-deep-compression-0.mcz"
-    assert rows[1]["file_bytes"] == [path.stat().st_size] and rows[1]["ratios"][0] == 1_066_440 / path.stat().st_size
-    assert rows[1]["errors"] == [evaluate(minicomp.load(path), load("glyphs").test).errors]
-    assert set(han2015.PUBLISHED) == {"lenet300", "lenet5"} and os.path.getsize(path) > 1000

@@ -19,18 +19,23 @@ then W* makes up for what the pruning of earlier layers broke.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
 from ...errors import UserError
-from ...nn.graph import INPUT, Model, Node
+from ...nn.graph import Model, Node
 from ...nn.layers import Layer
-from ...tensor import Array, no_grad
-from .hessian import CHUNK, by_unit, check_movable, damped_inverse, layers, patches, with_ones
-from ..technique import Technique, knob
+from ...nn.taps import Walk, crossing
+from ...tensor import Array
+from .hessian import CHUNK, by_unit, check_movable, damped_inverse, input_rows, layers
+from ..calibration import calibration
+from ..scores import drop_smallest, zeros_of
+from ..technique import Run, Technique, knob
 
+CARRIED = 2**30  # bytes of activations that a walk carries, at the most; of each of two nets
 Amount = float | tuple[int, int]  # a sparsity, or (N, M): N of every M kept
 
 
@@ -66,28 +71,45 @@ class LayerProblem:
         return out
 
 
-def problems(model: Model, reference: Model, x: Array, node: Node, damping: float
-             ) -> list[LayerProblem]:
-    """Returns the least-squares problem of each group of a layer.
+def problems(model: Model, reference: Model, x: Array, damping: float,
+             dead: Mapping[str, Array] | None = None) -> Iterator[tuple[Node, list[LayerProblem]]]:
+    """Yields each layer, first to last, and the least-squares problem of each of its groups.
 
-    model : gives the inputs X        reference : gives the outputs Z and the weights W
-        (both of `hessian.float64`)
-    x : (P, ...) examples        node : of the model to be pruned; its mask says what is dead
+    Both nets are walked once, side by side: what a layer is changed to while its problem is there
+    is what later ones read.
+
+    model : gives the inputs X
+    reference : gives the outputs Z and the weights W (both models of `hessian.float64`). Where it
+        is the model itself, W* = W and no output need be computed
+    x : (P, ...) examples
     damping : lambda over the mean of H's diagonal; raised where H is singular all the same
+    dead : by node (O, weights) bool, what masks have taken already; absent: nothing
     Raises ValueError where X or Z is not finite.
     """
-    layer = reference.node(node.name).layer
-    rows, mask = rows_of(layer), node.layer.forms["weight"].mask
-    H, S = input_moments(model, reference, x, node)
-    weights = rows.shape[1] - ("bias" in layer.forms)
-    dead = np.zeros((len(rows), weights), bool) if mask is None else ~mask.reshape(-1, weights)
-    found = []
-    for H, S, W, gone in zip(H, S, np.split(rows, len(H)), np.split(dead, len(H))):
-        Hinv, used = damped_inverse(H, damping)
-        asked = damping * float(np.diag(H).mean())
-        H, S = H + used * np.eye(len(H)), S + used * W.T
-        found.append(LayerProblem((Hinv @ S).T, H, Hinv, S, weights, gone, used, asked))
-    return found
+    for node, H, S in moments(model, reference, x):
+        layer = reference.node(node.name).layer
+        rows, found = rows_of(layer), []
+        weights = rows.shape[1] - ("bias" in layer.forms)
+        taken = (dead or {}).get(node.name, np.zeros((len(rows), weights), bool))
+        for g, (W, gone) in enumerate(zip(np.split(rows, len(H)), np.split(taken, len(H)))):
+            Hinv, used = damped_inverse(H[g], damping)
+            asked = damping * float(np.diag(H[g]).mean())
+            damped = H[g] + used * np.eye(len(Hinv))
+            if S is None:
+                best, right = W, damped @ W.T
+            else:
+                right = S[g] + used * W.T
+                best = (Hinv @ right).T
+            found.append(LayerProblem(best, damped, Hinv, right, weights, gone, used, asked))
+        yield node, found
+
+
+def carried_bytes(model: Model) -> int:
+    """Returns the bytes that an example's activations take between two layers, at the most."""
+    shapes, first = model.shapes(), {node.name for node in layers(model)}
+    sizes = [sum(math.prod(shapes[name]) for name in crossing(model.nodes, i))
+             for i, node in enumerate(model.nodes) if node.name in first]
+    return 8 * max(sizes, default=1)
 
 
 def rows_of(layer: Layer) -> Array:
@@ -108,40 +130,31 @@ def set_rows(layer: Layer, rows: Array) -> None:
         layer.forms["bias"].value.data[...] = rows[:, C]
 
 
-def input_moments(model: Model, reference: Model, x: Array, node: Node) -> tuple[Array, Array]:
-    """Returns X'X / P, (G, C, C), and X'Z / P, (G, C, O / G), of one layer in G groups.
+def moments(model: Model, reference: Model, x: Array
+            ) -> Iterator[tuple[Node, Array, Array | None]]:
+    """Yields each layer, first to last, X'X / P, (G, C, C), and X'Z / P, (G, C, O / G).
 
-    X : (P L, C) patches of the node's input in `model`, with a column of ones last for a bias
-    Z : (P L, O / G) the node's output in `reference`        both models of `hessian.float64`
+    X : (P L, C) rows of the node's input in `model`, with a column of ones last for a bias
+    Z : (P L, O / G) the node's output in `reference`; where that is the model itself it is X W',
+        and the second None        both models of `hessian.float64`
     """
-    H = S = 0.0
-    for X, Z in _inputs_and_outputs(model, reference, x, node):
-        H = H + X.transpose(0, 2, 1) @ X / len(x)
-        S = S + X.transpose(0, 2, 1) @ Z / len(x)
-    if not (np.isfinite(H).all() and np.isfinite(S).all()):
-        raise ValueError(f"inputs and outputs of {node.name} must be finite, got NaN or infinity")
-    return H, S
-
-
-def _inputs_and_outputs(model: Model, reference: Model, x: Array, node: Node
-                        ) -> Iterator[tuple[Array, Array]]:
-    for start in range(0, len(x), CHUNK):
-        part = np.asarray(x[start:start + CHUNK], np.float64)
-        with no_grad():
-            xi = _output(model, part, node.inputs[0])
-            z = by_unit(node.layer, _output(reference, part, node.name))
-        X = patches(node.layer, xi)
-        X = (with_ones(X) if "bias" in node.layer.forms else X).transpose(1, 0, 2, 3)
-        X = X.reshape(len(X), -1, X.shape[3])                         # (G, P L, C)
-        yield X, z.transpose(1, 0, 3, 2).reshape(*X.shape[:2], -1)    # (G, P L, O/G)
-
-
-def _output(model: Model, x: Array, name: str) -> Array:
-    # The output of one node: the model is run no further.
-    if name == INPUT:
-        return x
-    end = [node.name for node in model.nodes].index(name) + 1
-    return Model(model.nodes[:end], input_shape=model.input_shape)(x).data
+    nodes, same = layers(model), model is reference
+    now = Walk(x, batch_size=CHUNK, dtype=np.float64)
+    then = None if same else Walk(x, batch_size=CHUNK, dtype=np.float64)
+    for node, after in zip(nodes, [*nodes[1:], None]):
+        inputs, to = now.run(model, node.inputs, to=node.name), after and after.name
+        outputs = repeat({}) if same else then.run(reference, [node.name], to=to)
+        H, S = 0.0, None if same else 0.0
+        for taps, z in zip(inputs, outputs):
+            X = input_rows(node.layer, taps[node.inputs[0]], ones="bias" in node.layer.forms)
+            H = H + X.transpose(0, 2, 1) @ X / len(x)
+            if not same:
+                Z = by_unit(node.layer, z[node.name]).transpose(1, 0, 3, 2)
+                S = S + X.transpose(0, 2, 1) @ Z.reshape(*X.shape[:2], -1) / len(x)
+        if not (np.isfinite(H).all() and (same or np.isfinite(S).all())):
+            raise ValueError(f"inputs and outputs of {node.name} must be finite, got NaN or "
+                             "infinity")
+        yield node, H, S
 
 
 # ------------------------------------------------------------------- what the two have in common
@@ -169,13 +182,13 @@ class LayerPruner(Technique):
     def targets(self, model):
         return [node.name for node in layers(model)]
 
-    def amounts(self, model: Model) -> dict[str, Amount]:
-        """Returns how much goes from each layer by node; checks the model against the knobs.
-
-        Raises UserError for a form whose weights cannot move, and where M does not divide a row.
-        """
-        self.check_patterns(model)
+    def check(self, model):
+        super().check(model)
         check_movable(model, self.word)
+        self.amounts(model)
+
+    def amounts(self, model: Model) -> dict[str, Amount]:
+        """Returns how much goes from each layer by node; UserError where M does not divide a row."""
         found = {}
         for node in layers(model):
             sparsity, pattern = self.at("sparsity", node.name), self.at("pattern", node.name)
@@ -184,53 +197,56 @@ class LayerPruner(Technique):
             found[node.name] = sparsity or 0.0
             if pattern is not None:
                 N, M = found[node.name] = parse_pattern(pattern, self.word)
-                width = math.prod(node.layer.forms["weight"].shape[1:])
+                width = shapes_of_rows(model)[node.name][1]
                 if width % M:
                     raise UserError(f"{self.word}: pattern {N}:{M} needs rows that {M} divides, "
                                     f"got {width} weights a row in {node.name}")
         return found
 
-    def problems(self, model: Model, reference: Model, x: Array, node: Node,
-                 log: Callable[[dict], None]) -> list[LayerProblem]:
-        """Returns `problems` of a layer; logs the damping used, aloud where it had to be raised."""
+    def examples(self, model: Model, data, run: Run) -> Array:
+        """Returns the examples X is read on, (P, ...): `samples`, or as many as memory allows."""
+        samples = min(self.samples, max(1, CARRIED // carried_bytes(model)))
+        if samples < self.samples:
+            run.log({"event": "say", "text":
+                     f"{self.word}: the activations of {samples} examples fill "
+                     f"{CARRIED // 2**20} MiB; {self.samples} are asked for"})
+        return calibration(self, data, run, samples).x
+
+    def problems(self, given: Model, model: Model, reference: Model, x: Array,
+                 run: Run) -> Iterator[tuple[Node, list[LayerProblem]]]:
+        """Yields `problems`, dead where the masks of the `given` model say so; logs the damping
+        used, aloud where it had to be raised."""
+        masks = {node.name: node.layer.forms["weight"].mask for node in layers(given)}
+        dead = {name: ~m.reshape(len(m), -1) for name, m in masks.items() if m is not None}
         try:
-            found = problems(model, reference, x, node, self.damping)
+            for node, found in problems(model, reference, x, self.damping, dead):
+                for p in found:
+                    run.log({"event": "damping", "name": self.word, "layer": node.name,
+                             "damping": p.damping, "asked": p.asked})
+                    if p.damping > 1.001 * p.asked:
+                        run.log({"event": "say", "text":
+                                 f"{self.word}: the Hessian of {node.name} is singular; damping "
+                                 f"raised from {p.asked:.3g} to {p.damping:.3g}"})
+                yield node, found
         except ValueError as e:
             raise UserError(f"{self.word}: {e}") from None
-        for p in found:
-            log({"event": "damping", "name": self.word, "layer": node.name, "damping": p.damping,
-                 "asked": p.asked})
-            if p.damping > 1.001 * p.asked:
-                log({"event": "say", "text":
-                     f"{self.word}: the Hessian of {node.name} is singular; damping raised from "
-                     f"{p.asked:.3g} to {p.damping:.3g}"})
-        return found
 
     def sketch(self, model, *, rng):
-        work, kept = float_rows(model), {}
+        # As many zeros, of least magnitude: the layers' problems would need data.
+        self.check(model)
+        kept = {}
         for name, amount in self.amounts(model).items():
-            w = np.abs(work[name])
-            M = amount[1] if isinstance(amount, tuple) else w.size
-            drop = M - amount[0] if isinstance(amount, tuple) else round(amount * w.size)
-            kept[name] = keep_largest(w.reshape(-1, M), drop).reshape(w.shape)
-        return pruned(model, model, kept)
+            form = model.node(name).layer.forms["weight"]
+            w = np.abs(form.dense().data)
+            N, M = amount if isinstance(amount, tuple) else (w.size - zeros_of(amount, w.size), None)
+            kept[name] = drop_smallest(w, (M or w.size) - N, width=M, mask=form.mask)
+        return with_rows(model, model, kept)
 
 
-def float_rows(model: Model) -> dict[str, Array]:
-    """Returns the weights of each layer as rows, (O, C), without bias, by node."""
-    return {n.name: n.layer.forms["weight"].value.data.reshape(n.layer.forms["weight"].shape[0], -1)
-            for n in layers(model)}
-
-
-def keep_largest(score: Array, drop: int) -> Array:
-    """Returns the mask that drops the `drop` smallest scores of each row, ties by lowest index.
-
-    score : (..., C)        result : bool, True where kept
-    """
-    kept = np.ones(score.shape, bool)
-    order = np.argsort(score, axis=-1, kind="stable")
-    np.put_along_axis(kept, order[..., :drop], False, axis=-1)
-    return kept
+def shapes_of_rows(model: Model) -> dict[str, tuple[int, int]]:
+    """Returns the shape of each layer's weights as rows, (O, C), without bias, by node."""
+    shapes = {n.name: n.layer.forms["weight"].shape for n in layers(model)}
+    return {name: (shape[0], math.prod(shape[1:])) for name, shape in shapes.items()}
 
 
 def parse_pattern(text: str, word: str) -> tuple[int, int]:
@@ -243,15 +259,16 @@ def parse_pattern(text: str, word: str) -> tuple[int, int]:
     raise UserError(f'{word}: pattern must be "N:M" with 1 <= N < M, got {text!r}')
 
 
-def pruned(model: Model, work: Model, kept: dict[str, Array]) -> Model:
+def with_rows(model: Model, work: Model, kept: dict[str, Array]) -> Model:
     """Returns a copy of the model with the weights and biases of `work`, float32, and masks.
 
-    work : of the same nodes        kept : by node, (O, C) bool
+    work : of the same nodes        kept : by node, bool, (O, C) or of the weight's shape
     """
     model = model.copy()
     for name, mask in kept.items():
         for part, form in model.node(name).layer.forms.items():
-            value = work.node(name).layer.forms[part].value.data.astype(np.float32)
-            keep = mask.reshape(form.shape) if part == "weight" else form.mask
-            model.set_form(f"{name}.{part}", type(form)(value, keep, form.trainable))
+            moved = form.moved(work.node(name).layer.forms[part].dense().data.astype(np.float32))
+            if part == "weight":
+                moved = moved.masked(mask.reshape(form.shape))
+            model.set_form(f"{name}.{part}", moved)
     return model

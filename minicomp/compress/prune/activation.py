@@ -3,14 +3,13 @@
 Weights are not the only numbers that can be 0: behind a ReLU about half of the activations are, and
 every multiplication by one of them can be skipped by hardware that looks. More become 0 by
 
-    a <- a 1[|a| >= t]          a threshold, a number or the quantile that gives `sparsity` zeros
-    a <- the k = round(top n) of n entries of largest |a| in each example, the others 0       ("k
-    winners")
+    a <- a 1[|a| >= t]      t a number, or the quantile that gives `sparsity` zeros
+    a <- the k = round(top n) of n entries of largest |a| in each example, the others 0
 
 Each is a layer behind every activation, so that training goes on with it, and the file holds it.
 The file does not get smaller. No settled form exists; thresholds are those of Kurtz et al. 2020
-(ICML, "Inducing and Exploiting Activation Sparsity") in its hard form, winners those of Makhzani &
-Frey 2013 (arXiv 1312.5663).
+(ICML, "Inducing and Exploiting Activation Sparsity") in its hard form, the k winners those of
+Makhzani & Frey 2013 (arXiv 1312.5663).
 """
 
 from __future__ import annotations
@@ -22,17 +21,15 @@ import numpy as np
 
 from ...errors import UserError
 from ...nn.graph import Model, Node
-from ...nn.layers import ActThreshold, ActTopK
-from ...tensor import Array, no_grad
+from ...nn.layers import LAYERS, ActThreshold, ActTopK
+from ...nn.taps import Walk
+from ...tensor import Array
+from ..calibration import calibration
 from ..technique import Technique, knob
-
-BATCH = 250
-ACTIVATIONS = ("ReLU", "ReLU6", "Sigmoid", "Tanh")
 
 
 def threshold_for(a: Array, sparsity: float) -> float:
-    """Returns the least t such that at least round(sparsity n) of the n entries have |a| < t, in
-    float32.
+    """Returns the least float32 t such that at least round(sparsity n) of n entries have |a| < t.
 
     a : float32, any shape        sparsity : fraction of zeros in [0, 1)
     """
@@ -41,41 +38,14 @@ def threshold_for(a: Array, sparsity: float) -> float:
     return float(np.nextafter(size[count - 1], np.float32(np.inf))) if count else 0.0
 
 
-def zero_fractions(model: Model, x: Array) -> dict[str, float]:
-    """Returns the fraction of zeros in what every layer with weights reads, and in every
-    activation's output.
-
-    x : (N, ...) examples
-    result : node -> fraction; for a layer with weights it is of its input
-    """
-    at = {
-        n.name: n.name
-        for n in model.nodes
-        if n.layer.kind in ACTIVATIONS + ("ActThreshold", "ActTopK")
-    }
-    at |= {
-        n.name: n.inputs[0] for n in model.nodes if n.layer.coupling == "mix" and n.inputs[0] != "x"
-    }
-    zeros, sizes = dict.fromkeys(at, 0), dict.fromkeys(at, 0)
-    with no_grad():
-        for i in range(0, len(x), BATCH):
-            taps = model(x[i : i + BATCH], taps=tuple(at.values()))[1] if at else {}
-            for name, source in at.items():
-                zeros[name] += int(np.count_nonzero(taps[source].data == 0))
-                sizes[name] += taps[source].data.size
-    return {name: zeros[name] / max(sizes[name], 1) for name in at}
-
-
 def activations_of(model: Model) -> list[str]:
     """Returns the names of the activations; behind a batch norm or pool they count the same."""
-    return [n.name for n in model.nodes if n.layer.kind in ACTIVATIONS]
+    return [n.name for n in model.nodes if n.layer.activation]
 
 
 @dataclass(frozen=True)
 class SparseActivations(Technique):
-    """Puts a threshold, or a choice of the largest, behind every activation; one of three knobs
-    says which.
-    """
+    """Puts a threshold, or a choice of the largest, behind every activation, as one knob says."""
 
     word: ClassVar[str] = "sparse-activations"
     title: ClassVar[str] = "Activation sparsity by threshold or top-k"
@@ -84,23 +54,16 @@ class SparseActivations(Technique):
         None, "activations below this in magnitude become 0", type=float, lo=0, optional=True
     )
     sparsity: float | None = knob(
-        None,
-        "thresholds, one a layer, that give this fraction of zeros on training examples",
-        type=float,
-        lo=0,
-        hi=1,
-        below=True,
-        optional=True,
+        None, "thresholds, one a layer, that give this fraction of zeros on training examples",
+        type=float, lo=0, hi=1, below=True, optional=True,
     )
     top: float | None = knob(
-        None,
-        "fraction of each example's activations that stay, the largest",
-        type=float,
-        lo=0,
-        hi=1,
-        optional=True,
+        None, "fraction of each example's activations that stay, the largest", type=float, lo=0,
+        hi=1, optional=True,
     )
-    examples: int = knob(1000, "training examples on which thresholds are set", lo=1)
+    samples: int = knob(
+        1000, "training examples on which thresholds are set; all where there are fewer", lo=1
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -111,36 +74,31 @@ class SparseActivations(Technique):
                 + (" and ".join(given) or "none")
             )
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        log, names, shapes = log or (lambda row: None), activations_of(model), model.shapes()
+    def change(self, model, data, run):
+        made, names, shapes = model, activations_of(model), model.shapes()
         if not names:
-            raise UserError(
-                f"sparse-activations: the model has no activation ({', '.join(ACTIVATIONS)})"
-            )
-        if self.sparsity is not None and self.examples > len(data.train.y):
-            raise UserError(
-                f"sparse-activations: examples must be in [1, {len(data.train.y)}], got "
-                f"{self.examples}"
-            )
-        x = data.calibration(self.examples, rng).x if self.sparsity is not None else None
-        made = model.copy()
+            kinds = ", ".join(kind for kind, layer in LAYERS.items() if layer.activation)
+            raise UserError(f"sparse-activations: the model has no activation ({kinds})")
+        walk = None
+        if self.sparsity is not None:
+            walk = Walk(calibration(self, data, run).x)
         for name in names:
-            layer = self.layer(made, name, int(np.prod(shapes[name])), x)
+            layer = self.layer(made, name, int(np.prod(shapes[name])), walk)
             node = made.node(name)
             made = made.edit({name: (node, Node(f"{name}.sparse", layer, (name,)))})
-            log({"event": "inserted", "name": f"{name}.sparse", **layer.config()})
+            run.log({"event": "inserted", "name": f"{name}.sparse", **layer.config()})
         return made
 
-    def layer(self, made: Model, name: str, size: int, x: Array | None):
-        """Returns the layer to put behind activation `name` of `size` entries an example."""
+    def layer(self, made: Model, name: str, size: int, walk: Walk | None):
+        """Returns the layer to put behind activation `name` of `size` entries an example.
+
+        walk : through `made` up to an earlier activation; it goes on to this one
+        """
         if self.top is not None:
             return ActTopK(max(1, round(self.top * size)))
         if self.threshold is not None:
             return ActThreshold(self.threshold)
-        with no_grad():
-            a = [
-                made(x[i : i + BATCH], taps=(name,))[1][name].data for i in range(0, len(x), BATCH)
-            ]
+        a = [seen[name] for seen in walk.run(made, [name], to=name)]
         return ActThreshold(threshold_for(np.concatenate(a), self.sparsity))
 
     def sketch(self, model, *, rng):

@@ -3,8 +3,7 @@
 A unit whose activation is 0 for most inputs does little. Over N examples and the M places of its
 map,
 
-    APoZ_c = sum over n, m of 1[a_c,m(n) = 0] / (N M)                                          (eq.
-    1)
+    APoZ_c = sum over n, m of 1[a_c,m(n) = 0] / (N M)                                     (eq. 1)
 
 the average percentage of zeros, here a fraction in 0..1. Units whose APoZ is more than `deviations`
 standard deviations above their layer's mean go (section 3.2), or the fraction `sparsity` of highest
@@ -21,14 +20,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...errors import UserError
 from ...nn.graph import Model
-from ...tensor import Array, no_grad
-from ..channels.groups import Group, cheapest, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, local, without
-from ..technique import Technique, knob
-
-BATCH = 250
+from ...nn.taps import observe
+from ...tensor import Array
+from ..calibration import calibration
+from ..channels.groups import Group, choose_units, groups
+from ..channels.choosing import (
+    at_group, check_groups, check_numbers, local, removed_row, without_units,
+)
+from ..technique import Run, Technique, knob
 
 
 def apoz(a: Array) -> Array:
@@ -40,22 +40,19 @@ def apoz(a: Array) -> Array:
 
 
 def trimmed(zeros: Array, deviations: float) -> Array:
-    """Returns which units stay, (C,) bool: those of an APoZ up to mean + deviations x std (ibid.,
-    section 3.2).
+    """Returns which units stay, (C,) bool: those of an APoZ up to mean + deviations x std.
+
+    zeros : (C,)        Source: ibid., section 3.2
     """
     return ~(zeros > np.nanmean(zeros) + deviations * np.nanstd(zeros))
 
 
 def measured(model: Model, x: Array) -> dict[str, Array]:
     """Returns for each ReLU node its channels' APoZ, (C,), over the examples x."""
-    relus = [n.name for n in model.nodes if n.layer.kind in ("ReLU", "ReLU6")]
-    total = {name: 0.0 for name in relus}
-    if relus:
-        with no_grad():
-            for i in range(0, len(x), BATCH):
-                part = x[i : i + BATCH]
-                for name, a in model(part, taps=relus)[1].items():
-                    total[name] = total[name] + apoz(a.data) * len(part)
+    total = {n.name: 0.0 for n in model.nodes if n.layer.rectifies}
+    for seen in observe(model, x, total):
+        for name, a in seen.items():
+            total[name] = total[name] + apoz(a) * len(a)
     return {name: t / len(x) for name, t in total.items()}
 
 
@@ -81,39 +78,27 @@ class APoZ(Technique):
     )
 
     sparsity: float | None = knob(
-        None,
-        "fraction of units removed; without it the paper's rule holds",
-        type=float,
-        lo=0,
-        hi=1,
-        below=True,
-        optional=True,
-        per_layer=True,
+        None, "fraction of units removed; without it the paper's rule holds", type=float, lo=0,
+        hi=1, below=True, optional=True, per_layer=True,
     )
     deviations: float = knob(
         1.0, "units this many standard deviations above the mean APoZ go", lo=0.0, per_layer=True
     )
-    examples: int = knob(2000, "training examples on which zeros are counted", lo=1)
+    samples: int = knob(
+        2000, "training examples on which zeros are counted; all where there are fewer", lo=1
+    )
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        if self.examples > len(data.train.y):
-            raise UserError(
-                f"apoz: examples must be in [1, {len(data.train.y)}], got {self.examples}"
-            )
+    def change(self, model, data, run):
         check_numbers(self.word, model)
-        return self.trim(model, measured(model, data.calibration(self.examples, rng).x), log)
+        x = calibration(self, data, run).x
+        return self.trim(model, measured(model, x), run)
 
     def sketch(self, model, *, rng):
-        return self.trim(
-            model,
-            measured(model, rng.standard_normal((8, *model.input_shape)).astype(np.float32)),
-            None,
-        )
+        x = rng.standard_normal((8, *model.input_shape)).astype(np.float32)
+        return self.trim(model, measured(model, x), Run(rng))
 
-    def trim(self, model: Model, zeros: dict[str, Array], log) -> Model:
-        """Returns the model without the units whose APoZ is too high; zeros as `measured` returns
-        them.
-        """
+    def trim(self, model: Model, zeros: dict[str, Array], run: Run) -> Model:
+        """Returns the model without the units whose APoZ is too high; zeros : of `measured`."""
         scored = [(g, 1 - of_group(g, zeros)) for g in groups(model)]
         scored = [(g, worth) for g, worth in scored if not np.isnan(worth).all()]
         check_groups(self, [g for g, _ in scored], "whose channels pass a ReLU and can be removed")
@@ -121,18 +106,11 @@ class APoZ(Technique):
             chosen = [(g, self.by_rule(g, worth)) for g, worth in scored]
         else:
             chosen = local(self.word, scored, lambda g: at_group(self, "sparsity", g) or 0.0)
-        made = without(model, chosen)
-        (log or (lambda row: None))(
-            {
-                "event": "removed",
-                "name": self.word,
-                "weights": model.count() - made.count(),
-                "units": {g.name: int((~kept).sum()) for g, kept in chosen},
-            }
-        )
+        made = without_units(model, chosen)
+        run.log(removed_row(self.word, model, made, chosen))
         return made
 
     def by_rule(self, group: Group, worth: Array) -> Array:
         """Returns which units stay under the paper's rule, (U,) bool."""
         goes = ~trimmed(1 - worth, at_group(self, "deviations", group))
-        return cheapest(group, np.nan_to_num(worth), int(goes.sum()), goes)
+        return choose_units(group, np.nan_to_num(worth), int(goes.sum()), goes)

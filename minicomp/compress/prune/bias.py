@@ -35,8 +35,7 @@ class Bias(Technique):
     def targets(self, model):
         return [n.name for n in model.nodes if "bias" in n.layer.forms]
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
+    def change(self, model, data, run):
         forms = {n: f for n, f in model.forms().items() if n.endswith(".bias")}
         return masked(model, {n: bias_mask(f.dense().data, self.at("threshold", n.rsplit(".", 1)[0]))
                               for n, f in forms.items()})

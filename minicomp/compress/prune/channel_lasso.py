@@ -5,19 +5,18 @@ A channel may go if the layer that reads it can do without: its outputs Y are to
 inputs. With N sampled outputs, X_i the inputs of channel i that they read (N, K K) and W_i the
 weights on them,
 
-    min over b, W   1/2N || Y - sum_i b_i X_i W_i' ||^2 + lam |b|_1     subject to |b|_0 <= c'
-    (eq. 2)
+    min over b, W   1/2N || Y - sum_i b_i X_i W_i' ||^2 + lam |b|_1   with |b|_0 <= c'    (eq. 2)
 
-    (i)   b for fixed W: LASSO, lam rising until at most c' of the b_i are not 0
-    (eq. 3) (ii)  W for fixed b: least squares of Y on the inputs that stay, X' W'
-    (eq. 4)
+    (i)   b for fixed W: LASSO, lam rising until at most c' of the b_i are not 0          (eq. 3)
+    (ii)  W for fixed b: least squares of Y on the inputs that stay, X' W'                (eq. 4)
 
 Layers are taken first to last; X is read from the net as pruned so far, Y from the one that was
-given, so that later layers make up for the error of earlier ones (section 3.2).
+given, so that later layers make up for the error of earlier ones (section 3.2). Both nets are
+walked once (`nn.taps.Walk`): what lies in front of the layers at hand is not run again.
 
 Both problems need only second moments, S = X' X and T = Y' X: the LASSO's Gram matrix is
-G_ij = sum of (S * W' W) over the block of channels i and j, since <X_i W_i', X_j W_j'> = tr(W_i'
-W_j S_ji).
+G_ij = sum of (S * W' W) over the block of channels i and j, since
+<X_i W_i', X_j W_j'> = tr(W_i' W_j S_ji).
 
 Where we leave the paper: (i) and (ii) run once each, as in its final form; the moments are centred
 where the layer has a bias, which is so fitted with W; (ii) is damped towards the weights that were
@@ -27,28 +26,31 @@ b serves them all, their errors summed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from ...errors import UserError
+from ...kernels.maps.conv import window_view
 from ...nn.forms import Dense
 from ...nn.graph import Model, Node
+from ...nn.layers import Conv2d
+from ...nn.taps import Walk
 from ...tensor import Array, no_grad
-from ..channels.groups import Group, cheapest, groups
-from ..channels.units import multiplier
-from ..channels.choosing import at_group, check_groups, check_numbers, local, without
-from ..technique import Technique, knob
+from ..calibration import calibration
+from ..channels.groups import Group, choose_units, groups
+from ..channels.couplings import multiplier
+from ..channels.choosing import at_group, check_groups, check_numbers, local, without_units
+from ..technique import Run, Technique, knob
 
 BATCH = 250
 
 
 @dataclass
 class Moments:
-    """Second moments of one group of a layer: S = X' X / N (D, D), T = Y' X / N (O, D), and the
-    means taken off.
-    """
+    """Of one group of a layer S = X' X / N (D, D), T = Y' X / N (O, D), and the means taken off."""
 
     S: Array
     T: Array
@@ -57,8 +59,9 @@ class Moments:
 
 
 def moments(x: Array, y: Array, *, centred: bool = True) -> Moments:
-    """Returns the second moments of samples about their means, or about 0, float64.   x : (N, D), y
-    : (N, O)
+    """Returns the second moments of samples about their means, or about 0, float64.
+
+    x : (N, D)        y : (N, O)
     """
     mean_x, mean_y = (a.mean(axis=0, dtype=np.float64) * centred for a in (x, y))
     dx, dy = x - mean_x, y - mean_y
@@ -66,8 +69,7 @@ def moments(x: Array, y: Array, *, centred: bool = True) -> Moments:
 
 
 def gram(m: Moments, w: Array, of: Array, n: int) -> tuple[Array, Array]:
-    """Returns the LASSO's Gram matrix G (n, n) and r (n,): the objective is b' G b / 2 - r' b + lam
-    |b|_1.
+    """Returns G (n, n) and r (n,) of the LASSO b' G b / 2 - r' b + lam |b|_1.
 
     w : (O, D)
     of : (D,) the channel of each column, -1 for one that stays in any case: what it contributes
@@ -78,14 +80,12 @@ def gram(m: Moments, w: Array, of: Array, n: int) -> tuple[Array, Array]:
     place[np.arange(free.sum()), of[free]] = 1
     wf = w[:, free].astype(np.float64)
     left = m.T[:, free] - w[:, fixed] @ m.S[np.ix_(fixed, free)]
-    return place.T @ (m.S[np.ix_(free, free)] * (wf.T @ wf)) @ place, place.T @ (wf * left).sum(
-        axis=0
-    )
+    G = place.T @ (m.S[np.ix_(free, free)] * (wf.T @ wf)) @ place
+    return G, place.T @ (wf * left).sum(axis=0)
 
 
-def lasso(
-    G: Array, r: Array, lam: float, b: Array | None = None, *, sweeps: int = 1000, tol: float = 1e-7
-) -> Array:
+def lasso(G: Array, r: Array, lam: float, b: Array | None = None, *, sweeps: int = 1000,
+          tol: float = 1e-7) -> Array:
     """Returns argmin over b of b' G b / 2 - r' b + lam |b|_1, (n,), by coordinate descent from b.
 
     Stops when no entry moved more than tol times the largest, or after `sweeps`.
@@ -110,8 +110,7 @@ def lasso(
 
 
 def select(G: Array, r: Array, count: int) -> tuple[Array, float]:
-    """Returns b with at least `count` entries that are not 0, at the largest lam found that has so
-    many, and lam.
+    """Returns b with at least `count` entries not 0, and lam, the largest found that has so many.
 
     lam is bisected on a logarithmic scale from max |r|, where b is 0, downwards.
     """
@@ -139,8 +138,7 @@ def support(b: Array) -> int:
 
 
 def reconstruct(m: Moments, w: Array, stays: Array, damping: float) -> tuple[Array, Array]:
-    """Returns weights (O, D), 0 outside `stays`, of least squared error in Y, and the bias (O,)
-    that fits them.
+    """Returns weights (O, D), 0 outside `stays`, of least squared error in Y, and their bias (O,).
 
     w : (O, D) before        stays : (D,) bool        damping : relative to the mean diagonal of S
     """
@@ -148,9 +146,8 @@ def reconstruct(m: Moments, w: Array, stays: Array, damping: float) -> tuple[Arr
     before = w[:, stays].astype(np.float64)
     ridge = damping * np.trace(S) / max(len(S), 1) + 1e-30
     new = np.zeros(w.shape)
-    new[:, stays] = (
-        before + np.linalg.solve(S + ridge * np.eye(len(S)), (T - before @ S).T).T
-    )  # eq. (4)
+    change = np.linalg.solve(S + ridge * np.eye(len(S)), (T - before @ S).T).T
+    new[:, stays] = before + change                                                      # eq. (4)
     return new, m.mean_y - new @ m.mean_x
 
 
@@ -168,18 +165,16 @@ class ChannelLasso(Technique):
     sparsity: float = knob(
         0.5, "fraction of channels removed", lo=0, hi=1, below=True, per_layer=True
     )
-    examples: int = knob(2000, "training examples on which Y is kept", lo=1)
+    samples: int = knob(
+        2000, "training examples on which Y is kept; all where there are fewer", lo=1
+    )
     positions: int = knob(10, "places sampled from each map of a convolution", lo=1)
     damping: float = knob(1e-4, "pull of the least squares towards the old weights", lo=1e-9)
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         check_numbers(self.word, model)
         found = groups(model)
         check_groups(self, found)
-        if self.examples > len(data.train.y):
-            raise UserError(
-                f"channel-lasso: examples must be in [1, {len(data.train.y)}], got {self.examples}"
-            )
         for name, form in model.forms().items():
             if form.mask is not None and len(form.shape) > 1:
                 raise UserError(
@@ -187,33 +182,36 @@ class ChannelLasso(Technique):
                     f"remove channels before weights"
                 )
         local(self.word, [(g, np.zeros(g.size)) for g in found], self.asked)
-        x = data.calibration(self.examples, rng).x
-        made = model.copy()
+        x = calibration(self, data, run).x
+        made, now, then = model, Walk(x, batch_size=BATCH), Walk(x, batch_size=BATCH)
+        # Of a reader's outputs those that it still has: a layer that is added to an earlier one has
+        # lost channels before its own inputs are looked at.
+        stays = {name: np.arange(shape[0]) for name, shape in model.shapes().items()}
         for done, before in enumerate(found, start=1):
             group = next(g for g in groups(made) if g.nodes == before.nodes)
             if round(self.asked(group) * group.size):
-                made = self.thinner(made, model, group, x, rng, log)
-            (log or (lambda row: None))(
-                {"event": "progress", "name": self.word, "done": done, "total": len(found)}
-            )
+                readers = readers_of(made, group)
+                # What the group's first layer reads is settled: the walks stop in front of it.
+                to, sources = group.nodes[0], {n.inputs[0] for n in readers}
+                pairs = zip(now.run(made, sources, to=to),
+                            then.run(model, [n.name for n in readers], to=to))
+                parts = sampled(readers, pairs, stays, self.positions, run.rng)
+                made, kept = self.thinner(made, group, readers, parts, run)
+                for node, keep in group.keep(kept).items():
+                    stays[node] = stays[node][keep]
+            run.log({"event": "progress", "name": self.word, "done": done, "total": len(found)})
         return made
 
     def asked(self, group: Group) -> float:
         """Returns the sparsity asked of a group."""
         return at_group(self, "sparsity", group)
 
-    def thinner(self, made: Model, original: Model, group: Group, x: Array, rng, log) -> Model:
-        """Returns `made` with one group thinned out and its readers refitted to the original's
-        outputs.
+    def thinner(self, made: Model, group: Group, readers: list[Node],
+                parts: dict[str, list[Moments]], run: Run) -> tuple[Model, Array]:
+        """Returns `made` with one group thinned out and its readers refitted, and what stays, (U,).
+
+        parts : the moments of each group of each reader, by node
         """
-        readers = [
-            n
-            for n in made.nodes
-            if n.layer.coupling == "mix"
-            and not multiplier(n.layer)
-            and (group.members.get(n.inputs[0], np.array([-1])) >= 0).any()
-        ]
-        parts = {n.name: sampled(made, original, n, x, self.positions, rng) for n in readers}
         G, r = np.zeros((group.size, group.size)), np.zeros(group.size)
         for node in readers:
             for (w, of), m in zip(split(node, group), parts[node.name]):
@@ -221,92 +219,93 @@ class ChannelLasso(Technique):
                 G, r = G + part[0], r + part[1]
         count = round(self.asked(group) * group.size)
         b, lam = select(G, r, group.size - count)
-        kept = cheapest(group, np.abs(b), count)
+        kept = choose_units(group, np.abs(b), count)
         made = made.copy()
         for node in readers:
             refit(made, node, group, kept, parts[node.name], self.damping)
-        (log or (lambda row: None))(
-            {
-                "event": "removed",
-                "name": self.word,
-                "units": {group.name: int((~kept).sum())},
-                "lam": lam,
-                "damping": self.damping,
-            }
-        )
-        return without(made, [(group, kept)])
+        run.log({"event": "removed", "name": self.word, "lam": lam, "damping": self.damping,
+                 "units": {group.name: int((~kept).sum())}})
+        return without_units(made, [(group, kept)]), kept
 
     def sketch(self, model, *, rng):
-        return without(
+        return without_units(
             model, local(self.word, [(g, np.arange(g.size)) for g in groups(model)], self.asked)
         )
 
 
+def readers_of(model: Model, group: Group) -> list[Node]:
+    """Returns the layers that read units of a group and mix them."""
+    return [
+        n
+        for n in model.nodes
+        if n.layer.coupling == "mix"
+        and not multiplier(n.layer)
+        and (group.members.get(n.inputs[0], np.array([-1])) >= 0).any()
+    ]
+
+
 def split(node: Node, group: Group) -> list[tuple[Array, Array]]:
-    """Returns for each group of a layer its weights (O, D) and the unit of each column (D,), -1 for
-    others'.
+    """Returns for each group of a layer its weights (O, D) and the unit of each column (D,).
+
+    A column that another group's unit fills is of unit -1.
     """
-    g = getattr(node.layer, "groups", 1)
     with no_grad():
         w = node.layer.forms["weight"].dense().data
     w = w.reshape(len(w), w.shape[1], -1)
-    units = group.members[node.inputs[0]].reshape(g, -1)
+    units = group.members[node.inputs[0]].reshape(node.layer.groups, -1)
     return [
         (rows.reshape(len(rows), -1), np.repeat(of, w.shape[2]))
-        for rows, of in zip(np.split(w, g), units)
+        for rows, of in zip(np.split(w, node.layer.groups), units)
     ]
 
 
-def sampled(
-    made: Model, original: Model, node: Node, x: Array, positions: int, rng
-) -> list[Moments]:
-    """Returns the moments of a layer's inputs in `made` and outputs in `original`, one per group of
-    the layer.
+def sampled(readers: list[Node], pairs: Iterable[tuple[dict, dict]], stays: dict[str, Array],
+            positions: int, rng: np.random.Generator) -> dict[str, list[Moments]]:
+    """Returns the moments of layers' inputs and outputs by node, one per group of the layer.
+
+    stays : by node, which channels of the given net's outputs Y is made of
+    pairs : a batch each, node -> what it gives: those that the readers read, in the net as pruned
+        so far, and the readers, in the net that was given
     """
-    xs, ys = [], []
-    with no_grad():
-        for i in range(0, len(x), BATCH):
-            inputs = made(x[i : i + BATCH], taps=(node.inputs[0],))[1][node.inputs[0]].data
-            outputs = original(x[i : i + BATCH], taps=(node.name,))[1][node.name].data
-            if inputs.ndim == 4:
-                inputs, outputs = patches(node.layer, inputs, outputs, positions, rng)
-            xs.append(inputs)
-            ys.append(outputs)
-    x, y = np.concatenate(xs), np.concatenate(ys)
-    g = getattr(node.layer, "groups", 1)
-    centred = "bias" in node.layer.forms
-    return [
-        moments(a.astype(np.float64), b, centred=centred)
-        for a, b in zip(np.split(x, g, axis=1), np.split(y, g, axis=1))
-    ]
+    seen: dict[str, tuple[list, list]] = {node.name: ([], []) for node in readers}
+    for inputs, outputs in pairs:
+        for node in readers:
+            x, y = inputs[node.inputs[0]], outputs[node.name]
+            if x.ndim == 4:
+                x, y = sampled_windows(node.layer, x, y, positions, rng)
+            for found, a in zip(seen[node.name], (x, y[:, stays[node.name]])):
+                found.append(a)
+    return {
+        node.name: [
+            moments(x.astype(np.float64), y, centred="bias" in node.layer.forms)
+            for x, y in zip(*(np.split(np.concatenate(a), node.layer.groups, axis=1)
+                              for a in seen[node.name]))
+        ]
+        for node in readers
+    }
 
 
-def patches(layer, x: Array, y: Array, positions: int, rng) -> tuple[Array, Array]:
-    """Returns the inputs (N positions, C K K) and outputs (N positions, O) of random places of a
-    convolution.
+def sampled_windows(layer: Conv2d, x: Array, y: Array, positions: int,
+                    rng: np.random.Generator) -> tuple[Array, Array]:
+    """Returns what a convolution reads and gives at random places, `positions` of each map.
+
+    result : inputs (N positions, C K K) and outputs (N positions, O)
     """
-    (kh, kw), (sh, sw), (ph, pw) = layer.kernel_size, layer.stride, layer.padding
-    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    view = np.lib.stride_tricks.sliding_window_view(x, (kh, kw), axis=(2, 3))[:, :, ::sh, ::sw]
+    seen = window_view(x, layer.kernel_size, layer.stride, layer.padding)
     n = np.repeat(np.arange(len(x)), positions)
     i, j = rng.integers(y.shape[2], size=len(n)), rng.integers(y.shape[3], size=len(n))
-    return view[n, :, i, j].reshape(len(n), -1), y[n, :, i, j]
+    return seen[n, :, i, j].reshape(len(n), -1), y[n, :, i, j]
 
 
-def refit(
-    model: Model, node: Node, group: Group, kept: Array, parts: list[Moments], damping: float
-) -> None:
-    """Replaces weight and bias of one reader by the least squares on the inputs that stay, in
-    place.
-    """
+def refit(model: Model, node: Node, group: Group, kept: Array, parts: list[Moments],
+          damping: float) -> None:
+    """Gives one reader the least squares on the inputs that stay, weight and bias, in place."""
     layer, rows, biases = node.layer, [], []
     for (w, of), m in zip(split(node, group), parts):
         new, bias = reconstruct(m, w, (of < 0) | kept[of], damping)
         rows.append(new)
         biases.append(bias)
-    shape = layer.forms["weight"].shape
-    model.set_form(
-        f"{node.name}.weight", Dense(np.concatenate(rows).reshape(shape).astype(np.float32))
-    )
+    weight = np.concatenate(rows).reshape(layer.forms["weight"].shape)
+    model.set_form(f"{node.name}.weight", Dense(weight.astype(np.float32)))
     if "bias" in layer.forms:
         model.set_form(f"{node.name}.bias", Dense(np.concatenate(biases).astype(np.float32)))

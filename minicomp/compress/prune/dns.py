@@ -22,15 +22,18 @@ eq. 3 is used in both.)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from ...errors import UserError
+from ...nn.graph import Model
 from ...tensor import Array
-from ..latent import finished, latent
-from ..technique import FineTune, knob, thawed, weights
+from ...train import Hook
+from ..finetune import Trained
+from ..technique import check_movable, knob, weights
 
 ROWS = 100  # of the log in one training, evenly spaced
 
@@ -64,7 +67,7 @@ def surgery_mask(w: Array, mask: Array, a: float, b: float) -> Array:
 
 
 @dataclass(frozen=True)
-class DNS(FineTune):
+class DNS(Trained):
     """Trains while weights are cut and spliced back, then goes on at the mask that is left.
 
     Its log has rows "surgery": step of steps, the entries cut and spliced back so far, the sparsity, and the model
@@ -72,6 +75,7 @@ class DNS(FineTune):
     """
 
     word: ClassVar[str] = "dns"
+    masks: ClassVar[bool] = True
     title: ClassVar[str] = "Dynamic network surgery"
     source: ClassVar[str] = ("Guo, Yao & Chen 2016, Dynamic Network Surgery for Efficient DNNs, arXiv:1608.04493")
 
@@ -92,28 +96,12 @@ class DNS(FineTune):
         if self.low > self.high:
             raise UserError(f"dns: low must be at most high, got low = {self.low}, high = {self.high}")
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
-        model = thawed(model)
-        thresholds = {}
-        for node, name in weights(model).items():
-            for form in self.cut_forms(model, name):
-                old = model.forms()[form]
-                model.set_form(form, latent(old))
-                thresholds[form] = self.thresholds(model, node, name)
-        seed = int(rng.integers(2**63))
+    def check(self, model):
+        super().check(model)
+        check_movable(self.word, model)
 
-        def operate(state):
-            # Each step's draw is of the seed and the step alone, so that a resumed training draws the same.
-            done, draw = state.step / max(state.steps, 1), np.random.default_rng([seed, state.step])
-            if done < self.stop and draw.random() < (1 + self.gamma * state.step) ** -self.power:
-                rise = 1.0 if self.ramp == 0 else min(done / self.ramp, 1.0)
-                self.update(state.model, thresholds, rise)
-            if log is not None and state.step * ROWS % state.steps < ROWS:
-                log(row_of(state, thresholds))
-        self.fit(model, data, rng=rng, log=log, checkpoint=checkpoint, n_threads=n_threads,
-                 events={"before_batch": operate})
-        return finished(model)
+    def hooks(self, model, data, run):
+        return [Surgery(self, model, run)]
 
     def cut_forms(self, model, name: str) -> list[str]:
         """Returns the forms of a layer that surgery works on: its weight, in the code's variant its bias too."""
@@ -127,36 +115,59 @@ class DNS(FineTune):
         return surgery_thresholds(w[w != 0] if self.variant == "code" else w, self.at("c", node), low=self.low,
                                   high=self.high)
 
-    def update(self, model, thresholds: dict[str, tuple[float, float]], rise: float = 1.0) -> None:
+
+class Surgery(Hook):
+    """Cuts and splices: every weight has a mask that is behind, so that hidden entries go on training.
+
+    A technique splices back only what it cut itself. Slots "moves.NAME", (2,) int64: how often an entry of a
+    form was cut, and spliced back, so far.
+    """
+
+    name = DNS.word
+
+    def __init__(self, technique: DNS, model: Model, run):
+        super().__init__()
+        self.technique, self.log, self.thresholds, self.allowed = technique, run.log, {}, {}
+        for node, name in weights(model).items():
+            for form in technique.cut_forms(model, name):
+                self.thresholds[form] = technique.thresholds(model, node, name)
+        for name in self.thresholds:
+            form = model.forms()[name]
+            self.allowed[name] = np.ones(form.shape, bool) if form.mask is None else form.mask.copy()
+            model.set_form(name, form.masked(self.allowed[name], behind=True))
+            self.slots[f"moves.{name}"] = np.zeros(2, np.int64)
+        self.seed = int(run.rng.integers(2**63))
+
+    def settled(self, steps):
+        return math.ceil(max(self.technique.stop, self.technique.ramp) * steps)
+
+    def before_batch(self, state):
+        # Each step's draw is of the seed and the step alone, so that a resumed training draws the same.
+        of, done = self.technique, state.step / max(state.steps, 1)
+        draw = np.random.default_rng([self.seed, state.step])
+        if done < of.stop and draw.random() < (1 + of.gamma * state.step) ** -of.power:
+            self.operate(state.model, 1.0 if of.ramp == 0 else min(done / of.ramp, 1.0))
+        if state.step * ROWS % state.steps < ROWS:
+            self.log(self.row(state))
+
+    def skip(self, model):
+        self.operate(model)
+
+    def operate(self, model: Model, rise: float = 1.0) -> None:
         """Sets every mask by eq. (3), in place, with thresholds times `rise`."""
         forms = model.forms()
-        for name, (a, b) in thresholds.items():
+        for name, (a, b) in self.thresholds.items():
             form = forms[name]
-            mask = surgery_mask(form.value.data, form.mask, rise * a, rise * b)
-            if form.allowed is not None:
-                mask &= form.allowed
+            mask = surgery_mask(form.values(), form.mask, rise * a, rise * b) & self.allowed[name]
             if mask.any():  # the last weights of a layer are not cut: an empty layer cannot learn
-                form.moves += np.count_nonzero(form.mask > mask), np.count_nonzero(mask > form.mask)
-                form.mask[...] = mask
+                moves = np.count_nonzero(form.mask > mask), np.count_nonzero(mask > form.mask)
+                self.slots[f"moves.{name}"] += moves
+                form.remask(mask)
 
-    def sketch(self, model, *, rng):
-        model = thawed(model)
-        for node, name in weights(model).items():
-            thresholds = self.thresholds(model, node, name)
-            for form in self.cut_forms(model, name):
-                old = model.forms()[form]
-                model.set_form(form, latent(old))
-                self.update(model, {form: thresholds})
-        return finished(model)
-
-
-def row_of(state, names) -> dict:
-    """Returns the row of the log at a step of the training.
-
-    state : of `train.fit`        names : the forms that surgery works on
-    """
-    forms = [state.model.forms()[name] for name in names]
-    cuts, spliced = sum(form.moves for form in forms)
-    kept, size = sum(int(form.mask.sum()) for form in forms), sum(form.mask.size for form in forms)
-    return {"event": "surgery", "step": state.step, "steps": state.steps, "cut": int(cuts),
-            "spliced": int(spliced), "sparsity": 1 - kept / size, "model": state.model}
+    def row(self, state) -> dict:
+        """Returns the row of the log at a step of the training."""
+        forms = [state.model.forms()[name] for name in self.thresholds]
+        cut, spliced = sum(self.slots.values())
+        kept, size = sum(int(form.mask.sum()) for form in forms), sum(form.mask.size for form in forms)
+        return {"event": "surgery", "step": state.step, "steps": state.steps, "cut": int(cut),
+                "spliced": int(spliced), "sparsity": 1 - kept / size, "model": state.model}

@@ -20,17 +20,19 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Dense
+from ...train import Hook
+from ..finetune import Trained
 from ..schedule import agp_sparsity
-from ..technique import FineTune, knob, masked, thawed, weights
 from ..scores import global_masks, magnitude_mask, magnitudes
+from ..technique import check_movable, knob, weights
 
 
 @dataclass(frozen=True)
-class Gradual(FineTune):
+class Gradual(Trained):
     """Trains while the sparsity of every layer rises along the cubic, then goes on at the final mask."""
 
     word: ClassVar[str] = "gradual"
+    masks: ClassVar[bool] = True
     title: ClassVar[str] = "Automated gradual pruning"
     source: ClassVar[str] = ("Zhu & Gupta 2017, To prune, or not to prune: exploring the efficacy of pruning for "
                              "model compression, arXiv:1710.01878")
@@ -50,20 +52,15 @@ class Gradual(FineTune):
     def targets(self, model):
         return list(weights(model))
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        model = self.prepared(model)
-        per_epoch = max(1, -(-len(data.train.y) // self.batch_size))
-        n, dt = self.ramp_steps(self.epochs * per_epoch)
+    def check(self, model):
+        super().check(model)
+        check_movable(self.word, model)
 
-        def prune(state):
-            t = state.step + 1
-            if t % dt == 0 and t <= n * dt:
-                self.remask(state.model, t, n, dt)
-
-        self.remask(model, 0 if self.epochs else n * dt, n, dt)
-        self.fit(model, data, rng=rng, log=log, checkpoint=checkpoint, n_threads=n_threads,
-                 events={"after_step": prune}, best_from=-(-n * dt // per_epoch) - 1)  # epochs at the final sparsity
-        return model
+    def hooks(self, model, data, run):
+        for name in weights(model).values():
+            form = model.forms()[name]
+            model.set_form(name, form.masked(np.ones(form.shape, bool)))
+        return [Ramp(self)]
 
     def ramp_steps(self, steps: int) -> tuple[int, int]:
         """Returns n and dt: at most `prunings` prunings, dt steps apart, the last at the end of the ramp."""
@@ -71,32 +68,45 @@ class Gradual(FineTune):
         dt = -(-length // self.prunings)
         return length // dt, dt
 
-    def prepared(self, model):
-        """Returns a trainable copy whose weights all have masks; UserError where one cannot be pruned."""
-        self.check_patterns(model)
-        for node, name in weights(model).items():
-            if not isinstance(model.forms()[name], Dense):
-                raise UserError(f"gradual: {node} must hold plain values to be pruned while it trains, got a "
-                                f"{model.forms()[name].kind}; prune before sharing")
-        return masked(thawed(model), {name: np.ones(model.forms()[name].shape, bool)
-                                      for name in weights(model).values()})
-
     def remask(self, model, t: int, n: int, dt: int) -> None:
         """Sets every mask to its sparsity at step t, in place; a pruned weight is 0 and stays pruned."""
         forms = {node: model.forms()[name] for node, name in weights(model).items()}
+        w = {node: form.dense().data for node, form in forms.items()}
 
         def s_t(s_f: float) -> float:
             return agp_sparsity(t, s_i=min(self.initial, s_f), s_f=s_f, t0=0, n=n, dt=dt)
 
         if self.scope == "global":
-            masks = global_masks([magnitudes(f.value.data, f.mask) for f in forms.values()], s_t(self.sparsity))
+            scores = [magnitudes(w[node], form.mask) for node, form in forms.items()]
+            masks = global_masks(scores, s_t(self.sparsity))
         else:
-            masks = [magnitude_mask(f.value.data, s_t(self.at("sparsity", node)), mask=f.mask)
-                     for node, f in forms.items()]
+            masks = [magnitude_mask(w[node], s_t(self.at("sparsity", node)), mask=form.mask)
+                     for node, form in forms.items()]
         for form, mask in zip(forms.values(), masks):
             form.remask(mask & form.mask)
 
-    def sketch(self, model, *, rng):
-        model = self.prepared(model)
-        self.remask(model, 1, 1, 1)
-        return model
+
+class Ramp(Hook):
+    """Sets the masks anew every dt steps of the ramp."""
+
+    name = Gradual.word
+
+    def __init__(self, technique: Gradual):
+        super().__init__()
+        self.technique = technique
+
+    def settled(self, steps):
+        n, dt = self.technique.ramp_steps(steps)
+        return n * dt
+
+    def before_batch(self, state):
+        if state.step == 0:
+            self.technique.remask(state.model, 0, *self.technique.ramp_steps(state.steps))
+
+    def after_step(self, state):
+        t, (n, dt) = state.step + 1, self.technique.ramp_steps(state.steps)
+        if t % dt == 0 and t <= n * dt:
+            self.technique.remask(state.model, t, n, dt)
+
+    def skip(self, model):
+        self.technique.remask(model, 1, 1, 1)

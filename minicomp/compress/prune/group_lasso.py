@@ -30,12 +30,13 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array
-from ..channels.groups import Group, cheapest, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, without
-from ..technique import FineTune, knob, thawed
+from ...train import Hook
+from ..channels.groups import Group, choose_units, groups
+from ..channels.choosing import at_group, check_groups, check_numbers, removed_row, without_units
+from ..finetune import Trained
+from ..technique import check_movable, knob
 
 
 def group_prox(norms: Array, t: float) -> Array:
@@ -57,13 +58,13 @@ def unit_norms(model: Model, group: Group) -> Array:
     total = np.zeros(group.size)
     for node in group.nodes:
         for form in model.node(node).layer.forms.values():
-            w = form.value.data.astype(np.float64)
+            w = form.dense().data.astype(np.float64)
             total += group.add(node, np.square(w.reshape(len(w), -1)).sum(axis=1))
     return np.sqrt(total)
 
 
 @dataclass(frozen=True)
-class GroupLasso(FineTune):
+class GroupLasso(Trained):
     """Trains under a penalty on the norms of filters, or units, and removes those that became 0."""
 
     word: ClassVar[str] = "group-lasso"
@@ -75,46 +76,44 @@ class GroupLasso(FineTune):
 
     lam: float = knob(1e-3, "weight of the sum of the filters' norms", lo=0.0, per_layer=True)
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        found = self.found(model)
-        model = thawed(model)
+    def check(self, model):
+        super().check(model)
+        self.found(model)
+        check_movable(self.word, model, biases=True)
 
-        rest = 1 - self.momentum if self.optimizer == "sgd" else 1.0
+    def hooks(self, model, data, run):
+        return [Shrinking(self, self.found(model))]
 
-        def shrink(state):
-            self.shrink(model, found, state.optimizer.lr / rest)
-
-        self.fit(model, data, rng=rng, log=log, checkpoint=checkpoint, n_threads=n_threads,
-                 events={"after_step": shrink})
-        chosen = [(g, survivors(model, g)) for g in found]
-        made = without(model, chosen, fold=True)
-        (log or (lambda row: None))({
-            "event": "removed", "name": self.word, "weights": model.count() - made.count(),
-            "units": {g.name: int((~kept).sum()) for g, kept in chosen},
-        })
+    def finish(self, model, run):
+        chosen = [(g, survivors(model, g)) for g in self.found(model)]
+        made = without_units(model, chosen, fold=True)
+        run.log(removed_row(self.word, model, made, chosen))
         return made
 
     def found(self, model: Model) -> list[Group]:
-        """Returns the groups under the penalty; UserError where a layer cannot be trained so."""
+        """Returns the groups under the penalty; UserError where there are none, or one is not known."""
         check_numbers(self.word, model)
         found = groups(model)
         check_groups(self, found)
         for group in found:
             at_group(self, "lam", group)
-            for node in group.nodes:
-                for form in model.node(node).layer.forms.values():
-                    if not isinstance(form, Dense):
-                        raise UserError(
-                            f"group-lasso: {node} must hold plain values to be shrunk while it "
-                            f"trains, got a {form.kind}; prune before sharing"
-                        )
         return found
 
-    def shrink(self, model: Model, found: list[Group], lr: float) -> None:
-        """Takes the proximal step of every group, in place; UserError where a layer would be 0."""
-        for group in found:
-            lam = at_group(self, "lam", group)
-            factor = group_prox(unit_norms(model, group), lr * lam)
+
+class Shrinking(Hook):
+    """Takes the proximal step of every group after each step of the optimizer."""
+
+    name = GroupLasso.word
+
+    def __init__(self, technique: GroupLasso, found: list[Group]):
+        super().__init__()
+        self.technique, self.found = technique, found
+
+    def after_step(self, state):
+        rate = state.optimizer.lr / (1 - state.optimizer.momentum)
+        for group in self.found:
+            lam = at_group(self.technique, "lam", group)
+            factor = group_prox(unit_norms(state.model, group), rate * lam)
             if not factor.any():
                 raise UserError(
                     f"group-lasso: lam {lam:g} leaves none of the {group.size} units of "
@@ -123,12 +122,9 @@ class GroupLasso(FineTune):
             for node in group.nodes:
                 of = group.members[node]
                 scale = np.where(of < 0, 1.0, factor[of]).astype(np.float32)
-                for form in model.node(node).layer.forms.values():
-                    w = form.value.data
+                for form in state.model.node(node).layer.forms.values():
+                    w = form.values()
                     w *= scale.reshape((-1,) + (1,) * (w.ndim - 1))
-
-    def sketch(self, model, *, rng):
-        return model.copy()  # which filters go is not known before the training
 
 
 def survivors(model: Model, group: Group) -> Array:
@@ -136,4 +132,4 @@ def survivors(model: Model, group: Group) -> Array:
     convolution in groups or a shuffle holds.
     """
     norms = unit_norms(model, group)
-    return cheapest(group, norms, int((norms == 0).sum()), norms == 0)
+    return choose_units(group, norms, int((norms == 0).sum()), norms == 0)

@@ -15,16 +15,16 @@ geometrically, keep_r = (1 - sparsity)^(r / rounds), so that each round removes 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
-from ...train import evaluate, scale_dropout
-from ..technique import FineTune, kept, knob, masked, sparsity, thawed, weights
+from ...train import evaluate
+from ..finetune import Rounds, with_dropout_of
 from ..scores import magnitude_mask
+from ..technique import knob, masked, sparsity, weights
 
 
 @dataclass(frozen=True)
-class Iterative(FineTune):
+class Iterative(Rounds):
     """Rounds of magnitude pruning, each followed by retraining for `epochs`."""
 
     word: ClassVar[str] = "iterative"
@@ -39,31 +39,26 @@ class Iterative(FineTune):
     def targets(self, model):
         return list(weights(model))
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
-        log = log or (lambda row: None)
-        model = thawed(model)
+    def change(self, model, data, run):
+        model = model.thawed()
         for r in range(1, self.rounds + 1):
             for turn, nodes in enumerate(self.turns(model)):
-                model = thawed(self.pruned(model, r / self.rounds, nodes))
-                tuned = scale_dropout(model, kept(model) ** 0.5) if self.dropout else model
-                for name, form in tuned.forms().items():
+                model = self.pruned(model, r / self.rounds, nodes).thawed()
+                for name, form in model.forms().items():
                     if name.rsplit(".", 1)[0] not in nodes:
-                        tuned.set_form(name, form.freeze())
-                inner = None if checkpoint is None else Path(checkpoint) / f"round-{r}-{turn}"
-                self.fit(tuned, data, rng=rng, log=log, checkpoint=inner, n_threads=n_threads)
-                for name, form in tuned.forms().items():
-                    model.set_form(name, form)
-            log({"event": "round", "round": r, "rounds": self.rounds, "sparsity": sparsity(model),
-                 "errors": evaluate(model, data.val, n_threads=n_threads).errors})
-        return thawed(model)
+                        model.set_form(name, form.freeze())
+                tuned = with_dropout_of(model) if self.train.dropout else model
+                self.train.fit(tuned, data, run.child(f"round-{r}-{turn}"))
+            run.log({"event": "round", "round": r, "rounds": self.rounds, "sparsity": sparsity(model),
+                     "errors": evaluate(model, data.val, n_threads=run.n_threads).errors})
+        return model.frozen()
 
     def turns(self, model) -> list[list[str]]:
         """Returns the groups of nodes that are pruned and retrained together."""
         nodes = [n.name for n in model.nodes if n.layer.forms]
         if not self.alternate:
             return [nodes]
-        conv = [n.name for n in model.nodes if n.layer.kind == "Conv2d"]
+        conv = [n for n, name in weights(model).items() if len(model.forms()[name].shape) > 2]
         return [group for group in (conv, [n for n in nodes if n not in conv]) if group]
 
     def pruned(self, model, part: float, nodes: list[str]):
@@ -77,4 +72,4 @@ class Iterative(FineTune):
         return masked(model, masks)
 
     def sketch(self, model, *, rng):
-        return self.pruned(thawed(model), 1.0, [n.name for n in model.nodes])
+        return self.pruned(model, 1.0, [n.name for n in model.nodes])

@@ -41,5 +41,5 @@ class LAMP(ScorePruning):
     source: ClassVar[str] = ("Lee, Park, Mo, Ahn & Shin 2021, Layer-adaptive Sparsity for the Magnitude-based Pruning, "
                              "arXiv:2010.07611")
 
-    def scores(self, model, data, *, rng):
+    def scores(self, model, data, run):
         return {node: lamp_score(model.forms()[name].dense().data) for node, name in weights(model).items()}

@@ -7,9 +7,8 @@ candidate is
 
     a branch    of an addition, F(x) + x -> x: whatever only that branch used goes with it
     a segment   a weighted layer with the normalisation and activation behind it, replaced by the
-    identity; legal
-                only where it gives back the shape that it takes (stride 1, as many channels out as
-                in)
+                identity; only where it gives back the shape that it takes (stride 1, as many
+                channels out as in)
 
 `max_rise` stops the search before a removal that would raise the loss by more than that over the
 start.
@@ -24,15 +23,12 @@ from ...errors import UserError
 from ...nn.graph import Model
 from ...train import evaluate
 from ..channels.choosing import check_numbers
+from ..calibration import calibration
 from ..technique import Technique, knob
-
-_FOLLOWS = ("BatchNorm1d", "BatchNorm2d", "ReLU", "ReLU6", "Sigmoid", "Tanh", "Dropout", "Identity")
 
 
 def candidates(model: Model) -> dict[str, Model]:
-    """Returns what is left of the model by what was removed: "fc2", "add.1" for the second branch
-    of an addition.
-    """
+    """Returns what is left of the model by what was removed: "fc2", "add.1" of a second branch."""
     shapes, found = model.shapes(), {}
     readers = {name: [n for n in model.nodes if name in n.inputs] for name in shapes}
     for node in model.nodes:
@@ -44,7 +40,7 @@ def candidates(model: Model) -> dict[str, Model]:
                     found[f"{node.name}.{i}"] = smaller
         elif node.layer.coupling == "mix":
             last = node
-            while len(readers[last.name]) == 1 and readers[last.name][0].layer.kind in _FOLLOWS:
+            while len(readers[last.name]) == 1 and readers[last.name][0].layer.pointwise:
                 last = readers[last.name][0]
             if shapes[last.name] == shapes[node.inputs[0]] and last is not model.nodes[-1]:
                 found[node.name] = rewired(model, last.name, node.inputs)
@@ -75,9 +71,7 @@ def weights_of(model: Model) -> int:
 
 @dataclass(frozen=True)
 class LayerRemoval(Technique):
-    """Removes the layers and residual branches whose absence raises the loss least, one at a
-    time.
-    """
+    """Removes the layers and branches whose absence raises the loss least, one at a time."""
 
     word: ClassVar[str] = "layer-removal"
     title: ClassVar[str] = "Greedy removal of layers and blocks"
@@ -86,20 +80,18 @@ class LayerRemoval(Technique):
     max_rise: float | None = knob(
         None, "stop before the loss has risen by more than this", type=float, lo=0, optional=True
     )
-    examples: int = knob(2000, "training examples on which the loss is measured", lo=1)
+    samples: int = knob(
+        2000, "training examples on which the loss is measured; all where there are fewer", lo=1
+    )
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        if self.examples > len(data.train.y):
-            raise UserError(
-                f"layer-removal: examples must be in [1, {len(data.train.y)}], got {self.examples}"
-            )
+    def change(self, model, data, run):
         check_numbers(self.word, model)
-        log, sample = log or (lambda row: None), data.calibration(self.examples, rng)
-        start = evaluate(model, sample, n_threads=n_threads).loss
+        sample = calibration(self, data, run)
+        start = evaluate(model, sample, n_threads=run.n_threads).loss
         made = model
         for done in range(1, self.blocks + 1):
             tried = {
-                name: (evaluate(m, sample, n_threads=n_threads).loss, m)
+                name: (evaluate(m, sample, n_threads=run.n_threads).loss, m)
                 for name, m in self.all(made, done).items()
             }
             name = min(tried, key=lambda n: tried[n][0])
@@ -107,7 +99,7 @@ class LayerRemoval(Technique):
             if self.max_rise is not None and loss > start + self.max_rise:
                 break
             made = smaller
-            log(
+            run.log(
                 {
                     "event": "removed",
                     "name": self.word,

@@ -14,7 +14,6 @@ initial weights drawn here, to which every rewinding returns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -25,13 +24,14 @@ from ...nn.graph import Model
 from ...nn.init import lecun_uniform
 from ...tensor import Array
 from ...train import evaluate
-from ..technique import FineTune, knob, masked, sparsity, thawed, weights
+from ..finetune import Rounds
+from ..technique import knob, masked, sparsity, weights
 from ..technique import masks as masks_of
 from ..scores import magnitude_mask
 
 
 @dataclass(frozen=True)
-class Lottery(FineTune):
+class Lottery(Rounds):
     """Rounds of training, pruning and rewinding; ends with the trained ticket."""
 
     word: ClassVar[str] = "lottery"
@@ -46,28 +46,28 @@ class Lottery(FineTune):
     def targets(self, model):
         return list(weights(model))
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
-        log, start = log or (lambda row: None), self.start(model, rng)
+    def change(self, model, data, run):
+        start = self.start(model, run.rng)
         masks = {name: np.ones(model.forms()[name].shape, bool) for name in weights(model).values()}
         masks |= masks_of(model)  # what is pruned already, biases too, stays so
-        first, *streams = rng.spawn(self.rounds + 1)
+        first, *streams = run.rng.spawn(self.rounds + 1)
 
-        def trained(ticket: Model, stream, r: int) -> Model:
-            inner = None if checkpoint is None else Path(checkpoint) / f"round-{r}"
-            self.fit(ticket, data, rng=stream, log=log, checkpoint=inner, n_threads=n_threads)
+        def trained(stream, r: int) -> Model:
+            ticket = masked(start, masks)
+            self.train.fit(ticket, data, run.child(f"round-{r}", stream))
             return ticket
 
-        current = thawed(model) if self.rewind else trained(masked(start, masks), first, 0)
+        current = model if self.rewind else trained(first, 0)
         for r, stream in enumerate(streams, start=1):
             for node, name in weights(current).items():
                 s = self.at("sparsity", node)
                 s = s if r == self.rounds else 1 - (1 - s) ** (r / self.rounds)  # s itself at the end: exact
-                masks[name] = masks[name] & magnitude_mask(current.forms()[name].dense().data, s, mask=masks[name])
-            current = trained(masked(start, masks), stream, r)
-            log({"event": "round", "round": r, "rounds": self.rounds, "sparsity": sparsity(current),
-                 "errors": evaluate(current, data.val, n_threads=n_threads).errors})
-        return current
+                w = current.forms()[name].dense().data
+                masks[name] = masks[name] & magnitude_mask(w, s, mask=masks[name])
+            current = trained(stream, r)
+            run.log({"event": "round", "round": r, "rounds": self.rounds, "sparsity": sparsity(current),
+                     "errors": evaluate(current, data.val, n_threads=run.n_threads).errors})
+        return current.frozen()
 
     def start(self, model: Model, rng) -> Model:
         """Returns the net that survivors are rewound to; UserError where the file holds another architecture."""
@@ -85,7 +85,7 @@ class Lottery(FineTune):
         return start
 
     def sketch(self, model, *, rng):
-        return masked(thawed(model), {
+        return masked(model, {
             name: magnitude_mask(form.dense().data, self.at("sparsity", node), mask=form.mask)
             for node, name, form in ((n, f, model.forms()[f]) for n, f in weights(model).items())})
 

@@ -22,14 +22,7 @@ import numpy as np
 
 from ...errors import UserError
 from ..technique import Technique, knob, masked, weights
-from ..scores import (
-    global_masks,
-    kernel_mask,
-    magnitude_mask,
-    magnitudes,
-    percentile_threshold,
-    quality_threshold,
-)
+from ..scores import percentile_threshold, quality_threshold, scoped_masks
 
 SCOPES = ("local", "global", "kernel")
 
@@ -65,28 +58,24 @@ class Magnitude(Technique):
     def targets(self, model):
         return list(weights(model))
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
-        names, forms = weights(model), model.forms()
-        pairs = {node: (forms[name].dense().data, forms[name].mask) for node, name in names.items()}
-        for node, (w, _) in pairs.items():
-            if np.isnan(w).any():
+    def change(self, model, data, run):
+        names = weights(model)
+        forms = {node: model.forms()[name] for node, name in names.items()}
+        w = {node: form.dense().data for node, form in forms.items()}
+        for node, a in w.items():
+            if np.isnan(a).any():
                 raise UserError(f"magnitude: the weights of {node} must be numbers, got NaN")
-        if self.scope == "global":
-            masks = dict(zip(pairs, global_masks([magnitudes(*pair) for pair in pairs.values()], self.sparsity)))
+        if self.sparsity is not None:
+            masks = scoped_masks(self.word, {node: np.abs(a) for node, a in w.items()},
+                                 {node: form.mask for node, form in forms.items()},
+                                 lambda node: self.at("sparsity", node) or 0.0, self.scope)
         else:
-            masks = {node: self.mask(node, *pair) for node, pair in pairs.items()}
+            masks = {node: np.abs(a) > self.threshold(node, a) for node, a in w.items()}
         return masked(model, {names[node]: mask for node, mask in masks.items()})
 
-    def mask(self, node: str, w: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-        """Returns the mask of one layer's weight under the scopes "local" and "kernel".
-
-        w : the weight        before : the mask that it has, or None
-        """
-        if self.sparsity is not None:
-            s = self.at("sparsity", node) or 0.0
-            return (kernel_mask if self.scope == "kernel" else magnitude_mask)(w, s, mask=before)
+    def threshold(self, node: str, w: np.ndarray) -> float:
+        """Returns the |w| at or below which a layer's weights go, -1 where none is asked to."""
         if self.quality is not None:
-            return np.abs(w) > quality_threshold(w, self.at("quality", node) or 0.0)
+            return quality_threshold(w, self.at("quality", node) or 0.0)
         percentile = self.at("percentile", node)
-        return np.ones(w.shape, bool) if percentile is None else np.abs(w) > percentile_threshold(w, percentile)
+        return -1.0 if percentile is None else percentile_threshold(w, percentile)

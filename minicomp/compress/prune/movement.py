@@ -34,14 +34,16 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Dense
+from ...nn.graph import Model
 from ...tensor import Array
-from ..latent import Latent, finished
-from ..schedule import agp_sparsity
-from ..scoring import ScorePruning
+from ...train import Hook
+from ..calibration import calibration
 from ..channels.choosing import check_numbers
-from ..technique import FineTune, knob, thawed, weights
+from ..finetune import FineTune, Trained
+from ..schedule import agp_sparsity
 from ..scores import global_masks, magnitudes, smallest_mask
+from ..scoring import ScorePruning
+from ..technique import Run, check_movable, knob, weights
 
 
 def movement_step(s: Array, w: Array, g: Array, lr: float) -> Array:
@@ -70,52 +72,18 @@ def penalty_gradient(s: Array, lam: float) -> Array:
 
     Source: Sanh et al. 2020, section 4, soft movement pruning
     """
-    p = sigmoid(s)
+    from scipy.special import expit
+
+    p = expit(s)
     return lam * p * (1 - p)
 
 
-def sigmoid(s: Array) -> Array:
-    """Returns 1 / (1 + exp(-s)), without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * s))
-
-
-class Scored(Latent):
-    """A weight behind a mask, with a score for every entry.
-
-    score : float64, what the mask is set by        plain : the class of the form that remains
-    """
-
-    kind = "movement"
-
-    def __init__(self, value, mask, trainable: bool = True, allowed=None, score=None, plain=Dense):
-        super().__init__(value, mask, trainable, allowed)
-        self.score = np.zeros(self.shape) if score is None else np.array(score, np.float64)
-        self.plain = plain
-
-    def copy(self, trainable=None) -> Scored:
-        trainable = self.trainable if trainable is None else trainable
-        return Scored(self.value.data, self.mask, trainable, self.allowed, self.score, self.plain)
-
-    def state(self) -> dict[str, Array]:
-        return super().state() | {"score": self.score}
-
-    def finish(self) -> Dense:
-        return self.plain(self.value.data, self.mask)
-
-    def ranked(self) -> Array:
-        """Returns the scores, -infinity where an earlier technique pruned."""
-        return self.score if self.allowed is None else np.where(self.allowed, self.score, -np.inf)
-
-    def set(self, mask: Array) -> None:
-        """Sets the mask in place; what an earlier technique pruned stays pruned."""
-        self.mask[...] = mask if self.allowed is None else mask & self.allowed
-
-
 @dataclass(frozen=True)
-class Movement(FineTune):
+class Movement(Trained):
     """Fine-tunes while the weights that move towards 0 are masked, then keeps the mask."""
 
     word: ClassVar[str] = "movement"
+    masks: ClassVar[bool] = True
     title: ClassVar[str] = "Movement pruning"
     source: ClassVar[str] = (
         "Sanh, Wolf & Rush 2020, Movement Pruning: Adaptive Sparsity by Fine-Tuning, "
@@ -152,25 +120,13 @@ class Movement(FineTune):
     def targets(self, model):
         return list(weights(model))
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        model = self.prepared(model)
-        per_epoch = max(1, -(-len(data.train.y) // self.batch_size))
-        t0, n, dt = self.ramp_steps(self.epochs * per_epoch)
+    def check(self, model):
+        super().check(model)
+        check_numbers(self.word, model)
+        check_movable(self.word, model)
 
-        def score(state):
-            self.score(model, state.grads, self.part(state.step, t0, n, dt))
-
-        def prune(state):
-            t = state.step + 1
-            if t >= t0 and (t - t0) % dt == 0:
-                self.remask(model, self.part(t, t0, n, dt))
-
-        if not self.epochs:
-            self.remask(model, 1.0)
-        self.fit(model, data, rng=rng, log=log, checkpoint=checkpoint, n_threads=n_threads,
-                 events={"after_backward": score, "after_step": prune},
-                 best_from=-(-(t0 + n * dt) // per_epoch) - 1)     # epochs at the final sparsity
-        return finished(model)
+    def hooks(self, model, data, run):
+        return [Scores(self, model)]
 
     def ramp_steps(self, steps: int) -> tuple[int, int, int]:
         """Returns t0, n and dt: `n` masks, dt steps apart, from step t0 on; n dt fits the ramp."""
@@ -179,67 +135,73 @@ class Movement(FineTune):
         dt = -(-length // self.prunings)
         return t0, length // dt, dt
 
-    def score(self, model, grads: dict[str, Array], part: float = 1.0) -> None:
-        """Moves the scores by one step, in place, and leaves the gradient to the kept weights.
 
-        grads : dL/d(W M) of every entry by form name, masked in place        part : of the penalty
-        """
-        for name, form in self.forms(model).items():
-            g, lr = grads[name], self.lr_scores
-            if self.variant == "soft":
-                form.score -= lr * penalty_gradient(form.score, part * self.penalty)
-            form.score[...] = movement_step(form.score, form.value.data, g, lr)
-            grads[name] = g * form.mask
+class Scores(Hook):
+    """A score beside every weight, in slots "score.NAME", float64; masks are behind and follow them.
 
-    @staticmethod
-    def part(t: int, t0: int, n: int, dt: int) -> float:
-        """Returns how much of the final sparsity, or threshold, holds at step t, 0..1."""
-        return agp_sparsity(t, s_i=0.0, s_f=1.0, t0=t0, n=n, dt=dt)
+    allowed : what an earlier technique pruned stays pruned
+    """
 
-    def prepared(self, model):
-        """Returns a copy whose weights are all Scored, with scores of 0; UserError for others."""
-        self.check_patterns(model)
-        check_numbers(self.word, model)
-        model = thawed(model)
+    name = Movement.word
+
+    def __init__(self, technique: Movement, model: Model):
+        super().__init__()
+        self.technique, self.allowed = technique, {}
         for node, name in weights(model).items():
             form = model.forms()[name]
-            if not isinstance(form, Dense):
-                raise UserError(
-                    f"movement: {node} must hold plain values to be pruned while it trains, got a "
-                    f"{form.kind}; prune before sharing"
-                )
-            mask = np.ones(form.shape, bool) if form.mask is None else form.mask
-            model.set_form(name, Scored(form.value.data, mask, allowed=form.mask, plain=type(form)))
-        return model
+            self.allowed[name] = np.ones(form.shape, bool) if form.mask is None else form.mask.copy()
+            model.set_form(name, form.masked(self.allowed[name], behind=True))
+            self.slots[f"score.{name}"] = np.zeros(form.shape)
 
-    @staticmethod
-    def forms(model) -> dict[str, Scored]:
-        """Returns the weights that are scored, by form name."""
-        return {name: f for name, f in model.forms().items() if isinstance(f, Scored)}
+    def settled(self, steps):
+        t0, n, dt = self.technique.ramp_steps(steps)
+        return t0 + n * dt
 
-    def remask(self, model, part: float) -> None:
+    def part(self, state, t: int) -> float:
+        """Returns how much of the final sparsity, or threshold, holds at step t, 0..1."""
+        t0, n, dt = self.technique.ramp_steps(state.steps)
+        return agp_sparsity(t, s_i=0.0, s_f=1.0, t0=t0, n=n, dt=dt)
+
+    def after_backward(self, state):
+        # Scores move by dL/d(W M) of every entry; the weights' own gradient is left to those kept.
+        of, forms = self.technique, state.model.forms()
+        for name in self.allowed:
+            score, g = self.slots[f"score.{name}"], state.weight_grads[name]
+            if of.variant == "soft":
+                lam = self.part(state, state.step) * of.penalty
+                score -= of.lr_scores * penalty_gradient(score, lam)
+            score[...] = movement_step(score, forms[name].values(), g, of.lr_scores)
+            state.weight_grads[name] = g * forms[name].mask
+
+    def after_step(self, state):
+        t, (t0, _, dt) = state.step + 1, self.technique.ramp_steps(state.steps)
+        if t >= t0 and (t - t0) % dt == 0:
+            self.remask(state.model, self.part(state, t))
+
+    def remask(self, model: Model, part: float = 1.0) -> None:
         """Sets every mask from its scores, in place, at `part` of the final sparsity, 0..1."""
-        forms = self.forms(model)
-        ranked = {name: form.ranked() for name, form in forms.items()}
-        if self.variant == "soft":
-            masks = [sigmoid(s) > part * self.threshold for s in ranked.values()]
-            # the last weights of a layer are not masked: an empty layer cannot learn
-            masks = [m if m.any() else f.mask.copy() for m, f in zip(masks, forms.values())]
-        elif self.scope == "global":
-            masks = global_masks(list(ranked.values()), part * self.sparsity)
-        else:
-            masks = [smallest_mask(s, part * self.at("sparsity", name.rsplit(".", 1)[0]))
-                     for name, s in ranked.items()]
-        for form, mask in zip(forms.values(), masks):
-            form.set(mask)
+        from scipy.special import expit
 
-    def sketch(self, model, *, rng):
+        of, forms = self.technique, model.forms()
+        ranked = {name: np.where(allowed, self.slots[f"score.{name}"], -np.inf)
+                  for name, allowed in self.allowed.items()}
+        if of.variant == "soft":
+            masks = [expit(s) > part * of.threshold for s in ranked.values()]
+            # the last weights of a layer are not masked: an empty layer cannot learn
+            masks = [m if m.any() else forms[name].mask for name, m in zip(ranked, masks)]
+        elif of.scope == "global":
+            masks = global_masks(list(ranked.values()), part * of.sparsity)
+        else:
+            masks = [smallest_mask(s, part * of.at("sparsity", name.rsplit(".", 1)[0]))
+                     for name, s in ranked.items()]
+        for name, mask in zip(ranked, masks):
+            forms[name].remask(mask & self.allowed[name])
+
+    def skip(self, model):
         # As many zeros, of least magnitude: the scores themselves need a training.
-        model = self.prepared(model)
-        for form in self.forms(model).values():
-            form.score[...] = magnitudes(form.value.data)
-        self.remask(model, 1.0)
-        return finished(model)
+        for name in self.allowed:
+            self.slots[f"score.{name}"][...] = magnitudes(model.forms()[name].values())
+        self.remask(model)
 
 
 @dataclass(frozen=True)
@@ -257,11 +219,10 @@ class MovementScore(ScorePruning):
     lr: float = knob(0.01, "learning rate of the copy", lo=1e-9)
     batch_size: int = knob(50, "examples a step", lo=1)
 
-    def scores(self, model, data, *, rng):
-        split = data.calibration(min(self.samples, len(data.train.y)), rng)
-        train = Movement(sparsity=0.0, epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
-        model = train.prepared(model)
+    def scores(self, model, data, run):
+        split = calibration(self, data, run)
         few = SimpleNamespace(train=split, val=split.take(slice(0, 0)), black=0.0)
-        train.fit(model, few, rng=rng,
-                  events={"after_backward": lambda state: train.score(model, state.grads)})
-        return {name.rsplit(".", 1)[0]: form.score for name, form in train.forms(model).items()}
+        train = FineTune(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
+        scores = Scores(Movement(sparsity=0.0), model)
+        train.fit(model, few, Run(run.rng), [scores])
+        return {name.rsplit(".", 1)[0]: scores.slots[f"score.{name}"] for name in scores.allowed}

@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import UserError
 from ...tensor import Array
 from ..technique import Technique, knob, masked, weights
-from ..scores import magnitudes
+from ..scores import drop_smallest, magnitudes
 
 
 def nm_mask(w: Array, n: int, m: int, *, mask: Array | None = None) -> Array:
@@ -29,11 +29,7 @@ def nm_mask(w: Array, n: int, m: int, *, mask: Array | None = None) -> Array:
         raise ValueError(f"n must be in [1, {m}], got {n}")
     if width % m:
         raise ValueError(f"m must divide the {width} weights of a row, got {m}")
-    blocks = magnitudes(w, mask).reshape(-1, m)
-    order = np.argsort(blocks, axis=1, kind="stable")
-    keep = np.ones(blocks.shape, bool)
-    np.put_along_axis(keep, order[:, :m - n], False, axis=1)
-    return keep.reshape(w.shape)
+    return drop_smallest(magnitudes(w), m - n, width=m, mask=mask)
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,7 @@ class NM(Technique):
     def targets(self, model):
         return list(weights(model))
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
+    def change(self, model, data, run):
         masks = {}
         for node, name in weights(model).items():
             form, m = model.forms()[name], self.at("m", node)

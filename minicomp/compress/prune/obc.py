@@ -37,9 +37,9 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
-from ..curvature.hessian import LOSSES, float64, layers, output_curvature
-from ..curvature.layerwise import Amount, LayerPruner, float_rows, pruned, set_rows
-from ..technique import knob
+from ..curvature.hessian import LOSSES, float64, output_curvature
+from ..curvature.layerwise import Amount, LayerPruner, set_rows, shapes_of_rows, with_rows
+from ..technique import Run, knob
 from ..scores import zeros_of
 
 BLOCK = 48  # deletions between two products: where their cost and that of the columns balance
@@ -127,40 +127,38 @@ class OBC(LayerPruner):
         if self.scope == "global" and not one:
             raise UserError("obc: scope global needs one sparsity for all layers and no pattern")
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         amounts = self.amounts(model)
-        log = log or (lambda row: None)
-        x = data.calibration(min(self.samples, len(data.train.y)), rng).x
+        x = self.examples(model, data, run)
         dense, work = float64(model), float64(model)
-        kept = self.masks(model, dense, x, amounts, log)
+        kept = self.masks(model, dense, x, amounts, run)
         seen = work if self.sequential else dense
-        for node in layers(model):
-            given = self.problems(seen, dense, x, node, lambda row: None)
+        for node, given in self.problems(model, seen, dense, x, Run(run.rng)):
             rows = [p.solve(k) for p, k in zip(given, np.split(kept[node.name], len(given)))]
             set_rows(work.node(node.name).layer, np.concatenate(rows))
-        return pruned(model, work, kept)
+        return with_rows(model, work, kept)
 
-    def masks(self, model: Model, dense: Model, x: Array, amounts: dict[str, Amount], log
+    def masks(self, model: Model, dense: Model, x: Array, amounts: dict[str, Amount], run: Run
               ) -> dict[str, Array]:
         """Returns which weights stay, (O, C) bool by node, judged on the net as it is.
 
         dense : the model as float64        amounts : of each layer
         """
         traces: dict[str, list] = {}
-        rows, done = float_rows(model), 0
-        for node in layers(model):
+        shapes, done = shapes_of_rows(model), 0
+        for node, given in self.problems(model, dense, dense, x, run):
             amount, traces[node.name] = amounts[node.name], []
-            for p in self.problems(dense, dense, x, node, log):
+            for p in given:
                 for w, dead in zip(p.W, p.dead):
                     order, rises = obc_trace(w, p.Hinv, weights=p.weights, dead=dead,
                                              pattern=amount if isinstance(amount, tuple) else None)
                     rises[:np.count_nonzero(dead)] = -1.0             # gone already: always first
                     traces[node.name].append((order, rises))
                     done += 1
-                    log({"event": "progress", "name": self.word, "done": done,
-                         "total": sum(map(len, rows.values()))})
+                    run.log({"event": "progress", "name": self.word, "done": done,
+                             "total": sum(O for O, _ in shapes.values())})
         counts = self.counts({n: [r for _, r in t] for n, t in traces.items()}, amounts, dense, x)
-        kept = {name: np.ones(w.shape, bool) for name, w in rows.items()}
+        kept = {name: np.ones(shape, bool) for name, shape in shapes.items()}
         for name, trace in traces.items():
             for mask, (order, _), count in zip(kept[name], trace, counts[name]):
                 mask[order[:count]] = False

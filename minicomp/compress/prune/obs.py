@@ -33,6 +33,7 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
+from ..calibration import calibration
 from ..curvature.hessian import (
     LOSSES,
     check_movable,
@@ -43,10 +44,10 @@ from ..curvature.hessian import (
     inverse_hessian,
     layers,
     mean_loss,
-    without,
+    eliminated,
 )
 from ..technique import Technique, knob
-from ..scores import magnitudes, smallest_mask, zeros_of
+from ..scores import drop_smallest, zeros_of
 
 LARGEST = 6000  # weights: H and its inverse take 16 n^2 bytes, 1.2 GB
 
@@ -144,7 +145,7 @@ def deletions(weights: Weights, live: Array, x: Array, y: Array, *, alpha: float
         weights.set(w)
         live[index[q]] = False
         rest = np.arange(len(index)) != q
-        Hinv = without(Hinv, q)[np.ix_(rest, rest)]
+        Hinv = eliminated(Hinv, q)[np.ix_(rest, rest)]
 
 
 def _inverse(weights: Weights, index: Array, x: Array, y: Array, alpha: float, loss: str,
@@ -192,13 +193,12 @@ class OBS(Technique):
     def targets(self, model):
         return [node.name for node in layers(model)]
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        log = log or (lambda row: None)
+    def change(self, model, data, run):
         weights, live, may_go = self.weights(model)
         if live.size > LARGEST:
             raise UserError(f"obs: a Hessian of at most {LARGEST} weights fits, got {live.size}; "
                             "obc and sparsegpt take one layer at a time")
-        split = data.calibration(min(self.samples, len(data.train.y)), rng)
+        split = calibration(self, data, run)
         x, asked = np.asarray(split.x, np.float64), self.alpha
         steps = deletions(weights, live, x, split.y, alpha=self.alpha, loss=self.loss,
                           hessian=self.hessian, refresh=self.refresh, may_go=may_go)
@@ -210,12 +210,13 @@ class OBS(Technique):
                 if errors <= most:
                     best = weights.get(), live.copy()
             todo = self.todo(live, may_go, done)
-            log({"event": "progress", "name": self.word, "done": done, "total": todo})
+            run.log({"event": "progress", "name": self.word, "done": done, "total": todo})
             if step.alpha > 1.001 * asked:
                 asked = step.alpha
-                log({"event": "damping", "name": self.word, "damping": asked, "asked": self.alpha})
-                log({"event": "say", "text": f"obs: the Hessian is singular; alpha raised from "
-                                             f"{self.alpha:.3g} to {asked:.3g}"})
+                run.log({"event": "damping", "name": self.word, "damping": asked,
+                         "asked": self.alpha})
+                run.log({"event": "say", "text": f"obs: the Hessian is singular; alpha raised from "
+                                                 f"{self.alpha:.3g} to {asked:.3g}"})
             if done >= todo or self.stop is not None and step.saliency > self.stop * step.loss:
                 break
         return _pruned(model, weights, *(best or (weights.get(), live)))
@@ -237,9 +238,9 @@ class OBS(Technique):
 
     def sketch(self, model, *, rng):
         weights, live, may_go = self.weights(model)
-        score = np.where(may_go, magnitudes(weights.get(), live), np.inf)
+        score = np.where(may_go, np.abs(weights.get()), np.inf)
         n = int(may_go.sum())
-        kept = smallest_mask(score, zeros_of(self.sparsity or 0.0, n) / score.size)
+        kept = drop_smallest(score, zeros_of(self.sparsity or 0.0, n), mask=live | ~may_go)
         return _pruned(model, weights, weights.get(), kept)
 
 
@@ -255,6 +256,6 @@ def _pruned(model: Model, weights: Weights, w: Array, live: Array) -> Model:
     model = model.copy()
     for name, value, mask in zip(weights.names, weights.split(w), weights.split(live)):
         form = model.forms()[name]
-        model.set_form(name, type(form)(value.astype(np.float32), None if mask.all() else mask,
-                                        form.trainable))
+        moved = form.moved(value.astype(np.float32))
+        model.set_form(name, moved if mask.all() else moved.masked(mask))
     return model

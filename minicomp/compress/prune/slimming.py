@@ -26,11 +26,13 @@ from ...errors import UserError
 from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
+from ...train import Hook
 from ..channels.groups import Group, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, local, overall, without
-from ..technique import FineTune, knob, thawed
-
-NORMS = ("BatchNorm1d", "BatchNorm2d")
+from ..channels.choosing import (
+    at_group, check_groups, check_numbers, local, overall, without_units,
+)
+from ..finetune import Trained
+from ..technique import knob
 
 
 def l1_subgradient(gamma: Array, lam: float) -> Array:
@@ -47,7 +49,7 @@ def scales(model: Model, group: Group) -> Array:
     total, count = np.zeros(group.size), np.zeros(group.size)
     for name in group.members:
         layer = model.node(name).layer
-        if layer.kind in NORMS:
+        if layer.normalises:
             with no_grad():
                 gamma = np.abs(layer.forms["weight"].dense().data)
             total, count = total + group.add(name, gamma), count + group.add(
@@ -57,7 +59,7 @@ def scales(model: Model, group: Group) -> Array:
 
 
 @dataclass(frozen=True)
-class Slimming(FineTune):
+class Slimming(Trained):
     """Trains with an L1 penalty on batch norm's scales, then removes the channels whose scales are
     least.
     """
@@ -85,35 +87,18 @@ class Slimming(FineTune):
                 "slimming: scope global needs one sparsity for all layers, got one by pattern"
             )
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def check(self, model):
+        super().check(model)
         check_numbers(self.word, model)
-        self.scored(model)  # complains before the training does
-        model = thawed(model)
-        gammas = [f"{n.name}.weight" for n in model.nodes if n.layer.kind in NORMS]
+        self.scored(model)
 
-        def penalise(state):
-            for name in gammas:
-                state.grads[name] = state.grads[name] + l1_subgradient(
-                    state.optimizer.params[name].data, self.lam
-                )
+    def hooks(self, model, data, run):
+        return [Shrinking(self.lam)]
 
-        self.fit(
-            model,
-            data,
-            rng=rng,
-            log=log,
-            checkpoint=checkpoint,
-            n_threads=n_threads,
-            events={"after_backward": penalise},
-        )
+    def finish(self, model, run):
         made = self.slimmed(model)
-        (log or (lambda row: None))(
-            {"event": "removed", "name": self.word, "weights": model.count() - made.count()}
-        )
+        run.log({"event": "removed", "name": self.word, "weights": model.count() - made.count()})
         return made
-
-    def sketch(self, model, *, rng):
-        return self.slimmed(model)
 
     def scored(self, model: Model) -> list[tuple[Group, Array]]:
         """Returns the groups that batch norm scales, with their units' scales."""
@@ -130,7 +115,25 @@ class Slimming(FineTune):
             if self.scope == "global"
             else local(self.word, scored, lambda g: at_group(self, "sparsity", g))
         )
-        return without(switched_off(model, chosen) if self.fold else model, chosen, fold=self.fold)
+        start = switched_off(model, chosen) if self.fold else model
+        return without_units(start, chosen, fold=self.fold)
+
+
+class Shrinking(Hook):
+    """Adds the subgradient of lam sum |gamma| to that of every batch norm's scale."""
+
+    name = Slimming.word
+
+    def __init__(self, lam: float):
+        super().__init__()
+        self.lam = lam
+
+    def after_backward(self, state):
+        for node in state.model.nodes:
+            name = f"{node.name}.weight"
+            if node.layer.normalises and name in state.weight_grads:
+                gamma = state.weights[name].data
+                state.weight_grads[name] = state.weight_grads[name] + l1_subgradient(gamma, self.lam)
 
 
 def switched_off(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
@@ -141,7 +144,7 @@ def switched_off(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
     for group, kept in chosen:
         for name, of in group.members.items():
             layer = model.node(name).layer
-            if layer.kind in NORMS:
+            if layer.normalises:
                 form = layer.forms["weight"]
                 with no_grad():
                     gamma = form.dense().data.copy()

@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...tensor import Array
+from ..calibration import calibration
 from ..scoring import ScorePruning, loss_gradients
 from ..technique import knob, weights
 
@@ -34,8 +35,8 @@ class SNIP(ScorePruning):
 
     samples: int = knob(100, "training examples in the one batch", lo=1)
 
-    def scores(self, model, data, *, rng):
-        g = loss_gradients(model, data.calibration(self.samples, rng))
+    def scores(self, model, data, run):
+        g = loss_gradients(model, calibration(self, data, run))
         raw = {node: snip_score(model.forms()[name].dense().data, g[name]) for node, name in weights(model).items()}
         total = sum(float(s.sum()) for s in raw.values()) or 1.0
         return {node: s / total for node, s in raw.items()}

@@ -30,10 +30,10 @@ from typing import ClassVar
 import numpy as np
 
 from ...tensor import Array
-from ..curvature.hessian import float64, layers
-from ..curvature.layerwise import Amount, LayerPruner, keep_largest, pruned, set_rows
+from ..curvature.hessian import float64
+from ..curvature.layerwise import Amount, LayerPruner, set_rows, with_rows
 from ..technique import knob
-from ..scores import zeros_of
+from ..scores import drop_smallest, zeros_of
 
 
 def sparsegpt(W: Array, Hinv: Array, amount: Amount, *, weights: int | None = None,
@@ -63,13 +63,13 @@ def sparsegpt(W: Array, Hinv: Array, amount: Amount, *, weights: int | None = No
         errors = np.zeros((len(W), stop - start))
         if not by_row and start < weights:
             at = slice(start, min(stop, weights))
-            rise = np.where(kept[:, at], (W[:, at] / np.diag(U)[at]) ** 2, -1.0)
-            kept[:, at] = keep_largest(rise.ravel(), share[start // block]).reshape(rise.shape)
+            rise = (W[:, at] / np.diag(U)[at]) ** 2
+            kept[:, at] = drop_smallest(rise, share[start // block], mask=kept[:, at])
         for j in range(start, min(stop, weights)):
             if by_row and j % amount[1] == 0:
                 at = slice(j, j + amount[1])
-                rise = np.where(kept[:, at], (W[:, at] / np.diag(U)[at]) ** 2, -1.0)
-                kept[:, at] &= keep_largest(rise, amount[1] - amount[0])
+                rise, (N, M) = (W[:, at] / np.diag(U)[at]) ** 2, amount
+                kept[:, at] &= drop_smallest(rise, M - N, width=M, mask=kept[:, at])
             err = np.where(kept[:, j], 0.0, W[:, j] / U[j, j])        # eq. 4
             W[:, j:stop] -= np.outer(err, U[j, j:stop])
             W[~kept[:, j], j] = 0.0
@@ -102,19 +102,19 @@ class SparseGPT(LayerPruner):
     block: int = knob(128, "columns whose weights are chosen together", lo=1)
     refit: bool = knob(False, "solve each row again for what it keeps; the paper does not")
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
+    def change(self, model, data, run):
         amounts = self.amounts(model)
-        log = log or (lambda row: None)
-        x = data.calibration(min(self.samples, len(data.train.y)), rng).x
+        x = self.examples(model, data, run)
         dense, work, kept = float64(model), float64(model), {}
-        for done, node in enumerate(layers(model), start=1):
+        walked = self.problems(model, work, dense, x, run)
+        for done, (node, given) in enumerate(walked, start=1):
             rows, masks = [], []
-            for p in self.problems(work, dense, x, node, log):
+            for p in given:
                 W, mask = sparsegpt(p.W, p.Hinv, amounts[node.name], weights=p.weights, dead=p.dead,
                                     block=self.block)
                 rows.append(p.solve(mask) if self.refit else W)
                 masks.append(mask)
             set_rows(work.node(node.name).layer, np.concatenate(rows))
             kept[node.name] = np.concatenate(masks)
-            log({"event": "progress", "name": self.word, "done": done, "total": len(amounts)})
-        return pruned(model, work, kept)
+            run.log({"event": "progress", "name": self.word, "done": done, "total": len(amounts)})
+        return with_rows(model, work, kept)

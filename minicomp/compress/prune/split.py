@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from ...errors import UserError
 from ...tensor import Array
 from ..technique import Technique, knob, masked, weights
@@ -27,8 +25,7 @@ def bank_mask(w: Array, sparsity: float, blocks: int, *, mask: Array | None = No
     Source: Cao et al. 2019, algorithm 1
     """
     _check(w.shape[1], blocks)
-    banks = magnitudes(w, mask).reshape(len(w) * blocks, -1)
-    return np.stack([smallest_mask(bank, sparsity) for bank in banks]).reshape(w.shape)
+    return smallest_mask(magnitudes(w), sparsity, width=w.shape[1] // blocks, mask=mask)
 
 
 def split_mask(w: Array, sparsity: float, blocks: int, *, mask: Array | None = None) -> Array:
@@ -38,7 +35,7 @@ def split_mask(w: Array, sparsity: float, blocks: int, *, mask: Array | None = N
     mask : what earlier pruning kept, or None; what it dropped goes first
     """
     _check(len(w), blocks)
-    return np.concatenate([smallest_mask(part, sparsity) for part in np.split(magnitudes(w, mask), blocks)])
+    return smallest_mask(magnitudes(w), sparsity, width=w.size // blocks, mask=mask)
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,7 @@ class Split(Technique):
     def targets(self, model):
         return [node for node, name in weights(model).items() if len(model.forms()[name].shape) == 2]
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
+    def change(self, model, data, run):
         make, masks = bank_mask if self.axis == "inputs" else split_mask, {}
         for node in self.targets(model):
             name = weights(model)[node]

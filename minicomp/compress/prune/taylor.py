@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...tensor import Array
+from ..calibration import calibration
 from ..scoring import ScorePruning, loss_gradients
 from ..technique import weights
 
@@ -30,6 +31,6 @@ class Taylor(ScorePruning):
     title: ClassVar[str] = "First-order Taylor importance"
     source: ClassVar[str] = "Molchanov et al. 2019, Importance Estimation for Neural Network Pruning, arXiv:1906.10771"
 
-    def scores(self, model, data, *, rng):
-        g = loss_gradients(model, data.calibration(self.samples, rng))
+    def scores(self, model, data, run):
+        g = loss_gradients(model, calibration(self, data, run))
         return {node: taylor_score(model.forms()[name].dense().data, g[name]) for node, name in weights(model).items()}

@@ -16,9 +16,9 @@ from typing import ClassVar
 import numpy as np
 
 from ...tensor import Array
+from ..calibration import calibration
 from ..scoring import ScorePruning, layer_inputs
-from ..technique import knob, masked, thawed, weights
-from ..scores import smallest_mask
+from ..technique import knob, weights
 
 
 def wanda_score(w: Array, norm: Array) -> Array:
@@ -41,22 +41,13 @@ class Wanda(ScorePruning):
 
     scope: str = knob("row", "what is ranked together", choices=("row", "local", "global"))
 
-    def scores(self, model, data, *, rng):
-        norms = layer_inputs(model, data.calibration(self.samples, rng))
+    def scores(self, model, data, run):
+        norms = layer_inputs(model, calibration(self, data, run))
         found = {}
         for node, name in weights(model).items():
             w, layer = model.forms()[name].dense().data, model.node(node).layer
-            found[node] = wanda_score(w, _by_output(norms[node], w, getattr(layer, "groups", 1)))
+            found[node] = wanda_score(w, _by_output(norms[node], w, layer.groups))
         return found
-
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        if self.scope != "row":
-            return super().apply(model, data, rng=rng)
-        self.check_patterns(model)
-        names = weights(model)
-        scores = self.scores(thawed(model), data, rng=rng)
-        return masked(model, {names[node]: np.stack([smallest_mask(row, self.at("sparsity", node)) for row in s])
-                              for node, s in scores.items()})
 
 
 def _by_output(norm: Array, w: Array, groups: int) -> Array:

@@ -317,20 +317,18 @@ class KMeans(Technique):
     def targets(self, model):
         return list(weights(model))
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        self.check_patterns(model)
-        model = model.copy()
+    def change(self, model, data, run):
         for node, name in weights(model).items():
             k = self.at("k", node) or 2 ** self.at("bits", node)
             model.set_form(
-                name, self.shared(name, model.forms()[name], k, self.at("init", node), rng)
+                name, self.shared(name, model.forms()[name], k, self.at("init", node), run.rng)
             )
         for name, form in model.forms().items():
             if name.endswith(".bias") and self.biases == "half":
                 model.set_form(name, Half(form.dense().data.copy(), form.mask))
             elif name.endswith(".bias") and self.biases == "share":
                 init = "linear" if isinstance(self.init, dict) else self.init
-                model.set_form(name, self.shared(name, form, 2**self.bias_bits, init, rng))
+                model.set_form(name, self.shared(name, form, 2**self.bias_bits, init, run.rng))
         return model
 
     def shared(

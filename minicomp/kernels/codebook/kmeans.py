@@ -36,10 +36,10 @@ def running_sums(x: Array, *, isa: str = "auto") -> tuple[Array, Array, float]:
     """
     x = np.ascontiguousarray(x)
     m = len(x) // 2
-    if cpu.resolve(isa, "kmeans") == 0:
+    if cpu.resolve(isa, "codebook") == 0:
         return running_sums_ref(x)
     p1, p2 = np.empty(len(x) + 1), np.empty(len(x) + 1)
-    cpu.kernel_module("kmeans").running_sums(x, m, p1, p2)
+    cpu.kernel_module("codebook").running_sums(x, m, p1, p2)
     return p1, p2, float(x[m])
 
 
@@ -78,11 +78,11 @@ def partition(
     n = len(p0) - 1
     if not 1 <= k <= n < 2**31 - 1:
         raise ValueError(f"k must be in [1, {min(n, 2**31 - 2)}], got {k}")
-    if cpu.resolve(isa, "kmeans") == 0:
+    if cpu.resolve(isa, "codebook") == 0:
         return partition_ref(p0, p1, p2, k), None
     if k in (1, n):
         return (np.array([0, n]) if k == 1 else np.arange(n + 1)), None
-    module, before = cpu.kernel_module("kmeans"), np.empty(n + 1, np.int32)
+    module, before = cpu.kernel_module("codebook"), np.empty(n + 1, np.int32)
 
     def cheapest(price: float) -> Array:
         module.sweep(p0, p1, p2, price, before)
@@ -190,11 +190,11 @@ def nearest(x: Array, edges: Array, *, isa: str = "auto", n_threads: int = 1) ->
         raise ValueError(f"edges must be at most 65535, got {len(edges)}")
     if not (edges[1:] >= edges[:-1]).all():
         raise ValueError("edges must be ascending")
-    level = cpu.resolve(isa, "kmeans")
+    level = cpu.resolve(isa, "codebook")
     if level == 0:
         return nearest_ref(x, edges)
     out = np.empty(x.size, np.uint16)
-    cpu.kernel_module("kmeans").nearest(x.reshape(-1), edges, out, level, n_threads)
+    cpu.kernel_module("codebook").nearest(x.reshape(-1), edges, out, level, n_threads)
     return out.reshape(x.shape)
 
 

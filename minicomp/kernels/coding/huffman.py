@@ -63,12 +63,12 @@ def decode(
         or (counts < 0).any()
     ):
         raise ValueError(f"starts must lie in [0, {8 * len(data)}], counts be >= 0 and as many")
-    if cpu.resolve(isa, "huffman") == 0:
+    if cpu.resolve(isa, "coding") == 0:
         return decode_ref(data, starts, counts, lengths)
     symbols = np.empty(int(counts.sum()), symbol_dtype(len(lengths)))
     ends = np.empty(len(starts), np.int64)
-    module = cpu.kernel_module("huffman")
-    run = module.decode8 if symbols.dtype == np.uint8 else module.decode16
+    module = cpu.kernel_module("coding")
+    run = module.huffman8 if symbols.dtype == np.uint8 else module.huffman16
     run(data, starts, counts, lengths, symbols, ends)
     return symbols, ends
 

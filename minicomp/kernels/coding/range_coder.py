@@ -66,12 +66,12 @@ def encode(codes: Array, bits: int, lag: int, *, isa: str = "auto", n_threads: i
     kept = int(np.count_nonzero(codes))
     if kept == 0:
         return np.zeros(0, np.uint8)
-    if cpu.resolve(isa, "range_coder") == 0:
+    if cpu.resolve(isa, "coding") == 0:
         return encode_ref(codes, bits, lag)
     out = np.empty(
         2 * codes.size + 2 * bits * kept + 16, np.uint8
     )  # a bit costs less than 12 bits: p >= 2^-12
-    return out[: cpu.kernel_module("range_coder").encode(codes, kept, bits, lag, out)].copy()
+    return out[: cpu.kernel_module("coding").range_encode(codes, kept, bits, lag, out)].copy()
 
 
 def decode(
@@ -102,9 +102,9 @@ def decode(
     codes = np.zeros(shape, np.uint16)
     if kept == 0:
         return codes, 0, 0
-    if cpu.resolve(isa, "range_coder") == 0:
+    if cpu.resolve(isa, "coding") == 0:
         return decode_ref(data, shape, kept, bits, lag)
-    used, split = cpu.kernel_module("range_coder").decode(data, codes, kept, bits, lag)
+    used, split = cpu.kernel_module("coding").range_decode(data, codes, kept, bits, lag)
     return codes, used, split
 
 

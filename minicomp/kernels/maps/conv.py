@@ -2,8 +2,8 @@
 
 N batch, C in, O out, H W size, K kernel (KH, KW), G groups; Ho, Wo the output's size. Arrays mean
 NCHW and OIHW; results of maps lie channels-last (`layout.py`). The compiled twin is
-kernels_pyx/conv.pyx, for float32; any other dtype runs the reference. What each rung gains is said
-in simd/conv.h.
+kernels_pyx/maps.pyx, for float32; any other dtype runs the reference. What each rung gains is said
+in simd/maps/conv.h.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from .. import cpu
-from ..layout import aligned, nchw, nhwc
+from ..layout import nchw, nhwc
+from ..memory import aligned
 
 Array = np.ndarray
 Pair = tuple[int, int]
@@ -29,7 +30,7 @@ def conv_size(n: int, k: int, stride: int, padding: int) -> int:
 
 
 class Sizes(NamedTuple):
-    """The numbers that describe one convolution, in the order of the struct Conv in simd/conv.h."""
+    """The numbers that describe a convolution, in the order of the struct Conv in conv.h."""
 
     H: int
     W: int
@@ -56,15 +57,36 @@ def _sizes(size: Pair, c: int, o: int, kernel: Pair, stride: Pair, padding: Pair
 # ---------------------------------------------------------------------------------------- reference
 
 
-def _columns(x: Array, kernel: Pair, stride: Pair, padding: Pair, groups: int) -> Array:
-    # im2col: the window of every output pixel as a row, (G, N Ho Wo, C/G KH KW).
+def window_view(x: Array, kernel: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Array:
+    """Returns the window that each output pixel sees, (N, C, Ho, Wo, KH, KW), a read-only view.
+
+    x : (N, C, H, W), padded by zeros (then the view is of the padded copy)
+    """
     (ph, pw), (sh, sw) = padding, stride
-    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    windows = sliding_window_view(x, kernel, axis=(2, 3))[:, :, ::sh, ::sw]
-    n, c, ho, wo = windows.shape[:4]  # (N, C, Ho, Wo, KH, KW)
-    windows = windows.reshape(n, groups, c // groups, ho, wo, *kernel)
-    windows = windows.transpose(1, 0, 3, 4, 2, 5, 6)
-    return windows.reshape(groups, n * ho * wo, c // groups * kernel[0] * kernel[1])
+    if ph or pw:
+        x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    return sliding_window_view(x, kernel, axis=(2, 3))[:, :, ::sh, ::sw]
+
+
+def im2col(x: Array, kernel: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0), groups: int = 1,
+           ones: bool = False) -> Array:
+    """Returns the window of every output pixel as a row, (G, N Ho Wo, C/G KH KW).
+
+    x : (N, C, H, W)        ones : each row ends in one more entry, 1: what a bias sees
+    A row's entries are ordered as those of a row of the weight, w.reshape(O, -1).
+    """
+    windows = window_view(x, kernel, stride, padding)
+    n, c, ho, wo = windows.shape[:4]
+    windows = windows.reshape(n, groups, c // groups, ho, wo, *kernel) if groups > 1 else (
+        windows[:, None])
+    windows = windows.transpose(1, 0, 3, 4, 2, 5, 6)  # (G, N, Ho, Wo, C/G, KH, KW)
+    width = c // groups * kernel[0] * kernel[1]
+    if not ones:
+        return windows.reshape(groups, n * ho * wo, width)
+    columns = np.empty((groups, n * ho * wo, width + 1), x.dtype)
+    columns[..., :-1].reshape(windows.shape)[...] = windows
+    columns[..., -1] = 1
+    return columns
 
 
 def _by_group(g: Array, groups: int) -> Array:
@@ -80,7 +102,7 @@ def conv2d_ref(x: Array, w: Array, stride: Pair, padding: Pair, groups: int) -> 
     """
     o, kernel = w.shape[0], w.shape[2:]
     ho, wo = (conv_size(*each) for each in zip(x.shape[2:], kernel, stride, padding))
-    columns = _columns(x, kernel, stride, padding, groups)
+    columns = im2col(x, kernel, stride, padding, groups)
     y = columns @ w.reshape(groups, o // groups, -1).transpose(0, 2, 1)  # (G, N Ho Wo, O/G)
     return nchw(y.transpose(1, 0, 2).reshape(x.shape[0], ho, wo, o))
 
@@ -104,7 +126,7 @@ def conv2d_input_grad_ref(g: Array, w: Array, size: Pair, stride: Pair, padding:
 def conv2d_weight_grad_ref(x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair,
                            groups: int) -> Array:
     """Returns dw, (O, C/G, KH, KW), for the cotangent g of y.   x, g : as x and y of conv2d_ref"""
-    columns = _columns(x, kernel, stride, padding, groups)
+    columns = im2col(x, kernel, stride, padding, groups)
     dw = _by_group(g, groups).transpose(0, 2, 1) @ columns  # (G, O/G, C/G KH KW)
     return dw.reshape(g.shape[1], x.shape[1] // groups, *kernel)
 
@@ -143,8 +165,8 @@ def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 
     else:
         packed = aligned(w[0].size * _lanes(o))
         bias = None if bias is None else np.ascontiguousarray(bias)
-        cpu.kernel_module("conv").forward(x, w, bias, packed, _padded(sizes, n_threads), y, sizes,
-                                          level, n_threads)
+        cpu.kernel_module("maps").conv(x, w, bias, packed, _padded(sizes, n_threads), y, sizes,
+                                       level, n_threads)
     return nchw(y.reshape(n, *out, o))
 
 
@@ -175,7 +197,7 @@ def conv2d_input_grad(g: Array, w: Array, *, size: Pair, stride: Pair = (1, 1),
     else:
         packed = aligned(sizes.KH * o * _lanes(sizes.KW * sizes.C))
         row = aligned(n_threads, (sizes.W + 2 * sizes.pw) * sizes.C)
-        cpu.kernel_module("conv").input_grad(g, w, packed, row, dx, sizes, level, n_threads)
+        cpu.kernel_module("maps").conv_dx(g, w, packed, row, dx, sizes, level, n_threads)
     return nchw(dx.reshape(n, *size, sizes.C))
 
 
@@ -210,10 +232,10 @@ def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1
     if level == 1:
         _weight_grad_blocks(x, g, dw, sizes)
         return (dw, g.reshape(-1, o).sum(axis=0)) if bias else dw
-    module = cpu.kernel_module("conv")
+    module = cpu.kernel_module("maps")
     sums = np.zeros((module.SLABS, dw.size), np.float32)
     db = np.zeros((module.SLABS, o), np.float32) if bias else None
-    module.weight_grad(x, g, sums, _padded(sizes, n_threads), dw, db, sizes, level, n_threads)
+    module.conv_dw(x, g, sums, _padded(sizes, n_threads), dw, db, sizes, level, n_threads)
     return (dw, db.sum(axis=0)) if bias else dw
 
 
@@ -233,7 +255,7 @@ def _check_cotangent(g: Array, n: int, o: int, size: Pair, kernel: Pair, stride:
 
 
 def _level(isa: str, *arrays: Array) -> int:
-    level = cpu.resolve(isa, "conv")
+    level = cpu.resolve(isa, "maps")
     return level if all(a.dtype == np.float32 for a in arrays) else 0
 
 
@@ -269,7 +291,7 @@ def _room(block: slice, s: Sizes) -> Array:
 
 
 def _forward_blocks(x: Array, w: Array, y: Array, s: Sizes) -> None:
-    im2col, matrix = cpu.kernel_module("conv").im2col, w.transpose(2, 3, 1, 0).reshape(-1, s.O)
+    im2col, matrix = cpu.kernel_module("maps").im2col, w.transpose(2, 3, 1, 0).reshape(-1, s.O)
     for block in _blocks(len(x), s):
         columns = _room(block, s)
         im2col(x[block], columns, _padded(s, 1), s)
@@ -281,14 +303,14 @@ def _input_grad_blocks(g: Array, w: Array, dx: Array, s: Sizes) -> None:
     padded = np.empty((1, (s.H + 2 * s.ph) * (s.W + 2 * s.pw) * s.C), np.float32)
     for block in _blocks(len(g), s):
         columns = np.matmul(g[block].reshape(-1, s.O), matrix)
-        cpu.kernel_module("conv").col2im(columns, dx[block], padded, s)
+        cpu.kernel_module("maps").col2im(columns, dx[block], padded, s)
 
 
 def _weight_grad_blocks(x: Array, g: Array, dw: Array, s: Sizes) -> None:
     total = np.zeros((s.O, s.KH * s.KW * s.C), np.float32)
     for block in _blocks(len(x), s):
         columns = _room(block, s)
-        cpu.kernel_module("conv").im2col(x[block], columns, _padded(s, 1), s)
+        cpu.kernel_module("maps").im2col(x[block], columns, _padded(s, 1), s)
         total += g[block].reshape(-1, s.O).T @ columns
     dw[...] = total.reshape(s.O, s.KH, s.KW, s.C).transpose(0, 3, 1, 2)
 
@@ -311,7 +333,7 @@ def _depthwise(x: Array, w: Array, bias: Array | None, stride: Pair, padding: Pa
     s = _depthwise_sizes(len(w), x.shape[2:], w.shape[2:], stride, padding)
     y = aligned(len(x), s.Ho, s.Wo, s.C)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    cpu.kernel_module("conv").depthwise(nhwc(x), _taps(w), bias, _padded(s, n_threads), y, s, level,
+    cpu.kernel_module("maps").depthwise(nhwc(x), _taps(w), bias, _padded(s, n_threads), y, s, level,
                                         n_threads)
     return nchw(y)
 
@@ -324,15 +346,15 @@ def _depthwise_input_grad(g: Array, w: Array, size: Pair, stride: Pair, padding:
         return _depthwise(g, w[:, :, ::-1, ::-1], None, stride, turned, level, n_threads)
     s = _depthwise_sizes(len(w), size, w.shape[2:], stride, padding)
     dx = aligned(len(g), s.H, s.W, s.C)
-    cpu.kernel_module("conv").depthwise_input_grad(nhwc(g), _taps(w), _padded(s, n_threads), dx, s,
-                                                   level, n_threads)
+    cpu.kernel_module("maps").depthwise_dx(nhwc(g), _taps(w), _padded(s, n_threads), dx, s, level,
+                                           n_threads)
     return nchw(dx)
 
 
 def _depthwise_weight_grad(x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair,
                            level: int, n_threads: int) -> Array:
     s = _depthwise_sizes(x.shape[1], x.shape[2:], kernel, stride, padding)
-    module = cpu.kernel_module("conv")
-    sums = np.zeros((module.SLABS, s.KH * s.KW, s.C), np.float32)
-    module.depthwise_weight_grad(nhwc(x), nhwc(g), _padded(s, n_threads), sums, s, level, n_threads)
-    return np.ascontiguousarray(sums.sum(axis=0).T).reshape(s.C, 1, *kernel)
+    module = cpu.kernel_module("maps")
+    sums = np.zeros((module.SLABS, s.KH * s.KW * s.C), np.float32)
+    module.depthwise_dw(nhwc(x), nhwc(g), _padded(s, n_threads), sums, s, level, n_threads)
+    return np.ascontiguousarray(sums.sum(axis=0).reshape(-1, s.C).T).reshape(s.C, 1, *kernel)

@@ -1,6 +1,6 @@
 """A linear layer and the optimizer's pass over its weights: contract, NumPy reference, entry.
 
-N batch, I in, O out. The compiled twin is kernels_pyx/dense.pyx, for float32; see simd/dense.h for
+N batch, I in, O out. The compiled twin is kernels_pyx/maps.pyx, for float32; simd/maps/dense.h says
 what its one rung gains over BLAS, which is the reference here.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import cpu
-from ..layout import aligned
+from ..memory import aligned
 
 Array = np.ndarray
 
@@ -46,17 +46,17 @@ def sgd_ref(w: Array, v: Array, g: Array, lr: float, momentum: float) -> None:
 def linear(x: Array, w: Array, b: Array | None = None, *, isa: str = "auto") -> Array:
     """Returns x w' + b, (N, O).   x : (N, I)   w : (O, I)   b : (O,) or None
 
-    One row is BLAS's: packing W into tiles takes longer than reading it once. From two rows on a row
-    of the kernel's y does not depend on how many there are.
+    One row is BLAS's: packing W into tiles takes longer than reading it once. From two rows on a
+    row of the kernel's y does not depend on how many there are.
     Raises ValueError where the shapes do not fit.
     """
     _fit(x.shape == (len(x), w.shape[1]) and (b is None or b.shape == w.shape[:1]), x, w, b)
     if len(x) == 1 or not _tiled(isa, w.size, x, w, *([] if b is None else [b])):
         return linear_ref(x, w, b)
-    module = cpu.kernel_module("dense")
+    module = cpu.kernel_module("maps")
     x, w, b = _contiguous(x), _contiguous(w), None if b is None else _contiguous(b)
     y = aligned(len(x), len(w))
-    module.forward(x, w, b, aligned((x.shape[1] + module.ROWS) * module.LANES), y)
+    module.linear(x, w, b, aligned((x.shape[1] + module.ROWS) * module.LANES), y)
     return y
 
 
@@ -67,7 +67,7 @@ def linear_input_grad(g: Array, w: Array, *, isa: str = "auto") -> Array:
         return linear_input_grad_ref(g, w)
     g, w = _contiguous(g), _contiguous(w)
     dx = aligned(len(g), w.shape[1])
-    cpu.kernel_module("dense").input_grad(g, w, dx)
+    cpu.kernel_module("maps").linear_dx(g, w, dx)
     return dx
 
 
@@ -79,7 +79,7 @@ def linear_weight_grad(x: Array, g: Array, *, isa: str = "auto") -> tuple[Array,
     x, g = _contiguous(x), _contiguous(g)
     dw = aligned(g.shape[1], x.shape[1])
     db = aligned(g.shape[1])
-    cpu.kernel_module("dense").weight_grad(x, g, dw, db)
+    cpu.kernel_module("maps").linear_dw(x, g, dw, db)
     return dw, db
 
 
@@ -90,14 +90,14 @@ def sgd(w: Array, v: Array, g: Array, *, lr: float, momentum: float, isa: str = 
     """
     _fit(w.shape == v.shape == g.shape, w, v, g)
     flat = all(a.dtype == np.float32 and a.flags.c_contiguous for a in (w, v, g))
-    if flat and cpu.resolve(isa, "dense"):
-        cpu.kernel_module("dense").sgd(w.reshape(-1), v.reshape(-1), g.reshape(-1), lr, momentum)
+    if flat and cpu.resolve(isa, "maps"):
+        cpu.kernel_module("maps").sgd(w.reshape(-1), v.reshape(-1), g.reshape(-1), lr, momentum)
     else:
         sgd_ref(w, v, g, lr, momentum)
 
 
 def _tiled(isa: str, weights: int, *arrays: Array) -> bool:
-    return (cpu.resolve(isa, "dense") >= cpu.RUNGS.index("avx512") and 0 < weights <= MOST_WEIGHTS
+    return (cpu.resolve(isa, "maps") >= cpu.RUNGS.index("avx512") and 0 < weights <= MOST_WEIGHTS
             and all(a.dtype == np.float32 and a.size for a in arrays))
 
 

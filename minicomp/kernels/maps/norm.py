@@ -2,7 +2,7 @@
 
 N batch, C channels, M entries of a channel. Arrays are (N, C) or (N, C, H, W), maps best
 channels-last; NumPy reduces those over (0, 2, 3) at a fraction of memory speed. The compiled twin
-is in kernels_pyx/conv.pyx, for float32; other dtypes run the reference. Sums run in float64.
+is in kernels_pyx/maps.pyx, for float32; other dtypes run the reference. Sums run in float64.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from .. import cpu
-from ..layout import aligned, nchw, nhwc
+from ..layout import nchw, nhwc
+from ..memory import aligned
 
 Array = np.ndarray
 
@@ -58,7 +59,7 @@ def moments(x: Array, *, isa: str = "auto") -> tuple[Array, Array]:
         return moments_ref(x)
     rows = _rows(x)
     shift, (s, q) = np.ascontiguousarray(rows[0]), np.zeros((2, rows.shape[1]))
-    cpu.kernel_module("conv").moments(rows, shift, s, q, level)
+    cpu.kernel_module("maps").moments(rows, shift, s, q, level)
     off = s / float(len(rows))
     return shift + off, np.maximum(q / float(len(rows)) - off * off, 0.0)
 
@@ -72,7 +73,7 @@ def sums(g: Array, x: Array, mean: Array, *, isa: str = "auto") -> tuple[Array, 
     if level == 0:
         return sums_ref(g, x, mean)
     s, q = np.zeros((2, x.shape[1]))
-    cpu.kernel_module("conv").sums(_rows(g), _rows(x), np.ascontiguousarray(mean), s, q, level)
+    cpu.kernel_module("maps").sums(_rows(g), _rows(x), np.ascontiguousarray(mean), s, q, level)
     return s, q
 
 
@@ -83,7 +84,7 @@ def affine(x: Array, a: Array, b: Array, *, isa: str = "auto") -> Array:
         return affine_ref(x, a, b)
     rows = _rows(x)
     y = aligned(*rows.shape)
-    cpu.kernel_module("conv").affine(rows, *map(np.ascontiguousarray, (a, b)), y, level)
+    cpu.kernel_module("maps").affine(rows, *map(np.ascontiguousarray, (a, b)), y, level)
     return _shaped(y, x)
 
 
@@ -94,7 +95,7 @@ def blend(g: Array, x: Array, a: Array, b: Array, d: Array, *, isa: str = "auto"
         return blend_ref(g, x, a, b, d)
     rows = _rows(x)
     y = aligned(*rows.shape)
-    cpu.kernel_module("conv").blend(_rows(g), rows, *map(np.ascontiguousarray, (a, b, d)), y, level)
+    cpu.kernel_module("maps").blend(_rows(g), rows, *map(np.ascontiguousarray, (a, b, d)), y, level)
     return _shaped(y, x)
 
 
@@ -103,7 +104,7 @@ def _level(isa: str, *arrays: Array) -> int:
     shape = next(a.shape for a in arrays if a.ndim > 1)
     if wrong := [a.shape for a in arrays if a.shape not in (shape, shape[1:2])]:
         raise ValueError(f"arrays must have shape {shape} or {shape[1:2]}, got {wrong[0]}")
-    level = cpu.resolve(isa, "conv")
+    level = cpu.resolve(isa, "maps")
     return level if all(a.dtype == np.float32 and a.size for a in arrays) else 0
 
 

@@ -1,7 +1,7 @@
 """Pooling of maps: contract, NumPy reference, entry.
 
 N batch, C channels, H W size, K window (KH, KW); Ho, Wo the output's size. Arrays mean NCHW;
-results lie channels-last. The compiled twin is in kernels_pyx/conv.pyx, for float32; other dtypes
+results lie channels-last. The compiled twin is in kernels_pyx/maps.pyx, for float32; other dtypes
 run the reference.
 """
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from .. import cpu
 from .conv import Pair, conv_size
-from ..layout import aligned, nchw, nhwc
+from ..layout import nchw, nhwc
+from ..memory import aligned
 
 Array = np.ndarray
 
@@ -127,14 +128,14 @@ def max_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
     Raises ValueError where the window does not fit, or padding is more than half of it.
     """
     count = _checked(x, kernel, stride, padding, ceil_mode)
-    level = cpu.resolve(isa, "conv")
+    level = cpu.resolve(isa, "maps")
     if level == 0 or x.dtype != np.float32 or kernel[0] * kernel[1] > 256:
         return max_pool2d_ref(x, kernel, stride, padding, ceil_mode)
     x = nhwc(x)
     y = aligned(len(x), *count, x.shape[3])
     index = np.empty(y.shape, np.uint8)
     sizes = (*x.shape[1:], *kernel, *stride, *padding, *count)
-    cpu.kernel_module("conv").max_pool(x, y, index, sizes, level, n_threads)
+    cpu.kernel_module("maps").max_pool(x, y, index, sizes, level, n_threads)
     return nchw(y), nchw(index)
 
 
@@ -147,13 +148,13 @@ def max_pool2d_grad(g: Array, index: Array, *, size: Pair, kernel: Pair, stride:
     """
     if g.shape != index.shape:
         raise ValueError(f"g must have the shape of index, {index.shape}, got {g.shape}")
-    level = cpu.resolve(isa, "conv")
+    level = cpu.resolve(isa, "maps")
     if level == 0 or g.dtype != np.float32 or index.dtype != np.uint8:
         return max_pool2d_grad_ref(g, index, size, kernel, stride, padding)
     g, index = nhwc(g), nhwc(index)
     dx = aligned(len(g), *size, g.shape[3])
     sizes = (*dx.shape[1:], *kernel, *stride, *padding, *g.shape[1:3])
-    cpu.kernel_module("conv").max_pool_grad(g, index, dx, sizes, level, n_threads)
+    cpu.kernel_module("maps").max_pool_dx(g, index, dx, sizes, level, n_threads)
     return nchw(dx)
 
 
@@ -164,13 +165,13 @@ def avg_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
     Raises ValueError where the window does not fit, or padding is more than half of it.
     """
     count = _checked(x, kernel, stride, padding, ceil_mode)
-    level = cpu.resolve(isa, "conv")
+    level = cpu.resolve(isa, "maps")
     if level == 0 or x.dtype != np.float32:
         return avg_pool2d_ref(x, kernel, stride, padding, ceil_mode)
     x = nhwc(x)
     y = aligned(len(x), *count, x.shape[3])
     sizes = (*x.shape[1:], *kernel, *stride, *padding, *count)
-    cpu.kernel_module("conv").avg_pool(x, y, sizes, level, n_threads)
+    cpu.kernel_module("maps").avg_pool(x, y, sizes, level, n_threads)
     return nchw(y)
 
 
@@ -180,13 +181,13 @@ def avg_pool2d_grad(g: Array, *, size: Pair, kernel: Pair, stride: Pair, padding
 
     g : (N, C, Ho, Wo)        size : (H, W)
     """
-    level = cpu.resolve(isa, "conv")
+    level = cpu.resolve(isa, "maps")
     if level == 0 or g.dtype != np.float32:
         return avg_pool2d_grad_ref(g, size, kernel, stride, padding)
     g = nhwc(g)
     dx = aligned(len(g), *size, g.shape[3])
     sizes = (*dx.shape[1:], *kernel, *stride, *padding, *g.shape[1:3])
-    cpu.kernel_module("conv").avg_pool_grad(g, dx, sizes, level, n_threads)
+    cpu.kernel_module("maps").avg_pool_dx(g, dx, sizes, level, n_threads)
     return nchw(dx)
 
 

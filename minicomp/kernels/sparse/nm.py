@@ -1,9 +1,9 @@
 """The product of an N:M weight W (O, I) with one column: n of every m weights of a row are kept.
 
-O outputs, I inputs. Sixteen rows are the lanes of a vector, as in kernels/sparse/lanes.py. All rows keep
-n weights in every block of m columns, so that a window of x, the 16 // m blocks that fit 16
-columns, serves the same number of steps in every group of rows. Where a step begins need not be
-stored, no lane waits, and a weight takes its float32 and 4 bits: its column within the window. 2:4:
+O outputs, I inputs. Sixteen rows are the lanes of a vector, as in lanes.py. All rows keep n weights
+in every block of m columns, so that a window of x, the 16 // m blocks that fit 16 columns, serves
+the same number of steps in every group of rows. Where a step begins need not be stored, no lane
+waits, and a weight takes its float32 and 4 bits: its column within the window. 2:4:
 
     row 0    . a . b | c d . . | ...       step 0    lane 0: a, 1    lane 1: e, 0    ...
     row 1    e . f . | . g . h | ...       step 1            b, 3            f, 2

@@ -11,7 +11,8 @@ from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.layer_removal import LayerRemoval
 from minicomp.compress.prune.slimming import Slimming
 from minicomp.jobs.sensitivity import scan
-from minicomp.compress.channels.choosing import local, overall, without
+from minicomp.compress.channels.choosing import local, overall, without_units
+from minicomp.compress.technique import Run
 from minicomp.data.dataset import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import MLP
@@ -27,10 +28,10 @@ def dataset(rng, n=40):
     "technique",
     [
         Filters(sparsity=0.5),
-        ChannelLasso(examples=20),
-        APoZ(sparsity=0.5, examples=20),
+        ChannelLasso(samples=20),
+        APoZ(sparsity=0.5, samples=20),
         DeadUnits(),
-        LayerRemoval(examples=20),
+        LayerRemoval(samples=20),
         Slimming(),
     ],
     ids=lambda t: t.word,
@@ -44,7 +45,7 @@ def test_weights_that_are_no_numbers_are_refused(technique, bad):
     model.set_form("fc2.weight", Dense(w))
     message = f"{technique.word}: fc2.weight must hold finite numbers, got NaN or infinity"
     with pytest.raises(UserError, match=message):
-        technique.apply(model, dataset(rng), rng=rng)
+        technique.apply(model, dataset(rng), Run(rng))
     with pytest.raises(UserError, match="sensitivity: fc2.weight must hold finite numbers"):
         scan(model, dataset(rng).val)
 
@@ -87,7 +88,7 @@ def test_units_without_worth_stay():
 
 def test_nothing_chosen_is_the_same_model():
     model = MLP([5, 4, 3], rng=np.random.default_rng(3))
-    same = without(model, [], fold=True)
+    same = without_units(model, [], fold=True)
     x = np.ones((1, 5), np.float32)
     np.testing.assert_array_equal(same(x).data, model(x).data)
 

@@ -5,6 +5,7 @@ import pytest
 
 from minicomp.compress.channels.groups import groups
 from minicomp.compress.prune.apoz import APoZ, apoz, measured, of_group, trimmed
+from minicomp.compress.technique import Run
 from minicomp.data.dataset import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, DepthwiseNet32, LeNet5, LeNet5Classic
@@ -43,20 +44,19 @@ def test_units_that_are_never_on_go_first():
     bias = np.zeros(10, np.float32)
     bias[[2, 7]] = -100
     model.set_form("fc1.bias", Dense(bias))
-    small = APoZ(sparsity={"fc1": 0.2, "fc2": 0.0}, examples=200).apply(model, data, rng=rng)
+    small = APoZ(sparsity={"fc1": 0.2, "fc2": 0.0}, samples=200).apply(model, data, Run(rng))
     kept = np.delete(model.forms()["fc1.weight"].dense().data, [2, 7], axis=0)
     np.testing.assert_array_equal(small.forms()["fc1.weight"].dense().data, kept)
     np.testing.assert_allclose(small(data.val.x).data, model(data.val.x).data, atol=1e-6)
-    by_rule = APoZ(deviations=1.5, examples=200).apply(model, data, rng=rng)
+    by_rule = APoZ(deviations=1.5, samples=200).apply(model, data, Run(rng))
     np.testing.assert_array_equal(by_rule.forms()["fc1.weight"].dense().data, kept)
     assert model.shapes()["fc1"] == (10,)
 
 
 def test_layers_without_a_relu_are_left_alone():
     rng = np.random.default_rng(2)
-    small = APoZ(sparsity=0.5, examples=20).apply(
-        LeNet5(rng=rng), dataset(rng, (1, 28, 28), 30), rng=rng
-    )
+    small = APoZ(sparsity=0.5, samples=20).apply(
+        LeNet5(rng=rng), dataset(rng, (1, 28, 28), 30), Run(rng))
     shapes = small.shapes()
     assert (shapes["conv1"][0], shapes["conv2"][0], shapes["fc1"][0]) == (20, 50, 250)
 
@@ -74,7 +74,7 @@ def test_tied_layers_count_every_relu():
         g for g in groups(model) if g.nodes == ("stem",)
     )  # not tied: the first ReLU decides
     np.testing.assert_allclose(of_group(stem, zeros), zeros["stem_relu"])
-    small = APoZ(sparsity=0.5, examples=8).apply(model, dataset(rng, (3, 32, 32), 10), rng=rng)
+    small = APoZ(sparsity=0.5, samples=8).apply(model, dataset(rng, (3, 32, 32), 10), Run(rng))
     assert small.shapes()["add"] == (64, 8, 8)
 
 
@@ -84,24 +84,23 @@ def test_what_is_refused():
     with pytest.raises(UserError, match=r"apoz: sparsity must be in \[0, 1\), got 1.0"):
         APoZ(sparsity=1.0)
     for model, knobs, message in (
-        (MLP([6, 5, 3], rng=rng), {"examples": 21}, r"apoz: examples must be in \[1, 20\], got 21"),
         (
             MLP([6, 5, 3], rng=rng, activation=Sigmoid),
-            {"examples": 9},
+            {"samples": 9},
             "no layer whose channels pass a ReLU",
         ),
         (
             MLP([6, 5, 3], rng=rng),
-            {"examples": 9, "sparsity": {"fc3": 0.5}},
+            {"samples": 9, "sparsity": {"fc3": 0.5}},
             "sparsity@fc3 matches no layer",
         ),
         (
             MLP([6, 5, 3], rng=rng),
-            {"examples": 9, "sparsity": 0.95},
+            {"samples": 9, "sparsity": 0.95},
             "would remove all 5 channels of fc1",
         ),
     ):
         before = b"".join(a.tobytes() for a in model.state_dict().values())
         with pytest.raises(UserError, match=message):
-            APoZ(**knobs).apply(model, data, rng=rng)
+            APoZ(**knobs).apply(model, data, Run(rng))
         assert b"".join(a.tobytes() for a in model.state_dict().values()) == before

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress.prune.bias import Bias, bias_mask
+from minicomp.compress.technique import Run
 from minicomp.errors import UserError
 from minicomp.models import MLP
 from minicomp.nn import Linear, Model, ReLU, chain
@@ -35,7 +36,7 @@ def test_masks_are_nested(values, a, b):
 def test_biases_go_and_weights_stay():
     model = net()
     before = model.state_dict()
-    made = Bias(threshold={"*": 0.25, "fc2": 0.5}).apply(model, None, rng=np.random.default_rng(0))
+    made = Bias(threshold={"*": 0.25, "fc2": 0.5}).apply(model, None, Run(np.random.default_rng(0)))
     np.testing.assert_array_equal(made.forms()["fc1.bias"].dense().data, np.float32([0, 0, 0.5, -0.75]))
     np.testing.assert_array_equal(made.forms()["fc2.bias"].dense().data, np.float32([0, 0, -1]))
     np.testing.assert_array_equal(made.forms()["fc1.weight"].dense().data, before["fc1.weight"])
@@ -45,14 +46,14 @@ def test_biases_go_and_weights_stay():
 
 def test_a_second_threshold_does_not_bring_back():
     rng = np.random.default_rng(0)
-    first = Bias(threshold=0.3).apply(net(), None, rng=rng)
-    second = Bias(threshold=0.0).apply(first, None, rng=rng)
+    first = Bias(threshold=0.3).apply(net(), None, Run(rng))
+    second = Bias(threshold=0.0).apply(first, None, Run(rng))
     np.testing.assert_array_equal(second.forms()["fc1.bias"].mask, [False, False, True, True])
 
 
 def test_a_layer_without_a_bias_matches_no_pattern():
     model = Model(chain(("fc1", Linear(3, 4, bias=False)), ("relu", ReLU()), ("fc2", Linear(4, 2))), input_shape=(3,))
     with pytest.raises(UserError, match="bias: threshold@fc1 matches no layer; there are fc2"):
-        Bias(threshold={"fc1": 0.1}).apply(model, None, rng=np.random.default_rng(0))
+        Bias(threshold={"fc1": 0.1}).apply(model, None, Run(np.random.default_rng(0)))
     with pytest.raises(UserError, match=r"bias: threshold must be in \[0, inf\), got -1.0"):
         Bias(threshold=-1)

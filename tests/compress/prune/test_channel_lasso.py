@@ -10,9 +10,10 @@ from minicomp.compress.prune.channel_lasso import (
     gram,
     lasso,
     moments,
-    patches,
     reconstruct,
+    readers_of,
     sampled,
+    sampled_windows,
     select,
     split,
 )
@@ -21,8 +22,9 @@ from minicomp.compress.prune.filters import Filters
 from minicomp.data.dataset import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, DepthwiseNet32, LeNet5Classic
-from minicomp.nn import Conv2d, Dense, Flatten, Linear, Model, ReLU, chain
-from minicomp.compress.technique import masked
+from minicomp.nn import Add, Conv2d, Dense, Flatten, Linear, Model, Node, ReLU, chain
+from minicomp.nn.taps import observe
+from minicomp.compress.technique import Run, masked
 
 
 def dataset(rng, shape, n=400):
@@ -128,14 +130,14 @@ def test_damping_keeps_old_weights_where_nothing_was_seen():
     np.testing.assert_allclose(new[:, 4], w[:, 4])
 
 
-def test_patches_are_what_a_convolution_reads():
+def test_sampled_windows_are_what_a_convolution_reads():
     rng = np.random.default_rng(6)
     layer = Conv2d(2, 4, 3, stride=2, padding=1)
     layer.forms["weight"] = Dense(rng.standard_normal((4, 2, 3, 3)).astype(np.float32))
     x = rng.standard_normal((5, 2, 7, 7)).astype(np.float32)
     y = layer(x)
     y = y.data if hasattr(y, "data") and not isinstance(y, np.ndarray) else y
-    rows, seen = patches(layer, x, y, 6, rng)
+    rows, seen = sampled_windows(layer, x, y, 6, rng)
     assert rows.shape == (30, 18)
     np.testing.assert_allclose(
         rows @ layer.forms["weight"].dense().data.reshape(4, -1).T, seen, atol=1e-5
@@ -166,14 +168,13 @@ def copies(rng):
 def test_copies_are_removed_without_error():
     rng = np.random.default_rng(7)
     model, data = copies(rng), dataset(rng, (1, 8, 8))
-    small = ChannelLasso(sparsity={"conv1": 0.5, "conv2": 0.0}, examples=300, damping=1e-9).apply(
-        model, data, rng=rng
-    )
+    small = ChannelLasso(sparsity={"conv1": 0.5, "conv2": 0.0}, samples=300, damping=1e-9).apply(
+        model, data, Run(rng))
     assert small.shapes()["conv1"] == (3, 6, 6)
     x = data.train.x[:50]
     scale = np.abs(model(x).data).max()
     np.testing.assert_allclose(small(x).data / scale, model(x).data / scale, atol=1e-3)
-    plain = Filters(sparsity={"conv1": 0.5, "conv2": 0.0}).apply(model, data, rng=rng)
+    plain = Filters(sparsity={"conv1": 0.5, "conv2": 0.0}).apply(model, data, Run(rng))
     assert np.abs(plain(x).data / scale - model(x).data / scale).max() > 0.1
 
 
@@ -189,10 +190,9 @@ def test_outputs_stay_closer_than_by_norm(make, shape):
     rng = np.random.default_rng(8)
     model, data = make(rng), dataset(rng, shape, 60 if len(shape) > 1 else 400)
     before = b"".join(a.tobytes() for a in model.state_dict().values())
-    lasso_net = ChannelLasso(sparsity=0.4, examples=len(data.train), positions=30).apply(
-        model, data, rng=rng
-    )
-    norm_net = Filters(sparsity=0.4).apply(model, data, rng=rng)
+    lasso_net = ChannelLasso(sparsity=0.4, samples=len(data.train), positions=30).apply(
+        model, data, Run(rng))
+    norm_net = Filters(sparsity=0.4).apply(model, data, Run(rng))
     assert lasso_net.count() == norm_net.count()
     y = model(data.val.x).data
     error, plain = (
@@ -208,7 +208,12 @@ def test_moments_of_a_layer_are_of_old_outputs_and_present_inputs():
     made = model.copy()
     made.set_form("fc1.bias", Dense(np.ones(5, np.float32)))
     x = rng.standard_normal((50, 4)).astype(np.float32)
-    m = sampled(made, model, made.node("fc2"), x, 1, rng)[0]
+    (reader,) = readers_of(made, groups(made)[0])
+    assert reader is made.node("fc2")
+    batches = zip(
+        observe(made, x, ["act1"], batch_size=20), observe(model, x, ["fc2"], batch_size=20)
+    )
+    (m,) = sampled([reader], batches, {"fc2": np.arange(3)}, 1, rng)["fc2"]
     a = made(x, taps=("act1",))[1]["act1"].data
     np.testing.assert_allclose(m.mean_x, a.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(m.mean_y, model(x).data.mean(axis=0), rtol=1e-4, atol=1e-6)
@@ -216,11 +221,56 @@ def test_moments_of_a_layer_are_of_old_outputs_and_present_inputs():
     np.testing.assert_array_equal(of, np.arange(5))
 
 
+def test_the_cost_is_linear_in_depth(layer_calls):
+    # Layer evaluations of chains: every further layer costs the same.
+    def cost(depth):
+        rng = np.random.default_rng(10)
+        model, data = MLP([6] * (depth + 1), rng=rng), dataset(rng, (6,), 50)
+        layer_calls.clear()
+        ChannelLasso(sparsity=0.3).apply(model, data, Run(rng))
+        return layer_calls["Linear"]
+
+    c8, c16, c32 = cost(8), cost(16), cost(32)
+    assert c32 - c16 == 2 * (c16 - c8) and c32 < 4.7 * c8
+    assert 32 <= c32 <= 5 * 32  # maker and reader of a group in both nets, and once to pass it
+
+
+def test_tied_layers_are_read_in_the_net_as_pruned_so_far():
+    # Every group's moments, walked, against both nets run from their input. "c" is added to "a":
+    # it has lost outputs when its own inputs are chosen.
+    rng, seen, gone = np.random.default_rng(11), [], {}
+    nodes = chain(("a", Linear(5, 8)), ("relu", ReLU()), ("b", Linear(8, 6)), ("c", Linear(6, 8)))
+    nodes += (Node("add", Add(), ("c", "relu")), Node("d", Linear(8, 7), ("add",)))
+    nodes += (Node("o", Linear(7, 3), ("d",)),)
+    model, data = Model(nodes, input_shape=(5,)), dataset(rng, (5,), 300)
+    for name, form in model.forms().items():
+        model.set_form(name, Dense(rng.standard_normal(form.shape).astype(np.float32)))
+
+    class Watched(ChannelLasso):
+        def thinner(self, made, group, readers, parts, run):
+            for node in readers:
+                x = made(data.train.x, taps=node.inputs)[1][node.inputs[0]].data
+                y = model(data.train.x, taps=(node.name,))[1][node.name].data
+                y = y[:, gone.get(node.name, slice(None))]
+                (m,), direct = parts[node.name], moments(x.astype(np.float64), y)
+                for part in ("S", "T", "mean_x", "mean_y"):
+                    a, b = getattr(m, part), getattr(direct, part)
+                    np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
+                seen.append((group.name, node.name))
+            made, kept = super().thinner(made, group, readers, parts, run)
+            gone.update(group.keep(kept))
+            return made, kept
+
+    made = Watched(sparsity=0.25).apply(model, data, Run(rng))
+    assert seen == [("a+c", "b"), ("a+c", "d"), ("b", "c"), ("d", "o")]
+    assert made.shapes()["add"] == (6,) and made.shapes()["d"] == (5,)
+
+
 @pytest.mark.parametrize(
     "knobs, message",
     [
         ({"sparsity": 1.0}, r"channel-lasso: sparsity must be in \[0, 1\)"),
-        ({"examples": 0}, r"examples must be in \[1, inf\), got 0"),
+        ({"samples": 0}, r"samples must be in \[1, inf\), got 0"),
         ({"damping": -1.0}, "damping must be in"),
     ],
 )
@@ -233,14 +283,13 @@ def test_what_is_refused():
     rng = np.random.default_rng(0)
     data, model = dataset(rng, (4,), 30), MLP([4, 5, 3], rng=rng)
     for knobs, message in (
-        ({"examples": 31}, r"examples must be in \[1, 30\], got 31"),
-        ({"examples": 9, "sparsity": 0.95}, "would remove all 5 channels of fc1"),
-        ({"examples": 9, "sparsity": {"fc9": 0.5}}, "fc9 matches no layer"),
+        ({"samples": 9, "sparsity": 0.95}, "would remove all 5 channels of fc1"),
+        ({"samples": 9, "sparsity": {"fc9": 0.5}}, "fc9 matches no layer"),
     ):
         with pytest.raises(UserError, match=message):
-            ChannelLasso(**knobs).apply(model, data, rng=rng)
+            ChannelLasso(**knobs).apply(model, data, Run(rng))
     pruned = masked(model, {"fc2.weight": rng.random((3, 5)) > 0.5})
     with pytest.raises(
         UserError, match="fc2.weight has pruned weights, which least squares would fill"
     ):
-        ChannelLasso(examples=9).apply(pruned, data, rng=rng)
+        ChannelLasso(samples=9).apply(pruned, data, Run(rng))

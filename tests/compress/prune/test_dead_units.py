@@ -11,6 +11,7 @@ from minicomp.codec import encode, load, save
 from minicomp.compress.channels.constants import constants, needed, removable
 from minicomp.compress.prune.dead_units import DeadUnits, dead_units
 from minicomp.compress.prune.magnitude import Magnitude
+from minicomp.compress.technique import Run
 from minicomp.models import MLP, MODELS
 from minicomp.nn import (
     AdaptiveAvgPool2d,
@@ -47,7 +48,7 @@ def drawn(model, rng, sparsity=0.0):
 
 def alive(model):
     rows = []
-    small = DeadUnits().apply(model, None, rng=None, log=rows.append)
+    small = DeadUnits().apply(model, None, Run(None, log=rows.append))
     return small, rows[-1]["units"]
 
 
@@ -148,7 +149,7 @@ def test_mlps(activation, sparsity):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_of_the_library(name):
     rng = np.random.default_rng(4)
-    model = Magnitude(sparsity=0.98).apply(drawn(MODELS[name](), rng), None, rng=rng)
+    model = Magnitude(sparsity=0.98).apply(drawn(MODELS[name](), rng), None, Run(rng))
     model = model.copy()
     for n, form in model.forms().items():  # outputs of about 1, so that 1e-5 means something
         if len(form.shape) > 1:
@@ -293,4 +294,4 @@ def test_codebooks_lose_units_too(tmp_path):
 
 def test_a_single_layer_has_nothing_to_lose():
     model = drawn(MLP([3, 2]), np.random.default_rng(0))
-    assert DeadUnits().apply(model, None, rng=None).count() == model.count()
+    assert DeadUnits().apply(model, None, Run(None)).count() == model.count()

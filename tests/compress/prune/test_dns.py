@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicomp import Tensor, grad
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.latent import Latent, cut
-from minicomp.compress.prune.dns import DNS, surgery_mask, surgery_thresholds
+from minicomp.compress.prune.dns import DNS, Surgery, surgery_mask, surgery_thresholds
+from minicomp.compress.technique import Run
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP
@@ -56,11 +55,24 @@ def test_wrong_thresholds_and_shapes_are_refused():
         DNS(low=1.5)
 
 
-def test_gradient_reaches_what_is_cut():
-    w, mask = Tensor(np.array([1.0, 2.0]), True), np.array([1.0, 0.0])
-    y = cut(w, mask)
-    np.testing.assert_array_equal(y.data, [1.0, 0.0])
-    np.testing.assert_array_equal(grad((y * np.array([3.0, 5.0])).sum(), w).data, [3.0, 5.0])
+def test_gradient_reaches_what_is_cut(watching):
+    # One step of plain descent moves every entry by -lr dL/d(W T), the cut ones too (eq. 2).
+    rng = np.random.default_rng(0)
+    model, data, seen = MLP([10, 2], rng=rng), toy(rng), []
+
+    def note(state):
+        form = state.model.forms()["fc1.weight"]
+        seen.append((form.values().copy(), form.mask.copy(), state.weight_grads["fc1.weight"]))
+    training = DNS(c=0.5, stop=1.0).training(epochs=1, lr=0.5, batch_size=300, momentum=0.0, schedule="constant")
+    watching(training, after_step=note).apply(model, data, Run(rng))
+    (w, mask, g), start = seen[0], model.forms()["fc1.weight"].values()
+    assert 0 < mask.sum() < mask.size and (g != 0).all()
+    np.testing.assert_array_equal(w, start - np.float32(0.5) * g)
+    # dL/dz x of all ten inputs, with z of the cut weights
+    z = data.train.x @ np.where(mask, start, 0).T + model.forms()["fc1.bias"].values()
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    p[np.arange(300), data.train.y] -= 1
+    np.testing.assert_allclose(g, p.T @ data.train.x / 300, atol=1e-6)
 
 
 def test_a_wrongly_cut_weight_is_spliced_back():
@@ -71,7 +83,7 @@ def test_a_wrongly_cut_weight_is_spliced_back():
     w[:] = 0.01 * rng.standard_normal(w.shape)
     w[:, 5] = 0.05
     data = toy(rng)
-    left = DNS(c=1.0, epochs=20, lr=0.05, batch_size=30, stop=0.8, momentum=0.0).apply(model, data, rng=rng)
+    left = DNS(c=1.0, stop=0.8).training(epochs=20, lr=0.05, batch_size=30, momentum=0.0).apply(model, data, Run(rng))
     mask = left.forms()["fc1.weight"].mask
     assert mask[:, :2].all(), "the weights of the informative inputs grew back"
     start = DNS(c=1.0).sketch(model, rng=rng).forms()["fc1.weight"].mask
@@ -82,7 +94,7 @@ def test_what_is_cut_at_the_end_is_exactly_zero_and_the_model_given_is_untouched
     rng = np.random.default_rng(1)
     model = MLP([10, 8, 2], rng=rng)
     before = model.state_dict()
-    left = DNS(c=0.5, epochs=2, weight_decay=1e-3).apply(model, toy(rng), rng=rng)
+    left = DNS(c=0.5).training(epochs=2, weight_decay=1e-3).apply(model, toy(rng), Run(rng))
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
     form = left.forms()["fc1.weight"]
@@ -99,53 +111,50 @@ def test_code_variant_cuts_biases_too():
     np.testing.assert_array_equal(code.forms()["fc1.bias"].mask, [False, True])
 
 
-def test_masks_stay_after_stop(monkeypatch):
+@pytest.fixture
+def operated(monkeypatch):
+    # (step, rise) of every update of the masks; step counts the batches before.
+    seen, before = [], Surgery.before_batch
+
+    def count(self, state):
+        self.at = state.step
+        before(self, state)
+    monkeypatch.setattr(Surgery, "before_batch", count)
+    monkeypatch.setattr(Surgery, "operate", lambda self, model, rise=1.0: seen.append((self.at, rise)))
+    return seen
+
+
+def test_masks_stay_after_stop(operated):
     rng = np.random.default_rng(3)
-    model, seen = MLP([10, 2], rng=rng), []
-    technique = DNS(c=0.5, epochs=4, stop=0.5, batch_size=100)
-    monkeypatch.setattr(DNS, "update", lambda self, m, t, rise=1.0: seen.append(1))
-    technique.apply(model, toy(rng), rng=rng)
-    assert 0 < len(seen) <= 6  # 12 steps, masks move in the first half only
+    model = MLP([10, 2], rng=rng)
+    DNS(c=0.5, stop=0.5).training(epochs=4, batch_size=100).apply(model, toy(rng), Run(rng))
+    assert 0 < len(operated) <= 6  # 12 steps, masks move in the first half only
+    assert max(step for step, _ in operated) < 6
 
 
-def test_latent_round_trips_its_state():
-    form = Latent(np.arange(4.0), [True, False, True, False])
-    other = Latent(np.zeros(4), np.ones(4, bool))
-    form.moves[...] = 5, 3
-    other.load_state(form.state())
-    np.testing.assert_array_equal(other.dense().data, [0, 0, 2, 0])
-    np.testing.assert_array_equal(other.value.data, [0, 1, 2, 3])
-    np.testing.assert_array_equal(other.moves, [5, 3])
-    np.testing.assert_array_equal(other.copy().moves, [5, 3])
-
-
-def test_masks_move_as_often_as_sigma_says_and_later_less_often(monkeypatch):
+def test_masks_move_as_often_as_sigma_says_and_later_less_often(operated):
     rng = np.random.default_rng(4)
-    model, at = MLP([10, 2], rng=rng), []
-    monkeypatch.setattr(DNS, "update", lambda self, m, t, rise=1.0: at.append(step[0]))
-    step = [0]
-
-    def count(row):
-        step[0] = row["done"] if row["event"] == "progress" else step[0]
-    DNS(c=0.5, epochs=60, stop=1.0, batch_size=30, gamma=0.01, power=1.0).apply(model, toy(rng), rng=rng, log=count)
+    technique = DNS(c=0.5, stop=1.0, gamma=0.01, power=1.0).training(epochs=60, batch_size=30)
+    technique.apply(MLP([10, 2], rng=rng), toy(rng), Run(rng))
+    at = [step for step, _ in operated]
     expected = sum((1 + 0.01 * i) ** -1.0 for i in range(600))  # 195 of 600 steps
     assert abs(len(at) - expected) < 4 * expected**0.5
     assert sum(i < 300 for i in at) > 1.5 * sum(i >= 300 for i in at)
 
 
-def test_thresholds_rise_over_the_ramp(monkeypatch):
+def test_thresholds_rise_over_the_ramp(operated):
     rng = np.random.default_rng(5)
-    rises = []
-    monkeypatch.setattr(DNS, "update", lambda self, m, t, rise=1.0: rises.append(rise))
-    DNS(c=0.5, epochs=4, stop=1.0, batch_size=30, gamma=0.0, ramp=0.5).apply(MLP([10, 2], rng=rng), toy(rng), rng=rng)
+    technique = DNS(c=0.5, stop=1.0, gamma=0.0, ramp=0.5).training(epochs=4, batch_size=30)
+    technique.apply(MLP([10, 2], rng=rng), toy(rng), Run(rng))
+    rises = [rise for _, rise in operated]
     np.testing.assert_allclose(rises[:21], np.minimum(np.arange(21) / 20, 1))
     assert len(rises) == 40 and set(rises[20:]) == {1.0}
 
 
 def test_what_was_pruned_before_is_not_spliced_back():
     rng = np.random.default_rng(6)
-    first = Magnitude(sparsity=0.5).apply(MLP([10, 8, 2], rng=rng), None, rng=rng)
-    left = DNS(c=-5.0, epochs=6, lr=0.1).apply(first, toy(rng), rng=rng)  # thresholds of 0: everything may grow
+    first = Magnitude(sparsity=0.5).apply(MLP([10, 8, 2], rng=rng), None, Run(rng))
+    left = DNS(c=-5.0).training(epochs=6, lr=0.1).apply(first, toy(rng), Run(rng))  # thresholds of 0: everything may grow
     for name in ("fc1.weight", "fc2.weight"):
         assert (left.forms()[name].dense().data[~first.forms()[name].mask] == 0).all()
 
@@ -157,13 +166,13 @@ def surgery_rows(technique, seed, n=300):
         if row["event"] == "surgery":
             rows.append(row)
             masks.append(row["model"].forms()["fc1.weight"].mask.copy())
-    left = technique.apply(MLP([10, 2], rng=rng), toy(rng, n), rng=rng, log=note)
+    left = technique.apply(MLP([10, 2], rng=rng), toy(rng, n), Run(rng, log=note))
     return rows, masks, left
 
 
 def test_the_log_counts_every_weight_that_was_cut_and_spliced_back():
     # 90 steps are fewer than 100: a row for each, so that the masks tell all that happened.
-    technique = DNS(c=0.5, epochs=9, batch_size=30, lr=0.3, gamma=0.0, stop=0.8)
+    technique = DNS(c=0.5, gamma=0.0, stop=0.8).training(epochs=9, batch_size=30, lr=0.3)
     rows, masks, left = surgery_rows(technique, seed=7)
     before = [np.ones((2, 10), bool), *masks[:-1]]
     cuts = np.cumsum([(a & ~b).sum() for a, b in zip(before, masks)])
@@ -176,15 +185,15 @@ def test_the_log_counts_every_weight_that_was_cut_and_spliced_back():
 
 
 def test_a_long_training_logs_a_hundred_rows_evenly():
-    rows, _, _ = surgery_rows(DNS(epochs=23, batch_size=30), seed=8)
+    rows, _, _ = surgery_rows(DNS().training(epochs=23, batch_size=30), seed=8)
     steps = [r["step"] for r in rows]
     assert len(steps) == 100 and steps[0] == 0 and set(np.diff(steps)) == {2, 3}
-    rows, _, _ = surgery_rows(DNS(epochs=2, batch_size=300), seed=8, n=300)
+    rows, _, _ = surgery_rows(DNS().training(epochs=2, batch_size=300), seed=8, n=300)
     assert [r["step"] for r in rows] == [0, 1]
 
 
 def test_without_a_way_back_nothing_is_spliced():
-    technique = DNS(c=0.5, epochs=9, batch_size=30, lr=0.3, gamma=0.0, high=1e9)
+    technique = DNS(c=0.5, gamma=0.0, high=1e9).training(epochs=9, batch_size=30, lr=0.3)
     rows, masks, _ = surgery_rows(technique, seed=7)
     assert rows[-1]["spliced"] == 0 and all((b <= a).all() for a, b in zip(masks, masks[1:]))
 
@@ -192,7 +201,7 @@ def test_without_a_way_back_nothing_is_spliced():
 def test_a_resumed_training_counts_on(tmp_path):
     rng = np.random.default_rng(9)
     model, data = MLP([10, 2], rng=rng), toy(rng)
-    technique = DNS(c=0.5, epochs=6, batch_size=30, lr=0.3, gamma=0.0)
+    technique = DNS(c=0.5, gamma=0.0).training(epochs=6, batch_size=30, lr=0.3)
 
     def run(folder, stop=None):
         rows = []
@@ -202,7 +211,7 @@ def test_a_resumed_training_counts_on(tmp_path):
             if stop is not None and row["event"] == "epoch" and row["epoch"] == stop:
                 raise KeyboardInterrupt
         try:
-            technique.apply(model, data, rng=np.random.default_rng(1), log=note, checkpoint=folder)
+            technique.apply(model, data, Run(np.random.default_rng(1), log=note, checkpoint=folder))
         except KeyboardInterrupt:
             pass
         return [r for r in rows if r["event"] == "surgery"]

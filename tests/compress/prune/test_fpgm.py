@@ -11,6 +11,7 @@ from minicomp.compress.channels.groups import groups
 from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.fpgm import FPGM, fpgm_score, group_distances
 from minicomp.compress.prune.magnitude import Magnitude
+from minicomp.compress.technique import Run
 from minicomp.errors import UserError
 from minicomp.models import MLP, MODELS, DepthwiseNet32, LeNet5
 from minicomp.nn import Add, BatchNorm1d, Dense, Linear, Model, Node, ReLU, chain
@@ -22,7 +23,7 @@ def bits(model):
 
 
 def apply(model, **knobs):
-    return FPGM(**knobs).apply(model, None, rng=None)
+    return FPGM(**knobs).apply(model, None, Run(None))
 
 
 def residual(rng):
@@ -65,7 +66,7 @@ def test_the_replaceable_filter_goes_not_the_small_one():
     small = apply(model, sparsity=0.2)
     np.testing.assert_array_equal(small.forms()["fc1.weight"].dense().data, np.delete(rows, 1, axis=0))
     assert model.forms()["fc1.weight"].shape == (5, 3)
-    by_norm = Filters(sparsity=0.2).apply(model, None, rng=None)
+    by_norm = Filters(sparsity=0.2).apply(model, None, Run(None))
     np.testing.assert_array_equal(by_norm.forms()["fc1.weight"].dense().data, rows[:4])
 
 
@@ -132,7 +133,7 @@ def test_every_model_of_the_library_loses_its_filters(name):
     rng = np.random.default_rng(0)
     model, rows = MODELS[name](rng=rng), []
     before = bits(model)
-    small = FPGM(sparsity=0.5).apply(model, None, rng=rng, log=rows.append)
+    small = FPGM(sparsity=0.5).apply(model, None, Run(rng, log=rows.append))
     assert bits(model) == before
     assert sum(rows[-1]["units"].values()) == sum(round(0.5 * g.size) for g in groups(model)) > 0
     assert small.count() == model.count() - rows[-1]["weights"] < model.count()
@@ -152,7 +153,7 @@ def test_a_filter_that_an_earlier_mask_emptied_goes_first():
     small = apply(once, sparsity=0.3)
     before, after = (m.forms()["fc1.weight"].dense().data for m in (model, small))
     np.testing.assert_array_equal(after, before[~gone])
-    sparse = Magnitude(sparsity=0.5).apply(model, None, rng=rng)
+    sparse = Magnitude(sparsity=0.5).apply(model, None, Run(rng))
     more = apply(sparse, sparsity=0.3, remove=False).forms()["fc1.weight"].mask
     assert not more[~sparse.forms()["fc1.weight"].mask].any(), "what was pruned stays pruned"
 

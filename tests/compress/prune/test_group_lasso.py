@@ -8,8 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress.channels.groups import groups
-from minicomp.compress.prune.group_lasso import GroupLasso, group_prox, survivors, unit_norms
+from minicomp.compress.prune.group_lasso import (
+    GroupLasso,
+    Shrinking,
+    group_prox,
+    survivors,
+    unit_norms,
+)
 from minicomp.compress.prune.magnitude import Magnitude
+from minicomp.compress.technique import Run
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, MODELS
@@ -52,6 +59,12 @@ def padded(rng):
 
 def bits(model):
     return b"".join(a.tobytes() for a in model.state_dict().values())
+
+
+def shrink(technique, model, found, rate):
+    # The hook's step after one of an optimizer with this learning rate and no momentum.
+    optimizer = SimpleNamespace(lr=rate, momentum=0.0)
+    Shrinking(technique, found).after_step(SimpleNamespace(model=model, optimizer=optimizer))
 
 
 # ---------------------------------------------------------------------------------- the proximal step
@@ -99,7 +112,7 @@ def test_a_step_shrinks_every_layer_of_a_group_alike_and_no_other():
     model = residual(np.random.default_rng(2))
     before = {n: f.value.data.copy() for n, f in model.forms().items()}
     technique = GroupLasso(lam={"fc[13]": 3.0, "fc2": 0.0})
-    technique.shrink(model, technique.found(model), 0.5)
+    shrink(technique, model, technique.found(model), 0.5)
     norms = np.sqrt(sum(np.square(before[f"fc{i}.weight"]).sum(1) + before[f"fc{i}.bias"] ** 2 for i in (1, 3)))
     factor = np.maximum(0, 1 - 1.5 / norms)
     assert (factor > 0).any()
@@ -122,12 +135,12 @@ def test_removing_what_is_0_changes_no_output(make):
     found = technique.found(model)
     for group in found:  # about half of the units of each group become 0
         technique = GroupLasso(lam=float(np.median(unit_norms(model, group))))
-        technique.shrink(model, [group], 1.0)
+        shrink(technique, model, [group], 1.0)
     zero = {g.name: int((unit_norms(model, g) == 0).sum()) for g in found}
     assert all(0 < z < g.size for g, z in zip(found, zero.values()))
     data = SimpleNamespace(train=Split(np.zeros((1, *model.input_shape), np.float32), np.zeros(1, np.int64)), black=0.0)
     rows = []
-    small = GroupLasso(epochs=0).apply(model, data, rng=rng, log=rows.append)
+    small = GroupLasso().training(epochs=0).apply(model, data, Run(rng, log=rows.append))
     assert rows[-1]["units"] == zero and small.count() == model.count() - rows[-1]["weights"] < model.count()
     x = rng.standard_normal((30, *model.input_shape)).astype(np.float32)
     np.testing.assert_allclose(small(x).data, model(x).data, atol=1e-5)
@@ -153,8 +166,8 @@ def test_the_penalty_removes_units_and_none_go_without_it():
     model, data = MLP([10, 24, 16, 3], rng=rng), toy()
     before = bits(model)
     knobs = {"epochs": 40, "lr": 0.05, "batch_size": 50}
-    plain = GroupLasso(lam=0.0, **knobs).apply(model, data, rng=np.random.default_rng(0))
-    slim = GroupLasso(lam=0.06, **knobs).apply(model, data, rng=np.random.default_rng(0))
+    plain, slim = (GroupLasso(lam=lam).training(**knobs).apply(model, data, Run(np.random.default_rng(0)))
+                   for lam in (0.0, 0.06))
     assert bits(model) == before and plain.shapes()["fc1"] == (24,)
     units = [slim.shapes()[n][0] for n in ("fc1", "fc2")]
     assert 2 <= min(units) and sum(units) <= 20, units
@@ -170,15 +183,14 @@ def test_lam_means_the_same_under_any_momentum():
     model.forms()["fc2.weight"].value.data[:] = 0  # so that fc1 has no gradient in the first step
     norms = unit_norms(model, groups(model)[0])
     for knobs, step in (({"momentum": 0.0}, 0.1), ({"momentum": 0.75}, 0.4), ({"optimizer": "adam"}, 0.1)):
-        small = GroupLasso(lam=0.2, epochs=1, lr=0.5, batch_size=200, schedule="constant", **knobs).apply(
-            model, data, rng=np.random.default_rng(0))
+        training = GroupLasso(lam=0.2).training(epochs=1, lr=0.5, batch_size=200, schedule="constant", **knobs)
+        small = training.apply(model, data, Run(np.random.default_rng(0)))
         np.testing.assert_allclose(unit_norms(small, groups(small)[0]), norms - step, rtol=1e-4)
 
 
 def test_more_penalty_leaves_fewer_units():
     model, data = MLP([10, 24, 16, 3], rng=np.random.default_rng(5)), toy()
-    counts = [GroupLasso(lam=lam, epochs=40, lr=0.05, batch_size=50).apply(
-        model, data, rng=np.random.default_rng(0)).count() for lam in (0.01, 0.03, 0.06)]
+    counts = [GroupLasso(lam=lam).training(epochs=40, lr=0.05, batch_size=50).apply(model, data, Run(np.random.default_rng(0))).count() for lam in (0.01, 0.03, 0.06)]
     assert counts[0] > counts[1] > counts[2]
 
 
@@ -186,15 +198,14 @@ def test_more_penalty_leaves_fewer_units():
 def test_any_optimizer_with_momentum_and_decay_ends_with_exact_zeros(optimizer):
     model, data = MLP([10, 24, 3], rng=np.random.default_rng(6)), toy()
     lr, lam = (0.05, 0.08) if optimizer == "sgd" else (0.01, 2.5)
-    small = GroupLasso(lam=lam, epochs=30, lr=lr, optimizer=optimizer, weight_decay=1e-3, batch_size=50).apply(
-        model, data, rng=np.random.default_rng(0))
+    small = GroupLasso(lam=lam).training(epochs=30, lr=lr, optimizer=optimizer, weight_decay=1e-3, batch_size=50).apply(model, data, Run(np.random.default_rng(0)))
     assert 1 <= small.shapes()["fc1"][0] < 20
     assert (unit_norms(small, groups(small)[0]) > 0).all()
 
 
 def test_what_a_mask_pruned_stays_0():
-    model, data = Magnitude(sparsity=0.5).apply(MLP([10, 24, 3], rng=np.random.default_rng(7)), None, rng=None), toy()
-    small = GroupLasso(lam=0.0, epochs=2, lr=0.05).apply(model, data, rng=np.random.default_rng(0))
+    model, data = Magnitude(sparsity=0.5).apply(MLP([10, 24, 3], rng=np.random.default_rng(7)), None, Run(None)), toy()
+    small = GroupLasso(lam=0.0).training(epochs=2, lr=0.05).apply(model, data, Run(np.random.default_rng(0)))
     for name in ("fc1.weight", "fc2.weight"):
         assert (small.forms()[name].dense().data[~model.forms()[name].mask] == 0).all()
 
@@ -207,11 +218,11 @@ def test_a_stopped_training_goes_on_and_ends_in_the_same_bits(tmp_path):
         if row["event"] == "progress" and row["done"] == 30:
             raise Stop
     model, data = MLP([10, 24, 3], rng=np.random.default_rng(8)), toy()
-    technique = GroupLasso(lam=0.08, epochs=25, lr=0.05, batch_size=50)
-    whole = technique.apply(model, data, rng=np.random.default_rng(0))
+    technique = GroupLasso(lam=0.08).training(epochs=25, lr=0.05, batch_size=50)
+    whole = technique.apply(model, data, Run(np.random.default_rng(0)))
     with pytest.raises(Stop):
-        technique.apply(model, data, rng=np.random.default_rng(0), checkpoint=tmp_path, log=stop)
-    resumed = technique.apply(model, data, rng=np.random.default_rng(0), checkpoint=tmp_path)
+        technique.apply(model, data, Run(np.random.default_rng(0), log=stop, checkpoint=tmp_path))
+    resumed = technique.apply(model, data, Run(np.random.default_rng(0), checkpoint=tmp_path))
     assert bits(resumed) == bits(whole) and whole.shapes()["fc1"][0] < 24
 
 
@@ -223,17 +234,17 @@ def test_mistakes_are_one_clear_error():
     with pytest.raises(UserError, match="group-lasso: lam must be in"):
         GroupLasso(lam=-1.0)
     with pytest.raises(UserError, match="group-lasso: lam 1000 leaves none of the 9 units of fc1; a smaller one"):
-        GroupLasso(lam=1000.0).apply(model, data, rng=rng)
+        GroupLasso(lam=1000.0).apply(model, data, Run(rng))
     with pytest.raises(UserError, match="group-lasso: lam@fc2 matches no layer whose channels can be removed"):
-        GroupLasso(lam={"fc2": 0.1}).apply(model, data, rng=rng)
+        GroupLasso(lam={"fc2": 0.1}).apply(model, data, Run(rng))
     with pytest.raises(UserError, match="group-lasso: the model has no layer whose channels can be removed"):
-        GroupLasso().apply(MLP([10, 3]), data, rng=rng)
+        GroupLasso().apply(MLP([10, 3]), data, Run(rng))
     with pytest.raises(UserError, match="lam must be one value for the layers tied together"):
-        GroupLasso(lam={"fc1": 0.1, "fc3": 0.2}).apply(residual(rng), data, rng=rng)
+        GroupLasso(lam={"fc1": 0.1, "fc3": 0.2}).apply(residual(rng), data, Run(rng))
     shared = model.copy()
     shared.set_form("fc1.weight", Codebook(np.ones((9, 10), int), [0.0, 1.0], pinned_zero=True))
     with pytest.raises(UserError, match="group-lasso: fc1 must hold plain values .* got a codebook"):
-        GroupLasso().apply(shared, data, rng=rng)
+        GroupLasso().apply(shared, data, Run(rng))
     model.forms()["fc1.weight"].value.data[0, 0] = np.nan
     with pytest.raises(UserError, match="group-lasso: fc1.weight must hold finite numbers"):
-        GroupLasso().apply(model, data, rng=rng)
+        GroupLasso().apply(model, data, Run(rng))

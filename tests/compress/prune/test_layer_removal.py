@@ -6,6 +6,7 @@ import pytest
 
 from minicomp.codec import load, save
 from minicomp.compress.prune.layer_removal import LayerRemoval, candidates
+from minicomp.compress.technique import Run
 from minicomp.data.dataset import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, DepthwiseNet32, LeNet5
@@ -80,7 +81,7 @@ def test_a_branch_that_outputs_0_goes_first_and_nothing_changes():
     rng = np.random.default_rng(1)
     model, rows = residual(rng, 3, quiet=(2,)), []
     data = taught(rng, model)
-    small = LayerRemoval(examples=100).apply(model, data, rng=rng, log=rows.append)
+    small = LayerRemoval(samples=100).apply(model, data, Run(rng, log=rows.append))
     assert rows[-1]["layer"] == "b2.add.1" and rows[-1]["rise"] == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(small(data.val.x).data, model(data.val.x).data, atol=1e-6)
     assert len(small.nodes) == len(model.nodes) - 5 and small.origin_bytes == model.dense_bytes()
@@ -89,7 +90,7 @@ def test_a_branch_that_outputs_0_goes_first_and_nothing_changes():
 def test_each_step_is_the_best_of_all():
     rng = np.random.default_rng(2)
     model, data, rows = residual(rng, 4), dataset(rng, (1, 4, 4)), []
-    small = LayerRemoval(blocks=2, examples=200).apply(model, data, rng=rng, log=rows.append)
+    small = LayerRemoval(blocks=2, samples=200).apply(model, data, Run(rng, log=rows.append))
     at = model
     for row in [r for r in rows if r["event"] == "removed"]:
         losses = {name: evaluate(m, data.train).loss for name, m in candidates(at).items()}
@@ -103,14 +104,14 @@ def test_max_rise_stops_the_search():
     rng = np.random.default_rng(3)
     model = residual(rng, 3, quiet=(1,))
     data = taught(rng, model)
-    small = LayerRemoval(blocks=3, max_rise=1e-6, examples=100).apply(model, data, rng=rng)
+    small = LayerRemoval(blocks=3, max_rise=1e-6, samples=100).apply(model, data, Run(rng))
     assert [n.name for n in small.nodes if n.name.endswith("add")] == ["b2.add", "b3.add"]
 
 
 def test_a_shorter_model_saves_and_loads(tmp_path):
     rng = np.random.default_rng(4)
     model, data = residual(rng, 3), dataset(rng, (1, 4, 4))
-    small = LayerRemoval(blocks=2, examples=50).apply(model, data, rng=rng)
+    small = LayerRemoval(blocks=2, samples=50).apply(model, data, Run(rng))
     save(small, tmp_path / "small.mcz")
     np.testing.assert_array_equal(
         load(tmp_path / "small.mcz")(data.val.x).data, small(data.val.x).data
@@ -123,11 +124,8 @@ def test_what_is_refused():
     model = LeNet5(rng=rng)
     with pytest.raises(UserError, match=r"layer-removal: blocks must be in \[1, inf\), got 0"):
         LayerRemoval(blocks=0)
-    with pytest.raises(UserError, match=r"examples must be in \[1, 20\], got 2000"):
-        LayerRemoval().apply(model, data, rng=rng)
     with pytest.raises(UserError, match="0 of 1 layers removed, and none of the others can be"):
-        LayerRemoval(examples=10).apply(model, data, rng=rng)
+        LayerRemoval(samples=10).apply(model, data, Run(rng))
     with pytest.raises(UserError, match="1 of 2 layers removed, and none"):
-        LayerRemoval(blocks=2, examples=10).apply(
-            residual(rng, 1), dataset(rng, (1, 4, 4)), rng=rng
-        )
+        LayerRemoval(blocks=2, samples=10).apply(
+            residual(rng, 1), dataset(rng, (1, 4, 4)), Run(rng))

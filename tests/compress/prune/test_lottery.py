@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import minicomp
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.bias import Bias
 from minicomp.compress.prune.lottery import Lottery
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.technique import FineTune, weights
+from minicomp.compress.technique import Run, weights
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP
@@ -33,30 +34,34 @@ def zeros(model):
     return [int(np.count_nonzero(model.forms()[n].dense().data == 0)) for n in weights(model).values()]
 
 
-def starts_of(technique, model, **kw):
+@pytest.fixture
+def starts_of(monkeypatch):
     # The model at the beginning of every training, and what comes out.
-    starts, fit = [], technique.fit
+    def apply(technique, model):
+        starts, fit = [], FineTune.fit
 
-    def spy(model, data, **more):
-        starts.append(model.copy())
-        return fit(model, data, **more)
+        def spy(self, model, data, run, hooks=()):
+            starts.append(model.copy())
+            return fit(self, model, data, run, hooks)
 
-    object.__setattr__(technique, "fit", spy)
-    return starts, technique.apply(model, data(), rng=np.random.default_rng(1), **kw)
+        with monkeypatch.context() as patch:
+            patch.setattr(FineTune, "fit", spy)
+            return starts, technique.apply(model, data(), Run(np.random.default_rng(1)))
+
+    return apply
 
 
 @pytest.fixture
 def saved(tmp_path):
     # A net, its initial weights in a file, and the same net trained from them.
     minicomp.save(net(), tmp_path / "init.mcz")
-    trained = FineTune(epochs=4, lr=0.05, batch_size=20).apply(net(), data(), rng=np.random.default_rng(2))
+    trained = FineTune(epochs=4, lr=0.05, batch_size=20).apply(net(), data(), Run(np.random.default_rng(2)))
     return tmp_path / "init.mcz", trained
 
 
 def test_survivors_are_at_their_initial_values(saved):
     path, trained = saved
-    ticket = Lottery(sparsity=0.75, rounds=1, epochs=0, rewind=str(path)).apply(
-        trained, data(), rng=np.random.default_rng(1))
+    ticket = Lottery(sparsity=0.75, rounds=1, rewind=str(path), train=FineTune(epochs=0)).apply(trained, data(), Run(np.random.default_rng(1)))
     for name in weights(ticket).values():
         mask, first = ticket.forms()[name].mask, net().forms()[name].dense().data
         np.testing.assert_array_equal(ticket.forms()[name].dense().data, np.where(mask, first, 0))
@@ -66,9 +71,9 @@ def test_survivors_are_at_their_initial_values(saved):
     np.testing.assert_array_equal(ticket.forms()["fc1.bias"].dense().data, net().forms()["fc1.bias"].dense().data)
 
 
-def test_every_round_rewinds_and_masks_are_nested(saved):
+def test_every_round_rewinds_and_masks_are_nested(saved, starts_of):
     path, trained = saved
-    starts, made = starts_of(Lottery(sparsity=0.875, rounds=3, epochs=1, rewind=str(path)), trained)
+    starts, made = starts_of(Lottery(sparsity=0.875, rounds=3, rewind=str(path), train=FineTune(epochs=1)), trained)
     assert [zeros(s) for s in starts] == [[120, 100, 20], [180, 150, 30], [210, 175, 35]]
     first = net().forms()["fc1.weight"].dense().data
     for a, b in zip(starts, starts[1:]):
@@ -80,9 +85,9 @@ def test_every_round_rewinds_and_masks_are_nested(saved):
     assert (made.forms()["fc1.weight"].dense().data[mask] != first[mask]).any(), "the ticket is trained"
 
 
-def test_without_a_file_the_net_is_first_trained_from_the_weights_it_returns_to():
+def test_without_a_file_the_net_is_first_trained_from_the_weights_it_returns_to(starts_of):
     # A ticket is of a training that began at its own initial weights; masks from another one are luck.
-    starts, _ = starts_of(Lottery(sparsity=0.5, rounds=2, epochs=2), net())
+    starts, _ = starts_of(Lottery(sparsity=0.5, rounds=2, train=FineTune(epochs=2)), net())
     assert len(starts) == 3 and zeros(starts[0]) == [0, 0, 0]
     first = starts[0].forms()["fc1.weight"].dense().data
     assert not np.array_equal(first, net().forms()["fc1.weight"].dense().data)
@@ -91,14 +96,14 @@ def test_without_a_file_the_net_is_first_trained_from_the_weights_it_returns_to(
         np.testing.assert_array_equal(s.forms()["fc1.weight"].dense().data, np.where(mask, first, 0))
 
 
-def test_batch_norm_is_rewound_too():
+def test_batch_norm_is_rewound_too(starts_of):
     nodes = chain(("fc1", Linear(12, 6)), ("bn", BatchNorm1d(6)), ("relu", ReLU()), ("fc2", Linear(6, 4)))
     model = Model(nodes, input_shape=(12,))
     model.forms()["bn.weight"].value.data[:] = 7
     model.forms()["bn.bias"].value.data[:] = 7
     model.buffers()["bn.running_mean"][:] = 7
     model.buffers()["bn.running_var"][:] = 7
-    starts, _ = starts_of(Lottery(sparsity=0.5, rounds=1, epochs=1), model)
+    starts, _ = starts_of(Lottery(sparsity=0.5, rounds=1, train=FineTune(epochs=1)), model)
     for s in starts:
         state = s.state_dict()
         assert (state["bn.weight"] == 1).all() and (state["bn.bias"] == 0).all()
@@ -110,16 +115,16 @@ def test_the_last_round_is_round_s_n_to_the_bit(s):
     model = Model(chain(("fc", Linear(5, 5))), input_shape=(5,))
     split = Split(np.ones((4, 5), np.float32), np.zeros(4, np.int64))
     given = SimpleNamespace(train=split, val=split, black=0.0)
-    made = Lottery(sparsity=s, rounds=2, epochs=1).apply(model, given, rng=np.random.default_rng(0))
+    made = Lottery(sparsity=s, rounds=2, train=FineTune(epochs=1)).apply(model, given, Run(np.random.default_rng(0)))
     assert np.count_nonzero(~made.forms()["fc.weight"].mask) == round(s * 25)
 
 
 def test_what_is_pruned_already_stays_pruned():
     rng = np.random.default_rng(3)
-    before = Magnitude(sparsity=0.6).apply(net(), None, rng=rng)
+    before = Magnitude(sparsity=0.6).apply(net(), None, Run(rng))
     before.forms()["fc1.bias"].value.data[::2] = 0.5
-    before = Bias(threshold=0.1).apply(before, None, rng=rng)
-    made = Lottery(sparsity=0.3, rounds=2, epochs=1).apply(before, data(), rng=rng)
+    before = Bias(threshold=0.1).apply(before, None, Run(rng))
+    made = Lottery(sparsity=0.3, rounds=2, train=FineTune(epochs=1)).apply(before, data(), Run(rng))
     for name in ("fc1.weight", "fc3.weight", "fc1.bias"):
         gone = ~before.forms()[name].mask
         assert gone.any() and (made.forms()[name].dense().data[gone] == 0).all()
@@ -129,19 +134,18 @@ def test_another_architecture_is_refused_and_the_origin_is_the_models_own(tmp_pa
     path, trained = saved
     minicomp.save(MLP([12, 20, 4], rng=np.random.default_rng(0)), tmp_path / "other.mcz")
     with pytest.raises(UserError, match="other.mcz must hold a net of the same layers and shapes"):
-        Lottery(rewind=str(tmp_path / "other.mcz")).apply(trained, data(), rng=np.random.default_rng(0))
+        Lottery(rewind=str(tmp_path / "other.mcz")).apply(trained, data(), Run(np.random.default_rng(0)))
     trained.origin_bytes = 10**6
-    made = Lottery(rounds=1, epochs=1, rewind=str(path)).apply(trained, data(), rng=np.random.default_rng(0))
+    made = Lottery(rounds=1, rewind=str(path), train=FineTune(epochs=1)).apply(trained, data(), Run(np.random.default_rng(0)))
     assert made.origin_bytes == 10**6
     with pytest.raises(UserError, match=r"lottery: sparsity@act1 matches no layer"):
-        Lottery(sparsity={"act1": 0.5}).apply(net(), data(), rng=np.random.default_rng(0))
+        Lottery(sparsity={"act1": 0.5}).apply(net(), data(), Run(np.random.default_rng(0)))
 
 
 def test_the_model_given_is_untouched_and_rounds_are_logged(saved):
     path, trained = saved
     before, rows = trained.state_dict(), []
-    made = Lottery(sparsity=0.8, rounds=2, epochs=1, rewind=str(path)).apply(
-        trained, data(), rng=np.random.default_rng(0), log=rows.append)
+    made = Lottery(sparsity=0.8, rounds=2, rewind=str(path), train=FineTune(epochs=1)).apply(trained, data(), Run(np.random.default_rng(0), log=rows.append))
     assert all(np.array_equal(v, before[k]) for k, v in trained.state_dict().items())
     rounds = [r for r in rows if r["event"] == "round"]
     assert [r["round"] for r in rounds] == [1, 2] and rounds[-1]["errors"] == evaluate(made, data().val).errors
@@ -149,8 +153,8 @@ def test_the_model_given_is_untouched_and_rounds_are_logged(saved):
 
 def test_a_ticket_learns_what_the_dense_net_learns(saved):
     path, trained = saved
-    lottery = Lottery(sparsity=0.75, rounds=2, epochs=6, lr=0.05, batch_size=20, rewind=str(path))
-    ticket = lottery.apply(trained, data(), rng=np.random.default_rng(4))
-    rewound = dataclasses.replace(lottery, epochs=0).apply(trained, data(), rng=np.random.default_rng(4))
+    lottery = Lottery(sparsity=0.75, rounds=2, rewind=str(path), train=FineTune(epochs=6, lr=0.05, batch_size=20))
+    ticket = lottery.apply(trained, data(), Run(np.random.default_rng(4)))
+    rewound = dataclasses.replace(lottery, train=FineTune(epochs=0)).apply(trained, data(), Run(np.random.default_rng(4)))
     errors = [evaluate(m, data().val).errors for m in (trained, ticket, rewound)]
     assert errors[1] <= errors[0] + 10 and errors[2] > errors[1] + 50

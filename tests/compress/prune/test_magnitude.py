@@ -3,9 +3,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.scores import magnitude_mask
-from minicomp.compress.technique import FineTune, kept, weights
+from minicomp.compress.technique import Run, kept, weights
 from minicomp.errors import UserError
 from minicomp.models import MLP, LeNet5, LeNet300
 from minicomp.nn import Codebook, Dense, Half
@@ -18,7 +19,7 @@ def model(seed=0):
 
 
 def apply(technique, net, data=None):
-    return technique.apply(net, data, rng=RNG(0))
+    return technique.apply(net, data, Run(RNG(0)))
 
 
 def mask(net, name):
@@ -164,9 +165,7 @@ def test_masks_survive_training_with_momentum_and_weight_decay():
     part = SimpleNamespace(x=x, y=y)
     pruned = apply(Magnitude(sparsity=0.8), model())
     for optimizer in ("sgd", "adam", "adamw", "adamax"):
-        tuned = FineTune(epochs=2, optimizer=optimizer, lr=0.05, weight_decay=0.01).apply(
-            pruned, SimpleNamespace(train=part, val=part), rng=RNG(0)
-        )
+        tuned = FineTune(epochs=2, optimizer=optimizer, lr=0.05, weight_decay=0.01).apply(pruned, SimpleNamespace(train=part, val=part), Run(RNG(0)))
         for name in weights(pruned).values():
             m = pruned.forms()[name].mask
             w = tuned.forms()[name].dense().data
@@ -201,7 +200,7 @@ def test_small_weights_matter_less_than_large_ones():
     data = SimpleNamespace(
         train=SimpleNamespace(x=x[:400], y=y[:400]), val=SimpleNamespace(x=x[400:], y=y[400:])
     )
-    net = FineTune(epochs=15, lr=0.05).apply(model(), data, rng=RNG(0))
+    net = FineTune(epochs=15, lr=0.05).apply(model(), data, Run(RNG(0)))
     small = apply(Magnitude(sparsity=0.7), net)
     large = net.copy()
     for name in weights(net).values():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.nm import NM, nm_mask
+from minicomp.compress.technique import Run
 from minicomp.errors import UserError
 from minicomp.models import MLP, MODELS
 
@@ -39,7 +40,7 @@ def test_fewer_kept_is_nested():
 
 def test_convolutions_are_cut_along_each_filter():
     model = MODELS["lenet5"](rng=np.random.default_rng(0))
-    made = NM(n={"*": 2, "conv1": 1}, m={"*": 4, "conv1": 5}).apply(model, None, rng=np.random.default_rng(0))
+    made = NM(n={"*": 2, "conv1": 1}, m={"*": 4, "conv1": 5}).apply(model, None, Run(np.random.default_rng(0)))
     assert (made.forms()["conv1.weight"].mask.reshape(20, 5, 5).sum(axis=2) == 1).all()
     assert (made.forms()["conv2.weight"].mask.reshape(-1, 4).sum(axis=1) == 2).all()
     assert made.forms()["fc1.bias"].mask is None
@@ -50,9 +51,9 @@ def test_what_is_pruned_already_goes_first():
     model = MLP([4, 1], rng=np.random.default_rng(0))
     form = model.forms()["fc1.weight"]
     form.value.data[:] = [[0.0, 0.1, 3.0, 0.2]]
-    first = Magnitude(sparsity=0.5).apply(model, None, rng=np.random.default_rng(0))
+    first = Magnitude(sparsity=0.5).apply(model, None, Run(np.random.default_rng(0)))
     first.forms()["fc1.weight"].value.data[:] = [[0.0, 0.0, 0.0, 0.0]]
-    again = NM(n=2, m=4).apply(first, None, rng=np.random.default_rng(0)).forms()["fc1.weight"].mask
+    again = NM(n=2, m=4).apply(first, None, Run(np.random.default_rng(0))).forms()["fc1.weight"].mask
     np.testing.assert_array_equal(again, [[False, False, True, True]])
 
 
@@ -60,9 +61,9 @@ def test_a_width_that_m_does_not_divide_is_refused_or_skipped():
     model = MLP([6, 8, 3], rng=np.random.default_rng(0))
     before = model.state_dict()
     with pytest.raises(UserError, match="nm: fc1: m must divide the 6 weights of a row, got 4"):
-        NM().apply(model, None, rng=np.random.default_rng(0))
+        NM().apply(model, None, Run(np.random.default_rng(0)))
     assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
-    made = NM(skip=True).apply(model, None, rng=np.random.default_rng(0))
+    made = NM(skip=True).apply(model, None, Run(np.random.default_rng(0)))
     assert made.forms()["fc1.weight"].mask is None
     assert (made.forms()["fc2.weight"].mask.reshape(-1, 4).sum(axis=1) == 2).all()
 
@@ -70,11 +71,11 @@ def test_a_width_that_m_does_not_divide_is_refused_or_skipped():
 def test_wrong_numbers_are_refused():
     model = MLP([8, 4], rng=np.random.default_rng(0))
     with pytest.raises(UserError, match=r"nm: fc1: n must be in \[1, 4\], got 5"):
-        NM(n=5).apply(model, None, rng=np.random.default_rng(0))
+        NM(n=5).apply(model, None, Run(np.random.default_rng(0)))
     with pytest.raises(UserError, match=r"nm: n must be in \[1, inf\), got 0"):
         NM(n=0)
     with pytest.raises(UserError, match="nm: n@relu1 matches no layer"):
-        NM(n={"relu1": 1}).apply(model, None, rng=np.random.default_rng(0))
+        NM(n={"relu1": 1}).apply(model, None, Run(np.random.default_rng(0)))
     model.forms()["fc1.weight"].value.data[0, 0] = np.nan
     with pytest.raises(UserError, match="nm: fc1: w must hold numbers, got NaN"):
-        NM().apply(model, None, rng=np.random.default_rng(0))
+        NM().apply(model, None, Run(np.random.default_rng(0)))

@@ -9,10 +9,11 @@ from sklearn.datasets import load_digits
 
 from minicomp.compress.curvature import hessian as second
 from minicomp.compress.curvature import layerwise
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.obc import OBC, obc_merge, obc_trace
 from minicomp.compress.prune.obs import obs_saliency, obs_step
-from minicomp.compress.technique import FineTune, weights
+from minicomp.compress.technique import Run, weights
 from minicomp.data import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import MLP
@@ -41,11 +42,11 @@ def digits():
 def trained():
     data = digits()
     model = MLP([64, 48, 10], rng=RNG(0))
-    return FineTune(epochs=20, lr=0.1, batch_size=32).apply(model, data, rng=RNG(0)), data
+    return FineTune(epochs=20, lr=0.1, batch_size=32).apply(model, data, Run(RNG(0))), data
 
 
 def apply(technique, model, data, log=None):
-    return technique.apply(model, data, rng=RNG(0), log=log)
+    return technique.apply(model, data, Run(RNG(0), log=log))
 
 
 def mask(model, name):
@@ -204,11 +205,12 @@ def test_the_global_scope_does_not_see_how_a_net_is_scaled(trained):
 def test_a_layer_is_solved_for_the_inputs_that_pruned_layers_give(trained):
     model, data = trained
     dense = second.float64(model)
-    node = model.node("fc2")
     for sequential in (True, False):
         pruned = apply(OBC(sparsity=0.7, sequential=sequential), model, data)
         before = second.float64(pruned) if sequential else dense
-        (p,) = layerwise.problems(before, dense, data.train.x, node, 0.01)
+        (p,) = dict(
+            (n.name, found) for n, found in layerwise.problems(before, dense, data.train.x, 0.01)
+        )["fc2"]
         best = p.solve(mask(pruned, "fc2"))
         np.testing.assert_allclose(
             layerwise.rows_of(pruned.node("fc2").layer), best, atol=2e-5 * np.abs(best).max()
@@ -227,9 +229,7 @@ def test_it_costs_a_fraction_of_magnitude_s_errors(trained):
 
 def test_what_an_earlier_step_pruned_stays_pruned_and_counts(trained):
     model, data = trained
-    half = FineTune(epochs=1, lr=0.05, weight_decay=1e-3).apply(
-        apply(OBC(sparsity=0.5), model, data), data, rng=RNG(0)
-    )
+    half = FineTune(epochs=1, lr=0.05, weight_decay=1e-3).apply(apply(OBC(sparsity=0.5), model, data), data, Run(RNG(0)))
     for technique in (OBC(sparsity=0.7), OBC(sparsity=0.7, scope="global"), OBC(pattern="1:4")):
         more = apply(technique, half, data)
         assert not any((mask(more, n) & ~mask(half, n)).any() for n in ("fc1", "fc2"))

@@ -3,6 +3,7 @@ import pytest
 
 from minicomp import data as datasets
 from minicomp.compress.curvature import hessian as second
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.obd import (
     OBD,
@@ -13,7 +14,7 @@ from minicomp.compress.prune.obd import (
     obd_weight,
     second_derivatives,
 )
-from minicomp.compress.technique import FineTune, weights
+from minicomp.compress.technique import Run, weights
 from minicomp.errors import UserError
 from minicomp.models import MLP
 from minicomp.nn import (
@@ -213,14 +214,12 @@ def test_a_layer_without_a_rule_says_so():
 @pytest.fixture(scope="module")
 def trained():
     data = datasets.load("monks-3").without_test()
-    model = FineTune(epochs=40, lr=0.1, weight_decay=1e-4, batch_size=16).apply(
-        MLP([17, 12, 2], rng=RNG(0), activation=Tanh), data, rng=RNG(0)
-    )
+    model = FineTune(epochs=40, lr=0.1, weight_decay=1e-4, batch_size=16).apply(MLP([17, 12, 2], rng=RNG(0), activation=Tanh), data, Run(RNG(0)))
     return model, data
 
 
 def apply(technique, model, data, log=None):
-    return technique.apply(model, data, rng=RNG(0), log=log)
+    return technique.apply(model, data, Run(RNG(0), log=log))
 
 
 def loss(model, data):
@@ -276,9 +275,7 @@ def test_deleted_weights_stay_deleted_and_rounds_are_nested(trained):
     model, data = trained
     once = apply(OBD(sparsity=0.6, rounds=3), model, data)
     assert zeros(once) == round(0.6 * 228)
-    tuned = FineTune(epochs=1, lr=0.1, momentum=0.9, weight_decay=1e-2).apply(
-        once, data, rng=RNG(0)
-    )
+    tuned = FineTune(epochs=1, lr=0.1, momentum=0.9, weight_decay=1e-2).apply(once, data, Run(RNG(0)))
     more = apply(OBD(sparsity=0.8), tuned, data)
     assert zeros(more) == round(0.8 * 228)
     for name in weights(model).values():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from minicomp.codec import encode
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.probes import PROBES, blurred, dropped, noisy, probed, robustness
-from minicomp.compress.technique import FineTune, masked
+from minicomp.compress.technique import Run, masked
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, LeNet5Classic
@@ -75,7 +76,7 @@ def test_no_probe_compresses(name):
 def test_errors_rise_with_the_strength():
     rng = np.random.default_rng(5)
     data = toy(rng)
-    model = FineTune(epochs=30, lr=0.05).apply(MLP([6, 16, 3], rng=rng), data, rng=rng)
+    model = FineTune(epochs=30, lr=0.05).apply(MLP([6, 16, 3], rng=rng), data, Run(rng))
     for name, levels in (("noise", [0.0, 0.3, 3.0]), ("dropout", [0.0, 0.2, 0.8])):
         rows = robustness(model, data.val, name, levels, rng=rng, draws=5)
         errors = [r["errors"] for r in rows]
@@ -90,8 +91,8 @@ def test_errors_rise_with_the_strength():
 def test_drawn_zeros_cost_more_than_chosen_ones():
     rng = np.random.default_rng(7)
     data = toy(rng)
-    model = FineTune(epochs=30, lr=0.05).apply(MLP([6, 16, 3], rng=rng), data, rng=rng)
-    chosen = evaluate(Magnitude(sparsity=0.5).apply(model, data, rng=rng), data.val).errors
+    model = FineTune(epochs=30, lr=0.05).apply(MLP([6, 16, 3], rng=rng), data, Run(rng))
+    chosen = evaluate(Magnitude(sparsity=0.5).apply(model, data, Run(rng)), data.val).errors
     assert (
         robustness(model, data.val, "dropout", [0.5], rng=rng, draws=5)[0]["errors"] > 1.5 * chosen
     )

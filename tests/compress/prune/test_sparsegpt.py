@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from minicomp.compress.curvature.layerwise import LayerProblem
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.sparsegpt import SparseGPT, sparsegpt
-from minicomp.compress.technique import FineTune, weights
+from minicomp.compress.technique import Run, weights
 from minicomp.data import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, LeNet5
@@ -30,11 +31,11 @@ def trained():
     cut = [Split(x[a:b], y[a:b]) for a, b in ((0, 1300), (1300, 1500), (1500, 1797))]
     data = Dataset("digits", *cut, tuple("0123456789"), "files")
     model = MLP([64, 48, 10], rng=RNG(0))
-    return FineTune(epochs=20, lr=0.1, batch_size=32).apply(model, data, rng=RNG(0)), data
+    return FineTune(epochs=20, lr=0.1, batch_size=32).apply(model, data, Run(RNG(0))), data
 
 
 def apply(technique, model, data, log=None):
-    return technique.apply(model, data, rng=RNG(0), log=log)
+    return technique.apply(model, data, Run(RNG(0), log=log))
 
 
 def mask(model, name):
@@ -193,9 +194,7 @@ def test_patterns_by_layer_on_a_convolution():
 
 def test_earlier_masks_and_training_between(trained):
     model, data = trained
-    half = FineTune(epochs=1, lr=0.05, momentum=0.9, weight_decay=1e-3).apply(
-        apply(SparseGPT(pattern="2:4"), model, data), data, rng=RNG(0)
-    )
+    half = FineTune(epochs=1, lr=0.05, momentum=0.9, weight_decay=1e-3).apply(apply(SparseGPT(pattern="2:4"), model, data), data, Run(RNG(0)))
     assert zeros(half) == {"fc1": 1536, "fc2": 240}
     more = apply(SparseGPT(sparsity=0.7), half, data)
     assert zeros(more) == {"fc1": round(0.7 * 3072), "fc2": 336}

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.split import Split, bank_mask, split_mask
+from minicomp.compress.technique import Run
 from minicomp.errors import UserError
 from minicomp.models import MLP, MODELS
 
@@ -41,23 +42,23 @@ def test_masks_are_nested_and_keep_the_largest(make):
 
 def test_fully_connected_layers_alone_are_cut():
     model = MODELS["lenet5"](rng=np.random.default_rng(0))
-    made = Split(sparsity=0.8, blocks={"*": 4, "fc2": 5}).apply(model, None, rng=np.random.default_rng(0))
+    made = Split(sparsity=0.8, blocks={"*": 4, "fc2": 5}).apply(model, None, Run(np.random.default_rng(0)))
     assert made.forms()["conv2.weight"].mask is None
     zeros = ~made.forms()["fc1.weight"].mask
     assert (zeros.reshape(500, 4, 200).sum(axis=2) == 160).all()
     assert ((~made.forms()["fc2.weight"].mask).reshape(10, 5, 100).sum(axis=2) == 80).all()
     with pytest.raises(UserError, match=r"split: sparsity@conv1 matches no layer; there are fc1, fc2"):
-        Split(sparsity={"conv1": 0.5}).apply(model, None, rng=np.random.default_rng(0))
+        Split(sparsity={"conv1": 0.5}).apply(model, None, Run(np.random.default_rng(0)))
 
 
 def test_what_is_pruned_already_counts():
     rng = np.random.default_rng(0)
     model = MLP([8, 4], rng=rng)
-    first = Magnitude(sparsity=0.25).apply(model, None, rng=rng)
+    first = Magnitude(sparsity=0.25).apply(model, None, Run(rng))
     first.forms()["fc1.weight"].value.data[:] *= 0  # live weights of 0 are not pruned ones
     for axis, shape in (("inputs", (4, 2, 4)), ("outputs", (2, 1, 16))):
         old = first.forms()["fc1.weight"].mask
-        mask = Split(sparsity=0.75, blocks=2, axis=axis).apply(first, None, rng=rng).forms()["fc1.weight"].mask
+        mask = Split(sparsity=0.75, blocks=2, axis=axis).apply(first, None, Run(rng)).forms()["fc1.weight"].mask
         assert not (mask & ~old).any()
         assert ((~mask).reshape(shape).sum(axis=2) == 0.75 * shape[2]).all() or (~old).reshape(shape).sum(axis=2).max() > 3
 
@@ -66,9 +67,9 @@ def test_a_width_that_blocks_does_not_divide_is_refused():
     model = MLP([6, 8, 3], rng=np.random.default_rng(0))
     before = model.state_dict()
     with pytest.raises(UserError, match="split: fc1: blocks must divide 6, got 4"):
-        Split().apply(model, None, rng=np.random.default_rng(0))
+        Split().apply(model, None, Run(np.random.default_rng(0)))
     with pytest.raises(UserError, match="split: fc2: blocks must divide 3, got 2"):
-        Split(blocks=2, axis="outputs").apply(model, None, rng=np.random.default_rng(0))
+        Split(blocks=2, axis="outputs").apply(model, None, Run(np.random.default_rng(0)))
     assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
     with pytest.raises(ValueError, match="blocks must divide 6, got 0"):
         bank_mask(np.zeros((2, 6)), 0.5, 0)

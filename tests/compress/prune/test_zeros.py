@@ -8,7 +8,7 @@ import pytest
 import minicomp
 from minicomp.compress import TECHNIQUES
 from minicomp.jobs.recipe import parse_with
-from minicomp.compress.technique import weights
+from minicomp.compress.technique import Run, weights
 from minicomp.data.dataset import Split
 from minicomp.models import MLP
 from minicomp.optim import OPTIMIZERS
@@ -53,7 +53,7 @@ def assert_zero(model, gone):
 def pruned():
     made = {}
     for text in PRUNERS:
-        model = pipeline(text, "finetune:epochs=1").apply(net(), data(), rng=np.random.default_rng(0))
+        model = pipeline(text, "finetune:epochs=1").apply(net(), data(), Run(np.random.default_rng(0)))
         made[text] = model, masks(model)
     return made
 
@@ -67,12 +67,12 @@ def test_zeros_stay_through_sharing_training_and_the_file(text, pruned, tmp_path
     train = "finetune:epochs=2,lr=0.05,momentum=0.9,weight_decay=0.01,batch_size=30"
     for later in (("kmeans:bits=3",), ("kmeans:bits=3,biases=share,half=true", train), (train, "kmeans:bits=2", train),
                   ("magnitude:sparsity=0.1", train)):
-        made = pipeline(*later).apply(model, data(), rng=np.random.default_rng(1))
+        made = pipeline(*later).apply(model, data(), Run(np.random.default_rng(1)))
         assert_zero(made, gone)
         minicomp.save(made, tmp_path / "f.mcz")
         read = minicomp.load(tmp_path / "f.mcz")
         assert_zero(read, gone)
-        assert_zero(pipeline(train).apply(read, data(), rng=np.random.default_rng(2)), gone)
+        assert_zero(pipeline(train).apply(read, data(), Run(np.random.default_rng(2))), gone)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -81,7 +81,7 @@ def test_no_optimizer_moves_what_is_pruned(optimizer, shared, pruned):
     model, gone = pruned["magnitude:sparsity=0.7"]
     before = model.forms()["fc1.weight"].dense().data.copy()
     train = f"finetune:epochs=3,lr=0.02,optimizer={optimizer},momentum=0.9,nesterov=true,weight_decay=0.1,batch_size=20"
-    made = pipeline(*(["kmeans:bits=3"] if shared else []), train).apply(model, data(), rng=np.random.default_rng(1))
+    made = pipeline(*(["kmeans:bits=3"] if shared else []), train).apply(model, data(), Run(np.random.default_rng(1)))
     assert_zero(made, gone)
     after = made.forms()["fc1.weight"].dense().data
     assert not np.array_equal(after, before), "the others did move"
@@ -93,5 +93,5 @@ def test_no_optimizer_moves_what_is_pruned(optimizer, shared, pruned):
 def test_a_technique_leaves_zeros_of_earlier_ones(text, pruned):
     _, gone = pruned["magnitude:sparsity=0.7"]
     model = pruned["magnitude:sparsity=0.7"][0]
-    made = pipeline(text).apply(model, data(), rng=np.random.default_rng(3))
+    made = pipeline(text).apply(model, data(), Run(np.random.default_rng(3)))
     assert_zero(made, gone)

@@ -14,7 +14,7 @@ from minicomp.compress.share.kmeans import (
     kmeans_1d,
     kmeans_1d_optimal,
 )
-from minicomp.compress.technique import masked
+from minicomp.compress.technique import Run, masked
 from minicomp.errors import UserError
 from minicomp.kernels import cpu
 from minicomp.models import MODELS
@@ -164,7 +164,7 @@ def test_as_many_clusters_as_values_leave_no_error(init, n):
 @pytest.mark.parametrize("k", [2, 16, 256])
 def test_histogram_is_nearly_the_optimum(kind, k):
     # 0.5 % is what is promised; 0.001 % is what these have.
-    if k == 256 and cpu.resolve("auto", "kmeans") == 0:
+    if k == 256 and cpu.resolve("auto", "codebook") == 0:
         pytest.skip("takes ten seconds in NumPy")
     rng = np.random.default_rng(k)
     n = 40_000
@@ -281,9 +281,7 @@ def pruned():
 
 def test_technique_shares_each_layer_and_keeps_masks(pruned):
     before = {name: form.dense().data.copy() for name, form in pruned.forms().items()}
-    shared = KMeans(bits={"*": 3, "fc3": 5}, init={"*": "linear", "fc1": "optimal"}).apply(
-        pruned, None, rng=np.random.default_rng(0)
-    )
+    shared = KMeans(bits={"*": 3, "fc3": 5}, init={"*": "linear", "fc1": "optimal"}).apply(pruned, None, Run(np.random.default_rng(0)))
     for name, form in pruned.forms().items():
         np.testing.assert_array_equal(form.dense().data, before[name])
     for name, k in (("fc1", 8), ("fc2", 8), ("fc3", 32)):
@@ -297,7 +295,7 @@ def test_technique_shares_each_layer_and_keeps_masks(pruned):
 
 
 def test_masks_and_codes_survive_training_of_centroids(pruned):
-    shared = KMeans(bits=4).apply(pruned, None, rng=np.random.default_rng(0))
+    shared = KMeans(bits=4).apply(pruned, None, Run(np.random.default_rng(0)))
     index = {n: f.index.copy() for n, f in shared.forms().items() if isinstance(f, Codebook)}
     optimizer = SGD(shared.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
     for t in shared.parameters().values():
@@ -313,9 +311,7 @@ def test_masks_and_codes_survive_training_of_centroids(pruned):
 
 
 def test_technique_shares_biases_and_halves_centroids(pruned):
-    shared = KMeans(k={"fc*": 9}, half=True, biases="share", bias_bits=3).apply(
-        pruned, None, rng=np.random.default_rng(0)
-    )
+    shared = KMeans(k={"fc*": 9}, half=True, biases="share", bias_bits=3).apply(pruned, None, Run(np.random.default_rng(0)))
     form = shared.forms()["fc1.weight"]
     assert form.k == 9 and form.centroids.kind == "half"
     assert isinstance(shared.forms()["fc1.bias"], Codebook)
@@ -325,8 +321,8 @@ def test_technique_refuses(pruned):
     with pytest.raises(UserError, match=r"k must be in \[2, 4096\], got 1"):
         KMeans(k=1)
     with pytest.raises(UserError, match="bits@conv1 matches no layer; there are fc1, fc2, fc3"):
-        KMeans(bits={"conv1": 3}).apply(pruned, None, rng=np.random.default_rng(0))
+        KMeans(bits={"conv1": 3}).apply(pruned, None, Run(np.random.default_rng(0)))
     spoilt = pruned.copy()
     spoilt.forms()["fc3.weight"].value.data[3, 3] = np.nan
     with pytest.raises(UserError, match="weights of fc3.weight must be finite"):
-        KMeans().apply(spoilt, None, rng=np.random.default_rng(0))
+        KMeans().apply(spoilt, None, Run(np.random.default_rng(0)))

@@ -37,17 +37,9 @@ def make(O, I, n, m):
     return w, rng.normal(size=(I, 65)).astype(np.float32)
 
 
-def within_rounding(y, w, x):
-    # |y - w x| <= (n + 1) u |w| |x|, n the longest sum: products and sums round to u once each.
-    exact = w.astype(np.float64) @ x.astype(np.float64)
-    size = np.abs(w).astype(np.float64) @ np.abs(x).astype(np.float64)
-    n = np.count_nonzero(w, axis=1).max(initial=0)
-    return (np.abs(y - exact) <= (n + 1) * 2.0**-24 * size).all()
-
-
 @isa
 @cases
-def test_one_column_on_every_rung(isa, O, I, n, m):
+def test_every_rung(isa, O, I, n, m, within_rounding):
     w, X = make(O, I, n, m)
     packed, x = nm.pack_nm(w, n, m), X[:, 0].copy()
     x.setflags(write=False)

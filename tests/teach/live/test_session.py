@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from minicomp.errors import UserError
@@ -36,18 +34,19 @@ def test_streams_depend_on_seed_and_purpose_only():
     assert draw(0, "a") == draw(0, "a") != draw(1, "a") != draw(1, "b")
 
 
-def test_a_checkpoint_is_trained_once_and_kept_with_its_recipe(lesson, tmp_path, monkeypatch):
+def test_a_checkpoint_is_trained_once_and_kept_under_its_recipe(lesson, tmp_path, monkeypatch):
     first = lesson.checkpoint("lenet300")
     assert evaluate(first, lesson.data.test).error < 0.4
-    (path,) = (tmp_path / "lessons").glob("lenet300-glyphs-smoke-*.npz")
-    with np.load(path) as f:
-        assert json.loads(f["recipe"].tobytes())["epochs"] == 3
+    (path,) = (tmp_path / "lessons").glob("lenet300-glyphs-smoke-*.mcz")
+    how = checkpoints.recipe("lenet300", lesson.data, mode="smoke", seed=0)
+    assert path == checkpoints.file_of(how) and how["knobs"]["epochs"] == 3
+    assert path != checkpoints.file_of(how | {"knobs": how["knobs"] | {"lr": 0.02}})
     trained = []
     monkeypatch.setattr(
         checkpoints.FineTune, "apply", lambda self, model, *a, **k: trained.append(1) or model
     )
     again = lesson.checkpoint("lenet300")
-    assert not trained
+    assert not trained and all(form.trainable for form in again.forms().values())
     for name, a in first.state_dict().items():
         np.testing.assert_array_equal(again.state_dict()[name], a)
     path.write_bytes(path.read_bytes()[:1000])  # a damaged file is made anew
@@ -56,7 +55,7 @@ def test_a_checkpoint_is_trained_once_and_kept_with_its_recipe(lesson, tmp_path,
     Lesson("04", mode="smoke", data="glyphs", seed=1).checkpoint(
         "lenet300"
     )  # another seed, another file
-    assert len(list((tmp_path / "lessons").glob("*.npz"))) == 2
+    assert len(list((tmp_path / "lessons").glob("*.mcz"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -185,19 +184,19 @@ def test_the_papers_row_stands_where_all_data_it_is_about_are_the_published_ones
 
 def test_a_twin_must_agree_and_is_recorded(lesson, monkeypatch):
     x = np.arange(4.0)
-    lesson.twin("dense", [("4", lambda: 2 * x, lambda: x + x)])
+    lesson.twin("maps", [("4", lambda: 2 * x, lambda: x + x)])
     from minicomp.kernels import cpu
 
-    if cpu.kernel_module("dense") is not None:
+    if cpu.kernel_module("maps") is not None:
         with pytest.raises(AssertionError, match="wrong in 4 of 4"):
-            lesson.twin("dense", [("4", lambda: x, lambda: x + 1)])
+            lesson.twin("maps", [("4", lambda: x, lambda: x + 1)])
     monkeypatch.setattr(cpu, "kernel_module", lambda name: None)
     monkeypatch.setattr(
         catalog,
         "expected",
         lambda of: {"data": {}, "twin": {"machine": "M", "rows": [["4", "1", "2", "3"]]}},
     )
-    assert "Recorded on M" in repr(lesson.twin("dense", [("4", lambda: x, lambda: x + 1)]))
+    assert "Recorded on M" in repr(lesson.twin("maps", [("4", lambda: x, lambda: x + 1)]))
 
 
 def test_nothing_is_loaded_in_the_graders_process(lesson, monkeypatch):

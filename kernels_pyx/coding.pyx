@@ -1,0 +1,96 @@
+"""Entropy coders: the twin of minicomp/kernels/coding/{huffman,range_coder}.py.
+
+Contracts and references are there; the coders are in simd/coding/*.h.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+from libc.stdlib cimport calloc, free
+
+cdef extern from "simd/coding/huffman.h" nogil:
+    void huffman_decode8(const uint8_t *data, int64_t size, const int64_t *starts,
+                         const int64_t *counts, int64_t streams, const uint8_t *lengths,
+                         int64_t k, uint8_t *symbols, int64_t *ends)
+    void huffman_decode16(const uint8_t *data, int64_t size, const int64_t *starts,
+                          const int64_t *counts, int64_t streams, const uint8_t *lengths,
+                          int64_t k, uint16_t *symbols, int64_t *ends)
+
+cdef extern from "simd/coding/range_coder.h" nogil:
+    int64_t rc_encode(uint16_t *codes, int64_t R, int64_t C, int64_t m, int bits, int64_t lag,
+                      uint8_t *out, int32_t *column)
+    int64_t rc_decode(const uint8_t *data, int64_t size, uint16_t *codes, int64_t R, int64_t C,
+                      int64_t m, int bits, int64_t lag, int32_t *column, int64_t *split)
+
+
+def huffman8(
+    const uint8_t[::1] data,      # IN (B,)
+    const int64_t[::1] starts,    # IN (S,) bits
+    const int64_t[::1] counts,    # IN (S,)
+    const uint8_t[::1] lengths,   # IN (K,) a complete code, K <= 256
+    uint8_t[::1] symbols,         # OUT (sum of counts,)
+    int64_t[::1] ends,            # OUT (S,) bits
+):
+    """The symbols of all streams and where each ends, at most 256 symbols."""
+    cdef const uint8_t *first = &data[0] if data.shape[0] else NULL
+    cdef uint8_t *out = &symbols[0] if symbols.shape[0] else NULL
+    if starts.shape[0] == 0:
+        return
+    with nogil:
+        huffman_decode8(first, data.shape[0], &starts[0], &counts[0], starts.shape[0], &lengths[0],
+                        lengths.shape[0], out, &ends[0])
+
+
+def huffman16(
+    const uint8_t[::1] data,      # IN (B,)
+    const int64_t[::1] starts,    # IN (S,) bits
+    const int64_t[::1] counts,    # IN (S,)
+    const uint8_t[::1] lengths,   # IN (K,) a complete code, K <= 4096
+    uint16_t[::1] symbols,        # OUT (sum of counts,)
+    int64_t[::1] ends,            # OUT (S,) bits
+):
+    """The same for up to 4096 symbols."""
+    cdef const uint8_t *first = &data[0] if data.shape[0] else NULL
+    cdef uint16_t *out = &symbols[0] if symbols.shape[0] else NULL
+    if starts.shape[0] == 0:
+        return
+    with nogil:
+        huffman_decode16(first, data.shape[0], &starts[0], &counts[0], starts.shape[0], &lengths[0],
+                         lengths.shape[0], out, &ends[0])
+
+
+def range_encode(
+    const uint16_t[:, ::1] codes,   # IN (R, C), not empty
+    int64_t kept,
+    int bits,
+    int64_t lag,
+    uint8_t[::1] out,               # OUT (2 R C + 2 bits kept + 16,)
+) -> int:
+    """Returns how many bytes of `out` the table of codes took."""
+    cdef int64_t size
+    cdef int32_t *column = <int32_t *>calloc(codes.shape[1], sizeof(int32_t))
+    if column == NULL:
+        raise MemoryError
+    with nogil:  # an encoder only reads the codes
+        size = rc_encode(<uint16_t *>&codes[0, 0], codes.shape[0], codes.shape[1], kept, bits, lag,
+                         &out[0], column)
+        free(column)
+    return size
+
+
+def range_decode(
+    const uint8_t[::1] data,   # IN (B,)
+    uint16_t[:, ::1] codes,    # OUT (R, C), all 0, not empty
+    int64_t kept,
+    int bits,
+    int64_t lag,
+) -> tuple:
+    """Returns how many bytes were asked for, and how many of them belong to the pattern."""
+    cdef int64_t used, split = 0
+    cdef const uint8_t *first = &data[0] if data.shape[0] else NULL
+    cdef int32_t *column = <int32_t *>calloc(codes.shape[1], sizeof(int32_t))
+    if column == NULL:
+        raise MemoryError
+    with nogil:
+        used = rc_decode(first, data.shape[0], &codes[0, 0], codes.shape[0], codes.shape[1], kept,
+                         bits, lag, column, &split)
+        free(column)
+    return used, split

@@ -1,0 +1,399 @@
+"""Layers on float32 maps that lie channels-last: the twin of minicomp/kernels/maps/*.py.
+
+N batch, H W size, C in, O out, K kernel; of a linear layer I in, O out. The loops over images are
+here, one image's work in simd/maps/*.h. `level` is a rung of simd/isa.h; arrays are checked and
+allocated by the Python twins.
+"""
+
+from cython.parallel cimport prange, threadid
+from libc.stdint cimport uint8_t
+from libc.string cimport memset
+
+cdef extern from "simd/maps/conv.h" nogil:
+    ctypedef struct Conv:
+        long H, W, C, O, KH, KW, sh, sw, ph, pw, Ho, Wo
+    const float *conv_pad(const Conv *d, const float *x, float *out)
+    void conv_im2col(const Conv *d, const float *x, float *columns)
+    void conv_col2im(const Conv *d, const float *columns, float *dx)
+    void conv_crop(const Conv *d, const float *padded, float *x)
+    void conv_pack_o(const Conv *d, const float *w, float *out, long ld)
+    void conv_pack_c(const Conv *d, const float *w, float *out, long ld)
+    long conv_lanes(long n)
+    void conv_unpack(const Conv *d, const float *sum, float *dw)
+
+ctypedef void (*ImageKernel)(const Conv *d, const float *x, const float *w, const float *bias,
+                             float *y, float *room, int level) noexcept nogil
+ctypedef void (*WeightKernel)(const Conv *d, const float *x, const float *g, float *dw, float *db,
+                              float *room, int level) noexcept nogil
+
+cdef extern from "simd/maps/depthwise.h" nogil:
+    ImageKernel conv_image, conv_image_dx, depthwise_image, depthwise_image_dx
+    WeightKernel conv_image_dw, depthwise_image_dw
+
+cdef extern from "simd/maps/pool.h" nogil:
+    ctypedef struct Pool:
+        long H, W, C, KH, KW, sh, sw, ph, pw, Ho, Wo
+
+ctypedef void (*PoolKernel)(const Pool *d, const float *x, uint8_t *index, float *y,
+                            int level) noexcept nogil
+
+cdef extern from "simd/maps/pool.h" nogil:
+    PoolKernel max_pool_image, max_pool_image_dx, avg_pool_image, avg_pool_image_dx
+
+cdef extern from "simd/maps/norm.h" nogil:
+    void norm_sums(const float *g, const float *x, const float *shift, long M, long C, double *s,
+                   double *q, int level)
+    void norm_moments(const float *x, const float *shift, long M, long C, double *s, double *q,
+                      int level)
+    void norm_affine(const float *x, const float *a, const float *b, long M, long C, float *y,
+                     int level)
+    void norm_blend(const float *g, const float *x, const float *a, const float *b, const float *d,
+                    long M, long C, float *y, int level)
+
+cdef extern from "simd/maps/dense.h" nogil:
+    enum: DENSE_LANES
+    enum: DENSE_ROWS
+    void dense_forward(const float *x, const float *w, const float *b, float *y, long N, long I,
+                       long O, float *xt, float *part)
+    void dense_dx(const float *g, const float *w, float *dx, long N, long I, long O)
+    void dense_dw(const float *x, const float *g, float *dw, float *db, long N, long I, long O)
+
+SLABS = 4  # parts of the batch that sum a weight gradient apart, whatever the number of threads
+LANES = DENSE_LANES
+ROWS = DENSE_ROWS
+
+# --------------------------------------------------------------------------------- convolution
+
+
+cdef Conv describe(sizes) except *:
+    # sizes: H, W, C, O, KH, KW, sh, sw, ph, pw, Ho, Wo
+    cdef Conv d
+    d.H, d.W, d.C, d.O, d.KH, d.KW, d.sh, d.sw, d.ph, d.pw, d.Ho, d.Wo = sizes
+    return d
+
+
+cdef const float *or_null(const float[::1] v) noexcept:
+    return &v[0] if v is not None else NULL
+
+
+cdef void each_image(ImageKernel kernel, const Conv *d, const float[:, :, :, ::1] x, const float *w,
+                     const float *bias, float[:, ::1] rooms, float[:, :, :, ::1] y, int level,
+                     int n_threads) noexcept:
+    # kernel from x[n] to y[n], with a room per thread
+    cdef long n
+    for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads,
+                    use_threads_if=n_threads > 1):
+        kernel(d, &x[n, 0, 0, 0], w, bias, &y[n, 0, 0, 0], &rooms[threadid(), 0], level)
+
+
+cdef void each_slab(WeightKernel kernel, const Conv *d, const float[:, :, :, ::1] x,
+                    const float[:, :, :, ::1] g, float[:, ::1] sums, float *db,
+                    float[:, ::1] rooms, int level, int n_threads) noexcept:
+    # The images of a slab add up in its row of sums and of db, so that n_threads changes no bit.
+    cdef long n, slab, count = x.shape[0], slabs = sums.shape[0]
+    cdef float *into
+    for slab in prange(slabs, nogil=True, schedule="static", num_threads=n_threads,
+                       use_threads_if=n_threads > 1):
+        into = db + slab * d.O if db != NULL else NULL
+        for n in range(slab * count // slabs, (slab + 1) * count // slabs):
+            kernel(d, &x[n, 0, 0, 0], &g[n, 0, 0, 0], &sums[slab, 0], into, &rooms[threadid(), 0],
+                   level)
+
+
+def conv(
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    const float[:, :, :, ::1] w,   # IN (O, C, KH, KW)
+    const float[::1] bias,         # IN (O,) or None
+    float[::1] packed,             # room for KH KW C lanes(O)
+    float[:, ::1] rooms,           # room for a padded image per thread
+    float[:, :, :, ::1] y,         # OUT (N, Ho, Wo, O)
+    sizes,
+    int level,
+    int n_threads,
+):
+    """y = x * w + bias."""
+    cdef Conv d = describe(sizes)
+    conv_pack_o(&d, &w[0, 0, 0, 0], &packed[0], conv_lanes(d.O))
+    each_image(conv_image, &d, x, &packed[0], or_null(bias), rooms, y, level, n_threads)
+
+
+def conv_dx(
+    const float[:, :, :, ::1] g,   # IN (N, Ho, Wo, O)
+    const float[:, :, :, ::1] w,   # IN (O, C, KH, KW)
+    float[::1] packed,             # room for KH O lanes(KW C)
+    float[:, ::1] rooms,           # room for a padded row per thread
+    float[:, :, :, ::1] dx,        # OUT (N, H, W, C)
+    sizes,
+    int level,
+    int n_threads,
+):
+    """dx for the cotangent g of y."""
+    cdef Conv d = describe(sizes)
+    conv_pack_c(&d, &w[0, 0, 0, 0], &packed[0], conv_lanes(d.KW * d.C))
+    each_image(conv_image_dx, &d, g, &packed[0], NULL, rooms, dx, level, n_threads)
+
+
+def conv_dw(
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    const float[:, :, :, ::1] g,   # IN (N, Ho, Wo, O)
+    float[:, ::1] sums,            # zeros (SLABS, O C KH KW)
+    float[:, ::1] rooms,           # room for a padded image per thread
+    float[:, :, :, ::1] dw,        # OUT (O, C, KH, KW)
+    float[:, ::1] db,              # OUT zeros (SLABS, O), to be summed; or None
+    sizes,
+    int level,
+    int n_threads,
+):
+    """dw and db for the cotangent g of y; the sums do not depend on n_threads."""
+    cdef Conv d = describe(sizes)
+    cdef long slab, i
+    each_slab(conv_image_dw, &d, x, g, sums, &db[0, 0] if db is not None else NULL, rooms, level,
+              n_threads)
+    with nogil:
+        for slab in range(1, sums.shape[0]):
+            for i in range(sums.shape[1]):
+                sums[0, i] += sums[slab, i]
+        conv_unpack(&d, &sums[0, 0], &dw[0, 0, 0, 0])
+
+
+def im2col(
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    float[:, ::1] columns,         # OUT (N Ho Wo, KH KW C)
+    float[:, ::1] rooms,           # room for a padded image
+    sizes,
+):
+    """The windows of x as rows."""
+    cdef Conv d = describe(sizes)
+    cdef long n
+    with nogil:
+        for n in range(x.shape[0]):
+            conv_im2col(&d, conv_pad(&d, &x[n, 0, 0, 0], &rooms[0, 0]),
+                        &columns[n * d.Ho * d.Wo, 0])
+
+
+def col2im(
+    const float[:, ::1] columns,   # IN (N Ho Wo, KH KW C)
+    float[:, :, :, ::1] dx,        # OUT (N, H, W, C)
+    float[:, ::1] rooms,           # room for a padded image
+    sizes,
+):
+    """The adjoint of im2col: entries that im2col copied from one place are summed there."""
+    cdef Conv d = describe(sizes)
+    cdef long n
+    with nogil:
+        for n in range(dx.shape[0]):
+            memset(&rooms[0, 0], 0, rooms.shape[1] * sizeof(float))
+            conv_col2im(&d, &columns[n * d.Ho * d.Wo, 0], &rooms[0, 0])
+            conv_crop(&d, &rooms[0, 0], &dx[n, 0, 0, 0])
+
+
+def depthwise(
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    const float[:, ::1] w,         # IN (KH KW, C)
+    const float[::1] bias,         # IN (C,) or None
+    float[:, ::1] rooms,           # room for a padded image per thread
+    float[:, :, :, ::1] y,         # OUT (N, Ho, Wo, C)
+    sizes,
+    int level,
+    int n_threads,
+):
+    """y = x * w + bias, a filter per channel."""
+    cdef Conv d = describe(sizes)
+    each_image(depthwise_image, &d, x, &w[0, 0], or_null(bias), rooms, y, level, n_threads)
+
+
+def depthwise_dx(
+    const float[:, :, :, ::1] g,   # IN (N, Ho, Wo, C)
+    const float[:, ::1] w,         # IN (KH KW, C)
+    float[:, ::1] rooms,           # room for a padded image per thread
+    float[:, :, :, ::1] dx,        # OUT (N, H, W, C)
+    sizes,
+    int level,
+    int n_threads,
+):
+    """dx for the cotangent g of y."""
+    cdef Conv d = describe(sizes)
+    each_image(depthwise_image_dx, &d, g, &w[0, 0], NULL, rooms, dx, level, n_threads)
+
+
+def depthwise_dw(
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    const float[:, :, :, ::1] g,   # IN (N, Ho, Wo, C)
+    float[:, ::1] rooms,           # room for a padded image per thread
+    float[:, ::1] dw,              # OUT zeros (SLABS, KH KW C), to be summed
+    sizes,
+    int level,
+    int n_threads,
+):
+    """dw for the cotangent g of y; the sums do not depend on n_threads."""
+    cdef Conv d = describe(sizes)
+    each_slab(depthwise_image_dw, &d, x, g, dw, NULL, rooms, level, n_threads)
+
+
+# ------------------------------------------------------------------------------------- pooling
+
+
+cdef void each_map(PoolKernel kernel, sizes, const float[:, :, :, ::1] x, const uint8_t *index,
+                   float[:, :, :, ::1] y, int level, int n_threads) except *:
+    # kernel from x[n] to y[n]; index is of the smaller of them, or NULL
+    # sizes: H, W, C, KH, KW, sh, sw, ph, pw, Ho, Wo
+    cdef Pool d
+    cdef long n, step
+    d.H, d.W, d.C, d.KH, d.KW, d.sh, d.sw, d.ph, d.pw, d.Ho, d.Wo = sizes
+    step = d.Ho * d.Wo * d.C if index != NULL else 0
+    for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads,
+                    use_threads_if=n_threads > 1):
+        kernel(&d, &x[n, 0, 0, 0], <uint8_t *>index + n * step, &y[n, 0, 0, 0], level)
+
+
+def max_pool(
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    float[:, :, :, ::1] y,         # OUT (N, Ho, Wo, C)
+    uint8_t[:, :, :, ::1] index,   # OUT (N, Ho, Wo, C), a KW + b
+    sizes,
+    int level,
+    int n_threads,
+):
+    """The largest entry of each window and its position."""
+    each_map(max_pool_image, sizes, x, &index[0, 0, 0, 0], y, level, n_threads)
+
+
+def max_pool_dx(
+    const float[:, :, :, ::1] g,         # IN (N, Ho, Wo, C)
+    const uint8_t[:, :, :, ::1] index,   # IN (N, Ho, Wo, C)
+    float[:, :, :, ::1] dx,              # OUT (N, H, W, C)
+    sizes,
+    int level,
+    int n_threads,
+):
+    """Each g added where its window's largest entry lay."""
+    each_map(max_pool_image_dx, sizes, g, &index[0, 0, 0, 0], dx, level, n_threads)
+
+
+def avg_pool(
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    float[:, :, :, ::1] y,         # OUT (N, Ho, Wo, C)
+    sizes,
+    int level,
+    int n_threads,
+):
+    """The mean of each window."""
+    each_map(avg_pool_image, sizes, x, NULL, y, level, n_threads)
+
+
+def avg_pool_dx(
+    const float[:, :, :, ::1] g,   # IN (N, Ho, Wo, C)
+    float[:, :, :, ::1] dx,        # OUT (N, H, W, C)
+    sizes,
+    int level,
+    int n_threads,
+):
+    """Each g spread evenly over its window."""
+    each_map(avg_pool_image_dx, sizes, g, NULL, dx, level, n_threads)
+
+
+# ---------------------------------------------------------------------------- sums per channel
+
+
+def sums(
+    const float[:, ::1] g,    # IN (M, C)
+    const float[:, ::1] x,    # IN (M, C)
+    const float[::1] shift,   # IN (C,)
+    double[::1] s,            # OUT zeros (C,)
+    double[::1] q,            # OUT zeros (C,)
+    int level,
+):
+    """s = sum of g, q = sum of g (x - shift), over the rows."""
+    with nogil:
+        norm_sums(&g[0, 0], &x[0, 0], &shift[0], x.shape[0], x.shape[1], &s[0], &q[0], level)
+
+
+def moments(
+    const float[:, ::1] x,    # IN (M, C)
+    const float[::1] shift,   # IN (C,)
+    double[::1] s,            # OUT zeros (C,)
+    double[::1] q,            # OUT zeros (C,)
+    int level,
+):
+    """s = sum of x - shift, q = sum of its square, over the rows."""
+    with nogil:
+        norm_moments(&x[0, 0], &shift[0], x.shape[0], x.shape[1], &s[0], &q[0], level)
+
+
+def affine(
+    const float[:, ::1] x,   # IN (M, C)
+    const float[::1] a,      # IN (C,)
+    const float[::1] b,      # IN (C,)
+    float[:, ::1] y,         # OUT (M, C)
+    int level,
+):
+    """y = x a + b."""
+    with nogil:
+        norm_affine(&x[0, 0], &a[0], &b[0], x.shape[0], x.shape[1], &y[0, 0], level)
+
+
+def blend(
+    const float[:, ::1] g,   # IN (M, C)
+    const float[:, ::1] x,   # IN (M, C)
+    const float[::1] a,      # IN (C,)
+    const float[::1] b,      # IN (C,)
+    const float[::1] d,      # IN (C,)
+    float[:, ::1] y,         # OUT (M, C)
+    int level,
+):
+    """y = g a + x b + d."""
+    with nogil:
+        norm_blend(&g[0, 0], &x[0, 0], &a[0], &b[0], &d[0], x.shape[0], x.shape[1], &y[0, 0], level)
+
+
+# -------------------------------------------------------------------------------- linear layers
+
+
+def linear(
+    const float[:, ::1] x,   # IN (N, I)
+    const float[:, ::1] w,   # IN (O, I)
+    const float[::1] b,      # IN (O,) or None
+    float[::1] room,         # (I + ROWS) LANES floats
+    float[:, ::1] y,         # OUT (N, O)
+):
+    """y = x w' + b."""
+    cdef const float *bias = or_null(b)
+    with nogil:
+        dense_forward(&x[0, 0], &w[0, 0], bias, &y[0, 0], x.shape[0], x.shape[1], w.shape[0],
+                      &room[0], &room[x.shape[1] * DENSE_LANES])
+
+
+def linear_dx(
+    const float[:, ::1] g,   # IN (N, O)
+    const float[:, ::1] w,   # IN (O, I)
+    float[:, ::1] dx,        # OUT (N, I)
+):
+    """dx = g w."""
+    with nogil:
+        dense_dx(&g[0, 0], &w[0, 0], &dx[0, 0], g.shape[0], w.shape[1], w.shape[0])
+
+
+def linear_dw(
+    const float[:, ::1] x,   # IN (N, I)
+    const float[:, ::1] g,   # IN (N, O)
+    float[:, ::1] dw,        # OUT (O, I)
+    float[::1] db,           # OUT (O,)
+):
+    """dw = g' x and db, the sum of g over the batch."""
+    with nogil:
+        dense_dw(&x[0, 0], &g[0, 0], &dw[0, 0], &db[0], x.shape[0], x.shape[1], g.shape[1])
+
+
+def sgd(
+    float[::1] w,         # INOUT
+    float[::1] v,         # INOUT
+    const float[::1] g,   # IN
+    float lr,
+    float momentum,
+):
+    """v = momentum v + g;  w = w - lr v, in one pass over the memory."""
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(w.shape[0]):
+            v[i] = momentum * v[i] + g[i]
+            w[i] -= lr * v[i]

@@ -1,0 +1,209 @@
+"""One form as bits, and back: the one writer and the one reader, over parts by their role.
+
+    wire        a count, which form
+    settings    one bit a flag, a count for a number less its least
+    parts       in the order of their declaration, each after a bit that says whether it is there if
+                it is optional: floats and codes by codec/streams.py, a form as here
+    pattern     which entries are kept, in which layout and order (codec/layouts.py)
+    values      of the kept entries, codes or floats
+
+The last two are of the *carrier*, the part that has an entry for each of the weight; a form within a
+form has no mask, hence no pattern. Layout, order and their parameters are those that take the fewest
+bits, found by counting.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import FormatError
+from ..nn.forms import FORMS, Form, Part
+from . import context as range_coder, layouts, streams
+from .accounting import PARTS, Row
+from .bits import BitReader, BitWriter
+from .positions import Choice, scan, unscan
+
+Array = np.ndarray
+CHARGED = {"value": "values", "code": "values", "scale": "codebook", "table": "codebook"}
+
+
+def write_form(w: BitWriter, form: Form, choice: Choice = Choice(), within: bool = False) -> None:
+    """Appends a form, its carrier laid out as `choice` says, without a layout `within` another form.
+
+    Raises ValueError for NaN or infinity, a setting that a file cannot hold, an impossible choice.
+    """
+    parts = form.stored()
+    for name, held in parts.items():
+        if not isinstance(held, Form) and not np.isfinite(held).all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
+    w.count(form.wire)
+    for name, setting in form.settings.items():
+        value = setting.check(name, getattr(form, name))
+        w.write(value, 1) if setting.type is bool else w.count(value - setting.lo)
+    for name, part in _beside(form):
+        if part.optional:
+            w.write(name in parts, 1)
+        if part.nested:
+            write_form(w, parts[name], Choice(values=choice.values), within=True)
+        elif name in parts:
+            coding = _coding(form, name)
+            coding.write(w, coding.symbols(parts[name]).ravel(), "all", choice.values)
+    if form.carrier:
+        _write_carrier(w, form, parts[form.carrier], choice, within)
+
+
+def read_form(r: BitReader, name: str, shape: tuple[int, ...]) -> tuple[Row, Form]:
+    """Returns where the bytes of a form went, and the form; FormatError where it is damaged."""
+    form, how = _read(r, shape)
+    r.finish()
+    r.charge("header")
+    kept = math.prod(shape) if form.mask is None else int(np.count_nonzero(form.mask))
+    spent = {part: r.spent.get(part, 0) / 8 for part in PARTS}
+    return Row(name, form.kind, shape, kept, how, spent), form
+
+
+def _read(r: BitReader, shape: tuple[int, ...], kinds=None, charged="values") -> tuple[Form, str]:
+    # kinds : of a form within another        charged : the part of a file that its values count as
+    wire = r.count()
+    cls = next((cls for cls in FORMS.values() if cls.wire == wire), None)
+    if cls is None or kinds and cls.kind not in kinds:
+        raise FormatError(f"no form {wire}" + (f" within another: {' or '.join(kinds)}" if kinds else ""))
+    settings = {name: bool(r.read(1)) if setting.type is bool else r.count() + setting.lo
+                for name, setting in cls.settings.items()}
+    form, parts, how = cls.blank(shape, settings), {}, "all"
+    for name, part in _beside(form):
+        there = not part.optional or r.read(1)
+        r.charge("header")
+        if there and part.nested:
+            parts[name], _ = _read(r, form.stored_shape(name), part.nested, CHARGED[part.role])
+        elif there:
+            coding, size = _coding(form, name), math.prod(form.stored_shape(name))
+            parts[name] = coding.numbers(coding.read(r, size, "all", CHARGED[part.role]))
+    r.charge("header")
+    if form.carrier:
+        found, how = _read_carrier(r, form, charged, within=kinds is not None)
+        parts |= found
+    words = [f"{name}={settings[name]}" for name, s in cls.settings.items() if s.type is int]
+    return cls.from_stored(shape, settings, parts), ", ".join([how, *words])
+
+
+def _beside(form: Form) -> list[tuple[str, Part]]:
+    # what a file holds beside the carrier and its mask
+    return [(name, part) for name, part in form.parts.items()
+            if name != form.carrier and part.role not in ("mask", "latent")]
+
+
+# The carrier. A coding says how its numbers are written, and what they cost.
+
+
+@dataclass(frozen=True)
+class _Floats:
+    dtype: type
+    size = 1  # symbols of a kept entry in the layout context, which leaves the numbers out
+
+    def symbols(self, a: Array) -> Array:
+        return a
+
+    numbers = symbols
+
+    def cost(self, kept: Array, pruned: int, coder: str | None) -> Callable:
+        # A filler is known by its value +0, so no kept weight may have it.
+        impossible = {"all"} | ({"relative"} if streams.all_bits_zero(kept).any() else set())
+        bits = functools.cache(lambda fillers: streams.floats_cost(kept, fillers, coder))
+        return lambda layout, fillers: None if layout in impossible else bits(fillers)
+
+    def write(self, w: BitWriter, values: Array, layout: str, coder: str | None) -> None:
+        streams.write_floats(w, values, coder)
+
+    def read(self, r: BitReader, n: int, layout: str, charged: str) -> Array:
+        return streams.read_floats(r, n, self.dtype, charged)
+
+
+@dataclass(frozen=True)
+class _Codes:
+    # A kept entry is a symbol 1..size; 0 is a pruned one, or a filler.
+    codes: range
+    coded_zero: bool  # the first code is that of a pruned entry
+
+    @property
+    def size(self) -> int:
+        return len(self.codes) - self.coded_zero
+
+    def symbols(self, codes: Array) -> Array:
+        first = self.codes.start - (not self.coded_zero)
+        return streams.as_symbols(codes.astype(np.int64) - first, self.size + 1)
+
+    def numbers(self, symbols: Array) -> Array:
+        first = self.codes.start - (not self.coded_zero)
+        return np.maximum(symbols.astype(np.int64) + first, self.codes.start)
+
+    def least(self, layout: str) -> int:
+        return 0 if layout == "relative" or layout == "all" and self.coded_zero else 1
+
+    def cost(self, kept: Array, pruned: int, coder: str | None) -> Callable:
+        freq = np.bincount(kept, minlength=self.size + 1)
+
+        def cost(layout, fillers):
+            if layout == "context" or layout == "all" and not self.coded_zero:
+                return 0 if layout == "context" else None
+            freq[0] = pruned if layout == "all" else fillers
+            return streams.choose(freq[self.least(layout):], coder).bits
+
+        return cost
+
+    def write(self, w: BitWriter, symbols: Array, layout: str, coder: str | None) -> None:
+        if layout != "context":  # whose pattern holds them
+            least = self.least(layout)
+            streams.write_symbols(w, symbols - least, self.size + 1 - least, coder)
+
+    def read(self, r: BitReader, n: int, layout: str, charged: str) -> Array:
+        least = self.least(layout)
+        symbols = streams.read_symbols(r, n, self.size + 1 - least, charged)
+        return streams.as_symbols(symbols, self.size + 1) + least
+
+
+def _coding(form: Form, name: str) -> _Floats | _Codes:
+    if form.parts[name].role == "code":
+        return _Codes(form.codes(name), form.coded_zero and name == form.carrier)
+    return _Floats(form.parts[name].dtype)
+
+
+def _write_carrier(w: BitWriter, form: Form, held: Array, choice: Choice, within: bool) -> None:
+    coding, mask = _coding(form, form.carrier), form.mask
+    values = coding.symbols(held)
+    if mask is None or not coding.size:  # every entry is stored
+        if not within:
+            layouts.write(w, layouts.Plan(layouts.ALL, np.ones(held.shape, bool)))
+        coding.write(w, values.ravel(), "all", choice.values)
+        return
+    values = np.where(mask, values, values.dtype.type(0))
+    cost = coding.cost(values[mask], mask.size - np.count_nonzero(mask), choice.values)
+    codes = mask if isinstance(coding, _Floats) else values
+    plan = layouts.plan(mask, codes, coding.size, cost, choice)
+    source, order, layout = layouts.write(w, plan), plan.choice.order, plan.choice.layout
+    values = scan(values, order)
+    if layout != "all":  # source -1: the 0
+        values = np.append(values[scan(mask, order)], values.dtype.type(0))[source]
+    coding.write(w, values, layout, choice.values)
+
+
+def _read_carrier(r: BitReader, form: Form, charged: str, within: bool) -> tuple[dict, str]:
+    coding, shape = _coding(form, form.carrier), form.shape
+    layout, order = ("all", 0) if within else layouts.read_layout(r, shape)
+    if layout == "all":
+        values = coding.read(r, math.prod(shape), layout, charged)
+        return {form.carrier: coding.numbers(unscan(values, shape, order))}, layout
+    if not coding.size or not (form.coded_zero or "mask" in form.parts):
+        raise FormatError(f"layout {layout} needs a mask, or a pinned zero and a further code")
+    if layout == "context" and isinstance(coding, _Codes):
+        values, how = range_coder.read(r, shape, order, coding.size)
+        mask, how = values != 0, layouts.in_words(how, order)
+    else:
+        values, mask, how = layouts.read_values(
+            r, shape, layout, order, lambda n: coding.read(r, n, layout, charged))
+    return {form.carrier: coding.numbers(values), "mask": mask}, how

@@ -1,0 +1,220 @@
+"""Training as a technique, alone or with others that take part in it.
+
+`FineTune(epochs=4)` trains whatever the forms leave trainable. Techniques that change a net *while*
+it trains are `Trained`: they give hooks of the training and what is left to do when it ends, and
+several can train together,
+
+    FineTune(methods=(DNS(c=2.0), Slimming(lam=1e-4)), epochs=30, lr=0.02)
+
+on the command line `--with dns:c=2+slimming:lam=1e-4,epochs=30,lr=0.02`. The training's knobs
+belong to the group. `DNS(c=2.0).training(epochs=30)` is a group of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from ..data.augment import Augment
+from ..errors import UserError
+from ..nn.graph import INPUT, Model, Node
+from ..nn.layers import Dropout
+from ..optim import OPTIMIZERS, SCHEDULES, Optimizer, by_parameter
+from ..train import Hook, fit, parameters_of
+from .technique import Run, Technique, knob
+
+
+@dataclass(frozen=True)
+class FineTune(Technique):
+    """Training of whatever the forms leave trainable: kept weights, centroids. Also trains a net
+    from scratch, and is the training in which `methods` take part.
+    """
+
+    word: ClassVar[str] = "finetune"
+    title: ClassVar[str] = "Fine-tuning"
+
+    epochs: int = knob(4, "passes over the training data", lo=0)
+    lr: float = knob(0.01, "learning rate", lo=1e-9, per_layer=True)
+    optimizer: str = knob("sgd", "sgd (momentum), adam, adamw or adamax", choices=tuple(OPTIMIZERS))
+    momentum: float = knob(0.9, "momentum of sgd", lo=0, hi=1, below=True)
+    nesterov: bool = knob(False, "Nesterov's momentum in sgd")
+    weight_decay: float = knob(
+        0.0, "L2 regularisation: lambda of lambda/2 |w|^2", lo=0.0, per_layer=True
+    )
+    batch_size: int = knob(64, "examples a step", lo=1)
+    schedule: str = knob("cosine", "of the learning rate", choices=tuple(SCHEDULES))
+    shift: int = knob(0, "augmentation: random shift by up to so many pixels", lo=0)
+    cutout: int = knob(0, "augmentation: side of a random square filled with 0, pixels", lo=0)
+    label_smoothing: float = knob(
+        0.0, "part of the target spread over all classes", lo=0.0, hi=1.0, below=True
+    )
+    dropout: bool = knob(True, "rescale dropout by sqrt(kept weights) (Han et al. 2015, eq. (2))")
+    keep_best: bool = knob(False, "end with the epoch of fewest validation errors")
+    patience: int | None = knob(
+        None, "stop after so many epochs without improvement", type=int, lo=1, optional=True
+    )
+    methods: tuple[Trained, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        for m in self.methods:
+            if not isinstance(m, Trained):
+                raise UserError(
+                    f"{m.word} cannot take part in a training: it does not change a net while "
+                    f"it trains; make it a step of its own"
+                )
+        words = [m.word for m in self.methods]
+        for word in words:
+            if words.count(word) > 1:
+                raise UserError(f"{word} is named twice in one training")
+        masking = [m.word for m in self.methods if m.masks]
+        if len(masking) > 1:
+            raise UserError(
+                f"{' and '.join(masking)} cannot train together: each sets the masks of the same "
+                f"weights"
+            )
+
+    @property
+    def name(self):
+        return "+".join(m.word for m in self.methods) or self.word
+
+    def settings(self):
+        more = {}
+        for m in self.methods:
+            prefix = f"{m.word}." if len(self.methods) > 1 else ""
+            more |= {prefix + name: value for name, value in m.settings().items()}
+        return more | super().settings()
+
+    def check(self, model):
+        for m in self.methods:
+            m.check(model)
+        names = model.thawed().parameters()
+        for rate in ("lr", "weight_decay"):
+            try:
+                by_parameter(rate, self.rates(rate), names)
+            except ValueError as e:
+                raise UserError(f"{self.name}: {e}") from None
+
+    def rates(self, name: str) -> float | dict[str, float]:
+        """Returns lr or weight_decay, its default behind the patterns."""
+        value = getattr(self, name)
+        default = type(self).__dataclass_fields__[name].default
+        return {"*": default} | value if isinstance(value, Mapping) else value
+
+    def change(self, model, data, run):
+        model = model.thawed()
+        hooks = [hook for m in self.methods for hook in m.hooks(model, data, run)]
+        if self.epochs:
+            self.fit(with_dropout_of(model) if self.dropout else model, data, run, hooks)
+        for hook in () if self.epochs else hooks:
+            hook.skip(model)
+        model = model.frozen()
+        for m in self.methods:
+            model = m.finish(model, run)
+        return model
+
+    def sketch(self, model, *, rng):
+        return replace(self, epochs=0).apply(model, None, Run(rng))
+
+    def make_optimizer(self, params) -> Optimizer:
+        """Returns the optimizer that the knobs describe.   params : Tensors by name"""
+        sgd = {"momentum": self.momentum, "nesterov": self.nesterov}
+        return OPTIMIZERS[self.optimizer](
+            params,
+            lr=self.rates("lr"),
+            weight_decay=self.rates("weight_decay"),
+            **(sgd if self.optimizer == "sgd" else {}),
+        )
+
+    def fit(self, model: Model, data, run: Run, hooks: Sequence[Hook] = ()) -> list[dict]:
+        """Trains the model in place; returns the history of `train.fit`.
+
+        data : may have `black`, the value of what a shift brings in, else 0
+        """
+        return fit(
+            model,
+            data,
+            epochs=self.epochs,
+            optimizer=self.make_optimizer(parameters_of(model, hooks)),
+            rng=run.rng,
+            batch_size=self.batch_size,
+            schedule=SCHEDULES[self.schedule](),
+            hooks=hooks,
+            label_smoothing=self.label_smoothing,
+            augment=Augment(self.shift, self.cutout, getattr(data, "black", 0.0)),
+            patience=self.patience,
+            keep_best=self.keep_best,
+            log=run.log,
+            checkpoint=run.checkpoint,
+            n_threads=run.n_threads,
+        )
+
+
+@dataclass(frozen=True)
+class Trained(Technique):
+    """A technique that changes a net while it trains: hooks, and what is done when it ends."""
+
+    masks: ClassVar[bool] = False  # whether it sets masks while the net trains
+
+    def hooks(self, model: Model, data, run: Run) -> list[Hook]:
+        """Returns its hooks for a training of `model`, a copy whose forms are trainable and may be
+        replaced here. data is None where nothing will be trained.
+        """
+        raise NotImplementedError
+
+    def finish(self, model: Model, run: Run) -> Model:
+        """Returns what becomes of the trained model, whose forms are frozen."""
+        return model
+
+    def training(self, **knobs) -> FineTune:
+        """Returns the training, with these knobs, in which this technique alone takes part."""
+        return FineTune(methods=(self,), **knobs)
+
+    def change(self, model, data, run):
+        return self.training().change(model, data, run)
+
+    def sketch(self, model, *, rng):
+        return self.training().sketch(model, rng=rng)
+
+
+@dataclass(frozen=True)
+class Rounds(Technique):
+    """A technique that trains in rounds of its own, each as `train` says."""
+
+    train: FineTune = FineTune()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.train.methods:
+            raise UserError(
+                f"{self.word} trains in rounds of its own: {self.train.name} cannot take part"
+            )
+
+    def settings(self):
+        return self.train.settings() | super().settings()
+
+    def check(self, model):
+        super().check(model)
+        self.train.check(model)
+
+
+def with_dropout_of(model: Model) -> Model:
+    """Returns the model with every dropout probability rescaled to the connections that are left:
+    the layers are shared otherwise.
+
+    A dropout belongs to the last layer with weights before it, of whose C_o weights C_r are not 0.
+    Source: Han et al. 2015, eq. (2): D_r = D_o sqrt(C_r / C_o)
+    """
+    kept, swap = {INPUT: 1.0}, {}
+    for node in model.nodes:
+        form = node.layer.forms.get("weight")
+        if form is not None and len(form.shape) > 1:
+            kept[node.name] = form.nonzeros() / max(math.prod(form.shape), 1)
+        else:
+            kept[node.name] = kept[node.inputs[0]]
+        if isinstance(node.layer, Dropout) and kept[node.name] < 1:
+            p = node.layer.p * math.sqrt(kept[node.name])
+            swap[node.name] = (Node(node.name, Dropout(p), node.inputs),)
+    return model.edit(swap) if swap else model

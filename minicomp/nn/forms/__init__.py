@@ -1,0 +1,22 @@
+"""Forms: what is stored of a weight, and how it is decoded.
+
+A weight or bias of a layer is always a form. Compression replaces one form by another; whoever
+needs the numbers calls `dense()`, the file writes `stored()`, the optimizer moves `parameters()`,
+and nothing else about a technique is known outside it.
+
+| form     | stores                                             | dense()               |
+|----------|----------------------------------------------------|-----------------------|
+| Dense    | float32 values; with a mask the kept ones          | value, 0 where masked |
+| Half     | float16 values                                     | cast to float32       |
+| Codebook | an index a weight, k centroids (themselves a form) | centroids[index]      |
+
+A further form is one file, which declares its parts (base.py), and one line in FORMS.
+"""
+
+from .base import Form, Part, Setting, check_floats
+from .codebook import Codebook
+from .dense import Dense, Half
+
+FORMS: dict[str, type[Form]] = {"dense": Dense, "half": Half, "codebook": Codebook}
+
+__all__ = ["FORMS", "Codebook", "Dense", "Form", "Half", "Part", "Setting", "check_floats"]

@@ -1,0 +1,432 @@
+"""What a form declares, and what follows from it: copies, masks, selection, state, what a file holds.
+
+A form is a dict of `parts`, the arrays (or forms) that it stores, each with a role; `settings`, the
+few numbers beside them; and `decode`, the formula. Everything else is derived here once. What a form
+may add: `frozen_parts` and `thawed_parts` (codes and the latent behind them), `codes` (the range of
+integers), `project`, and `stored_shape` of parts that belong to no place of the weight.
+
+A form is *trainable* (parts that move receive gradients) or *frozen* (none does). `dense()` is
+bit-equal across `freeze()` and `thaw()`. After every optimizer step `project()` puts the parts back
+where the form allows them: masked entries to exactly 0, a pinned centroid to exactly 0.
+
+A mask is True where an entry is kept; elsewhere the form decodes to exactly +0. A mask that is
+*behind* hides its entries and lets them train on: their gradient passes straight through,
+`project()` leaves them alone, `freeze()` drops them.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import FormatError
+from ...tensor import Array, Tensor, no_grad, primitive, raw, rules
+
+
+@dataclass(frozen=True)
+class Part:
+    """One array of a form, or a form within it.
+
+    role : "value", floats; "code", integers in `Form.codes`; "scale", floats that are not 0; "table",
+        floats that codes point into; "mask"; "latent", the floats behind codes, which no file holds
+    moves : an optimizer moves it while the form is trainable        optional : it may be None
+    axes : None: of the weight's shape; (0,): one entry, or one a block, or one at all along axis 0;
+        (): it belongs to no place
+    nested : kinds of the form that it is; () for an array        dtype : of its floats in a file
+    least : of its numbers, or None
+    """
+
+    role: str
+    moves: bool = False
+    optional: bool = False
+    axes: tuple[int, ...] | None = None
+    nested: tuple[str, ...] = ()
+    dtype: type = np.float32
+    least: float | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A number in lo..hi that a form needs beside its parts; with type bool, true or false."""
+
+    lo: int = 0
+    hi: int = 1
+    type: type = int
+
+    def check(self, name: str, value):
+        """Returns the value; ValueError names the setting, its range and what was given."""
+        if type(value) is not self.type or not self.lo <= value <= self.hi:
+            what = "true or false" if self.type is bool else f"an integer in [{self.lo}, {self.hi}]"
+            raise ValueError(f"{name} must be {what}, got {str(value)[:40]!r}")
+        return value
+
+
+MASK = Part("mask", optional=True)
+
+
+@primitive
+def keep(w, mask):
+    """Returns w where the mask is True, else +0, whatever w is there; its gradient likewise."""
+    # A product of the bits, as integers, with 0 or 1: eight times as fast as where().
+    return (w.view(f"i{w.itemsize}") * mask).view(w.dtype)
+
+
+@primitive
+def hide(w, mask):
+    """Returns keep(w, mask); the cotangent reaches every entry of w.
+
+    Source: Guo et al. 2016 (arXiv 1608.04493), eq. (2)
+    """
+    return keep.fn(w, mask)
+
+
+rules(keep, lambda g, y, w, mask: keep(g, mask), None)
+rules(hide, lambda g, y, w, mask: g, None)
+
+
+class Form:
+    """The contract of a form; `shape` is that of `dense()`, `mask` is True where an entry is kept.
+
+    kind, wire : its name, and its number in a file, which never changes
+    movable : single entries can be set to any value
+    coded_zero : code 0 decodes to exactly 0 and is the mask, instead of a part of its own
+    """
+
+    kind: str
+    wire: int
+    parts: dict[str, Part]
+    settings: dict[str, Setting] = {}
+    movable = coded_zero = behind = False
+    shape: tuple[int, ...]
+    mask: Array | None = None
+    trainable: bool
+
+    # What a form says itself.
+
+    def decode(self, *, training: bool = False, rng=None) -> Tensor:
+        """Returns the weight without regard to the mask; arguments of `dense`."""
+        raise NotImplementedError
+
+    def codes(self, name: str) -> range:
+        """Returns the integers that a part of role "code" may hold."""
+        raise NotImplementedError
+
+    def frozen_parts(self) -> dict:
+        """Returns the parts that are others once the form is frozen, None where they are gone."""
+        return {}
+
+    def thawed_parts(self) -> dict:
+        """Returns the parts that are others once the form is trainable, None where they are gone."""
+        return {}
+
+    def stored_shape(self, name: str) -> tuple[int, ...]:
+        """Returns the shape in a file of a part: `parts` are not there yet, shape and settings are."""
+        axes = self.parts[name].axes
+        return self.shape if axes is None else tuple(self.shape[a] for a in axes)
+
+    def filled_parts(self, parts: dict) -> dict:
+        """Returns the parts of a form from what `stored` made of them."""
+        return parts
+
+    # Numbers, and their training.
+
+    def dense(self, *, training: bool = False, rng: np.random.Generator | None = None) -> Tensor:
+        """Returns the decoded weight, float32, differentiable in `parameters()`.
+
+        training, rng : a stochastic form draws from rng when training
+        """
+        w = self.decode(training=training, rng=rng)
+        if self.mask is None or self.coded_zero:
+            return w
+        return (hide if self.behind else keep)(w, self.mask)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Returns what an optimizer may move by path of the part, "" for a value; {} when frozen."""
+        return {path.removesuffix("value").rstrip("."): held for path, part, held in self._leaves()
+                if part.moves and self.trainable}
+
+    def values(self) -> Array:
+        """Returns the floats that training moves, a view: of every entry, those that a mask hides
+        too. ValueError unless `movable`.
+        """
+        if not self.movable:
+            raise ValueError(f"the weights of a {self.kind} cannot move")
+        return self.value.data
+
+    def project(self) -> None:
+        """Puts the parts back into the form after an optimizer step, in place."""
+        for name, part in self.parts.items():
+            held = getattr(self, name)
+            if part.nested:
+                held.project()
+            elif part.moves and part.axes is None and not (
+                    held is None or self.mask is None or self.behind):
+                np.copyto(held.data, 0, where=~self.mask)
+
+    def nonzeros(self) -> int:
+        """Returns the number of entries of `dense()` that are not 0."""
+        with no_grad():
+            return int(np.count_nonzero(self.dense().data))
+
+    # Other forms of the same kind, which share no writable array with this one.
+
+    def copy(self) -> Form:
+        """Returns an equal form, latents included."""
+        return self._with({})
+
+    def freeze(self) -> Form:
+        """Returns the form without trainable parts; what a mask hid is dropped."""
+        with no_grad():
+            return self._with(self.frozen_parts(), trainable=False, behind=False)
+
+    def thaw(self) -> Form:
+        """Returns an equal form with trainable parts."""
+        with no_grad():
+            return self._with({} if self.trainable else self.thawed_parts(), trainable=True)
+
+    def masked(self, keep: Array, *, behind: bool = False) -> Form:
+        """Returns the form kept only where `keep` and its own mask both keep.
+
+        behind : what the mask hides goes on training
+        Raises ValueError, which names the form, where it cannot carry a mask.
+        """
+        keep = np.asarray(keep, bool)
+        return self._with(self._masking(keep if self.mask is None else keep & self.mask, behind),
+                          behind=behind)
+
+    def remask(self, mask: Array) -> None:
+        """Sets the mask in place, for techniques that prune while training; errors of `masked`."""
+        for name, held in self._masking(np.asarray(mask, bool), self.behind).items():
+            setattr(self, name, self._own(name, held))
+        self._settle()
+
+    def moved(self, value: Array) -> Form:
+        """Returns a form of the same mask that holds other values; ValueError unless `movable`."""
+        if not self.movable:
+            raise ValueError(f"the weights of a {self.kind} cannot move")
+        return self._with({"value": value})
+
+    def gather(self, index) -> Form:
+        """Returns the form of `dense()[index]`.
+
+        index : as NumPy takes it; ValueError names what forbids it, such as a scale that entries
+            of different places would share
+        """
+        if not self.carrier:
+            raise ValueError(f"a {self.kind} stores nothing by place: no channel can be taken from it")
+        try:
+            held = {name: self._gathered(name, index) for name, part in self.parts.items()
+                    if part.axes != () and getattr(self, name) is not None}
+        except IndexError as e:
+            raise ValueError(f"index does not fit shape {self.shape}: {e}") from None
+        return self._with(held, shape=next(
+            a.shape for name, a in held.items() if self.parts[name].axes is None))
+
+    def select(self, axis: int, keep: Array) -> Form:
+        """Returns the form of `np.take(dense(), keep, axis)`; errors of `gather`.
+
+        keep : positions, integers; ValueError names what is wrong with them
+        """
+        if not 0 <= axis < len(self.shape):
+            raise ValueError(f"axis must be in [0, {len(self.shape) - 1}], got {axis}")
+        keep, size = np.asarray(keep), self.shape[axis]
+        if keep.dtype.kind not in "iu" or keep.size and not (0 <= keep.min() and keep.max() < size):
+            raise ValueError(f"keep must hold integers in [0, {size - 1}], got {keep.dtype} {keep}")
+        return self.gather((slice(None),) * axis + (keep,))
+
+    # State, and what a file holds.
+
+    def state(self) -> dict[str, Array]:
+        """Returns every array by the path of its part, "" for the only one; views, not copies."""
+        arrays = {path: raw(held) for path, _, held in self._leaves()}
+        return arrays if len(arrays) > 1 else {"": a for a in arrays.values()}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Takes over the arrays of an equal form's `state()`, in place.
+
+        Raises ValueError as `check_state` does; the form is then untouched.
+        """
+        self.check_state(state)
+        mine = self.state()
+        for path, value in state.items():
+            mine[path][...] = value
+        self._settle()
+
+    def check_state(self, state: dict[str, Array]) -> None:
+        """Raises ValueError where `load_state` would not: a wrong shape, a code out of range."""
+        for path, mine in self.state().items():
+            if path in state and np.shape(state[path]) != mine.shape:
+                raise ValueError(f"shape must be {mine.shape}, got {np.shape(state[path])}")
+            if path in state and path in self.parts and self.parts[path].role == "code":
+                check_codes(path, state[path], self.codes(path))
+
+    def stored(self) -> dict[str, Array | Form]:
+        """Returns the parts that a file holds, those of the frozen form; what is None is left out."""
+        form, stored = self.freeze(), {}
+        for name, part in self.parts.items():
+            held = raw(getattr(form, name))
+            if held is not None and part.role != "latent":
+                floats = not part.nested and part.role not in ("code", "mask")
+                stored[name] = held.astype(part.dtype, copy=False) if floats else held
+        return stored
+
+    @classmethod
+    def blank(cls, shape: tuple[int, ...], settings: dict) -> Form:
+        """Returns a form without parts, to ask what they must be; FormatError for a setting."""
+        form = cls.__new__(cls)
+        form.shape, form.trainable = tuple(shape), False
+        for name, setting in cls.settings.items():
+            try:
+                setattr(form, name, setting.check(name, settings.get(name)))
+            except ValueError as e:
+                raise FormatError(str(e)) from None
+        return form
+
+    @classmethod
+    def from_stored(cls, shape: tuple[int, ...], settings: dict, parts: dict) -> Form:
+        """Returns the frozen form whose `stored` gave the parts.
+
+        Raises FormatError where they do not fit together, or a number is none.
+        """
+        try:
+            form = cls.blank(shape, settings)
+            sound = {name: form._sound(name, parts.get(name)) for name in cls.parts}
+            form._hold(form.filled_parts(sound), trainable=False)
+        except ValueError as e:
+            raise FormatError(str(e)) from None
+        with np.errstate(all="ignore"):
+            if not np.isfinite(form.dense().data).all():
+                raise FormatError(f"a {cls.kind} must decode to finite numbers, got NaN or infinity")
+        return form
+
+    # How that is done.
+
+    def _hold(self, parts: dict, trainable: bool) -> Form:
+        # Takes copies of the parts for its own; shape and settings are there already.
+        self.trainable = trainable
+        for name in self.parts:
+            setattr(self, name, self._own(name, parts.get(name)))
+        self._settle()
+        return self
+
+    def _with(self, parts: dict, *, trainable: bool | None = None, **attributes) -> Form:
+        other = copy.copy(self)
+        vars(other).update(attributes)
+        parts = {name: getattr(self, name) for name in self.parts} | parts
+        return other._hold(parts, self.trainable if trainable is None else trainable)
+
+    def _own(self, name: str, held):
+        part, held = self.parts[name], raw(held)
+        if held is None:
+            return None
+        if part.nested:
+            same = held.trainable == self.trainable
+            return held.copy() if same else held.thaw() if self.trainable else held.freeze()
+        if part.axes is None and np.shape(held) != self.shape:
+            raise ValueError(f"{name} must have shape {self.shape}, got {np.shape(held)}")
+        if part.moves:
+            return Tensor(np.array(held), requires_grad=self.trainable)
+        dtype = bool if part.role == "mask" else None
+        return np.array(held, _dtype_of(self.codes(name)) if part.role == "code" else dtype)
+
+    def _settle(self) -> None:
+        if self.coded_zero:
+            self.mask = getattr(self, self.carrier) != 0
+        self.project()
+
+    @property
+    def carrier(self) -> str | None:
+        """The part of a file that has an entry for each of the weight; None without places."""
+        return next((name for name, part in self.parts.items()
+                     if part.axes is None and part.role in ("value", "code")), None)
+
+    def _masking(self, mask: Array, behind: bool) -> dict:
+        # The parts that a mask changes.
+        if "mask" in self.parts:
+            return {"mask": mask}
+        if not self.coded_zero or behind:
+            raise ValueError(f"a {self.kind} {'' if behind else 'without a pinned zero '}cannot be "
+                             f"{'masked and trained on' if behind else 'pruned'}; prune before sharing")
+        if mask.shape == self.shape and (mask & ~self.mask).any():
+            raise ValueError(f"a {self.kind} cannot take back what was pruned")
+        carrier = self.carrier
+        return {carrier: np.where(mask, getattr(self, carrier), 0)}
+
+    def _gathered(self, name: str, index) -> Array:
+        held, axes = raw(getattr(self, name)), self.parts[name].axes
+        if axes is None:
+            return held[index]
+        for i, axis in enumerate(axes):
+            if held.shape[i] == 1:
+                continue
+            # came[j] : where on the axis stood what stands at j afterwards, (size, everything else)
+            at = np.arange(self.shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(self.shape))])
+            came = np.broadcast_to(at, self.shape)[index]
+            came = np.moveaxis(came, axis, 0).reshape(came.shape[axis], -1)
+            blocks = held.shape[i] != self.shape[axis]
+            if (came != came[:, :1]).any() or blocks and not np.array_equal(came[:, 0], at.ravel()):
+                raise ValueError(f"a {self.kind} cannot be cut so along axis {axis}: its {name} is shared")
+            if not blocks:
+                held = np.take(held, came[:, 0], i)
+        return held
+
+    def _leaves(self) -> Iterator[tuple[str, Part, Array | Tensor]]:
+        # (path, part, array or Tensor) of every part that is there, those of nested forms too
+        for name, part in self.parts.items():
+            held = getattr(self, name)
+            if part.nested:
+                yield from ((f"{name}.{path}", *rest) for path, *rest in held._leaves())
+            elif held is not None:
+                yield name, part, held
+
+    def _sound(self, name: str, held):
+        # The part as it must be, from a file; ValueError says what is wrong with it.
+        part = self.parts[name]
+        if held is None:
+            if not (part.optional or part.role == "latent"):
+                raise ValueError(f"{name} is missing")
+            return None
+        shape = self.stored_shape(name)
+        if part.nested:
+            if held.kind not in part.nested or held.mask is not None:
+                raise ValueError(f"{name} must be of form {' or '.join(part.nested)}, unmasked, got {held.kind!r}")
+            if held.shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, got {held.shape}")
+            return held
+        if held.size != math.prod(shape):
+            raise ValueError(f"{name} must have {math.prod(shape)} entries for shape {shape}, got {held.size}")
+        held = held.reshape(shape)
+        if part.role == "code":
+            check_codes(name, held, self.codes(name))
+        elif part.role != "mask":
+            held = check_floats(name, part, held)
+        return held
+
+
+def check_codes(name: str, codes: Array, allowed: range) -> None:
+    """Raises ValueError unless all codes are integers of the range."""
+    codes = np.asarray(codes)
+    if codes.dtype.kind not in "iu":
+        raise ValueError(f"{name} must hold integers, got {codes.dtype}")
+    if codes.size and not (allowed.start <= codes.min() and codes.max() < allowed.stop):
+        raise ValueError(f"{name} must be in [{allowed.start}, {allowed.stop - 1}], "
+                         f"got {codes.min()}..{codes.max()}")
+
+
+def check_floats(name: str, part: Part, held: Array) -> Array:
+    """Returns the array as float32; ValueError where a number is none, too small, or a scale of 0."""
+    if not np.isfinite(held).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    if part.least is not None and (held < part.least).any():
+        raise ValueError(f"{name} must be at least {part.least:g}, got {held.min():g}")
+    if part.role == "scale" and not held.all():
+        raise ValueError(f"{name} must not be 0")
+    return held.astype(np.float32)
+
+
+def _dtype_of(codes: range) -> np.dtype:
+    return np.min_scalar_type(min(codes.start, -codes.stop) if codes.start < 0 else codes.stop - 1)

@@ -1,0 +1,68 @@
+"""Shared weights: every entry is one of k centroids (Han et al. 2016, section 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...ops import take
+from .base import Form, Part, Setting, check_codes
+from .dense import Dense
+
+
+class Codebook(Form):
+    """An index a weight into a table of centroids.
+
+    index : integers 0..k-1 of the weight's shape, copied
+    centroids : an unmasked form of shape (k,), or an array; copied
+    pinned_zero : centroid 0 is exactly 0 and stays it: the code of pruned entries, and the mask
+    """
+
+    kind, wire = "codebook", 2
+    settings = {"k": Setting(1, 2**16), "pinned_zero": Setting(type=bool)}
+    parts = {
+        "index": Part("code"),
+        "centroids": Part("table", moves=True, axes=(), nested=("dense", "half")),
+    }
+
+    def __init__(self, index, centroids, pinned_zero: bool = False, trainable: bool = True):
+        if not isinstance(centroids, Form):
+            centroids = Dense(np.asarray(centroids, np.float32))
+        if len(centroids.shape) != 1:
+            raise ValueError(f"centroids must have shape (k,), got {centroids.shape}")
+        if centroids.mask is not None:
+            raise ValueError(
+                "centroids must not be masked; a pinned zero is the mask of a codebook"
+            )
+        self.k, self.pinned_zero = centroids.shape[0], bool(pinned_zero)
+        self.shape = np.shape(index)
+        check_codes("index", index, self.codes("index"))
+        self._hold({"index": index, "centroids": centroids}, trainable)
+
+    def codes(self, name):
+        return range(self.k)
+
+    @property
+    def coded_zero(self) -> bool:
+        return self.pinned_zero
+
+    def decode(self, *, training=False, rng=None):
+        # d loss / d c_k is the sum over the entries that share c_k: Han et al. 2016, eq. (3).
+        return take(self.centroids.dense(training=training, rng=rng), index=self.index)
+
+    def project(self):
+        super().project()
+        if self.pinned_zero:
+            self.centroids.value.data[0] = 0
+
+    # A pinned zero is not stored.
+
+    def stored_shape(self, name):
+        return (self.k - self.pinned_zero,) if name == "centroids" else self.shape
+
+    def stored(self):
+        table = self.centroids.freeze().gather((slice(int(self.pinned_zero), None),))
+        return super().stored() | {"centroids": table}
+
+    def filled_parts(self, parts):
+        table = np.concatenate([np.zeros(int(self.pinned_zero)), parts["centroids"].dense().data])
+        return parts | {"centroids": type(parts["centroids"])(table.astype(np.float32))}

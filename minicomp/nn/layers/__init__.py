@@ -1,0 +1,57 @@
+"""The layers by kind; a further one is a class in one of these files and its name here."""
+
+from .base import Layer
+from .norms import BatchNorm1d, BatchNorm2d
+from .pointwise import ActThreshold, ActTopK, Dropout, Identity, ReLU, ReLU6, Sigmoid, Tanh
+from .pools import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from .weighted import Conv2d, Linear
+from .wiring import Add, ChannelShuffle, Concat, Flatten
+
+LAYERS: dict[str, type[Layer]] = {
+    layer.kind: layer
+    for layer in (
+        Linear,
+        Conv2d,
+        BatchNorm1d,
+        BatchNorm2d,
+        ReLU,
+        ReLU6,
+        Sigmoid,
+        Tanh,
+        MaxPool2d,
+        AvgPool2d,
+        AdaptiveAvgPool2d,
+        Dropout,
+        Flatten,
+        Identity,
+        Add,
+        Concat,
+        ChannelShuffle,
+        ActThreshold,
+        ActTopK,
+    )
+}
+
+__all__ = [
+    "ActThreshold",
+    "ActTopK",
+    "AdaptiveAvgPool2d",
+    "Add",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "ChannelShuffle",
+    "Concat",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "LAYERS",
+    "Layer",
+    "Linear",
+    "MaxPool2d",
+    "ReLU",
+    "ReLU6",
+    "Sigmoid",
+    "Tanh",
+]

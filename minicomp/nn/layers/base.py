@@ -1,0 +1,215 @@
+"""What a layer is: a pure function of inputs and weights, which says of itself what others need.
+
+N batch, C in, O out, H W size, K kernel. Meaning is NCHW and OIHW with PyTorch's names and shapes.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import ClassVar
+
+import numpy as np
+
+from ...tensor import Array, Tensor, grad, no_grad
+from ..forms import Form, Part
+
+
+class Layer:
+    """The contract of a layer. `forms` holds weight and bias, `buffers` the running statistics.
+
+    What a layer says of itself, so that nobody keeps lists of kinds. Whatever is left out is taken
+    for the worst, so that a further layer is right or refused by name, never silently wrong:
+
+    coupling : what becomes of channels, and so what their removal must respect. None, the default,
+        does not say: no channel of such a net is removed.
+            "mix"       weight (O, C / groups, ...) times the input, summed over its channels and
+                        places, plus bias, if any: it reads channels and computes others
+            "keep"      channel c of the output is a function of channel c of the input alone
+            "compete"   channel c of the output belongs to channel c of the input, but all have a
+                        say in it
+            "add"       the sum of the inputs, whose channels are tied by it
+            "concat"    the inputs one behind the other
+            "flatten"   each channel as a block of features
+            "permute"   the channels in the order `permutation(channels)`
+    pointwise : each output entry is a function of that input entry alone, in every channel its own,
+        when not training
+    activation : a pointwise layer that bends; rectifies : one that gives exactly 0 below 0
+    normalises : after normalising multiplies each channel by its entry of weight
+    tracks : its buffers move in training, so that a batch cannot be split over threads
+    groups, padding : of a convolution or a pooling
+    sizes : the constructor's arguments that count channels: "in" those read, "out" those made
+    step : the kind of step that computes it in a program (deploy/steps.py), which takes from
+        `config` the arguments that it declares; "" where nothing is computed outside of training;
+        None: no program computes it
+    """
+
+    kind: ClassVar[str]
+    coupling: ClassVar[str | None] = None
+    arity: ClassVar[int | None] = 1  # number of inputs; None: one or more
+    pointwise: ClassVar[bool] = False
+    activation: ClassVar[bool] = False
+    rectifies: ClassVar[bool] = False
+    normalises: ClassVar[bool] = False
+    tracks: ClassVar[bool] = False
+    sizes: ClassVar[dict[str, str]] = {}
+    step: ClassVar[str | None] = None
+    buffer_parts: ClassVar[dict[str, Part]] = {}  # what the numbers of `buffers` may be
+    groups: int = 1
+    padding: tuple[int, int] = (0, 0)
+
+    def __init__(self, **config):
+        self._config = config
+        self.forms: dict[str, Form] = {}
+        self.buffers: dict[str, Array] = {}
+
+    def __call__(
+        self,
+        *xs: Tensor,
+        weights: dict[str, Tensor] | None = None,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+    ) -> Tensor:
+        """Returns the output.
+
+        weights : {"weight": Tensor, "bias": Tensor}, decoded; None decodes the layer's own forms
+        training : batch statistics and dropout are on        rng : draws the latter
+        """
+        if weights is None:
+            weights = self.decode(training=training, rng=rng)
+        return self.forward(*xs, weights=weights, training=training, rng=rng)
+
+    def forward(self, *xs, weights, training, rng) -> Tensor:
+        """Returns the output as a function of the inputs and of `weights`."""
+        raise NotImplementedError
+
+    def decode(self, *, training: bool = False, rng=None) -> dict[str, Tensor]:
+        """Returns every form decoded, by part: "weight", "bias"."""
+        return {part: form.dense(training=training, rng=rng) for part, form in self.forms.items()}
+
+    def out_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the output's shape without N; ValueError where the inputs do not fit."""
+        return shapes[0]
+
+    def macs(self, *shapes: tuple[int, ...]) -> int:
+        """Returns multiply-accumulates per example, bias not counted."""
+        return 0
+
+    def lowered(self) -> dict[str, Form]:
+        """Returns the weights of its step by part, frozen."""
+        return {part: form.freeze() for part, form in self.forms.items()}
+
+    def switched_off(self, channels: int) -> Array:
+        """Returns which channels come out as one number whatever goes in, (C,) bool."""
+        return np.zeros(channels, bool)
+
+    def constant(self, v: Array, shape: tuple[int, ...]) -> Array:
+        """Returns the value of each output channel of a layer that "keep"s them, (C,) float64.
+
+        v : (C,), what each input channel is for every input and place; NaN: not one number, as in
+            the result        shape : of the input, without N
+        A pointwise layer is computed on one pixel; of another nothing is known, unless it says.
+        """
+        if not self.pointwise:
+            return np.full(len(v), np.nan)
+        x = np.where(np.isnan(v), 0.0, v).astype(np.float32)
+        with no_grad():
+            y = self(Tensor(x.reshape(1, -1, *[1] * (len(shape) - 1)))).data.ravel()
+        known = ~np.isnan(v) | self.switched_off(len(v))
+        return np.where(known, y.astype(np.float64), np.nan)
+
+    def slopes(self, x: Array) -> tuple[Array, Array]:
+        """Returns f'(x) and f''(x) of a pointwise layer, of x's shape."""
+        a = Tensor(x, requires_grad=True)
+        f1 = grad(self(a).sum(), a, create_graph=True)
+        f2 = grad(f1.sum(), a).data if f1.requires_grad else np.zeros_like(x)
+        return f1.data, f2
+
+    def pull_squared(self, h: Array, *xs: Array) -> list[Array]:
+        """Returns sum_o (dy_o / dx_i)^2 h_o for each input, in its shape.
+
+        That is how second derivatives go back through a layer where no two paths meet.
+        h : of the output's shape        xs : the inputs
+        Raises NotImplementedError for a layer that does not say.
+        """
+        if not self.pointwise:
+            raise NotImplementedError
+        return [self.slopes(xs[0])[0] ** 2 * h]
+
+    def rows(self, x: Array, *, ones: bool = False) -> Array:
+        """Returns what the outputs of a mixing layer see of its input, (G, N L, C), an output a row.
+
+        x : (N, ...)        ones : an entry 1 ends each row: what a bias sees
+        G groups, L places, C entries in the order of a row of the weight, w.reshape(O, C).
+        Raises NotImplementedError for a layer that does not say.
+        """
+        raise NotImplementedError
+
+    def config(self) -> dict:
+        """Returns the constructor's arguments, JSON-able."""
+        return dict(self._config)
+
+    @classmethod
+    def entries(cls, **config) -> int:
+        """Returns how many numbers a layer of this configuration holds, before it is made."""
+        return 0
+
+    def copy(self) -> Layer:
+        """Returns an equal layer that shares no writable array."""
+        other = copy.copy(self)
+        other.forms = {name: form.copy() for name, form in self.forms.items()}
+        other.buffers = {name: a.copy() for name, a in self.buffers.items()}
+        return other
+
+
+class Plain(Layer):
+    """A layer that takes no arguments."""
+
+    def __init__(self):
+        super().__init__()
+
+
+def pulled(layer: Layer, h: Array, *xs: Array, weights=None) -> list[Array]:
+    """Returns sum_o dy_o / dx_i h_o for each input, in its shape; arguments as of `Layer`."""
+    inputs = [Tensor(x, requires_grad=True) for x in xs]
+    return [t.data for t in grad(layer(*inputs, weights=weights), inputs, cotangent=h)]
+
+
+def flag(name: str, value) -> bool:
+    """Returns value; ValueError where it is not True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+    return value
+
+
+def positive(**sizes) -> tuple[int, ...]:
+    """Returns the sizes as ints; ValueError where one is not an integer of at least 1."""
+    for name, n in sizes.items():
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {n!r}")
+    return tuple(int(n) for n in sizes.values())
+
+
+def pair(name: str, value, least: int) -> tuple[int, int]:
+    """Returns an integer or a pair as a pair; ValueError where one is below `least`."""
+    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) != 2 or any(
+        isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < least for n in both
+    ):
+        raise ValueError(
+            f"{name} must be an integer or a pair, each at least {least}, got {value!r}"
+        )
+    return int(both[0]), int(both[1])
+
+
+def windows(n: int, k: int, s: int, p: int, ceil_mode: bool = False) -> int:
+    """Returns the number of windows of size k at stride s along n entries padded by p.
+
+    ceil_mode : a last window may hang over the end as long as it starts inside the input or its
+        left padding
+    Raises ValueError where not even one window fits.
+    """
+    span = n + 2 * p - k
+    if span < 0:
+        raise ValueError(f"a window of {k} does not fit {n} entries padded by {p}")
+    count = (-(-span // s) if ceil_mode else span // s) + 1
+    return count - 1 if ceil_mode and (count - 1) * s >= n + p else count

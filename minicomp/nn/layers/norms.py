@@ -1,0 +1,93 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ... import ops
+from ...tensor import Array, no_grad
+from ..forms import Dense, Part
+from ..norm import batch_norm, batch_statistics
+from .base import Layer, positive
+
+
+class _BatchNorm(Layer):
+    # Ioffe & Szegedy 2015; running statistics as PyTorch keeps them (the variance with n - 1).
+    coupling, pointwise, normalises, tracks = "keep", True, True, True
+    sizes = {"num_features": "out"}
+    step = "scale"
+    buffer_parts = {
+        "running_mean": Part("table", axes=(0,)),
+        "running_var": Part("table", axes=(0,), least=0),
+    }
+    axes: tuple[int, ...]
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
+        (num_features,) = positive(num_features=num_features)
+        for name, value in (("eps", eps), ("momentum", momentum)):
+            if not (isinstance(value, float) and 0 <= value <= 1):
+                raise ValueError(f"{name} must be a float in [0, 1], got {value!r}")
+        super().__init__(num_features=num_features, eps=eps, momentum=momentum)
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.forms = {
+            "weight": Dense(np.ones(num_features, np.float32)),
+            "bias": Dense(np.zeros(num_features, np.float32)),
+        }
+        self.buffers = {
+            "running_mean": np.zeros(num_features, np.float32),
+            "running_var": np.ones(num_features, np.float32),
+        }
+
+    @classmethod
+    def entries(cls, num_features, **_):
+        return 4 * num_features
+
+    def forward(self, x, *, weights, training, **_):
+        gamma, beta = weights["weight"], weights["bias"]
+        if not training:
+            shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
+            std = np.sqrt(self.buffers["running_var"] + np.float32(self.eps))
+            gain = ops.reshape(gamma / std, shape=shape)
+            offset = ops.reshape(beta - gamma * (self.buffers["running_mean"] / std), shape=shape)
+            return x * gain + offset
+        statistics = batch_statistics(x.data)
+        self._track(*statistics, n=x.size // self.num_features)
+        return batch_norm(x, gamma, beta, eps=self.eps, statistics=statistics)
+
+    def lowered(self):
+        # gamma (x - mean) / std + beta = x gain + bias; float64, for bias may be a small difference
+        weights = {part: w.data.astype(np.float64) for part, w in self.decode().items()}
+        mean, var = (a.astype(np.float64) for a in self.buffers.values())
+        if not (var + self.eps > 0).all():
+            raise ValueError(f"running_var + eps must be above 0, got {(var + self.eps).min():g}")
+        gain = weights["weight"] / np.sqrt(var + self.eps)
+        made = {"gain": gain, "bias": weights["bias"] - mean * gain}
+        return {part: Dense(a.astype(np.float32), trainable=False) for part, a in made.items()}
+
+    def _track(self, mean: Array, var: Array, n: int) -> None:
+        for name, value in (("running_mean", mean), ("running_var", var * (n / max(n - 1, 1)))):
+            self.buffers[name] += (self.momentum * (value - self.buffers[name])).astype(np.float32)
+
+    def switched_off(self, channels):
+        with no_grad():  # a channel of scale 0 is its shift
+            return self.forms["weight"].dense().data == 0
+
+    def out_shape(self, shape):
+        if len(shape) != len(self.axes) or shape[0] != self.num_features:
+            raise ValueError(
+                f"{self.kind} needs {self.num_features} channels and {len(self.axes) - 1} spatial "
+                f"axes, got an input of shape {shape}"
+            )
+        return shape
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalisation of features, x (N, C)."""
+
+    kind, axes = "BatchNorm1d", (0,)
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalisation of maps, x (N, C, H, W)."""
+
+    kind, axes = "BatchNorm2d", (0, 2, 3)

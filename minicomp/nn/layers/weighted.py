@@ -1,0 +1,136 @@
+"""Layers with weights that mix channels: Linear and Conv2d."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ... import ops
+from ...conv import conv2d, conv2d_bias
+from ...kernels.maps.conv import im2col
+from ...tensor import Tensor
+from ..forms import Dense
+from ..linear import linear
+from .base import Layer, flag, pair, positive, pulled, windows
+
+
+class _Weighted(Layer):
+    coupling = "mix"
+
+    def pull_squared(self, h, x):
+        w = self.decode()["weight"].data
+        return pulled(self, h, x, weights={"weight": Tensor(w * w)})
+
+
+class Linear(_Weighted):
+    """y = x W' + b;   x (N, I), W (O, I), b (O,)."""
+
+    kind = "Linear"
+    step = "linear"
+    sizes = {"in_features": "in", "out_features": "out"}
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        in_features, out_features = positive(in_features=in_features, out_features=out_features)
+        super().__init__(
+            in_features=in_features, out_features=out_features, bias=flag("bias", bias)
+        )
+        self.in_features, self.out_features = in_features, out_features
+        self.forms["weight"] = Dense(np.zeros((out_features, in_features), np.float32))
+        if bias:
+            self.forms["bias"] = Dense(np.zeros(out_features, np.float32))
+
+    @classmethod
+    def entries(cls, in_features, out_features, bias=True):
+        return (in_features + 1) * out_features
+
+    def forward(self, x, *, weights, **_):
+        if "bias" in weights:
+            return linear(x, weights["weight"], weights["bias"])
+        return ops.matmul(x, ops.transpose(weights["weight"]))
+
+    def rows(self, x, *, ones=False):
+        return (np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1) if ones else x)[None]
+
+    def out_shape(self, shape):
+        if shape != (self.in_features,):
+            raise ValueError(
+                f"Linear needs {self.in_features} features, got an input of shape {shape}"
+            )
+        return (self.out_features,)
+
+    def macs(self, shape):
+        return self.in_features * self.out_features
+
+
+class Conv2d(_Weighted):
+    """Cross-correlation;   x (N, C, H, W), W (O, C / groups, K, K), b (O,)."""
+
+    kind = "Conv2d"
+    step = "conv"
+    sizes = {"in_channels": "in", "out_channels": "out"}
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size,
+        stride=1,
+        padding=0,
+        groups: int = 1,
+        bias: bool = True,
+    ):
+        in_channels, out_channels, groups = positive(
+            in_channels=in_channels, out_channels=out_channels, groups=groups
+        )
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(f"groups must divide {in_channels} and {out_channels}, got {groups}")
+        self.kernel_size = pair("kernel_size", kernel_size, 1)
+        self.stride, self.padding = pair("stride", stride, 1), pair("padding", padding, 0)
+        super().__init__(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            kernel_size=list(self.kernel_size),
+            stride=list(self.stride),
+            padding=list(self.padding),
+            groups=groups,
+            bias=flag("bias", bias),
+        )
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.forms["weight"] = Dense(
+            np.zeros((out_channels, in_channels // groups, *self.kernel_size), np.float32)
+        )
+        if bias:
+            self.forms["bias"] = Dense(np.zeros(out_channels, np.float32))
+
+    @classmethod
+    def entries(cls, in_channels, out_channels, kernel_size, groups=1, **_):
+        return out_channels * (
+            in_channels // groups * math.prod(pair("kernel_size", kernel_size, 1)) + 1
+        )
+
+    def forward(self, x, *, weights, **_):
+        form = dict(stride=self.stride, padding=self.padding, groups=self.groups)
+        if "bias" in weights:
+            return conv2d_bias(x, weights["weight"], weights["bias"], **form)
+        return conv2d(x, weights["weight"], **form)
+
+    def rows(self, x, *, ones=False):
+        return im2col(x, self.kernel_size, self.stride, self.padding, self.groups, ones)
+
+    def out_shape(self, shape):
+        if len(shape) != 3 or shape[0] != self.in_channels:
+            raise ValueError(
+                f"Conv2d needs {self.in_channels} channels, got an input of shape {shape}"
+            )
+        return (self.out_channels,) + tuple(
+            windows(n, k, s, p)
+            for n, k, s, p in zip(shape[1:], self.kernel_size, self.stride, self.padding)
+        )
+
+    def macs(self, shape):
+        return (
+            math.prod(self.out_shape(shape))
+            * (self.in_channels // self.groups)
+            * math.prod(self.kernel_size)
+        )
