@@ -67,9 +67,25 @@ class Silent(ChannelScale):
     kind, sizes = "Silent", {}
 
 
+class Project(Layer):
+    # It mixes features, and has no bias that a constant could go into.
+    kind, coupling = "Project", "mix"
+    sizes = {"read": "in", "made": "out"}
+
+    def __init__(self, read: int, made: int):
+        super().__init__(read=read, made=made)
+        self.forms["weight"] = Dense(np.zeros((made, read), np.float32))
+
+    def forward(self, x, *, weights, **_):
+        return ops.matmul(x, ops.transpose(weights["weight"]))
+
+    def out_shape(self, shape):
+        return (self.config()["made"],)
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    for layer in (ChannelScale, Softsign, Centre, Contrast, Silent):
+    for layer in (ChannelScale, Softsign, Centre, Contrast, Silent, Project):
         monkeypatch.setitem(LAYERS, layer.kind, layer)
 
 
@@ -156,6 +172,35 @@ def test_curvature_goes_back_through_them(curvature):
     assert np.abs(found).max() > 1e-6 and found.shape == (6, 2, 3, 3)
 
 
+def projecting():
+    nodes = chain(("fc", Linear(4, 5)), ("soft", Softsign()), ("project", Project(5, 6)),
+                  ("relu", ReLU()), ("out", Project(6, 2)))
+    model = Model(nodes, input_shape=(4,))
+    for i, (name, form) in enumerate(model.forms().items()):
+        model.set_form(name, Dense(RNG(i).standard_normal(form.shape).astype(np.float32)))
+    return model
+
+
+def test_a_layer_that_mixes_loses_rows_and_columns():
+    model = projecting()
+    small = removed(model, {"fc": [1, 4], "project": [0, 2, 3]})
+    assert small.node("project").layer.config() == {"read": 2, "made": 3}
+    np.testing.assert_array_equal(
+        small.forms()["project.weight"].value.data,
+        model.forms()["project.weight"].value.data[np.ix_([0, 2, 3], [1, 4])],
+    )
+
+
+@pytest.mark.parametrize("bias, gone", [(0.7, 0), (0.0, 1)])
+def test_a_constant_stays_where_no_bias_can_take_it(bias, gone):
+    model, rows = projecting(), []
+    model.forms()["fc.weight"].value.data[3] = 0
+    model.forms()["fc.bias"].value.data[3] = bias
+    small = DeadUnits().apply(model, None, Run(RNG(0), log=rows.append))
+    assert rows[-1]["units"] == {"fc": gone, "project": 0}
+    np.testing.assert_allclose(small(x_of(model)).data, model(x_of(model)).data, rtol=1e-5)
+
+
 def test_an_activation_gets_a_threshold_behind_it():
     made = SparseActivations(threshold=0.1).apply(toys(), data(), Run(RNG(0)))
     assert made.node("soft.sparse").inputs == ("soft",)
@@ -194,6 +239,19 @@ def test_a_layer_that_does_not_say_has_no_rule_for_curvature_but_an_exact_one():
     with pytest.raises(UserError, match="no rule takes .* back through centre, a Centre"):
         OBD().second(model, some.x, some.y)
     assert OBD(curvature="exact").second(model, some.x, some.y)["conv1.weight"].any()
+
+
+@pytest.mark.parametrize(
+    "curvature, message",
+    [
+        ("gauss-newton", "no rule takes second derivatives back through out, a Project"),
+        ("exact", "a Project does not show what its outputs see of its input"),
+    ],
+)
+def test_a_layer_that_mixes_and_does_not_say_how_is_refused_by_obd(curvature, message):
+    x, y = RNG(0).standard_normal((8, 4)), np.arange(8) % 2
+    with pytest.raises(UserError, match=message):
+        OBD(curvature=curvature).second(projecting(), x, y)
 
 
 def test_what_does_not_ask_for_channels_works_with_it(tmp_path):
