@@ -87,6 +87,11 @@ def test_the_output_has_the_announced_shape_and_the_dtype_of_the_input(layer, sh
 
 
 @EVERY
+def test_a_batch_of_none_gives_none(layer, shapes):
+    assert filled(layer)(*inputs(shapes, n=0)).shape == (0, *layer.out_shape(*shapes))
+
+
+@EVERY
 def test_config_makes_an_equal_layer(layer, shapes):
     config = json.loads(json.dumps(layer.config()))
     other = LAYERS[layer.kind](**config)
