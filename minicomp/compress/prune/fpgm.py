@@ -72,7 +72,7 @@ class FPGM(ScorePruning):
         False, "keep the removed filters' biases as a constant in the next layer's bias"
     )
 
-    def scores(self, model, data, *, rng):
+    def scores(self, model, data, run):
         values = {node: model.forms()[name].dense().data for node, name in weights(model).items()}
         return {node: _by_row(fpgm_score(w), w.shape) for node, w in values.items()}
 

@@ -38,6 +38,9 @@ class Layer:
     tracks : its buffers move in training, so that a batch cannot be split over threads
     groups, padding : of a convolution or a pooling
     sizes : the constructor's arguments that count channels: "in" those read, "out" those made
+    step : the kind of step that computes it in a program (deploy/steps.py), which takes from
+        `config` the arguments that it declares; "" where nothing is computed outside of training;
+        None: no program computes it
     """
 
     kind: ClassVar[str]
@@ -49,6 +52,7 @@ class Layer:
     normalises: ClassVar[bool] = False
     tracks: ClassVar[bool] = False
     sizes: ClassVar[dict[str, str]] = {}
+    step: ClassVar[str | None] = None
     buffer_parts: ClassVar[dict[str, Part]] = {}  # what the numbers of `buffers` may be
     groups: int = 1
     padding: tuple[int, int] = (0, 0)
@@ -89,6 +93,10 @@ class Layer:
     def macs(self, *shapes: tuple[int, ...]) -> int:
         """Returns multiply-accumulates per example, bias not counted."""
         return 0
+
+    def lowered(self) -> dict[str, Form]:
+        """Returns the weights of its step by part, frozen."""
+        return {part: form.freeze() for part, form in self.forms.items()}
 
     def switched_off(self, channels: int) -> Array:
         """Returns which channels come out as one number whatever goes in, (C,) bool."""

@@ -27,6 +27,7 @@ class Linear(_Weighted):
     """y = x W' + b;   x (N, I), W (O, I), b (O,)."""
 
     kind = "Linear"
+    step = "linear"
     sizes = {"in_features": "in", "out_features": "out"}
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
@@ -66,6 +67,7 @@ class Conv2d(_Weighted):
     """Cross-correlation;   x (N, C, H, W), W (O, C / groups, K, K), b (O,)."""
 
     kind = "Conv2d"
+    step = "conv"
     sizes = {"in_channels": "in", "out_channels": "out"}
 
     def __init__(
