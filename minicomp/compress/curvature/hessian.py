@@ -132,7 +132,7 @@ def layers(model: Model) -> list[Node]:
 
 def check_movable(model: Model, word: str) -> None:
     """Raises UserError, beginning with `word`, where weights cannot be pruned by moving them:
-    a form that is not movable or holds a number that is not finite, or no Linear or Conv2d at all."""
+    a form that is not Dense or holds a number that is not finite, or no Linear or Conv2d at all."""
     if not layers(model):
         raise UserError(f"{word}: the model has no Linear or Conv2d layer")
     for node in layers(model):

@@ -20,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
+from ...nn.forms import Dense
 from ..schedule import agp_sparsity
 from ..technique import FineTune, knob, masked, thawed, weights
 from ..scores import global_masks, magnitude_mask, magnitudes
@@ -74,7 +75,7 @@ class Gradual(FineTune):
         """Returns a trainable copy whose weights all have masks; UserError where one cannot be pruned."""
         self.check_patterns(model)
         for node, name in weights(model).items():
-            if not model.forms()[name].movable:
+            if not isinstance(model.forms()[name], Dense):
                 raise UserError(f"gradual: {node} must hold plain values to be pruned while it trains, got a "
                                 f"{model.forms()[name].kind}; prune before sharing")
         return masked(thawed(model), {name: np.ones(model.forms()[name].shape, bool)

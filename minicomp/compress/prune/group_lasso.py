@@ -30,6 +30,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
+from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array
 from ..channels.groups import Group, cheapest, groups
@@ -102,7 +103,7 @@ class GroupLasso(FineTune):
             at_group(self, "lam", group)
             for node in group.nodes:
                 for form in model.node(node).layer.forms.values():
-                    if not form.movable:
+                    if not isinstance(form, Dense):
                         raise UserError(
                             f"group-lasso: {node} must hold plain values to be shrunk while it "
                             f"trains, got a {form.kind}; prune before sharing"
