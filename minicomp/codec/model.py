@@ -19,6 +19,7 @@ import numpy as np
 
 from ..atomic import write_atomically
 from ..errors import FormatError, UserError
+from ..models import from_spec
 from ..nn.forms import check_floats
 from ..nn.graph import Model
 from . import streams
@@ -115,8 +116,6 @@ def _header_of(model: Model) -> dict:
 
 
 def _model_of(header: dict, max_bytes: int) -> Model:
-    from ..models import from_spec  # here and not above: models lie above the codec, and only a file names them
-
     origin = whole("origin", header.pop("origin")) if "origin" in header else None
     if "builtin" in header:
         header.setdefault("args", {})
