@@ -23,7 +23,7 @@ def add_parsers(commands) -> None:
     p = options.command(
         commands, "lower", run, help="turn a model into a program: steps ready to be called",
         description="Write the program of a model: batch norm is folded, activations are fused, "
-                    "what only training needs is gone. It gives the model's outputs up to rounding.",
+                    "what only training needs is gone. Outputs are the model's up to rounding.",
         examples=EXAMPLES)
     p.add_argument("file", metavar="FILE", help="the .mcz file of a model")
     p.add_argument("--out", metavar="P.mcz", help="the file to write (default FILE-program.mcz)")

@@ -83,10 +83,9 @@ def _activation_bytes(model: Model) -> int:
     shapes = model.shapes()
     total = sum(math.prod(shape) for shape in shapes.values())
     for node in model.nodes:
-        padding = getattr(node.layer, "padding", None)
-        if padding is not None:
+        if any(node.layer.padding):
             channels, *size = shapes[node.inputs[0]]
-            total += channels * math.prod(n + 2 * p for n, p in zip(size, padding))
+            total += channels * math.prod(n + 2 * p for n, p in zip(size, node.layer.padding))
     return 4 * total
 
 

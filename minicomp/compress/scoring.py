@@ -79,7 +79,7 @@ def layer_inputs(model: Model, batch, *, batch_size: int = 500) -> dict[str, Arr
 
     result : by node name, (I,) or (C,), float64
     """
-    nodes = [n for n in model.nodes if n.layer.kind in ("Linear", "Conv2d")]
+    nodes = [n for n in model.nodes if n.layer.coupling == "mix"]
     total = {n.name: 0.0 for n in nodes}
     for seen in observe(model, batch.x, {n.inputs[0] for n in nodes}, batch_size=batch_size):
         for n in nodes:

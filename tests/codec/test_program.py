@@ -160,7 +160,7 @@ def test_a_file_takes_no_more_than_max_bytes(tmp_path):
     save(made, tmp_path / "p.mcz")
     with pytest.raises(FormatError, match="must take at most 1000 bytes"):
         load(tmp_path / "p.mcz", 1000)
-    with pytest.raises(FormatError, match="weights and activations must take at most 1000000 bytes"):
+    with pytest.raises(FormatError, match="weights and activations must take at most 1000000 b"):
         decode(encode(made), 1_000_000)
 
 

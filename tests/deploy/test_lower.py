@@ -90,7 +90,8 @@ def test_the_output_may_be_an_earlier_node(nets):
 
 def test_an_output_that_is_read_again_is_not_fused():
     # fc is the output, through an identity, and the input of what is not: relu is dead, fc as it is
-    nodes = [*chain(("fc", nn.Linear(2, 2)), ("relu", nn.ReLU())), Node("id", nn.Identity(), ("fc",))]
+    nodes = chain(("fc", nn.Linear(2, 2)), ("relu", nn.ReLU()))
+    nodes += (Node("id", nn.Identity(), ("fc",)),)
     assert [s.then for s in lower(Model(nodes, input_shape=(2,))).steps] == [None]
 
 

@@ -51,7 +51,7 @@ def test_forms_lie_in_the_order_of_the_kind_whatever_that_of_the_weights():
     (lambda: Step("a", "gelu"), "a: no step of kind 'gelu'; there are linear, conv"),
     (lambda: Step("a", "relu", ("x",), {"k": 1}), r"a: a relu takes no arguments, got \['k'\]"),
     (lambda: Step("a", "linear"), r"a: a linear takes out_features, gain, bias, then, got \[\]"),
-    (lambda: Step("a", "linear", ("x",), {"out_features": 0}), "a: out_features must be an integer"),
+    (lambda: Step("a", "linear", ("x",), {"out_features": 0}), "a: out_features must be an int"),
     (lambda: Step("a", "linear", ("x",), {"out_features": True}), "a: out_features must be an int"),
     (lambda: linear("a", 2, then="gelu"), "a: then must be one of relu, .*, got 'gelu'"),
     (lambda: linear("a", 2, bias=1), "a: bias must be true or false, got 1"),

@@ -1,4 +1,4 @@
-"""What a layer is: a pure function of its inputs and weights, which says of itself what others need.
+"""What a layer is: a pure function of inputs and weights, which says of itself what others need.
 
 N batch, C in, O out, H W size, K kernel. Meaning is NCHW and OIHW with PyTorch's names and shapes.
 """
@@ -134,6 +134,15 @@ class Layer:
         if not self.pointwise:
             raise NotImplementedError
         return [self.slopes(xs[0])[0] ** 2 * h]
+
+    def rows(self, x: Array, *, ones: bool = False) -> Array:
+        """Returns what the outputs of a mixing layer see of its input, (G, N L, C), an output a row.
+
+        x : (N, ...)        ones : an entry 1 ends each row: what a bias sees
+        G groups, L places, C entries in the order of a row of the weight, w.reshape(O, C).
+        Raises NotImplementedError for a layer that does not say.
+        """
+        raise NotImplementedError
 
     def config(self) -> dict:
         """Returns the constructor's arguments, JSON-able."""

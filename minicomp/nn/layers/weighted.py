@@ -8,6 +8,7 @@ import numpy as np
 
 from ... import ops
 from ...conv import conv2d, conv2d_bias
+from ...kernels.maps.conv import im2col
 from ...tensor import Tensor
 from ..forms import Dense
 from ..linear import linear
@@ -47,6 +48,9 @@ class Linear(_Weighted):
         if "bias" in weights:
             return linear(x, weights["weight"], weights["bias"])
         return ops.matmul(x, ops.transpose(weights["weight"]))
+
+    def rows(self, x, *, ones=False):
+        return (np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1) if ones else x)[None]
 
     def out_shape(self, shape):
         if shape != (self.in_features,):
@@ -110,6 +114,9 @@ class Conv2d(_Weighted):
         if "bias" in weights:
             return conv2d_bias(x, weights["weight"], weights["bias"], **form)
         return conv2d(x, weights["weight"], **form)
+
+    def rows(self, x, *, ones=False):
+        return im2col(x, self.kernel_size, self.stride, self.padding, self.groups, ones)
 
     def out_shape(self, shape):
         if len(shape) != 3 or shape[0] != self.in_channels:

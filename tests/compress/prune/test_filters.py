@@ -213,7 +213,7 @@ def test_wrong_knobs(knobs, message):
         ),
         (
             {"sparsity": {"conv*": 0.5}},
-            r"sparsity@conv\* matches no layer; there are fc1, fc2",
+            r"sparsity@conv\* matches no layer whose channels can be removed; there are fc1",
         ),
         (
             {"sparsity": {"fc2": 0.5}},

@@ -335,7 +335,7 @@ def test_the_criterion_is_the_score_of_a_short_training():
     start = [model.forms()[k].value.data.copy() for k in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")]
     criterion = MovementScore(samples=1000, epochs=1, lr=0.1, batch_size=60)
     S = reference(*start, data.train.x, data.train.y, lr=0.1, momentum=0.9, steps=1, sparsity=0.0, t0=9, n=1, dt=1)[2]
-    found = criterion.scores(model, data, rng=np.random.default_rng(0))
+    found = criterion.scores(model, data, Run(np.random.default_rng(0)))
     for s, node in zip(S, ("fc1", "fc2")):
         np.testing.assert_allclose(found[node], 1000 * s, atol=1e-4 * np.abs(1000 * s).max())
     before = bits(model)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from minicomp.teach.asking.judge import difference, equal_to, is_sparsity, show
+from minicomp.reference.judges import copied, difference, equal_to, first_difference, show
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,37 @@ def test_a_message_can_be_had_without_the_arrays():
     assert difference((np.ones(3),), (np.zeros(3),), shown=False).detail == ""
 
 
-@pytest.mark.parametrize("value", [0, 0.0, 0.5, np.float32(0.25), np.nextafter(1, 0)])
-def test_sparsities(value):
-    assert is_sparsity(value)
+def test_numbers_beyond_doubles_are_compared_exactly():
+    assert difference(np.array([2**53]), np.array([2**53 + 1])).slug == "wrong-value"
+    assert difference(np.array([2**63], np.uint64), np.array([2**63 - 1], np.int64)) is not None
 
 
-@pytest.mark.parametrize("value", [1, -0.1, True, False, None, "0.5", float("nan"), np.ones(2)])
-def test_what_is_no_sparsity(value):
-    assert not is_sparsity(value)
+def test_the_first_entry_that_differs_is_named_with_all_its_digits():
+    told = difference(np.array([[1.0, 0.3]]), np.array([[1.0, 0.1 + 0.2]]))
+    assert told.first == "first difference at (0, 1): 0.3 is expected, got 0.30000000000000004"
+
+
+def test_lists_are_compared_entry_by_entry():
+    expected = [np.array([True]), np.array([True, False])]
+    assert difference(expected, tuple(map(np.copy, expected))) is None
+    short = difference(expected, expected[:1])
+    assert short.text == "the result must be a list of 2, got a list of 1"
+    assert "entry 1" in difference(expected, [expected[0], ~expected[1]]).text
+
+
+def test_the_first_of_several_results_that_differs_is_named():
+    right = np.ones(2)
+    assert first_difference([right, 2 * right], [right, 2 * right], ["a", "b"]) is None
+    told = first_difference([right, 2 * right], [right, right], ["a", "b"])
+    assert told.text == "b is wrong in 2 of 2 entries"
+    with pytest.raises(ValueError):
+        first_difference([right], [right, right], ["a", "b"])
+
+
+def test_a_copied_case_shares_no_array():
+    case = {"w": np.ones(2), "masks": [np.ones(1)], "pair": (np.ones(1), 3), "s": 0.5}
+    copy = copied(case)
+    for array in (copy["w"], copy["masks"][0], copy["pair"][0]):
+        array[...] = 7
+    assert case["w"].tolist() == [1, 1] and case["masks"][0] == 1 and case["pair"][0] == 1
+    assert type(copy["pair"]) is tuple and copy["s"] == 0.5
