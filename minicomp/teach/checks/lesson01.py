@@ -155,8 +155,14 @@ _MATMUL = Exercise(
 # -------------------------------------------------------------------------------------- convolution
 
 
-def _conv_loops(g, x, w, stride, *, step=None, flip=False, add=True, swap=False, mean=False):
-    # The loops of the backward pass, with the slips that the mutants make.
+def conv2d_backward(
+    g: Array, x: Array, w: Array, stride: int,
+    *, step=None, flip=False, add=True, swap=False, mean=False,
+) -> tuple[Array, Array]:
+    """Returns the gradients of x and w for a cross-correlation without padding.
+
+    The switches are how the mutants slip.
+    """
     gx, gw = np.zeros(x.shape), np.zeros(w.shape)
     k, l = w.shape[2:]
     step = stride if step is None else step
@@ -170,11 +176,6 @@ def _conv_loops(g, x, w, stride, *, step=None, flip=False, add=True, swap=False,
                     gx[:, :, r, c] = gx[:, :, r, c] * add + dx
                     gw[:, :, p, q] = gw[:, :, p, q] * add + dw
     return gx, gw / len(x) if mean else gw
-
-
-def conv2d_backward(g: Array, x: Array, w: Array, stride: int) -> tuple[Array, Array]:
-    """Returns the gradients of x and w for a cross-correlation without padding."""
-    return _conv_loops(g, x, w, stride)
 
 
 def _conv_draw(draw, n, c, o, k, l, ho, wo, stride, rest=(0, 0)):
@@ -236,11 +237,11 @@ _CONV = Exercise(
         points=(1, 3, 1),
     ),
     mutants=(
-        Mutant("overwritten", partial(_conv_loops, add=False)),
-        Mutant("stride-forgotten", partial(_conv_loops, step=1)),
-        Mutant("kernel-flipped", partial(_conv_loops, flip=True)),
-        Mutant("mean-over-batch", partial(_conv_loops, mean=True)),
-        Mutant("rows-and-columns", partial(_conv_loops, swap=True)),
+        Mutant("overwritten", partial(conv2d_backward, add=False)),
+        Mutant("stride-forgotten", partial(conv2d_backward, step=1)),
+        Mutant("kernel-flipped", partial(conv2d_backward, flip=True)),
+        Mutant("mean-over-batch", partial(conv2d_backward, mean=True)),
+        Mutant("rows-and-columns", partial(conv2d_backward, swap=True)),
     ),
     banned=(
         "minicomp.conv:conv2d",

@@ -93,23 +93,19 @@ _LINEAR = Exercise(
 # -------------------------------------------------------------------------------------- convolution
 
 
-def conv_cost(
-    c: int, o: int, h: int, w: int, k: int, stride: int, padding: int, groups: int, bias: bool
-) -> tuple[int, int, int, int]:
-    """Returns (ho, wo, params, macs) of a convolution."""
-    return _conv_cost(c, o, h, w, k, stride, padding, groups, bias)
-
-
 def _places(n, k, s, p):
     return (n + 2 * p - k) // s + 1
 
 
-def _conv_cost(
-    c, o, h, w, k, stride, padding, groups, bias,
+def conv_cost(
+    c: int, o: int, h: int, w: int, k: int, stride: int, padding: int, groups: int, bias: bool,
     *, size=_places, grouped=True, positions=True, bias_macs=False,
-):
-    # The switches are how the mutants slip: another rule for the size, groups forgotten, positions
-    # forgotten, bias counted.
+) -> tuple[int, int, int, int]:
+    """Returns (ho, wo, params, macs) of a convolution.
+
+    The switches are how the mutants slip: another rule for the size, groups forgotten, positions
+    forgotten, bias counted.
+    """
     ho, wo = (size(n, k, stride, padding) for n in (h, w))
     weights = o * (c // groups if grouped else c) * k * k
     per_place = weights + (o * bias if bias_macs else 0)
@@ -153,12 +149,12 @@ _CONV = Exercise(
         hidden("invariance", _conv_as_linear, _same_as_linear),
     ),
     mutants=(
-        Mutant("size-kept", partial(_conv_cost, size=lambda n, k, s, p: n // s)),
-        Mutant("padding-once", partial(_conv_cost, size=lambda n, k, s, p: (n + p - k) // s + 1)),
-        Mutant("rounded-up", partial(_conv_cost, size=lambda n, *of: _places(n + of[1] - 1, *of))),
-        Mutant("groups-ignored", partial(_conv_cost, grouped=False)),
-        Mutant("one-position", partial(_conv_cost, positions=False)),
-        Mutant("bias-as-mac", partial(_conv_cost, bias_macs=True)),
+        Mutant("size-kept", partial(conv_cost, size=lambda n, k, s, p: n // s)),
+        Mutant("padding-once", partial(conv_cost, size=lambda n, k, s, p: (n + p - k) // s + 1)),
+        Mutant("rounded-up", partial(conv_cost, size=lambda n, *of: _places(n + of[1] - 1, *of))),
+        Mutant("groups-ignored", partial(conv_cost, grouped=False)),
+        Mutant("one-position", partial(conv_cost, positions=False)),
+        Mutant("bias-as-mac", partial(conv_cost, bias_macs=True)),
     ),
     banned=(
         "minicomp.nn.layers:Conv2d",
@@ -173,13 +169,13 @@ _CONV = Exercise(
 # -------------------------------------------------------------------------------------- a whole net
 
 
-def model_cost(shape: tuple, layers: list) -> Array:
-    """Returns (params, macs) of each layer with weights, (n, 2)."""
-    return _walk(shape, layers)
+def model_cost(
+    shape: tuple, layers: list, *, pools=True, flat=True, carry=True, bias_macs=False
+) -> Array:
+    """Returns (params, macs) of each layer with weights, (n, 2).
 
-
-def _walk(shape, layers, *, pools=True, flat=True, carry=True, bias_macs=False) -> Array:
-    # Rows (params, macs) of the layers that have weights, with the slips that the mutants make.
+    The switches are how the mutants slip.
+    """
     c, h, w = shape
     features, rows = 0, []
     for layer in layers:
@@ -254,10 +250,10 @@ _MODEL = Exercise(
         points=(1, 2, 2),
     ),
     mutants=(
-        Mutant("pool-forgotten", partial(_walk, pools=False)),
-        Mutant("maps-only", partial(_walk, flat=False)),
-        Mutant("channels-not-carried", partial(_walk, carry=False)),
-        Mutant("bias-as-mac", partial(_walk, bias_macs=True)),
+        Mutant("pool-forgotten", partial(model_cost, pools=False)),
+        Mutant("maps-only", partial(model_cost, flat=False)),
+        Mutant("channels-not-carried", partial(model_cost, carry=False)),
+        Mutant("bias-as-mac", partial(model_cost, bias_macs=True)),
     ),
     banned=(
         "minicomp.nn.graph:Model.macs",

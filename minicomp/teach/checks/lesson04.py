@@ -81,17 +81,13 @@ _MASK = Exercise(
 
 
 def masked_sgd(
-    w: Array, v: Array, mask: Array, grads: Array, lr: float, momentum: float, weight_decay: float
-) -> Array:
-    """Returns w after each step, (T, ...); pruned entries are 0 throughout."""
-    return _steps(w, v, mask, grads, lr, momentum, weight_decay)
-
-
-def _steps(
-    w, v, mask, grads, lr, momentum, weight_decay,
+    w: Array, v: Array, mask: Array, grads: Array, lr: float, momentum: float, weight_decay: float,
     *, each=True, first=True, last=False, gradient=False, decay=True, copies=True,
 ) -> Array:
-    # The path of w, (T, ...); the switches say what is masked, and are how the mutants slip.
+    """Returns w after each step, (T, ...); pruned entries are 0 throughout.
+
+    The switches say what is masked, and are how the mutants slip.
+    """
     w, v, path = w * mask if first else w.copy(), v.copy(), []
     for g in grads:
         g = g + weight_decay * w if decay else g
@@ -173,11 +169,11 @@ _SGD = Exercise(
         hidden("hundred steps", _sgd_hundred, _zeros_stay, points=2),
     ),
     mutants=(
-        Mutant("momentum-revives", partial(_steps, each=False, gradient=True)),
-        Mutant("masked-once", partial(_steps, each=False)),
-        Mutant("masked-at-the-end", partial(_steps, each=False, last=True)),
-        Mutant("decay-forgotten", partial(_steps, decay=False)),
-        Mutant("one-array", partial(_steps, copies=False)),
+        Mutant("momentum-revives", partial(masked_sgd, each=False, gradient=True)),
+        Mutant("masked-once", partial(masked_sgd, each=False)),
+        Mutant("masked-at-the-end", partial(masked_sgd, each=False, last=True)),
+        Mutant("decay-forgotten", partial(masked_sgd, decay=False)),
+        Mutant("one-array", partial(masked_sgd, copies=False)),
     ),
     banned=("minicomp.optim:SGD", "minicomp.optim:Optimizer"),
     reference=masked_sgd,

@@ -110,17 +110,13 @@ _RULE = Exercise(
 
 
 def surgery_steps(
-    w: Array, mask: Array, target: Array, lr: float, a: float, b: float, steps: int
-) -> tuple[Array, Array]:
-    """Returns the weights after each step and the masks of each step, (steps, ...) both."""
-    return _operate(w, mask, target, lr, a, b, steps)
-
-
-def _operate(
-    w, mask, target, lr, a, b, steps,
+    w: Array, mask: Array, target: Array, lr: float, a: float, b: float, steps: int,
     *, dense=True, zeroed=False, full=False, first=False, late=False,
 ) -> tuple[Array, Array]:
-    # The switches are how the mutants slip.
+    """Returns the weights after each step and the masks of each step, (steps, ...) both.
+
+    The switches are how the mutants slip.
+    """
     path, masks, start = [], [], mask
     for _ in range(steps):
         if not late:
@@ -204,11 +200,11 @@ _STEPS = Exercise(
         hidden("sixty steps", _steps_sixty, _comes_back, points=2),
     ),
     mutants=(
-        Mutant("gradient-masked", partial(_operate, dense=False)),
-        Mutant("weight-zeroed", partial(_operate, zeroed=True)),
-        Mutant("gradient-of-w", partial(_operate, full=True)),
-        Mutant("mask-starts-over", partial(_operate, first=True)),
-        Mutant("mask-too-late", partial(_operate, late=True)),
+        Mutant("gradient-masked", partial(surgery_steps, dense=False)),
+        Mutant("weight-zeroed", partial(surgery_steps, zeroed=True)),
+        Mutant("gradient-of-w", partial(surgery_steps, full=True)),
+        Mutant("mask-starts-over", partial(surgery_steps, first=True)),
+        Mutant("mask-too-late", partial(surgery_steps, late=True)),
     ),
     banned=(
         "minicomp.compress.prune.dns:surgery_mask",

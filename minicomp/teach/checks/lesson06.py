@@ -32,15 +32,14 @@ _PARTS = ("w1", "b1", "gamma", "beta", "mean", "var", "w2")
 # ------------------------------------------------------------------- one percentile over all layers
 
 
-def global_keep(gammas: tuple[Array, ...], sparsity: float) -> tuple[Array, ...]:
-    """Returns a mask per layer: of all n scales the round(sparsity n) least |gamma| are False."""
-    return _ranked(gammas, sparsity)
-
-
-def _ranked(
-    gammas, sparsity, *, score=np.abs, count=round, ties=False, low=False
+def global_keep(
+    gammas: tuple[Array, ...], sparsity: float,
+    *, score=np.abs, count=round, ties=False, low=False,
 ) -> tuple[Array, ...]:
-    # One ranking over all layers; the switches are how the mutants slip.
+    """Returns a mask per layer: of all n scales the round(sparsity n) least |gamma| are False.
+
+    The switches are how the mutants slip.
+    """
     worth = score(np.concatenate(gammas))
     n = count(sparsity * worth.size)
     keep = np.ones(worth.size, bool)
@@ -52,7 +51,7 @@ def _ranked(
 
 
 def _each_layer(gammas, sparsity) -> tuple[Array, ...]:
-    return tuple(_ranked((g,), sparsity)[0] for g in gammas)
+    return tuple(global_keep((g,), sparsity)[0] for g in gammas)
 
 
 def _layers(*rows) -> tuple[Array, ...]:
@@ -99,11 +98,11 @@ _GLOBAL = Exercise(
         hidden("invariance", _global_signs, _signs_do_not_count),
     ),
     mutants=(
-        Mutant("sign-forgotten", partial(_ranked, score=lambda g: g)),
+        Mutant("sign-forgotten", partial(global_keep, score=lambda g: g)),
         Mutant("each-layer", _each_layer),
-        Mutant("rounded-down", partial(_ranked, count=int)),
-        Mutant("ties-together", partial(_ranked, ties=True)),
-        Mutant("keeps-the-small", partial(_ranked, low=True)),
+        Mutant("rounded-down", partial(global_keep, count=int)),
+        Mutant("ties-together", partial(global_keep, ties=True)),
+        Mutant("keeps-the-small", partial(global_keep, low=True)),
     ),
     banned=(
         "minicomp.compress.channels.choosing:overall",
@@ -278,12 +277,12 @@ _REMOVE = Exercise(
 # --------------------------------------------------------------------------------- flattened maps
 
 
-def flatten_columns(keep: Array, height: int, width: int) -> Array:
-    """Returns which columns behind a Flatten of (C, height, width) stay, rising."""
-    return _columns(keep, height * width)
+def flatten_columns(keep: Array, height: int, width: int, *, used: int | None = None) -> Array:
+    """Returns which columns behind a Flatten of (C, height, width) stay, rising.
 
-
-def _columns(keep: Array, block: int, used: int | None = None) -> Array:
+    used : of the columns of a channel, the first so many; None: all
+    """
+    block = height * width
     places = np.arange(block if used is None else used)
     return (np.flatnonzero(keep)[:, None] * block + places).ravel()
 
@@ -335,13 +334,13 @@ _FLATTEN = Exercise(
     mutants=(
         Mutant("one-column-each", lambda keep, height, width: np.flatnonzero(keep)),
         Mutant(
-            "first-pixel-only", lambda keep, height, width: _columns(keep, height * width, used=1)
+            "first-pixel-only", partial(flatten_columns, used=1)
         ),
         Mutant(
             "interleaved", lambda keep, height, width: np.flatnonzero(np.tile(keep, height * width))
         ),
-        Mutant("as-if-square", lambda keep, height, width: _columns(keep, height * height)),
-        Mutant("the-removed", lambda keep, height, width: _columns(~keep, height * width)),
+        Mutant("as-if-square", lambda keep, height, width: flatten_columns(keep, height, height)),
+        Mutant("the-removed", lambda keep, height, width: flatten_columns(~keep, height, width)),
     ),
     banned=(
         "minicomp.compress.channels.removal:plan",
