@@ -52,11 +52,11 @@ _LINEAR = Exercise(
     minutes=5,
     parts=standard_parts(
         equal_to(linear_cost),
-        [
+        tiny=[
             {"inputs": 3, "outputs": 2, "bias": True},
             {"inputs": 3, "outputs": 2, "bias": False},
         ],
-        lambda draw: [
+        many=lambda draw: [
             {
                 "inputs": draw.integer(1, 999),
                 "outputs": draw.integer(1, 999),
@@ -64,8 +64,8 @@ _LINEAR = Exercise(
             }
             for _ in range(20)
         ],
-        [{"inputs": 784, "outputs": 300, "bias": True}],
-        hidden("invariance", _linear_halves, _linear_additive),
+        golden=[{"inputs": 784, "outputs": 300, "bias": True}],
+        more=hidden("invariance", _linear_halves, _linear_additive),
     ),
     mutants=(
         Mutant("bias-forgotten", lambda inputs, outputs, bias: (inputs * outputs,) * 2),
@@ -143,10 +143,10 @@ _CONV = Exercise(
     minutes=10,
     parts=standard_parts(
         equal_to(conv_cost),
-        [_conv_case(1, 1, 3, 3, 2), _conv_case(2, 4, 5, 4, 3, 2, 1, groups=2, bias=False)],
-        lambda draw: [_conv(draw) for _ in range(20)],
-        [_conv_case(20, 50, 12, 12, 5)],
-        hidden("invariance", _conv_as_linear, _same_as_linear),
+        tiny=[_conv_case(1, 1, 3, 3, 2), _conv_case(2, 4, 5, 4, 3, 2, 1, groups=2, bias=False)],
+        many=lambda draw: [_conv(draw) for _ in range(20)],
+        golden=[_conv_case(20, 50, 12, 12, 5)],
+        more=hidden("invariance", _conv_as_linear, _same_as_linear),
     ),
     mutants=(
         Mutant("size-kept", partial(conv_cost, size=lambda n, k, s, p: n // s)),
@@ -237,16 +237,16 @@ _MODEL = Exercise(
     minutes=12,
     parts=standard_parts(
         equal_to(model_cost),
-        [
+        tiny=[
             {"shape": (1, 4, 4), "layers": [("flatten",), ("linear", 2)]},
             {
                 "shape": (1, 5, 5),
                 "layers": [("conv", 2, 2), ("pool", 2), ("flatten",), ("linear", 3)],
             },
         ],
-        lambda draw: [_net(draw) for _ in range(20)],
-        [{"shape": (1, 28, 28), "layers": LENET5}],
-        hidden("invariance", _one_more, _rows_stay),
+        many=lambda draw: [_net(draw) for _ in range(20)],
+        golden=[{"shape": (1, 28, 28), "layers": LENET5}],
+        more=hidden("invariance", _one_more, _rows_stay),
         points=(1, 2, 2),
     ),
     mutants=(

@@ -55,7 +55,7 @@ def _signs_do_not_count(case, results) -> Message | None:
 _MASK = Exercise(
     id="04.magnitude_mask",
     minutes=7,
-    parts=entry_parts(MASK, hidden("invariance", _mask_signs, _signs_do_not_count)),
+    parts=entry_parts(MASK, more=hidden("invariance", _mask_signs, _signs_do_not_count)),
     mutants=(
         Mutant("sign-forgotten", lambda w, sparsity: _smallest_go(w, round(sparsity * w.size))),
         Mutant("rounded-down", lambda w, sparsity: _smallest_go(np.abs(w), int(sparsity * w.size))),
@@ -122,20 +122,6 @@ _ONE_CUT = {
     "momentum": 0.5,
     "weight_decay": 0.0,
 }
-_SGD_TINY = [
-    _ONE_CUT | {"grads": np.array([[1.0, 1.0]])},
-    _ONE_CUT | {"grads": np.zeros((2, 2)), "v": np.array([0.0, 4.0])},
-    _ONE_CUT | {"grads": np.zeros((1, 2)), "weight_decay": 0.5},
-]
-_SGD_GOLDEN = {
-    "w": np.array([0.5, -1.0, 2.0]),
-    "v": np.array([1.0, -2.0, 0.0]),
-    "mask": np.array([True, False, True]),
-    "grads": np.array([[1.0, 1.0, 1.0], [0.0, -2.0, 4.0]]),
-    "lr": 0.25,
-    "momentum": 0.5,
-    "weight_decay": 0.5,
-}
 
 
 def _sgd_property(draw):
@@ -163,10 +149,24 @@ _SGD = Exercise(
     minutes=12,
     parts=standard_parts(
         equal_to(masked_sgd, rtol=ROUNDING),
-        _SGD_TINY,
-        _sgd_property,
-        [_SGD_GOLDEN],
-        hidden("hundred steps", _sgd_hundred, _zeros_stay, points=2),
+        tiny=[
+            _ONE_CUT | {"grads": np.array([[1.0, 1.0]])},
+            _ONE_CUT | {"grads": np.zeros((2, 2)), "v": np.array([0.0, 4.0])},
+            _ONE_CUT | {"grads": np.zeros((1, 2)), "weight_decay": 0.5},
+        ],
+        many=_sgd_property,
+        golden=[
+            {
+                "w": np.array([0.5, -1.0, 2.0]),
+                "v": np.array([1.0, -2.0, 0.0]),
+                "mask": np.array([True, False, True]),
+                "grads": np.array([[1.0, 1.0, 1.0], [0.0, -2.0, 4.0]]),
+                "lr": 0.25,
+                "momentum": 0.5,
+                "weight_decay": 0.5,
+            }
+        ],
+        more=hidden("hundred steps", _sgd_hundred, _zeros_stay, points=2),
     ),
     mutants=(
         Mutant("momentum-revives", partial(masked_sgd, each=False, gradient=True)),
@@ -193,12 +193,12 @@ _ROUNDS = Exercise(
     minutes=6,
     parts=standard_parts(
         equal_to(keep_per_round, rtol=1e-12),
-        [{"keep": 0.25, "rounds": 2}, {"keep": 0.125, "rounds": 1}],
-        lambda draw: [
+        tiny=[{"keep": 0.25, "rounds": 2}, {"keep": 0.125, "rounds": 1}],
+        many=lambda draw: [
             {"keep": float(k), "rounds": draw.integer(1, 12)}
             for k in draw.uniform(20, lo=0.01, hi=1.0)
         ],
-        [{"keep": 0.0625, "rounds": 4}],
+        golden=[{"keep": 0.0625, "rounds": 4}],
     ),
     mutants=(
         Mutant("equal-steps", lambda keep, rounds: np.linspace(1, keep, rounds + 1)[1:]),

@@ -58,14 +58,6 @@ def _layers(*rows) -> tuple[Array, ...]:
     return tuple(np.array(row, float) for row in rows)
 
 
-_GLOBAL_TINY = [
-    {"gammas": _layers([0.5, 0.125], [0.25, 1.0]), "sparsity": 0.25},
-    {"gammas": _layers([3, 2], [0.25, 0.5, 5]), "sparsity": 0.4},
-    {"gammas": _layers([-3, 1], [2]), "sparsity": 0.4},
-    {"gammas": _layers([1, 1], [1, 2]), "sparsity": 0.4},
-]
-
-
 def _global_property(draw):
     for i in range(20):
         gammas = []
@@ -92,10 +84,15 @@ _GLOBAL = Exercise(
     minutes=7,
     parts=standard_parts(
         equal_to(global_keep),
-        _GLOBAL_TINY,
-        _global_property,
-        [{"gammas": _layers([4, -1, 3, 8], [-6, 2], [7, 1, -5, 9, -2]), "sparsity": 0.33}],
-        hidden("invariance", _global_signs, _signs_do_not_count),
+        tiny=[
+            {"gammas": _layers([0.5, 0.125], [0.25, 1.0]), "sparsity": 0.25},
+            {"gammas": _layers([3, 2], [0.25, 0.5, 5]), "sparsity": 0.4},
+            {"gammas": _layers([-3, 1], [2]), "sparsity": 0.4},
+            {"gammas": _layers([1, 1], [1, 2]), "sparsity": 0.4},
+        ],
+        many=_global_property,
+        golden=[{"gammas": _layers([4, -1, 3, 8], [-6, 2], [7, 1, -5, 9, -2]), "sparsity": 0.33}],
+        more=hidden("invariance", _global_signs, _signs_do_not_count),
     ),
     mutants=(
         Mutant("sign-forgotten", partial(global_keep, score=lambda g: g)),
@@ -173,18 +170,6 @@ def _remove_tiny(draw):
     return [_eighths(draw, *shape) for shape in shapes]
 
 
-_REMOVE_GOLDEN = {
-    "keep": np.array([True, False, True]),
-    "w1": np.arange(1, 7).reshape(3, 2, 1, 1) / 4,
-    "b1": np.array([0.5, 1.0, -0.5]),
-    "gamma": np.array([1.0, 0.0, -2.0]),
-    "beta": np.array([0.25, 1.0, 4.0]),
-    "mean": np.array([1.0, 2.0, 0.5]),
-    "var": np.array([1.0, 4.0, 0.25]),
-    "w2": np.arange(1, 7).reshape(2, 3, 1, 1) / 2,
-}
-
-
 def _remove_property(draw):
     for _ in range(18):
         o = draw.choice([1, 2, 3, 5, 7])
@@ -245,10 +230,21 @@ _REMOVE = Exercise(
     minutes=14,
     parts=standard_parts(
         _equals_masked,
-        _remove_tiny,
-        _remove_property,
-        [_REMOVE_GOLDEN],
-        hidden("no trace", _remove_no_trace, _leaves_no_trace),
+        tiny=_remove_tiny,
+        many=_remove_property,
+        golden=[
+            {
+                "keep": np.array([True, False, True]),
+                "w1": np.arange(1, 7).reshape(3, 2, 1, 1) / 4,
+                "b1": np.array([0.5, 1.0, -0.5]),
+                "gamma": np.array([1.0, 0.0, -2.0]),
+                "beta": np.array([0.25, 1.0, 4.0]),
+                "mean": np.array([1.0, 2.0, 0.5]),
+                "var": np.array([1.0, 4.0, 0.25]),
+                "w2": np.arange(1, 7).reshape(2, 3, 1, 1) / 2,
+            }
+        ],
+        more=hidden("no trace", _remove_no_trace, _leaves_no_trace),
         points=(1, 3, 1),
     ),
     mutants=(
@@ -287,13 +283,6 @@ def flatten_columns(keep: Array, height: int, width: int, *, used: int | None = 
     return (np.flatnonzero(keep)[:, None] * block + places).ravel()
 
 
-_FLATTEN_TINY = [
-    {"keep": np.array([False, True]), "height": 1, "width": 2},
-    {"keep": np.array([True, False, True]), "height": 2, "width": 1},
-    {"keep": np.array([False, True, True]), "height": 2, "width": 3},
-]
-
-
 def _flatten_property(draw):
     for _ in range(20):
         h, w = draw.choice([1, 2, 3, 5]), draw.choice([1, 2, 3, 4, 7])
@@ -326,10 +315,14 @@ _FLATTEN = Exercise(
     minutes=6,
     parts=standard_parts(
         equal_to(flatten_columns),
-        _FLATTEN_TINY,
-        _flatten_property,
-        [{"keep": np.arange(50) % 17 == 3, "height": 4, "width": 4}],
-        hidden("halves", _flatten_halves, _halves_make_all),
+        tiny=[
+            {"keep": np.array([False, True]), "height": 1, "width": 2},
+            {"keep": np.array([True, False, True]), "height": 2, "width": 1},
+            {"keep": np.array([False, True, True]), "height": 2, "width": 3},
+        ],
+        many=_flatten_property,
+        golden=[{"keep": np.arange(50) % 17 == 3, "height": 4, "width": 4}],
+        more=hidden("halves", _flatten_halves, _halves_make_all),
     ),
     mutants=(
         Mutant("one-column-each", lambda keep, height, width: np.flatnonzero(keep)),
