@@ -47,6 +47,20 @@ def residual(rng):
     return model
 
 
+def test_score_by_hand():
+    # points 0, 1, 3 on a line: distances 1 + 3, 1 + 2, 3 + 2
+    np.testing.assert_allclose(fpgm_score(np.array([[0.0], [1.0], [3.0]])), [4, 3, 5])
+
+
+def test_the_filter_that_others_stand_in_for_is_masked():
+    model = MLP([3, 4, 2], rng=np.random.default_rng(5))
+    w = np.float32([[9, 0, 0], [1, 1, 1], [0, 9, 0], [0, 0, 9]])
+    model.set_form("fc1.weight", Dense(w))
+    made = FPGM(sparsity=0.25, remove=False).apply(model, None, Run(np.random.default_rng(0)))
+    mask = made.forms()["fc1.weight"].mask
+    np.testing.assert_array_equal(mask, np.repeat([[True], [False], [True], [True]], 3, axis=1))
+
+
 @given(st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_the_pruned_filter_minimises_the_sum_of_distances_to_all(n, d, seed):
     # He et al. 2019, eq. (4): F_j* = argmin over the filters x of sum_j |x - F_j|, by counting.
