@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress.channels.groups import groups
@@ -69,7 +69,6 @@ def test_the_filter_of_least_norm_goes():
     assert model.forms()["fc1.weight"].shape == (3, 2)
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.floats(0, 0.93), st.integers(0, 2**32 - 1))
 def test_exactly_the_fraction_goes(sparsity, seed):
     rng = np.random.default_rng(seed)

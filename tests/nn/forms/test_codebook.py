@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 
@@ -218,7 +218,6 @@ def test_a_pruned_entry_goes_to_code_0_and_does_not_come_back():
         form.moved(np.zeros((6, 5)))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.booleans(), SHAPES, st.integers(0, 2**32 - 1))
 def test_any_codebook_survives_storage(k, pinned, shape, seed):
     rng = np.random.default_rng(seed)
