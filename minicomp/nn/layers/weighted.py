@@ -8,25 +8,16 @@ import numpy as np
 
 from ... import ops
 from ...conv import conv2d, conv2d_bias
-from ...kernels.maps.conv import im2col
-from ...tensor import Tensor
+from ...kernels.maps.conv import conv2d_input_grad, im2col
 from ..forms import Dense
 from ..linear import linear
-from .base import Layer, flag, pair, positive, pulled, windows
+from .base import Layer, flag, pair, positive, windows
 
 
-class _Weighted(Layer):
-    coupling = "mix"
-
-    def pull_squared(self, h, x):
-        w = self.decode()["weight"].data
-        return pulled(self, h, x, weights={"weight": Tensor(w * w)})
-
-
-class Linear(_Weighted):
+class Linear(Layer):
     """y = x W' + b;   x (N, I), W (O, I), b (O,)."""
 
-    kind = "Linear"
+    kind, coupling = "Linear", "mix"
     step = "linear"
     sizes = {"in_features": "in", "out_features": "out"}
 
@@ -52,6 +43,10 @@ class Linear(_Weighted):
     def rows(self, x, *, ones=False):
         return (np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1) if ones else x)[None]
 
+    def pull_squared(self, h, x):
+        w = self.decode()["weight"].data
+        return [h @ (w * w)]
+
     def out_shape(self, shape):
         if shape != (self.in_features,):
             raise ValueError(
@@ -63,10 +58,10 @@ class Linear(_Weighted):
         return self.in_features * self.out_features
 
 
-class Conv2d(_Weighted):
+class Conv2d(Layer):
     """Cross-correlation;   x (N, C, H, W), W (O, C / groups, K, K), b (O,)."""
 
-    kind = "Conv2d"
+    kind, coupling = "Conv2d", "mix"
     step = "conv"
     sizes = {"in_channels": "in", "out_channels": "out"}
 
@@ -117,6 +112,11 @@ class Conv2d(_Weighted):
 
     def rows(self, x, *, ones=False):
         return im2col(x, self.kernel_size, self.stride, self.padding, self.groups, ones)
+
+    def pull_squared(self, h, x):
+        w = self.decode()["weight"].data
+        form = dict(stride=self.stride, padding=self.padding, groups=self.groups)
+        return [conv2d_input_grad(h, w * w, size=x.shape[2:], **form)]
 
     def out_shape(self, shape):
         if len(shape) != 3 or shape[0] != self.in_channels:
