@@ -15,7 +15,6 @@ from minicomp.compress.prune.group_lasso import (
     survivors,
     unit_norms,
 )
-from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.technique import Run
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
@@ -55,10 +54,6 @@ def padded(rng):
     nodes = chain(("conv1", Conv2d(1, 6, 3, padding=1)), ("relu1", ReLU()), ("conv2", Conv2d(6, 5, 3, padding=1)),
                   ("relu2", ReLU()), ("flat", Flatten()), ("fc", Linear(5 * 36, 3)))
     return drawn(nodes, (1, 6, 6), rng)
-
-
-def bits(model):
-    return b"".join(a.tobytes() for a in model.state_dict().values())
 
 
 def shrink(technique, model, found, rate):
@@ -161,7 +156,7 @@ def test_units_that_a_shuffle_or_groups_hold_stay():
 # ---------------------------------------------------------------------------------------- training
 
 
-def test_the_penalty_removes_units_and_none_go_without_it():
+def test_the_penalty_removes_units_and_none_go_without_it(bits):
     rng = np.random.default_rng(5)
     model, data = MLP([10, 24, 16, 3], rng=rng), toy()
     before = bits(model)

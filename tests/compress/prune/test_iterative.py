@@ -7,23 +7,12 @@ from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.iterative import Iterative
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.technique import Run, weights
-from minicomp.errors import UserError
 from minicomp.models import MLP
 from minicomp.nn import Conv2d, Dense, Dropout, Flatten, Linear, Model, Node, ReLU, chain
 from minicomp.nn.init import lecun_uniform
 from minicomp.train import evaluate
 
 SIZES = [240, 200, 40]
-
-
-def data(n=160):
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 4, 2 * n)
-    x = rng.standard_normal((4, 12))[y] + 0.7 * rng.standard_normal((2 * n, 12))
-    x = x.astype(np.float32)
-    return SimpleNamespace(
-        train=SimpleNamespace(x=x[:n], y=y[:n]), val=SimpleNamespace(x=x[n:], y=y[n:])
-    )
 
 
 def net(p=0.0):
@@ -38,7 +27,7 @@ def zeros(model):
 
 
 @pytest.fixture
-def watched(monkeypatch):
+def watched(monkeypatch, blobs):
     # Applies it; returns the result and, at the start of every retraining, a copy of the model, the
     # names of what it may train and its dropout.
     def apply(technique, model, given=None):
@@ -51,7 +40,7 @@ def watched(monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(FineTune, "fit", spy)
-            return technique.apply(model, given or data(), Run(np.random.default_rng(1))), starts
+            return technique.apply(model, given or blobs(), Run(np.random.default_rng(1))), starts
 
     return apply
 
@@ -139,19 +128,19 @@ def test_convolutions_and_fully_connected_layers_in_turn(watched):
     assert not any(form.trainable for form in model.forms().values())
 
 
-def test_the_rounds_are_logged():
+def test_the_rounds_are_logged(blobs):
     model, log = net(), []
     technique = Iterative(sparsity=0.9, rounds=3, train=FineTune(epochs=2))
-    made = technique.apply(model, data(), Run(np.random.default_rng(1), log=log.append))
+    made = technique.apply(model, blobs(), Run(np.random.default_rng(1), log=log.append))
     rounds = [row for row in log if row["event"] == "round"]
     assert [(row["round"], row["rounds"]) for row in rounds] == [(1, 3), (2, 3), (3, 3)]
     assert rounds[0]["sparsity"] < rounds[1]["sparsity"] < rounds[2]["sparsity"]
-    assert rounds[2]["errors"] == evaluate(made, data().val).errors
+    assert rounds[2]["errors"] == evaluate(made, blobs().val).errors
 
 
-def test_pruning_and_retraining_in_rounds_beats_pruning_at_once():
+def test_pruning_and_retraining_in_rounds_beats_pruning_at_once(blobs):
     # The paper's figure 5: without retraining accuracy falls early, with rounds of it late.
-    given = data(400)
+    given = blobs(400)
     dense = FineTune(epochs=10, lr=0.05, batch_size=32).apply(net(), given, Run(np.random.default_rng(0)))
     once = Magnitude(sparsity=0.9).apply(dense, given, Run(np.random.default_rng(0)))
     rounds = Iterative(sparsity=0.9, rounds=3, train=FineTune(epochs=3, lr=0.05, batch_size=32)).apply(dense, given, Run(np.random.default_rng(0)))
