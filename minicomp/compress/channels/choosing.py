@@ -108,6 +108,12 @@ def emptied(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
     return model
 
 
+def removed_row(word: str, model: Model, made: Model, chosen: list[tuple[Group, Array]]) -> dict:
+    """Returns the row of a log that says what `made` has no more of `model`."""
+    return {"event": "removed", "name": word, "weights": model.count() - made.count(),
+            "units": {group.name: int((~kept).sum()) for group, kept in chosen}}
+
+
 def check_numbers(word: str, model: Model) -> None:
     """Raises UserError where a weight or bias is not a finite number, by the name of its layer."""
     for name, form in model.forms().items():

@@ -28,7 +28,7 @@ from ...nn.graph import Model
 from ...tensor import Array
 from ..channels.constants import removable
 from ..channels.groups import Group, choose_units, groups
-from ..channels.choosing import check_numbers, without_units
+from ..channels.choosing import check_numbers, removed_row, without_units
 from ..technique import Technique
 
 
@@ -80,12 +80,5 @@ class DeadUnits(Technique):
             gone.update({group.name: int((~kept).sum()) for group, kept in chosen})
             made = without_units(made, chosen, fold=True)
             done = all(kept.all() for _, kept in chosen)
-        run.log(
-            {
-                "event": "removed",
-                "name": self.word,
-                "weights": model.count() - made.count(),
-                "units": dict(gone),
-            }
-        )
+        run.log(removed_row(self.word, model, made, []) | {"units": dict(gone)})
         return made

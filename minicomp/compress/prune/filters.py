@@ -31,7 +31,7 @@ from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..channels.groups import Group, groups
 from ..channels.choosing import (
-    at_group, check_groups, check_numbers, emptied, local, overall, without_units,
+    at_group, check_groups, check_numbers, emptied, local, overall, removed_row, without_units,
 )
 from ..technique import Technique, knob
 
@@ -98,11 +98,12 @@ class Filters(Technique):
         if self.scope == "global" and not isinstance(self.sparsity, float):
             raise UserError("filters: scope global needs one sparsity for all layers")
 
-    def change(self, model, data, run):
+    def check(self, model):
         check_numbers(self.word, model)
-        found = groups(model)
-        check_groups(self, found)
-        scored = [(g, group_norms(model, g, self.norm)) for g in found]
+        check_groups(self, groups(model))
+
+    def change(self, model, data, run):
+        scored = [(g, group_norms(model, g, self.norm)) for g in groups(model)]
         if self.threshold is not None:
             chosen = [(g, self.above(g, norms)) for g, norms in scored]
         elif self.scope == "global":
@@ -112,14 +113,7 @@ class Filters(Technique):
             chosen = local(self.word, scored, lambda g: at_group(self, "sparsity", g) or 0.0)
         start = emptied(model, chosen) if self.fold else model
         made = without_units(start, chosen, fold=self.fold)
-        run.log(
-            {
-                "event": "removed",
-                "name": self.word,
-                "weights": model.count() - made.count(),
-                "units": {g.name: int((~kept).sum()) for g, kept in chosen},
-            }
-        )
+        run.log(removed_row(self.word, model, made, chosen))
         return made
 
     def above(self, group: Group, norms: Array) -> Array:

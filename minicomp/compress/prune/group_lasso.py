@@ -34,7 +34,7 @@ from ...nn.graph import Model
 from ...tensor import Array
 from ...train import Hook
 from ..channels.groups import Group, choose_units, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, without_units
+from ..channels.choosing import at_group, check_groups, check_numbers, removed_row, without_units
 from ..finetune import Trained
 from ..technique import check_movable, knob
 
@@ -87,10 +87,7 @@ class GroupLasso(Trained):
     def finish(self, model, run):
         chosen = [(g, survivors(model, g)) for g in self.found(model)]
         made = without_units(model, chosen, fold=True)
-        run.log({
-            "event": "removed", "name": self.word, "weights": model.count() - made.count(),
-            "units": {g.name: int((~kept).sum()) for g, kept in chosen},
-        })
+        run.log(removed_row(self.word, model, made, chosen))
         return made
 
     def found(self, model: Model) -> list[Group]:

@@ -1,4 +1,4 @@
-"""What a layer is: a pure function of its inputs and weights, which says of itself what others need.
+"""What a layer is: a pure function of inputs and weights, which says of itself what others need.
 
 N batch, C in, O out, H W size, K kernel. Meaning is NCHW and OIHW with PyTorch's names and shapes.
 """
@@ -6,6 +6,7 @@ N batch, C in, O out, H W size, K kernel. Meaning is NCHW and OIHW with PyTorch'
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -38,6 +39,9 @@ class Layer:
     tracks : its buffers move in training, so that a batch cannot be split over threads
     groups, padding : of a convolution or a pooling
     sizes : the constructor's arguments that count channels: "in" those read, "out" those made
+    step : the kind of step that computes it in a program (deploy/steps.py), which takes from
+        `config` the arguments that it declares; "" where nothing is computed outside of training;
+        None: no program computes it
     """
 
     kind: ClassVar[str]
@@ -49,6 +53,7 @@ class Layer:
     normalises: ClassVar[bool] = False
     tracks: ClassVar[bool] = False
     sizes: ClassVar[dict[str, str]] = {}
+    step: ClassVar[str | None] = None
     buffer_parts: ClassVar[dict[str, Part]] = {}  # what the numbers of `buffers` may be
     groups: int = 1
     padding: tuple[int, int] = (0, 0)
@@ -78,6 +83,13 @@ class Layer:
         """Returns the output as a function of the inputs and of `weights`."""
         raise NotImplementedError
 
+    def fused(self, after: Layer) -> Callable[..., Tensor] | None:
+        """Returns what computes this layer and then `after` in one pass, to the same bits; or None.
+
+        It is called as `forward` of this layer is. `after` takes this layer's output alone.
+        """
+        return None
+
     def decode(self, *, training: bool = False, rng=None) -> dict[str, Tensor]:
         """Returns every form decoded, by part: "weight", "bias"."""
         return {part: form.dense(training=training, rng=rng) for part, form in self.forms.items()}
@@ -89,6 +101,10 @@ class Layer:
     def macs(self, *shapes: tuple[int, ...]) -> int:
         """Returns multiply-accumulates per example, bias not counted."""
         return 0
+
+    def lowered(self) -> dict[str, Form]:
+        """Returns the weights of its step by part, frozen."""
+        return {part: form.freeze() for part, form in self.forms.items()}
 
     def switched_off(self, channels: int) -> Array:
         """Returns which channels come out as one number whatever goes in, (C,) bool."""
@@ -126,6 +142,15 @@ class Layer:
         if not self.pointwise:
             raise NotImplementedError
         return [self.slopes(xs[0])[0] ** 2 * h]
+
+    def rows(self, x: Array, *, ones: bool = False) -> Array:
+        """Returns what the outputs of a mixing layer see of its input, (G, N L, C), an output a row.
+
+        x : (N, ...)        ones : an entry 1 ends each row: what a bias sees
+        G groups, L places, C entries in the order of a row of the weight, w.reshape(O, C).
+        Raises NotImplementedError for a layer that does not say.
+        """
+        raise NotImplementedError
 
     def config(self) -> dict:
         """Returns the constructor's arguments, JSON-able."""

@@ -15,6 +15,7 @@ class _BatchNorm(Layer):
     # Ioffe & Szegedy 2015; running statistics as PyTorch keeps them (the variance with n - 1).
     coupling, pointwise, normalises, tracks = "keep", True, True, True
     sizes = {"num_features": "out"}
+    step = "scale"
     buffer_parts = {
         "running_mean": Part("table", axes=(0,)),
         "running_var": Part("table", axes=(0,), least=0),
@@ -52,6 +53,16 @@ class _BatchNorm(Layer):
         statistics = batch_statistics(x.data)
         self._track(*statistics, n=x.size // self.num_features)
         return batch_norm(x, gamma, beta, eps=self.eps, statistics=statistics)
+
+    def lowered(self):
+        # gamma (x - mean) / std + beta = x gain + bias; float64, for bias may be a small difference
+        weights = {part: w.data.astype(np.float64) for part, w in self.decode().items()}
+        var = self.buffers["running_var"] + np.float64(self.eps)
+        if not (var > 0).all():
+            raise ValueError(f"running_var + eps must be above 0, got {var.min():g}")
+        gain = weights["weight"] / np.sqrt(var)
+        made = {"gain": gain, "bias": weights["bias"] - self.buffers["running_mean"] * gain}
+        return {part: Dense(a.astype(np.float32), trainable=False) for part, a in made.items()}
 
     def _track(self, mean: Array, var: Array, n: int) -> None:
         for name, value in (("running_mean", mean), ("running_var", var * (n / max(n - 1, 1)))):

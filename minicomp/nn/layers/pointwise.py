@@ -18,6 +18,7 @@ class ReLU(_Activation):
     """max(x, 0)."""
 
     kind, rectifies = "ReLU", True
+    step = "relu"
 
     def forward(self, x, **_):
         return ops.relu(x)
@@ -27,6 +28,7 @@ class ReLU6(_Activation):
     """min(max(x, 0), 6)."""
 
     kind, rectifies = "ReLU6", True
+    step = "relu6"
 
     def forward(self, x, **_):
         return ops.relu6(x)
@@ -36,6 +38,7 @@ class Sigmoid(_Activation):
     """1 / (1 + exp(-x))."""
 
     kind = "Sigmoid"
+    step = "sigmoid"
 
     def forward(self, x, **_):
         return ops.sigmoid(x)
@@ -45,6 +48,7 @@ class Tanh(_Activation):
     """tanh(x)."""
 
     kind = "Tanh"
+    step = "tanh"
 
     def forward(self, x, **_):
         return ops.tanh(x)
@@ -54,6 +58,7 @@ class Identity(Plain):
     """x."""
 
     kind, coupling, pointwise = "Identity", "keep", True
+    step = ""
 
     def forward(self, x, **_):
         return x
@@ -63,6 +68,7 @@ class ActThreshold(Layer):
     """x where |x| >= threshold, else 0: sparser activations."""
 
     kind, coupling, pointwise = "ActThreshold", "keep", True
+    step = "threshold"
 
     def __init__(self, threshold: float):
         if not (isinstance(threshold, float) and 0 <= threshold < math.inf):
@@ -78,6 +84,7 @@ class ActTopK(Layer):
     """The k entries of each example of largest magnitude, the others 0; ties by lowest index."""
 
     kind, coupling = "ActTopK", "compete"
+    step = "topk"
 
     def __init__(self, k: int):
         (k,) = positive(k=k)
@@ -85,7 +92,7 @@ class ActTopK(Layer):
         self.k = k
 
     def forward(self, x, **_):
-        flat = np.abs(x.data).reshape(x.shape[0], -1)
+        flat = np.abs(x.data).reshape(x.shape[0], math.prod(x.shape[1:]))
         if self.k >= flat.shape[1]:
             return x
         keep = np.zeros(flat.shape, x.dtype)
@@ -97,6 +104,7 @@ class Dropout(Layer):
     """Zeroes each entry with probability p in training and scales the rest by 1 / (1 - p)."""
 
     kind, coupling, pointwise = "Dropout", "keep", True
+    step = ""
 
     def __init__(self, p: float = 0.5):
         if isinstance(p, bool) or not 0 <= p < 1:

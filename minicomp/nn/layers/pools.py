@@ -51,6 +51,7 @@ class MaxPool2d(_Pool):
     """The largest entry of each window."""
 
     kind, pool = "MaxPool2d", staticmethod(max_pool2d)
+    step = "max_pool"
 
     def constant(self, v, shape):
         return v  # padding is never the largest
@@ -63,6 +64,7 @@ class AvgPool2d(_Pool):
     """The mean of each window, padding counted."""
 
     kind, pool = "AvgPool2d", staticmethod(avg_pool2d)
+    step = "avg_pool"
 
     def constant(self, v, shape):
         if any(self.padding) or self.ceil_mode:  # the border averages zeros too
@@ -79,6 +81,7 @@ class AdaptiveAvgPool2d(Layer):
     """The means of a grid of `output_size` cells over the map."""
 
     kind, coupling = "AdaptiveAvgPool2d", "keep"
+    step = "adaptive_avg_pool"
 
     def __init__(self, output_size=1):
         self.output_size = pair("output_size", output_size, 1)

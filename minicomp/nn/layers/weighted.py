@@ -7,11 +7,15 @@ import math
 import numpy as np
 
 from ... import ops
-from ...conv import conv2d, conv2d_bias
+from ...conv import conv2d, conv2d_bias, conv2d_max_pool
+from ...kernels.maps.conv import im2col
+from ...kernels.maps.conv_pool import Steps
 from ...tensor import Tensor
 from ..forms import Dense
-from ..linear import linear
+from ..linear import linear, linear_relu
 from .base import Layer, flag, pair, positive, pulled, windows
+from .pointwise import ReLU
+from .pools import MaxPool2d
 
 
 class _Weighted(Layer):
@@ -26,6 +30,7 @@ class Linear(_Weighted):
     """y = x W' + b;   x (N, I), W (O, I), b (O,)."""
 
     kind = "Linear"
+    step = "linear"
     sizes = {"in_features": "in", "out_features": "out"}
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
@@ -47,6 +52,14 @@ class Linear(_Weighted):
             return linear(x, weights["weight"], weights["bias"])
         return ops.matmul(x, ops.transpose(weights["weight"]))
 
+    def rows(self, x, *, ones=False):
+        return (np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1) if ones else x)[None]
+
+    def fused(self, after):
+        if type(self) is Linear and type(after) is ReLU and "bias" in self.forms:
+            return lambda x, *, weights, **_: linear_relu(x, weights["weight"], weights["bias"])
+        return None
+
     def out_shape(self, shape):
         if shape != (self.in_features,):
             raise ValueError(
@@ -62,6 +75,7 @@ class Conv2d(_Weighted):
     """Cross-correlation;   x (N, C, H, W), W (O, C / groups, K, K), b (O,)."""
 
     kind = "Conv2d"
+    step = "conv"
     sizes = {"in_channels": "in", "out_channels": "out"}
 
     def __init__(
@@ -108,6 +122,18 @@ class Conv2d(_Weighted):
         if "bias" in weights:
             return conv2d_bias(x, weights["weight"], weights["bias"], **form)
         return conv2d(x, weights["weight"], **form)
+
+    def rows(self, x, *, ones=False):
+        return im2col(x, self.kernel_size, self.stride, self.padding, self.groups, ones)
+
+    def fused(self, after):
+        direct = type(self) is Conv2d and type(after) is MaxPool2d
+        if not direct or "bias" not in self.forms or self.groups > 1:
+            return None
+        steps = Steps(self.stride, self.padding, after.kernel_size, after.stride, after.padding,
+                      after.ceil_mode)
+        return lambda x, *, weights, **_: conv2d_max_pool(
+            x, weights["weight"], weights["bias"], steps=steps)
 
     def out_shape(self, shape):
         if len(shape) != 3 or shape[0] != self.in_channels:

@@ -20,9 +20,10 @@ class Flatten(_Wiring, Plain):
     """(N, C, H, W) -> (N, C H W), in C order."""
 
     kind, coupling = "Flatten", "flatten"
+    step = "flatten"
 
     def forward(self, x, **_):
-        return ops.reshape(x, shape=(x.shape[0], -1)) if x.ndim != 2 else x
+        return ops.reshape(x, shape=(x.shape[0], math.prod(x.shape[1:])))
 
     def out_shape(self, shape):
         return (math.prod(shape),)
@@ -32,6 +33,7 @@ class Add(_Wiring, Plain):
     """The sum of its inputs."""
 
     kind, coupling, arity = "Add", "add", None
+    step = "add"
 
     def forward(self, *xs, **_):
         y = xs[0]
@@ -49,6 +51,7 @@ class Concat(_Wiring, Plain):
     """Its inputs joined along the channels."""
 
     kind, coupling, arity = "Concat", "concat", None
+    step = "concat"
 
     def forward(self, *xs, **_):
         return ops.concat(*xs, axis=1)
@@ -66,6 +69,7 @@ class ChannelShuffle(_Wiring):
     """
 
     kind, coupling = "ChannelShuffle", "permute"
+    step = "shuffle"
 
     def __init__(self, groups: int):
         (groups,) = positive(groups=groups)
