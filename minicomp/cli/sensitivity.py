@@ -12,7 +12,6 @@ from ..compress import TECHNIQUES
 from ..jobs import criteria
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe
-from ..compress.scoring import importance
 from ..jobs.sensitivity import SPARSITIES, allocate, scan
 from ..errors import UserError
 from ..report import plots
@@ -107,7 +106,7 @@ def compare(args) -> int:
         def error(m):
             return evaluate(m, data.val, n_threads=args.threads).error
         baseline = error(model)
-        rows = importance(model, data.without_test(), asked, rng=np.random.default_rng([args.seed, 2]),
+        rows = criteria.importance(model, data.without_test(), asked, rng=np.random.default_rng([args.seed, 2]),
                           evaluate=error, sparsities=SPARSITIES, log=screen.log)
     print_table("weights pruned by importance, nothing retrained", ["criterion", "sparsity", "zeros", "error"],
                 [[r["criterion"], r["sparsity"], f"{r['zeros']:.3f}", f"{100 * r['error']:.2f} %"] for r in rows],

@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from ..errors import FormatError, UserError
+from ..models import from_spec
 from ..nn.forms import check_floats
 from ..nn.graph import Model
 from . import streams
@@ -62,8 +63,6 @@ def _header_of(model: Model) -> dict:
 
 
 def _model_of(header: dict, max_bytes: int) -> Model:
-    from ..models import from_spec  # here and not above: models lie above the codec, and only a file names them
-
     origin = whole("origin", header.pop("origin")) if "origin" in header else None
     if "builtin" in header:
         header.setdefault("args", {})
