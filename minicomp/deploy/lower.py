@@ -101,7 +101,7 @@ def _joined(first: Step, second: Step) -> Step | None:
         "gain": _dense(_numbers(first, "gain", 1.0) * gain),
         "bias": _dense(_numbers(first, "bias", 0.0) * gain + bias)}
     there = {part: True for part in ("gain", "bias") if part in first.args}
-    return replace(first, args=first.args | there | {"then": second.then}, weights=weights)
+    return replace(first, args=first.args | there, weights=weights)
 
 
 def _numbers(step: Step, part: str, missing: float):
