@@ -2,8 +2,9 @@
 
 All that can be done before the first image is done when a `Plan` is made: the layout of every
 weight is chosen (choose.py), weights are decoded and packed into it, gains are multiplied into
-packed floats, shapes are known, and for every value the step after which nobody reads it. A call
-then walks the list. A plan holds nothing that a call changes, so threads may share it.
+packed floats, a dense convolution and the pooling that alone reads it become one pass, and for
+every value it is known after which step nobody reads it. A call then walks the list. A plan holds
+nothing that a call changes, so threads may share it.
 
 N batch, C in, O out, H W size, K kernel; I inputs of a row: I of a linear, C KH KW of a conv, whose
 columns are the windows of all output pixels.
