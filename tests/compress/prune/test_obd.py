@@ -15,6 +15,7 @@ from minicomp.compress.prune.obd import (
     second_derivatives,
 )
 from minicomp.compress.technique import Run, weights
+from minicomp.data import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import MLP
 from minicomp.nn import (
@@ -206,6 +207,21 @@ def test_a_layer_without_a_rule_says_so():
     )
     with pytest.raises(UserError, match="no rule takes second derivatives back through p"):
         second_derivatives(model, np.ones((2, 1, 3, 3)), np.zeros(2, int), "squared", f2=False)
+
+
+@pytest.mark.parametrize("curvature", ["gauss-newton", "recursion", "exact"])
+def test_a_layer_that_nothing_reads_has_curvature_0_and_goes_first(curvature):
+    nodes = (Node("aux", Linear(3, 2)), Node("fc", Linear(3, 2)))
+    model = Model(nodes, input_shape=(3,))
+    for name, form in model.forms().items():
+        model.set_form(name, Dense(RNG(1).standard_normal(form.shape).astype(np.float32)))
+    split = Split(RNG(2).standard_normal((20, 3)).astype(np.float32), np.arange(20) % 2)
+    technique = OBD(sparsity=0.5, curvature=curvature)
+    h = technique.second(model, split.x, split.y)
+    assert not h["aux.weight"].any() and not h["aux.bias"].any() and h["fc.weight"].all()
+    data = Dataset("d", split, split, None, ("a", "b"), "files")
+    pruned = technique.apply(model, data, Run(RNG(0)))
+    assert not pruned.forms()["aux.weight"].mask.any() and pruned.forms()["fc.weight"].mask.all()
 
 
 # ---------------------------------------------------------------------------------- the technique
