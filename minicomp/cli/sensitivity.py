@@ -83,7 +83,7 @@ def found_model(args, data, log):
     if args.model.endswith(".mcz"):
         if not Path(args.model).is_file():
             raise UserError(f"{args.model}: there is no such file")
-        model = load(args.model)
+        model = load(args.model, kind="model")
         check_data(model, data)
         return model
     name = options.check_model(args.model)

@@ -54,7 +54,7 @@ class Paper:
 
 
 def file_errors(model: Model, path: Path, data_name: str) -> tuple[int, int]:
-    """Writes the model and returns (bytes, errors) as `minicomp eval` finds them in a fresh process.
+    """Writes the model and returns (bytes, errors) as `minicomp eval` finds them in a new process.
 
     Raises RuntimeError where that process fails.
     """

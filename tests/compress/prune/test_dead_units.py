@@ -299,8 +299,9 @@ def test_a_single_layer_has_nothing_to_lose():
 
 
 def test_an_unread_unit_stays_where_it_competes_with_those_that_are_read():
-    nodes = chain(("fc1", Linear(2, 2)), ("relu", ReLU()), ("top", ActTopK(1)),
-                  ("fc2", Linear(2, 1)))
+    nodes = chain(
+        ("fc1", Linear(2, 2)), ("relu", ReLU()), ("top", ActTopK(1)), ("fc2", Linear(2, 1))
+    )
     model = Model(nodes, input_shape=(2,))
     model.set_form("fc1.weight", Dense(np.eye(2, dtype=np.float32)))
     model.set_form("fc2.weight", Dense(np.float32([[1, 0]])))
@@ -324,7 +325,11 @@ def test_a_second_call_finds_nothing():
 
 
 def test_a_branch_that_nothing_reads_keeps_one_unit():
-    nodes = (Node("aux", Linear(3, 4)), Node("fc1", Linear(3, 5)), Node("fc2", Linear(5, 2), ("fc1",)))
+    nodes = (
+        Node("aux", Linear(3, 4)),
+        Node("fc1", Linear(3, 5)),
+        Node("fc2", Linear(5, 2), ("fc1",)),
+    )
     model = drawn(Model(nodes, input_shape=(3,)), np.random.default_rng(0))
     small, gone = assert_same(model, np.random.default_rng(1))
     assert gone == {"aux": 3, "fc1": 0}

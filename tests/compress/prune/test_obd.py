@@ -230,7 +230,9 @@ def test_a_layer_that_nothing_reads_has_curvature_0_and_goes_first(curvature):
 @pytest.fixture(scope="module")
 def trained():
     data = datasets.load("monks-3").without_test()
-    model = FineTune(epochs=40, lr=0.1, weight_decay=1e-4, batch_size=16).apply(MLP([17, 12, 2], rng=RNG(0), activation=Tanh), data, Run(RNG(0)))
+    model = FineTune(epochs=40, lr=0.1, weight_decay=1e-4, batch_size=16).apply(
+        MLP([17, 12, 2], rng=RNG(0), activation=Tanh), data, Run(RNG(0))
+    )
     return model, data
 
 
@@ -291,7 +293,9 @@ def test_deleted_weights_stay_deleted_and_rounds_are_nested(trained):
     model, data = trained
     once = apply(OBD(sparsity=0.6, rounds=3), model, data)
     assert zeros(once) == round(0.6 * 228)
-    tuned = FineTune(epochs=1, lr=0.1, momentum=0.9, weight_decay=1e-2).apply(once, data, Run(RNG(0)))
+    tuned = FineTune(epochs=1, lr=0.1, momentum=0.9, weight_decay=1e-2).apply(
+        once, data, Run(RNG(0))
+    )
     more = apply(OBD(sparsity=0.8), tuned, data)
     assert zeros(more) == round(0.8 * 228)
     for name in weights(model).values():
