@@ -8,7 +8,7 @@
 | input zeros | the fraction of zeros among what enters a layer, on data; never mixed into MACs |
 | bytes, by part | read from the file; without a file, 4 bytes a number |
 | errors | counted on data |
-| milliseconds | measured, the median: zeros skipped where that pays (deploy/sparse.py), and all dense |
+| milliseconds | the median: zeros skipped where that pays (deploy/choose.py), and all dense |
 
 A weight of a layer is multiplied equally often wherever it stands (once in a Linear, once for every
 place of the output in a Conv2d), so effective MACs = MACs * non-zeros / weights, exactly.

@@ -20,7 +20,9 @@ minicomp eval lenet5.mcz --data mnist --json result.json
 
 def add_parsers(commands) -> None:
     """Adds the command `eval`."""
-    p = options.command(commands, "eval", run, help="errors of a .mcz file on a test set", examples=EXAMPLES)
+    p = options.command(
+        commands, "eval", run, help="errors of a .mcz file on a test set", examples=EXAMPLES
+    )
     p.add_argument("file", metavar="FILE", help="a .mcz file")
     options.add_data(p)
     options.add_threads(p)
@@ -41,9 +43,18 @@ def run(args) -> int:
         score = evaluate(model, data.test, n_threads=args.threads)
         seconds = time.perf_counter() - start
     size = path.stat().st_size
-    result = {"model": model.builtin["name"] if model.builtin else "edited", "data": data.name, "file": str(path),
-              "file_bytes": size, "dense_bytes": model.origin_bytes, "ratio": model.origin_bytes / size,
-              "errors": score.errors, "test_size": score.size, "error": score.error, "seconds": seconds}
+    result = {
+        "model": model.builtin["name"] if model.builtin else "edited",
+        "data": data.name,
+        "file": str(path),
+        "file_bytes": size,
+        "dense_bytes": model.origin_bytes,
+        "ratio": model.origin_bytes / size,
+        "errors": score.errors,
+        "test_size": score.size,
+        "error": score.error,
+        "seconds": seconds,
+    }
     print_table("", ["file", "bytes", "ratio", "data", "errors", "of", "error %"],
                 [[str(path), size, f"{result['ratio']:.1f}", data.name, score.errors, score.size,
                   f"{100 * score.error:.2f}"]])

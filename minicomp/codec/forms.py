@@ -7,9 +7,9 @@
     pattern     which entries are kept, in which layout and order (codec/layouts.py)
     values      of the kept entries, codes or floats
 
-The last two are of the *carrier*, the part that has an entry for each of the weight; a form within a
-form has no mask, hence no pattern. Layout, order and their parameters are those that take the fewest
-bits, found by counting.
+The last two are of the *carrier*, the part that has an entry for each of the weight; a form within
+a form has no mask, hence no pattern. Layout, order and their parameters are those that take the
+fewest bits, found by counting.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHARGED = {"value": "values", "code": "values", "scale": "codebook", "table": "c
 
 
 def write_form(w: BitWriter, form: Form, choice: Choice = Choice(), within: bool = False) -> None:
-    """Appends a form, its carrier laid out as `choice` says, without a layout `within` another form.
+    """Appends a form, its carrier laid out as `choice` says, `within` another form without layout.
 
     Raises ValueError for NaN or infinity, a setting that a file cannot hold, an impossible choice.
     """
@@ -72,7 +72,8 @@ def _read(r: BitReader, shape: tuple[int, ...], kinds=None, charged="values") ->
     wire = r.count()
     cls = next((cls for cls in FORMS.values() if cls.wire == wire), None)
     if cls is None or kinds and cls.kind not in kinds:
-        raise FormatError(f"no form {wire}" + (f" within another: {' or '.join(kinds)}" if kinds else ""))
+        where = f" within another: {' or '.join(kinds)}" if kinds else ""
+        raise FormatError(f"no form {wire}{where}")
     settings = {name: bool(r.read(1)) if setting.type is bool else r.count() + setting.lo
                 for name, setting in cls.settings.items()}
     form, parts, how = cls.blank(shape, settings), {}, "all"

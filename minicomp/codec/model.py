@@ -115,7 +115,7 @@ def _header_of(model: Model) -> dict:
 
 
 def _model_of(header: dict, max_bytes: int) -> Model:
-    from ..models import from_spec  # here and not above: models lie above the codec, and only a file names them
+    from ..models import from_spec  # not above: only a file names built-in nets
 
     origin = whole("origin", header.pop("origin")) if "origin" in header else None
     if "builtin" in header:

@@ -15,8 +15,12 @@ from ..codec import save
 from ..errors import UserError
 from ..nn.graph import Model
 
-ROOT = Path(__file__).parents[2]  # of this very package: a child takes it, whatever folder it starts in
-COMMAND = "import sys; sys.path.insert(0, {root!r}); from minicomp.cli import main; sys.exit(main())"
+ROOT = Path(__file__).parents[
+    2
+]  # of this very package: a child takes it, whatever folder it starts in
+COMMAND = (
+    "import sys; sys.path.insert(0, {root!r}); from minicomp.cli import main; sys.exit(main())"
+)
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class Paper:
     """A table of a paper that `minicomp paper NAME` reproduces.
 
     data : the data set it needs        time : how long a seed takes on 2 cores
-    run : run(data, seeds=, log=, n_threads=, out=) -> rows, each with row, paper, ours, met (and details);
-        out is a folder for the files
+    run : run(data, seeds=, log=, n_threads=, out=) -> rows, each with row, paper, ours, met (and
+        details); out is a folder for the files
     """
 
     name: str
@@ -43,13 +47,17 @@ class Paper:
         """
         data = datasets.load(self.data)
         if not data.original:
-            raise UserError(f"table {self.name} needs the published data set {self.data}, got: {data.note}")
+            raise UserError(
+                f"table {self.name} needs the published data set {self.data}, got: {data.note}"
+            )
         with tempfile.TemporaryDirectory() as scratch:
-            return self.run(data, seeds=seeds, log=log, n_threads=n_threads, out=out or Path(scratch))
+            return self.run(
+                data, seeds=seeds, log=log, n_threads=n_threads, out=out or Path(scratch)
+            )
 
 
 def file_errors(model: Model, path: Path, data_name: str) -> tuple[int, int]:
-    """Writes the model and returns (bytes, errors) as `minicomp eval` finds them in a fresh process.
+    """Writes the model; returns (bytes, errors) as `minicomp eval` finds them in a fresh process.
 
     Raises RuntimeError where that process fails.
     """

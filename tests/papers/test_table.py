@@ -1,4 +1,4 @@
-"""What stands in a reproduced table: percentages, real files read by a fresh process, and published data only."""
+"""What stands in a reproduced table: percentages, files read afresh, and published data only."""
 
 import subprocess
 import sys
@@ -24,7 +24,8 @@ def test_percent_and_mean():
 
 
 def test_generated_data_are_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv("MINICOMP_DATA", str(tmp_path))  # no MONK files there: they are made from their rules
+    # No MONK files there: they are made from their rules.
+    monkeypatch.setenv("MINICOMP_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     paper = Paper("p", "P", "monks-1", "", lambda *a, **k: pytest.fail("it ran"))
     with pytest.raises(UserError, match="table p needs the published data set monks-1, got: "):
@@ -32,7 +33,9 @@ def test_generated_data_are_refused(monkeypatch, tmp_path):
 
 
 def test_a_table_gets_its_data_and_a_folder(monkeypatch, tmp_path):
-    monkeypatch.setattr(table.datasets, "load", lambda name: SimpleNamespace(name=name, original=True))
+    monkeypatch.setattr(
+        table.datasets, "load", lambda name: SimpleNamespace(name=name, original=True)
+    )
     seen = []
 
     def run(data, *, seeds, log, n_threads, out):
@@ -75,7 +78,9 @@ def test_the_command_writes_rows_and_says_whether_all_are_met(tmp_path, monkeypa
     def paper(met):
         rows = [{"row": "r", "paper": "1 %", "ours": "2 %", "met": met, "seconds": 1.5}]
         return Paper("han2015", "T", "mnist", "", lambda *a, **k: rows)
-    monkeypatch.setattr(table.datasets, "load", lambda name: SimpleNamespace(name=name, original=True))
+    monkeypatch.setattr(
+        table.datasets, "load", lambda name: SimpleNamespace(name=name, original=True)
+    )
     out = tmp_path / "rows.json"
     for met, code in ((True, 0), (False, 1)):
         monkeypatch.setitem(PAPERS, "han2015", paper(met))
