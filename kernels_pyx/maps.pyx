@@ -6,7 +6,7 @@ allocated by the Python twins.
 """
 
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memset
 
 cdef extern from "simd/maps/conv.h" nogil:
@@ -54,9 +54,20 @@ cdef extern from "simd/maps/dense.h" nogil:
     enum: DENSE_LANES
     enum: DENSE_ROWS
     void dense_forward(const float *x, const float *w, const float *b, float *y, long N, long I,
-                       long O, float *xt, float *part)
+                       long O, int relu, float *xt, float *part)
     void dense_dx(const float *g, const float *w, float *dx, long N, long I, long O)
     void dense_dw(const float *x, const float *g, float *dw, float *db, long N, long I, long O)
+
+cdef extern from "simd/maps/softmax.h" nogil:
+    long softmax_losses(const float *z, const int64_t *label, long N, long K, double s, float *loss,
+                        float *p)
+    void softmax_losses_dz(const float *g, const float *p, const int64_t *label, long N, long K,
+                           double s, float *dz)
+
+cdef extern from "simd/maps/update.h" nogil:
+    void update_relu_dx(const float *g, const float *y, long n, float *dx, int level)
+    void update_sgd(float *w, float *v, const float *g, long n, float lr, float momentum,
+                    float decay, int level)
 
 SLABS = 4  # parts of the batch that sum a weight gradient apart, whatever the number of threads
 LANES = DENSE_LANES
@@ -98,6 +109,16 @@ cdef void each_slab(WeightKernel kernel, const Conv *d, const float[:, :, :, ::1
         for n in range(slab * count // slabs, (slab + 1) * count // slabs):
             kernel(d, &x[n, 0, 0, 0], &g[n, 0, 0, 0], &sums[slab, 0], into, &rooms[threadid(), 0],
                    level)
+
+
+cdef void add_slabs(const Conv *d, float[:, ::1] sums, float[:, :, :, ::1] dw) noexcept:
+    # dw, in its own order, from the sums of the slabs
+    cdef long slab, i
+    with nogil:
+        for slab in range(1, sums.shape[0]):
+            for i in range(sums.shape[1]):
+                sums[0, i] += sums[slab, i]
+        conv_unpack(d, &sums[0, 0], &dw[0, 0, 0, 0])
 
 
 def conv(
@@ -146,14 +167,9 @@ def conv_dw(
 ):
     """dw and db for the cotangent g of y; the sums do not depend on n_threads."""
     cdef Conv d = describe(sizes)
-    cdef long slab, i
     each_slab(conv_image_dw, &d, x, g, sums, &db[0, 0] if db is not None else NULL, rooms, level,
               n_threads)
-    with nogil:
-        for slab in range(1, sums.shape[0]):
-            for i in range(sums.shape[1]):
-                sums[0, i] += sums[slab, i]
-        conv_unpack(&d, &sums[0, 0], &dw[0, 0, 0, 0])
+    add_slabs(&d, sums, dw)
 
 
 def im2col(
@@ -233,14 +249,18 @@ def depthwise_dw(
 # ------------------------------------------------------------------------------------- pooling
 
 
+cdef Pool describe_pool(sizes) except *:
+    # sizes: H, W, C, KH, KW, sh, sw, ph, pw, Ho, Wo
+    cdef Pool d
+    d.H, d.W, d.C, d.KH, d.KW, d.sh, d.sw, d.ph, d.pw, d.Ho, d.Wo = sizes
+    return d
+
+
 cdef void each_map(PoolKernel kernel, sizes, const float[:, :, :, ::1] x, const uint8_t *index,
                    float[:, :, :, ::1] y, int level, int n_threads) except *:
     # kernel from x[n] to y[n]; index is of the smaller of them, or NULL
-    # sizes: H, W, C, KH, KW, sh, sw, ph, pw, Ho, Wo
-    cdef Pool d
-    cdef long n, step
-    d.H, d.W, d.C, d.KH, d.KW, d.sh, d.sw, d.ph, d.pw, d.Ho, d.Wo = sizes
-    step = d.Ho * d.Wo * d.C if index != NULL else 0
+    cdef Pool d = describe_pool(sizes)
+    cdef long n, step = d.Ho * d.Wo * d.C if index != NULL else 0
     for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads,
                     use_threads_if=n_threads > 1):
         kernel(&d, &x[n, 0, 0, 0], <uint8_t *>index + n * step, &y[n, 0, 0, 0], level)
@@ -290,6 +310,75 @@ def avg_pool_dx(
 ):
     """Each g spread evenly over its window."""
     each_map(avg_pool_image_dx, sizes, g, NULL, dx, level, n_threads)
+
+
+# ----------------------------------------------------------- convolution and the pooling after it
+
+
+def conv_pool(
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    const float[:, :, :, ::1] w,   # IN (O, C, KH, KW)
+    const float[::1] bias,         # IN (O,) or None
+    float[::1] packed,             # room for KH KW C lanes(O)
+    float[:, ::1] rooms,           # room for a padded image per thread
+    float[:, ::1] maps,            # room for an image of the convolution's output per thread
+    float[:, :, :, ::1] y,         # OUT (N, Ho, Wo, O)
+    uint8_t[:, :, :, ::1] index,   # OUT (N, Ho, Wo, O)
+    sizes,
+    pool_sizes,
+    int level,
+    int n_threads,
+):
+    """y = the largest entries of the windows of x * w + bias, and their positions.
+
+    An image's maps are pooled while they lie in the nearest caches.
+    """
+    cdef Conv d = describe(sizes)
+    cdef Pool p = describe_pool(pool_sizes)
+    cdef const float *b = or_null(bias)
+    cdef long n
+    conv_pack_o(&d, &w[0, 0, 0, 0], &packed[0], conv_lanes(d.O))
+    for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads,
+                    use_threads_if=n_threads > 1):
+        conv_image(&d, &x[n, 0, 0, 0], &packed[0], b, &maps[threadid(), 0], &rooms[threadid(), 0],
+                   level)
+        max_pool_image(&p, &maps[threadid(), 0], &index[n, 0, 0, 0], &y[n, 0, 0, 0], level)
+
+
+def conv_pool_grad(
+    const float[:, :, :, ::1] x,         # IN (N, H, W, C)
+    const float[:, :, :, ::1] w,         # IN (O, C, KH, KW)
+    const float[:, :, :, ::1] g,         # IN (N, Ho, Wo, O)
+    const uint8_t[:, :, :, ::1] index,   # IN (N, Ho, Wo, O)
+    float[::1] packed,                   # room for KH O lanes(KW C)
+    float[:, ::1] rooms,                 # room for a padded image per thread
+    float[:, ::1] maps,                  # room for an image of the convolution's output per thread
+    float[:, ::1] sums,                  # zeros (SLABS, O C KH KW)
+    float[:, :, :, ::1] dw,              # OUT (O, C, KH, KW)
+    float[:, ::1] db,                    # OUT zeros (SLABS, O), to be summed
+    float[:, :, :, ::1] dx,              # OUT (N, H, W, C), or None where it is not wanted
+    sizes,
+    pool_sizes,
+    int level,
+    int n_threads,
+):
+    """dw, db and dx for the cotangent g of y; the sums do not depend on n_threads."""
+    cdef Conv d = describe(sizes)
+    cdef Pool p = describe_pool(pool_sizes)
+    cdef long n, slab, count = x.shape[0], slabs = sums.shape[0]
+    cdef float *map
+    cdef float *room
+    cdef float *to = &dx[0, 0, 0, 0] if dx is not None else NULL
+    conv_pack_c(&d, &w[0, 0, 0, 0], &packed[0], conv_lanes(d.KW * d.C))
+    for slab in prange(slabs, nogil=True, schedule="static", num_threads=n_threads,
+                       use_threads_if=n_threads > 1):
+        map, room = &maps[threadid(), 0], &rooms[threadid(), 0]
+        for n in range(slab * count // slabs, (slab + 1) * count // slabs):
+            max_pool_image_dx(&p, &g[n, 0, 0, 0], <uint8_t *>&index[n, 0, 0, 0], map, level)
+            conv_image_dw(&d, &x[n, 0, 0, 0], map, &sums[slab, 0], &db[slab, 0], room, level)
+            if to != NULL:
+                conv_image_dx(&d, map, &packed[0], NULL, to + n * d.H * d.W * d.C, room, level)
+    add_slabs(&d, sums, dw)
 
 
 # ---------------------------------------------------------------------------- sums per channel
@@ -353,13 +442,14 @@ def linear(
     const float[:, ::1] x,   # IN (N, I)
     const float[:, ::1] w,   # IN (O, I)
     const float[::1] b,      # IN (O,) or None
+    bint relu,
     float[::1] room,         # (I + ROWS) LANES floats
     float[:, ::1] y,         # OUT (N, O)
 ):
-    """y = x w' + b."""
+    """y = x w' + b, or its positive part."""
     cdef const float *bias = or_null(b)
     with nogil:
-        dense_forward(&x[0, 0], &w[0, 0], bias, &y[0, 0], x.shape[0], x.shape[1], w.shape[0],
+        dense_forward(&x[0, 0], &w[0, 0], bias, &y[0, 0], x.shape[0], x.shape[1], w.shape[0], relu,
                       &room[0], &room[x.shape[1] * DENSE_LANES])
 
 
@@ -384,16 +474,56 @@ def linear_dw(
         dense_dw(&x[0, 0], &g[0, 0], &dw[0, 0], &db[0], x.shape[0], x.shape[1], g.shape[1])
 
 
+def relu_dx(
+    const float[::1] g,   # IN
+    const float[::1] y,   # IN, what ReLU returned
+    float[::1] dx,        # OUT
+    int level,
+):
+    """dx = g where y > 0, else 0."""
+    with nogil:
+        update_relu_dx(&g[0], &y[0], g.shape[0], &dx[0], level)
+
+
 def sgd(
     float[::1] w,         # INOUT
     float[::1] v,         # INOUT
     const float[::1] g,   # IN
     float lr,
     float momentum,
+    float decay,
+    int level,
 ):
-    """v = momentum v + g;  w = w - lr v, in one pass over the memory."""
-    cdef Py_ssize_t i
+    """v = momentum v + (g + decay w);  w = w - lr v, in one pass over the memory."""
     with nogil:
-        for i in range(w.shape[0]):
-            v[i] = momentum * v[i] + g[i]
-            w[i] -= lr * v[i]
+        update_sgd(&w[0], &v[0], &g[0], w.shape[0], lr, momentum, decay, level)
+
+
+# ------------------------------------------------------------------------------- cross-entropy
+
+
+def cross_entropy(
+    const float[:, ::1] z,          # IN (N, K)
+    const int64_t[::1] labels,      # IN (N,)
+    double smoothing,
+    float[::1] losses,              # OUT (N,)
+    float[:, ::1] p,                # OUT (N, K), softmax(z)
+) -> int:
+    """Returns the first row whose label is out of range, where it stopped; N where none is."""
+    cdef long bad
+    with nogil:
+        bad = softmax_losses(&z[0, 0], &labels[0], z.shape[0], z.shape[1], smoothing, &losses[0],
+                             &p[0, 0])
+    return bad
+
+
+def cross_entropy_dz(
+    const float[::1] g,          # IN (N,)
+    const float[:, ::1] p,       # IN (N, K), softmax(z)
+    const int64_t[::1] labels,   # IN (N,)
+    double smoothing,
+    float[:, ::1] dz,            # OUT (N, K)
+):
+    """dz for the cotangent g of the losses."""
+    with nogil:
+        softmax_losses_dz(&g[0], &p[0, 0], &labels[0], p.shape[0], p.shape[1], smoothing, &dz[0, 0])

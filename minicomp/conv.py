@@ -20,7 +20,7 @@ import numpy as np
 
 from . import ops
 from .kernels.maps import conv as kernels
-from .kernels.maps import pool
+from .kernels.maps import conv_pool, pool
 from .tensor import Array, fused, primitive, raw, rules
 
 Pair = tuple[int, int]
@@ -111,6 +111,25 @@ def max_pool2d(x, *, kernel, stride, padding=(0, 0), ceil_mode=False, save):
     x : (N, C, H, W)        ceil_mode : also windows that hang over the end
     """
     return pool.max_pool2d(x, kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode)
+
+
+def _conv2d_max_pool_backward(g, index, wanted, x, w, b, *, steps):
+    return conv_pool.conv2d_max_pool_grad(g, index, x, w, steps, want_dx=wanted[0])
+
+
+def _conv2d_max_pool_composite(x, w, b, *, steps):
+    maps = conv2d_bias(x, w, b, stride=steps.stride, padding=steps.padding)
+    return max_pool2d(maps, kernel=steps.pool_kernel, stride=steps.pool_stride,
+                      padding=steps.pool_padding, ceil_mode=steps.ceil_mode)
+
+
+@fused(backward=_conv2d_max_pool_backward, composite=_conv2d_max_pool_composite)
+def conv2d_max_pool(x, w, b, *, steps, save):
+    """Returns max_pool2d(conv2d_bias(x, w, b)), (N, O, Ho, Wo); the maps between are never whole.
+
+    x : (N, C, H, W)        w : (O, C, KH, KW)        b : (O,)        steps : a conv_pool.Steps
+    """
+    return conv_pool.conv2d_max_pool(x, w, b, steps)
 
 
 @primitive

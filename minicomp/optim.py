@@ -59,6 +59,7 @@ class Optimizer:
     slots: tuple[str, ...] = ()
     momentum: float = 0.0
     decoupled = False  # whether the decay acts on the weight itself, not through the gradient
+    decays_itself = False  # whether `update` adds the decay to the gradient, in its own pass
 
     def __init__(self, params: dict[str, Tensor], *, lr: Rate, weight_decay: Rate = 0.0):
         rates = by_parameter("lr", lr, params)
@@ -87,7 +88,7 @@ class Optimizer:
                 continue
             if decay and self.decoupled:
                 p.data *= 1 - self.rate(name) * decay
-            elif decay:
+            elif decay and not self.decays_itself:
                 g = g + p.data * decay
             self.update(name, p.data, g)
 
@@ -138,6 +139,7 @@ class SGD(Optimizer):
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         super().__init__(params, lr=lr, weight_decay=weight_decay)
         self.momentum, self.nesterov = float(momentum), nesterov
+        self.decays_itself = self.momentum > 0 and not nesterov
 
     def update(self, name, w, g):
         if not self.momentum:
@@ -145,7 +147,7 @@ class SGD(Optimizer):
             return
         v = self.state["v"][name]
         if not self.nesterov:
-            dense.sgd(w, v, g, lr=self.rate(name), momentum=self.momentum)
+            dense.sgd(w, v, g, lr=self.rate(name), momentum=self.momentum, decay=self.decays[name])
             return
         v *= self.momentum
         v += g

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -30,6 +31,7 @@ import numpy as np
 Array = np.ndarray
 PRIMITIVES: dict[str, Primitive] = {}  # name -> primitive; Tensor's operators find theirs here
 _recording = contextvars.ContextVar("minicomp_recording", default=True)
+_serial = itertools.count()  # a Tensor comes after everything it depends on
 
 
 class Tensor:
@@ -40,7 +42,7 @@ class Tensor:
     grad : numpy array of the shape and dtype of `data`, or None before the first `backward`
     """
 
-    __slots__ = ("data", "grad", "requires_grad", "source", "__weakref__")
+    __slots__ = ("data", "grad", "requires_grad", "source", "serial", "__weakref__")
     __array_ufunc__ = None  # ndarray * Tensor defers to Tensor.__rmul__
 
     def __init__(self, data, requires_grad: bool = False, source: _Source | None = None):
@@ -52,6 +54,7 @@ class Tensor:
         self.grad: Array | None = None
         self.requires_grad = requires_grad
         self.source = source
+        self.serial = next(_serial)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -153,12 +156,10 @@ class Primitive:
         self.__name__, self.__doc__, self.__wrapped__ = fn.__name__, fn.__doc__, fn
 
     def __call__(self, *args, **kw):
-        if not any(isinstance(a, Tensor) for a in args):
+        arrays, parents = _unwrapped(args)
+        if arrays is None:
             return self.fn(*args, **kw)
-        y = self.fn(*map(raw, args), **kw)
-        if not _records(args):
-            return Tensor(y)
-        return Tensor(y, True, _Source(self, args, kw))
+        return _result(self.fn(*arrays, **kw), self, args, kw, parents)
 
     def pull(self, g, y: Tensor, source: _Source, wanted: list[bool], create_graph: bool) -> list:
         """Returns the cotangent of each argument, None where it is not wanted."""
@@ -181,11 +182,11 @@ class FusedPrimitive(Primitive):
         self.backward, self.composite = backward, composite
 
     def __call__(self, *args, **kw):
-        if not any(isinstance(a, Tensor) for a in args):
+        arrays, parents = _unwrapped(args)
+        if arrays is None:
             return self.fn(*args, save=False, **kw)[0]
-        records = _records(args)
-        y, saved = self.fn(*map(raw, args), save=records, **kw)
-        return Tensor(y, True, _Source(self, args, kw, saved)) if records else Tensor(y)
+        y, saved = self.fn(*arrays, save=bool(parents), **kw)
+        return _result(y, self, args, kw, parents, saved)
 
     def pull(self, g, y, source, wanted, create_graph):
         if not create_graph:
@@ -199,11 +200,34 @@ class FusedPrimitive(Primitive):
 
 
 class _Source:
-    # How a Tensor was computed: the primitive, its arguments and constants, what a fused forward kept.
-    __slots__ = ("primitive", "args", "kw", "saved")
+    # How a Tensor was computed: the primitive, its arguments and constants, those of the arguments that
+    # required grad, what a fused forward kept.
+    __slots__ = ("primitive", "args", "kw", "parents", "saved")
 
-    def __init__(self, primitive, args, kw, saved=None):
-        self.primitive, self.args, self.kw, self.saved = primitive, args, kw, saved
+    def __init__(self, primitive, args, kw, parents, saved):
+        self.primitive, self.args, self.kw, self.parents, self.saved = primitive, args, kw, parents, saved
+
+
+def _unwrapped(args: tuple) -> tuple[list | None, list[Tensor]]:
+    # The arrays of a primitive's arguments, None where no Tensor is among them; and the Tensors that
+    # a graph is recorded for, none where none is.
+    if not any(isinstance(a, Tensor) for a in args):
+        return None, []
+    arrays, parents = [], []
+    for a in args:
+        if isinstance(a, Tensor):
+            arrays.append(a.data)
+            if a.requires_grad:
+                parents.append(a)
+        else:
+            arrays.append(a)
+    return arrays, parents if parents and _recording.get() else []
+
+
+def _result(y: Array, primitive, args, kw, parents, saved=None) -> Tensor:
+    if not parents:
+        return Tensor(y)
+    return Tensor(y, True, _Source(primitive, args, kw, parents, saved))
 
 
 def primitive(fn: Callable[..., Array]) -> Primitive:
@@ -298,51 +322,44 @@ def _listed(p: Primitive) -> Primitive:
     return p
 
 
-def _records(args: Iterable) -> bool:
-    return _recording.get() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
-
-
-def _parents(t: Tensor) -> list[Tensor]:
-    if t.source is None:
-        return []
-    return [a for a in t.source.args if isinstance(a, Tensor) and a.requires_grad]
-
-
 def _topological(output: Tensor) -> list[Tensor]:
-    # Every Tensor that output depends on, each after its parents (iterative: graphs may be deep).
-    order, seen, stack = [], set(), [(output, False)]
+    # Every Tensor that output depends on, each after its parents.
+    found, stack = {id(output): output}, [output]
     while stack:
-        t, done = stack.pop()
-        if done:
-            order.append(t)
-        elif id(t) not in seen:
-            seen.add(id(t))
-            stack.append((t, True))
-            stack.extend((p, False) for p in _parents(t) if id(p) not in seen)
-    return order
+        source = stack.pop().source
+        for p in source.parents if source else ():
+            if id(p) not in found:
+                found[id(p)] = p
+                stack.append(p)
+    return sorted(found.values(), key=lambda t: t.serial)
 
 
 def _pull(output: Tensor, order: list[Tensor], inputs: list[Tensor], cotangent, create_graph: bool) -> list:
     # Cotangents of `inputs`, walking `order` backwards through those Tensors that depend on an input.
-    needed = {id(t) for t in inputs}
-    for t in order:
-        if any(id(p) in needed for p in _parents(t)):
-            needed.add(id(t))
     wanted = {id(t) for t in inputs}
+    needed = set(wanted)
+    for t in order:
+        if t.source and not needed.isdisjoint(map(id, t.source.parents)):
+            needed.add(id(t))
     grads = {id(output): _first_cotangent(output, cotangent, create_graph)}
-    with contextlib.nullcontext() if create_graph else no_grad():
+    token = _recording.set(_recording.get() and create_graph)
+    try:
         for t in reversed(order):
-            if id(t) not in needed or id(t) not in grads or t.source is None:
+            source, key = t.source, id(t)
+            if source is None or key not in needed or key not in grads:
                 continue
-            g = grads[id(t)] if id(t) in wanted else grads.pop(id(t))
-            flags = [isinstance(a, Tensor) and id(a) in needed and a.requires_grad for a in t.source.args]
+            g = grads[key] if key in wanted else grads.pop(key)
+            flags = [isinstance(a, Tensor) and a.requires_grad and id(a) in needed for a in source.args]
             if not any(flags):
                 continue
-            for a, ga in zip(t.source.args, t.source.primitive.pull(g, t, t.source, flags, create_graph)):
+            for a, ga in zip(source.args, source.primitive.pull(g, t, source, flags, create_graph)):
                 if ga is not None:
                     if ga.dtype != a.dtype:
                         ga = ga.astype(a.dtype)
-                    grads[id(a)] = grads[id(a)] + ga if id(a) in grads else ga
+                    key = id(a)
+                    grads[key] = grads[key] + ga if key in grads else ga
+    finally:
+        _recording.reset(token)
     return [grads.get(id(t)) if id(t) in needed else None for t in inputs]
 
 

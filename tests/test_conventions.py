@@ -112,21 +112,15 @@ def test_no_generator_of_the_module_and_none_of_numpys_global_state():
 CHECKOUT = Path(__file__).parents[1]
 # Still to be broken by hand; whoever mends a folder takes it off.
 LONG_LINES = (
-    "kernels_pyx/simd",
-    "lessons/source",
-    "minicomp/bench",
     "minicomp/compress",
-    "minicomp/deploy",
     "minicomp/grid.py",
     "minicomp/jobs",
-    "minicomp/models",
     "minicomp/nn",
     "minicomp/ops.py",
     "minicomp/optim.py",
     "minicomp/tensor.py",
     "minicomp/train.py",
     "tests/compress",
-    "tests/deploy",
     "tests/jobs",
     "tests/nn",
 )

@@ -1,6 +1,7 @@
 import ast
 import html
 import json
+import os
 import re
 import subprocess
 import sys
@@ -441,3 +442,9 @@ def test_the_wheel_carries_notebooks_words_and_numbers_and_no_source_or_solution
         if name.endswith((".py", ".ipynb", ".json", ".toml")):
             text = (tmp_path / name).read_text(encoding="utf-8")
             assert "\n    ### BEGIN SOLUTION" not in text, name
+    # What is installed finds its words.
+    code = "from minicomp.teach import catalog as c; print(c.folder(), c.lesson(4).title)"
+    run = subprocess.run([sys.executable, "-P", "-W", "ignore", "-c", code], cwd=tmp_path,
+                         env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True,
+                         capture_output=True, text=True)
+    assert run.stdout.strip() == f"{tmp_path}/minicomp/lessons {catalog.lesson(4).title}"

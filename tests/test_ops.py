@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from minicomp import conv, ops
 from minicomp.gradcheck import adjoint_check, grad_check
-from minicomp.nn.linear import linear
-from minicomp.nn.losses import soft_cross_entropy
+from minicomp.kernels.maps.conv_pool import Steps
+from minicomp.nn.linear import linear, linear_relu
+from minicomp.nn.losses import label_cross_entropy, soft_cross_entropy
 from minicomp.nn.norm import batch_norm, batch_statistics
 from minicomp.tensor import PRIMITIVES, FusedPrimitive, Tensor, grad, raw
 
@@ -51,6 +52,7 @@ POOL = dict(kernel=(3, 2), stride=(2, 1), padding=(1, 0), ceil_mode=True)
 CONV = dict(
     stride=(2, 1), padding=(1, 2), groups=2
 )  # x (2, 4, 5, 6), w (6, 2, 3, 2) -> (2, 6, 3, 9)
+STEPS = Steps((2, 1), (1, 0), (3, 2), (2, 1), (1, 1), True)
 ROWS = np.array([0, 2, 2, 1])
 TARGET = probabilities(4, 3)(np.random.default_rng(0))
 MASK = np.random.default_rng(1).random((3, 4)) > 0.5
@@ -138,6 +140,18 @@ CASES = {
         normal(2, 2, 3, 3),
     ),
     "linear": (lambda x, w, b: ops.tanh(linear(x, w, b)), normal(3, 4), normal(5, 4), normal(5)),
+    "linear_relu": (
+        lambda x, w, b: ops.tanh(linear_relu(x, w, b)) * ops.sum(x * x),
+        normal(3, 4),
+        normal(5, 4),
+        normal(5),
+    ),
+    "conv2d_max_pool": (
+        lambda x, w, b: ops.tanh(conv.conv2d_max_pool(x, w, b, steps=STEPS)) * ops.sum(x * x),
+        normal(2, 3, 5, 6),
+        normal(4, 3, 3, 2),
+        normal(4),
+    ),
     "batch_norm": (
         lambda x, gamma, beta: ops.tanh(
             batch_norm(x, gamma, beta, eps=1e-3, statistics=batch_statistics(raw(x)))
@@ -147,6 +161,10 @@ CASES = {
         normal(3),
     ),
     "soft_cross_entropy": (lambda z: soft_cross_entropy(z, target=TARGET), normal(4, 3)),
+    "label_cross_entropy": (
+        lambda z: label_cross_entropy(z, labels=ROWS, smoothing=0.1, reduction="mean") * ops.sum(z),
+        normal(4, 3),
+    ),
 }
 
 

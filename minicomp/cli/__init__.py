@@ -25,7 +25,8 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
-    from . import bench, compress, data, evaluate, lesson, listing, paper, sensitivity, show, train
+    from . import (bench, compress, data, evaluate, lesson, listing, lower, paper, sensitivity,
+                   show, train)
 
     parser = Parser(
         prog="minicomp",
@@ -40,8 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="version, and which kernels run")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (compress, train, evaluate, show, sensitivity, listing, paper, bench, data,
-                   lesson):
+    for module in (compress, train, evaluate, show, lower, sensitivity, listing, paper, bench,
+                   data, lesson):
         module.add_parsers(commands)
     return parser
 

@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 from ..codec import load
+from ..deploy import Program
 from ..jobs.job import check_data
 from ..errors import UserError
+from ..nn.graph import Model
 from ..train import evaluate
 from . import options
 from .progress import Screen, print_table
@@ -15,6 +17,7 @@ from .progress import Screen, print_table
 EXAMPLES = """
 minicomp eval lenet5.mcz --data mnist
 minicomp eval lenet5.mcz --data mnist --json result.json
+minicomp eval lenet5-program.mcz --data mnist
 """
 
 
@@ -23,7 +26,7 @@ def add_parsers(commands) -> None:
     p = options.command(
         commands, "eval", run, help="errors of a .mcz file on a test set", examples=EXAMPLES
     )
-    p.add_argument("file", metavar="FILE", help="a .mcz file")
+    p.add_argument("file", metavar="FILE", help="a .mcz file, of a model or a program")
     options.add_data(p)
     options.add_threads(p)
     options.add_json(p)
@@ -44,7 +47,7 @@ def run(args) -> int:
         seconds = time.perf_counter() - start
     size = path.stat().st_size
     result = {
-        "model": model.builtin["name"] if model.builtin else "edited",
+        "model": _named(model),
         "data": data.name,
         "file": str(path),
         "file_bytes": size,
@@ -60,3 +63,9 @@ def run(args) -> int:
                   f"{100 * score.error:.2f}"]])
     options.write_json(args.json, result)
     return 0
+
+
+def _named(model: Model | Program) -> str:
+    if isinstance(model, Program):
+        return "program"
+    return model.builtin["name"] if model.builtin else "edited"

@@ -14,7 +14,6 @@ from ..compress import TECHNIQUES
 from ..jobs import criteria
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe
-from ..compress.scoring import importance
 from ..jobs.sensitivity import SPARSITIES, allocate, scan
 from ..errors import UserError
 from ..report import plots
@@ -140,7 +139,7 @@ def found_model(args, data, log):
     if args.model.endswith(".mcz"):
         if not Path(args.model).is_file():
             raise UserError(f"{args.model}: there is no such file")
-        model = load(args.model)
+        model = load(args.model, kind="model")
         check_data(model, data)
         return model
     name = options.check_model(args.model)
@@ -171,7 +170,7 @@ def compare(args) -> int:
         def error(m):
             return evaluate(m, data.val, n_threads=args.threads).error
         baseline = error(model)
-        rows = importance(
+        rows = criteria.importance(
             model,
             data.without_test(),
             asked,

@@ -42,6 +42,12 @@ def seal(kind: str, header: bytes, sections: list[bytes], dictionary: int = 0) -
     return data + _crc(data)
 
 
+def kind_of(data: bytes) -> str:
+    """Returns the kind that a file says it is of; "model" for what is none."""
+    number = data[3] >> 1 & 3 if len(data) > 3 else 0
+    return next((kind for kind, n in KINDS.items() if n == number), "model")
+
+
 class Opened:
     """A file being read; every method raises FormatError where the file breaks the rules.
 
@@ -58,7 +64,8 @@ class Opened:
             why = OTHERS.get(version, "a later minicomp may read it")
             raise FormatError(f"version must be {VERSION}, got {version}: {why}")
         if found != KINDS[kind]:
-            raise FormatError(f"a {kind} is wanted, got kind {found}")
+            got = next((f"a {name}" for name, n in KINDS.items() if n == found), f"kind {found}")
+            raise FormatError(f"a {kind} is wanted, got {got}")
         self._data, self._at, self._end = data, 4, len(data) - CRC_BYTES
         if not self._each:
             self._check_whole()

@@ -33,7 +33,7 @@ CHARGED = {"value": "values", "code": "values", "scale": "codebook", "table": "c
 
 
 def write_form(w: BitWriter, form: Form, choice: Choice = Choice(), within: bool = False) -> None:
-    """Appends a form, its carrier laid out as `choice` says, `within` another form without layout.
+    """Appends a form; its carrier is laid out as `choice` says, but not `within` another form.
 
     Raises ValueError for NaN or infinity, a setting that a file cannot hold, an impossible choice.
     """
@@ -72,8 +72,8 @@ def _read(r: BitReader, shape: tuple[int, ...], kinds=None, charged="values") ->
     wire = r.count()
     cls = next((cls for cls in FORMS.values() if cls.wire == wire), None)
     if cls is None or kinds and cls.kind not in kinds:
-        where = f" within another: {' or '.join(kinds)}" if kinds else ""
-        raise FormatError(f"no form {wire}{where}")
+        what = f" within another, which takes {' or '.join(kinds)}" if kinds else ""
+        raise FormatError(f"no form {wire}{what}")
     settings = {name: bool(r.read(1)) if setting.type is bool else r.count() + setting.lo
                 for name, setting in cls.settings.items()}
     form, parts, how = cls.blank(shape, settings), {}, "all"

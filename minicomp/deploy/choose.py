@@ -8,10 +8,11 @@
 
 A step stays dense where no rung with vectors runs (a portable kernel skips zeros more slowly than
 BLAS multiplies them), where too much of it is left or it is too small, by `LIMITS`, and where it is
-a convolution in groups or of a batch: the windows of a batch leave the caches, and the dense kernel,
-which builds them in blocks, wins at any density. The limits are constants, not timings taken at the
-time, so that a program gives the same bits at every run. They were set by timing the layers of the
-LeNets, calls included; `minicomp bench sparse` and `bench removal` show what comes of them.
+a convolution in groups or of a batch: the windows of a batch leave the caches, and the dense
+kernel, which builds them in blocks, wins at any density. The limits are constants, not timings
+taken at the time, so that a program gives the same bits at every run. They were set by timing the
+layers of the LeNets, calls included; `minicomp bench sparse` and `bench removal` show what comes of
+them.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _vectors(isa: str) -> bool:
 
 
 def blocks_of(form: Form) -> tuple[int, int] | None:
-    """Returns (n, m) where a mask keeps n of every m consecutive weights of each row, m one of BLOCKS."""
+    """Returns (n, m) where a mask keeps n of every m consecutive weights of a row, m of BLOCKS."""
     if form.mask is None:
         return None
     mask = form.mask.reshape(len(form.mask), -1)

@@ -31,8 +31,8 @@ from .steps import ACTIVATIONS, KINDS, Step
 def lower(model: Model, *, precision: str = "float") -> Program:
     """Returns the program of a model: its outputs are the model's up to rounding.
 
-    Raises ValueError for a precision that there is not, and for a layer that no step computes or
-    whose numbers are not finite, by name.
+    Raises ValueError for a precision that there is not, and, by name, for a layer that no step
+    computes and for a batch norm that would divide by 0.
     """
     check_precision(precision)
     steps, source = [], {INPUT: INPUT}  # source : by node, the step that gives its output
@@ -54,7 +54,10 @@ def _step(node: Node, inputs: tuple[str, ...]) -> Step:
         raise ValueError(f"{node.name}: a {layer.kind} cannot be lowered, no step computes it")
     declared, config = KINDS[layer.step].args, layer.config()
     args = {name: config[name] for name in declared if name in config}
-    return Step(node.name, layer.step, inputs, args, layer.lowered())
+    try:
+        return Step(node.name, layer.step, inputs, args, layer.lowered())
+    except ValueError as e:
+        raise ValueError(f"{node.name}: {e}") from None
 
 
 def _leading_to(steps: list[Step], output: str) -> list[Step]:
@@ -89,15 +92,15 @@ def _joined(first: Step, second: Step) -> Step | None:
         return None
     if second.kind in ACTIVATIONS:
         return replace(first, args=first.args | {"then": second.kind})
-    if second.kind != "scale" or "gain" not in first.args:
+    if second.kind != "scale" or not KINDS[first.kind].folds:
         return None
     # (y g1 + b1) g2 + b2 = y (g1 g2) + (b1 g2 + b2), in float64
     gain, bias = _numbers(second, "gain", 1.0), _numbers(second, "bias", 0.0)
     weights = first.weights | {
         "gain": _dense(_numbers(first, "gain", 1.0) * gain),
         "bias": _dense(_numbers(first, "bias", 0.0) * gain + bias)}
-    return replace(first, args=first.args | {"gain": True, "bias": True, "then": second.then},
-                   weights=weights)
+    there = {part: True for part in ("gain", "bias") if part in first.args}
+    return replace(first, args=first.args | there | {"then": second.then}, weights=weights)
 
 
 def _numbers(step: Step, part: str, missing: float):

@@ -1,7 +1,7 @@
 """A program: a model made ready to be called.
 
-It is data, the steps (steps.py) that `lower` made, and knows no batch, no rung and no machine; it is
-called and saved, not trained.
+It is data, the steps (steps.py) that `lower` made, and knows no batch, no rung and no machine. It
+is called and saved, not trained.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class Program:
         return dict(self._shapes)
 
     def forms(self) -> dict[str, Form]:
-        """Returns every weight by name: "fc1.weight", "fc1.gain", "fc1.bias"."""
-        return {f"{step.name}.{part}": form for step in self.steps
-                for part, form in step.weights.items()}
+        """Returns every weight by name, as in a file: "fc1.weight", "fc1.gain", "fc1.bias"."""
+        return {f"{step.name}.{part}": step.weights[part] for step in self.steps
+                for part in step.parts(self._shapes)}
 
     def count(self) -> int:
         """Returns the number of weights, gains and biases."""
@@ -74,7 +74,7 @@ class Program:
 
     def plan(self, batch: int = 1, *, isa: str = "auto", n_threads: int = 1,
              skip_zeros: bool = True) -> Plan:
-        """Returns a `Plan`, to be called with `batch` examples; arguments and errors are its own."""
+        """Returns a `Plan`, to be called with `batch` examples; arguments and errors are its."""
         return Plan(self.steps, self.input_shape, batch, isa=isa, n_threads=n_threads,
                     skip_zeros=skip_zeros)
 
@@ -94,4 +94,5 @@ class Program:
 def check_precision(precision: str) -> None:
     """Raises ValueError for a precision that there is not."""
     if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {str(precision)[:40]}")
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, "
+                         f"got {str(precision)[:40]!r}")

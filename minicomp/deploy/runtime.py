@@ -34,8 +34,9 @@ class Plan:
     """Steps made ready for calls of exactly `batch` examples: another number needs another plan.
 
     steps, input_shape : of a program
-    isa : rung of the kernels, see kernels/cpu.py        n_threads : of our kernels; the bits are the
-        same for any number. BLAS, which multiplies dense matrices, has its own, set by whoever calls
+    isa : rung of the kernels, see kernels/cpu.py
+    n_threads : of our kernels; the bits are the same for any number. BLAS, which multiplies dense
+        matrices, has threads of its own, set by whoever calls
     skip_zeros : whether zeros are skipped where that pays; otherwise every weight is multiplied
     layouts : by name of step, how its weight is packed
     Raises ValueError for a batch or n_threads below 1, and for a rung that does not run here.
@@ -58,7 +59,7 @@ class Plan:
         self._runs = [(step.name, step.inputs, self._made(step)) for step in steps]
         self._output = steps[-1].name if steps else INPUT
         last = {name: i for i, step in enumerate(steps) for name in step.inputs}
-        self._over = [[name for name, at in last.items() if at == i] for i in range(len(self._runs))]
+        self._over = [[name for name, at in last.items() if at == i] for i in range(len(steps))]
 
     def __repr__(self) -> str:
         packed = ", ".join(f"{name}: {layout}" for name, layout in self.layouts.items())
@@ -107,7 +108,8 @@ class Plan:
         form = {"stride": args["stride"], "padding": args["padding"]}
         if layout == choose.DENSE:
             w = _dense_weight(step, gain)
-            return _then(step, lambda x: conv.conv2d(x, w, bias, groups=args["groups"], **form, **how))
+            how |= form | {"groups": args["groups"]}
+            return _then(step, lambda x: conv.conv2d(x, w, bias, **how))
         w = choose.packed(step.weights["weight"], layout, gain)
         product, finish = _MATMUL[type(w)], _epilogue(step, layout, axis=0)
 
@@ -120,8 +122,6 @@ class Plan:
 
     def _scale(self, step: Step) -> Callable[..., Array]:
         gain, bias = _gain_and_bias(step)
-        gain = np.ones(len(bias), np.float32) if gain is None else gain
-        bias = np.zeros(len(gain), np.float32) if bias is None else bias
         return _then(step, lambda x: norm.affine(x, gain, bias, isa=self.isa))
 
     def _max_pool(self, step: Step) -> Callable[..., Array]:
@@ -193,7 +193,8 @@ def _epilogue(step: Step, layout: str, axis: int) -> Callable[[Array], Array]:
 
 
 def _gain_and_bias(step: Step) -> tuple[Array | None, Array | None]:
-    return tuple(_numbers(step, part) if part in step.weights else None for part in ("gain", "bias"))
+    return tuple(_numbers(step, part) if part in step.weights else None
+                 for part in ("gain", "bias"))
 
 
 def _dense_weight(step: Step, gain: Array | None) -> Array:

@@ -10,7 +10,7 @@ A kind of step declares its arguments, the shapes of its weights and of its outp
 |---|---|
 | linear                     | (x W') gain + bias;   x (N, I), W (O, I)                     |
 | conv                       | (x * W) gain + bias, cross-correlation;   W (O, C/G, KH, KW) |
-| scale                      | x gain + bias, a number each a channel                       |
+| scale                      | x gain + bias, a number each for a channel                   |
 | relu, relu6, sigmoid, tanh | entry by entry; also what a step does `then` to its output   |
 | threshold, topk            | x where |x| >= threshold; where it is among the k largest    |
 | max_pool, avg_pool, adaptive_avg_pool | the maximum, the mean of windows, of cells        |
@@ -41,7 +41,7 @@ Shape = tuple[int, ...]
 
 
 class Arg(NamedTuple):
-    """An argument of a step: `check(name, value)` returns it as it is kept, or raises ValueError."""
+    """An argument of a step: `check(name, value)` returns it as it is kept, or raises."""
 
     check: Callable[[str, object], object]
     default: object = _REQUIRED
@@ -73,6 +73,7 @@ class Kind:
 
     args: dict[str, Arg] = {}
     arity: int | None = 1  # number of inputs; None: one or more
+    folds = False  # a gain and a bias of each output channel can become its own
 
     def out_shape(self, args: dict, *shapes: Shape) -> Shape:
         """Returns the shape of the output; ValueError where the inputs do not fit."""
@@ -88,6 +89,7 @@ THEN = {"then": Arg(_then, None)}
 
 class _Scaled(Kind):
     # A step whose output channels may each be multiplied by a gain, and have a bias added.
+    folds = True
     args = {"gain": Arg(flag, False), "bias": Arg(flag, True)} | THEN
 
     def parts(self, args, *shapes):
@@ -108,8 +110,9 @@ class _Linear(_Scaled):
 
 
 class _Conv(_Scaled):
-    args = {"out_channels": Arg(count), "kernel_size": Arg(_pair(1)), "stride": Arg(_pair(1), (1, 1)),
-            "padding": Arg(_pair(0), (0, 0)), "groups": Arg(count, 1)} | _Scaled.args
+    args = {"out_channels": Arg(count), "kernel_size": Arg(_pair(1)),
+            "stride": Arg(_pair(1), (1, 1)), "padding": Arg(_pair(0), (0, 0)),
+            "groups": Arg(count, 1)} | _Scaled.args
 
     def out_shape(self, args, shape):
         o, groups = args["out_channels"], args["groups"]
@@ -124,8 +127,11 @@ class _Conv(_Scaled):
         return {"weight": weight} | super().parts(args, shape)
 
 
-class _Scale(_Scaled):
-    args = _Scaled.args | {"gain": Arg(flag, True)}
+class _Scale(Kind):
+    args, folds = THEN, True
+
+    def parts(self, args, shape):
+        return {"gain": shape[:1], "bias": shape[:1]}
 
 
 class _Pointwise(Kind):
@@ -226,8 +232,9 @@ class Step:
         missing = [name for name, a in declared.items()
                    if a.default is _REQUIRED and name not in self.args]
         if unknown or missing:
-            raise ValueError(f"{self.name}: a {self.kind} takes {', '.join(declared) or 'no arguments'}"
-                             f", got {str(list(self.args))[:80]}")
+            takes = ", ".join(declared) or "no arguments"
+            raise ValueError(f"{self.name}: a {self.kind} takes {takes}, "
+                             f"got {str(list(self.args))[:80]}")
         given = {name: self.args.get(name, a.default) for name, a in declared.items()}
         try:
             checked = {name: declared[name].check(name, value) for name, value in given.items()}

@@ -180,8 +180,9 @@ def _owned(word: str, kinds: Sequence[type[Technique]], knobs: Mapping, training
         if not owners and key in training:
             owners = [len(kinds)]
         if not owners:
-            known = [k for kind in kinds for k in kind.knobs()] + training
-            raise UserError(f"{word}: unknown knob {name!r}{did_you_mean(name, known)}")
+            known = [k for kind in kinds if prefix in ("", kind.word) for k in kind.knobs()]
+            raise UserError(f"{word}: unknown knob {key!r}"
+                            + did_you_mean(name, known + ([] if known and prefix else training)))
         if len(owners) > 1:
             raise UserError(f"{word}: {key} may be of {' or '.join(kinds[i].word for i in owners)}; write "
                             f"{kinds[owners[0]].word}.{key}")

@@ -64,24 +64,24 @@ def resolve(isa: str, name: str) -> int:
     Raises ValueError where the rung is unknown or does not run here.
     """
     if isa == "auto":
-        if kernel_module(name) is not None:
-            return _levels()[1]
-        _warn_missing(name)
-        return 0
+        return _auto_level(name)
     if isa not in available(name):
         raise ValueError(f"isa must be auto or one of {', '.join(available(name))} here, got {isa}")
     return RUNGS.index(isa)
 
 
 @functools.cache
-def _warn_missing(name: str) -> None:
-    # Once a process and room: a missing kernel is never hidden.
+def _auto_level(name: str) -> int:
+    # The level that "auto" takes; of a room that is missing 0, which is said once a process.
+    if kernel_module(name) is not None:
+        return _levels()[1]
     why = build_record().get("failed", {}).get(name)
     warnings.warn(
         f"minicomp: the compiled kernels '{name}' are missing, so their NumPy reference runs, many "
         f"times slower. {f'Its build failed: {why}. ' if why else ''}A C compiler and "
         "`pip install .` build it; `minicomp --version` lists what runs.",
         RuntimeWarning, stacklevel=4)
+    return 0
 
 
 def build_record() -> dict:

@@ -16,9 +16,11 @@ class Argument:
 
     def check(self, name: str, value) -> int | float:
         """Returns the value as int or float; ValueError names the range and what was given."""
-        kind, words = (Real, "a number") if isinstance(self.default, float) else (Integral, "an integer")
-        if isinstance(value, bool) or not isinstance(value, kind) or not self.lo <= value <= self.hi:
-            raise ValueError(f"{name} must be {words} in [{self.lo}, {self.hi}], got {str(value)[:40]!r}")
+        real = isinstance(self.default, float)
+        sound = isinstance(value, Real if real else Integral) and not isinstance(value, bool)
+        if not sound or not self.lo <= value <= self.hi:
+            raise ValueError(f"{name} must be {'a number' if real else 'an integer'} in "
+                             f"[{self.lo}, {self.hi}], got {str(value)[:40]!r}")
         return type(self.default)(value)
 
 
@@ -38,7 +40,7 @@ def widened(channels: int, width: float) -> int:
     """Returns channels x width as MobileNet rounds it: to the nearest multiple of 8, at least 8,
     and never more than a tenth below.
 
-    Source: Howard et al. 2017 (arXiv 1704.04861), section 3.3; `make_divisible` of its authors' code
+    Source: Howard et al. 2017 (arXiv 1704.04861), section 3.3; `make_divisible` of their code
     """
     wide = max(8, int(channels * width + 4) // 8 * 8)
     return wide + 8 if wide < 0.9 * channels * width else wide

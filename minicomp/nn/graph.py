@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 
@@ -55,6 +55,8 @@ class Model:
         self.input_shape = _positive(input_shape)
         self.builtin = builtin
         _check(self.nodes)
+        self._uses = _uses(self.nodes)
+        self._pairs = _pairs(self.nodes, self._uses)
         self.origin_bytes = self.dense_bytes() if origin_bytes is None else origin_bytes
 
     def decode(self, *, training: bool = False,
@@ -79,12 +81,18 @@ class Model:
             weights = self.decode(training=training, rng=rng)
         if x.shape[1:] != self.input_shape:
             raise ValueError(f"x must have shape (N, {', '.join(map(str, self.input_shape))}), got {x.shape}")
-        values, uses = {INPUT: x}, self._uses()
+        values, uses, done = {INPUT: x}, dict(self._uses), None
         for name in taps:
             if name not in uses:
                 raise KeyError(f"no node {name!r}; there are {', '.join(uses)}")
         for node in self.nodes:
-            values[node.name] = node.layer(
+            if node.name == done:  # together with the one before
+                continue
+            run, made = node.layer, node.name
+            if made in self._pairs and made not in taps:
+                run, made = self._pairs[made]
+                done = made
+            values[made] = run(
                 *(values[i] for i in node.inputs), training=training, rng=rng,
                 weights={part: weights[f"{node.name}.{part}"] for part in node.layer.forms})
             for name in node.inputs:  # drop what no later node needs
@@ -93,13 +101,6 @@ class Model:
                     del values[name]
         y = values[self.nodes[-1].name] if self.nodes else x
         return (y, {name: values[name] for name in taps}) if taps else y
-
-    def _uses(self) -> dict[str, int]:
-        uses = {INPUT: 0} | {node.name: 0 for node in self.nodes}
-        for node in self.nodes:
-            for name in node.inputs:
-                uses[name] += 1
-        return uses
 
     def node(self, name: str) -> Node:
         """Returns the node of that name; KeyError with the names there are."""
@@ -273,6 +274,26 @@ class Model:
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
             raise FormatError(f"architecture: {type(e).__name__}: {e}") from None
         return model
+
+
+def _uses(nodes: tuple[Node, ...]) -> dict[str, int]:
+    # How many inputs each name is.
+    uses = {INPUT: 0} | {node.name: 0 for node in nodes}
+    for node in nodes:
+        for name in node.inputs:
+            uses[name] += 1
+    return uses
+
+
+def _pairs(nodes: tuple[Node, ...], uses: dict[str, int]) -> dict[str, tuple[Callable, str]]:
+    # By the first node's name: what computes two nodes in a row in one pass, and the second's name.
+    pairs = {}
+    for node, after in zip(nodes, nodes[1:]):
+        if after.inputs == (node.name,) and uses[node.name] == 1:
+            together = node.layer.fused(after.layer)
+            if together is not None:
+                pairs[node.name] = (together, after.name)
+    return pairs
 
 
 def _join(name: str, part: str) -> str:

@@ -1,4 +1,4 @@
-"""The linear layer's function as one fused primitive.
+"""The linear layer's function, and the ReLU after it, as fused primitives.
 
 N batch, I in, O out.
 """
@@ -26,3 +26,18 @@ def _backward(g, saved, wanted, x, w, b):
 def linear(x, w, b, *, save):
     """Returns x w' + b, (N, O).   x : (N, I)   w : (O, I)   b : (O,)"""
     return dense.linear(x, w, b), None
+
+
+def _relu_composite(x, w, b):
+    return ops.relu(_composite(x, w, b))
+
+
+def _relu_backward(g, y, wanted, x, w, b):
+    return _backward(dense.relu_dx(g, y), None, wanted, x, w, b)
+
+
+@fused(backward=_relu_backward, composite=_relu_composite)
+def linear_relu(x, w, b, *, save):
+    """Returns max(x w' + b, 0), (N, O).   x : (N, I)   w : (O, I)   b : (O,)"""
+    y = dense.linear(x, w, b, relu=True)
+    return y, y

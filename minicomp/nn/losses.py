@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .. import ops
+from ..kernels.maps import softmax
 from ..tensor import Array, Tensor, fused, raw
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -35,6 +36,30 @@ def soft_cross_entropy(z, *, target, save):
     return loss, (e / total if save else None)
 
 
+def _label_composite(z, *, labels, smoothing, reduction):
+    target = one_hot(labels, z.shape[1], z.dtype) * float(1 - smoothing) + float(smoothing / z.shape[1])
+    return _reduce(_ce_composite(z, target=target.astype(z.dtype)), reduction)
+
+
+def _label_backward(g, p, wanted, z, *, labels, smoothing, reduction):
+    if reduction != "none":
+        g = np.full(len(z), g / float(len(z)) if reduction == "mean" else g, z.dtype)
+    return (softmax.cross_entropy_dz(g, p, labels, smoothing=smoothing),)
+
+
+@fused(backward=_label_backward, composite=_label_composite)
+def label_cross_entropy(z, *, labels, smoothing, reduction, save):
+    """Returns soft_cross_entropy with 1 - smoothing at each label and smoothing / K everywhere, reduced.
+
+    z : (N, K)        labels : (N,) integers in 0..K-1
+    """
+    losses, p = softmax.cross_entropy(z, labels, smoothing=smoothing)
+    if reduction == "none":
+        return losses, p
+    total = losses.sum(dtype=np.float64) / (len(z) if reduction == "mean" else 1)
+    return np.asarray(total, z.dtype), p
+
+
 def cross_entropy(z: Tensor, target: Array, *, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
     """Returns the cross-entropy between softmax(z) and the target.
 
@@ -45,12 +70,14 @@ def cross_entropy(z: Tensor, target: Array, *, label_smoothing: float = 0.0, red
     """
     n, k = z.shape
     target = np.asarray(raw(target))
-    if target.ndim == 1:
-        target = one_hot(_labels(target, n, k), k, z.dtype)
-    if target.shape != (n, k):
-        raise ValueError(f"target must have shape ({n},) or ({n}, {k}), got {target.shape}")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+    if target.ndim == 1:
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+        return label_cross_entropy(z, labels=target, smoothing=label_smoothing, reduction=reduction)
+    if target.shape != (n, k):
+        raise ValueError(f"target must have shape ({n},) or ({n}, {k}), got {target.shape}")
     target = target.astype(z.dtype, copy=False)
     if label_smoothing:
         target = target * float(1 - label_smoothing) + float(label_smoothing / k)
@@ -78,7 +105,7 @@ def squared_hinge(z: Tensor, target: Array, *, reduction: str = "mean") -> Tenso
     z : (N, K)        target : (N,) integer labels        Source: Courbariaux et al. 2015, section 3.1 (L2-SVM)
     Raises ValueError for labels out of range.
     """
-    t = 2 * one_hot(_labels(np.asarray(target), *z.shape), z.shape[1], z.dtype) - 1
+    t = 2 * one_hot(softmax.checked(np.asarray(target), *z.shape), z.shape[1], z.dtype) - 1
     margin = ops.relu(1 - z * t)
     return _reduce(margin * margin, reduction)
 
@@ -98,14 +125,6 @@ def one_hot(labels: Array, k: int, dtype=np.float32) -> Array:
     out = np.zeros((labels.size, k), dtype)
     out[np.arange(labels.size), labels] = 1
     return out
-
-
-def _labels(target: Array, n: int, k: int) -> Array:
-    legal = target.shape == (n,) and target.dtype.kind in "iu"
-    if not legal or n and not (0 <= target.min() and target.max() < k):
-        raise ValueError(f"target must hold {n} labels in [0, {k - 1}], got shape {target.shape}, {target.dtype}"
-                         + (f", {target.min()}..{target.max()}" if target.size else ""))
-    return target
 
 
 def _difference(x: Tensor, target):

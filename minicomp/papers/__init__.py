@@ -9,14 +9,8 @@ from .table import Paper
 PAPERS: dict[str, Paper] = {
     paper.name: paper
     for paper in (
-        load_table("deep-compression"),
-        load_table("han2015"),
-        load_table("dns2016"),
-        slimming2017.PAPER,
-        obs1993.PAPER,
-        obd1990.PAPER,
-        second_order.PAPER,
-        movement2020.PAPER,
+        load_table("deep-compression"), load_table("han2015"), load_table("dns2016"),
+        slimming2017.PAPER, obs1993.PAPER, obd1990.PAPER, second_order.PAPER, movement2020.PAPER,
     )
 }
 

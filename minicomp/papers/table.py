@@ -15,9 +15,7 @@ from ..codec import save
 from ..errors import UserError
 from ..nn.graph import Model
 
-ROOT = Path(__file__).parents[
-    2
-]  # of this very package: a child takes it, whatever folder it starts in
+ROOT = Path(__file__).parents[2]  # of this very package: a child takes it, wherever it starts
 COMMAND = (
     "import sys; sys.path.insert(0, {root!r}); from minicomp.cli import main; sys.exit(main())"
 )
@@ -51,13 +49,12 @@ class Paper:
                 f"table {self.name} needs the published data set {self.data}, got: {data.note}"
             )
         with tempfile.TemporaryDirectory() as scratch:
-            return self.run(
-                data, seeds=seeds, log=log, n_threads=n_threads, out=out or Path(scratch)
-            )
+            out = out or Path(scratch)
+            return self.run(data, seeds=seeds, log=log, n_threads=n_threads, out=out)
 
 
 def file_errors(model: Model, path: Path, data_name: str) -> tuple[int, int]:
-    """Writes the model; returns (bytes, errors) as `minicomp eval` finds them in a fresh process.
+    """Writes the model and returns (bytes, errors) as `minicomp eval` finds them in a new process.
 
     Raises RuntimeError where that process fails.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -26,21 +27,22 @@ def lessons() -> dict[str, LessonChecks]:
 def lesson(number: str | int) -> LessonChecks:
     """Returns a lesson by number, "4" or "04"; UserError lists those that there are."""
     text = str(number).strip()
-    found = lessons().get(f"{int(text):02d}" if text.isdigit() else text)
-    if found is None:
-        raise UserError(f"there is no lesson {text[:40]!r}; there are {', '.join(lessons())}")
-    return found
+    return one_of("lesson", f"{int(text):02d}" if text.isdigit() else text, lessons())
 
 
 def exercise(id: str, student: str = "", course: str = OPEN) -> Exercise:
-    """Returns an exercise by id; UserError lists those of its lesson, or the lessons."""
-    number, _, _ = str(id).partition(".")
-    of = lesson(number) if number in lessons() else None
-    for found in of.asked(student, course) if of else ():
-        if found.id == id:
-            return found
-    known = of.ids() if of else [i for each in lessons().values() for i in each.ids()]
-    raise UserError(f"there is no exercise {str(id)[:60]!r}; there are {', '.join(known)}")
+    """Returns an exercise by id; UserError lists those of its lesson, or of all lessons."""
+    of = lessons().get(str(id).partition(".")[0])
+    among = [of] if of else lessons().values()
+    asked = {e.id: e for each in among for e in each.asked(student, course)}
+    return one_of("exercise", str(id), asked)
+
+
+def one_of(kind: str, name: str, known: Mapping):
+    """Returns what bears a name; UserError lists the names that there are."""
+    if name not in known:
+        raise UserError(f"there is no {kind} {str(name)[:60]!r}; there are {', '.join(known)}")
+    return known[name]
 
 
 def folder() -> Path:

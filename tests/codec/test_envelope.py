@@ -55,7 +55,7 @@ def test_each_section_of_a_large_file_has_a_checksum():
         (lambda d: b"MCZ\x20\0\0\0", "start with MCZ"),
         (lambda d: b"XYZ" + d[3:], "start with MCZ"),
         (lambda d: d[:3] + b"\x00" + d[4:], "version must be 2, got 0"),
-        (lambda d: d[:3] + b"\x22" + d[4:], "a model is wanted, got kind 1"),
+        (lambda d: d[:3] + b"\x22" + d[4:], "a model is wanted, got a program"),
         (lambda d: d[:-1], "checksum differs"),
         (lambda d: checked(d[:4] + b"\xff\x01" + d[5:]), "header: 255 bytes are declared"),
         (

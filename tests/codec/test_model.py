@@ -297,7 +297,7 @@ def test_what_is_no_file_of_ours_is_refused(tmp_path):
         (good[:3] + b"\x10" + good[4:], "version must be 2, got 1: minicomp 0.1.0 wrote this file"),
         (good[:3] + b"\x30" + good[4:], "version must be 2, got 3"),
         (other + zlib.crc32(other).to_bytes(4, "little"), "no header dictionary 1"),
-        (good[:3] + b"\x22" + good[4:], "a model is wanted, got kind 1"),
+        (good[:3] + b"\x22" + good[4:], "checksum"),
         (good[:-1], "checksum"),
         (good + b"\0", "checksum"),
     ):
@@ -360,9 +360,7 @@ def test_sections_by_hand_and_what_they_must_not_say():
     index = decode(sealed(codebook_section(3, 0, "all"))).model.forms()["fc.weight"].index
     np.testing.assert_array_equal(index.ravel(), np.arange(12) % 3)
     for k, pinned in ((3, 0), (1, 1), (1, 0)):
-        with pytest.raises(
-            FormatError, match="fc.weight: layout bitmap needs a mask, or a pinned zero"
-        ):
+        with pytest.raises(FormatError, match="fc.weight: layout bitmap needs a mask, or a pinned"):
             decode(sealed(codebook_section(k, pinned, "bitmap")))
     good = codebook_section(3, 1, "bitmap")
     with pytest.raises(FormatError, match="too many after the last section"):
@@ -373,6 +371,16 @@ def test_sections_by_hand_and_what_they_must_not_say():
         decode(sealed(bytes([good[0] & 240 | 7]) + good[1:]))
     with pytest.raises(FormatError, match="fc.weight: the length is damaged"):
         decode(sealed())
+
+
+def test_a_codebook_within_a_codebook_is_refused_before_the_next_is_read():
+    w = BitWriter()
+    for _ in range(10_000):  # each the centroids of the one before
+        w.count(2)
+        w.count(0)
+        w.write(0, 1)
+    with pytest.raises(FormatError, match="no form 2 within another, which takes dense or half"):
+        decode(sealed(w.getvalue()))
 
 
 def test_a_negative_variance_is_refused():

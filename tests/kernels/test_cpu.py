@@ -19,11 +19,11 @@ ROOT = Path(minicomp.__file__).parents[1]
 @pytest.fixture
 def missing(monkeypatch):
     # A cpu module that finds no compiled kernel, whatever is installed.
-    for cached in (cpu.kernel_module, cpu._levels, cpu._warn_missing):
+    for cached in (cpu.kernel_module, cpu._levels, cpu._auto_level):
         cached.cache_clear()
     monkeypatch.setattr(cpu.importlib, "import_module", refuse)
     yield
-    for cached in (cpu.kernel_module, cpu._levels, cpu._warn_missing):
+    for cached in (cpu.kernel_module, cpu._levels, cpu._auto_level):
         cached.cache_clear()
 
 

@@ -16,12 +16,13 @@ from minicomp.nn import (
     Flatten,
     Identity,
     Linear,
+    MaxPool2d,
     Model,
     Node,
     ReLU,
     chain,
 )
-from minicomp.tensor import Tensor
+from minicomp.tensor import Tensor, grad
 
 RNG = np.random.default_rng
 
@@ -55,6 +56,54 @@ def branched():
 X = RNG(1).standard_normal((3, 2, 4, 4)).astype(np.float32)
 
 # ------------------------------------------------------------------------------------------ walking
+
+
+class Halved(ReLU):
+    # Half of ReLU: a further layer, not the one that is fused.
+    kind = "Halved"
+
+    def forward(self, x, **_):
+        return super().forward(x) * 0.5
+
+
+def in_pairs(relu=ReLU):
+    nodes = chain(("conv", Conv2d(2, 5, 3, padding=1)), ("pool", MaxPool2d(2)),
+                  ("flat", Flatten()), ("fc1", Linear(20, 7)), ("relu", relu()),
+                  ("fc2", Linear(7, 3)))
+    model = Model(nodes, input_shape=(2, 4, 4))
+    for form in model.forms().values():
+        form.value.data[...] = RNG(2).standard_normal(form.shape)
+    return model
+
+
+def gradients(model, taps=()):
+    y = model(X, taps=taps)
+    y = y[0] if taps else y
+    return [y.data] + [g.data for g in grad((y * y).sum(), list(model.parameters().values()))]
+
+
+def test_two_layers_in_one_pass_give_the_bits_of_each_alone(monkeypatch):
+    model, calls = in_pairs(), []
+    for layer in (MaxPool2d, ReLU):
+        before = layer.forward
+        monkeypatch.setattr(layer, "forward",
+                            lambda self, x, before=before, **kw: calls.append(1) or before(self, x, **kw))
+    together = gradients(model)
+    assert not calls
+    alone = gradients(model, taps=("conv", "fc1"))  # what is wanted between two layers is there
+    assert len(calls) == 2
+    for a, e in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(a, e, strict=True)
+
+
+def test_a_further_layer_and_a_shared_output_are_not_fused():
+    y = in_pairs(Halved)(X, taps=("fc1",))[0]
+    np.testing.assert_array_equal(in_pairs(Halved)(X).data, y.data)
+    assert not np.array_equal(in_pairs()(X).data, y.data)
+    nodes = chain(("a", Linear(4, 4)), ("relu", ReLU())) + (Node("sum", Add(), ("a", "relu")),)
+    model = Model(nodes, input_shape=(4,))
+    model.forms()["a.weight"].value.data[...] = -np.eye(4)
+    np.testing.assert_array_equal(model(np.ones((1, 4), np.float32)).data, [[-1] * 4])
 
 
 def test_the_walk_is_the_layers_applied_in_order():

@@ -168,6 +168,22 @@ def test_fused_equals_composite():
         np.testing.assert_allclose(fused, simple, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype, rtol", [(np.float64, 1e-12), (np.float32, 1e-5)])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_labels_are_targets_of_one_entry(dtype, rtol, reduction, smoothing):
+    results = []
+    for target in (Y, one_hot(Y, 4)):
+        z = Tensor(Z.astype(dtype), requires_grad=True)
+        loss = cross_entropy(z, target, label_smoothing=smoothing, reduction=reduction)
+        cotangent = np.arange(1.0, 1.0 + loss.size, dtype=dtype).reshape(loss.shape)
+        dz = grad(loss, z, cotangent=cotangent)
+        results.append((loss.data, dz.data))
+        assert loss.dtype == dz.dtype == dtype
+    for labels, targets in zip(*results):
+        np.testing.assert_allclose(labels, targets, rtol=rtol, atol=rtol / 10)
+
+
 # ------------------------------------------------------------------------------------------- errors
 
 

@@ -1,4 +1,4 @@
-"""Tables that are recipe, published rows and bounds to reach: texts, and how they are judged."""
+"""Tables that are recipe, published rows and limits: their texts, and how they are judged."""
 
 from functools import partial
 from types import SimpleNamespace

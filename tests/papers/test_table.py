@@ -1,4 +1,4 @@
-"""What stands in a reproduced table: percentages, files read afresh, and published data only."""
+"""What stands in a reproduced table: percentages, files read by a fresh process, published data."""
 
 import subprocess
 import sys
@@ -24,8 +24,9 @@ def test_percent_and_mean():
 
 
 def test_generated_data_are_refused(monkeypatch, tmp_path):
-    # No MONK files there: they are made from their rules.
-    monkeypatch.setenv("MINICOMP_DATA", str(tmp_path))
+    monkeypatch.setenv(
+        "MINICOMP_DATA", str(tmp_path)
+    )  # no MONK files there: they are made from their rules
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     paper = Paper("p", "P", "monks-1", "", lambda *a, **k: pytest.fail("it ran"))
     with pytest.raises(UserError, match="table p needs the published data set monks-1, got: "):
@@ -41,6 +42,7 @@ def test_a_table_gets_its_data_and_a_folder(monkeypatch, tmp_path):
     def run(data, *, seeds, log, n_threads, out):
         seen.append((data.name, list(seeds), n_threads, out, out.is_dir()))
         return []
+
     Paper("p", "P", "mnist", "", run).rows(seeds=range(2), log=print, out=tmp_path)
     Paper("p", "P", "mnist", "", run).rows(seeds=[1], log=print, n_threads=2)
     assert seen[0] == ("mnist", [0, 1], 1, tmp_path, True)
@@ -53,6 +55,7 @@ def test_errors_come_from_a_fresh_process(tmp_path, monkeypatch):
     def spy(words, **kw):
         ran.append(words)
         return real(words, **kw)
+
     monkeypatch.setattr(table.subprocess, "run", spy)
     size, errors = file_errors(model, tmp_path / "f.mcz", "glyphs")
     assert ran[0][:3] == [sys.executable, "-P", "-c"] and ran[0][4] == "eval"
@@ -78,6 +81,7 @@ def test_the_command_writes_rows_and_says_whether_all_are_met(tmp_path, monkeypa
     def paper(met):
         rows = [{"row": "r", "paper": "1 %", "ours": "2 %", "met": met, "seconds": 1.5}]
         return Paper("han2015", "T", "mnist", "", lambda *a, **k: rows)
+
     monkeypatch.setattr(
         table.datasets, "load", lambda name: SimpleNamespace(name=name, original=True)
     )

@@ -30,11 +30,12 @@ from ...nn.graph import Model, Node
 from ...nn.layers import Layer
 from ...nn.taps import Walk, crossing
 from ...tensor import Array
-from .hessian import CHUNK, by_unit, check_movable, damped_inverse, input_rows, layers
+from .hessian import by_unit, check_movable, damped_inverse, input_rows, layers
 from ..calibration import calibration
 from ..scores import drop_smallest, zeros_of
 from ..technique import Run, Technique, knob
 
+BATCH = 128  # examples at a time: their rows stay near the cache
 CARRIED = 2**30  # bytes of activations that a walk carries, at the most; of each of two nets
 Amount = float | tuple[int, int]  # a sparsity, or (N, M): N of every M kept
 
@@ -139,8 +140,8 @@ def moments(model: Model, reference: Model, x: Array
         and the second None        both models of `hessian.float64`
     """
     nodes, same = layers(model), model is reference
-    now = Walk(x, batch_size=CHUNK, dtype=np.float64)
-    then = None if same else Walk(x, batch_size=CHUNK, dtype=np.float64)
+    now = Walk(x, batch_size=BATCH, dtype=np.float64)
+    then = None if same else Walk(x, batch_size=BATCH, dtype=np.float64)
     for node, after in zip(nodes, [*nodes[1:], None]):
         inputs, to = now.run(model, node.inputs, to=node.name), after and after.name
         outputs = repeat({}) if same else then.run(reference, [node.name], to=to)

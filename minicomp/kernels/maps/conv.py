@@ -46,7 +46,8 @@ class Sizes(NamedTuple):
     Wo: int
 
 
-def _sizes(size: Pair, c: int, o: int, kernel: Pair, stride: Pair, padding: Pair) -> Sizes:
+def sizes_of(size: Pair, c: int, o: int, kernel: Pair, stride: Pair, padding: Pair) -> Sizes:
+    """Returns the numbers of a convolution of (C, *size) maps; ValueError where no window fits."""
     # A 1 x 1 kernel sees no neighbours: the map is as good as one row.
     out = [conv_size(*each) for each in zip(size, kernel, stride, padding)]
     if kernel == stride == (1, 1) and padding == (0, 0):
@@ -141,7 +142,7 @@ def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 
     x : (N, C, H, W)        w : (O, C/G, KH, KW)        bias : (O,) or None
     Raises ValueError where channels, groups or sizes do not fit.
     """
-    _check(x, w, bias, groups)
+    check(x, w, bias, groups)
     stride, padding, n, o = tuple(stride), tuple(padding), len(x), len(w)
     level = _level(isa, x, w, *([] if bias is None else [bias]))
     if level == 0:
@@ -155,7 +156,7 @@ def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 
                         padding=padding, isa=isa, n_threads=n_threads)
                  for c, k in _groups(groups, x.shape[1], o)]
         return nchw(np.concatenate([nhwc(p) for p in parts], axis=3))
-    sizes = _sizes(x.shape[2:], x.shape[1], o, w.shape[2:], stride, padding)
+    sizes = sizes_of(x.shape[2:], x.shape[1], o, w.shape[2:], stride, padding)
     x, w = nhwc(x).reshape(n, sizes.H, sizes.W, sizes.C), np.ascontiguousarray(w)
     y = aligned(n, sizes.Ho, sizes.Wo, o)
     if level == 1:
@@ -163,9 +164,9 @@ def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 
         if bias is not None:
             y += bias
     else:
-        packed = aligned(w[0].size * _lanes(o))
+        packed = aligned(w[0].size * lanes(o))
         bias = None if bias is None else np.ascontiguousarray(bias)
-        cpu.kernel_module("maps").conv(x, w, bias, packed, _padded(sizes, n_threads), y, sizes,
+        cpu.kernel_module("maps").conv(x, w, bias, packed, padded(sizes, n_threads), y, sizes,
                                        level, n_threads)
     return nchw(y.reshape(n, *out, o))
 
@@ -189,13 +190,13 @@ def conv2d_input_grad(g: Array, w: Array, *, size: Pair, stride: Pair = (1, 1),
                                    isa=isa, n_threads=n_threads)
                  for _, k in _groups(groups, w.shape[1] * groups, o)]
         return nchw(np.concatenate([nhwc(p) for p in parts], axis=3))
-    sizes = _sizes(size, w.shape[1], o, w.shape[2:], stride, padding)
+    sizes = sizes_of(size, w.shape[1], o, w.shape[2:], stride, padding)
     g, w = nhwc(g).reshape(n, sizes.Ho, sizes.Wo, o), np.ascontiguousarray(w)
     dx = aligned(n, sizes.H, sizes.W, sizes.C)
     if level == 1:
         _input_grad_blocks(g, w, dx, sizes)
     else:
-        packed = aligned(sizes.KH * o * _lanes(sizes.KW * sizes.C))
+        packed = aligned(sizes.KH * o * lanes(sizes.KW * sizes.C))
         row = aligned(n_threads, (sizes.W + 2 * sizes.pw) * sizes.C)
         cpu.kernel_module("maps").conv_dx(g, w, packed, row, dx, sizes, level, n_threads)
     return nchw(dx.reshape(n, *size, sizes.C))
@@ -225,7 +226,7 @@ def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1
         if bias:
             return tuple(np.concatenate(each) for each in zip(*parts))
         return np.concatenate(parts)
-    sizes = _sizes(x.shape[2:], c, o, kernel, stride, padding)
+    sizes = sizes_of(x.shape[2:], c, o, kernel, stride, padding)
     x = nhwc(x).reshape(n, sizes.H, sizes.W, c)
     g = nhwc(g).reshape(n, sizes.Ho, sizes.Wo, o)
     dw = np.empty((o, c, *kernel), np.float32)
@@ -235,11 +236,12 @@ def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1
     module = cpu.kernel_module("maps")
     sums = np.zeros((module.SLABS, dw.size), np.float32)
     db = np.zeros((module.SLABS, o), np.float32) if bias else None
-    module.conv_dw(x, g, sums, _padded(sizes, n_threads), dw, db, sizes, level, n_threads)
+    module.conv_dw(x, g, sums, padded(sizes, n_threads), dw, db, sizes, level, n_threads)
     return (dw, db.sum(axis=0)) if bias else dw
 
 
-def _check(x: Array, w: Array, bias: Array | None, groups: int) -> None:
+def check(x: Array, w: Array, bias: Array | None, groups: int) -> None:
+    """Raises ValueError where channels, groups and bias do not fit each other."""
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
         raise ValueError(f"conv2d in {groups} groups needs x (N, C, H, W) and "
                          f"w (O, C / groups, KH, KW), got {x.shape} and {w.shape}")
@@ -266,12 +268,13 @@ def _groups(groups: int, c: int, o: int):
                slice(i * o // groups, (i + 1) * o // groups))
 
 
-def _lanes(n: int) -> int:
+def lanes(n: int) -> int:
+    """Returns n rounded up to whole vectors of 16."""
     return -(-n // 16) * 16
 
 
-def _padded(s: Sizes, n_threads: int) -> Array:
-    # Room for a padded image per thread, where there is padding.
+def padded(s: Sizes, n_threads: int) -> Array:
+    """Returns room for a padded image per thread, where there is padding."""
     if s.ph == s.pw == 0:
         return np.empty((n_threads, 1), np.float32)
     return aligned(n_threads, (s.H + 2 * s.ph) * (s.W + 2 * s.pw) * s.C)
@@ -294,7 +297,7 @@ def _forward_blocks(x: Array, w: Array, y: Array, s: Sizes) -> None:
     im2col, matrix = cpu.kernel_module("maps").im2col, w.transpose(2, 3, 1, 0).reshape(-1, s.O)
     for block in _blocks(len(x), s):
         columns = _room(block, s)
-        im2col(x[block], columns, _padded(s, 1), s)
+        im2col(x[block], columns, padded(s, 1), s)
         np.matmul(columns, matrix, out=y[block].reshape(-1, s.O))
 
 
@@ -310,7 +313,7 @@ def _weight_grad_blocks(x: Array, g: Array, dw: Array, s: Sizes) -> None:
     total = np.zeros((s.O, s.KH * s.KW * s.C), np.float32)
     for block in _blocks(len(x), s):
         columns = _room(block, s)
-        cpu.kernel_module("maps").im2col(x[block], columns, _padded(s, 1), s)
+        cpu.kernel_module("maps").im2col(x[block], columns, padded(s, 1), s)
         total += g[block].reshape(-1, s.O).T @ columns
     dw[...] = total.reshape(s.O, s.KH, s.KW, s.C).transpose(0, 3, 1, 2)
 
@@ -333,7 +336,7 @@ def _depthwise(x: Array, w: Array, bias: Array | None, stride: Pair, padding: Pa
     s = _depthwise_sizes(len(w), x.shape[2:], w.shape[2:], stride, padding)
     y = aligned(len(x), s.Ho, s.Wo, s.C)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    cpu.kernel_module("maps").depthwise(nhwc(x), _taps(w), bias, _padded(s, n_threads), y, s, level,
+    cpu.kernel_module("maps").depthwise(nhwc(x), _taps(w), bias, padded(s, n_threads), y, s, level,
                                         n_threads)
     return nchw(y)
 
@@ -346,7 +349,7 @@ def _depthwise_input_grad(g: Array, w: Array, size: Pair, stride: Pair, padding:
         return _depthwise(g, w[:, :, ::-1, ::-1], None, stride, turned, level, n_threads)
     s = _depthwise_sizes(len(w), size, w.shape[2:], stride, padding)
     dx = aligned(len(g), s.H, s.W, s.C)
-    cpu.kernel_module("maps").depthwise_dx(nhwc(g), _taps(w), _padded(s, n_threads), dx, s, level,
+    cpu.kernel_module("maps").depthwise_dx(nhwc(g), _taps(w), padded(s, n_threads), dx, s, level,
                                            n_threads)
     return nchw(dx)
 
@@ -356,5 +359,5 @@ def _depthwise_weight_grad(x: Array, g: Array, kernel: Pair, stride: Pair, paddi
     s = _depthwise_sizes(x.shape[1], x.shape[2:], kernel, stride, padding)
     module = cpu.kernel_module("maps")
     sums = np.zeros((module.SLABS, s.KH * s.KW * s.C), np.float32)
-    module.depthwise_dw(nhwc(x), nhwc(g), _padded(s, n_threads), sums, s, level, n_threads)
+    module.depthwise_dw(nhwc(x), nhwc(g), padded(s, n_threads), sums, s, level, n_threads)
     return np.ascontiguousarray(sums.sum(axis=0).reshape(-1, s.C).T).reshape(s.C, 1, *kernel)

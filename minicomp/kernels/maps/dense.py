@@ -16,6 +16,7 @@ Array = np.ndarray
 # Beyond about this many floats W leaves the caches between uses, and BLAS, which blocks for that,
 # wins.
 MOST_WEIGHTS = 1 << 20
+AVX512 = cpu.RUNGS.index("avx512")
 
 
 def linear_ref(x: Array, w: Array, b: Array | None) -> Array:
@@ -36,15 +37,22 @@ def linear_weight_grad_ref(x: Array, g: Array) -> tuple[Array, Array]:
     return g.T @ x, g.sum(axis=0)
 
 
-def sgd_ref(w: Array, v: Array, g: Array, lr: float, momentum: float) -> None:
-    """v = momentum v + g;  w = w - lr v, in place.   w, v, g : one shape"""
+def relu_dx_ref(g: Array, y: Array) -> Array:
+    """Returns g where y > 0, else 0.   g, y : one shape"""
+    return np.where(y > 0, g, g.dtype.type(0))
+
+
+def sgd_ref(w: Array, v: Array, g: Array, lr: float, momentum: float, decay: float) -> None:
+    """v = momentum v + (g + decay w);  w = w - lr v, in place.   w, v, g : one shape"""
     v *= momentum
-    v += g
+    v += g + decay * w
     w -= lr * v
 
 
-def linear(x: Array, w: Array, b: Array | None = None, *, isa: str = "auto") -> Array:
-    """Returns x w' + b, (N, O).   x : (N, I)   w : (O, I)   b : (O,) or None
+def linear(
+    x: Array, w: Array, b: Array | None = None, *, relu: bool = False, isa: str = "auto"
+) -> Array:
+    """Returns x w' + b, (N, O), or its positive part.   x : (N, I)   w : (O, I)   b : (O,) or None
 
     One row is BLAS's: packing W into tiles takes longer than reading it once. From two rows on a
     row of the kernel's y does not depend on how many there are.
@@ -52,11 +60,12 @@ def linear(x: Array, w: Array, b: Array | None = None, *, isa: str = "auto") -> 
     """
     _fit(x.shape == (len(x), w.shape[1]) and (b is None or b.shape == w.shape[:1]), x, w, b)
     if len(x) == 1 or not _tiled(isa, w.size, x, w, *([] if b is None else [b])):
-        return linear_ref(x, w, b)
+        y = linear_ref(x, w, b)
+        return np.maximum(y, 0) if relu else y
     module = cpu.kernel_module("maps")
     x, w, b = _contiguous(x), _contiguous(w), None if b is None else _contiguous(b)
     y = aligned(len(x), len(w))
-    module.linear(x, w, b, aligned((x.shape[1] + module.ROWS) * module.LANES), y)
+    module.linear(x, w, b, relu, aligned((x.shape[1] + module.ROWS) * module.LANES), y)
     return y
 
 
@@ -83,22 +92,41 @@ def linear_weight_grad(x: Array, g: Array, *, isa: str = "auto") -> tuple[Array,
     return dw, db
 
 
-def sgd(w: Array, v: Array, g: Array, *, lr: float, momentum: float, isa: str = "auto") -> None:
-    """v = momentum v + g;  w = w - lr v, in place.   w, v, g : one shape
+def relu_dx(g: Array, y: Array, *, isa: str = "auto") -> Array:
+    """Returns g where y > 0, else 0: the cotangent before a ReLU that returned y.   one shape"""
+    _fit(g.shape == y.shape, g, y)
+    level = cpu.resolve(isa, "maps")
+    if level == 0 or not g.dtype == y.dtype == np.float32 or not g.size:
+        return relu_dx_ref(g, y)
+    g, y = _contiguous(g), _contiguous(y)
+    dx = np.empty_like(g)
+    cpu.kernel_module("maps").relu_dx(g.reshape(-1), y.reshape(-1), dx.reshape(-1), level)
+    return dx
+
+
+def sgd(w: Array, v: Array, g: Array, *, lr: float, momentum: float, decay: float = 0.0,
+        isa: str = "auto") -> None:
+    """v = momentum v + (g + decay w);  w = w - lr v, in place.   w, v, g : one shape
 
     The kernel reads and writes each array once and computes the same bits.
     """
     _fit(w.shape == v.shape == g.shape, w, v, g)
-    flat = all(a.dtype == np.float32 and a.flags.c_contiguous for a in (w, v, g))
-    if flat and cpu.resolve(isa, "maps"):
-        cpu.kernel_module("maps").sgd(w.reshape(-1), v.reshape(-1), g.reshape(-1), lr, momentum)
+    level = cpu.resolve(isa, "maps")
+    flat = w.size and all(a.dtype == np.float32 and a.flags.c_contiguous for a in (w, v, g))
+    if flat and level:
+        cpu.kernel_module("maps").sgd(w.reshape(-1), v.reshape(-1), g.reshape(-1), lr, momentum,
+                                      decay, level)
     else:
-        sgd_ref(w, v, g, lr, momentum)
+        sgd_ref(w, v, g, lr, momentum, decay)
 
 
 def _tiled(isa: str, weights: int, *arrays: Array) -> bool:
-    return (cpu.resolve(isa, "maps") >= cpu.RUNGS.index("avx512") and 0 < weights <= MOST_WEIGHTS
-            and all(a.dtype == np.float32 and a.size for a in arrays))
+    if cpu.resolve(isa, "maps") < AVX512 or not 0 < weights <= MOST_WEIGHTS:
+        return False
+    for a in arrays:
+        if a.dtype != np.float32 or not a.size:
+            return False
+    return True
 
 
 def _fit(holds: bool, *arrays: Array | None) -> None:

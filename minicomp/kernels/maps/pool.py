@@ -53,17 +53,13 @@ def _frame(x: Array, kernel: Pair, stride: Pair, padding: Pair, count: Pair, fil
     return out
 
 
-def _count(x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> tuple[int, int]:
-    return tuple(pool_size(*each, ceil_mode) for each in zip(x.shape[2:], kernel, stride, padding))
-
-
 def max_pool2d_ref(x: Array, kernel: Pair, stride: Pair, padding: Pair,
                    ceil_mode: bool) -> tuple[Array, Array]:
     """Returns the largest entry of each window, (N, C, Ho, Wo), and its position a KW + b in it.
 
     x : (N, C, H, W); padding counts as -inf; of equals the first, in row order; NaN beats all
     """
-    count = _count(x, kernel, stride, padding, ceil_mode)
+    count = window_counts(x.shape[2:], kernel, stride, padding, ceil_mode)
     framed = _frame(x, kernel, stride, padding, count, -np.inf)
     windows = np.stack([framed[tap] for _, tap in _taps(kernel, stride, count)])
     index = windows.argmax(axis=0)
@@ -97,7 +93,7 @@ def _shares(size: Pair, kernel: Pair, stride: Pair, padding: Pair, count: Pair, 
 
 def avg_pool2d_ref(x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> Array:
     """Returns the mean of each window, (N, C, Ho, Wo), zero padding counted.   x : (N, C, H, W)"""
-    count = _count(x, kernel, stride, padding, ceil_mode)
+    count = window_counts(x.shape[2:], kernel, stride, padding, ceil_mode)
     framed = _frame(x, kernel, stride, padding, count, 0)
     y = np.zeros((len(x), *count, x.shape[1]), x.dtype)
     for _, tap in _taps(kernel, stride, count):
@@ -127,7 +123,7 @@ def max_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
     x : (N, C, H, W); see max_pool2d_ref
     Raises ValueError where the window does not fit, or padding is more than half of it.
     """
-    count = _checked(x, kernel, stride, padding, ceil_mode)
+    count = window_counts(x.shape[2:], kernel, stride, padding, ceil_mode)
     level = cpu.resolve(isa, "maps")
     if level == 0 or x.dtype != np.float32 or kernel[0] * kernel[1] > 256:
         return max_pool2d_ref(x, kernel, stride, padding, ceil_mode)
@@ -164,7 +160,7 @@ def avg_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
 
     Raises ValueError where the window does not fit, or padding is more than half of it.
     """
-    count = _checked(x, kernel, stride, padding, ceil_mode)
+    count = window_counts(x.shape[2:], kernel, stride, padding, ceil_mode)
     level = cpu.resolve(isa, "maps")
     if level == 0 or x.dtype != np.float32:
         return avg_pool2d_ref(x, kernel, stride, padding, ceil_mode)
@@ -191,8 +187,12 @@ def avg_pool2d_grad(g: Array, *, size: Pair, kernel: Pair, stride: Pair, padding
     return nchw(dx)
 
 
-def _checked(x: Array, kernel: Pair, stride: Pair, padding: Pair,
-             ceil_mode: bool) -> tuple[int, int]:
+def window_counts(size: Pair, kernel: Pair, stride: Pair, padding: Pair,
+                  ceil_mode: bool) -> tuple[int, int]:
+    """Returns how many windows there are along each axis of a map of (H, W) = size.
+
+    Raises ValueError where the window does not fit, or padding is more than half of it.
+    """
     if any(2 * p > k for p, k in zip(padding, kernel)):
         raise ValueError(f"padding must be at most half of the window {kernel}, got {padding}")
-    return _count(x, kernel, stride, padding, ceil_mode)
+    return tuple(pool_size(*each, ceil_mode) for each in zip(size, kernel, stride, padding))

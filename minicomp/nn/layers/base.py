@@ -6,6 +6,7 @@ N batch, C in, O out, H W size, K kernel. Meaning is NCHW and OIHW with PyTorch'
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -81,6 +82,13 @@ class Layer:
     def forward(self, *xs, weights, training, rng) -> Tensor:
         """Returns the output as a function of the inputs and of `weights`."""
         raise NotImplementedError
+
+    def fused(self, after: Layer) -> Callable[..., Tensor] | None:
+        """Returns what computes this layer and then `after` in one pass, to the same bits; or None.
+
+        It is called as `forward` of this layer is. `after` takes this layer's output alone.
+        """
+        return None
 
     def decode(self, *, training: bool = False, rng=None) -> dict[str, Tensor]:
         """Returns every form decoded, by part: "weight", "bias"."""

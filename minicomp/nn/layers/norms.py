@@ -57,11 +57,11 @@ class _BatchNorm(Layer):
     def lowered(self):
         # gamma (x - mean) / std + beta = x gain + bias; float64, for bias may be a small difference
         weights = {part: w.data.astype(np.float64) for part, w in self.decode().items()}
-        mean, var = (a.astype(np.float64) for a in self.buffers.values())
-        if not (var + self.eps > 0).all():
-            raise ValueError(f"running_var + eps must be above 0, got {(var + self.eps).min():g}")
-        gain = weights["weight"] / np.sqrt(var + self.eps)
-        made = {"gain": gain, "bias": weights["bias"] - mean * gain}
+        var = self.buffers["running_var"] + np.float64(self.eps)
+        if not (var > 0).all():
+            raise ValueError(f"running_var + eps must be above 0, got {var.min():g}")
+        gain = weights["weight"] / np.sqrt(var)
+        made = {"gain": gain, "bias": weights["bias"] - self.buffers["running_mean"] * gain}
         return {part: Dense(a.astype(np.float32), trainable=False) for part, a in made.items()}
 
     def _track(self, mean: Array, var: Array, n: int) -> None:

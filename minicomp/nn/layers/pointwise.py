@@ -92,7 +92,7 @@ class ActTopK(Layer):
         self.k = k
 
     def forward(self, x, **_):
-        flat = np.abs(x.data).reshape(x.shape[0], -1)
+        flat = np.abs(x.data).reshape(x.shape[0], math.prod(x.shape[1:]))
         if self.k >= flat.shape[1]:
             return x
         keep = np.zeros(flat.shape, x.dtype)

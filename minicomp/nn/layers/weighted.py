@@ -7,12 +7,15 @@ import math
 import numpy as np
 
 from ... import ops
-from ...conv import conv2d, conv2d_bias
+from ...conv import conv2d, conv2d_bias, conv2d_max_pool
 from ...kernels.maps.conv import im2col
+from ...kernels.maps.conv_pool import Steps
 from ...tensor import Tensor
 from ..forms import Dense
-from ..linear import linear
+from ..linear import linear, linear_relu
 from .base import Layer, flag, pair, positive, pulled, windows
+from .pointwise import ReLU
+from .pools import MaxPool2d
 
 
 class _Weighted(Layer):
@@ -49,8 +52,15 @@ class Linear(_Weighted):
             return linear(x, weights["weight"], weights["bias"])
         return ops.matmul(x, ops.transpose(weights["weight"]))
 
-    def rows(self, x, *, ones=False):
-        return (np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1) if ones else x)[None]
+from ...conv import conv2d, conv2d_bias, conv2d_max_pool
+from ...kernels.maps.conv import im2col
+from ...kernels.maps.conv_pool import Steps
+from ...tensor import Tensor
+from ..forms import Dense
+from ..linear import linear, linear_relu
+from .base import Layer, flag, pair, positive, pulled, windows
+from .pointwise import ReLU
+from .pools import MaxPool2d
 
     def out_shape(self, shape):
         if shape != (self.in_features,):
@@ -115,8 +125,15 @@ class Conv2d(_Weighted):
             return conv2d_bias(x, weights["weight"], weights["bias"], **form)
         return conv2d(x, weights["weight"], **form)
 
-    def rows(self, x, *, ones=False):
-        return im2col(x, self.kernel_size, self.stride, self.padding, self.groups, ones)
+from ...conv import conv2d, conv2d_bias, conv2d_max_pool
+from ...kernels.maps.conv import im2col
+from ...kernels.maps.conv_pool import Steps
+from ...tensor import Tensor
+from ..forms import Dense
+from ..linear import linear, linear_relu
+from .base import Layer, flag, pair, positive, pulled, windows
+from .pointwise import ReLU
+from .pools import MaxPool2d
 
     def out_shape(self, shape):
         if len(shape) != 3 or shape[0] != self.in_channels:

@@ -23,7 +23,7 @@ class Flatten(_Wiring, Plain):
     step = "flatten"
 
     def forward(self, x, **_):
-        return ops.reshape(x, shape=(x.shape[0], -1)) if x.ndim != 2 else x
+        return ops.reshape(x, shape=(x.shape[0], math.prod(x.shape[1:])))
 
     def out_shape(self, shape):
         return (math.prod(shape),)

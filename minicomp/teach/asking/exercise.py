@@ -44,31 +44,27 @@ class Part:
 
 def standard_parts(
     judge: Judge,
+    *,
     tiny: Group | list,
     many: Group,
     golden: Group | list,
-    *further: Part,
+    more: Part | None = None,
     points: tuple[int, int, int] = (1, 2, 1),
 ) -> tuple[Part, ...]:
-    """Returns the parts that every exercise has, with one judge, and its further ones before the
-    last.
+    """Returns the parts that every exercise has, with one judge; one more goes before the last.
 
     tiny : few cases to be read        many : drawn ones, hidden        golden : fixed ones
     points : of tiny, many, golden
     """
-    first, second, last = points
-    return (
-        Part("tiny", first, _group(tiny), judge),
-        Part("property", second, many, judge, hidden=True),
-        *further,
-        Part("golden", last, _group(golden), judge),
-    )
+    first = Part("tiny", points[0], _group(tiny), judge)
+    last = Part("golden", points[2], _group(golden), judge)
+    return first, hidden("property", many, judge, points[1]), *((more,) if more else ()), last
 
 
-def entry_parts(entry: Entry, *further: Part) -> tuple[Part, ...]:
+def entry_parts(entry: Entry, *, more: Part | None = None) -> tuple[Part, ...]:
     """Returns the standard parts with the cases and the judge of a reference entry."""
-    groups = (entry.cases[name] for name in ("tiny", "property", "golden"))
-    return standard_parts(entry.judge, *groups, *further)
+    tiny, many, golden = (entry.cases[name] for name in ("tiny", "property", "golden"))
+    return standard_parts(entry.judge, tiny=tiny, many=many, golden=golden, more=more)
 
 
 def hidden(name: str, cases: Group, judge: Judge, points: int = 1) -> Part:

@@ -60,13 +60,13 @@ _RELU = Exercise(
     minutes=5,
     parts=standard_parts(
         equal_to(relu_backward),
-        [
+        tiny=[
             {"g": np.array([1.0, 2.0, 3.0]), "x": np.array([-1.0, 0.0, 2.0])},
             {"g": np.array([-1.0, -2.0]), "x": np.array([5.0, -5.0])},
         ],
-        _relu_property,
-        [{"g": np.arange(6.0), "x": np.array([3, -3, 0, 1e-300, -0.0, 7])}],
-        hidden("invariance", _relu_scaled, _relu_linear),
+        many=_relu_property,
+        golden=[{"g": np.arange(6.0), "x": np.array([3, -3, 0, 1e-300, -0.0, 7])}],
+        more=hidden("invariance", _relu_scaled, _relu_linear),
     ),
     mutants=(
         Mutant("gradient-everywhere", lambda g, x: g.copy()),
@@ -85,25 +85,6 @@ _RELU = Exercise(
 def matmul_backward(g: Array, a: Array, b: Array) -> tuple[Array, Array]:
     """Returns the gradients of a and b for y = a b:  g b' and a' g."""
     return g @ b.T, a.T @ g
-
-
-_MATMUL_TINY = [
-    {
-        "g": np.eye(2),
-        "a": np.array([[1.0, 2.0], [3.0, 4.0]]),
-        "b": np.array([[5.0, 6.0], [7.0, 8.0]]),
-    },
-    {
-        "g": np.array([[1.0, 1.0, 0.0]]),
-        "a": np.array([[2.0, 3.0]]),
-        "b": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
-    },
-]
-_MATMUL_GOLDEN = {
-    "g": np.ones((2, 4)),
-    "a": np.arange(6.0).reshape(2, 3),
-    "b": np.arange(12.0).reshape(3, 4),
-}
 
 
 def _matmul_draw(draw, m, k, n):
@@ -129,12 +110,29 @@ _MATMUL = Exercise(
     minutes=8,
     parts=standard_parts(
         equal_to(matmul_backward, rtol=ROUNDING),
-        _MATMUL_TINY,
-        lambda draw: [
+        tiny=[
+            {
+                "g": np.eye(2),
+                "a": np.array([[1.0, 2.0], [3.0, 4.0]]),
+                "b": np.array([[5.0, 6.0], [7.0, 8.0]]),
+            },
+            {
+                "g": np.array([[1.0, 1.0, 0.0]]),
+                "a": np.array([[2.0, 3.0]]),
+                "b": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+            },
+        ],
+        many=lambda draw: [
             _matmul_draw(draw, *(draw.integer(1, 8) for _ in range(3))) for _ in range(20)
         ],
-        [_MATMUL_GOLDEN],
-        hidden(
+        golden=[
+            {
+                "g": np.ones((2, 4)),
+                "a": np.arange(6.0).reshape(2, 3),
+                "b": np.arange(12.0).reshape(3, 4),
+            }
+        ],
+        more=hidden(
             "invariance",
             lambda draw: [_matmul_draw(draw, 3, 4, 5) for _ in range(5)],
             _matmul_adjoint,
@@ -155,8 +153,14 @@ _MATMUL = Exercise(
 # -------------------------------------------------------------------------------------- convolution
 
 
-def _conv_loops(g, x, w, stride, *, step=None, flip=False, add=True, swap=False, mean=False):
-    # The loops of the backward pass, with the slips that the mutants make.
+def conv2d_backward(
+    g: Array, x: Array, w: Array, stride: int,
+    *, step=None, flip=False, add=True, swap=False, mean=False,
+) -> tuple[Array, Array]:
+    """Returns the gradients of x and w for a cross-correlation without padding.
+
+    The switches are how the mutants slip.
+    """
     gx, gw = np.zeros(x.shape), np.zeros(w.shape)
     k, l = w.shape[2:]
     step = stride if step is None else step
@@ -172,11 +176,6 @@ def _conv_loops(g, x, w, stride, *, step=None, flip=False, add=True, swap=False,
     return gx, gw / len(x) if mean else gw
 
 
-def conv2d_backward(g: Array, x: Array, w: Array, stride: int) -> tuple[Array, Array]:
-    """Returns the gradients of x and w for a cross-correlation without padding."""
-    return _conv_loops(g, x, w, stride)
-
-
 def _conv_draw(draw, n, c, o, k, l, ho, wo, stride, rest=(0, 0)):
     h, width = (ho - 1) * stride + k + rest[0], (wo - 1) * stride + l + rest[1]
     return {
@@ -185,20 +184,6 @@ def _conv_draw(draw, n, c, o, k, l, ho, wo, stride, rest=(0, 0)):
         "w": draw.normal(o, c, k, l),
         "stride": stride,
     }
-
-
-_CONV_TINY = {
-    "g": np.ones((1, 1, 2, 2)),
-    "x": np.arange(9.0).reshape(1, 1, 3, 3),
-    "w": np.array([[[[1.0, 2.0], [3.0, 4.0]]]]),
-    "stride": 1,
-}
-_CONV_GOLDEN = {
-    "g": np.arange(8.0).reshape(1, 2, 2, 2),
-    "x": np.arange(20.0).reshape(1, 1, 4, 5),
-    "w": np.arange(12.0).reshape(2, 1, 2, 3) - 5,
-    "stride": 2,
-}
 
 
 def _conv_property(draw):
@@ -229,18 +214,32 @@ _CONV = Exercise(
     minutes=12,
     parts=standard_parts(
         equal_to(conv2d_backward, rtol=ROUNDING),
-        [_CONV_TINY],
-        _conv_property,
-        [_CONV_GOLDEN],
-        hidden("invariance", _conv_reversed, _conv_batch),
+        tiny=[
+            {
+                "g": np.ones((1, 1, 2, 2)),
+                "x": np.arange(9.0).reshape(1, 1, 3, 3),
+                "w": np.array([[[[1.0, 2.0], [3.0, 4.0]]]]),
+                "stride": 1,
+            }
+        ],
+        many=_conv_property,
+        golden=[
+            {
+                "g": np.arange(8.0).reshape(1, 2, 2, 2),
+                "x": np.arange(20.0).reshape(1, 1, 4, 5),
+                "w": np.arange(12.0).reshape(2, 1, 2, 3) - 5,
+                "stride": 2,
+            }
+        ],
+        more=hidden("invariance", _conv_reversed, _conv_batch),
         points=(1, 3, 1),
     ),
     mutants=(
-        Mutant("overwritten", partial(_conv_loops, add=False)),
-        Mutant("stride-forgotten", partial(_conv_loops, step=1)),
-        Mutant("kernel-flipped", partial(_conv_loops, flip=True)),
-        Mutant("mean-over-batch", partial(_conv_loops, mean=True)),
-        Mutant("rows-and-columns", partial(_conv_loops, swap=True)),
+        Mutant("overwritten", partial(conv2d_backward, add=False)),
+        Mutant("stride-forgotten", partial(conv2d_backward, step=1)),
+        Mutant("kernel-flipped", partial(conv2d_backward, flip=True)),
+        Mutant("mean-over-batch", partial(conv2d_backward, mean=True)),
+        Mutant("rows-and-columns", partial(conv2d_backward, swap=True)),
     ),
     banned=(
         "minicomp.conv:conv2d",

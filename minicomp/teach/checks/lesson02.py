@@ -52,11 +52,11 @@ _LINEAR = Exercise(
     minutes=5,
     parts=standard_parts(
         equal_to(linear_cost),
-        [
+        tiny=[
             {"inputs": 3, "outputs": 2, "bias": True},
             {"inputs": 3, "outputs": 2, "bias": False},
         ],
-        lambda draw: [
+        many=lambda draw: [
             {
                 "inputs": draw.integer(1, 999),
                 "outputs": draw.integer(1, 999),
@@ -64,8 +64,8 @@ _LINEAR = Exercise(
             }
             for _ in range(20)
         ],
-        [{"inputs": 784, "outputs": 300, "bias": True}],
-        hidden("invariance", _linear_halves, _linear_additive),
+        golden=[{"inputs": 784, "outputs": 300, "bias": True}],
+        more=hidden("invariance", _linear_halves, _linear_additive),
     ),
     mutants=(
         Mutant("bias-forgotten", lambda inputs, outputs, bias: (inputs * outputs,) * 2),
@@ -93,23 +93,19 @@ _LINEAR = Exercise(
 # -------------------------------------------------------------------------------------- convolution
 
 
-def conv_cost(
-    c: int, o: int, h: int, w: int, k: int, stride: int, padding: int, groups: int, bias: bool
-) -> tuple[int, int, int, int]:
-    """Returns (ho, wo, params, macs) of a convolution."""
-    return _conv_cost(c, o, h, w, k, stride, padding, groups, bias)
-
-
 def _places(n, k, s, p):
     return (n + 2 * p - k) // s + 1
 
 
-def _conv_cost(
-    c, o, h, w, k, stride, padding, groups, bias,
+def conv_cost(
+    c: int, o: int, h: int, w: int, k: int, stride: int, padding: int, groups: int, bias: bool,
     *, size=_places, grouped=True, positions=True, bias_macs=False,
-):
-    # The switches are how the mutants slip: another rule for the size, groups forgotten, positions
-    # forgotten, bias counted.
+) -> tuple[int, int, int, int]:
+    """Returns (ho, wo, params, macs) of a convolution.
+
+    The switches are how the mutants slip: another rule for the size, groups forgotten, positions
+    forgotten, bias counted.
+    """
     ho, wo = (size(n, k, stride, padding) for n in (h, w))
     weights = o * (c // groups if grouped else c) * k * k
     per_place = weights + (o * bias if bias_macs else 0)
@@ -147,18 +143,18 @@ _CONV = Exercise(
     minutes=10,
     parts=standard_parts(
         equal_to(conv_cost),
-        [_conv_case(1, 1, 3, 3, 2), _conv_case(2, 4, 5, 4, 3, 2, 1, groups=2, bias=False)],
-        lambda draw: [_conv(draw) for _ in range(20)],
-        [_conv_case(20, 50, 12, 12, 5)],
-        hidden("invariance", _conv_as_linear, _same_as_linear),
+        tiny=[_conv_case(1, 1, 3, 3, 2), _conv_case(2, 4, 5, 4, 3, 2, 1, groups=2, bias=False)],
+        many=lambda draw: [_conv(draw) for _ in range(20)],
+        golden=[_conv_case(20, 50, 12, 12, 5)],
+        more=hidden("invariance", _conv_as_linear, _same_as_linear),
     ),
     mutants=(
-        Mutant("size-kept", partial(_conv_cost, size=lambda n, k, s, p: n // s)),
-        Mutant("padding-once", partial(_conv_cost, size=lambda n, k, s, p: (n + p - k) // s + 1)),
-        Mutant("rounded-up", partial(_conv_cost, size=lambda n, *of: _places(n + of[1] - 1, *of))),
-        Mutant("groups-ignored", partial(_conv_cost, grouped=False)),
-        Mutant("one-position", partial(_conv_cost, positions=False)),
-        Mutant("bias-as-mac", partial(_conv_cost, bias_macs=True)),
+        Mutant("size-kept", partial(conv_cost, size=lambda n, k, s, p: n // s)),
+        Mutant("padding-once", partial(conv_cost, size=lambda n, k, s, p: (n + p - k) // s + 1)),
+        Mutant("rounded-up", partial(conv_cost, size=lambda n, *of: _places(n + of[1] - 1, *of))),
+        Mutant("groups-ignored", partial(conv_cost, grouped=False)),
+        Mutant("one-position", partial(conv_cost, positions=False)),
+        Mutant("bias-as-mac", partial(conv_cost, bias_macs=True)),
     ),
     banned=(
         "minicomp.nn.layers:Conv2d",
@@ -173,13 +169,13 @@ _CONV = Exercise(
 # -------------------------------------------------------------------------------------- a whole net
 
 
-def model_cost(shape: tuple, layers: list) -> Array:
-    """Returns (params, macs) of each layer with weights, (n, 2)."""
-    return _walk(shape, layers)
+def model_cost(
+    shape: tuple, layers: list, *, pools=True, flat=True, carry=True, bias_macs=False
+) -> Array:
+    """Returns (params, macs) of each layer with weights, (n, 2).
 
-
-def _walk(shape, layers, *, pools=True, flat=True, carry=True, bias_macs=False) -> Array:
-    # Rows (params, macs) of the layers that have weights, with the slips that the mutants make.
+    The switches are how the mutants slip.
+    """
     c, h, w = shape
     features, rows = 0, []
     for layer in layers:
@@ -241,23 +237,23 @@ _MODEL = Exercise(
     minutes=12,
     parts=standard_parts(
         equal_to(model_cost),
-        [
+        tiny=[
             {"shape": (1, 4, 4), "layers": [("flatten",), ("linear", 2)]},
             {
                 "shape": (1, 5, 5),
                 "layers": [("conv", 2, 2), ("pool", 2), ("flatten",), ("linear", 3)],
             },
         ],
-        lambda draw: [_net(draw) for _ in range(20)],
-        [{"shape": (1, 28, 28), "layers": LENET5}],
-        hidden("invariance", _one_more, _rows_stay),
+        many=lambda draw: [_net(draw) for _ in range(20)],
+        golden=[{"shape": (1, 28, 28), "layers": LENET5}],
+        more=hidden("invariance", _one_more, _rows_stay),
         points=(1, 2, 2),
     ),
     mutants=(
-        Mutant("pool-forgotten", partial(_walk, pools=False)),
-        Mutant("maps-only", partial(_walk, flat=False)),
-        Mutant("channels-not-carried", partial(_walk, carry=False)),
-        Mutant("bias-as-mac", partial(_walk, bias_macs=True)),
+        Mutant("pool-forgotten", partial(model_cost, pools=False)),
+        Mutant("maps-only", partial(model_cost, flat=False)),
+        Mutant("channels-not-carried", partial(model_cost, carry=False)),
+        Mutant("bias-as-mac", partial(model_cost, bias_macs=True)),
     ),
     banned=(
         "minicomp.nn.graph:Model.macs",

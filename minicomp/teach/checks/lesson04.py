@@ -55,7 +55,7 @@ def _signs_do_not_count(case, results) -> Message | None:
 _MASK = Exercise(
     id="04.magnitude_mask",
     minutes=7,
-    parts=entry_parts(MASK, hidden("invariance", _mask_signs, _signs_do_not_count)),
+    parts=entry_parts(MASK, more=hidden("invariance", _mask_signs, _signs_do_not_count)),
     mutants=(
         Mutant("sign-forgotten", lambda w, sparsity: _smallest_go(w, round(sparsity * w.size))),
         Mutant("rounded-down", lambda w, sparsity: _smallest_go(np.abs(w), int(sparsity * w.size))),
@@ -81,17 +81,13 @@ _MASK = Exercise(
 
 
 def masked_sgd(
-    w: Array, v: Array, mask: Array, grads: Array, lr: float, momentum: float, weight_decay: float
-) -> Array:
-    """Returns w after each step, (T, ...); pruned entries are 0 throughout."""
-    return _steps(w, v, mask, grads, lr, momentum, weight_decay)
-
-
-def _steps(
-    w, v, mask, grads, lr, momentum, weight_decay,
+    w: Array, v: Array, mask: Array, grads: Array, lr: float, momentum: float, weight_decay: float,
     *, each=True, first=True, last=False, gradient=False, decay=True, copies=True,
 ) -> Array:
-    # The path of w, (T, ...); the switches say what is masked, and are how the mutants slip.
+    """Returns w after each step, (T, ...); pruned entries are 0 throughout.
+
+    The switches say what is masked, and are how the mutants slip.
+    """
     w, v, path = w * mask if first else w.copy(), v.copy(), []
     for g in grads:
         g = g + weight_decay * w if decay else g
@@ -126,20 +122,6 @@ _ONE_CUT = {
     "momentum": 0.5,
     "weight_decay": 0.0,
 }
-_SGD_TINY = [
-    _ONE_CUT | {"grads": np.array([[1.0, 1.0]])},
-    _ONE_CUT | {"grads": np.zeros((2, 2)), "v": np.array([0.0, 4.0])},
-    _ONE_CUT | {"grads": np.zeros((1, 2)), "weight_decay": 0.5},
-]
-_SGD_GOLDEN = {
-    "w": np.array([0.5, -1.0, 2.0]),
-    "v": np.array([1.0, -2.0, 0.0]),
-    "mask": np.array([True, False, True]),
-    "grads": np.array([[1.0, 1.0, 1.0], [0.0, -2.0, 4.0]]),
-    "lr": 0.25,
-    "momentum": 0.5,
-    "weight_decay": 0.5,
-}
 
 
 def _sgd_property(draw):
@@ -167,17 +149,31 @@ _SGD = Exercise(
     minutes=12,
     parts=standard_parts(
         equal_to(masked_sgd, rtol=ROUNDING),
-        _SGD_TINY,
-        _sgd_property,
-        [_SGD_GOLDEN],
-        hidden("hundred steps", _sgd_hundred, _zeros_stay, points=2),
+        tiny=[
+            _ONE_CUT | {"grads": np.array([[1.0, 1.0]])},
+            _ONE_CUT | {"grads": np.zeros((2, 2)), "v": np.array([0.0, 4.0])},
+            _ONE_CUT | {"grads": np.zeros((1, 2)), "weight_decay": 0.5},
+        ],
+        many=_sgd_property,
+        golden=[
+            {
+                "w": np.array([0.5, -1.0, 2.0]),
+                "v": np.array([1.0, -2.0, 0.0]),
+                "mask": np.array([True, False, True]),
+                "grads": np.array([[1.0, 1.0, 1.0], [0.0, -2.0, 4.0]]),
+                "lr": 0.25,
+                "momentum": 0.5,
+                "weight_decay": 0.5,
+            }
+        ],
+        more=hidden("hundred steps", _sgd_hundred, _zeros_stay, points=2),
     ),
     mutants=(
-        Mutant("momentum-revives", partial(_steps, each=False, gradient=True)),
-        Mutant("masked-once", partial(_steps, each=False)),
-        Mutant("masked-at-the-end", partial(_steps, each=False, last=True)),
-        Mutant("decay-forgotten", partial(_steps, decay=False)),
-        Mutant("one-array", partial(_steps, copies=False)),
+        Mutant("momentum-revives", partial(masked_sgd, each=False, gradient=True)),
+        Mutant("masked-once", partial(masked_sgd, each=False)),
+        Mutant("masked-at-the-end", partial(masked_sgd, each=False, last=True)),
+        Mutant("decay-forgotten", partial(masked_sgd, decay=False)),
+        Mutant("one-array", partial(masked_sgd, copies=False)),
     ),
     banned=("minicomp.optim:SGD", "minicomp.optim:Optimizer"),
     reference=masked_sgd,
@@ -197,12 +193,12 @@ _ROUNDS = Exercise(
     minutes=6,
     parts=standard_parts(
         equal_to(keep_per_round, rtol=1e-12),
-        [{"keep": 0.25, "rounds": 2}, {"keep": 0.125, "rounds": 1}],
-        lambda draw: [
+        tiny=[{"keep": 0.25, "rounds": 2}, {"keep": 0.125, "rounds": 1}],
+        many=lambda draw: [
             {"keep": float(k), "rounds": draw.integer(1, 12)}
             for k in draw.uniform(20, lo=0.01, hi=1.0)
         ],
-        [{"keep": 0.0625, "rounds": 4}],
+        golden=[{"keep": 0.0625, "rounds": 4}],
     ),
     mutants=(
         Mutant("equal-steps", lambda keep, rounds: np.linspace(1, keep, rounds + 1)[1:]),

@@ -63,7 +63,7 @@ def _scales_and_repeats(case, results) -> Message | None:
 _BAND = Exercise(
     id="05.surgery_thresholds",
     minutes=6,
-    parts=entry_parts(BAND, hidden("invariance", _band_same, _scales_and_repeats)),
+    parts=entry_parts(BAND, more=hidden("invariance", _band_same, _scales_and_repeats)),
     mutants=(
         Mutant("sign-forgotten", lambda w, c: _band(w, c)),
         Mutant("sample-deviation", lambda w, c: _band(np.abs(w), c, ddof=1)),
@@ -94,7 +94,7 @@ def _settled(case, results) -> Message | None:
 _RULE = Exercise(
     id="05.surgery_mask",
     minutes=8,
-    parts=entry_parts(RULE, hidden("invariance", _rule_again, _settled)),
+    parts=entry_parts(RULE, more=hidden("invariance", _rule_again, _settled)),
     mutants=(
         Mutant("middle-is-cut", lambda w, mask, a, b: np.abs(w) >= b),
         Mutant("middle-revives", lambda w, mask, a, b: np.abs(w) >= a),
@@ -110,17 +110,13 @@ _RULE = Exercise(
 
 
 def surgery_steps(
-    w: Array, mask: Array, target: Array, lr: float, a: float, b: float, steps: int
-) -> tuple[Array, Array]:
-    """Returns the weights after each step and the masks of each step, (steps, ...) both."""
-    return _operate(w, mask, target, lr, a, b, steps)
-
-
-def _operate(
-    w, mask, target, lr, a, b, steps,
+    w: Array, mask: Array, target: Array, lr: float, a: float, b: float, steps: int,
     *, dense=True, zeroed=False, full=False, first=False, late=False,
 ) -> tuple[Array, Array]:
-    # The switches are how the mutants slip.
+    """Returns the weights after each step and the masks of each step, (steps, ...) both.
+
+    The switches are how the mutants slip.
+    """
     path, masks, start = [], [], mask
     for _ in range(steps):
         if not late:
@@ -152,20 +148,6 @@ def _patient(draw, shape, steps, *, one_sided=False) -> dict:
 
 
 _SLOPE = {"lr": 0.5, "a": 0.5, "b": 0.625, "steps": 2, "mask": np.array([True])}
-_STEPS_TINY = [
-    _SLOPE | {"w": np.array([0.25, 1.0]), "mask": np.array([True, True]), "target": np.ones(2)},
-    _SLOPE | {"w": np.array([-0.5]), "mask": np.array([False]), "target": np.array([-0.5])},
-    _SLOPE | {"w": np.array([0.5625]), "target": np.array([0.25]), "steps": 3},
-]
-_STEPS_GOLDEN = {
-    "w": np.array([0.375, -0.75, 0.625]),
-    "mask": np.array([True, True, False]),
-    "target": np.array([0.875, -0.25, 0.125]),
-    "lr": 0.25,
-    "a": 0.5,
-    "b": 0.6875,
-    "steps": 5,
-}
 
 
 def _steps_property(draw):
@@ -198,17 +180,31 @@ _STEPS = Exercise(
     minutes=14,
     parts=standard_parts(
         equal_to(surgery_steps, rtol=ROUNDING),
-        _STEPS_TINY,
-        _steps_property,
-        [_STEPS_GOLDEN],
-        hidden("sixty steps", _steps_sixty, _comes_back, points=2),
+        tiny=[
+            _SLOPE | {"w": np.array([0.25, 1.0]), "mask": np.ones(2, bool), "target": np.ones(2)},
+            _SLOPE | {"w": np.array([-0.5]), "mask": np.array([False]), "target": np.array([-0.5])},
+            _SLOPE | {"w": np.array([0.5625]), "target": np.array([0.25]), "steps": 3},
+        ],
+        many=_steps_property,
+        golden=[
+            {
+                "w": np.array([0.375, -0.75, 0.625]),
+                "mask": np.array([True, True, False]),
+                "target": np.array([0.875, -0.25, 0.125]),
+                "lr": 0.25,
+                "a": 0.5,
+                "b": 0.6875,
+                "steps": 5,
+            }
+        ],
+        more=hidden("sixty steps", _steps_sixty, _comes_back, points=2),
     ),
     mutants=(
-        Mutant("gradient-masked", partial(_operate, dense=False)),
-        Mutant("weight-zeroed", partial(_operate, zeroed=True)),
-        Mutant("gradient-of-w", partial(_operate, full=True)),
-        Mutant("mask-starts-over", partial(_operate, first=True)),
-        Mutant("mask-too-late", partial(_operate, late=True)),
+        Mutant("gradient-masked", partial(surgery_steps, dense=False)),
+        Mutant("weight-zeroed", partial(surgery_steps, zeroed=True)),
+        Mutant("gradient-of-w", partial(surgery_steps, full=True)),
+        Mutant("mask-starts-over", partial(surgery_steps, first=True)),
+        Mutant("mask-too-late", partial(surgery_steps, late=True)),
     ),
     banned=(
         "minicomp.compress.prune.dns:surgery_mask",

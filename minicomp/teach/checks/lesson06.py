@@ -32,15 +32,14 @@ _PARTS = ("w1", "b1", "gamma", "beta", "mean", "var", "w2")
 # ------------------------------------------------------------------- one percentile over all layers
 
 
-def global_keep(gammas: tuple[Array, ...], sparsity: float) -> tuple[Array, ...]:
-    """Returns a mask per layer: of all n scales the round(sparsity n) least |gamma| are False."""
-    return _ranked(gammas, sparsity)
-
-
-def _ranked(
-    gammas, sparsity, *, score=np.abs, count=round, ties=False, low=False
+def global_keep(
+    gammas: tuple[Array, ...], sparsity: float,
+    *, score=np.abs, count=round, ties=False, low=False,
 ) -> tuple[Array, ...]:
-    # One ranking over all layers; the switches are how the mutants slip.
+    """Returns a mask per layer: of all n scales the round(sparsity n) least |gamma| are False.
+
+    The switches are how the mutants slip.
+    """
     worth = score(np.concatenate(gammas))
     n = count(sparsity * worth.size)
     keep = np.ones(worth.size, bool)
@@ -52,19 +51,11 @@ def _ranked(
 
 
 def _each_layer(gammas, sparsity) -> tuple[Array, ...]:
-    return tuple(_ranked((g,), sparsity)[0] for g in gammas)
+    return tuple(global_keep((g,), sparsity)[0] for g in gammas)
 
 
 def _layers(*rows) -> tuple[Array, ...]:
     return tuple(np.array(row, float) for row in rows)
-
-
-_GLOBAL_TINY = [
-    {"gammas": _layers([0.5, 0.125], [0.25, 1.0]), "sparsity": 0.25},
-    {"gammas": _layers([3, 2], [0.25, 0.5, 5]), "sparsity": 0.4},
-    {"gammas": _layers([-3, 1], [2]), "sparsity": 0.4},
-    {"gammas": _layers([1, 1], [1, 2]), "sparsity": 0.4},
-]
 
 
 def _global_property(draw):
@@ -93,17 +84,22 @@ _GLOBAL = Exercise(
     minutes=7,
     parts=standard_parts(
         equal_to(global_keep),
-        _GLOBAL_TINY,
-        _global_property,
-        [{"gammas": _layers([4, -1, 3, 8], [-6, 2], [7, 1, -5, 9, -2]), "sparsity": 0.33}],
-        hidden("invariance", _global_signs, _signs_do_not_count),
+        tiny=[
+            {"gammas": _layers([0.5, 0.125], [0.25, 1.0]), "sparsity": 0.25},
+            {"gammas": _layers([3, 2], [0.25, 0.5, 5]), "sparsity": 0.4},
+            {"gammas": _layers([-3, 1], [2]), "sparsity": 0.4},
+            {"gammas": _layers([1, 1], [1, 2]), "sparsity": 0.4},
+        ],
+        many=_global_property,
+        golden=[{"gammas": _layers([4, -1, 3, 8], [-6, 2], [7, 1, -5, 9, -2]), "sparsity": 0.33}],
+        more=hidden("invariance", _global_signs, _signs_do_not_count),
     ),
     mutants=(
-        Mutant("sign-forgotten", partial(_ranked, score=lambda g: g)),
+        Mutant("sign-forgotten", partial(global_keep, score=lambda g: g)),
         Mutant("each-layer", _each_layer),
-        Mutant("rounded-down", partial(_ranked, count=int)),
-        Mutant("ties-together", partial(_ranked, ties=True)),
-        Mutant("keeps-the-small", partial(_ranked, low=True)),
+        Mutant("rounded-down", partial(global_keep, count=int)),
+        Mutant("ties-together", partial(global_keep, ties=True)),
+        Mutant("keeps-the-small", partial(global_keep, low=True)),
     ),
     banned=(
         "minicomp.compress.channels.choosing:overall",
@@ -174,18 +170,6 @@ def _remove_tiny(draw):
     return [_eighths(draw, *shape) for shape in shapes]
 
 
-_REMOVE_GOLDEN = {
-    "keep": np.array([True, False, True]),
-    "w1": np.arange(1, 7).reshape(3, 2, 1, 1) / 4,
-    "b1": np.array([0.5, 1.0, -0.5]),
-    "gamma": np.array([1.0, 0.0, -2.0]),
-    "beta": np.array([0.25, 1.0, 4.0]),
-    "mean": np.array([1.0, 2.0, 0.5]),
-    "var": np.array([1.0, 4.0, 0.25]),
-    "w2": np.arange(1, 7).reshape(2, 3, 1, 1) / 2,
-}
-
-
 def _remove_property(draw):
     for _ in range(18):
         o = draw.choice([1, 2, 3, 5, 7])
@@ -246,10 +230,21 @@ _REMOVE = Exercise(
     minutes=14,
     parts=standard_parts(
         _equals_masked,
-        _remove_tiny,
-        _remove_property,
-        [_REMOVE_GOLDEN],
-        hidden("no trace", _remove_no_trace, _leaves_no_trace),
+        tiny=_remove_tiny,
+        many=_remove_property,
+        golden=[
+            {
+                "keep": np.array([True, False, True]),
+                "w1": np.arange(1, 7).reshape(3, 2, 1, 1) / 4,
+                "b1": np.array([0.5, 1.0, -0.5]),
+                "gamma": np.array([1.0, 0.0, -2.0]),
+                "beta": np.array([0.25, 1.0, 4.0]),
+                "mean": np.array([1.0, 2.0, 0.5]),
+                "var": np.array([1.0, 4.0, 0.25]),
+                "w2": np.arange(1, 7).reshape(2, 3, 1, 1) / 2,
+            }
+        ],
+        more=hidden("no trace", _remove_no_trace, _leaves_no_trace),
         points=(1, 3, 1),
     ),
     mutants=(
@@ -278,21 +273,14 @@ _REMOVE = Exercise(
 # --------------------------------------------------------------------------------- flattened maps
 
 
-def flatten_columns(keep: Array, height: int, width: int) -> Array:
-    """Returns which columns behind a Flatten of (C, height, width) stay, rising."""
-    return _columns(keep, height * width)
+def flatten_columns(keep: Array, height: int, width: int, *, used: int | None = None) -> Array:
+    """Returns which columns behind a Flatten of (C, height, width) stay, rising.
 
-
-def _columns(keep: Array, block: int, used: int | None = None) -> Array:
+    used : of the columns of a channel, the first so many; None: all
+    """
+    block = height * width
     places = np.arange(block if used is None else used)
     return (np.flatnonzero(keep)[:, None] * block + places).ravel()
-
-
-_FLATTEN_TINY = [
-    {"keep": np.array([False, True]), "height": 1, "width": 2},
-    {"keep": np.array([True, False, True]), "height": 2, "width": 1},
-    {"keep": np.array([False, True, True]), "height": 2, "width": 3},
-]
 
 
 def _flatten_property(draw):
@@ -327,21 +315,25 @@ _FLATTEN = Exercise(
     minutes=6,
     parts=standard_parts(
         equal_to(flatten_columns),
-        _FLATTEN_TINY,
-        _flatten_property,
-        [{"keep": np.arange(50) % 17 == 3, "height": 4, "width": 4}],
-        hidden("halves", _flatten_halves, _halves_make_all),
+        tiny=[
+            {"keep": np.array([False, True]), "height": 1, "width": 2},
+            {"keep": np.array([True, False, True]), "height": 2, "width": 1},
+            {"keep": np.array([False, True, True]), "height": 2, "width": 3},
+        ],
+        many=_flatten_property,
+        golden=[{"keep": np.arange(50) % 17 == 3, "height": 4, "width": 4}],
+        more=hidden("halves", _flatten_halves, _halves_make_all),
     ),
     mutants=(
         Mutant("one-column-each", lambda keep, height, width: np.flatnonzero(keep)),
         Mutant(
-            "first-pixel-only", lambda keep, height, width: _columns(keep, height * width, used=1)
+            "first-pixel-only", partial(flatten_columns, used=1)
         ),
         Mutant(
             "interleaved", lambda keep, height, width: np.flatnonzero(np.tile(keep, height * width))
         ),
-        Mutant("as-if-square", lambda keep, height, width: _columns(keep, height * height)),
-        Mutant("the-removed", lambda keep, height, width: _columns(~keep, height * width)),
+        Mutant("as-if-square", lambda keep, height, width: flatten_columns(keep, height, height)),
+        Mutant("the-removed", lambda keep, height, width: flatten_columns(~keep, height, width)),
     ),
     banned=(
         "minicomp.compress.channels.removal:removal",

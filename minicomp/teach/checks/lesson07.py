@@ -78,19 +78,19 @@ _SALIENCY = Exercise(
     minutes=6,
     parts=standard_parts(
         equal_to(obd_saliency, rtol=PRODUCT),
-        [
+        tiny=[
             {"w": np.array([3.0]), "H": np.array([[2.0]])},
             {"w": np.array([1.0, 3.0]), "H": np.array([[2.0, 1.0], [1.0, 2.0]])},
             {"w": np.array([-2.0, 1.0]), "H": np.array([[0.5, 0.0], [0.0, 8.0]])},
         ],
-        _saliency_property,
-        [
+        many=_saliency_property,
+        golden=[
             {
                 "w": np.array([2.0, -1.5, 0.25]),
                 "H": np.array([[4.0, 2.0, -1.0], [2.0, 6.0, 0.5], [-1.0, 0.5, 1.0]]),
             }
         ],
-        hidden("scaling", _saliency_scaled, _four_times),
+        more=hidden("scaling", _saliency_scaled, _four_times),
         points=(1, 1, 1),
     ),
     mutants=(
@@ -154,18 +154,6 @@ def _step_right(case, result) -> Message | None:
     return wrong
 
 
-_STEP_TINY = [
-    {"w": np.array([1.0, 3.0]), "Hinv": np.array([[2.0, -1.0], [-1.0, 2.0]]) / 3},
-    {"w": np.array([2.0, 2.5]), "Hinv": np.array([[0.5, -0.5], [-0.5, 1.0]])},
-    {"w": np.array([3.0, 2.0, -2.0]), "Hinv": np.eye(3)},  # of two equal L the first
-    {"w": np.array([-4.0]), "Hinv": np.array([[0.5]])},
-]
-_STEP_GOLDEN = {
-    "w": np.array([1.0, 1.25, -3.0]),
-    "Hinv": np.array([[4.0, 3.0, 1.0], [3.0, 7.0, 2.0], [1.0, 2.0, 5.0]]) / 8,
-}
-
-
 def _step_property(draw):
     for i in range(24):
         n = draw.choice((2, 3, 5, 7, 9))
@@ -204,10 +192,20 @@ _STEP = Exercise(
     minutes=12,
     parts=standard_parts(
         _step_right,
-        _STEP_TINY,
-        _step_property,
-        [_STEP_GOLDEN],
-        hidden("nothing is cheaper", _step_small, _nothing_is_cheaper, points=2),
+        tiny=[
+            {"w": np.array([1.0, 3.0]), "Hinv": np.array([[2.0, -1.0], [-1.0, 2.0]]) / 3},
+            {"w": np.array([2.0, 2.5]), "Hinv": np.array([[0.5, -0.5], [-0.5, 1.0]])},
+            {"w": np.array([3.0, 2.0, -2.0]), "Hinv": np.eye(3)},  # of two equal L the first
+            {"w": np.array([-4.0]), "Hinv": np.array([[0.5]])},
+        ],
+        many=_step_property,
+        golden=[
+            {
+                "w": np.array([1.0, 1.25, -3.0]),
+                "Hinv": np.array([[4.0, 3.0, 1.0], [3.0, 7.0, 2.0], [1.0, 2.0, 5.0]]) / 8,
+            }
+        ],
+        more=hidden("nothing is cheaper", _step_small, _nothing_is_cheaper, points=2),
     ),
     mutants=(
         Mutant("obd-choice", _by_obd),
@@ -257,7 +255,7 @@ _INVERSE = Exercise(
     id="07.inverse_hessian",
     minutes=12,
     parts=entry_parts(
-        INVERSE, hidden("two hundred rows", _inverse_permuted, _order_does_not_count, points=2)
+        INVERSE, more=hidden("two hundred rows", _inverse_permuted, _order_does_not_count, points=2)
     ),
     mutants=(
         Mutant("p-forgotten", partial(_recursion, rows=1)),

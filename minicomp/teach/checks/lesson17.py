@@ -140,10 +140,10 @@ _HUFFMAN = Exercise(
     minutes=12,
     parts=standard_parts(
         _code_lengths,
-        _counts("tiny"),
-        _counts("property"),
-        _counts("golden"),
-        hidden("invariance", _counts_scaled, _scaled_costs),
+        tiny=_counts("tiny"),
+        many=_counts("property"),
+        golden=_counts("golden"),
+        more=hidden("invariance", _counts_scaled, _scaled_costs),
     ),
     mutants=(
         Mutant("shannon", _shannon),

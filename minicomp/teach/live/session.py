@@ -90,10 +90,7 @@ class Lesson:
     def checkpoint(self, name: str):
         """Returns a trained net, from the cache or trained now; its recipe is kept with it."""
         self._awake("checkpoint")
-        if name not in checkpoints.RECIPES:
-            raise UserError(
-                f"there is no checkpoint {name!r}; there are {', '.join(checkpoints.RECIPES)}"
-            )
+        catalog.one_of("checkpoint", name, checkpoints.RECIPES)
         how = checkpoints.recipe(name, self.data, mode=self.mode, seed=self.seed)
         return checkpoints.trained(how, self.data)
 
@@ -254,11 +251,8 @@ def reflect(id: str, text: str = "") -> Text:
 
 def _one_of(kind: str, id: str) -> Prediction | Reflection:
     # kind: "predictions" or "reflections" of the lesson that the id names.
-    of = catalog.lesson(str(id).partition(".")[0])
-    known = {asked.id: asked for asked in getattr(of, kind)}
-    if id not in known:
-        raise UserError(f"there is no {kind[:-1]} {str(id)[:60]!r}; there are {', '.join(known)}")
-    return known[id]
+    asked = getattr(catalog.lesson(str(id).partition(".")[0]), kind)
+    return catalog.one_of(kind[:-1], str(id), {one.id: one for one in asked})
 
 
 def machine() -> str:

@@ -625,7 +625,9 @@ def test_groups_of_the_fixtures():
 def test_scores_of_tied_layers_are_summed():
     group = groups(residual(np.random.default_rng(0)))[0]
     total = group.add("stem", np.arange(6)) + group.add("conv2", [5, 0, 0, 0, 0, 0])
-    np.testing.assert_array_equal(choose_units(group, total, 2), [True, False, False, True, True, True])
+    np.testing.assert_array_equal(
+        choose_units(group, total, 2), [True, False, False, True, True, True]
+    )
 
 
 @given(st.lists(st.integers(0, 50), min_size=8, max_size=8), st.integers(0, 7))

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from minicomp.compress.prune.lamp import LAMP, lamp_score
 from minicomp.compress.prune.magnitude import Magnitude
+from minicomp.compress.technique import Run
 from minicomp.models import MLP
 
 WEIGHTS = hnp.arrays(
@@ -15,7 +16,7 @@ WEIGHTS = hnp.arrays(
 
 
 def masks(model, kind):
-    made = kind.apply(model, None, rng=np.random.default_rng(0))
+    made = kind.apply(model, None, Run(np.random.default_rng(0)))
     return {n: f.mask for n, f in made.forms().items() if f.mask is not None}
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.snip import SNIP, snip_score
+from minicomp.compress.technique import Run
 from minicomp.data import Split
 from minicomp.models import MLP
 
@@ -30,16 +31,16 @@ def test_by_hand():
     model.forms()["fc1.weight"].value.data[:] = [[1, -1], [1, -1]]
     model.forms()["fc1.bias"].value.data[:] = 0
     data = dataset([[1, 2]], [0])
-    score = SNIP().scores(model, data, rng=np.random.default_rng(0))["fc1"]
+    score = SNIP().scores(model, data, Run(np.random.default_rng(0)))["fc1"]
     np.testing.assert_allclose(score, [[1 / 6, 1 / 3], [1 / 6, 1 / 3]], rtol=1e-6)
-    pruned = SNIP(sparsity=0.5).apply(model, data, rng=np.random.default_rng(0))
+    pruned = SNIP(sparsity=0.5).apply(model, data, Run(np.random.default_rng(0)))
     np.testing.assert_array_equal(pruned.forms()["fc1.weight"].dense().data, [[0, -1], [0, -1]])
 
 
 @given(st.integers(0, 2**32 - 1))
 def test_shares_sum_to_one_over_all_layers_and_none_is_negative(seed):
     model, data, rng = drawn(seed)
-    score = SNIP().scores(model, data, rng=rng)
+    score = SNIP().scores(model, data, Run(rng))
     assert sum(s.sum() for s in score.values()) == pytest.approx(1)
     assert all((s >= 0).all() for s in score.values())
 
@@ -69,7 +70,7 @@ def sensitivities(model, x, y, h=1e-6):
 def test_it_is_how_the_loss_reacts_to_a_mask(seed):
     # Lee et al. 2019, eq. (5): the derivative by c_j, not by w_j.
     model, data, rng = drawn(seed)
-    score = SNIP(samples=30).scores(model, data, rng=rng)
+    score = SNIP(samples=30).scores(model, data, Run(rng))
     found = sensitivities(model, data.train.x.astype(np.float64), data.train.y)
     total = sum(np.abs(g).sum() for g in found.values())
     for node, g in found.items():
@@ -83,7 +84,7 @@ def test_scaling_a_layer_and_unscaling_the_next_changes_nothing():
     for name, factor in (("fc1.weight", 64), ("fc1.bias", 64), ("fc2.weight", 1 / 64)):
         scaled.forms()[name].value.data[:] *= factor
     for kind in (SNIP(sparsity=0.5), Magnitude(sparsity=0.5, scope="global")):
-        made = [kind.apply(m, data, rng=rng).forms() for m in (model, scaled)]
+        made = [kind.apply(m, data, Run(rng)).forms() for m in (model, scaled)]
         names = ("fc1.weight", "fc2.weight")
         equal = all(np.array_equal(made[0][name].mask, made[1][name].mask) for name in names)
         assert equal == (kind.word == "snip")
@@ -99,7 +100,7 @@ def test_before_any_training_connections_to_inputs_that_say_nothing_go():
     model = MLP([12, 10, 2], rng=rng)
     model.forms()["fc1.weight"].value.data[:, 1::2] *= 10
     kept = {
-        kind.word: kind.apply(model, data, rng=rng).forms()["fc1.weight"].mask
+        kind.word: kind.apply(model, data, Run(rng)).forms()["fc1.weight"].mask
         for kind in (SNIP(sparsity=0.5, scope="local"), Magnitude(sparsity=0.5))
     }
     assert kept["snip"][:, ::2].all() and not kept["snip"][:, 1::2].any()

@@ -4,9 +4,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.taylor import Taylor, taylor_score
-from minicomp.compress.technique import FineTune, masked, thawed
+from minicomp.compress.technique import Run, masked
 from minicomp.data import Split
 from minicomp.models import MLP
 from minicomp.train import evaluate
@@ -29,10 +30,10 @@ def test_by_hand():
     model.forms()["fc1.weight"].value.data[:] = [[1, -1], [1, -1]]
     model.forms()["fc1.bias"].value.data[:] = 0
     data = dataset([[1, 2]], [0])
-    score = Taylor().scores(model, data, rng=np.random.default_rng(0))["fc1"]
+    score = Taylor().scores(model, data, Run(np.random.default_rng(0)))["fc1"]
     np.testing.assert_allclose(score, [[0.25, 1], [0.25, 1]], rtol=1e-6)
     # Of each pair of ties the first goes, and nothing is moved.
-    pruned = Taylor(sparsity=0.5).apply(model, data, rng=np.random.default_rng(0))
+    pruned = Taylor(sparsity=0.5).apply(model, data, Run(np.random.default_rng(0)))
     np.testing.assert_array_equal(pruned.forms()["fc1.weight"].dense().data, [[0, -1], [0, -1]])
 
 
@@ -65,7 +66,7 @@ def test_it_is_the_squared_change_of_the_loss_to_first_order(n, size, seed):
     model = MLP([4, 2], rng=rng)
     W, b = (model.forms()[f"fc1.{part}"].value.data for part in ("weight", "bias"))
     W[:] = size * rng.standard_normal(W.shape)
-    score = Taylor().scores(model, data, rng=rng)["fc1"]
+    score = Taylor().scores(model, data, Run(rng))["fc1"]
     x = data.train.x.astype(np.float64)
     rest = np.abs(changes(W.astype(np.float64), b, x, data.train.y)) - np.sqrt(score)
     assert (np.abs(rest) <= W**2 * np.square(x).mean(axis=0) / 8 + 1e-6 * size).all()
@@ -76,8 +77,8 @@ def test_it_ranks_weights_as_removing_each_does_where_magnitude_does_not():
     rng = np.random.default_rng(1)
     x = rng.standard_normal((400, 6)) * [4, 2, 1, 0.5, 0.25, 0.1]
     data = dataset(x, (x @ [0.3, -0.6, 1, 1, 0, 0] + 0.3 * rng.standard_normal(400)) > 0)
-    model = FineTune(epochs=3, lr=0.05).apply(MLP([6, 8, 2], rng=rng), data, rng=rng)
-    score = Taylor(samples=400).scores(thawed(model), data, rng=rng)["fc1"].ravel()
+    model = FineTune(epochs=3, lr=0.05).apply(MLP([6, 8, 2], rng=rng), data, Run(rng))
+    score = Taylor(samples=400).scores(model.thawed(), data, Run(rng))["fc1"].ravel()
     w, oracle = model.forms()["fc1.weight"].dense().data.ravel(), []
     before = evaluate(model, data.val)
     for i in range(w.size):
@@ -86,7 +87,7 @@ def test_it_ranks_weights_as_removing_each_does_where_magnitude_does_not():
     assert spearmanr(score, oracle).statistic > 0.9
     assert spearmanr(np.abs(w), oracle).statistic < 0.7
     errors = [
-        evaluate(kind.apply(model, data, rng=rng), data.val).errors
+        evaluate(kind.apply(model, data, Run(rng)), data.val).errors
         for kind in (Taylor(sparsity=0.7, samples=400), Magnitude(sparsity=0.7, scope="global"))
     ]
     assert errors[0] <= before.errors + 12 <= errors[1] - 12

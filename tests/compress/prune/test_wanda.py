@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.wanda import Wanda, wanda_score
+from minicomp.compress.technique import Run
 from minicomp.data import Split
 from minicomp.models import MLP
 from minicomp.nn import Conv2d, Dense, Flatten, Linear, Model, chain
@@ -19,7 +20,7 @@ def dataset(x):
 
 
 def pruned(model, x, **knobs):
-    return Wanda(**knobs).apply(model, dataset(x), rng=np.random.default_rng(0))
+    return Wanda(**knobs).apply(model, dataset(x), Run(np.random.default_rng(0)))
 
 
 def test_by_hand():
@@ -27,7 +28,7 @@ def test_by_hand():
     model = MLP([2, 2])
     model.forms()["fc1.weight"].value.data[:] = [[1, -4], [0.5, 3]]
     x = [[3, 0], [4, 1]]
-    score = Wanda().scores(model, dataset(x), rng=np.random.default_rng(0))["fc1"]
+    score = Wanda().scores(model, dataset(x), Run(np.random.default_rng(0)))["fc1"]
     np.testing.assert_allclose(score, [[5, 4], [2.5, 3]], rtol=1e-6)
     kept = pruned(model, x, sparsity=0.5).forms()["fc1.weight"].dense().data
     np.testing.assert_array_equal(kept, [[1, 0], [0, 3]])  # magnitude alone would keep -4 and 3
@@ -64,7 +65,7 @@ def test_a_convolution_is_scored_by_the_channels_that_each_output_reads(groups):
     w = rng.standard_normal((8, 4 // groups, 3, 3)).astype(np.float32)
     model.set_form("conv.weight", Dense(w))
     x = rng.standard_normal((5, 4, 6, 6)).astype(np.float32)
-    score = Wanda().scores(model, dataset(x), rng=rng)["conv"]
+    score = Wanda().scores(model, dataset(x), Run(rng))["conv"]
     norms = np.sqrt(np.square(x).sum(axis=(0, 2, 3)))
     for o in range(8):
         for c in range(4 // groups):
@@ -95,5 +96,18 @@ def test_outputs_stay_nearer_than_by_magnitude_where_inputs_differ_in_scale(scop
         return np.square(made(x).data - model(x).data).mean()
 
     wanda = error(pruned(model, x, sparsity=0.5, scope=scope))
-    magnitude = error(Magnitude(sparsity=0.5).apply(model, dataset(x), rng=rng))
+    magnitude = error(Magnitude(sparsity=0.5).apply(model, dataset(x), Run(rng)))
     assert 0 < wanda < 0.2 * magnitude
+
+
+@pytest.mark.parametrize("scope", ["row", "local", "global"])
+def test_what_is_pruned_already_goes_first_and_counts(scope):
+    # Inputs 0 and 1 are always 0, so that live weights score as low as can be; one of four is gone.
+    model = MLP([4, 2], rng=np.random.default_rng(0))
+    before = np.array([[True, True, True, False]] * 2)
+    model.set_form("fc1.weight", Dense(np.float32([[1, 2, 3, 4]] * 2), mask=before))
+    rest = [[0, 1, 1, 0], [0, 1, 1, 0]] if scope == "row" else [[0, 0, 1, 0], [1, 1, 1, 0]]
+    x = np.tile(np.float32([0, 0, 1, 1]), (9, 1))
+    for s, kept in ((0.25, before), (0.5, rest), (0.75, [[0, 0, 1, 0]] * 2)):
+        made = Wanda(sparsity=s, scope=scope).apply(model, dataset(x), Run(np.random.default_rng(0)))
+        np.testing.assert_array_equal(made.forms()["fc1.weight"].mask, np.array(kept, bool))

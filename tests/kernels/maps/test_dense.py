@@ -77,11 +77,12 @@ def test_read_only_strided_and_other_dtypes(isa):
             np.testing.assert_array_equal(got, e)
 
 
-def test_a_row_does_not_depend_on_its_batch_on_the_tile():
+@pytest.mark.parametrize("o", [33, 65])
+def test_a_row_does_not_depend_on_its_batch_on_the_tile(o):
     if "avx512" not in RUNGS:
         pytest.skip("the tile is the avx512 rung")
     rng = np.random.default_rng(3)
-    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((150, 77), (33, 77), (33,)))
+    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((150, 77), (o, 77), (o,)))
     y = dense.linear(x, w, b, isa="avx512")
     for rows in (slice(0, 30), slice(100, 150), slice(7, 9)):
         np.testing.assert_array_equal(dense.linear(x[rows], w, b, isa="avx512"), y[rows])
@@ -105,9 +106,25 @@ def test_shapes_that_do_not_fit_are_named(isa):
         lambda: dense.linear_input_grad(g[:, :4], w, isa=isa),
         lambda: dense.linear_weight_grad(x[:3], g, isa=isa),
         lambda: dense.sgd(w, w.copy(), w[:2], lr=0.1, momentum=0.9, isa=isa),
+        lambda: dense.relu_dx(g, g[:2], isa=isa),
     ):
         with pytest.raises(ValueError, match="the shapes do not fit each other"):
             call()
+
+
+@isa
+@pytest.mark.parametrize("n, i, o", SIZES)
+def test_relu_in_the_same_pass(isa, n, i, o):
+    rng = np.random.default_rng(6)
+    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((n, i), (o, i), (o,)))
+    if n and i > 1:
+        x[0, 0] = np.nan  # and no sum loses it
+    y = dense.linear(x, w, b, relu=True, isa=isa)
+    np.testing.assert_array_equal(y, np.maximum(dense.linear(x, w, b, isa=isa), 0), strict=True)
+    g = rng.standard_normal(y.shape).astype(np.float32)
+    for a in (g, np.asfortranarray(g), g.astype(np.float64)):
+        got = dense.relu_dx(a, y.astype(a.dtype), isa=isa)
+        np.testing.assert_array_equal(got, np.where(y > 0, a, 0).astype(a.dtype), strict=True)
 
 
 @isa
@@ -117,9 +134,9 @@ def test_sgd_gives_the_references_bits(isa, shape):
     w, v, g = (rng.standard_normal(shape).astype(np.float32) for _ in range(3))
     g.setflags(write=False)
     ours, theirs = (w.copy(), v.copy()), (w.copy(), v.copy())
-    for lr in (0.1, 0.03):
-        dense.sgd(*ours, g, lr=lr, momentum=0.9, isa=isa)
-        dense.sgd_ref(*theirs, g, lr, 0.9)
+    for lr, decay in ((0.1, 0.0), (0.03, 0.25)):
+        dense.sgd(*ours, g, lr=lr, momentum=0.9, decay=decay, isa=isa)
+        dense.sgd_ref(*theirs, g, lr, 0.9, decay)
     for a, e in zip(ours, theirs):
         np.testing.assert_array_equal(a, e, strict=True)
     assert not w.size or not np.array_equal(ours[0], w)
@@ -134,8 +151,8 @@ def test_sgd_of_strided_and_double_arrays_works_in_place(isa):
     ):
         w, v, g = make(), make(), make()
         before, e = w, (w.copy(), v.copy())
-        dense.sgd(w, v, g, lr=0.5, momentum=0.5, isa=isa)
-        dense.sgd_ref(*e, g, 0.5, 0.5)
+        dense.sgd(w, v, g, lr=0.5, momentum=0.5, decay=0.1, isa=isa)
+        dense.sgd_ref(*e, g, 0.5, 0.5, 0.1)
         assert before is w
         np.testing.assert_array_equal(w, e[0])
         np.testing.assert_array_equal(v, e[1])

@@ -212,7 +212,7 @@ def test_a_pruned_entry_goes_to_code_0_and_does_not_come_back():
     assert bits(form) == bits(less)
     with pytest.raises(ValueError, match="codebook without a pinned zero cannot be pruned"):
         Codebook(INDEX, CENTROIDS).masked(keep)
-    with pytest.raises(ValueError, match="codebook cannot be masked and trained on"):
+    with pytest.raises(ValueError, match="codebook cannot train on what a mask hides"):
         form.masked(keep, behind=True)
     with pytest.raises(ValueError, match="weights of a codebook cannot move"):
         form.moved(np.zeros((6, 5)))

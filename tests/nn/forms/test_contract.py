@@ -1,5 +1,5 @@
-# One contract for every form of FORMS, and for a form that is defined here alone: integers of 8 bits
-# with a scale per channel, a float latent behind them while they train, an optional mask, an
+# One contract for every form of FORMS, and for a form that is defined here alone: integers of 4
+# bits with a scale per channel, a float latent behind them while they train, an optional mask, an
 # optional offset. Nothing outside this file knows it.
 import math
 import random
@@ -14,8 +14,7 @@ from minicomp.codec.positions import LAYOUTS
 from minicomp.compress.channels import removal
 from minicomp.errors import FormatError, UserError
 from minicomp.nn import Codebook, Conv2d, Dense, Flatten, Half, Linear, Model, chain
-from minicomp.nn.forms import FORMS, Form, Part
-from minicomp.nn.forms.base import MASK
+from minicomp.nn.forms import FORMS, MASK, Form, Part
 from minicomp.ops import mul
 from minicomp.optim import OPTIMIZERS
 from minicomp.tensor import grad, primitive, raw, rules
@@ -55,14 +54,17 @@ class Toy(Form):
 
     def decode(self, *, training=False, rng=None):
         scale = self.scale.reshape(-1, *[1] * (len(self.shape) - 1))
-        q = self.q.astype(np.float32) if self.latent is None else rounded(self.latent / raw(scale), -7, 7)
-        w = mul(q, scale)
+        if self.latent is None:
+            w = mul(self.q.astype(np.float32), scale)
+        else:
+            w = mul(rounded(self.latent / raw(scale), -7, 7), scale)
         return w if self.offset is None else w + self._broadcast(self.offset)
 
     def frozen_parts(self):
         if self.latent is None:
             return {}
-        return {"q": rounded(self.latent.data / self._broadcast(self.scale), -7, 7).astype(int), "latent": None}
+        q = rounded(self.latent.data / self._broadcast(self.scale), -7, 7)
+        return {"q": q.astype(int), "latent": None}
 
     def thawed_parts(self):
         return {"q": None, "latent": self.q * self._broadcast(self.scale)}
@@ -87,11 +89,15 @@ MAKERS = {
     "toy-masked": lambda: Toy(W, SCALE, MASK_),
     "toy-offset": lambda: Toy(W, SCALE, MASK_, offset=np.arange(6, dtype=np.float32)),
 }
-EVERY = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-MASKABLE = pytest.mark.parametrize(
-    "make", [m for n, m in MAKERS.items() if n != "codebook"], ids=[n for n in MAKERS if n != "codebook"])
-PARTED = pytest.mark.parametrize(  # forms whose mask is a part of its own
-    "make", [m for n, m in MAKERS.items() if "codebook" not in n], ids=[n for n in MAKERS if "codebook" not in n])
+
+
+def those(named):
+    return pytest.mark.parametrize("make", [MAKERS[name] for name in named], ids=list(named))
+
+
+EVERY = those(MAKERS)
+MASKABLE = those([name for name in MAKERS if name != "codebook"])
+PARTED = those([name for name in MAKERS if "codebook" not in name])  # the mask is a part of its own
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +117,8 @@ def net(form=None):
     # conv (6, 4, 3, 3) -> flatten -> fc
     nodes = chain(("conv", Conv2d(4, 6, 3)), ("flatten", Flatten()), ("fc", Linear(24, 5)))
     model = Model(nodes, input_shape=(4, 4, 4))
-    model.set_form("fc.weight", Dense(np.random.default_rng(3).standard_normal((5, 24)).astype(np.float32)))
+    w = np.random.default_rng(3).standard_normal((5, 24)).astype(np.float32)
+    model.set_form("fc.weight", Dense(w))
     if form is not None:
         model.set_form("conv.weight", form)
     return model
@@ -124,7 +131,8 @@ def net(form=None):
 def test_dense_is_float32_and_bit_equal_across_freeze_and_thaw(make):
     form = make()
     frozen = form.freeze()
-    for other in (form, frozen, frozen.thaw(), frozen.thaw().freeze(), form.copy(), frozen.copy(), form.thaw()):
+    others = frozen, frozen.thaw(), frozen.thaw().freeze(), form.copy(), frozen.copy(), form.thaw()
+    for other in (form, *others):
         assert bits(other) == bits(form) and other.dense().dtype == np.float32
         assert type(other) is type(form) and other.shape == form.shape == SHAPE
     assert form.trainable and not frozen.trainable and frozen.thaw().trainable
@@ -214,7 +222,7 @@ def test_masked_keeps_what_both_keep_and_the_rest_as_it_was(make):
         np.testing.assert_array_equal(w, np.where(want, form.dense().data, 0))
         assert not np.signbit(w[~want]).any() and less.nonzeros() == np.count_nonzero(w)
     assert bits(make()) == bits(form) and less.freeze().trainable is False
-    with pytest.raises(ValueError, match="mask must have shape|operands could not be broadcast"):
+    with pytest.raises(ValueError, match="mask must have shape"):
         form.masked(keep[:2])
 
 
@@ -330,8 +338,8 @@ def test_select_is_take_along_an_axis(make):
 
 def test_a_shared_scale_refuses_what_would_tear_it():
     form = Toy(W, SCALE)
-    with pytest.raises(ValueError, match="a toy cannot be cut so along axis 0: its scale is shared"):
-        form.gather((np.array([[0], [1]]), np.array([[1, 2]]))[::-1])  # axis 0 varies along the columns
+    with pytest.raises(ValueError, match="a toy cannot be cut so along axis 0: its scale"):
+        form.gather((np.array([[1, 2]]), np.array([[0], [1]])))  # axis 0 varies along the columns
     one = Toy(W, [0.2])  # one scale for all: any cut
     assert one.gather((ROWS,)).scale.shape == (1,)
     blocks = Toy.__new__(Toy)  # a scale for every two rows

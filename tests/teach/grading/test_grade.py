@@ -338,6 +338,7 @@ def test_the_process_cannot_import_what_knows_cases_answers_or_words(solved, rep
     names, out = [m for hidden in HIDDEN for m in modules_in(hidden)], tmp_path / "got.txt"
     assert {"minicomp.teach.checks.lesson04", "minicomp.teach.checks.words"} <= set(names)
     assert {"minicomp.reference.cases_pruning", "minicomp.teach.grading.grade"} <= set(names)
+    assert "minicomp.teach.notebook.build" in names
     spy = (
         f"import importlib\nnames, got = {names}, []\n"
         "for name in [*names, 'minicomp.teach.live.wire']:\n"
