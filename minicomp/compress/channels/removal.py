@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Form
+from ...nn.forms import Form, Part
 from ...nn.graph import INPUT, Model, Node
 from ...tensor import Array
 from ..technique import masked
@@ -40,12 +40,14 @@ class Removal:
     axes : form or buffer -> {axis: kept indices}; on axis 1 of a grouped convolution's weight they
         are (O', C' / groups), a row of columns per output, where the groups keep different ones
     sizes : node -> constructor arguments that change        shapes : form or buffer -> shape before
+    parts : form -> what it declares to store
     """
 
     keep: dict[str, Array]
     axes: dict[str, dict[int, Array]]
     sizes: dict[str, dict[str, int]]
     shapes: dict[str, tuple[int, ...]]
+    parts: dict[str, dict[str, Part]]
 
     def apply(self, model: Model) -> Model:
         """Returns the smaller model; the one passed in is untouched.
@@ -86,12 +88,18 @@ class Removal:
     def take(self, name: str, array: Array) -> Array:
         """Returns what stays of the array of a form, a buffer or a part of a form; a copy.
 
-        name : "fc1.weight", "bn1.running_mean", or "fc1.weight.part"; a part that has not the
-            form's shape stays whole, and so do centroids, which belong to no place
+        name : "fc1.weight", "bn1.running_mean", or "fc1.weight.part": what stays of a part is said
+            by the axes that the form declares; centroids, which belong to no place, stay whole
         """
-        full, _, part = (name, "", "") if name in self.axes else name.rpartition(".")
-        if full in self.axes and np.shape(array) == self.shapes[full] and part != "centroids":
+        full = next((n for n in self.axes if name == n or name.startswith(f"{n}.")), None)
+        if full is None:
+            return np.array(array)
+        part = self.parts.get(full, {}).get(name[len(full) + 1 :].partition(".")[0], Part("value"))
+        if part.axes is None:
             return array[self._index(full)].copy()
+        for i, axis in enumerate(part.axes):
+            if axis in self.axes[full] and array.shape[i] == self.shapes[full][axis]:
+                array = np.take(array, self.axes[full][axis], i)
         return np.array(array)
 
     def _index(self, name: str) -> tuple[Array, ...]:
@@ -151,7 +159,8 @@ def removal(model: Model, keep: Mapping[str, Sequence[int] | Array]) -> Removal:
                 axes |= cut
                 sizes[node.name] = _sizes(node, len(kept[node.inputs[0]]), made)
     arrays = _arrays(model)
-    return Removal(kept, axes, sizes, {name: arrays[name] for name in axes})
+    parts = {name: form.parts for name, form in model.forms().items() if name in axes}
+    return Removal(kept, axes, sizes, {name: arrays[name] for name in axes}, parts)
 
 
 def removed(model: Model, keep: Mapping[str, Sequence[int] | Array]) -> Model:

@@ -52,15 +52,13 @@ class Linear(_Weighted):
             return linear(x, weights["weight"], weights["bias"])
         return ops.matmul(x, ops.transpose(weights["weight"]))
 
-from ...conv import conv2d, conv2d_bias, conv2d_max_pool
-from ...kernels.maps.conv import im2col
-from ...kernels.maps.conv_pool import Steps
-from ...tensor import Tensor
-from ..forms import Dense
-from ..linear import linear, linear_relu
-from .base import Layer, flag, pair, positive, pulled, windows
-from .pointwise import ReLU
-from .pools import MaxPool2d
+    def rows(self, x, *, ones=False):
+        return (np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1) if ones else x)[None]
+
+    def fused(self, after):
+        if type(self) is Linear and type(after) is ReLU and "bias" in self.forms:
+            return lambda x, *, weights, **_: linear_relu(x, weights["weight"], weights["bias"])
+        return None
 
     def out_shape(self, shape):
         if shape != (self.in_features,):
@@ -125,15 +123,17 @@ class Conv2d(_Weighted):
             return conv2d_bias(x, weights["weight"], weights["bias"], **form)
         return conv2d(x, weights["weight"], **form)
 
-from ...conv import conv2d, conv2d_bias, conv2d_max_pool
-from ...kernels.maps.conv import im2col
-from ...kernels.maps.conv_pool import Steps
-from ...tensor import Tensor
-from ..forms import Dense
-from ..linear import linear, linear_relu
-from .base import Layer, flag, pair, positive, pulled, windows
-from .pointwise import ReLU
-from .pools import MaxPool2d
+    def rows(self, x, *, ones=False):
+        return im2col(x, self.kernel_size, self.stride, self.padding, self.groups, ones)
+
+    def fused(self, after):
+        direct = type(self) is Conv2d and type(after) is MaxPool2d
+        if not direct or "bias" not in self.forms or self.groups > 1:
+            return None
+        steps = Steps(self.stride, self.padding, after.kernel_size, after.stride, after.padding,
+                      after.ceil_mode)
+        return lambda x, *, weights, **_: conv2d_max_pool(
+            x, weights["weight"], weights["bias"], steps=steps)
 
     def out_shape(self, shape):
         if len(shape) != 3 or shape[0] != self.in_channels:

@@ -351,11 +351,24 @@ def test_a_shared_scale_refuses_what_would_tear_it():
 
 
 @EVERY
-def test_channels_are_removed_from_a_net_that_holds_it(make):
+def test_channels_are_removed_from_a_net_that_holds_it_and_its_optimizer_follows(make):
     model = net(make())
-    w = model.forms()["conv.weight"].dense().data
-    smaller = removal.removed(model, {"conv": [5, 1, 2]})
+    w, keep = model.forms()["conv.weight"].dense().data, [5, 1, 2]
+    chosen = removal.removal(model, {"conv": keep})
+    smaller = chosen.apply(model)
     np.testing.assert_array_equal(smaller.forms()["conv.weight"].dense().data, w[[1, 2, 5]])
+    optimizer = OPTIMIZERS["adam"](model.parameters(), lr=0.01)
+    optimizer.step({n: RNG.standard_normal(t.shape).astype(np.float32)
+                    for n, t in model.parameters().items()})
+    follower = optimizer.select(chosen, smaller.parameters())
+    for name, t in smaller.parameters().items():
+        want = optimizer.state["m"][name]
+        if name == "fc.weight":
+            want = want[:, np.repeat(np.isin(np.arange(6), keep), 4)]
+        elif name.startswith("conv") and "centroids" not in name:
+            want = want[[1, 2, 5]]
+        np.testing.assert_array_equal(follower.state["m"][name], want)
+        assert follower.state["m"][name].shape == t.shape
 
 
 class Placeless(Form):
