@@ -1,8 +1,8 @@
 """minicomp: neural-network model compression from scratch.
 
-    from minicomp import Tensor, grad, hvp, nn          the engine
-    minicomp.save(model, path), minicomp.load(path)     one real file, .mcz
-    minicomp.reference                                  pure functions to check an implementation against
+    from minicomp import Tensor, grad, hvp, nn         the engine
+    minicomp.save(model, path), minicomp.load(path)    one real file, .mcz
+    minicomp.reference                                 functions to check an implementation against
 """
 
 from .kernels.cpu import warn_if_shadowed

@@ -52,7 +52,7 @@ def conv2d_max_pool_grad_ref(
 def conv2d_max_pool(
     x: Array, w: Array, bias: Array, steps: Steps, *, isa: str = "auto", n_threads: int = 1
 ) -> tuple[Array, Array]:
-    """Returns the pooled maps of x * w + bias, (N, O, Ho, Wo), and each entry's position in its window.
+    """Returns the pooled maps of x * w + bias, (N, O, Ho, Wo), and the entries' places in windows.
 
     x : (N, C, H, W)        w : (O, C, KH, KW)        bias : (O,)
     Raises ValueError where channels, sizes or windows do not fit.
