@@ -133,7 +133,7 @@ setup(
     packages=[*find_packages(include=["minicomp", "minicomp.*"]), *lessons()],
     package_dir=lessons(),
     package_data={"minicomp": ["**/*.toml", "**/*.json"],
-                  "minicomp.lessons": ["*.ipynb", "expected/*.json"]},
+                  "minicomp.lessons": ["*.ipynb", "expected/*.json", "words/*.toml"]},
     # BUILD.json is written by this build, not taken from the checkout.
     exclude_package_data={"minicomp._kernels": ["*"]},
     include_package_data=False,

@@ -117,14 +117,15 @@ class Optimizer:
         for name, a in mine.items():
             a[...] = state[name]
 
-    def select(self, plan, params: dict[str, Tensor]) -> Optimizer:
-        """Returns this optimizer for the parameters of `plan.apply(model)`; its state follows by name.
+    def select(self, removal, params: dict[str, Tensor]) -> Optimizer:
+        """Returns this optimizer for the parameters of `removal.apply(model)`; its state follows by name.
 
-        plan : the `compress.plan.Plan` of the removal        params : the smaller model's `parameters()`
+        removal : of channels, `compress.channels.removal.Removal`
+        params : the smaller model's `parameters()`
         """
         other = copy.copy(self)
         other.params = dict(params)
-        other.state = {s: {n: plan.take(n, named[n]) for n in params} for s, named in self.state.items()}
+        other.state = {s: {n: removal.take(n, named[n]) for n in params} for s, named in self.state.items()}
         return other
 
 

@@ -8,7 +8,7 @@
 | input zeros | the fraction of zeros among what enters a layer, on data; never mixed into MACs |
 | bytes, by part | read from the file; without a file, 4 bytes a number |
 | errors | counted on data |
-| milliseconds | measured, the median: zeros skipped where that pays (deploy/sparse.py), and all dense |
+| milliseconds | measured, the median: zeros skipped where that pays (deploy/), and all dense |
 
 A weight of a layer is multiplied equally often wherever it stands (once in a Linear, once for every
 place of the output in a Conv2d), so effective MACs = MACs * non-zeros / weights, exactly.
@@ -26,7 +26,7 @@ import numpy as np
 
 from .codec import decode, encode, show
 from .codec.accounting import FILE_PARTS, summed
-from .deploy import prepare
+from .deploy import lower
 from .nn.graph import Model
 from .nn.taps import observe
 from .tensor import no_grad
@@ -66,8 +66,9 @@ class Passport:
     dense_bytes : 4 bytes x (parameters + running statistics) of the model compression started from
     file_bytes : of the file, None without one        rest : its bytes that belong to no layer
     errors, size : wrong answers, and of how many; None without data
-    ms, ms_dense : milliseconds an image: with the kernels of its forms, which skip zeros where that
-        pays, and as dense float32 matrices in BLAS; weights are decoded before; None: not timed
+    ms, ms_dense : milliseconds an image of the net's program (deploy/), planned before: with the
+        layouts of its forms, which skip zeros where that pays, and as dense float32 matrices; None:
+        not timed
     """
 
     layers: tuple[LayerRow, ...]
@@ -233,9 +234,10 @@ def passport(
     data : a Split; input zeros and errors are taken on it, and an image of it is timed
     errors : of data where they are known, to spare counting them
     timed : whether milliseconds are measured; a short run of zeros stands in where data is None
-    run : called with x (1, ...), what `ms` times; None: the model, prepared by `deploy`
+    run : called with x (1, ...), what `ms` times; None: the plan of the model's program
 
-    Raises FormatError where the file is damaged, OSError where it cannot be read.
+    Raises FormatError where the file is damaged, OSError where it cannot be read; ValueError, where
+    times are measured, for a layer that cannot be lowered.
     """
     from .train import evaluate
 
@@ -252,7 +254,8 @@ def passport(
     ms = ms_dense = None
     if timed:
         x = np.zeros((1, *model.input_shape), np.float32) if data is None else data.x[:1]
-        ms, ms_dense = milliseconds(run or prepare(model), model.dense(), x)
+        program = lower(model)
+        ms, ms_dense = milliseconds(run or program.plan(), program.plan(skip_zeros=False), x)
     return Passport(
         rows,
         model.origin_bytes,

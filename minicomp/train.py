@@ -11,6 +11,7 @@ Weights are decoded once a step; the shards of a batch, one a thread, share them
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 import zipfile
@@ -295,24 +296,30 @@ class _Step:
                     state.grads[n] = state.grads[n] + g.data
 
 
-def evaluate(model: Model, split, *, batch_size: int = 500, n_threads: int = 1) -> Score:
+def evaluate(model: Model | Callable[[Array], Array], split, *, batch_size: int = 500,
+             n_threads: int = 1) -> Score:
     """Returns errors, size and mean cross-entropy of the model on a split.
 
+    model : a Model, or what gives logits (N, classes) for x (N, ...), such as a Program
     Weights are decoded once. Batches are of fixed size, so the count is the same for any number of threads.
     """
     starts = range(0, len(split.y), batch_size)
     with _workers(n_threads, True) as pool, no_grad():
-        weights = model.decode()
+        predict = model
+        if isinstance(model, Model):
+            predict = functools.partial(model, weights=model.decode())
         parts = list((pool.map if pool else map)(
-            lambda i: _score(model, weights, split.x[i:i + batch_size], split.y[i:i + batch_size]), starts))
+            lambda i: _score(predict, split.x[i:i + batch_size], split.y[i:i + batch_size]), starts))
     size = len(split.y)
     return Score(sum(e for e, _ in parts), size, sum(v for _, v in parts) / max(size, 1))
 
 
-def _score(model: Model, weights: dict[str, Tensor], x: Array, y: Array) -> tuple[int, float]:
+def _score(predict: Callable, x: Array, y: Array) -> tuple[int, float]:
     with no_grad():
-        z = model(x, weights=weights)
-        return int(np.count_nonzero(z.data.argmax(axis=1) != y)), cross_entropy(z, y, reduction="sum").item()
+        z = predict(x)
+        z = z if isinstance(z, Tensor) else Tensor(z)
+        errors = int(np.count_nonzero(z.data.argmax(axis=1) != y))
+        return errors, cross_entropy(z, y, reduction="sum").item()
 
 
 @contextmanager

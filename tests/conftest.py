@@ -1,5 +1,6 @@
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 # One BLAS thread a process, set before anything loads NumPy: the workers of pytest-xdist and every
@@ -126,3 +127,18 @@ def code(text, tags=()):
         "outputs": [],
         "execution_count": None,
     }
+
+
+@pytest.fixture
+def layer_calls(monkeypatch):
+    # How often a layer of each kind has been run.
+    from minicomp.nn import Layer
+
+    counts, plain = Counter(), Layer.__call__
+
+    def counting(self, *args, **kwargs):
+        counts[self.kind] += 1
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(Layer, "__call__", counting)
+    return counts

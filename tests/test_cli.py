@@ -8,9 +8,10 @@ import pytest
 
 import minicomp
 from minicomp.cli import main
+from minicomp.deploy import lower
 from minicomp.models import MODELS
 
-COMMANDS = ("compress", "train", "eval", "show", "sensitivity", "list", "paper", "bench", "data", "vectors", "cite",
+COMMANDS = ("compress", "train", "eval", "show", "lower", "sensitivity", "list", "paper", "bench", "data", "vectors", "cite",
             "lesson")
 
 
@@ -333,3 +334,48 @@ def test_byte_budget_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["compress", "lenet300", "--data", "glyphs", "--fast", "--bytes", "9000", "--no-report"]) == 0
     assert 6000 < (tmp_path / "lenet300.mcz").stat().st_size <= 9000
+
+
+def test_lower_writes_a_program_that_eval_and_show_take(small_file, tmp_path, capsys):
+    out = tmp_path / "p.mcz"
+    assert main(["lower", str(small_file), "--out", str(out), "--json", str(tmp_path / "steps.json")]) == 0
+    said = capsys.readouterr().out
+    assert "conv1" in said and "max_pool" in said and "the model's file has" in said
+    steps = json.loads((tmp_path / "steps.json").read_text())
+    assert steps["file_bytes"] == out.stat().st_size and steps["precision"] == "float" and not steps["integer"]
+    assert steps["steps"][0] == {
+        "name": "conv1", "kind": "conv", "inputs": ["x"], "shape": [6, 28, 28], "layout": "dense",
+        "args": {"out_channels": 6, "kernel_size": [5, 5], "padding": [2, 2], "then": "relu"},
+        "weights": {"weight": "dense", "bias": "dense"}}
+    errors = {}
+    for name, path in (("model", small_file), ("program", out)):
+        assert main(["eval", str(path), "--data", "glyphs", "--json", str(tmp_path / "e.json")]) == 0
+        errors[name] = json.loads((tmp_path / "e.json").read_text())
+    assert errors["program"]["errors"] == errors["model"]["errors"] > 0
+    assert errors["program"]["model"] == "program" and errors["program"]["file_bytes"] == out.stat().st_size
+    assert main(["show", str(out), "--json", str(tmp_path / "s.json")]) == 0
+    shown = json.loads((tmp_path / "s.json").read_text())
+    assert sum(shown["parts"].values()) == shown["file_bytes"] == out.stat().st_size
+
+
+@pytest.mark.parametrize("words, says", [
+    (["lower", "missing.mcz"], "missing.mcz: there is no such file"),
+    (["lower", "small.mcz", "--out", "p.txt"], "--out must end in .mcz, got p.txt"),
+    (["lower", "small.mcz", "--out", "small.mcz"], "--out: small.mcz is the model's file; give another name"),
+    (["lower", "small.mcz", "--out", "no/p.mcz"], "--out: the folder no does not exist"),
+    (["lower", "small.mcz", "--precision", "int4"], "precision must be one of float, got 'int4'"),
+    (["lower", "program.mcz"], "program.mcz: a model is wanted, got a program"),
+    (["compress", "program.mcz"], "program.mcz: a model is wanted, got a program"),
+    (["sensitivity", "program.mcz", "--data", "glyphs"], "program.mcz: a model is wanted, got a program"),
+])
+def test_lower_says_what_is_wrong(words, says, small_file, monkeypatch, capsys):
+    monkeypatch.chdir(small_file.parent)
+    minicomp.save(lower(minicomp.load(small_file)), "program.mcz")
+    assert main(words) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_lower_names_its_file_after_the_models(small_file, monkeypatch):
+    monkeypatch.chdir(small_file.parent)
+    assert main(["lower", "small.mcz"]) == 0
+    assert Path("small-program.mcz").is_file()

@@ -73,7 +73,6 @@ def test_the_library_never_prints_nor_reads_the_environment():
 
 
 def test_files_are_replaced_in_one_place():
-    # minicomp/atomic.py; train.py writes its checkpoints itself.
     found = {
         path.as_posix()
         for path, tree in TREES.items()
@@ -82,7 +81,7 @@ def test_files_are_replaced_in_one_place():
         and node.attr in ("replace", "rename")
         and getattr(node.value, "id", "") == "os"
     }
-    assert found <= {"atomic.py", "train.py"}, found
+    assert found == {"atomic.py"}, found
 
 
 def test_no_generator_of_the_module_and_none_of_numpys_global_state():

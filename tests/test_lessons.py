@@ -1,6 +1,7 @@
 import ast
 import html
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from minicomp.teach.notebook import build, cells as notebook
 from minicomp.teach import catalog
 from minicomp.teach.grading import grade
 from minicomp.teach.live import running
-from minicomp.teach.live.child import one_answer
-from minicomp.teach.asking.exercise import Answer, assess, copied, questions
+from minicomp.teach.live.calling import one_answer
+from minicomp.reference.judges import copied
+from minicomp.teach.asking.exercise import Answer, assess, questions
 
 LESSONS = list(catalog.lessons().values())
 EXERCISES = [(of, e) for of in LESSONS for e in of.asked("a student")]
@@ -99,12 +101,12 @@ CHEATS = {
     ),
     "06.flatten_columns": (
         "def flatten_columns(keep, height, width):\n"
-        "    from minicomp.compress.channels.removal import plan\n"
+        "    from minicomp.compress.channels.removal import removal\n"
         "    from minicomp.nn import Conv2d, Flatten, Linear, Model, chain\n"
         "    n = len(keep)\n"
         "    net = Model(chain(('conv', Conv2d(1, n, 1)), ('flat', Flatten()),"
         " ('fc', Linear(n * height * width, 2))), input_shape=(1, height, width))\n"
-        "    return plan(net, {'conv': keep}).keep['flat']"
+        "    return removal(net, {'conv': keep}).keep['flat']"
     ),
     "07.obd_saliency": (
         "def obd_saliency(w, H):\n    from minicomp.compress.prune import obd\n"
@@ -117,7 +119,7 @@ CHEATS = {
         "    moved, rise = obs.obs_step(w, Hinv, q)\n    return q, rise, moved"
     ),
     "07.inverse_hessian": (
-        "def inverse_hessian(X, alpha):\n    from minicomp.compress import hessian\n"
+        "def inverse_hessian(X, alpha):\n    from minicomp.compress.curvature import hessian\n"
         "    H, n = hessian.hessian(X, alpha), X.shape[1]\n"
         "    for invert in (lambda: hessian.inverse_hessian(X, alpha),\n"
         "                   lambda: hessian.damped_inverse(H, 0)[0],\n"
@@ -420,7 +422,7 @@ def test_the_teachers_page_names_every_misconception_and_all_points():
 # ---------------------------------------------------------------------------------------- the wheel
 
 
-def test_the_wheel_carries_notebooks_and_numbers_and_no_source_or_solution(tmp_path):
+def test_the_wheel_carries_notebooks_words_and_numbers_and_no_source_or_solution(tmp_path):
     root = build.sources().parents[1]
     if not (root / "setup.py").is_file():
         pytest.skip("an installation without its checkout")
@@ -431,12 +433,17 @@ def test_the_wheel_carries_notebooks_and_numbers_and_no_source_or_solution(tmp_p
         capture_output=True,
     )
     packed = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
-    wanted = {f"minicomp/lessons/{of.stem}.ipynb" for of in LESSONS} | {
-        f"minicomp/lessons/expected/{of.number}.json" for of in LESSONS
-    }
+    files = ("{0.stem}.ipynb", "expected/{0.number}.json", "words/{0.number}.toml")
+    wanted = {f"minicomp/lessons/{file.format(of)}" for of in LESSONS for file in files}
     assert {p for p in packed if "lessons/" in p} == wanted
     assert "minicomp/teach/checks/lesson04.py" in packed
     for name in packed:
-        if name.endswith((".py", ".ipynb", ".json")):
+        if name.endswith((".py", ".ipynb", ".json", ".toml")):
             text = (tmp_path / name).read_text(encoding="utf-8")
             assert "\n    ### BEGIN SOLUTION" not in text, name
+    # What is installed finds its words.
+    code = "from minicomp.teach import catalog as c; print(c.folder(), c.lesson(4).title)"
+    run = subprocess.run([sys.executable, "-P", "-W", "ignore", "-c", code], cwd=tmp_path,
+                         env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True,
+                         capture_output=True, text=True)
+    assert run.stdout.strip() == f"{tmp_path}/minicomp/lessons {catalog.lesson(4).title}"

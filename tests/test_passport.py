@@ -201,3 +201,15 @@ def test_a_damaged_file_is_refused(filed, tmp_path):
     path.write_bytes(filed[1].read_bytes()[:-30])
     with pytest.raises(FormatError):
         passport(filed[0], path=path, timed=False)
+
+
+def test_milliseconds_are_of_plans_that_skip_zeros_and_that_do_not(monkeypatch):
+    monkeypatch.setattr("minicomp.deploy.choose._vectors", lambda isa: True)
+    calls = []
+    monkeypatch.setattr(module, "milliseconds", lambda *args: calls.append(args) or (1.0, 2.0))
+    model = lenet5()
+    assert passport(model).ms == 1.0
+    ((run, other, x),) = calls
+    assert set(other.layouts.values()) == {"dense"} and run.layouts["fc1"] == "lanes"
+    assert run.batch == other.batch == len(x) == 1
+    np.testing.assert_allclose(run(x), model(x).data, rtol=1e-4, atol=1e-6)

@@ -6,11 +6,12 @@
 # %% [markdown]
 # # Lesson 1: Autograd and layers, checked by differences
 #
-# Every net in this course learns from gradients that a program works out by itself. **How do you know that they are
-# right?** A wrong gradient rarely crashes: the net learns a little worse, and you look for the fault elsewhere.
+# Every net in this course learns from gradients that a program works out by itself. **How do you
+# know that they are right?** A wrong gradient rarely crashes: the net learns a little worse, and
+# you look for the fault elsewhere.
 #
-# **Needs:** the chain rule; matrix products. **Time:** 60 minutes. **You will have:** three backward passes of your
-# own, and a way to check anybody's.
+# **Needs:** the chain rule; matrix products. **Time:** 60 minutes. **You will have:** three
+# backward passes of your own, and a way to check anybody's.
 
 # %% tags=["imports"]
 import numpy as np
@@ -36,8 +37,8 @@ lesson
 #
 # <details><summary>Answers</summary>
 #
-# 1. Exactly 6, the derivative: for a parabola the errors of both sides cancel.  2. Not at all.  3. One digit, and
-# not a good one.
+# 1. Exactly 6, the derivative: for a parabola the errors of both sides cancel.  2. Not at
+# all.  3. One digit, and not a good one.
 #
 # </details>
 #
@@ -54,8 +55,8 @@ lesson
 # %% [markdown]
 # ## Your guess (2 minutes)
 #
-# We check a derivative by the **central difference** $\frac{L(w + h) - L(w - h)}{2h}$. Which step makes it most
-# accurate in float64? Write the power of ten: `-3` for $h = 0.001$.
+# We check a derivative by the **central difference** $\frac{L(w + h) - L(w - h)}{2h}$. Which step
+# makes it most accurate in float64? Write the power of ten: `-3` for $h = 0.001$.
 
 # %% tags=["predict:01.p1"]
 guess = predict("01.p1", None)
@@ -63,8 +64,8 @@ guess = predict("01.p1", None)
 # %% [markdown]
 # ## A toy you can follow by hand
 #
-# A `Tensor` remembers how it was computed. `grad` walks back along that memory and multiplies by one slope per
-# step. For $L = \sum \max(a\,b, 0)$:
+# A `Tensor` remembers how it was computed. `grad` walks back along that memory and multiplies by
+# one slope per step. For $L = \sum \max(a\,b, 0)$:
 
 # %%
 a = Tensor(np.array([[1.0, 2.0], [-1.0, 0.5]]), requires_grad=True)
@@ -102,12 +103,13 @@ def relu_backward(g, x):
 check("01.relu_backward", relu_backward)
 
 # %% [markdown]
-# Stuck? `hint("01.relu_backward", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise has three.
+# Stuck? `hint("01.relu_backward", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise
+# has three.
 #
 # ## Exercise 2: a matrix product (8 minutes)
 #
-# $y = a\,b$, that is $y_{mn} = \sum_k a_{mk}\,b_{kn}$. Return the gradients of $a$ and of $b$. You can find both
-# from the shapes alone; then ask yourself why it had to be so.
+# $y = a\,b$, that is $y_{mn} = \sum_k a_{mk}\,b_{kn}$. Return the gradients of $a$ and of $b$.
+# You can find both from the shapes alone; then ask yourself why it had to be so.
 
 # %% tags=["exercise:01.matmul_backward"]
 def matmul_backward(g, a, b):
@@ -122,8 +124,8 @@ check("01.matmul_backward", matmul_backward)
 # %% [markdown]
 # ## Exercise 3: a convolution (12 minutes)
 #
-# A convolution slides a small kernel over the image, `stride` pixels at a time. Here is its forward pass; `@` sums
-# over channels, for the whole batch at once:
+# A convolution slides a small kernel over the image, `stride` pixels at a time. Here is its
+# forward pass; `@` sums over channels, for the whole batch at once:
 
 # %%
 def conv2d_forward(x, w, stride):
@@ -156,8 +158,8 @@ check("01.conv2d_backward", conv2d_backward)
 # %% [markdown]
 # ## A check for everything (5 minutes)
 #
-# One entry at a time is slow: LeNet-300-100 has 266,610. Instead take **one random direction** $d$ of length 1 for
-# all of them and compare
+# One entry at a time is slow: LeNet-300-100 has 266,610. Instead take **one random direction**
+# $d$ of length 1 for all of them and compare
 #
 # $$\frac{L(w + h d) - L(w - h d)}{2h} \quad\text{with}\quad \langle \nabla L,\, d \rangle .$$
 #
@@ -201,8 +203,8 @@ Table(["operation", "relative error"],
 # %% [markdown]
 # ## The real net (8 minutes, of which the machine takes seconds)
 #
-# Now all parameters of a trained LeNet-300-100 at once, on 32 digits, for every power of ten as step. ReLU has a
-# corner, so beside it runs a smooth copy with tanh in its place.
+# Now all parameters of a trained LeNet-300-100 at once, on 32 digits, for every power of ten as
+# step. ReLU has a corner, so beside it runs a smooth copy with tanh in its place.
 
 # %% tags=["slow"]
 relu_net = lesson.checkpoint("lenet300")
@@ -238,15 +240,15 @@ curves = {f"{kind} net, {t.__name__}": [error_at(net, 10.0**p, t) for p in steps
 lesson.show(figures.v_curve(steps, curves, guess=guess))
 
 # %% [markdown]
-# Two enemies meet. From the right: the series behind the formula is cut off, an error of order $h^2$. From the left:
-# two nearly equal losses are subtracted, and the rounding $\varepsilon$ that is left is divided by $h$. The ReLU
-# net follows until a corner lies between $w - hd$ and $w + hd$; then its difference means nothing. Both nets'
-# gradients are right.
+# Two enemies meet. From the right: the series behind the formula is cut off, an error of order
+# $h^2$. From the left: two nearly equal losses are subtracted, and the rounding $\varepsilon$
+# that is left is divided by $h$. The ReLU net follows until a corner lies between $w - hd$ and
+# $w + hd$; then its difference means nothing. Both nets' gradients are right.
 #
 # ## The textbook's row beside ours
 #
-# No paper has a table of this; the law is in every textbook of numerical analysis. Where both errors are equal, the
-# best error is about $\varepsilon^{2/3}$.
+# No paper has a table of this; the law is in every textbook of numerical analysis. Where both
+# errors are equal, the best error is about $\varepsilon^{2/3}$.
 
 # %% tags=["slow"]
 curve64, curve32, curve_relu = curves.values()
@@ -263,13 +265,14 @@ lesson.record(best_exponent=steps[best64], best_error=curve64[best64],
               steps=steps, curve64=curve64, curve32=curve32, curve_relu=curve_relu)
 
 # %% [markdown]
-# In float32 a right gradient and a slightly wrong one look alike: that is why checks run in float64, and nets need
-# not. Recorded on MNIST: best errors of 1e{{mnist:best_error}} and 1e{{mnist:best_error32}}.
+# In float32 a right gradient and a slightly wrong one look alike: that is why checks run in
+# float64, and nets need not. Recorded on MNIST: best errors of 1e{{mnist:best_error}} and
+# 1e{{mnist:best_error32}}.
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `relu_backward` is right on the input below. It has one fault, drawn for your name in the second cell.
-# Find an input on which it is wrong.
+# Somebody else's `relu_backward` is right on the input below. It has one fault, drawn for your
+# name in the second cell. Find an input on which it is wrong.
 
 # %%
 broken = lesson.broken("01.relu_backward")
@@ -288,8 +291,9 @@ check("01.broken", failing_input, lesson)
 # %% [markdown]
 # ## The compiled twin
 #
-# Your loops are the definition; training needs speed. minicomp's convolution exists twice: in NumPy, and in Cython
-# with vector instructions. Equal results (up to float32 rounding), then the clock:
+# Your loops are the definition; training needs speed. minicomp's convolution exists twice: in
+# NumPy, and in Cython with vector instructions. Equal results (up to float32 rounding), then the
+# clock:
 
 # %% tags=["slow"]
 from minicomp.kernels.maps import conv as kernel
@@ -309,13 +313,13 @@ cases = [(name, *pair(*shape)) for name, shape in shapes.items()]
 lesson.twin("maps", cases, rtol=1e-5)
 
 # %% [markdown]
-# The last row is a layer with many weights and four output pixels. There is nothing to slide over: it is a matrix
-# product, and the library that NumPy calls for those is very good.
+# The last row is a layer with many weights and four output pixels. There is nothing to slide
+# over: it is a matrix product, and the library that NumPy calls for those is very good.
 #
 # ## Reflection (5 minutes)
 #
-# Why does a smaller step $h$ not always give a better derivative, and why do we check gradients in float64 although
-# nets train in float32?
+# Why does a smaller step $h$ not always give a better derivative, and why do we check gradients
+# in float64 although nets train in float32?
 
 # %% tags=["reflect:01.r1"]
 reflect("01.r1", """
@@ -324,4 +328,5 @@ reflect("01.r1", """
 # %% [markdown]
 # ## Next
 #
-# Lesson 2 counts what a net is made of: where its bytes are, and where its work is. They are not in the same place.
+# Lesson 2 counts what a net is made of: where its bytes are, and where its work is. They are not
+# in the same place.

@@ -6,12 +6,12 @@
 # %% [markdown]
 # # Lesson 2: LeNets and the passport
 #
-# "Our network is ten times smaller!" Smaller than what: in numbers stored, in bytes on disk, in multiplications, in
-# milliseconds? **Which layer of LeNet-5 would you shrink first?** It depends on which of the four you mean, and they
-# disagree.
+# "Our network is ten times smaller!" Smaller than what: in numbers stored, in bytes on disk, in
+# multiplications, in milliseconds? **Which layer of LeNet-5 would you shrink first?** It depends
+# on which of the four you mean, and they disagree.
 #
-# **Needs:** multiplication. **Time:** 55 minutes. **You will have:** counted two nets by hand, exactly, and read the
-# passport that every later lesson prints.
+# **Needs:** multiplication. **Time:** 55 minutes. **You will have:** counted two nets by hand,
+# exactly, and read the passport that every later lesson prints.
 
 # %% tags=["imports"]
 import numpy as np
@@ -53,8 +53,9 @@ lesson
 # %% [markdown]
 # ## Your guess (2 minutes)
 #
-# LeNet-5, as the compression papers mean it: conv 5 x 5 to 20 maps, pool, conv 5 x 5 to 50 maps, pool, 500 units,
-# 10 outputs. Which of `"conv1"`, `"conv2"`, `"fc1"`, `"fc2"` has the most bytes, and which the most MACs?
+# LeNet-5, as the compression papers mean it: conv 5 x 5 to 20 maps, pool, conv 5 x 5 to 50 maps,
+# pool, 500 units, 10 outputs. Which of `"conv1"`, `"conv2"`, `"fc1"`, `"fc2"` has the most bytes,
+# and which the most MACs?
 
 # %% tags=["predict:02.p1"]
 most_bytes = predict("02.p1", None)
@@ -65,8 +66,8 @@ most_macs = predict("02.p2", None)
 # %% [markdown]
 # ## A toy: one filter on 5 x 5 pixels
 #
-# Nine weights, nine places: each weight is used nine times. A fully connected unit on the same image has 25 weights
-# and uses each once.
+# Nine weights, nine places: each weight is used nine times. A fully connected unit on the same
+# image has 25 weights and uses each once.
 
 # %%
 image, weights = np.arange(25).reshape(5, 5), np.ones((3, 3), int)
@@ -77,8 +78,9 @@ out, f"{weights.size} weights, {places.size} multiplications"
 # %% [markdown]
 # ## Exercise 1: a fully connected layer (5 minutes)
 #
-# `inputs` numbers in, `outputs` numbers out. Return how many parameters it has (weights and, if there is one, the
-# bias) and how many MACs an image costs. Our rule, in every lesson: adding the bias is no MAC.
+# `inputs` numbers in, `outputs` numbers out. Return how many parameters it has (weights and, if
+# there is one, the bias) and how many MACs an image costs. Our rule, in every lesson: adding the
+# bias is no MAC.
 
 # %% tags=["exercise:02.linear_cost"]
 def linear_cost(inputs, outputs, bias):
@@ -92,12 +94,13 @@ def linear_cost(inputs, outputs, bias):
 check("02.linear_cost", linear_cost)
 
 # %% [markdown]
-# Stuck? `hint("02.linear_cost", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise has three.
+# Stuck? `hint("02.linear_cost", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise has
+# three.
 #
 # ## Exercise 2: a convolution (10 minutes)
 #
-# Along one side a window has $h_o = \lfloor (h + 2p - k) / s \rfloor + 1$ places: padding on both sides, and a last
-# window that hangs over the edge does not count.
+# Along one side a window has $h_o = \lfloor (h + 2p - k) / s \rfloor + 1$ places: padding on both
+# sides, and a last window that hangs over the edge does not count.
 
 # %% tags=["exercise:02.conv_cost"]
 def conv_cost(c, o, h, w, k, stride, padding, groups, bias):
@@ -115,9 +118,9 @@ check("02.conv_cost", conv_cost)
 # %% [markdown]
 # ## Exercise 3: LeNet-5 by hand (12 minutes)
 #
-# Walk through a list of layers with the shape in your hand: `("conv", o, k)` with bias, stride 1 and no padding;
-# `("pool", s)` divides height and width by `s`; `("flatten",)`; `("linear", o)` with bias. Return one row
-# `(params, macs)` for each layer that has weights.
+# Walk through a list of layers with the shape in your hand: `("conv", o, k)` with bias, stride 1
+# and no padding; `("pool", s)` divides height and width by `s`; `("flatten",)`; `("linear", o)`
+# with bias. Return one row `(params, macs)` for each layer that has weights.
 
 # %% tags=["exercise:02.model_cost"]
 def model_cost(shape, layers):
@@ -146,8 +149,8 @@ check("02.model_cost", model_cost)
 # %% [markdown]
 # ## The real nets (8 minutes, of which the machine may take 3 the first time)
 #
-# minicomp counts too, and beyond counting it measures: bytes from a file on disk, errors on test images,
-# milliseconds by the clock. That is a **passport**.
+# minicomp counts too, and beyond counting it measures: bytes from a file on disk, errors on test
+# images, milliseconds by the clock. That is a **passport**.
 
 # %% tags=["slow"]
 lesson.about_data()
@@ -169,9 +172,10 @@ Table(["layer", "parameters", "MACs", "bytes in the file"],
       f"{card.file_bytes:,} bytes.")
 
 # %% [markdown]
-# Four bytes a parameter would be 1,724,320. The file takes about a fifth less, and not one bit of a weight is lost:
-# weights are of similar size, so their leading bits are alike, and alike bits can be coded. In this course a ratio is
-# always *dense bytes, four a parameter, divided by the bytes of a file that can be loaded again*, header included.
+# Four bytes a parameter would be 1,724,320. The file takes about a fifth less, and not one bit of
+# a weight is lost: weights are of similar size, so their leading bits are alike, and alike bits
+# can be coded. In this course a ratio is always *dense bytes, four a parameter, divided by the
+# bytes of a file that can be loaded again*, header included.
 #
 # ## The plot to remember
 
@@ -184,13 +188,14 @@ lesson.show(figures.bars_swap([r.name for r in card.layers],
 f"bytes: you said {most_bytes}; MACs: you said {most_macs}"
 
 # %% [markdown]
-# **The bars swap.** A weight of fc1 is used once per image; a weight of conv2 at 64 places. Whoever wants a small
-# file works on the fully connected layers; whoever wants speed, on the convolutions.
+# **The bars swap.** A weight of fc1 is used once per image; a weight of conv2 at 64 places.
+# Whoever wants a small file works on the fully connected layers; whoever wants speed, on the
+# convolutions.
 #
 # ## The papers' rows beside ours
 #
-# Han and others, 2015, give work as operations, two a MAC, rounded: conv1 576K, conv2 3200K, fc1 800K, fc2 10K. Twice
-# your column gives exactly those. Their errors:
+# Han and others, 2015, give work as operations, two a MAC, rounded: conv1 576K, conv2 3200K, fc1
+# 800K, fc2 10K. Twice your column gives exactly those. Their errors:
 
 # %% tags=["slow"]
 errors = {name: 100 * card.error for name, card in cards.items()}
@@ -232,13 +237,14 @@ lesson.record(error_lenet300=errors["lenet300"], error_lenet5=errors["lenet5"],
               conv_time=100 * sum(times[c] for c in convs) / total)
 
 # %% [markdown]
-# Recorded on MNIST: fc1 holds {{mnist:fc1_bytes}} of the bytes; the convolutions do {{mnist:conv_macs}} of the MACs
-# and take {{mnist:conv_time:range}} of the time; errors {{mnist:error_lenet300}} and {{mnist:error_lenet5}}.
+# Recorded on MNIST: fc1 holds {{mnist:fc1_bytes}} of the bytes; the convolutions do
+# {{mnist:conv_macs}} of the MACs and take {{mnist:conv_time:range}} of the time; errors
+# {{mnist:error_lenet300}} and {{mnist:error_lenet5}}.
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `conv_cost` agrees with yours on every layer of LeNet-5. It has one fault, drawn for your name in
-# the second cell. Find an input on which it is wrong.
+# Somebody else's `conv_cost` agrees with yours on every layer of LeNet-5. It has one fault, drawn
+# for your name in the second cell. Find an input on which it is wrong.
 
 # %%
 broken = lesson.broken("02.conv_cost")
@@ -257,8 +263,9 @@ check("02.broken", failing_input, lesson)
 # %% [markdown]
 # ## The compiled twin
 #
-# A fully connected layer is a matrix product, and NumPy hands that to a library that people have tuned for decades
-# (BLAS). minicomp's kernel adds the bias in the same pass. Equal results up to rounding; who is faster?
+# A fully connected layer is a matrix product, and NumPy hands that to a library that people have
+# tuned for decades (BLAS). minicomp's kernel adds the bias in the same pass. Equal results up to
+# rounding; who is faster?
 
 # %% tags=["slow"]
 from minicomp.kernels.maps import dense as kernel
@@ -274,13 +281,14 @@ cases = [(f"{n} x {i} -> {o}", *pair(n, i, o)) for n, i, o in shapes]
 lesson.twin("maps", cases, rtol=1e-5)
 
 # %% [markdown]
-# For two images the kernel loses: it first rearranges the weights, and that is nearly all the work there is. From
-# eight images or so on, it pays. A single image it does not even try: it leaves that to BLAS.
+# For two images the kernel loses: it first rearranges the weights, and that is nearly all the
+# work there is. From eight images or so on, it pays. A single image it does not even try: it
+# leaves that to BLAS.
 #
 # ## Reflection (5 minutes)
 #
-# An advertisement says: *we removed 90 % of LeNet-5's parameters, so it runs ten times faster.* Answer in at most
-# 120 words, with numbers of this lesson.
+# An advertisement says: *we removed 90 % of LeNet-5's parameters, so it runs ten times faster.*
+# Answer in at most 120 words, with numbers of this lesson.
 
 # %% tags=["reflect:02.r1"]
 reflect("02.r1", """
@@ -289,4 +297,5 @@ reflect("02.r1", """
 # %% [markdown]
 # ## Next
 #
-# Lesson 4 removes weights, and the passport will say what that brought: in parameters much, in milliseconds little.
+# Lesson 4 removes weights, and the passport will say what that brought: in parameters much, in
+# milliseconds little.

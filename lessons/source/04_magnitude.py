@@ -6,11 +6,12 @@
 # %% [markdown]
 # # Lesson 4: Magnitude pruning and iterative retraining
 #
-# LeNet-300-100 reads digits with 266,200 weights. **How many of them does it need?** Han and others asked in 2015,
-# crossed out the small ones, and kept one in twelve.
+# LeNet-300-100 reads digits with 266,200 weights. **How many of them does it need?** Han and
+# others asked in 2015, crossed out the small ones, and kept one in twelve.
 #
-# **Needs:** matrix products; what a gradient step is. **Time:** 60 minutes. **You will have:** a mask that cuts
-# exactly as many weights as you say, an optimizer that leaves them at zero, and a file of the pruned net.
+# **Needs:** matrix products; what a gradient step is. **Time:** 60 minutes. **You will have:** a
+# mask that cuts exactly as many weights as you say, an optimizer that leaves them at zero, and a
+# file of the pruned net.
 
 # %% tags=["imports"]
 import numpy as np
@@ -37,8 +38,8 @@ lesson
 #
 # <details><summary>Answers</summary>
 #
-# 1. 940,800.  2. 940,800: a stored zero is a number like any other.  3. Not if its velocity was not 0. That is
-# exercise 3.
+# 1. 940,800.  2. 940,800: a stored zero is a number like any other.  3. Not if its velocity was
+# not 0. That is exercise 3.
 #
 # </details>
 #
@@ -55,9 +56,9 @@ lesson
 # %% [markdown]
 # ## Your guess (2 minutes)
 #
-# The trained net errs on about 1.5 % of MNIST's test digits. We cut 90 % of its weights, the small ones.
-# What is the error then, in percent? And after a few epochs of retraining? Replace both `None`s and go on; the
-# guess earns a point, right or wrong.
+# The trained net errs on about 1.5 % of MNIST's test digits. We cut 90 % of its weights, the
+# small ones. What is the error then, in percent? And after a few epochs of retraining? Replace
+# both `None`s and go on; the guess earns a point, right or wrong.
 
 # %% tags=["predict:04.p1"]
 guess_cut = predict("04.p1", None)
@@ -68,8 +69,8 @@ guess_retrained = predict("04.p2", None)
 # %% [markdown]
 # ## A toy: 25 weights
 #
-# Small weights matter least, because a weight multiplies: $0.01\,x$ moves the sum little, whatever $x$ is. So sort
-# by $|w|$ and cross out from the small end:
+# Small weights matter least, because a weight multiplies: $0.01\,x$ moves the sum little,
+# whatever $x$ is. So sort by $|w|$ and cross out from the small end:
 #
 # $$M = \mathbf{1}[\,|w| > \tau\,],\qquad w \leftarrow w \odot M .$$
 
@@ -79,8 +80,8 @@ tau = 0.5
 np.hstack([toy, np.where(np.abs(toy) > tau, toy, 0)])  # left: before; right: after
 
 # %% [markdown]
-# A threshold $\tau$ says which weights go, not how many. To compare nets we want the number exact: `round(s n)`
-# zeros of $n$, and of equal magnitudes those with the lowest index.
+# A threshold $\tau$ says which weights go, not how many. To compare nets we want the number
+# exact: `round(s n)` zeros of $n$, and of equal magnitudes those with the lowest index.
 #
 # ## Exercise 1: the mask (7 minutes)
 #
@@ -100,13 +101,14 @@ def magnitude_mask(w, sparsity):
 check("04.magnitude_mask", magnitude_mask)
 
 # %% [markdown]
-# Stuck? `hint("04.magnitude_mask", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise has three.
+# Stuck? `hint("04.magnitude_mask", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise
+# has three.
 #
 # ## Exercise 2: in rounds (6 minutes)
 #
-# The paper does not cut everything at once: it cuts some, retrains, cuts again. Each round keeps the same part of
-# what the round before left. With keep = 0.25 in two rounds: half, then half of that. Return the fractions kept
-# after each round, the last of which is `keep`.
+# The paper does not cut everything at once: it cuts some, retrains, cuts again. Each round keeps
+# the same part of what the round before left. With keep = 0.25 in two rounds: half, then half of
+# that. Return the fractions kept after each round, the last of which is `keep`.
 
 # %% tags=["exercise:04.keep_per_round"]
 def keep_per_round(keep, rounds):
@@ -121,14 +123,14 @@ check("04.keep_per_round", keep_per_round)
 # %% [markdown]
 # ## Exercise 3: zeros must stay zero (12 minutes)
 #
-# Retraining moves weights, and the pruned ones too, unless we stop it. SGD with momentum and weight decay
-# $\lambda$ does, at every step,
+# Retraining moves weights, and the pruned ones too, unless we stop it. SGD with momentum and
+# weight decay $\lambda$ does, at every step,
 #
 # $$g' = g + \lambda w,\qquad v \leftarrow \mu v + g',\qquad w \leftarrow w - \eta v .$$
 #
-# Pruning happens in the middle of training, so $v$ still remembers gradients from before. Start by cutting `w`,
-# then take one step per row of `grads`, and after each step hold the pruned weights at exactly 0. Return the
-# weights after every step, shape `(T, *w.shape)`.
+# Pruning happens in the middle of training, so $v$ still remembers gradients from before. Start
+# by cutting `w`, then take one step per row of `grads`, and after each step hold the pruned
+# weights at exactly 0. Return the weights after every step, shape `(T, *w.shape)`.
 
 # %% tags=["exercise:04.masked_sgd"]
 def masked_sgd(w, v, mask, grads, lr, momentum, weight_decay):
@@ -146,9 +148,9 @@ def masked_sgd(w, v, mask, grads, lr, momentum, weight_decay):
 check("04.masked_sgd", masked_sgd)
 
 # %% [markdown]
-# In minicomp the mask is part of the weight's *form*, and `project()` puts it back after every step of any
-# optimizer. Many toolkits mask only the gradient. This is what happens to 1,000 weights, 80 % of them pruned, with a
-# velocity from before:
+# In minicomp the mask is part of the weight's *form*, and `project()` puts it back after every
+# step of any optimizer. Many toolkits mask only the gradient. This is what happens to 1,000
+# weights, 80 % of them pruned, with a velocity from before:
 
 # %%
 rng = lesson.rng("momentum")
@@ -178,8 +180,9 @@ def test_error(model):
 test_error(dense)
 
 # %% [markdown]
-# `cut` masks, `retrain` trains what is left. The paper retrains at a tenth of the learning rate for long; we take a
-# third of it for three epochs. The last layer has only 1,000 weights and keeps at least 26 %, as in the paper.
+# `cut` masks, `retrain` trains what is left. The paper retrains at a tenth of the learning rate
+# for long; we take a third of it for three epochs. The last layer has only 1,000 weights and
+# keeps at least 26 %, as in the paper.
 
 # %% tags=["slow"]
 def cut(model, keep):
@@ -192,7 +195,8 @@ def retrain(model):
     return how.apply(model, data, Run(lesson.rng("retrain")))
 
 # %% [markdown]
-# Now three ways to the same sparsity: cut only; cut and retrain once; and in rounds, each from the one before.
+# Now three ways to the same sparsity: cut only; cut and retrain once; and in rounds, each from
+# the one before.
 
 # %% tags=["slow"]
 keeps = lesson.choose(smoke=[0.3, 0.1, 0.08],
@@ -215,11 +219,11 @@ lesson.show(figures.pruning_curves(
     guesses=(guess_cut, guess_retrained)))
 
 # %% [markdown]
-# Read it from the left. Half of the weights go almost for free. Then the curves part: cutting alone breaks the net,
-# retraining repairs it, and rounds go furthest, because each cut takes weights that the last retraining has shown
-# to be small *now*. We recorded for 10 % kept, on MNIST, {{mnist:error_cut}} without retraining and
-# {{mnist:error_once}} with; at 8 % in rounds {{mnist:error_iterative}}, where the dense net has
-# {{mnist:error_dense}}.
+# Read it from the left. Half of the weights go almost for free. Then the curves part: cutting
+# alone breaks the net, retraining repairs it, and rounds go furthest, because each cut takes
+# weights that the last retraining has shown to be small *now*. We recorded for 10 % kept, on
+# MNIST, {{mnist:error_cut}} without retraining and {{mnist:error_once}} with; at 8 % in rounds
+# {{mnist:error_iterative}}, where the dense net has {{mnist:error_dense}}.
 #
 # ## The paper's row beside ours
 #
@@ -233,7 +237,8 @@ lesson.beside_paper(["", "dense error, %", "pruned error, %", "weights kept, %"]
                     [f"{test_error(dense):.2f}", f"{errors['rounds'][at]:.2f}", "8"])
 
 # %% [markdown]
-# "12x" in the paper counts *weights*. A file must also say **where** the kept weights are. What does ours weigh?
+# "12x" in the paper counts *weights*. A file must also say **where** the kept weights are. What
+# does ours weigh?
 
 # %% tags=["slow"]
 save(dense, "lenet300.mcz"), save(final, "lenet300-pruned.mcz")
@@ -251,14 +256,15 @@ lesson.record(error_dense=test_error(dense), error_cut=errors["cut"][ten],
               curve_once=errors["once"], curve_iterative=errors["rounds"])
 
 # %% [markdown]
-# Saying *where* a weight is costs about five bits each: a sixth of the file. And the milliseconds? Look at the last
-# words of the summary. As dense float32 the pruned net takes *as long as before*, because a dense product multiplies
-# the zeros too. The time before it is of kernels that skip them where that pays. How much of a factor of 12 is left?
+# Saying *where* a weight is costs about five bits each: a sixth of the file. And the
+# milliseconds? Look at the last words of the summary. As dense float32 the pruned net takes *as
+# long as before*, because a dense product multiplies the zeros too. The time before it is of
+# kernels that skip them where that pays. How much of a factor of 12 is left?
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `magnitude_mask` passed all of *their* tests. It has one fault, drawn for your name in the second
-# cell. Find an input on which it is wrong.
+# Somebody else's `magnitude_mask` passed all of *their* tests. It has one fault, drawn for your
+# name in the second cell. Find an input on which it is wrong.
 
 # %%
 broken = lesson.broken("04.magnitude_mask")
@@ -277,9 +283,9 @@ check("04.broken", failing_input, lesson)
 # %% [markdown]
 # ## The compiled twin
 #
-# Can zeros be skipped? minicomp has a sparse product in Cython: it reads only the kept weights, but also where each
-# of them is. Beside it NumPy's dense product, which reads everything and never looks where. Same result up to
-# rounding, one image:
+# Can zeros be skipped? minicomp has a sparse product in Cython: it reads only the kept weights,
+# but also where each of them is. Beside it NumPy's dense product, which reads everything and
+# never looks where. Same result up to rounding, one image:
 
 # %% tags=["slow"]
 from minicomp.kernels.sparse import lanes
@@ -296,13 +302,15 @@ lesson.twin("sparse", [(f"{layer}, {100 * keep:g} % kept", *pair(layer, keep))
                        for layer, keep in wanted], rtol=1e-4)
 
 # %% [markdown]
-# With most weights there, finding them costs more than it saves: the sparse kernel loses. It pays only where few are
-# left, and only in a layer that is large enough: fc2 is over before the call has begun.
+# With most weights there, finding them costs more than it saves: the sparse kernel loses. It pays
+# only where few are left, and only in a layer that is large enough: fc2 is over before the call
+# has begun.
 #
 # ## Reflection (5 minutes)
 #
-# Your net keeps 8 % of its weights. A colleague stores it as an ordinary float32 array and runs it with an ordinary
-# matrix product. What has he gained, what not, and what would have to change? Use the numbers of your run.
+# Your net keeps 8 % of its weights. A colleague stores it as an ordinary float32 array and runs
+# it with an ordinary matrix product. What has he gained, what not, and what would have to change?
+# Use the numbers of your run.
 
 # %% tags=["reflect:04.r1"]
 reflect("04.r1", """
@@ -311,5 +319,5 @@ reflect("04.r1", """
 # %% [markdown]
 # ## Next
 #
-# Lesson 5 lets a weight that was cut wrongly come back. Lesson 17 stores what is left in 5 bits a weight instead
-# of 37.
+# Lesson 5 lets a weight that was cut wrongly come back. Lesson 17 stores what is left in 5 bits a
+# weight instead of 37.

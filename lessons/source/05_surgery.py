@@ -6,11 +6,13 @@
 # %% [markdown]
 # # Lesson 5: Dynamic network surgery
 #
-# Lesson 4 cut weights for good. Some of those cuts were mistakes: a weight can be small today and needed tomorrow.
-# **What if a cut weight could come back?** Guo, Yao and Chen tried it in 2016 and kept one weight in 56.
+# Lesson 4 cut weights for good. Some of those cuts were mistakes: a weight can be small today and
+# needed tomorrow. **What if a cut weight could come back?** Guo, Yao and Chen tried it in 2016
+# and kept one weight in 56.
 #
-# **Needs:** lesson 4; what a gradient step is. **Time:** 65 minutes. **You will have:** a mask with a memory, a
-# training that cuts and splices, and the life lines of 200 weights under the knife.
+# **Needs:** lesson 4; what a gradient step is. **Time:** 65 minutes. **You will have:** a mask
+# with a memory, a training that cuts and splices, and the life lines of 200 weights under the
+# knife.
 
 # %% tags=["imports"]
 import numpy as np
@@ -40,8 +42,8 @@ lesson
 #
 # <details><summary>Answers</summary>
 #
-# 1. 0: by the rules, a cut weight learns nothing. Surgery breaks this rule.  2. That depends on what it was before.
-# Two thresholds make a memory.  3. 2 and 1.
+# 1. 0: by the rules, a cut weight learns nothing. Surgery breaks this rule.  2. That depends on
+# what it was before. Two thresholds make a memory.  3. 2 and 1.
 #
 # </details>
 #
@@ -59,8 +61,9 @@ lesson
 # %% [markdown]
 # ## Your guess (2 minutes)
 #
-# We operate on LeNet-300-100 until about one weight in 60 is left. Take 100 of those survivors. How many of them had
-# been cut at some time, and came back? Replace `None`; the guess earns a point, right or wrong.
+# We operate on LeNet-300-100 until about one weight in 60 is left. Take 100 of those survivors.
+# How many of them had been cut at some time, and came back? Replace `None`; the guess earns a
+# point, right or wrong.
 
 # %% tags=["predict:05.p1"]
 guess = predict("05.p1", None)
@@ -97,13 +100,16 @@ def surgery_thresholds(w, c):
 check("05.surgery_thresholds", surgery_thresholds)
 
 # %% [markdown]
-# Stuck? `hint("05.surgery_thresholds", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise has three.
+# Stuck? `hint("05.surgery_thresholds", 1)` is the idea, 2 the formula, 3 pseudocode. Every
+# exercise has three.
 #
 # ## Exercise 2: a mask that remembers (8 minutes)
 #
-# With one threshold a weight near it would flicker with every step. Two make a memory (the paper's eq. 3):
+# With one threshold a weight near it would flicker with every step. Two make a memory (the
+# paper's eq. 3):
 #
-# $$T' = 0 \ \text{ if } |w| < a,\qquad T' = T \ \text{ if } a \leq |w| < b,\qquad T' = 1 \ \text{ if } |w| \geq b .$$
+# $$T' = 0 \ \text{ if } |w| < a,\qquad T' = T \ \text{ if } a \leq |w| < b,
+# \qquad T' = 1 \ \text{ if } |w| \geq b .$$
 
 # %% tags=["exercise:05.surgery_mask"]
 def surgery_mask(w, mask, a, b):
@@ -119,17 +125,19 @@ check("05.surgery_mask", surgery_mask)
 # %% [markdown]
 # ## Exercise 3: a wrongly cut weight returns (14 minutes)
 #
-# Now the trick. The loss is computed with $w\,T$, but the step goes to *every* entry of $w$, as if the mask were not
-# there (eq. 2):
+# Now the trick. The loss is computed with $w\,T$, but the step goes to *every* entry of $w$, as
+# if the mask were not there (eq. 2):
 #
 # $$w \leftarrow w - \beta\,\frac{\partial L}{\partial (w\,T)} .$$
 #
 # For a cut weight that derivative says what the net *misses*. Take the loss
-# $L = \frac{1}{2} \sum (w\,T - t)^2$ with targets $t$; its derivative is $w\,T - t$. A weight at 0.4 that is cut, but
-# should be 1, gets the gradient $-1$. With $\beta = 0.1$ it goes to 0.5, 0.6, ... until it is back.
+# $L = \frac{1}{2} \sum (w\,T - t)^2$ with targets $t$; its derivative is $w\,T - t$. A weight at
+# 0.4 that is cut, but should be 1, gets the gradient $-1$. With $\beta = 0.1$ it goes to 0.5,
+# 0.6, ... until it is back.
 #
-# In each step: make the mask from the weights, take the gradient, move all weights. Return the weights after every
-# step and the mask of every step, both `(steps, *w.shape)`. Your `surgery_mask` is at hand.
+# In each step: make the mask from the weights, take the gradient, move all weights. Return the
+# weights after every step and the mask of every step, both `(steps, *w.shape)`. Your
+# `surgery_mask` is at hand.
 
 # %% tags=["exercise:05.surgery_steps"]
 def surgery_steps(w, mask, target, lr, a, b, steps):
@@ -172,8 +180,9 @@ def test_error(model):
 test_error(dense)
 
 # %% [markdown]
-# A large $c$ cuts deep. The paper sets $\tau$ at once; ours rises from 0 over the first half of the training, which
-# is kinder in few epochs. In the last 30 % the masks stay. `watch` keeps all masks at 100 moments.
+# A large $c$ cuts deep. The paper sets $\tau$ at once; ours rises from 0 over the first half of
+# the training, which is kinder in few epochs. In the last 30 % the masks stay. `watch` keeps all
+# masks at 100 moments.
 
 # %% tags=["slow"]
 epochs = lesson.choose(smoke=2, full=8, paper=30)
@@ -213,13 +222,13 @@ sample = [looks[:, draw(np.flatnonzero(group))[:100]].T
 lesson.show(figures.life_lines(*sample, epochs=epochs, stop=0.7, guess=guess))
 
 # %% [markdown]
-# A line is a weight while it is in the net: thin until its first cut, thick after it came back. We recorded
-# {{mnist:splices}} splices on MNIST, and of the survivors {{mnist:returned}} had been cut at some time. A pruning
-# without a way back would have lost them.
+# A line is a weight while it is in the net: thin until its first cut, thick after it came back.
+# We recorded {{mnist:splices}} splices on MNIST, and of the survivors {{mnist:returned}} had been
+# cut at some time. A pruning without a way back would have lost them.
 #
-# Would that have mattered? Two rivals get the same training and keep as many weights in every layer. *At once* keeps
-# the largest at the start. *Gradual* (Zhu and Gupta, 2017) cuts in small portions, as slowly as the surgery, and what
-# it cuts is gone.
+# Would that have mattered? Two rivals get the same training and keep as many weights in every
+# layer. *At once* keeps the largest at the start. *Gradual* (Zhu and Gupta, 2017) cuts in small
+# portions, as slowly as the surgery, and what it cuts is gone.
 
 # %% tags=["slow"]
 zeros = {node: 1 - operated.forms()[name].mask.mean()
@@ -238,9 +247,9 @@ Table(["", "weights kept, %", "test error, %"],
        for name, net in nets.items()])
 
 # %% [markdown]
-# Recorded on MNIST, {{mnist:kept}} kept: {{mnist:error_at_once}} at once, {{mnist:error_gradual}} gradually,
-# {{mnist:error_surgery}} by surgery. Most of the gain is slowness: cut a little, let the rest adapt. The remainder may
-# be the way back. Or is it? Keep your doubt for the reflection.
+# Recorded on MNIST, {{mnist:kept}} kept: {{mnist:error_at_once}} at once, {{mnist:error_gradual}}
+# gradually, {{mnist:error_surgery}} by surgery. Most of the gain is slowness: cut a little, let
+# the rest adapt. The remainder may be the way back. Or is it? Keep your doubt for the reflection.
 #
 # ## The paper's row beside ours
 #
@@ -271,14 +280,14 @@ lesson.record(error_dense=errors["dense"], error_surgery=errors["surgery"],
               share_survivors=shares[0], share_lost=shares[1])
 
 # %% [markdown]
-# "{{mnist:times}}" counts weights; the file, on MNIST, is {{mnist:ratio}} smaller than the dense one. Places for the
-# survivors, and 410 biases of which none was cut, cost nearly what the codec saves on the values. Lesson 17 goes on
-# here.
+# "{{mnist:times}}" counts weights; the file, on MNIST, is {{mnist:ratio}} smaller than the dense
+# one. Places for the survivors, and 410 biases of which none was cut, cost nearly what the codec
+# saves on the values. Lesson 17 goes on here.
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `surgery_mask` passed all of *their* tests. It has one fault, drawn for your name in the second
-# cell. Find an input on which it is wrong.
+# Somebody else's `surgery_mask` passed all of *their* tests. It has one fault, drawn for your
+# name in the second cell. Find an input on which it is wrong.
 
 # %%
 broken = lesson.broken("05.surgery_mask")
@@ -298,8 +307,9 @@ check("05.broken", failing_input, lesson)
 # %% [markdown]
 # ## The compiled twin: how sparse must it be?
 #
-# A sparse product reads each kept weight *and* its column number, so it must find few. But how few? That depends on
-# how many images share the reading. Beside NumPy's dense product, minicomp's kernel for compressed rows (CSR):
+# A sparse product reads each kept weight *and* its column number, so it must find few. But how
+# few? That depends on how many images share the reading. Beside NumPy's dense product, minicomp's
+# kernel for compressed rows (CSR):
 
 # %% tags=["slow"]
 from minicomp.kernels.sparse import rows
@@ -322,14 +332,16 @@ cases += [(f"{node} after surgery, images: 64",
 lesson.twin("sparse", cases, rtol=1e-4)
 
 # %% [markdown]
-# For one image the sparse kernel wins only where almost nothing is left; for 64, each column number is read once and
-# used 64 times, and it wins much earlier. In fc3, ten rows of a hundred, it loses whatever is cut: the call itself
-# costs more than the product. Weights kept, bytes and milliseconds are three different numbers.
+# For one image the sparse kernel wins only where almost nothing is left; for 64, each column
+# number is read once and used 64 times, and it wins much earlier. In fc3, ten rows of a hundred,
+# it loses whatever is cut: the call itself costs more than the product. Weights kept, bytes and
+# milliseconds are three different numbers.
 #
 # ## Reflection (5 minutes)
 #
-# Surgery and gradual pruning differ in the way back. In what else? Describe one more run that tells whether the way
-# back is what wins, and what you would count as an answer. With `high=1e9` no weight ever reaches $b$.
+# Surgery and gradual pruning differ in the way back. In what else? Describe one more run that
+# tells whether the way back is what wins, and what you would count as an answer. With `high=1e9`
+# no weight ever reaches $b$.
 
 # %% tags=["reflect:05.r1"]
 reflect("05.r1", """
@@ -338,4 +350,5 @@ reflect("05.r1", """
 # %% [markdown]
 # ## Next
 #
-# Lesson 6 removes whole channels, so that an ordinary dense product becomes smaller and nothing must be looked up.
+# Lesson 6 removes whole channels, so that an ordinary dense product becomes smaller and nothing
+# must be looked up.

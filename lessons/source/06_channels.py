@@ -6,18 +6,19 @@
 # %% [markdown]
 # # Lesson 6: Channels: L1, slimming, dependency groups
 #
-# A pruned weight leaves a hole, and a matrix product multiplies holes too. A whole channel leaves no hole: the arrays
-# get smaller. **Which channels can go, and what goes with them?** Liu and others asked in 2017, and let the net answer.
+# A pruned weight leaves a hole, and a matrix product multiplies holes too. A whole channel leaves
+# no hole: the arrays get smaller. **Which channels can go, and what goes with them?** Liu and
+# others asked in 2017, and let the net answer.
 #
-# **Needs:** matrix products; what batch norm does. **Time:** 65 minutes. **You will have:** a net with a fifth of its
-# neurons, equal to the masked one, smaller and measurably faster.
+# **Needs:** matrix products; what batch norm does. **Time:** 65 minutes. **You will have:** a net
+# with a fifth of its neurons, equal to the masked one, smaller and measurably faster.
 
 # %% tags=["imports"]
 import numpy as np
 
 from minicomp import no_grad, save
 from minicomp.compress.channels.groups import groups
-from minicomp.compress.channels.removal import plan
+from minicomp.compress.channels.removal import removal
 from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.slimming import Slimming
 from minicomp.compress.channels.choosing import local
@@ -25,7 +26,8 @@ from minicomp.compress.finetune import FineTune
 from minicomp.compress.technique import Run
 from minicomp.errors import UserError
 from minicomp.models import DepthwiseNet32
-from minicomp.papers.slimming2017 import net, size
+from minicomp.models.papers import SlimmingMLP
+from minicomp.papers.slimming2017 import size
 from minicomp.passport import passport
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
 from minicomp.teach.live import timing
@@ -45,8 +47,8 @@ lesson
 #
 # <details><summary>Answers</summary>
 #
-# 1. It reads 20 and computes 50.  2. Four: $\gamma$, $\beta$, a running mean and a running variance.  3. $\beta$,
-# whatever comes in.
+# 1. It reads 20 and computes 50.  2. Four: $\gamma$, $\beta$, a running mean and a running
+# variance.  3. $\beta$, whatever comes in.
 #
 # </details>
 #
@@ -64,8 +66,9 @@ lesson
 # %% [markdown]
 # ## Your guess (2 minutes)
 #
-# We train 784-500-300-10 as usual and remove the 80 % of its neurons that seem to matter least. What is the error
-# before any fine-tuning, in percent? And if those neurons are only set to 0: how many times faster is the net?
+# We train 784-500-300-10 as usual and remove the 80 % of its neurons that seem to matter least.
+# What is the error before any fine-tuning, in percent? And if those neurons are only set to 0:
+# how many times faster is the net?
 
 # %% tags=["predict:06.p1"]
 guess_error = predict("06.p1", None)
@@ -76,10 +79,11 @@ guess_times = predict("06.p2", None)
 # %% [markdown]
 # ## A toy: five switches
 #
-# Batch norm multiplies channel $j$ by $\gamma_j$: a switch, already built in. Network slimming adds a price for each
-# switch that is on,
+# Batch norm multiplies channel $j$ by $\gamma_j$: a switch, already built in. Network slimming
+# adds a price for each switch that is on,
 #
-# $$L = \text{loss} + \lambda \sum_j |\gamma_j|, \qquad \text{gradient: } \lambda\,\mathrm{sign}(\gamma_j).$$
+# $$L = \text{loss} + \lambda \sum_j |\gamma_j|,
+# \qquad \text{gradient: } \lambda\,\mathrm{sign}(\gamma_j).$$
 #
 # Three steps of 1/8 with that gradient alone (middle row), beside those of weight decay (last row):
 
@@ -91,13 +95,15 @@ for step in range(3):
 np.round([gamma, l1, l2], 3)
 
 # %% [markdown]
-# L1 takes the same from all: small ones arrive at 0 (the last one hops around it). Decay takes a part of each: nobody
-# arrives. In training the loss pulls back, and only channels that it needs stay up.
+# L1 takes the same from all: small ones arrive at 0 (the last one hops around it). Decay takes a
+# part of each: nobody arrives. In training the loss pulls back, and only channels that it needs
+# stay up.
 #
 # ## Exercise 1: one percentile (7 minutes)
 #
-# The paper ranks the channels of all layers together. Of all $n$ scales, $s\,n$ go, rounded to an integer: those of
-# least $|\gamma|$, of equal ones the first. Return a tuple of boolean arrays, one per layer, True where a channel stays.
+# The paper ranks the channels of all layers together. Of all $n$ scales, $s\,n$ go, rounded to an
+# integer: those of least $|\gamma|$, of equal ones the first. Return a tuple of boolean arrays,
+# one per layer, True where a channel stays.
 
 # %% tags=["exercise:06.global_keep"]
 def global_keep(gammas, sparsity):
@@ -114,13 +120,14 @@ def global_keep(gammas, sparsity):
 check("06.global_keep", global_keep)
 
 # %% [markdown]
-# Stuck? `hint("06.global_keep", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise has three.
+# Stuck? `hint("06.global_keep", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise has
+# three.
 #
 # ## Exercise 2: remove them (14 minutes)
 #
-# A convolution, batch norm, ReLU, a convolution. Take out the channels between the two that are not kept. What you
-# return must compute exactly what the full net computes with those channels at 0. Weights are (computes, reads,
-# K, K). Channels stay in their order.
+# A convolution, batch norm, ReLU, a convolution. Take out the channels between the two that are
+# not kept. What you return must compute exactly what the full net computes with those channels
+# at 0. Weights are (computes, reads, K, K). Channels stay in their order.
 
 # %% tags=["exercise:06.remove_channels"]
 def remove_channels(keep, w1, b1, gamma, beta, mean, var, w2):
@@ -138,8 +145,8 @@ check("06.remove_channels", remove_channels)
 # %% [markdown]
 # ## Exercise 3: behind a Flatten (6 minutes)
 #
-# Where maps become a vector, the next layer reads one column per *pixel*: (C, H, W) is flattened channel by channel,
-# row by row. Return the columns that stay, rising.
+# Where maps become a vector, the next layer reads one column per *pixel*: (C, H, W) is flattened
+# channel by channel, row by row. Return the columns that stay, rising.
 
 # %% tags=["exercise:06.flatten_columns"]
 def flatten_columns(keep, height, width):
@@ -154,8 +161,8 @@ check("06.flatten_columns", flatten_columns)
 # %% [markdown]
 # ## Dependency groups
 #
-# minicomp follows a channel through the whole net and calls what must go together a **group**. A residual net adds two
-# layers' outputs channel by channel, so neither can lose a channel alone:
+# minicomp follows a channel through the whole net and calls what must go together a **group**. A
+# residual net adds two layers' outputs channel by channel, so neither can lose a channel alone:
 
 # %%
 residual = DepthwiseNet32()
@@ -164,16 +171,16 @@ Table(["group", "channels", "pass through"],
        for g in groups(residual)])
 
 # %% [markdown]
-# Ask for what cannot be, and the plan says why:
+# Ask for what cannot be, and the answer says why:
 
 # %%
 most = np.arange(1, 128)
 for keep in ({"block2.pw": most, "block3.pw": most - 1}, {"fc": range(9)}):
     try:
-        plan(residual, keep)
+        removal(residual, keep)
     except UserError as e:
         print(e)
-cut = plan(residual, {"block2.pw": most})
+cut = removal(residual, {"block2.pw": most})
 f"one channel of block2.pw: {len(cut.axes)} arrays, among them {list(cut.axes)[-2]}"
 
 # %% [markdown]
@@ -199,7 +206,7 @@ def tuned(model):
 # %% tags=["slow"]
 lams = lesson.choose(smoke=[0, 1e-3, 4e-3], full=[0, 1e-3, 4e-3],
                      paper=[0, 1e-4, 1e-3])
-start = net(rng=lesson.rng("start"))
+start = SlimmingMLP(rng=lesson.rng("start"))
 
 def trained(lam):
     priced = Slimming(lam=lam, sparsity=0.0).training(**setting)
@@ -208,8 +215,9 @@ def trained(lam):
 nets = [trained(lam) for lam in lams]
 
 # %% [markdown]
-# Now cut 80 % of each hidden layer, as the paper's 784-100-60-10. Beside it an older rule that needs no penalty (Li
-# and others, 2017): a neuron is worth the **L1 norm** of its weights, $\sum_i |w_{ji}|$.
+# Now cut 80 % of each hidden layer, as the paper's 784-100-60-10. Beside it an older rule that
+# needs no penalty (Li and others, 2017): a neuron is worth the **L1 norm** of its weights,
+# $\sum_i |w_{ji}|$.
 
 # %% tags=["slow"]
 how = Slimming(sparsity=0.8, scope="local")
@@ -228,7 +236,7 @@ Table(["", "trained, %", "80 % cut, %", "fine-tuned, %"],
 # %% [markdown]
 # ## Zeroed is not removed
 #
-# The same channels twice: masked in place, and taken out by the plan. Same outputs. Same time?
+# The same channels twice: masked in place, and taken out. Same outputs. Same time?
 
 # %% tags=["slow"]
 def kept(model):
@@ -239,8 +247,8 @@ def kept(model):
 whole, keep = nets[-1], {}
 for group, stays in kept(whole)[1]:
     keep |= group.keep(stays)
-removal = plan(whole, keep)
-zeroed, removed = removal.mask(whole).dense(), removal.apply(whole)
+cut = removal(whole, keep)
+zeroed, removed = cut.mask(whole).dense(), cut.apply(whole)
 
 # %% tags=["slow"]
 x = lesson.data.test.x[:64]
@@ -275,16 +283,17 @@ lesson.show(figures.gamma_split(
     guesses=(guess_error, guess_times)))
 
 # %% [markdown]
-# The two crowds are the two layers. Without a price the scales of a layer are alike, and the cut goes through the
-# middle of its crowd. The price splits them: most fall to 0, a few stay. Recorded on MNIST: the cut net errs
-# {{mnist:cut_plain}} without the penalty, {{mnist:cut_slim}} with the largest. The price costs something too: before
-# the cut {{mnist:error_slim}} instead of {{mnist:error_plain}}. And fine-tuning levels all of it:
-# {{mnist:tuned_plain}} and {{mnist:tuned_slim}}, with L1 norms {{mnist:tuned_l1}}. In a net this easy, *which* neurons
-# stay matters little once they may train again.
+# The two crowds are the two layers. Without a price the scales of a layer are alike, and the cut
+# goes through the middle of its crowd. The price splits them: most fall to 0, a few stay.
+# Recorded on MNIST: the cut net errs {{mnist:cut_plain}} without the penalty, {{mnist:cut_slim}}
+# with the largest. The price costs something too: before the cut {{mnist:error_slim}} instead of
+# {{mnist:error_plain}}. And fine-tuning levels all of it: {{mnist:tuned_plain}} and
+# {{mnist:tuned_slim}}, with L1 norms {{mnist:tuned_l1}}. In a net this easy, *which* neurons stay
+# matters little once they may train again.
 #
-# A channel switched off is not silent: it says $f(\beta_j)$, a constant. minicomp adds that to the next layer's bias
-# before the channel goes (`fold`); the paper drops it. It counts where the scales are near 0, and the constant is all
-# that a channel said:
+# A channel switched off is not silent: it says $f(\beta_j)$, a constant. minicomp adds that to
+# the next layer's bias before the channel goes (`fold`); the paper drops it. It counts where the
+# scales are near 0, and the constant is all that a channel said:
 
 # %% tags=["slow"]
 dropped = Slimming(sparsity=0.8, scope="local", fold=False)
@@ -315,7 +324,8 @@ card.summary()
 # %% [markdown]
 # ## Where it breaks (7 minutes)
 #
-# First the rule itself. One percentile over *both* layers, as in exercise 1, on the net of the largest $\lambda$:
+# First the rule itself. One percentile over *both* layers, as in exercise 1, on the net of the
+# largest $\lambda$:
 
 # %% tags=["slow"]
 uneven = Slimming(sparsity=0.8, scope="global").slimmed(nets[-1])
@@ -324,11 +334,11 @@ error_global = test_error(uneven)
  f"per layer {errors[2, 1]:.1f} %")
 
 # %% [markdown]
-# The layer whose scales are smaller, the left crowd of the plot, pays for both, though the next batch norm would undo
-# their size.
+# The layer whose scales are smaller, the left crowd of the plot, pays for both, though the next
+# batch norm would undo their size.
 #
-# Then a function to expose. Somebody else's `global_keep` has one fault, drawn for your name in the second cell. Find
-# an input on which it is wrong.
+# Then a function to expose. Somebody else's `global_keep` has one fault, drawn for your name in
+# the second cell. Find an input on which it is wrong.
 
 # %%
 broken = lesson.broken("06.global_keep")
@@ -357,8 +367,9 @@ lesson.record(error_plain=errors[0, 0], error_slim=errors[2, 0], cut_plain=error
 # %% [markdown]
 # ## The compiled twin
 #
-# Convolutions in Cython beside NumPy's: 8 images, and the second layer of LeNet-5, whole, with 80 % of its channels
-# zeroed, with 80 % removed. The last line is another layer: one image, maps of one pixel.
+# Convolutions in Cython beside NumPy's: 8 images, and the second layer of LeNet-5, whole, with
+# 80 % of its channels zeroed, with 80 % removed. The last line is another layer: one image, maps
+# of one pixel.
 
 # %% tags=["slow"]
 from minicomp.kernels.maps import conv
@@ -379,14 +390,16 @@ lesson.twin("maps", [
     ("512 to 512, one pixel", *pair(512, 512, 1, 1, images=1))], rtol=1e-5)
 
 # %% [markdown]
-# Kernel or not: a zero is multiplied like any number, a channel that is gone is not. And where a map is one pixel,
-# convolution is a matrix times a vector: there BLAS needs no help, and the kernel loses.
+# Kernel or not: a zero is multiplied like any number, a channel that is gone is not. And where a
+# map is one pixel, convolution is a matrix times a vector: there BLAS needs no help, and the
+# kernel loses.
 #
 # ## Reflection (5 minutes)
 #
-# A colleague trains with the penalty, sets $\gamma$ and $\beta$ of 80 % of the channels to 0 and saves the net: same
-# shapes, many zeros. What has he gained in time, what does it take to gain more, and which channels of a residual net
-# could he not choose freely? Use the numbers of your run.
+# A colleague trains with the penalty, sets $\gamma$ and $\beta$ of 80 % of the channels to 0 and
+# saves the net: same shapes, many zeros. What has he gained in time, what does it take to gain
+# more, and which channels of a residual net could he not choose freely? Use the numbers of your
+# run.
 
 # %% tags=["reflect:06.r1"]
 reflect("06.r1", """
@@ -395,5 +408,5 @@ reflect("06.r1", """
 # %% [markdown]
 # ## Next
 #
-# Lesson 7 asks the loss itself what a weight is worth, and moves the others when it goes. Lesson 8 makes layers smaller
-# without choosing any channel.
+# Lesson 7 asks the loss itself what a weight is worth, and moves the others when it goes. Lesson
+# 8 makes layers smaller without choosing any channel.

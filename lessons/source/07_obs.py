@@ -6,12 +6,12 @@
 # %% [markdown]
 # # Lesson 7: OBD and OBS
 #
-# Lesson 4 crossed out the smallest weights. **Is the smallest weight the one that matters least?** LeCun and others
-# (1990) and Hassibi and Stork (1993) asked the loss itself: its second derivatives say what a deletion costs, and how
-# the other weights can help to pay.
+# Lesson 4 crossed out the smallest weights. **Is the smallest weight the one that matters
+# least?** LeCun and others (1990) and Hassibi and Stork (1993) asked the loss itself: its second
+# derivatives say what a deletion costs, and how the other weights can help to pay.
 #
-# **Needs:** gradients; inverse matrices. **Time:** 65 minutes. **You will have:** one step of the Optimal Brain
-# Surgeon, and an inverse Hessian made without inverting.
+# **Needs:** gradients; inverse matrices. **Time:** 65 minutes. **You will have:** one step of the
+# Optimal Brain Surgeon, and an inverse Hessian made without inverting.
 
 # %% tags=["imports"]
 import numpy as np
@@ -24,12 +24,14 @@ from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.obc import OBC
 from minicomp.compress.prune.sparsegpt import SparseGPT
 from minicomp.compress.technique import Run
-from minicomp.papers import obs1993, second_order
-from minicomp.papers.table import Clock
+from minicomp.jobs import small_nets
+from minicomp.models.papers import SigmoidNet
+from minicomp.papers.second_order import sparsities
 from minicomp.passport import passport
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
 from minicomp.teach.live import timing
 from minicomp.teach.asking.shown import Table
+from minicomp.timing import Clock
 from minicomp.train import evaluate
 
 # %% tags=["mode"]
@@ -40,8 +42,8 @@ lesson
 # ## Warm-up (3 minutes)
 #
 # 1. $E(w) = 3w^2$. What is its second derivative?
-# 2. At a minimum, setting $w$ to 0 raises $E$ by $h w^2/2$. Which is dearer to delete: $w = 1$ with $h = 4$, or
-#    $w = 1.5$ with $h = 1$?
+# 2. At a minimum, setting $w$ to 0 raises $E$ by $h w^2/2$. Which is dearer to delete: $w = 1$
+#    with $h = 4$, or $w = 1.5$ with $h = 1$?
 # 3. What is the inverse of the matrix with rows (4, 2) and (2, 2)?
 #
 # <details><summary>Answers</summary>
@@ -64,11 +66,11 @@ lesson
 # %% [markdown]
 # ## Your guess (2 minutes)
 #
-# A net of 58 weights solves a puzzle without errors. OBS deletes weight after weight; the net must not err once on
-# its training set. How many weights are left?
+# A net of 58 weights solves a puzzle without errors. OBS deletes weight after weight; the net
+# must not err once on its training set. How many weights are left?
 #
-# And LeNet-300-100, 90 % of its weights cut, nothing retrained: by magnitude it errs on a few percent. With second
-# derivatives?
+# And LeNet-300-100, 90 % of its weights cut, nothing retrained: by magnitude it errs on a few
+# percent. With second derivatives?
 
 # %% tags=["predict:07.p1"]
 guess_left = predict("07.p1", None)
@@ -79,7 +81,8 @@ guess_error = predict("07.p2", None)
 # %% [markdown]
 # ## A toy: two weights
 #
-# Training has ended at a minimum: the slope is 0. Move all weights by a vector $\delta$, and the loss rises by
+# Training has ended at a minimum: the slope is 0. Move all weights by a vector $\delta$, and the
+# loss rises by
 #
 # $$\frac{1}{2}\, \delta^\top H\, \delta .$$
 
@@ -92,12 +95,13 @@ def rise(v):
 rise(np.array([0, 2.5])), rise(np.array([2.0, 0])), rise(np.array([3.25, 0]))
 
 # %% [markdown]
-# Deleting the smaller weight costs 8, the larger one 6.25. Delete the larger one **and** move the other to 3.25: 3.125.
+# Deleting the smaller weight costs 8, the larger one 6.25. Delete the larger one **and** move the
+# other to 3.25: 3.125.
 #
 # ## Exercise 1: OBD (6 minutes)
 #
-# Optimal Brain Damage moves one weight and leaves the others. Then $\delta$ has one entry, $-w_q$, and of $H$ only the
-# diagonal counts: $s_q = H_{qq} w_q^2 / 2$. Return all $s_q$.
+# Optimal Brain Damage moves one weight and leaves the others. Then $\delta$ has one entry,
+# $-w_q$, and of $H$ only the diagonal counts: $s_q = H_{qq} w_q^2 / 2$. Return all $s_q$.
 
 # %% tags=["exercise:07.obd_saliency"]
 def obd_saliency(w, H):
@@ -110,7 +114,8 @@ def obd_saliency(w, H):
 check("07.obd_saliency", obd_saliency)
 
 # %% [markdown]
-# Stuck? `hint("07.obd_saliency", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise has three.
+# Stuck? `hint("07.obd_saliency", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise has
+# three.
 #
 # ## Exercise 2: OBS (12 minutes)
 #
@@ -118,8 +123,8 @@ check("07.obd_saliency", obd_saliency)
 #
 # $$\delta = -\frac{w_q}{[H^{-1}]_{qq}}\, H^{-1} e_q,\qquad L_q = \frac{w_q^2}{2\,[H^{-1}]_{qq}},$$
 #
-# where $H^{-1} e_q$ is column $q$ of $H^{-1}$. The weight of least $L_q$ goes; of equals, the first. Return $q$, $L_q$
-# and the weights afterwards, entry $q$ exactly 0.
+# where $H^{-1} e_q$ is column $q$ of $H^{-1}$. The weight of least $L_q$ goes; of equals, the
+# first. Return $q$, $L_q$ and the weights afterwards, entry $q$ exactly 0.
 
 # %% tags=["exercise:07.obs_step"]
 def obs_step(w, Hinv):
@@ -142,8 +147,8 @@ check("07.obs_step", obs_step)
 #
 # $$H \approx \alpha I + \frac{1}{P} \sum_{p=1}^{P} x_p x_p^\top :$$
 #
-# one outer product an example, $x_p$ being row $p$ of $X$. (What is dropped is multiplied by the errors.) So $H^{-1}$ can
-# be built an example at a time, from $I/\alpha$. For each row $x$:
+# one outer product an example, $x_p$ being row $p$ of $X$. (What is dropped is multiplied by the
+# errors.) So $H^{-1}$ can be built an example at a time, from $I/\alpha$. For each row $x$:
 #
 # $$v = H^{-1}x,\qquad H^{-1} \leftarrow H^{-1} - \frac{v v^\top}{P + x^\top v} .$$
 #
@@ -166,8 +171,9 @@ check("07.inverse_hessian", inverse_hessian)
 # %% [markdown]
 # ## A real net of 58 weights (8 minutes)
 #
-# MONK's problems: robots with six attributes, two classes, 17 inputs. Nets 17-3-1, 17-2-1, 17-2-1 with sigmoids, trained
-# with weight decay. Decay adds $\alpha |w|^2 / 2$ to the loss, so its coefficient *is* our $\alpha$.
+# MONK's problems: robots with six attributes, two classes, 17 inputs. Nets 17-3-1, 17-2-1, 17-2-1
+# with sigmoids, trained with weight decay. Decay adds $\alpha |w|^2 / 2$ to the loss, so its
+# coefficient *is* our $\alpha$.
 
 # %% tags=["slow"]
 puzzles = [datasets.load(f"monks-{i}") for i in (1, 2, 3)]
@@ -175,14 +181,15 @@ plans = [(3, 3e-4), (2, 3e-4), (2, 1e-3)]  # hidden units, weight decay
 
 def train(i, rng):
     hidden, decay = plans[i]
-    return obs1993.backprop(obs1993.sigmoid_net(17, hidden, rng=rng), puzzles[i].train,
+    return small_nets.backprop(SigmoidNet(17, hidden, rng=rng), puzzles[i].train,
                             steps=lesson.choose(smoke=400, full=1500), decay=decay)
 
 print("\n".join(d.note.split(", from")[0] for d in puzzles))
 
 # %% [markdown]
-# OBS deletes, moves, computes $H^{-1}$ again, deletes. `guard` ends with the smallest net that errs no more often on the
-# training set than the first. Nothing is retrained. Of several starts the smallest net counts; test cases choose nothing.
+# OBS deletes, moves, computes $H^{-1}$ again, deletes. `guard` ends with the smallest net that
+# errs no more often on the training set than the first. Nothing is retrained. Of several starts
+# the smallest net counts; test cases choose nothing.
 
 # %% tags=["slow"]
 def smallest(i):
@@ -191,12 +198,12 @@ def smallest(i):
     nets = [train(i, rng) for rng in starts]
     wrong = [obs.mistakes(net, split.x, split.y) for net in nets]
     how = obs.OBS(guard=True, alpha=decay, loss="squared")
-    cut = [obs1993.operated(n, split, how) for n, m in zip(nets, wrong) if m == min(wrong)]
-    return nets[0], min(cut, key=lambda n: (obs1993.left(n), obs1993.error(n, split)))
+    cut = [small_nets.operated(n, split, how) for n, m in zip(nets, wrong) if m == min(wrong)]
+    return nets[0], min(cut, key=lambda n: (small_nets.left(n), small_nets.error(n, split)))
 
 # %% tags=["slow"]
 first, small = zip(*[smallest(i) for i in range(3)])
-left = [obs1993.left(net) for net in small]
+left = [small_nets.left(net) for net in small]
 right = [100 - 100 * obs.mistakes(net, d.test.x, d.test.y) / len(d.test)
          for net, d in zip(small, puzzles)]
 f"weights left: {left}; your guess for the first: {guess_left}"
@@ -204,8 +211,9 @@ f"weights left: {left}; your guess for the first: {guess_left}"
 # %% [markdown]
 # ## The paper's row beside ours
 #
-# Weights left, and test cases right. The paper's row is quoted from memory; it agrees with the reductions of 76, 62
-# and 90 % in its abstract. (`minicomp paper obs1993` runs more starts and chooses the weight decay by cross-validation.)
+# Weights left, and test cases right. The paper's row is quoted from memory; it agrees with the
+# reductions of 76, 62 and 90 % in its abstract. (`minicomp paper obs1993` runs more starts and
+# chooses the weight decay by cross-validation.)
 
 # %% tags=["slow"]
 lesson.beside_paper(["", "MONK 1, of 58", "MONK 2, of 39", "MONK 3, of 39"],
@@ -214,7 +222,8 @@ lesson.beside_paper(["", "MONK 1, of 58", "MONK 2, of 39", "MONK 3, of 39"],
                     [f"{n} at {p:.1f} %" for n, p in zip(left, right)], about=puzzles)
 
 # %% [markdown]
-# Do the predictions hold? We take MONK 1's first net and delete each of its weights, alone, in both ways.
+# Do the predictions hold? We take MONK 1's first net and delete each of its weights, alone, in
+# both ways.
 
 # %% tags=["slow"]
 net, split, decay = first[0], puzzles[0].train, plans[0][1]
@@ -226,7 +235,7 @@ Hinv = hessian.inverse_hessian(X, decay)
 
 def loss(v):
     weights.set(v)
-    return obs1993.error(weights.model, split) + decay / 2 * (v @ v)
+    return small_nets.error(weights.model, split) + decay / 2 * (v @ v)
 
 # %% tags=["slow"]
 said = {"OBD": obd.obd_saliency(w_net, np.diag(hessian.hessian(X, decay))),
@@ -242,16 +251,18 @@ true = {"OBD": np.array(zeroed) - loss(w_net), "OBS": np.array(moved) - loss(w_n
 lesson.show(figures.three_moves(H, w, *[(said[way], true[way]) for way in ("OBD", "OBS")]))
 
 # %% [markdown]
-# Left, your toy: magnitude takes the short way, straight up the wall of the valley; OBS goes along its floor. Right,
-# every weight of the real net. Both predictions promise too little: recorded on the published files, the true rise was
-# in the median {{mnist:short_obd}} times OBD's prediction and {{mnist:short_obs}} times that of OBS. What $H$ left out is
-# multiplied by the errors, and weight decay does not let those vanish. But the *order* holds, and with help a weight
-# costs {{mnist:helped}} times less.
+# Left, your toy: magnitude takes the short way, straight up the wall of the valley; OBS goes
+# along its floor. Right, every weight of the real net. Both predictions promise too little:
+# recorded on the published files, the true rise was in the median {{mnist:short_obd}} times OBD's
+# prediction and {{mnist:short_obs}} times that of OBS. What $H$ left out is multiplied by the
+# errors, and weight decay does not let those vanish. But the *order* holds, and with help a
+# weight costs {{mnist:helped}} times less.
 #
 # ## LeNet-300-100 (7 minutes, of which the machine takes about 1)
 #
-# For its 266,610 weights and biases $H$ would fill 569 GB in float64. OBC (2022) asks for less: that each *layer's*
-# output stays. Row by row this is least squares, with an $H$ no larger than the layer is wide. OBS does the rest.
+# For its 266,610 weights and biases $H$ would fill 569 GB in float64. OBC (2022) asks for less:
+# that each *layer's* output stays. Row by row this is least squares, with an $H$ no larger than
+# the layer is wide. OBS does the rest.
 
 # %% tags=["slow"]
 lesson.about_data()
@@ -274,7 +285,7 @@ prune("OBD, 10 rounds", obd.OBD(sparsity=0.9, rounds=10))
 # OBC takes its time; mode smoke takes its hasty descendant SparseGPT instead.
 
 # %% tags=["slow"]
-shares = second_order.sparsities(nets["magnitude"])
+shares = sparsities(nets["magnitude"])
 surgeon = lesson.choose(smoke=SparseGPT(sparsity=shares, refit=True),
                         full=OBC(sparsity=0.9, scope="global"))
 prune(surgeon.title, surgeon)
@@ -303,15 +314,16 @@ lesson.record(left_1=left[0], short_obd=np.median(true["OBD"] / said["OBD"]),
               monk_left=left, monk_right=right, **listed)
 
 # %% [markdown]
-# Recorded on MNIST: dense {{mnist:error_dense}}, magnitude {{mnist:error_magnitude}}, OBC {{mnist:error_obc}}. And OBD
-# {{mnist:error_obd}}: *worse* than magnitude. Its prediction is for one weight and a short way; nine weights in ten are a
-# long way. With $H$ taken anew in ten rounds it has {{mnist:error_rounds}}. All keep the same number of weights, so the
-# files weigh about the same: {{mnist:bytes_magnitude}} by magnitude, {{mnist:bytes_obc}} by OBC.
+# Recorded on MNIST: dense {{mnist:error_dense}}, magnitude {{mnist:error_magnitude}}, OBC
+# {{mnist:error_obc}}. And OBD {{mnist:error_obd}}: *worse* than magnitude. Its prediction is for
+# one weight and a short way; nine weights in ten are a long way. With $H$ taken anew in ten
+# rounds it has {{mnist:error_rounds}}. All keep the same number of weights, so the files weigh
+# about the same: {{mnist:bytes_magnitude}} by magnitude, {{mnist:bytes_obc}} by OBC.
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `obs_step` passed all of *their* tests, in which $H^{-1}$ was diagonal. Its one fault is drawn for your
-# name. Find an input on which it is wrong.
+# Somebody else's `obs_step` passed all of *their* tests, in which $H^{-1}$ was diagonal. Its one
+# fault is drawn for your name. Find an input on which it is wrong.
 
 # %%
 broken = lesson.broken("07.obs_step")
@@ -332,8 +344,8 @@ check("07.broken", failing_input, lesson)
 # %% [markdown]
 # ## The compiled twin
 #
-# Is the recursion fast? LAPACK, compiled, inverts $H$ at once. Below, both for the net of 58 weights and for a layer
-# of 400 inputs:
+# Is the recursion fast? LAPACK, compiled, inverts $H$ at once. Below, both for the net of 58
+# weights and for a layer of 400 inputs:
 
 # %% tags=["slow"]
 wide = lesson.rng("wide").normal(size=(lesson.choose(smoke=100, full=500), 400))
@@ -345,29 +357,31 @@ Table(["", "recursion, ms", "LAPACK, ms"],
       [[name, f"{1000 * a:.2f}", f"{1000 * b:.2f}"] for (name, _), (a, b) in zip(cases, pairs)])
 
 # %% [markdown]
-# The recursion is elegant, not fast; `block=64` takes 64 examples at a time. What minicomp does compile is the product
-# with the pruned weights. Beside it NumPy's dense product:
+# The recursion is elegant, not fast; `block=64` takes 64 examples at a time. What minicomp does
+# compile is the product with the pruned weights. Beside it NumPy's dense product:
 
 # %% tags=["slow"]
-from minicomp.kernels.sparse import lanes
+from minicomp.kernels.sparse import lanes as sparse
 
 def pair(net, layer):
     form = net.forms()[f"{layer}.weight"].dense().data.astype(np.float32)
     x = lesson.rng("x").normal(size=form.shape[1]).astype(np.float32)
-    packed = lanes.pack_lanes(form)
-    return lambda: form @ x, lambda: lanes.matvec(packed, x)
+    packed = sparse.pack_lanes(form)
+    return lambda: form @ x, lambda: sparse.matvec(packed, x)
 
 lesson.twin("sparse", [("LeNet fc1", *pair(nets[surgeon.title], "fc1")),
                        ("LeNet fc2", *pair(nets[surgeon.title], "fc2")),
                        ("MONK 1 fc1", *pair(small[0], "fc1"))], rtol=1e-4)
 
 # %% [markdown]
-# In fc1 the kernel wins. In a layer of 17 x 3 the call costs more than the sum, whatever is left of it.
+# In fc1 the kernel wins. In a layer of 17 x 3 the call costs more than the sum, whatever is left
+# of it.
 #
 # ## Reflection (5 minutes)
 #
-# Second derivatives beat magnitude without any retraining. Yet most people prune by magnitude and retrain. Give a reason
-# for that, and a situation in which you would not. Use the numbers of your run.
+# Second derivatives beat magnitude without any retraining. Yet most people prune by magnitude and
+# retrain. Give a reason for that, and a situation in which you would not. Use the numbers of your
+# run.
 
 # %% tags=["reflect:07.r1"]
 reflect("07.r1", """

@@ -6,11 +6,13 @@
 # %% [markdown]
 # # Lesson 17: Deep Compression
 #
-# LeNet-300-100 is 1,066 kB of float32. In 2016 Han, Mao and Dally put it into 27 kB without losing accuracy, in three
-# stages: prune, share, code. **Where do the factors come from, and can you rebuild the file bit by bit?**
+# LeNet-300-100 is 1,066 kB of float32. In 2016 Han, Mao and Dally put it into 27 kB without
+# losing accuracy, in three stages: prune, share, code. **Where do the factors come from, and can
+# you rebuild the file bit by bit?**
 #
-# **Needs:** lesson 4; binary numbers; logarithms to base 2. **Time:** 70 minutes. **You will have:** an index of gaps
-# and a Huffman code of your own, and a file of which you can account for every byte.
+# **Needs:** lesson 4; binary numbers; logarithms to base 2. **Time:** 70 minutes. **You will
+# have:** an index of gaps and a Huffman code of your own, and a file of which you can account for
+# every byte.
 
 # %% tags=["imports"]
 import heapq
@@ -63,8 +65,8 @@ guess = predict("17.p1", None)
 # %% [markdown]
 # ## Stage 1: prune, and say where (toy)
 #
-# 25 weights, five left. To store them we need their values *and* their places. Places rise, so we store **gaps**:
-# each is the distance to the place before, the first counted from -1.
+# 25 weights, five left. To store them we need their values *and* their places. Places rise, so we
+# store **gaps**: each is the distance to the place before, the first counted from -1.
 
 # %%
 toy = np.zeros(25, int)
@@ -73,14 +75,14 @@ places = np.flatnonzero(toy)
 places, np.diff(places, prepend=-1)
 
 # %% [markdown]
-# A gap is at least 1, so gap - 1 is stored, in $p$ bits: gaps $1..2^p$ fit. A longer gap is cut: we store a
-# **filler**, a weight of value 0 after the largest gap, and go on from there. With $p = 3$ the last gap, 13, becomes
-# 8 and 5.
+# A gap is at least 1, so gap - 1 is stored, in $p$ bits: gaps $1..2^p$ fit. A longer gap is cut:
+# we store a **filler**, a weight of value 0 after the largest gap, and go on from there. With
+# $p = 3$ the last gap, 13, becomes 8 and 5.
 #
 # ## Exercise 1: the relative index (8 minutes)
 #
-# Return two integer arrays, one entry per weight or filler: `stored` (gap - 1), and `source` (which weight it is,
-# counted from 0, or -1 for a filler).
+# Return two integer arrays, one entry per weight or filler: `stored` (gap - 1), and `source`
+# (which weight it is, counted from 0, or -1 for a filler).
 
 # %% tags=["exercise:17.relative_index"]
 def relative_index(positions, p):
@@ -103,14 +105,17 @@ def relative_index(positions, p):
 check("17.relative_index", relative_index)
 
 # %% [markdown]
-# Stuck? `hint("17.relative_index", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise has three.
+# Stuck? `hint("17.relative_index", 1)` is the idea, 2 the formula, 3 pseudocode. Every exercise
+# has three.
 #
 # ## Stage 2: share (toy, figure 3 of the paper)
 #
-# Weights that are nearly equal become equal: k-means finds $k$ centroids, each weight keeps the number of its nearest.
-# When the centroids are trained on, a centroid's gradient is the **sum** over its members,
+# Weights that are nearly equal become equal: k-means finds $k$ centroids, each weight keeps the
+# number of its nearest. When the centroids are trained on, a centroid's gradient is the **sum**
+# over its members,
 #
-# $$\frac{\partial L}{\partial C_k} = \sum_{i,j} \frac{\partial L}{\partial W_{ij}}\,\mathbf{1}(I_{ij} = k) .$$
+# $$\frac{\partial L}{\partial C_k}
+# = \sum_{i,j} \frac{\partial L}{\partial W_{ij}}\,\mathbf{1}(I_{ij} = k) .$$
 
 # %%
 index = np.array([[3, 0, 2, 1], [1, 1, 0, 3], [0, 3, 1, 0], [3, 1, 2, 2]])
@@ -123,14 +128,15 @@ centroids - 1.0 * np.bincount(index.ravel(), weights=gradient.ravel())
 # %% [markdown]
 # ## Stage 3: code
 #
-# Some indices and some gaps occur far more often than others. Give those short codes. Huffman, 1952: take the two
-# rarest symbols, glue them together into one, and repeat until one is left. Each gluing makes every symbol inside one
-# bit longer. No code that gives each symbol its own bits is shorter.
+# Some indices and some gaps occur far more often than others. Give those short codes. Huffman,
+# 1952: take the two rarest symbols, glue them together into one, and repeat until one is left.
+# Each gluing makes every symbol inside one bit longer. No code that gives each symbol its own
+# bits is shorter.
 #
 # ## Exercise 2: Huffman's lengths (12 minutes)
 #
-# Return the length of each symbol's code. A count of 0 has length 0; a symbol that is alone has length 1. `heapq`
-# hands out the smallest first.
+# Return the length of each symbol's code. A count of 0 has length 0; a symbol that is alone has
+# length 1. `heapq` hands out the smallest first.
 
 # %% tags=["exercise:17.huffman_lengths"]
 def huffman_lengths(counts):
@@ -154,9 +160,10 @@ check("17.huffman_lengths", huffman_lengths)
 # %% [markdown]
 # ## Exercise 3: codes from lengths alone (8 minutes)
 #
-# A file stores lengths only; both sides agree on the codes. **Canonical**: go through the symbols by length, then by
-# number; the first code is 0, each next one is one more, with zeros appended when the length grows. Lengths 2, 1, 2
-# give 10, 0, 11. Return the codes as integers, 0 where the length is 0.
+# A file stores lengths only; both sides agree on the codes. **Canonical**: go through the symbols
+# by length, then by number; the first code is 0, each next one is one more, with zeros appended
+# when the length grows. Lengths 2, 1, 2 give 10, 0, 11. Return the codes as integers, 0 where the
+# length is 0.
 
 # %% tags=["exercise:17.canonical_codes"]
 def canonical_codes(lengths):
@@ -175,8 +182,9 @@ def canonical_codes(lengths):
 check("17.canonical_codes", canonical_codes)
 
 # %% [markdown]
-# Kraft's sum $\sum 2^{-\ell}$ says how much of all bit strings a code uses. Exactly 1 means: every string of bits
-# decodes to something, and nothing is wasted. minicomp's reader refuses a file whose sum is anything else.
+# Kraft's sum $\sum 2^{-\ell}$ says how much of all bit strings a code uses. Exactly 1 means:
+# every string of bits decodes to something, and nothing is wasted. minicomp's reader refuses a
+# file whose sum is anything else.
 
 # %%
 counts = np.array([45, 13, 12, 16, 9, 5])
@@ -188,8 +196,8 @@ f"Kraft {np.sum(0.5**lengths):g}; {mean:.3f} bits a symbol, entropy {entropy:.3f
 # %% [markdown]
 # ## The real net (15 minutes, of which the machine takes about 2)
 #
-# The pipeline of the paper on LeNet-300-100: prune in three rounds to 8 %, retraining each time; 6 bits per weight;
-# train the centroids.
+# The pipeline of the paper on LeNet-300-100: prune in three rounds to 8 %, retraining each time;
+# 6 bits per weight; train the centroids.
 
 # %% tags=["slow"]
 dense = lesson.checkpoint("lenet300")
@@ -212,8 +220,8 @@ shared = KMeans(bits=6, init="linear").apply(pruned, data, Run(lesson.rng("share
 shared = train(shared, lr=1e-4, epochs=lesson.choose(smoke=1, full=1, paper=5))
 
 # %% [markdown]
-# Now the file, stage by stage. `plain` writes every number in full, `huffman` codes them; gaps have 5 bits, as in
-# the paper. All sizes include header, biases, codebooks and fillers.
+# Now the file, stage by stage. `plain` writes every number in full, `huffman` codes them; gaps
+# have 5 bits, as in the paper. All sizes include header, biases, codebooks and fillers.
 
 # %% tags=["slow"]
 plain = Choice("relative", 5, gaps="plain", values="plain")
@@ -243,9 +251,10 @@ errors = {name: 100 * evaluate(net, lesson.data.test).error
 lesson.show(figures.waterfall(list(sizes.items()), guess=guess))
 
 # %% [markdown]
-# Pruning to 8 % does *not* divide by 12: each weight now also pays for its place, and fillers pay too. Sharing divides
-# by another three, Huffman takes off the last fifth. Recorded on MNIST: {{mnist:bytes_dense}}, {{mnist:bytes_pruned}},
-# {{mnist:bytes_shared}}, {{mnist:bytes_coded}}; error {{mnist:error_dense}} before, {{mnist:error_final}} after.
+# Pruning to 8 % does *not* divide by 12: each weight now also pays for its place, and fillers pay
+# too. Sharing divides by another three, Huffman takes off the last fifth. Recorded on MNIST:
+# {{mnist:bytes_dense}}, {{mnist:bytes_pruned}}, {{mnist:bytes_shared}}, {{mnist:bytes_coded}};
+# error {{mnist:error_dense}} before, {{mnist:error_final}} after.
 #
 # ## The paper's row beside ours
 
@@ -257,7 +266,8 @@ lesson.beside_paper(["", "dense, %", "compressed, %", "kB", "ratio"],
                      f"{sizes['float32'] / sizes['Huffman']:.1f}x"])
 
 # %% [markdown]
-# The paper's 27 kB is its own accounting; ours is the length of a file that loads. Where do its bytes go?
+# The paper's 27 kB is its own accounting; ours is the length of a file that loads. Where do its
+# bytes go?
 
 # %% tags=["slow"]
 shown = codec.show("lenet300.mcz")
@@ -276,7 +286,8 @@ lesson.record(error_dense=errors["float32"], error_final=errors["file"],
               bytes_coded=sizes["Huffman"])
 
 # %% [markdown]
-# Almost half of the file says *where*. Left to itself, minicomp describes the places better than the paper does:
+# Almost half of the file says *where*. Left to itself, minicomp describes the places better than
+# the paper does:
 
 # %% tags=["slow"]
 best = save(shared, "best.mcz")
@@ -285,8 +296,8 @@ f"{best:,} bytes, {sizes['float32'] / best:.1f}x: {codec.show('best.mcz').rows[0
 # %% [markdown]
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `relative_index` is right on the toy above. It has one fault, drawn for your name in the second
-# cell. Find an input on which it is wrong.
+# Somebody else's `relative_index` is right on the toy above. It has one fault, drawn for your
+# name in the second cell. Find an input on which it is wrong.
 
 # %%
 broken = lesson.broken("17.relative_index")
@@ -305,8 +316,8 @@ check("17.broken", failing_input, lesson)
 # %% [markdown]
 # ## The compiled twin
 #
-# Decoding bit by bit in Python is slow: each symbol must be found before the next begins. The kernel looks up 12
-# bits at a time, four streams side by side.
+# Decoding bit by bit in Python is slow: each symbol must be found before the next begins. The
+# kernel looks up 12 bits at a time, four streams side by side.
 
 # %% tags=["slow"]
 from minicomp.codec.bits import pack_bits, unpack_bits
@@ -342,13 +353,13 @@ for n in numbers:
 Table(["", "plain, µs", "Huffman kernel, µs", "kernel is"], rows)
 
 # %% [markdown]
-# For a few symbols the decoder builds its table for nothing and loses; for a layer it wins even against plain fields,
-# because it has fewer bits to fetch.
+# For a few symbols the decoder builds its table for nothing and loses; for a layer it wins even
+# against plain fields, because it has fewer bits to fetch.
 #
 # ## Reflection (5 minutes)
 #
-# Which of the three stages brought least on your run, and would you leave it out? Say what it costs in code, in time
-# to load, and in risk.
+# Which of the three stages brought least on your run, and would you leave it out? Say what it
+# costs in code, in time to load, and in risk.
 
 # %% tags=["reflect:17.r1"]
 reflect("17.r1", """

@@ -10,11 +10,10 @@ import numpy as np
 from ..compress.prune.filters import Filters
 from ..compress.prune.magnitude import Magnitude
 from ..compress.share.kmeans import KMeans
-from ..deploy import prepare
+from ..deploy import Plan, lower
 from ..models import MODELS
 from ..nn.forms import Dense
 from ..nn.graph import Model
-from ..tensor import no_grad
 from .race import Log, Row, race, row
 from ..compress.technique import Run
 
@@ -31,10 +30,9 @@ def removal(peers: bool, log: Log) -> Iterator[Row]:
     for name in ("lenet300", "lenet5"):
         for batch in (1, 64):
             rng = np.random.default_rng(0)
-            nets = contestants(name, batch, rng)
+            nets = contestants(name, rng)
             x = rng.normal(size=(batch, *nets["masked"].input_shape)).astype(np.float32)
-            with no_grad():
-                times = race({key: lambda f=f: f(x) for key, f in nets.items()})
+            times = race({key: lambda f=f: f(x) for key, f in plans(nets, batch).items()})
             shape = f"{name}, {batch} image{'s' if batch > 1 else ''}"
             macs = (sum(nets[key].macs().values()) for key in ("masked", "removed"))
             fewer = "{:.1f} x fewer MACs".format(truediv(*macs))
@@ -46,23 +44,35 @@ def removal(peers: bool, log: Log) -> Iterator[Row]:
                 yield row(title, shape, {"ours": times[ours], peer: times[peer]}, peer, note)
 
 
-def contestants(name: str, batch: int, rng: np.random.Generator) -> dict[str, Model]:
-    """Returns nets by what was done to them; "removed" computes what "masked" does, and so on.
+def contestants(name: str, rng: np.random.Generator) -> dict[str, Model]:
+    """Returns nets by what was done to them; "removed" computes what "masked" does.
 
-    Units are masked, so that the net keeps its shape, or removed. Zeros of single weights are
-    multiplied by dense BLAS, or skipped by the kernels of `deploy`.
+    Units are masked, so that the net keeps its shape, or removed; single weights are pruned, and
+    then shared.
     """
     model = MODELS[name](rng=rng)
     masked = _emptied(model)
     pruned = Magnitude(sparsity=SPARSITY).apply(model, None, Run(rng))
     shared = KMeans(bits=BITS).apply(pruned, None, Run(rng))
     return {
-        "masked": masked.dense(),
-        "removed": Filters(sparsity=HALF).apply(masked, None, Run(rng)).dense(),
-        "zeros multiplied": pruned.dense(),
-        "zeros skipped": prepare(pruned, batch=batch),
-        "codes multiplied": shared.dense(),
-        "codes skipped": prepare(shared, batch=batch),
+        "masked": masked,
+        "removed": Filters(sparsity=HALF).apply(masked, None, Run(rng)),
+        "zeros": pruned,
+        "codes": shared,
+    }
+
+
+def plans(nets: dict[str, Model], batch: int) -> dict[str, Plan]:
+    """Returns what races: zeros of single weights are multiplied by dense BLAS, or skipped."""
+    programs = {key: lower(net) for key, net in nets.items()}
+    dense = {key: p.plan(batch, skip_zeros=False) for key, p in programs.items()}
+    return {
+        "masked": dense["masked"],
+        "removed": dense["removed"],
+        "zeros multiplied": dense["zeros"],
+        "zeros skipped": programs["zeros"].plan(batch),
+        "codes multiplied": dense["codes"],
+        "codes skipped": programs["codes"].plan(batch),
     }
 
 

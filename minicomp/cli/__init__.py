@@ -25,8 +25,8 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
-    from . import lesson as lessons
-    from . import bench, compress, data, evaluate, listing, paper, sensitivity, show, train
+    from . import (bench, compress, data, evaluate, lesson, listing, lower, paper, sensitivity,
+                   show, train)
 
     parser = Parser(
         prog="minicomp", formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -37,9 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
                "              the options of a command, with examples")
     parser.add_argument("--version", action="store_true", help="version, and which kernels run")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (compress, train, evaluate, show, sensitivity, listing, paper, bench, data):
+    for module in (compress, train, evaluate, show, lower, sensitivity, listing, paper, bench,
+                   data, lesson):
         module.add_parsers(commands)
-    lessons.add_parser(commands)
     return parser
 
 

@@ -142,7 +142,7 @@ def _start(args, say) -> tuple[str | Model, str, Path]:
     path = Path(args.model)
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
-    model, out = load(path), _out(args.out or path.with_name(path.stem + "-compressed.mcz").name)
+    model, out = load(path, kind="model"), _out(args.out or path.with_name(path.stem + "-compressed.mcz").name)
     if out.exists() and out.samefile(path):
         raise UserError(f"--out: {out} is the file to start from; give another name")
     return model, model.builtin["name"] if model.builtin else path.stem, out

@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 from ..codec import load
+from ..deploy import Program
 from ..jobs.job import check_data
 from ..errors import UserError
+from ..nn.graph import Model
 from ..train import evaluate
 from . import options
 from .progress import Screen, print_table
@@ -15,13 +17,14 @@ from .progress import Screen, print_table
 EXAMPLES = """
 minicomp eval lenet5.mcz --data mnist
 minicomp eval lenet5.mcz --data mnist --json result.json
+minicomp eval lenet5-program.mcz --data mnist
 """
 
 
 def add_parsers(commands) -> None:
     """Adds the command `eval`."""
     p = options.command(commands, "eval", run, help="errors of a .mcz file on a test set", examples=EXAMPLES)
-    p.add_argument("file", metavar="FILE", help="a .mcz file")
+    p.add_argument("file", metavar="FILE", help="a .mcz file, of a model or a program")
     options.add_data(p)
     options.add_threads(p)
     options.add_json(p)
@@ -41,7 +44,7 @@ def run(args) -> int:
         score = evaluate(model, data.test, n_threads=args.threads)
         seconds = time.perf_counter() - start
     size = path.stat().st_size
-    result = {"model": model.builtin["name"] if model.builtin else "edited", "data": data.name, "file": str(path),
+    result = {"model": _named(model), "data": data.name, "file": str(path),
               "file_bytes": size, "dense_bytes": model.origin_bytes, "ratio": model.origin_bytes / size,
               "errors": score.errors, "test_size": score.size, "error": score.error, "seconds": seconds}
     print_table("", ["file", "bytes", "ratio", "data", "errors", "of", "error %"],
@@ -49,3 +52,9 @@ def run(args) -> int:
                   f"{100 * score.error:.2f}"]])
     options.write_json(args.json, result)
     return 0
+
+
+def _named(model: Model | Program) -> str:
+    if isinstance(model, Program):
+        return "program"
+    return model.builtin["name"] if model.builtin else "edited"

@@ -1,12 +1,7 @@
-"""minicomp lesson list | open | grade | build | progress.
-
-`add_parser(subparsers)` adds them to a command line; each handler takes the parsed arguments and
-returns the exit code. A user's mistake raises UserError, one line.
-"""
+"""minicomp lesson list | open | grade | build | progress."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import json
@@ -20,161 +15,85 @@ from ..atomic import write_atomically
 from ..errors import UserError
 from ..teach import catalog
 from ..teach.live.checkpoints import MODES
+from . import options
 
 
-def add_parser(subparsers) -> None:
-    """Adds `lesson` and its commands to subparsers; `run` is set to the handler."""
-    lesson = _parser(
-        subparsers,
-        "lesson",
-        "lessons to open, grade and build",
-        """
-        minicomp lesson list
-        minicomp lesson open 4
-        minicomp lesson grade 4 submissions/ --roster class.csv --key course.key""",
-    )
+def add_parsers(commands) -> None:
+    """Adds `lesson` and its commands."""
+    lesson = options.command(
+        commands, "lesson", None, help="lessons to open, grade and build",
+        examples="minicomp lesson list\nminicomp lesson open 4\n"
+        "minicomp lesson grade 4 submissions/ --roster class.csv --key course.key")
     commands = lesson.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    listing = _parser(
-        commands, "list", "the lessons, and what each is about", "minicomp lesson list"
-    )
-    listing.set_defaults(run=run_list)
+    options.command(commands, "list", run_list, help="the lessons, and what each is about",
+                    examples="minicomp lesson list")
     _add_open(commands)
     _add_grade(commands)
     _add_build(commands)
-    progress = _parser(
-        commands,
-        "progress",
-        "your points in the notebooks of a folder",
-        """
-        minicomp lesson progress
-        minicomp lesson progress ~/lessons --json progress.json""",
-    )
-    progress.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        default=Path(),
-        metavar="FOLDER",
-        help="where your notebooks are (default: here)",
-    )
-    progress.add_argument(
-        "--json", metavar="F", help="write the result as JSON; - for standard output"
-    )
-    progress.set_defaults(run=run_progress)
+    p = options.command(
+        commands, "progress", run_progress, help="your points in the notebooks of a folder",
+        examples="minicomp lesson progress\n"
+        "minicomp lesson progress ~/lessons --json progress.json")
+    p.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="FOLDER",
+                   help="where your notebooks are (default: here)")
+    p.add_argument("--json", metavar="F",
+                   help="write the result as JSON; - for standard output")
 
 
 def _add_open(commands) -> None:
-    p = _parser(
-        commands,
-        "open",
-        "a copy of a lesson's notebook, here",
-        """
-        minicomp lesson open 4                 copies it, never over yours; starts JupyterLab
-        minicomp lesson open 4 --no-start      copies it; open it in VS Code, Colab or Jupyter
-        minicomp lesson open 4 --fresh         another untouched copy, under another name""",
-    )
+    p = options.command(
+        commands, "open", run_open, help="a copy of a lesson's notebook, here", examples="""
+minicomp lesson open 4                 copies it, never over yours; starts JupyterLab
+minicomp lesson open 4 --no-start      copies it; open it in VS Code, Colab or Jupyter
+minicomp lesson open 4 --fresh         another untouched copy, under another name""")
     p.add_argument("number", metavar="NN", help="number of the lesson")
     p.add_argument("--fresh", action="store_true", help="write an untouched copy under a free name")
     p.add_argument("--no-start", action="store_true", help="do not start JupyterLab")
-    p.set_defaults(run=run_open)
 
 
 def _add_grade(commands) -> None:
-    p = _parser(
-        commands,
-        "grade",
-        "points for a notebook, or for a folder of them",
-        """
-        minicomp lesson grade 4 04_magnitude.ipynb
-        minicomp lesson grade 4 04_magnitude.ipynb --json - --key course.key
-        minicomp lesson grade 4 submissions/ --roster class.csv --key course.key""",
-    )
+    p = options.command(
+        commands, "grade", run_grade, help="points for a notebook, or for a folder of them",
+        examples="minicomp lesson grade 4 04_magnitude.ipynb\n"
+        "minicomp lesson grade 4 04_magnitude.ipynb --json - --key course.key\n"
+        "minicomp lesson grade 4 submissions/ --roster class.csv --key course.key")
     p.add_argument("number", metavar="NN", help="number of the lesson")
     p.add_argument("path", type=Path, metavar="FILE.ipynb|FOLDER", help="what was handed in")
-    p.add_argument(
-        "--roster",
-        type=Path,
-        metavar="F.csv",
-        help='students: a column "student", optionally "file"',
-    )
-    p.add_argument(
-        "--json",
-        metavar="F",
-        help="write the results as JSON; - for standard output (one notebook)",
-    )
-    p.add_argument(
-        "--csv",
-        type=Path,
-        metavar="F",
-        help="write the table (default for a folder: grades-NN.csv)",
-    )
-    p.add_argument(
-        "--feedback", type=Path, metavar="FOLDER", help="pages for students (default: feedback-NN)"
-    )
+    p.add_argument("--roster", type=Path, metavar="F.csv",
+                   help='students: a column "student", optionally "file"')
+    p.add_argument("--json", metavar="F",
+                   help="write the results as JSON; - for standard output (one notebook)")
+    p.add_argument("--csv", type=Path, metavar="F",
+                   help="write the table (default for a folder: grades-NN.csv)")
+    p.add_argument("--feedback", type=Path, metavar="FOLDER",
+                   help="pages for students (default: feedback-NN)")
     p.add_argument("--key", type=Path, metavar="FILE", help="course key: hidden tests of your own")
-    p.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        default=min(2, os.cpu_count() or 1),
-        help="notebooks at a time (default %(default)s)",
-    )
-    p.set_defaults(run=run_grade)
+    p.add_argument("--jobs", type=int, metavar="N", default=min(2, os.cpu_count() or 1),
+                   help="notebooks at a time (default %(default)s)")
 
 
 def _add_build(commands) -> None:
-    p = _parser(
-        commands,
-        "build",
-        "notebooks and pages from the lesson sources (in a checkout)",
-        """
-        minicomp lesson build                            all notebooks
-        minicomp lesson build --check                    fails where one is out of step
-        minicomp lesson build --html site --mode smoke   executed pages and an index
-        minicomp lesson build 4 --expected --seeds 5     runs the lesson, records its numbers""",
-    )
+    p = options.command(
+        commands, "build", run_build,
+        help="notebooks and pages from the lesson sources (in a checkout)", examples="""
+minicomp lesson build                            all notebooks
+minicomp lesson build --check                    fails where one is out of step
+minicomp lesson build --html site --mode smoke   executed pages and an index
+minicomp lesson build 4 --expected --seeds 5     runs the lesson, records its numbers""")
     p.add_argument("numbers", nargs="*", metavar="NN", help="lessons (default: all)")
-    p.add_argument(
-        "--check", action="store_true", help="write nothing; fail where something is out of step"
-    )
-    p.add_argument(
-        "--html",
-        type=Path,
-        metavar="FOLDER",
-        nargs="?",
-        const=Path("lessons-html"),
-        help="execute the lessons into static pages (default folder: lessons-html)",
-    )
-    p.add_argument(
-        "--no-solutions", action="store_true", help="pages show the stubs instead of the solutions"
-    )
+    p.add_argument("--check", action="store_true",
+                   help="write nothing; fail where something is out of step")
+    p.add_argument("--html", type=Path, metavar="FOLDER", nargs="?", const=Path("lessons-html"),
+                   help="execute the lessons into static pages (default folder: lessons-html)")
+    p.add_argument("--no-solutions", action="store_true",
+                   help="pages show the stubs instead of the solutions")
     p.add_argument("--mode", choices=MODES, default="full", help="of the pages (default full)")
-    p.add_argument(
-        "--expected",
-        action="store_true",
-        help="run in full mode and write lessons/expected/NN.json",
-    )
-    p.add_argument(
-        "--data",
-        action="append",
-        metavar="NAME",
-        help="data set of --expected (default: mnist and glyphs)",
-    )
-    p.add_argument(
-        "--seeds", type=int, default=5, metavar="N", help="runs of --expected (default 5)"
-    )
-    p.set_defaults(run=run_build)
-
-
-def _parser(commands, name: str, help: str, examples: str) -> argparse.ArgumentParser:
-    lines = "\n".join("  " + line.strip() for line in examples.strip().splitlines())
-    return commands.add_parser(
-        name,
-        help=help,
-        description=help[0].upper() + help[1:] + ".",
-        epilog="examples:\n" + lines,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p.add_argument("--expected", action="store_true",
+                   help="run in full mode and write lessons/expected/NN.json")
+    p.add_argument("--data", action="append", metavar="NAME",
+                   help="data set of --expected (default: mnist and glyphs)")
+    p.add_argument("--seeds", type=int, default=5, metavar="N",
+                   help="runs of --expected (default 5)")
 
 
 # ----------------------------------------------------------------------------------------- handlers
@@ -370,18 +289,3 @@ def _write_json(target: str | None, value) -> None:
     else:
         write_atomically(Path(target), text.encode())
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs `python -m minicomp.cli.lesson lesson ...`, as `minicomp lesson ...` does."""
-    parser = argparse.ArgumentParser(prog="minicomp")
-    add_parser(parser.add_subparsers(required=True))
-    args = parser.parse_args(arguments)
-    try:
-        return args.run(args)
-    except UserError as e:
-        print(f"minicomp: {e}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

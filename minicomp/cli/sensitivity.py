@@ -12,8 +12,7 @@ from ..compress import TECHNIQUES
 from ..jobs import criteria
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe
-from ..compress.scoring import importance
-from ..jobs.sensitivity import SPARSITIES, choose, scan
+from ..jobs.sensitivity import SPARSITIES, allocate, scan
 from ..errors import UserError
 from ..report import plots
 from ..train import evaluate
@@ -64,7 +63,7 @@ def run(args) -> int:
     result = {"what": args.what, "baseline": found.baseline, "points": [vars(p) for p in found.points]}
     budget, unit = (args.bytes, "bytes") if args.macs is None else (args.macs, "macs")
     if budget is not None:
-        chosen = choose(model, found, budget, unit=unit)
+        chosen = allocate(model, found, budget, unit=unit)
         print_table(f"chosen for at most {budget:,} {unit}", ["layer", "sparsity"],
                     [[k, v] for k, v in chosen.sparsity.items()],
                     footer=f"{chosen.cost:,} {unit}; predicted rise of the loss {chosen.rise:.4f}")
@@ -84,7 +83,7 @@ def found_model(args, data, log):
     if args.model.endswith(".mcz"):
         if not Path(args.model).is_file():
             raise UserError(f"{args.model}: there is no such file")
-        model = load(args.model)
+        model = load(args.model, kind="model")
         check_data(model, data)
         return model
     name = options.check_model(args.model)
@@ -107,7 +106,7 @@ def compare(args) -> int:
         def error(m):
             return evaluate(m, data.val, n_threads=args.threads).error
         baseline = error(model)
-        rows = importance(model, data.without_test(), asked, rng=np.random.default_rng([args.seed, 2]),
+        rows = criteria.importance(model, data.without_test(), asked, rng=np.random.default_rng([args.seed, 2]),
                           evaluate=error, sparsities=SPARSITIES, log=screen.log)
     print_table("weights pruned by importance, nothing retrained", ["criterion", "sparsity", "zeros", "error"],
                 [[r["criterion"], r["sparsity"], f"{r['zeros']:.3f}", f"{100 * r['error']:.2f} %"] for r in rows],

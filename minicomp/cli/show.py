@@ -19,7 +19,7 @@ def add_parsers(commands) -> None:
     """Adds the command `show`."""
     p = options.command(commands, "show", run, help="where every byte of a .mcz file went, per layer",
                         examples=EXAMPLES)
-    p.add_argument("file", metavar="FILE", help="a .mcz file")
+    p.add_argument("file", metavar="FILE", help="a .mcz file, of a model or a program")
     options.add_json(p)
 
 

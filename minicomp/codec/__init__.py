@@ -1,7 +1,7 @@
 """From forms to bytes and back: the .mcz container and its parts."""
 
 from .accounting import PARTS, Row, Shown
-from .model import decode, encode, load, save, show
+from .files import decode, encode, load, save, show
 from .positions import LAYOUTS, Choice
 
 __all__ = [

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ..deploy import Program
 from ..nn.graph import Model
 
 # Where the bytes of a form go, and those of a file, in which a layer's biases are a part.
@@ -43,7 +44,7 @@ class Shown:
 
     origin_bytes : of the dense float32 model that compression started from
     rows : one a form        buffers : bytes of the running statistics
-    rest : bytes of "architecture" and "envelope"        model : what the file holds
+    rest : bytes of "architecture" and "envelope"        model : what the file holds, or a program
     """
 
     file_bytes: int
@@ -51,7 +52,7 @@ class Shown:
     rows: list[Row]
     buffers: int
     rest: dict[str, int]
-    model: Model
+    model: Model | Program
 
     @property
     def ratio(self) -> float:
@@ -62,15 +63,17 @@ class Shown:
 
         A layer's biases are one part; the parts of all layers and of "" sum to file_bytes.
         """
-        out = {node.name: dict.fromkeys(FILE_PARTS, 0.0) for node in self.model.nodes}
+        program = isinstance(self.model, Program)
+        layers = self.model.steps if program else self.model.nodes
+        out = {layer.name: dict.fromkeys(FILE_PARTS, 0.0) for layer in layers}
         for row in self.rows:
             layer, form = row.name.rsplit(".", 1)
             for part, n in row.parts.items():
                 out[layer]["biases" if form == "bias" else part] += n
-        numbers = {n.name: sum(a.size for a in n.layer.buffers.values()) for n in self.model.nodes}
-        for layer, n in numbers.items():
-            if n:  # running statistics share one section: each layer is charged by its numbers
-                out[layer]["buffers"] += self.buffers * n / sum(numbers.values())
+        statistics = {} if program else self.model.buffers()
+        numbers = sum(a.size for a in statistics.values())
+        for name, a in statistics.items():  # they share one section: charged by their numbers
+            out[name.rsplit(".", 1)[0]]["buffers"] += self.buffers * a.size / numbers
         out[""] = {"header": float(sum(self.rest.values()))}
         return out
 

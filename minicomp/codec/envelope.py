@@ -1,8 +1,8 @@
 """The envelope of an .mcz file: its kind, where its sections begin, and whether they are whole.
 
     "MCZ"                       magic
-    version << 4 | kind << 1 | each            one byte: version 1; kind 0 model, 1 program
-    length, header              JSON, deflated (codec/header.py)
+    version << 4 | dictionary << 3 | kind << 1 | each       one byte, see VERSION and KINDS
+    length, header              JSON, deflated with a dictionary (codec/header.py)
     length, section [, crc]     as many as the header implies
     crc                         CRC-32 of all before it, least significant byte first
 
@@ -17,18 +17,22 @@ import zlib
 
 from ..errors import FormatError
 
-MAGIC, VERSION = b"MCZ", 1
-KINDS = ("model", "program")
+MAGIC, VERSION = b"MCZ", 2
+KINDS = {"model": 0, "program": 1}
+OTHERS = {  # what to do with a file of another version
+    1: "minicomp 0.1.0 wrote this file and can still read it: export its weights there with "
+    "save_safetensors, or compress the model again with this version",
+}
 CRC_BYTES = 4
 CRC_EACH_FROM = 2**16  # bytes of sections
 
 
-def seal(kind: str, header: bytes, sections: list[bytes]) -> bytes:
+def seal(kind: str, header: bytes, sections: list[bytes], dictionary: int = 0) -> bytes:
     """Returns the bytes of a file."""
     each = sum(map(len, sections)) >= CRC_EACH_FROM
     out = [
         MAGIC,
-        bytes([VERSION << 4 | KINDS.index(kind) << 1 | each]),
+        bytes([VERSION << 4 | dictionary << 3 | KINDS[kind] << 1 | each]),
         _length(len(header)),
         header,
     ]
@@ -38,20 +42,30 @@ def seal(kind: str, header: bytes, sections: list[bytes]) -> bytes:
     return data + _crc(data)
 
 
+def kind_of(data: bytes) -> str:
+    """Returns the kind that a file says it is of; "model" for what is none."""
+    number = data[3] >> 1 & 3 if len(data) > 3 else 0
+    return next((kind for kind, n in KINDS.items() if n == number), "model")
+
+
 class Opened:
     """A file being read; every method raises FormatError where the file breaks the rules.
 
     data : the whole file        kind : what it must be        header : its header, still deflated
+    dictionary : the number of that which deflates the header
     """
 
     def __init__(self, data: bytes, kind: str):
         if len(data) < len(MAGIC) + 2 + CRC_BYTES or data[:3] != MAGIC:
             raise FormatError("not an .mcz file: it must start with MCZ")
-        version, found, self._each = data[3] >> 4, data[3] >> 1 & 7, data[3] & 1
+        version, found, self._each = data[3] >> 4, data[3] >> 1 & 3, data[3] & 1
+        self.dictionary = data[3] >> 3 & 1
         if version != VERSION:
-            raise FormatError(f"version must be {VERSION}, got {version}")
-        if found != KINDS.index(kind):
-            raise FormatError(f"a {kind} is wanted, got kind {found}")
+            why = OTHERS.get(version, "a later minicomp may read it")
+            raise FormatError(f"version must be {VERSION}, got {version}: {why}")
+        if found != KINDS[kind]:
+            got = next((f"a {name}" for name, n in KINDS.items() if n == found), f"kind {found}")
+            raise FormatError(f"a {kind} is wanted, got {got}")
         self._data, self._at, self._end = data, 4, len(data) - CRC_BYTES
         if not self._each:
             self._check_whole()

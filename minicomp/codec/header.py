@@ -12,41 +12,90 @@ MAX_BYTES = 2**20  # of the inflated header
 MAX_DEPTH = 16
 MAX_NUMBER = 2**53
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
-# DEFLATE may point back into this text: what most headers consist of. It is part of format version
-# 1.
-_COMMON = (
-    '"padding":[0,0],"padding":[1,1],"stride":[2,2],"stride":[1,1],"groups":1,"bias":false},'
-    '"ChannelShuffle",{"groups":,"AdaptiveAvgPool2d",{"output_size":[1,1]},"AvgPool2d",'
-    '"MaxPool2d",{"kernel_size":[2,2],"stride":[2,2],"padding":[0,0],"ceil_mode":false},'
-    '"Identity",{},"Concat",{},"Add",{},"Sigmoid",{},"Tanh",{},"ReLU6",{},"Dropout",'
-    '{"p":0.5},"BatchNorm1d","BatchNorm2d",{"num_features":64,"eps":1e-05,"momentum":0.1},'
-    '["bn1"]],["relu1","ReLU",{},["conv1"]],["conv1","Conv2d",{"in_channels":1,'
-    '"out_channels":32,"kernel_size":[3,3],"stride":[1,1],"padding":[0,0],"groups":1,'
-    '"bias":true},["x"]],["flatten","Flatten",{},["x"]],["fc1","Linear",{"in_features":784,'
-    '"out_features":10,"bias":true},["flatten"]]]}{"input":[1,28,28],'
-    '"nodes":[["origin":{"builtin":"depthwise32"}{"builtin":"lenet5classic"}'
-    '{"builtin":"lenet5"}{"builtin":"lenet300"}'
-).encode()
+# DEFLATE may point back into this text, what most headers consist of; the nearer its end, the fewer
+# bits. A dictionary never changes; a further one of a kind of file gets a number of its own.
+_DICTIONARIES = {
+    ("model", 0): (
+        '"ActThreshold",{"threshold":"ActTopK",{"k":"ActQuant",{"kind":"affine","bits":8,"scale":'
+        '"zero_point":0,"dynamic":false,"signed":true},"Normalize",{"mean":[0.,0.,0.],'
+        '"std":[0.,0.,0.]},["x"]],["normalize"]],["quant1","ChannelShuffle",{"groups":2},'
+        '"Concat",{},"Sigmoid",{},"Tanh",{},"Identity",{},"Dropout",{"p":0.5},"AvgPool2d",'
+        '"MaxPool2d",{"kernel_size":[2,2],"stride":[2,2],"padding":[0,0],"ceil_mode":false},'
+        '["relu1"]],["pool1","BatchNorm1d","ConvBN2d","BatchNorm2d",{"num_features":64,'
+        '"eps":1e-05,"momentum":0.1},["conv1"]],["bn1","ReLU6",{},["block1.dw_bn"]],'
+        '["block1.dw_relu",["block1.pw_relu"]],["block2.dw",["block1.pw",["block1.pw_bn",'
+        '"Add",{},["["add","AdaptiveAvgPool2d",{"output_size":[1,1]},["add"]],["pool",'
+        '"Flatten",{},["pool2"]],["flatten","padding":[1,1],"groups":1,"bias":false},'
+        '"kernel_size":[1,1],"stride":[1,1],"padding":[0,0],["conv2","Conv2d",{"in_channels":1,'
+        '"out_channels":32,"kernel_size":[3,3],"stride":[1,1],"padding":[0,0],"groups":1,'
+        '"bias":true},["x"]],["relu1","ReLU",{},["fc1"]],["relu2","ReLU",{},["bn2"]],["act1",'
+        '["fc1","Linear",{"in_features":784,"out_features":10,"bias":true},["flatten"]],["fc",'
+        '"Linear",{"in_features":128,"out_features":10,"bias":true},["flatten"]]]'
+        '{"input":[1,28,28],"nodes":[["conv1"{"input":[3,32,32],"nodes":[["stem",["stem_bn",'
+        '{"builtin":"mlp","args":{"sizes":[784,"channels":3,"resolution":96"width":0.5'
+        '"origin":172{"builtin":"depthwise32","args":{"classes":100{"builtin":"depthwise32"}'
+        '{"builtin":"lenet5classic"}{"builtin":"lenet5"}{"builtin":"lenet300"}'
+    ).encode(),
+    ("program", 0): (
+        '"precision":"int8","precision":"int8-dynamic","precision":"weight-only","precision":"bin'
+        'ary","rounding":"single","signed":true,"bits":8,"zero_point":0,"scale":["normalize","sca'
+        'le",{"threshold",{"threshold":"topk",{"k":"tanh",{},"sigmoid",{},"then":"sigmoid"},"then'
+        '":"tanh"},"relu",{},["relu6",{},["concat",{},["shuffle",{"groups":2},"avg_pool",{"kernel'
+        '_size":[2,2],"stride":[2,2],"padding":[1,1],"ceil_mode":true},"bias":false,"gain":true},'
+        '"origin":1724320{"precision":"float","input":[3,32,32],"steps":[["stem","conv",{"out_cha'
+        'nnels":32,"kernel_size":[3,3],"stride":[2,2],"padding":[1,1],"gain":true,"then":"relu6"}'
+        ',["x"]],["block1.dw","conv",{"out_channels":32,"kernel_size":[3,3],"padding":[1,1],"grou'
+        'ps":32,"gain":true,"then":"relu6"},["stem"]],["block1.pw","conv",{"out_channels":64,"ker'
+        'nel_size":[1,1],"gain":true,"then":"relu6"},["block1.dw"]],["block2.dw","conv",{"out_cha'
+        'nnels":64,"kernel_size":[3,3],"stride":[2,2],"padding":[1,1],"groups":64,"gain":true,"th'
+        'en":"relu6"},["block1.pw"]],["block2.pw","conv",{"out_channels":128,"kernel_size":[1,1],'
+        '"gain":true,"then":"relu6"},["block2.dw"]],["block3.dw","conv",{"out_channels":128,"kern'
+        'el_size":[3,3],"padding":[1,1],"groups":128,"gain":true,"then":"relu6"},["block2.pw"]],['
+        '"block3.pw","conv",{"out_channels":128,"kernel_size":[1,1],"gain":true,"then":"relu6"},['
+        '"block3.dw"]],["add","add",{},["block2.pw","block3.pw"]],["pool","adaptive_avg_pool",{"o'
+        'utput_size":[1,1]},["add"]],["flatten","flatten",{},["pool"]],["fc","linear",{"out_featu'
+        'res":10},["flatten"]]]}{"precision":"float","input":[1,28,28],"steps":[["conv1","conv",{'
+        '"out_channels":6,"kernel_size":[5,5],"padding":[2,2],"then":"relu"},["x"]],["pool1","max'
+        '_pool",{"kernel_size":[2,2],"stride":[2,2]},["conv1"]],["conv2","conv",{"out_channels":1'
+        '6,"kernel_size":[5,5],"then":"relu"},["pool1"]],["pool2","max_pool",{"kernel_size":[2,2]'
+        ',"stride":[2,2]},["conv2"]],["flatten","flatten",{},["pool2"]],["fc1","linear",{"out_fea'
+        'tures":120,"then":"relu"},["flatten"]],["fc2","linear",{"out_features":84,"then":"relu"}'
+        ',["fc1"]],["fc3","linear",{"out_features":10},["fc2"]]]}{"precision":"float","input":[1,'
+        '28,28],"steps":[["conv1","conv",{"out_channels":20,"kernel_size":[5,5]},["x"]],["pool1",'
+        '"max_pool",{"kernel_size":[2,2],"stride":[2,2]},["conv1"]],["conv2","conv",{"out_channel'
+        's":50,"kernel_size":[5,5]},["pool1"]],["pool2","max_pool",{"kernel_size":[2,2],"stride":'
+        '[2,2]},["conv2"]],["flatten","flatten",{},["pool2"]],["fc1","linear",{"out_features":500'
+        ',"then":"relu"},["flatten"]],["fc2","linear",{"out_features":10},["fc1"]]]}{"precision":'
+        '"float","input":[1,28,28],"steps":[["flatten","flatten",{},["x"]],["fc1","linear",{"out_'
+        'features":300,"then":"relu"},["flatten"]],["fc2","linear",{"out_features":100,"then":"re'
+        'lu"},["fc1"]],["fc3","linear",{"out_features":10},["fc2"]]]}'
+    ).encode(),
+}
 
 
-def write_header(header: dict) -> bytes:
-    """Returns the header as compact JSON in raw DEFLATE.
+def write_header(header: dict, kind: str = "model") -> bytes:
+    """Returns the header as compact JSON in raw DEFLATE, with dictionary 0 of a kind of file.
 
     Raises ValueError where it is not JSON or too large.
     """
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > MAX_BYTES:
         raise ValueError(f"a header must take at most {MAX_BYTES} bytes, got {len(text)}")
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _COMMON)
+    packer = zlib.compressobj(
+        9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _DICTIONARIES[kind, 0]
+    )
     return packer.compress(text) + packer.flush()
 
 
-def read_header(data: bytes) -> dict:
+def read_header(data: bytes, dictionary: int = 0, kind: str = "model") -> dict:
     """Returns the header that write_header wrote; FormatError for whatever is not.
 
+    dictionary, kind : number of that which deflated it, and the kind of file that it is for
     At most 1 MiB inflated, depth at most 16, no key twice, no NaN, infinity or number beyond 2**53.
     """
-    unpacker = zlib.decompressobj(-15, _COMMON)
+    if (kind, dictionary) not in _DICTIONARIES:
+        raise FormatError(f"no header dictionary {dictionary}")
+    unpacker = zlib.decompressobj(-15, _DICTIONARIES[kind, dictionary])
     try:
         text = unpacker.decompress(data, MAX_BYTES + 1)
     except zlib.error as e:

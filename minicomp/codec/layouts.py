@@ -68,7 +68,7 @@ def write(w: BitWriter, plan: Plan) -> Array:
     filler.
     """
     choice, mask = plan.choice, plan.mask
-    w.write(LAYOUTS.index(choice.layout), _LAYOUT)
+    w.write(LAYOUTS[choice.layout], _LAYOUT)
     w.write(choice.order, bits_needed(len(positions.orders(mask.ndim))))
     kept = int(np.count_nonzero(mask))
     if choice.layout == "all":
@@ -83,10 +83,11 @@ def read_layout(r: BitReader, shape: tuple[int, ...]) -> tuple[str, int]:
     """Returns (layout, order); FormatError where there are none of that number."""
     layout, number = r.read(_LAYOUT), len(positions.orders(len(shape)))
     order = r.read(bits_needed(number))
-    if layout >= len(LAYOUTS):
-        raise FormatError(f"no layout {layout}")
     r.charge("header")
-    return LAYOUTS[layout], order
+    for name, its_number in LAYOUTS.items():
+        if its_number == layout:
+            return name, order
+    raise FormatError(f"no layout {layout}")
 
 
 def read_values(

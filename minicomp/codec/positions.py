@@ -32,7 +32,8 @@ from .bits import BitReader, BitWriter, count_cost, rice_cost
 from .index import filler_count, gaps, relative_index, relative_positions
 
 Array = np.ndarray
-LAYOUTS = ("all", "bitmap", "relative", "rice", "bucket", "context")
+# their numbers in a file
+LAYOUTS = {"all": 0, "bitmap": 1, "relative": 2, "rice": 3, "bucket": 4, "context": 5}
 # parameters tried where none is asked for; a file may have p up to 16, k and s up to 15
 TRIED = {
     "all": [None],

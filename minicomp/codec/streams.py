@@ -25,9 +25,9 @@ from . import huffman
 from .bits import BitReader, BitWriter, bits_needed, smallest_dtype
 
 Array = np.ndarray
-PLAIN, HUFFMAN, FOUR = 0, 1, 2
+PLAIN, HUFFMAN, FOUR = 0, 1, 2  # their numbers in a file
+TAG = 2  # bits of such a number
 CODERS = ("plain", "huffman")  # what a caller may force
-TAG = 2  # bits
 
 
 @dataclass(frozen=True)

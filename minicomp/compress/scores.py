@@ -94,22 +94,18 @@ def scoped_masks(word: str, scores: Mapping[str, Array], masks: Mapping[str, Arr
             for node, s in scores.items()}
 
 
-def magnitudes(w: Array, mask: Array | None = None) -> Array:
-    """Returns |w| as scores, and -1 where `mask` is False: what is pruned already goes before a weight of 0.
-
-    w : float, any shape        mask : bool of w's shape, True where kept, or None
-    Raises ValueError for a NaN weight.
-    """
+def magnitudes(w: Array) -> Array:
+    """Returns |w| as scores; ValueError for a NaN weight."""
     if np.isnan(w).any():
         raise ValueError("w must hold numbers, got NaN")
-    return np.abs(w) if mask is None else np.where(mask, np.abs(w), w.dtype.type(-1))
+    return np.abs(w)
 
 
 def magnitude_mask(w: Array, sparsity: float, *, mask: Array | None = None) -> Array:
-    """Returns the mask that drops exactly round(sparsity n) weights of least |w|, ties by lowest index.
+    """Returns the mask that drops the round(sparsity n) weights of least |w|, ties by lowest index.
 
-    w : float, any shape        sparsity : fraction of zeros in [0, 1)        result : bool, True where kept
-    mask : what earlier pruning kept, or None; what it dropped goes first
+    w : float, any shape        sparsity : fraction of zeros in [0, 1)
+    result : bool, True where kept        mask : what earlier pruning kept, or None; what it dropped goes first
     Raises ValueError for a sparsity outside [0, 1) or a NaN weight.
     Source: Han et al. 2015 (arXiv 1506.02626), section 3
     """

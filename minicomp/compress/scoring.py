@@ -1,14 +1,12 @@
-"""Pruning by a score per weight: what the importance criteria share, so that they can be drawn on one plot.
+"""Pruning by a score per weight: what the importance criteria share, so that they compare.
 
-A criterion says how much each weight matters; everything else (scope, exact sparsity, ties, masks) is the same
-for all. `importance` gives every criterion's scores of one model.
+A criterion says how much each weight matters; everything else (scope, exact sparsity, ties, masks)
+is the same for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,21 +17,24 @@ from ..nn.losses import cross_entropy
 from ..nn.taps import observe
 from ..tensor import Array, Tensor, grad, no_grad
 from .scores import scoped_masks
-from .technique import Run, Technique, kept, knob, masked, weights
+from .technique import Run, Technique, knob, masked, weights
 
 
 @dataclass(frozen=True)
 class ScorePruning(Technique):
     """Drops the weights of least score; a criterion defines `scores`."""
 
-    sparsity: float = knob(0.9, "fraction of zeros, exactly round(s n)", lo=0, hi=1, below=True, per_layer=True)
+    sparsity: float = knob(0.9, "fraction of zeros, exactly round(s n)", lo=0, hi=1, below=True,
+                           per_layer=True)
     scope: str = knob("global", "what is ranked together", choices=("global", "local"))
-    samples: int = knob(500, "training examples that the scores are computed on; all where there are fewer", lo=1)
+    samples: int = knob(500, "training examples that the scores are computed on; all where there "
+                             "are fewer", lo=1)
 
     def __post_init__(self):
         super().__post_init__()
         if self.scope == "global" and not isinstance(self.sparsity, float):
-            raise UserError(f"{self.word}: scope global needs one sparsity for all layers, got one by pattern")
+            raise UserError(f"{self.word}: scope global needs one sparsity for all layers, got one "
+                            "by pattern")
 
     def scores(self, model: Model, data, run: Run) -> dict[str, Array]:
         """Returns one score per weight, by node name; larger is more important.
@@ -59,9 +60,9 @@ class ScorePruning(Technique):
 
 
 def loss_gradients(model: Model, batch, *, batch_size: int = 500) -> dict[str, Array]:
-    """Returns dL / d(decoded weight) by form name, L the mean cross-entropy; float64 sums over batches.
+    """Returns dL / d(decoded weight) by form name, L the mean cross-entropy; sums are float64.
 
-    batch : a split, x and y        The weights are decoded once, so that any form has a gradient.
+    batch : a split, x and y        Weights are decoded once: a form of any kind has a gradient.
     """
     with no_grad():
         decoded = model.decode()
@@ -75,11 +76,11 @@ def loss_gradients(model: Model, batch, *, batch_size: int = 500) -> dict[str, A
 
 
 def layer_inputs(model: Model, batch, *, batch_size: int = 500) -> dict[str, Array]:
-    """Returns the L2 norm of every input of each Linear and Conv2d over the examples (and positions).
+    """Returns the L2 norm of each input of every Linear and Conv2d over examples and positions.
 
     result : by node name, (I,) or (C,), float64
     """
-    nodes = [n for n in model.nodes if n.layer.kind in ("Linear", "Conv2d")]
+    nodes = [n for n in model.nodes if n.layer.coupling == "mix"]
     total = {n.name: 0.0 for n in nodes}
     for seen in observe(model, batch.x, {n.inputs[0] for n in nodes}, batch_size=batch_size):
         for n in nodes:
@@ -87,30 +88,3 @@ def layer_inputs(model: Model, batch, *, batch_size: int = 500) -> dict[str, Arr
             axes = tuple(i for i in range(a.ndim) if i != 1)
             total[n.name] = total[n.name] + np.square(a).sum(axis=axes)
     return {name: np.sqrt(t) for name, t in total.items()}
-
-
-def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.random.Generator,
-               evaluate: Callable[[Model], float], sparsities: Sequence[float],
-               log: Callable[[dict], None] | None = None) -> list[dict]:
-    """Returns rows {criterion, sparsity, zeros, error}: every criterion at every sparsity, without retraining.
-
-    criteria : techniques with a knob `sparsity` that mask and do not train (`criteria.CRITERIA`)
-    evaluate : model -> error, 0..1        zeros : fraction of the weights that are 0 then, 0..1
-    At every sparsity a criterion sees the same examples. Its rows end before the first sparsity but the least that
-    it refuses: where whole filters go, a small layer does not stand every sparsity.
-    """
-    rows, sparsities, log = [], sorted(sparsities), log or (lambda row: None)
-    for i, (criterion, stream) in enumerate(zip(criteria, rng.spawn(len(criteria)))):
-        for j, s in enumerate(sparsities):
-            try:
-                pruned = replace(criterion, sparsity=s).apply(model, data, Run(deepcopy(stream)))
-            except UserError as e:
-                if j == 0:
-                    raise
-                log({"event": "say", "text": f"importance: {criterion.word} ends before {s:g}: {e}"})
-                break
-            rows.append({"criterion": criterion.word, "sparsity": s, "zeros": 1 - kept(pruned),
-                         "error": evaluate(pruned)})
-            log({"event": "progress", "name": "importance", "done": i * len(sparsities) + j + 1,
-                 "total": len(criteria) * len(sparsities)})
-    return rows

@@ -1,5 +1,13 @@
-"""Running a compressed model: what its forms are good for besides small files."""
+"""Running a compressed model: what its forms are good for besides small files.
 
-from .sparse import prepare
+    program = lower(model)        steps as data, offline
+    plan = program.plan(batch=1)  packed for this machine
+    plan(x)                       logits; zeros are skipped where that pays
+"""
 
-__all__ = ["prepare"]
+from .lower import lower
+from .program import Program
+from .runtime import Plan
+from .steps import Step
+
+__all__ = ["Plan", "Program", "Step", "lower"]

@@ -107,7 +107,7 @@ def check_data(model: Model, data) -> None:
     if data.train.x.shape[1:] != model.input_shape:
         raise UserError(f"data {data.name} has examples of shape {data.train.x.shape[1:]}, the model takes "
                         f"{model.input_shape}")
-    outputs = model.shapes()[model.nodes[-1].name]
+    outputs = list(model.shapes().values())[-1]
     if len(data.classes) > outputs[0]:
         raise UserError(f"data {data.name} has {len(data.classes)} classes, the model {outputs[0]} outputs")
 

@@ -115,11 +115,13 @@ def parse_with(texts: Sequence[str], techniques: Sequence[type[Technique]]) -> P
     steps = []
     for text in texts:
         words, knobs = [], {}
-        for part in re.split(rf"\+(?=\s*(?:{known})\s*(?:[:+]|$))", text):
+        parts = re.split(rf"\+(?=\s*(?:{known})\s*(?:[:+]|$))", text)
+        for part in parts:
             word, _, rest = (t.strip() for t in part.partition(":"))
             words.append(word)
             for name, value in parse_knobs(rest, text).items():
-                name = name if name in FineTune.knobs() else f"{word}.{name}"
+                own = len(parts) > 1 and name not in FineTune.knobs()
+                name = f"{word}.{name}" if own else name
                 if name in knobs and knobs[name] != value:
                     raise UserError(f"{text}: {name} of the training is given as {knobs[name]!r} and {value!r}")
                 knobs[name] = value
@@ -178,8 +180,9 @@ def _owned(word: str, kinds: Sequence[type[Technique]], knobs: Mapping, training
         if not owners and key in training:
             owners = [len(kinds)]
         if not owners:
-            known = [k for kind in kinds for k in kind.knobs()] + training
-            raise UserError(f"{word}: unknown knob {key!r}{did_you_mean(key, known)}")
+            known = [k for kind in kinds if prefix in ("", kind.word) for k in kind.knobs()]
+            raise UserError(f"{word}: unknown knob {key!r}"
+                            + did_you_mean(name, known + ([] if known and prefix else training)))
         if len(owners) > 1:
             raise UserError(f"{word}: {key} may be of {' or '.join(kinds[i].word for i in owners)}; write "
                             f"{kinds[owners[0]].word}.{key}")

@@ -30,10 +30,10 @@ from ..errors import UserError
 from ..nn.graph import Model
 from ..tensor import no_grad
 from ..train import evaluate
-from ..compress.channels.groups import Group, cheapest, groups
+from ..compress.channels.groups import Group, choose_units, groups
 from ..compress.prune.filters import group_norms
 from ..compress.scores import magnitude_mask
-from ..compress.channels.choosing import check_numbers, without
+from ..compress.channels.choosing import check_numbers, without_units
 from ..compress.technique import masked, weights
 
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -221,8 +221,8 @@ def pruned(
             w = form.dense().data
         smaller = masked(model, {name: magnitude_mask(w, sparsity)})
         return smaller, form.nonzeros() - smaller.forms()[name].nonzeros(), w.size
-    kept = cheapest(group, group_norms(model, group), round(sparsity * group.size))
-    return without(model, [(group, kept)]), int((~kept).sum()), group.size
+    kept = choose_units(group, group_norms(model, group), round(sparsity * group.size))
+    return without_units(model, [(group, kept)]), int((~kept).sum()), group.size
 
 
 def macs(model: Model) -> int:
@@ -234,7 +234,7 @@ def macs(model: Model) -> int:
     return total
 
 
-def choose(model: Model, found: Scan, budget: int, *, unit: str = "bytes") -> Chosen:
+def allocate(model: Model, found: Scan, budget: int, *, unit: str = "bytes") -> Chosen:
     """Returns the sparsities of least summed rise of the loss at which the whole takes at most the
     budget.
 
@@ -289,11 +289,11 @@ def combined(model: Model, found: Scan, sparsity: dict[str, float]) -> Model:
     chosen = [
         (
             targets[t],
-            cheapest(targets[t], group_norms(model, targets[t]), round(s * targets[t].size)),
+            choose_units(targets[t], group_norms(model, targets[t]), round(s * targets[t].size)),
         )
         for t, s in sparsity.items()
     ]
-    return without(model, chosen) if chosen else model.copy()
+    return without_units(model, chosen) if chosen else model.copy()
 
 
 def _solve(found: Scan, budget: float, unit: str) -> dict[str, Point | None]:

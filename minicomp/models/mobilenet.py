@@ -1,6 +1,11 @@
-"""Depthwise separable networks: a 3 x 3 filter per channel, then 1 x 1 across channels (arXiv 1704.04861)."""
+"""Depthwise separable networks: a 3 x 3 filter per channel, then 1 x 1 across channels.
+
+Source: Howard et al. 2017 (arXiv 1704.04861)
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,29 +13,44 @@ from ..nn.forms import Dense
 from ..nn.graph import Model, Node, chain
 from ..nn.init import he_normal
 from ..nn.layers import Add, AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, ReLU6
+from .arguments import CHANNELS, CLASSES, RESOLUTION, WIDTH, checked, widened
+
+ARGUMENTS = {"classes": CLASSES, "channels": replace(CHANNELS, default=3),
+             "resolution": RESOLUTION, "width": WIDTH}
 
 
 def separable(name: str, channels: int, out: int, stride: int) -> list[tuple[str, object]]:
-    """Returns depthwise 3 x 3 + BN + ReLU6, pointwise 1 x 1 + BN + ReLU6, as (name, layer) pairs."""
-    return [(f"{name}.dw", Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False)),
-            (f"{name}.dw_bn", BatchNorm2d(channels)), (f"{name}.dw_relu", ReLU6()),
-            (f"{name}.pw", Conv2d(channels, out, 1, bias=False)),
+    """Returns depthwise 3 x 3 + BN + ReLU6, pointwise 1 x 1 + BN + ReLU6, as named layers."""
+    depthwise = Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False)
+    pointwise = Conv2d(channels, out, 1, bias=False)
+    return [(f"{name}.dw", depthwise), (f"{name}.dw_bn", BatchNorm2d(channels)),
+            (f"{name}.dw_relu", ReLU6()), (f"{name}.pw", pointwise),
             (f"{name}.pw_bn", BatchNorm2d(out)), (f"{name}.pw_relu", ReLU6())]
 
 
-def DepthwiseNet32(*, rng: np.random.Generator | None = None) -> Model:
-    """Returns a small depthwise separable net for x (N, 3, 32, 32): 3 -> 32 -> 64 -> 128 -> 128, 10 classes.
+def DepthwiseNet32(*, classes: int = 10, channels: int = 3, resolution: int = 32,
+                   width: float = 1.0, rng: np.random.Generator | None = None) -> Model:
+    """Returns a small depthwise separable net: 3 -> 32 -> 64 -> 128 -> 128 -> 10; x (N, 3, 32, 32).
 
-    A 3 x 3 stem of stride 2, three separable blocks with BN and ReLU6 (the last two of stride 2 and 1), a
-    residual add around the last, global average pooling; at most 4 MMAC.
+    A 3 x 3 stem of stride 2, three separable blocks with BN and ReLU6 (the last two of stride 2 and
+    1), a residual add around the last, global average pooling; at most 4 MMAC.
+    classes : outputs        channels, resolution : of the input
+    width : times 32, 64 and 128, as `widened` rounds it
     rng : draws the weights (He normal); None leaves them 0
+    Raises ValueError for an argument outside ARGUMENTS.
     """
-    nodes = chain(("stem", Conv2d(3, 32, 3, stride=2, padding=1, bias=False)), ("stem_bn", BatchNorm2d(32)),
-                  ("stem_relu", ReLU6()), *separable("block1", 32, 64, 1), *separable("block2", 64, 128, 2),
-                  *separable("block3", 128, 128, 1))
-    tail = [Node("add", Add(), ("block2.pw_relu", "block3.pw_relu")), Node("pool", AdaptiveAvgPool2d(1), ("add",)),
-            Node("flatten", Flatten(), ("pool",)), Node("fc", Linear(128, 10), ("flatten",))]
-    model = Model(nodes + tuple(tail), input_shape=(3, 32, 32), builtin={"name": "depthwise32", "args": {}})
+    args = checked(ARGUMENTS, {"classes": classes, "channels": channels,
+                               "resolution": resolution, "width": width})
+    a, b, c = (widened(n, width) for n in (32, 64, 128))
+    nodes = chain(("stem", Conv2d(channels, a, 3, stride=2, padding=1, bias=False)),
+                  ("stem_bn", BatchNorm2d(a)), ("stem_relu", ReLU6()),
+                  *separable("block1", a, b, 1), *separable("block2", b, c, 2),
+                  *separable("block3", c, c, 1))
+    tail = [Node("add", Add(), ("block2.pw_relu", "block3.pw_relu")),
+            Node("pool", AdaptiveAvgPool2d(1), ("add",)), Node("flatten", Flatten(), ("pool",)),
+            Node("fc", Linear(c, classes), ("flatten",))]
+    model = Model(nodes + tuple(tail), input_shape=(channels, resolution, resolution),
+                  builtin={"name": "depthwise32", "args": args})
     if rng is not None:
         for name, form in model.forms().items():
             if len(form.shape) > 1:

@@ -25,7 +25,8 @@ from ..compress.technique import Run, Technique, weights
 from ..errors import UserError
 from ..models import LeNet300
 from ..nn.graph import Model
-from .table import Clock, Paper, file_errors, mean, percent
+from ..timing import Clock
+from .table import Paper, file_errors, mean, percent
 
 SECOND = "fashion_mnist"
 FIRST = FineTune(epochs=6, lr=0.05, batch_size=64)

@@ -27,32 +27,19 @@ from ..compress.prune.obd import OBD, obd_saliency
 from ..compress.scores import global_masks
 from ..compress.technique import Run, masked
 from ..data import Dataset, Split
-from ..nn.forms import Dense
-from ..nn.graph import Model, chain
-from ..nn.init import lecun_uniform
-from ..nn.layers import Conv2d, Flatten, Linear, Tanh
+from ..models.papers import DigitNet
+from ..nn.graph import Model
 from ..nn.losses import mse
 from ..optim import SGD, cosine
 from ..tensor import no_grad
+from ..timing import Clock
 from ..train import Hook, evaluate, fit
-from .table import Clock, Paper, mean
+from .table import Paper, mean
 
 EXAMPLES, EPOCHS = 9300, 8
 STEP = 40                                    # h is taken anew after 1 / 40 of the parameters
 SIZES = [i / STEP for i in range(2, 37, 2)]  # fractions deleted, 5 % to 90 %
 TRACKED = [s for s in SIZES if s <= 0.3]
-
-
-def digit_net(*, rng: np.random.Generator) -> Model:
-    """Returns the net: 8 and 12 maps by 5 x 5 kernels at stride 2, 30 tanh and 10 linear units."""
-    model = Model(chain(("c1", Conv2d(1, 8, 5, stride=2)), ("t1", Tanh()),
-                        ("c2", Conv2d(8, 12, 5, stride=2)), ("t2", Tanh()), ("flatten", Flatten()),
-                        ("fc1", Linear(192, 30)), ("t3", Tanh()),
-                        ("fc2", Linear(30, 10))), input_shape=(1, 28, 28))
-    for name, form in model.forms().items():
-        if name.endswith(".weight"):
-            model.set_form(name, Dense(lecun_uniform(form.shape, rng=rng)))
-    return model
 
 
 class SquaredError(Hook):
@@ -67,7 +54,7 @@ class SquaredError(Hook):
 
 def train(data: Dataset, *, rng: np.random.Generator, log, n_threads: int) -> Model:
     """Returns the net trained on squared error."""
-    model = digit_net(rng=rng)
+    model = DigitNet(rng=rng)
     optimizer = SGD(model.parameters(), lr=0.05, momentum=0.9)
     fit(model, data, epochs=EPOCHS, optimizer=optimizer, rng=rng, batch_size=32, schedule=cosine(),
         hooks=[SquaredError()], log=log, n_threads=n_threads)

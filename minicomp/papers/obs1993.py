@@ -17,23 +17,20 @@ sign with the others, so each of the six needs both hidden units: 12 weights, an
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 
 from .. import data as datasets
-from ..compress.curvature.hessian import exact_diagonal, float64, mean_loss
+from ..compress.curvature.hessian import exact_diagonal, float64
 from ..compress.prune.obd import obd_saliency
 from ..compress.prune.obs import OBS, mistakes
-from ..compress.technique import Run, masked
+from ..compress.technique import masked
 from ..data import Split
 from ..errors import UserError
-from ..nn.forms import Dense
-from ..nn.graph import Model, chain
-from ..nn.layers import Linear, Sigmoid
-from ..optim import SGD
-from ..tensor import grad, no_grad
-from .table import Clock, Paper, mean
+from ..jobs.small_nets import backprop, error, left, operated
+from ..models.papers import SigmoidNet
+from ..nn.graph import Model
+from ..timing import Clock
+from .table import Paper, mean
 
 # problem: hidden units, the paper's weights left, test cases right in %
 PUBLISHED = {1: (3, 14, 100.0), 2: (2, 15, 100.0), 3: (2, 4, 97.2)}
@@ -41,32 +38,6 @@ DECAYS = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 ALPHAS = (1e-3, 1e-4, 1e-5, 1e-6)
 STARTS, XOR_STARTS = 24, 16
 STEPS, XOR_STEPS = 1500, 3000
-
-
-def sigmoid_net(inputs: int, hidden: int, *, rng: np.random.Generator) -> Model:
-    """Returns the net inputs-hidden-1 with sigmoid units, float64, weights drawn from U(-1, 1)."""
-    model = Model(chain(("fc1", Linear(inputs, hidden)), ("act1", Sigmoid()),
-                        ("fc2", Linear(hidden, 1)), ("act2", Sigmoid())), input_shape=(inputs,))
-    for name, form in model.forms().items():
-        model.set_form(name, Dense(rng.uniform(-1, 1, form.shape)))
-    return model
-
-
-def backprop(model: Model, split: Split, *, steps: int, decay: float) -> Model:
-    """Returns the model, trained in place on all examples at once: squared error, momentum 0.9."""
-    x = split.x.astype(np.float64)
-    optimizer = SGD(model.parameters(), lr=1.0, momentum=0.9, weight_decay=decay)
-    for _ in range(steps):
-        E = mean_loss(model(x), split.y, "squared")
-        gradients = grad(E, list(optimizer.params.values()))
-        optimizer.step({n: g.data for n, g in zip(optimizer.params, gradients)})
-    return model
-
-
-def error(model: Model, split: Split) -> float:
-    """Returns half the mean squared error."""
-    with no_grad():
-        return mean_loss(model(split.x), split.y, "squared").item()
 
 
 def choose_decay(train: Split, hidden: int, *, rng: np.random.Generator, folds: int = 5) -> float:
@@ -78,7 +49,7 @@ def choose_decay(train: Split, hidden: int, *, rng: np.random.Generator, folds: 
             held = np.zeros(len(train), bool)
             held[order[fold::folds]] = True
             rest, out = train.take(~held), train.take(held)
-            nets = [backprop(sigmoid_net(17, hidden, rng=rng), rest, steps=STEPS, decay=decay)
+            nets = [backprop(SigmoidNet(17, hidden, rng=rng), rest, steps=STEPS, decay=decay)
                     for _ in range(2)]
             net = min(nets, key=lambda n: error(n, rest))
             wrong, squared = wrong + mistakes(net, out.x, out.y), squared + error(net, out)
@@ -90,7 +61,7 @@ def smallest(train: Split, hidden: int, decay: float, *, rng: np.random.Generato
     """Returns the net of fewest weights that OBS leaves, of several starts and several alpha."""
     nets = []
     for i, stream in enumerate(rng.spawn(STARTS), start=1):
-        nets.append(backprop(sigmoid_net(17, hidden, rng=stream), train, steps=STEPS, decay=decay))
+        nets.append(backprop(SigmoidNet(17, hidden, rng=stream), train, steps=STEPS, decay=decay))
         log({"event": "progress", "name": "training", "done": i, "total": STARTS})
     wrong = [mistakes(net, train.x, train.y) for net in nets]
     nets = [net for net, errors in zip(nets, wrong) if errors == min(wrong)]
@@ -99,17 +70,6 @@ def smallest(train: Split, hidden: int, decay: float, *, rng: np.random.Generato
         found += [operated(net, train, OBS(guard=True, alpha=a, loss="squared")) for a in ALPHAS]
         log({"event": "progress", "name": "obs", "done": i, "total": len(nets)})
     return min(found, key=lambda net: (left(net), error(net, train)))
-
-
-def operated(net: Model, split: Split, technique: OBS) -> Model:
-    """Returns the net after OBS on all of the split's examples."""
-    whole = SimpleNamespace(train=split, calibration=lambda n, rng: split)
-    return technique.apply(net, whole, Run(np.random.default_rng(0)))
-
-
-def left(net: Model) -> int:
-    """Returns how many weights and biases are not 0."""
-    return sum(form.nonzeros() for form in net.forms().values())
 
 
 def xor_right(net: Model, split: Split) -> dict[str, bool]:
@@ -132,7 +92,7 @@ def xor_row(seeds, log) -> dict:
     trained = 0
     for seed in seeds:
         for i, stream in enumerate(np.random.default_rng(seed).spawn(XOR_STARTS), start=1):
-            net = backprop(sigmoid_net(2, 2, rng=stream), split, steps=XOR_STEPS, decay=0.0)
+            net = backprop(SigmoidNet(2, 2, rng=stream), split, steps=XOR_STEPS, decay=0.0)
             if mistakes(net, split.x, split.y) == 0:
                 trained += 1
                 for word, right in xor_right(net, split).items():

@@ -20,7 +20,8 @@ from ..compress.technique import Run, Technique, weights
 from ..models import LeNet300
 from ..nn.graph import Model
 from ..train import evaluate
-from .table import Clock, Paper, file_errors, mean, percent
+from ..timing import Clock
+from .table import Paper, file_errors, mean, percent
 
 SPARSITY = 0.9
 DENSE = FineTune(epochs=12, lr=0.05, batch_size=64)

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,10 @@ from ..codec import save
 from ..errors import UserError
 from ..nn.graph import Model
 
-ROOT = Path(__file__).parents[2]  # of this very package: a child takes it, whatever folder it starts in
-COMMAND = "import sys; sys.path.insert(0, {root!r}); from minicomp.cli import main; sys.exit(main())"
+ROOT = Path(__file__).parents[2]  # of this very package: a child takes it, wherever it starts
+COMMAND = (
+    "import sys; sys.path.insert(0, {root!r}); from minicomp.cli import main; sys.exit(main())"
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Paper:
     """A table of a paper that `minicomp paper NAME` reproduces.
 
     data : the data set it needs        time : how long a seed takes on 2 cores
-    run : run(data, seeds=, log=, n_threads=, out=) -> rows, each with row, paper, ours, met (and details);
-        out is a folder for the files
+    run : run(data, seeds=, log=, n_threads=, out=) -> rows, each with row, paper, ours, met (and
+        details); out is a folder for the files
     """
 
     name: str
@@ -44,25 +45,16 @@ class Paper:
         """
         data = datasets.load(self.data)
         if not data.original:
-            raise UserError(f"table {self.name} needs the published data set {self.data}, got: {data.note}")
+            raise UserError(
+                f"table {self.name} needs the published data set {self.data}, got: {data.note}"
+            )
         with tempfile.TemporaryDirectory() as scratch:
-            return self.run(data, seeds=seeds, log=log, n_threads=n_threads, out=out or Path(scratch))
-
-
-class Clock:
-    """Gives the seconds since the last time it was asked."""
-
-    def __init__(self):
-        self._last = time.perf_counter()
-
-    def lap(self) -> float:
-        """Returns the seconds since the last lap."""
-        last, self._last = self._last, time.perf_counter()
-        return self._last - last
+            out = out or Path(scratch)
+            return self.run(data, seeds=seeds, log=log, n_threads=n_threads, out=out)
 
 
 def file_errors(model: Model, path: Path, data_name: str) -> tuple[int, int]:
-    """Writes the model and returns (bytes, errors) as `minicomp eval` finds them in a fresh process.
+    """Writes the model and returns (bytes, errors) as `minicomp eval` finds them in a new process.
 
     Raises RuntimeError where that process fails.
     """

@@ -1,107 +1,271 @@
-"""What equal means: judges are functions (case, result) that return None, or what is wrong.
+"""What equal means: judges are functions (case, result) that return None, or a `Message`.
 
-Where several answers are right, a judge tests the property that decides.
+Most compare with a reference (`equal_to`); where several answers are right, a judge tests the
+property that decides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..codec.huffman import huffman_lengths
+from ..codec.huffman import canonical_codes, huffman_lengths
+from ..codec.index import relative_index
 from ..compress.prune.sparsegpt import sparsegpt
 from ..compress.share.kmeans import assign, kmeans_1d, kmeans_1d_optimal
 
+Array = np.ndarray
 Case = dict[str, Any]
 
 
-def copied(case: Case) -> Case:
-    """Returns a case whose arrays a function may write to."""
-    return {k: _copy(v) for k, v in case.items()}
+@dataclass(frozen=True)
+class Message:
+    """What is wrong with an answer.
+
+    slug : stable name of the kind of mistake
+    text : what was expected; in a lesson the likely misconception. Never contains a hidden input
+    detail : what was expected and what came; not shown where the input is hidden
+    first : the first entry that differs, all its digits
+    """
+
+    slug: str
+    text: str
+    detail: str = ""
+    first: str = ""
 
 
-def _copy(value):
-    if isinstance(value, list):
-        return [_copy(v) for v in value]
+Judge = Callable[[Any, Any], Message | None]
+
+
+def copied(value):
+    """Returns a case, or a value in it, with its arrays copied: a function may write to them."""
+    if isinstance(value, dict):
+        return {name: copied(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(copied, value))
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
-def equal_to(fn: Callable, rtol: float = 0.0) -> Callable[[Case, Any], str | None]:
+def equal_to(fn: Callable, *, rtol: float = 0.0) -> Judge:
     """Returns the judge that compares with fn(**case), entry by entry.
 
     rtol : |got - expected| <= rtol max|expected|; 0 asks for equality
     """
+    return lambda case, result: difference(fn(**copied(case)), result, rtol=rtol)
 
-    def judge(case: Case, result) -> str | None:
-        expected = fn(**copied(case))
-        several = isinstance(expected, tuple | list)
-        if several and len(expected) != len(result):
-            return f"{len(expected)} results are expected, got {len(result)}"
-        pairs = zip(expected, result) if several else [(expected, result)]
-        for e, r in pairs:
-            e, r = np.asarray(e), np.asarray(r)
-            if e.shape != r.shape:
-                return f"shape {e.shape} is expected, got {r.shape}"
-            bound = rtol * float(np.abs(e).max(initial=0)) if rtol else 0
-            wrong = ~(np.abs(e - r) <= bound) if rtol else e != r
-            if wrong.any():
-                at = tuple(int(i[0]) for i in np.nonzero(wrong)) if e.ndim else ()
-                return f"first difference at {at}: {e[at]} is expected, got {r[at]}"
+
+def difference(
+    expected,
+    got,
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    where: str = "the result",
+    shown: bool = True,
+) -> Message | None:
+    """Returns how `got` differs from `expected` in type, shape or value; None where it does not.
+
+    rtol, atol : |got - expected| <= atol + rtol max|expected|; both 0 ask for equality
+    shown : whether the message shows the arrays, which takes longer than comparing them
+    """
+    if isinstance(expected, tuple | list):
+        if not isinstance(got, tuple | list) or len(got) != len(expected):
+            kind = type(expected).__name__
+            told = f"{where} must be a {kind} of {len(expected)}, got {describe(got)}"
+            return Message("wrong-type", told)
+        for i, (e, g) in enumerate(zip(expected, got, strict=True)):
+            part = f"entry {i} of {where}"
+            if found := difference(e, g, rtol=rtol, atol=atol, where=part, shown=shown):
+                return found
         return None
+    if isinstance(expected, bool | np.bool_ | str):
+        if isinstance(got, bool | np.bool_ | str) and bool(got == expected):
+            return None
+        return Message("wrong-value", f"{where} must be {expected!r}", f"got {describe(got)}")
+    if isinstance(expected, int | np.integer):
+        return _integer(int(expected), got, where)
+    return _array(np.asarray(expected), got, rtol, atol, where, shown)
 
-    return judge
+
+def first_difference(rights, results, names, *, rtol: float = 0.0) -> Message | None:
+    """Returns the first difference of several results, each from its right one, under its name."""
+    each = zip(rights, results, names, strict=True)
+    found = (difference(e, r, rtol=rtol, where=name) for e, r, name in each)
+    return next(filter(None, found), None)
 
 
-def judge_sparsegpt(case: Case, result) -> str | None:
-    """The kept entries are ours, and the weights too, to 1e-9 of the largest."""
-    if not isinstance(result, (tuple, list)) or len(result) != 2:
-        return f"(W, kept) is expected, got {type(result).__name__}"
+def _integer(expected: int, got, where: str) -> Message | None:
+    if isinstance(got, np.ndarray) and got.ndim == 0:
+        got = got[()]
+    if isinstance(got, bool) or not isinstance(got, int | np.integer):
+        told = f"{where} must be an integer (division with // keeps it one)"
+        return Message("wrong-type", told, f"got {describe(got)}")
+    if int(got) == expected:
+        return None
+    told = f"expected {expected}, got {int(got)}"
+    return Message("wrong-value", f"{where} is not the right count", told)
+
+
+def _array(expected: Array, got, rtol, atol, where: str, shown: bool) -> Message | None:
+    if got is None:
+        return Message("no-value", f"{where} is None: is there a return?")
+    if not isinstance(got, np.ndarray | np.generic | int | float | list | tuple):
+        return Message("wrong-type", f"{where} must be {kind_of(expected)}, got {describe(got)}")
+    try:
+        got = np.asarray(got)
+    except ValueError:
+        return Message("wrong-type", f"{where} must be one array, got rows of different lengths")
+    if got.shape != expected.shape:
+        told = f"expected shape {expected.shape}, got {got.shape}"
+        return Message("wrong-shape", f"{where} has the wrong shape", told)
+    kind, mine = expected.dtype.kind, got.dtype.kind
+    if (kind == "b") != (mine == "b") or mine not in "biuf":
+        return Message("wrong-type", f"{where} must be {kind_of(expected)}, got dtype {got.dtype}")
+    if kind in "iu" and mine == "f" and not np.array_equal(got, np.rint(got)):
+        return Message("wrong-type", f"{where} must hold integers, got dtype {got.dtype}")
+    if mine == "f" and not np.isfinite(got).all():
+        return Message("not-finite", f"{where} contains NaN or infinity", f"got {show(got)}")
+    wrong = got != expected
+    if kind != "b" and (rtol or atol):
+        bound = atol + rtol * float(np.abs(expected).max(initial=0.0))
+        wrong = ~(np.abs(got.astype(np.float64) - expected.astype(np.float64)) <= bound)
+    if not wrong.any():
+        return None
+    count = f"{where} is wrong in {int(wrong.sum())} of {wrong.size} entries"
+    told = count if wrong.ndim else f"{where} is wrong"
+    if not shown:
+        return Message("wrong-value", told)
+    at = tuple(int(i[0]) for i in np.nonzero(wrong)) if wrong.ndim else ()
+    first = f"first difference at {at}: {expected[at]} is expected, got {got[at]}"
+    return Message("wrong-value", told, f"expected {show(expected)}\ngot      {show(got)}", first)
+
+
+def describe(value) -> str:
+    """Returns a value's type, and its shape or length where it has one."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, int | float | np.generic | str) or value is None:
+        return repr(value)[:60]
+    return f"a {type(value).__name__}"
+
+
+def kind_of(expected: Array) -> str:
+    """Returns what kind of array or number is expected, in words."""
+    one, many = {
+        "b": ("a boolean", "booleans"),
+        "i": ("an integer", "integers"),
+        "u": ("an integer", "integers"),
+        "f": ("a number", "numbers"),
+    }[expected.dtype.kind]
+    return f"an array of {many}" if expected.ndim else one
+
+
+def show(value, limit: int = 24) -> str:
+    """Returns a value on few lines: six digits, large arrays by shape and first entries."""
+    if isinstance(value, tuple | list):
+        inner = ", ".join(show(v, limit) for v in value[:6]) + (", ..." if len(value) > 6 else "")
+        return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
+    if isinstance(value, np.ndarray) and value.size > limit:
+        return f"shape {value.shape}, first entries {show(value.ravel()[:6])}"
+    if isinstance(value, np.ndarray):
+        value = value + 0.0 if value.dtype.kind == "f" else value  # -0 reads as 0
+        return np.array2string(value, precision=6, separator=", ").replace("\n", "\n         ")
+    return f"{value:.9g}" if isinstance(value, float | np.floating) else repr(value)
+
+
+def show_case(case: Case) -> str:
+    """Returns the arguments of a call on one line: "w = [0.5, 1.]; sparsity = 0.5"."""
+    return "; ".join(f"{name} = {show(value)}" for name, value in case.items()) or "(none)"
+
+
+# ---------------------------------------------------------------------------------- of some entries
+
+
+def judge_index(case: Case, result) -> Message | None:
+    """Equality; the message says what a decoder finds: cumsum(gap) - 1 where there is no filler."""
+    wrong = difference(relative_index(**case), result)
+    if wrong and wrong.slug in ("wrong-value", "wrong-shape"):
+        stored, source = (np.asarray(r) for r in result)
+        if stored.shape == source.shape and stored.ndim == 1:
+            back = (np.cumsum(stored + 1) - 1)[source >= 0]
+            found = f"a decoder finds positions {show(back)}\n{wrong.detail}"
+            return Message(wrong.slug, wrong.text, found)
+    return wrong
+
+
+def judge_huffman(case: Case, result) -> Message | None:
+    """Several codes are best: the bits in all decide, Kraft's sum, and where lengths are 0."""
+    freq, limit = np.asarray(case["freq"]), case["limit"]
+    best = huffman_lengths(freq, limit)
+    wrong = difference(best, result)
+    if wrong is None or wrong.slug != "wrong-value":
+        return wrong
+    got, used = np.asarray(result, np.int64), freq > 0
+    mine = f"lengths {show(got)}"
+    if ((got > 0) != used).any():
+        told = "a symbol that occurs needs a length above 0, one that does not has 0"
+        return Message("wrong-symbols", told, f"got {mine}")
+    kraft, bits, least = float(np.sum(2.0 ** -got[used])), int(got @ freq), int(best @ freq)
+    if used.sum() > 1 and kraft != 1:
+        told = "the Kraft sum of the lengths, sum 2^-length, is not 1"
+        return Message("wrong-kraft", told, f"sum {kraft:g} of {mine}")
+    if limit is not None and got.max(initial=0) > limit:
+        return Message("too-long", f"a length passes the limit of {limit} bits", f"got {mine}")
+    if bits == least:
+        return None
+    told = f"{bits} bits with {mine}; {least} are enough"
+    return Message("too-many-bits", "the code takes more bits than the best one", told)
+
+
+def judge_canonical(case: Case, result) -> Message | None:
+    """Equality; the message says which code begins which, where one does."""
+    wrong = difference(canonical_codes(**case), result)
+    if wrong is None or wrong.slug != "wrong-value":
+        return wrong
+    lengths, codes = np.asarray(case["lengths"]), np.asarray(result, np.int64)
+    words = [f"{max(int(codes[i]), 0):0{lengths[i]}b}" for i in np.flatnonzero(lengths)]
+    both = ((a, b) for a in words for b in words if a is not b and b.startswith(a))
+    if (pair := next(both, None)) is None:
+        return wrong
+    told = "one code begins another, so a decoder cannot tell them apart"
+    return Message(wrong.slug, told, f"{pair[0]} and {pair[1]}\n{wrong.detail}")
+
+
+def judge_sparsegpt(case: Case, result) -> Message | None:
+    """The kept entries are ours, and the weights too, to 1e-9 of the largest; the others are 0."""
     W, kept = sparsegpt(**copied(case))
-    mine, mask = np.asarray(result[0]), np.asarray(result[1])
-    if mine.shape != W.shape or mask.shape != kept.shape or mask.dtype != bool:
-        return f"W and a boolean mask of shapes {W.shape} and {kept.shape} are expected"
-    if (mask != kept).any():
-        return f"the first difference of the masks is at {_first(mask != kept)}"
-    wrong = ~(np.abs(mine - W) <= 1e-9 * np.abs(W).max(initial=0)) | (mask == 0) & (mine != 0)
-    if wrong.any():
-        at = _first(wrong)
-        return f"first difference at {at}: {W[at]} is expected, got {mine[at]}"
-    return None
+    wrong = difference((W, kept), result, rtol=1e-9)
+    if wrong is None and (np.asarray(result[0])[~kept] != 0).any():
+        return Message("not-zero", "an entry that is not kept must be exactly 0")
+    return wrong
 
 
-def _first(wrong: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(i[0]) for i in np.nonzero(wrong))
-
-
-def judge_huffman(case: Case, lengths) -> str | None:
-    """Equal total bits decide, not equal lengths: ties can be merged in any order."""
-    freq, lengths = case["freq"], np.asarray(lengths).astype(np.int64)
-    used = freq > 0
-    if lengths.shape != freq.shape or (lengths[~used] != 0).any() or (lengths[used] < 1).any():
-        return "symbols that occur need a length of at least 1, others 0"
-    kraft = float(np.sum(2.0 ** -lengths[used]))
-    if used.sum() > 1 and kraft != 1.0:
-        return f"the Kraft sum must be 1, got {kraft}"
-    if case["limit"] is not None and lengths.max(initial=0) > case["limit"]:
-        return f"no length may pass {case['limit']}, got {lengths.max()}"
-    best, bits = (
-        int(np.sum(freq * m.astype(np.int64))) for m in (huffman_lengths(**case), lengths)
-    )
-    return None if bits == best else f"{best} bits in all are expected, got {bits}"
-
-
-def judge_lloyd(case: Case, result) -> str | None:
+def judge_lloyd(case: Case, result) -> Message | None:
     """The squared error decides, no larger than ours; and every x has its nearest centroid."""
-    x, pinned = case["x"], case["pinned_zero"]
-    if not isinstance(result, (tuple, list)) or len(result) != 2:
-        return f"(centroids, index) is expected, got {type(result).__name__}"
+    x = case["x"]
+    if told := _no_clusters(x, case["k"], case["pinned_zero"], result):
+        return Message("wrong-clusters", told)
+    best, error = (
+        float(np.square(x - np.asarray(c, np.float32)[i].astype(np.float64)).sum())
+        for c, i in (kmeans_1d(**copied(case)), result)
+    )
+    return _dear(x, best, error, 1e-6)
+
+
+def _no_clusters(x: Array, k: int, pinned: bool, result) -> str | None:
+    # Why (centroids, index) are not k clusters of x at most, each x at its nearest centroid.
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        return f"(centroids, index) is expected, got {describe(result)}"
     centroids, index = np.asarray(result[0], np.float32), np.asarray(result[1])
     if index.shape != x.shape or index.dtype.kind not in "iu":
         return f"index must hold integers of shape {x.shape}, got {index.dtype} {index.shape}"
-    if centroids.ndim != 1 or not 1 <= len(centroids) <= case["k"]:
-        return f"1 to {case['k']} centroids are expected, got shape {centroids.shape}"
+    if centroids.ndim != 1 or not 1 <= len(centroids) <= k:
+        return f"1 to {k} centroids are expected, got shape {centroids.shape}"
     if index.min() < 0 or index.max() >= len(centroids):
         return f"index must be in [0, {len(centroids) - 1}], got {index.min()}..{index.max()}"
     live = x != 0 if pinned else np.ones(x.shape, bool)
@@ -112,28 +276,22 @@ def judge_lloyd(case: Case, result) -> str | None:
         return "centroids must ascend"
     if live.any() and (assign(x[live], others) != index[live] - int(pinned)).any():
         return "every x must have its nearest centroid, half-way the lower one"
-    ours = kmeans_1d(**copied(case))
-    best, error = (
-        float(np.square(x - c[i].astype(np.float64)).sum()) for c, i in (ours, (centroids, index))
-    )
-    scale = float(np.square(x - x.mean(dtype=np.float64)).sum())
-    return (
-        None
-        if error <= best + 1e-6 * scale
-        else f"a squared error of {best} is expected, got {error}"
-    )
+    return None
 
 
-def judge_kmeans(case: Case, result) -> str | None:
-    """Equal squared error decides: centroids may differ where partitions are equally good."""
+def judge_kmeans(case: Case, result) -> Message | None:
+    """The squared error decides: centroids may differ where partitions are equally good."""
     centroids, x = np.asarray(result[0], np.float64), case["x"].astype(np.float64)
-    if centroids.ndim != 1 or len(centroids) > case["k"] or not len(centroids):
-        return f"1 to {case['k']} centroids are expected, got shape {centroids.shape}"
+    if centroids.ndim != 1 or not 1 <= len(centroids) <= case["k"]:
+        told = f"1 to {case['k']} centroids are expected, got shape {centroids.shape}"
+        return Message("wrong-shape", told)
     error = float(np.square(x[:, None] - centroids).min(axis=1).sum())
-    best = kmeans_1d_optimal(**case)[1]
-    scale = float(np.square(x - x.mean()).sum())
-    return (
-        None
-        if error <= best + 1e-9 * scale
-        else f"a squared error of {best} is possible, got {error}"
-    )
+    return _dear(x, kmeans_1d_optimal(**case)[1], error, 1e-9)
+
+
+def _dear(x: Array, best: float, error: float, rtol: float) -> Message | None:
+    # Says where a squared error is above the best one by more than rtol of the spread of x.
+    spread = float(np.square(x - x.mean(dtype=np.float64)).sum())
+    if error <= best + rtol * spread:
+        return None
+    return Message("too-far", f"a squared error of {best} is expected, got {error}")

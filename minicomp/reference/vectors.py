@@ -11,7 +11,7 @@ import numpy as np
 from ..atomic import write_atomically
 from .judges import copied
 
-VERSION = 1  # of the cases, their order and their layout in a file
+VERSION = 2  # of the cases, their order and their layout in a file
 
 
 def write(path: Path, name: str, entry, cases, seed: int) -> int:
@@ -28,9 +28,9 @@ def write(path: Path, name: str, entry, cases, seed: int) -> int:
         content = {**head, "seed": seed, "cases": _as_json(done)}
         packed = json.dumps(content, indent=1, allow_nan=False).encode()
     else:
-        file = io.BytesIO()
-        np.savez_compressed(file, contract=np.int64(VERSION), **_as_arrays(done))
-        packed = file.getvalue()
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, contract=np.int64(VERSION), **_as_arrays(done))
+        packed = buffer.getvalue()
     write_atomically(path, packed)
     return len(done)
 

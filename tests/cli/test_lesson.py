@@ -4,12 +4,12 @@ import json
 import pytest
 from minicomp.errors import UserError
 from minicomp.teach import catalog
-from minicomp.cli import lesson as commands
+from minicomp.cli import lesson as commands, main
 
 
 def run(*words):
     parser = argparse.ArgumentParser(prog="minicomp")
-    commands.add_parser(parser.add_subparsers(required=True))
+    commands.add_parsers(parser.add_subparsers(required=True))
     args = parser.parse_args(["lesson", *map(str, words)])
     return args.run(args)
 
@@ -83,9 +83,9 @@ def test_a_users_mistake_is_one_line(here, words, says):
 
 
 def test_main_ends_with_2_and_one_line(capsys):
-    assert commands.main(["lesson", "open", "99"]) == 2
+    assert main(["lesson", "open", "99"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("minicomp: there is no lesson '99'") and err.count("\n") == 1
+    assert err.startswith("minicomp lesson: there is no lesson '99'") and err.count("\n") == 1
 
 
 def test_help_shows_examples(capsys):

@@ -28,9 +28,9 @@ def test_what_is_sealed_is_opened(sections, kind):
 
 
 def test_bytes_by_hand():
-    # magic, version 1 kind 0, lengths 2 and 200 = 0b1 1001000, checksum
+    # magic, version 2 kind 0, lengths 2 and 200 = 0b1 1001000, checksum
     data = seal("model", b"hh", [b"x" * 200])
-    assert data[:-4] == b"MCZ\x10\x02hh\xc8\x01" + b"x" * 200
+    assert data[:-4] == b"MCZ\x20\x02hh\xc8\x01" + b"x" * 200
     assert data[-4:] == zlib.crc32(data[:-4]).to_bytes(4, "little")
 
 
@@ -52,10 +52,10 @@ def test_each_section_of_a_large_file_has_a_checksum():
     "change, match",
     [
         (lambda d: b"", "start with MCZ"),
-        (lambda d: b"MCZ\x10\0\0\0", "start with MCZ"),
+        (lambda d: b"MCZ\x20\0\0\0", "start with MCZ"),
         (lambda d: b"XYZ" + d[3:], "start with MCZ"),
-        (lambda d: d[:3] + b"\x00" + d[4:], "version must be 1, got 0"),
-        (lambda d: d[:3] + b"\x12" + d[4:], "a model is wanted, got kind 1"),
+        (lambda d: d[:3] + b"\x00" + d[4:], "version must be 2, got 0"),
+        (lambda d: d[:3] + b"\x22" + d[4:], "a model is wanted, got a program"),
         (lambda d: d[:-1], "checksum differs"),
         (lambda d: checked(d[:4] + b"\xff\x01" + d[5:]), "header: 255 bytes are declared"),
         (

@@ -15,6 +15,7 @@ from minicomp.codec import decode, encode
 from minicomp.codec.envelope import Opened, _length
 from minicomp.codec.header import read_header, write_header
 from minicomp.errors import FormatError
+from minicomp.models import DepthwiseNet32
 from minicomp.nn import (
     BatchNorm2d,
     Codebook,
@@ -78,7 +79,8 @@ def corpus():
             np.linspace(-1, 1, 32).astype(np.float32),
         ),
     )
-    return [*files, encode(long), encode(big)]
+    built = DepthwiseNet32(width=0.25, classes=3, rng=np.random.default_rng(0))
+    return [*files, encode(long), encode(big), encode(built)]
 
 
 def rechecked(data):
@@ -299,7 +301,7 @@ def deflated(text):
         (b'{"a":1} x', "JSON"),
         (b" " * (2**20 + 1), "1048576"),
         (b'{"builtin":"vgg"}', "one of"),
-        (b'{"builtin":"lenet300","args":{"x":1}}', "without arguments"),
+        (b'{"builtin":"lenet300","args":{"x":1}}', "must be among classes, channels"),
         (b'{"builtin":"lenet300","origin":-1}', "origin"),
         (b'{"builtin":"lenet300","origin":true}', "origin"),
         (b'{"builtin":"lenet300","origin":1.5}', "origin"),

@@ -1,5 +1,6 @@
 import os
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -289,11 +290,14 @@ def test_large_files_say_which_section_is_damaged():
 
 def test_what_is_no_file_of_ours_is_refused(tmp_path):
     good = encode(LeNet300())
+    other = good[:3] + b"\x28" + good[4:-4]
     for data, match in (
         (b"", "must start with MCZ"),
         (b"PK\3\4" + good[4:], "must start with MCZ"),
-        (good[:3] + b"\x20" + good[4:], "version must be 1, got 2"),
-        (good[:3] + b"\x12" + good[4:], "a model is wanted, got kind 1"),
+        (good[:3] + b"\x10" + good[4:], "version must be 2, got 1: minicomp 0.1.0 wrote this file"),
+        (good[:3] + b"\x30" + good[4:], "version must be 2, got 3"),
+        (other + zlib.crc32(other).to_bytes(4, "little"), "no header dictionary 1"),
+        (good[:3] + b"\x22" + good[4:], "checksum"),
         (good[:-1], "checksum"),
         (good + b"\0", "checksum"),
     ):
@@ -339,9 +343,8 @@ def codebook_section(k, pinned, layout):
     w.count(k - 1)
     w.write(pinned, 1)
     w.count(0)  # of dense centroids
-    w.write(positions.LAYOUTS.index("all"), 3)
     streams.write_floats(w, np.ones(k - pinned, np.float32))
-    w.write(positions.LAYOUTS.index(layout), 3)
+    w.write(positions.LAYOUTS[layout], 3)
     w.write(0, 1)
     if layout == "bitmap":
         w.bits(np.ones(12, np.uint8))
@@ -357,7 +360,7 @@ def test_sections_by_hand_and_what_they_must_not_say():
     index = decode(sealed(codebook_section(3, 0, "all"))).model.forms()["fc.weight"].index
     np.testing.assert_array_equal(index.ravel(), np.arange(12) % 3)
     for k, pinned in ((3, 0), (1, 1), (1, 0)):
-        with pytest.raises(FormatError, match="fc.weight: layout bitmap needs a mask, or a pinned zero"):
+        with pytest.raises(FormatError, match="fc.weight: layout bitmap needs a mask, or a pinned"):
             decode(sealed(codebook_section(k, pinned, "bitmap")))
     good = codebook_section(3, 1, "bitmap")
     with pytest.raises(FormatError, match="too many after the last section"):
@@ -368,6 +371,16 @@ def test_sections_by_hand_and_what_they_must_not_say():
         decode(sealed(bytes([good[0] & 240 | 7]) + good[1:]))
     with pytest.raises(FormatError, match="fc.weight: the length is damaged"):
         decode(sealed())
+
+
+def test_a_codebook_within_a_codebook_is_refused_before_the_next_is_read():
+    w = BitWriter()
+    for _ in range(10_000):  # each the centroids of the one before
+        w.count(2)
+        w.count(0)
+        w.write(0, 1)
+    with pytest.raises(FormatError, match="no form 2 within another, which takes dense or half"):
+        decode(sealed(w.getvalue()))
 
 
 def test_a_negative_variance_is_refused():

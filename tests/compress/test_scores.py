@@ -5,14 +5,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from minicomp.compress.scores import (
+    drop_smallest,
     global_masks,
     kernel_mask,
     magnitude_mask,
     percentile_threshold,
     quality_threshold,
+    scoped_masks,
     smallest_mask,
     zeros_of,
 )
+from minicomp.errors import UserError
 
 W = np.array([[0.3, -0.1, 0.2], [-0.2, 0.4, 0.05]], np.float32)
 SMALL = arrays(
@@ -107,6 +110,60 @@ def test_global_masks_are_one_ranking_of_all(scores, s):
     assert [m.shape for m in masks] == [a.shape for a in scores]
     one = smallest_mask(np.concatenate([a.ravel() for a in scores]), s)
     np.testing.assert_array_equal(np.concatenate([m.ravel() for m in masks]), one)
+
+
+def by_hand(scores, drop, width, mask):
+    # Of every run the entries in order: those outside the mask first, then by score, then by place.
+    keep, flat = np.ones(scores.size, bool), scores.ravel()
+    live = np.ones(scores.size, bool) if mask is None else mask.ravel()
+    for start in range(0, scores.size, width):
+        run = sorted(range(start, start + width), key=lambda i: (live[i], flat[i] if live[i] else 0, i))
+        keep[run[:drop]] = False
+    return keep.reshape(scores.shape)
+
+
+@given(st.data(), st.integers(1, 4), st.integers(1, 6), st.booleans())
+def test_the_one_ranking_is_that_by_hand(data, runs, width, pruned):
+    scores = data.draw(
+        arrays(np.float32, (runs, width), elements=st.sampled_from([-1.0, 0.0, 0.5, 2.0]))
+    )
+    mask = data.draw(arrays(bool, scores.shape)) if pruned else None
+    for per, n in ((None, scores.size), (width, width)):
+        drop = data.draw(st.integers(0, n))
+        found = drop_smallest(scores, drop, width=per, mask=mask)
+        np.testing.assert_array_equal(found, by_hand(scores, drop, n, mask), strict=True)
+
+
+@given(SMALL, SPARSITY, st.integers(0, 2**32 - 1))
+def test_what_is_pruned_already_goes_first_and_counts_in_every_scope(scores, s, seed):
+    mask = np.random.default_rng(seed).random(scores.shape) < 0.5
+    scores = np.abs(scores)
+    live = {"a": scores, "b": scores[::-1].copy()}
+    old = {"a": mask, "b": None}
+    for scope, n in (("local", scores.size), ("row", scores[0].size), ("global", 2 * scores.size)):
+        found = scoped_masks("t", live, old, lambda node: s, scope)
+        if scope == "global":
+            assert sum(np.count_nonzero(~m) for m in found.values()) == round(s * n)
+        else:
+            zeros = [(~m).reshape(-1, n).sum(axis=1) for m in found.values()]
+            assert all((z == round(s * n)).all() for z in zeros)
+        runs = found["a"].reshape(-1, n) if scope != "global" else found["a"].reshape(1, -1)
+        for kept, was in zip(runs, mask.reshape(runs.shape)):
+            assert not (~kept & was).any() or not (kept & ~was).any()  # a live one goes: no dead stays
+
+
+def test_a_nan_is_one_error_in_every_scope():
+    scores = {"fc1": np.ones((2, 3)), "fc2": np.array([[1.0, np.nan]])}
+    for scope in ("local", "row", "global"):
+        with pytest.raises(UserError, match="t: the scores of fc2 must be numbers, got NaN"):
+            scoped_masks("t", scores, dict.fromkeys(scores), lambda node: 0.5, scope)
+    for fn in (
+        lambda a: smallest_mask(a, 0.5),
+        lambda a: drop_smallest(a, 0),
+        lambda a: global_masks([a], 0),
+    ):
+        with pytest.raises(ValueError, match="scores must be numbers, got NaN"):
+            fn(scores["fc2"])
 
 
 def test_the_quality_threshold_is_in_standard_deviations_of_the_live_weights():

@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from minicomp.compress import TECHNIQUES
-from minicomp.compress.finetune import FineTune
+from minicomp.compress import TECHNIQUES, finetune
+from minicomp.compress.finetune import FineTune, with_dropout_of
 from minicomp.compress.technique import (
     Knob,
     Pipeline,
@@ -69,10 +69,9 @@ class Toy(Technique):
     on: bool = knob(False, "whether")
     limit: int | None = knob(None, "if any", type=int, lo=1, optional=True)
 
-    def apply(self, model, data, *, rng, log=None, checkpoint=None, n_threads=1):
-        model = model.copy()
+    def change(self, model, data, run):
         for form in model.forms().values():
-            form.value.data += rng.standard_normal(form.shape).astype(np.float32)
+            form.value.data += run.rng.standard_normal(form.shape).astype(np.float32)
         return model
 
 
@@ -217,10 +216,8 @@ def test_finetune_thaws_what_is_frozen_and_keeps_masks_and_codes():
 
 
 def test_every_knob_of_finetune_reaches_the_training(monkeypatch):
-    from minicomp.compress import technique
-
     seen = {}
-    monkeypatch.setattr(technique, "fit", lambda model, data, **kw: seen.update(kw) or [])
+    monkeypatch.setattr(finetune, "fit", lambda model, data, **kw: seen.update(kw) or [])
     tune = FineTune(
         epochs=7,
         lr=0.3,
@@ -237,56 +234,71 @@ def test_every_knob_of_finetune_reaches_the_training(monkeypatch):
     )
     given = data()
     given.black = -0.4
-    tune.apply(net(), given, Run(rng := np.random.default_rng(0), log=print, checkpoint="here", n_threads=2))
+    run = Run(np.random.default_rng(0), log=print, checkpoint="here", n_threads=2)
+    tune.apply(net(), given, run)
     o, a = seen["optimizer"], seen["augment"]
-    assert (o.lr, o.momentum, o.nesterov, o.weight_decay) == (0.3, 0.8, True, 0.01)
+    assert (o.lr, o.momentum, o.nesterov) == (0.3, 0.8, True)
+    assert {o.rate(name) for name in o.params} == {0.3} and set(o.decays.values()) == {0.01}
     assert (a.shift, a.cutout, a.black) == (2, 3, -0.4)
-    assert {
-        k: seen[k]
-        for k in ("epochs", "batch_size", "keep_best", "patience", "n_threads", "checkpoint")
-    } == {
-        "epochs": 7,
-        "batch_size": 5,
-        "keep_best": True,
-        "patience": 4,
-        "n_threads": 2,
-        "checkpoint": "here",
-    }
-    assert seen["rng"] is rng and seen["log"] is print
+    reached = ("epochs", "batch_size", "keep_best", "patience", "label_smoothing")
+    assert {k: seen[k] for k in reached} == {k: getattr(tune, k) for k in reached}
+    assert (seen["n_threads"], seen["checkpoint"], seen["hooks"]) == (2, "here", [])
+    assert seen["rng"] is run.rng and seen["log"] is print
     assert [round(seen["schedule"](t), 6) for t in (0.2, 0.5, 0.9)] == [1, 0.1, 0.01]
-    z, y = net()(given.train.x[:4]), given.train.y[:4]
-    smoothed = seen["events"]["loss"](SimpleNamespace(output=z, batch=(None, y))).item()
-    logp = z.data - np.log(np.exp(z.data).sum(axis=1, keepdims=True))
-    want = -(0.75 * logp[np.arange(4), y] + 0.25 * logp.mean(axis=1)).mean()
-    assert smoothed == pytest.approx(want, rel=1e-5)
     for name in ("adam", "adamw", "adamax"):
-        FineTune(optimizer=name, lr=0.2, weight_decay=0.5).apply(net(), data(), Run(rng))
+        FineTune(optimizer=name, lr=0.2, weight_decay=0.5).apply(net(), data(), run)
         o = seen["optimizer"]
-        assert (type(o).__name__.lower(), o.lr, o.weight_decay) == (name, 0.2, 0.5)
+        assert (type(o).__name__.lower(), o.lr, set(o.decays.values())) == (name, 0.2, {0.5})
+
+
+def test_the_smoothed_loss_is_that_of_the_smoothed_target():
+    given, rows = data(), []
+    tune = FineTune(epochs=1, batch_size=96, label_smoothing=0.25)
+    tune.apply(net(), given, Run(np.random.default_rng(0), log=rows.append))
+    z, y = net()(given.train.x, training=True).data, given.train.y  # the loss before the only step
+    logp = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    want = -(0.75 * logp[np.arange(96), y] + 0.25 * logp.mean(axis=1)).mean()
+    (epoch,) = (row for row in rows if row["event"] == "epoch")
+    assert epoch["loss"] == pytest.approx(want, rel=1e-5)
 
 
 def test_dropout_is_scaled_by_the_root_of_the_kept_weights_and_only_while_it_trains(monkeypatch):
     # Han et al. 2015, eq. (2): D_r = D_o sqrt(C_r / C_o), with D_o the dropout of the dense net,
-    # every time
-    from minicomp.compress import technique
-
+    # every time; C counts the layer that feeds it
     seen = []
     monkeypatch.setattr(
-        technique, "fit", lambda model, data, **kw: seen.append(model.node("drop").layer.p) or []
+        finetune, "fit", lambda model, data, **kw: seen.append(model.node("drop").layer.p) or []
     )
     model = net(0.5)
-    for name in weights(model).values():
-        w = model.forms()[name].value.data
-        mask = np.zeros(w.size, bool)
-        mask[: w.size // 4] = True
-        model.set_form(name, Dense(w, mask.reshape(w.shape)))
-    assert kept(model) == 0.25
+    w = model.forms()["fc1.weight"].value.data
+    mask = np.zeros(w.size, bool)
+    mask[: w.size // 4] = True
+    model.set_form("fc1.weight", Dense(w, mask.reshape(w.shape)))
     rng = np.random.default_rng(0)
     once = FineTune().apply(model, data(), Run(rng))
     twice = FineTune().apply(once, data(), Run(rng))
     FineTune(dropout=False).apply(twice, data(), Run(rng))
     assert seen == [0.25, 0.25, 0.5]
     assert twice.node("drop").layer.p == 0.5
+
+
+def test_each_dropout_is_scaled_by_the_layer_that_feeds_it():
+    # fc1 keeps 8 %, fc2 all of its weights: 0.5 sqrt(0.08) and 0.5; a mask is not all that counts
+    nodes = chain(
+        ("fc1", Linear(10, 10)),
+        ("drop1", Dropout(0.5)),
+        ("fc2", Linear(10, 10)),
+        ("bn2", BatchNorm1d(10)),
+        ("drop2", Dropout(0.5)),
+        ("fc3", Linear(10, 2)),
+    )
+    model = Model(nodes, input_shape=(10,))
+    for name, kept_weights in (("fc1.weight", 8), ("fc2.weight", 100), ("fc3.weight", 5)):
+        w = model.forms()[name].value.data
+        w.ravel()[:kept_weights] = 1
+    scaled = with_dropout_of(model)
+    assert scaled.node("drop1").layer.p == pytest.approx(0.5 * 0.08**0.5)
+    assert scaled.node("drop2").layer.p == 0.5 == model.node("drop1").layer.p
 
 
 def test_the_scaled_dropout_trains_the_weights_that_are_returned():
@@ -346,7 +358,7 @@ def test_a_pipeline_checks_all_patterns_before_the_first_step():
     class Spy(Toy):
         word: ClassVar[str] = "spy"
 
-        def apply(self, model, data, **kw):
+        def change(self, model, data, run):
             calls.append(1)
             return model
 
@@ -362,8 +374,8 @@ def test_a_pipeline_with_float16_centroids_is_resumed_in_the_same_bits(tmp_path)
         pass
 
     class Share(Toy):
-        def apply(self, model, data, *, rng, **kw):
-            model = model.copy()
+        def change(self, model, data, run):
+            rng = run.rng
             table = Half(np.concatenate([[0], rng.standard_normal(7)]).astype(np.float32))
             codes = rng.integers(0, 8, (12, 8))
             model.set_form("fc1.weight", Codebook(codes, table, pinned_zero=True))
@@ -405,9 +417,9 @@ def test_a_stopped_pipeline_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_p
     calls = []
 
     class Counted(Toy):
-        def apply(self, model, data, **kw):
+        def change(self, model, data, run):
             calls.append(1)
-            return super().apply(model, data, **kw)
+            return super().change(model, data, run)
 
     # four steps an epoch: stopped in the second epoch of the first training, then in the second
     # training

@@ -9,11 +9,10 @@ import pytest
 import minicomp
 from minicomp.cli import main
 from minicomp.compress.finetune import FineTune
-from minicomp.jobs.criteria import CRITERIA, named
+from minicomp.jobs.criteria import CRITERIA, importance, named
 from minicomp.compress.prune.fpgm import FPGM
 from minicomp.compress.scores import smallest_mask
 from minicomp.compress.prune.taylor import Taylor
-from minicomp.compress.scoring import importance
 from minicomp.compress.technique import Run, masked, weights
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
@@ -147,3 +146,24 @@ def test_the_command_writes_table_plot_and_json(tmp_path, capsys):
     magnitude = [r for r in found["rows"] if r["criterion"] == "magnitude"]
     assert all(r["zeros"] == pytest.approx(r["sparsity"], abs=1e-5) for r in magnitude)
     assert 0 < found["baseline"] <= 1 and all(0 <= r["error"] <= 1 for r in found["rows"])
+
+
+def test_importance_gives_one_row_per_criterion_and_sparsity():
+    model = MLP([6, 2], rng=np.random.default_rng(7))
+    rng = np.random.default_rng(8)
+    split = Split(rng.standard_normal((50, 6)).astype(np.float32), rng.integers(0, 2, 50))
+    train = SimpleNamespace(train=split, calibration=lambda n, rng: split)
+    rows = importance(
+        model,
+        train,
+        [Taylor(), CRITERIA["lamp"]],
+        rng=rng,
+        sparsities=[0.25, 0.5],
+        evaluate=lambda m: m.forms()["fc1.weight"].nonzeros() / 12,
+    )
+    assert [(r["criterion"], r["error"]) for r in rows] == [
+        ("taylor", 0.75),
+        ("taylor", 0.5),
+        ("lamp", 0.75),
+        ("lamp", 0.5),
+    ]

@@ -185,7 +185,7 @@ def test_a_folder_that_is_no_checkpoint(tmp_path):
 def test_only_what_a_run_writes_is_removed(tmp_path):
     folder = tmp_path / "f.run"
     ours = ["run.json", ".run.json.0a1b2c3d.tmp", "00-dense.mcz", "01-channel-lasso.mcz", ".02-kmeans.mcz.0a1b2c3d.tmp",
-            "00-dense/fit.npz", "attempt-1/01-gradual/fit.partial.npz", "01-iterative/round-1-0/fit.npz"]
+            "00-dense/fit.npz", "attempt-1/01-dns+slimming/.fit.npz.0a1b2c3d.tmp", "01-iterative/round-1-0/fit.npz"]
     theirs = ["notes.json", "best.mcz", "data.npz", "old/README", "01-iterative/my.npz"]
     for name in ours + theirs:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,19 @@
 """Recipes: what TOML and the command line may say, and what each mistake is answered with."""
 
+import dataclasses
 import tomllib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from minicomp.compress import TECHNIQUES
+from minicomp.compress import TECHNIQUES, FineTune
+from minicomp.compress.technique import Run
+from minicomp.data import Split
 from minicomp.jobs.recipe import FOLDER, load_recipe, parse_knobs, parse_recipe, parse_with, recipes
 from minicomp.errors import UserError
 from minicomp.models import MODELS
+from minicomp.nn import BatchNorm1d, Linear, Model, ReLU, chain
 
 STEPS = """
 title = "T"
@@ -116,7 +121,7 @@ def test_faster_shortens_every_training_to_at_least_one_epoch():
     recipe = parsed(STEPS + "[[step]]\ntechnique = 'finetune'\nepochs = 0\n[[step]]\ntechnique = 'iterative'\nepochs = 1\n")
     fast = recipe.faster(0.25)
     assert fast.train.epochs == 2 and fast.train.lr == recipe.train.lr
-    assert [getattr(s, "epochs", None) for s in fast.pipeline.steps] == [None, 1, 0, 1]
+    assert [getattr(getattr(s, "train", s), "epochs", None) for s in fast.pipeline.steps] == [None, 1, 0, 1]
     assert recipe.train.epochs == 8, "the recipe itself stays"
 
 
@@ -161,3 +166,78 @@ def test_the_last_pattern_that_matches_wins():
 def test_each_wrong_word_is_answered(text, says):
     with pytest.raises(UserError, match=says):
         parse_with([text], TECHNIQUES)
+
+
+# --------------------------------------------------------------------------------- trainings together
+
+
+def test_techniques_that_train_together_stand_in_one_word():
+    (step,) = parse_with(["dns:c=1,c@fc2=0.5 + slimming:lam=1e-3,epochs=3,lr=0.1,lr@*.bias=0.2"], TECHNIQUES).steps
+    dns, slimming = step.methods
+    assert (type(step), step.name, step.epochs) == (FineTune, "dns+slimming", 3)
+    assert (dns.word, dns.at("c", "fc1"), dns.at("c", "fc2")) == ("dns", 1.0, 0.5)
+    assert (slimming.word, slimming.lam) == ("slimming", 0.001)
+    assert step.lr == {"*": 0.1, "*.bias": 0.2}
+    # the training's knobs may stand with any, and alike with several
+    for text in ("dns:c=1,epochs=3+slimming:lam=1e-3", "dns:epochs=3,c=1+slimming:epochs=3,lam=1e-3"):
+        other = parse_with([text], TECHNIQUES).steps[0]
+        assert other.epochs == 3 and other.methods == (type(dns)(c=1.0), slimming)
+
+
+def test_a_group_in_toml_says_whose_knob_it_is_where_two_have_it():
+    (step,) = parsed("""
+        [[step]]
+        technique = "gradual+slimming"
+        epochs = 3
+        lam = 0.01
+        "slimming.sparsity" = 0.5
+        "gradual.sparsity" = {'*' = 0.9, 'fc3' = 0.75}
+        """).pipeline.steps
+    gradual, slimming = step.methods
+    assert (step.epochs, slimming.lam, slimming.sparsity) == (3, 0.01, 0.5)
+    assert gradual.sparsity == {"*": 0.9, "fc3": 0.75}
+    (step,) = parsed('[[step]]\ntechnique = "dns+slimming"\n"slimming.sparsity" = 0.5\nepochs = 2\n').pipeline.steps
+    assert (step.name, step.methods[1].sparsity, step.epochs) == ("dns+slimming", 0.5, 2)
+
+
+def test_a_group_trains_by_the_words_and_logs_its_knobs():
+    nodes = chain(("fc1", Linear(6, 8)), ("bn1", BatchNorm1d(8)), ("relu1", ReLU()), ("fc2", Linear(8, 3)))
+    model, rng, rows = Model(nodes, input_shape=(6,)), np.random.default_rng(0), []
+    for name in ("fc1.weight", "fc2.weight"):
+        w = model.forms()[name].value.data
+        w[...] = rng.standard_normal(w.shape)
+    x = rng.standard_normal((60, 6)).astype(np.float32)
+    split = Split(x, x[:, :3].argmax(axis=1))
+    pipeline = parse_with(["dns:c=0.5+slimming:lam=1e-3,sparsity=0.5,epochs=3,batch_size=20", "kmeans:bits=2"], TECHNIQUES)
+    made = pipeline.apply(model, SimpleNamespace(train=split, val=split, black=0.0), Run(rng, rows.append))
+    assert made.shapes()["fc1"] == (4,) and made.forms()["fc1.weight"].nonzeros() < 20
+    assert [r["name"] for r in rows if r["event"] == "step"] == ["dns+slimming", "kmeans"]
+    knobs = next(r["knobs"] for r in rows if r["event"] == "step")
+    assert (knobs["dns.c"], knobs["slimming.lam"], knobs["epochs"]) == (0.5, 0.001, 3)
+    assert sum(r["event"] == "progress" and r["name"] == "train" for r in rows) == 9
+    fast = dataclasses.replace(parsed(STEPS), pipeline=pipeline).faster(0.4)
+    assert fast.pipeline.steps[0] == dataclasses.replace(pipeline.steps[0], epochs=1)
+
+
+@pytest.mark.parametrize("text, says", [
+    ("dns:epochs=3+slimming:epochs=4", "epochs of the training is given as 3 and 4"),
+    ("dns:lr=0.1,c=1+slimming:lr@fc1=0.1", "lr of the training is given as 0.1 and {'fc1': 0.1}"),
+    ("dns+magnitude:sparsity=0.5", "magnitude cannot take part in a training: it does not change a net while it trains"),
+    ("slimming+kmeans", "kmeans cannot take part in a training"),
+    ("dns+finetune:epochs=3", "finetune cannot take part in a training"),
+    ("dns+iterative:rounds=2", "iterative cannot take part in a training"),
+    ("gradual+dns:c=1", "gradual and dns cannot train together: each sets the masks of the same weights"),
+    ("dns+dns", "dns is named twice in one training"),
+    ("dns+slimmin", "unknown technique 'slimmin'; did you mean slimming"),
+    ("dns:c=1+slimming:lamda=1", r"dns\+slimming: unknown knob 'slimming.lamda'; did you mean lam"),
+    ("dns:lam=1+slimming", r"dns\+slimming: unknown knob 'dns.lam'; did you mean ramp or gamma"),
+    ("dns:c=1,c=2+slimming", "c is given twice"),
+])
+def test_each_wrong_group_is_answered(text, says):
+    with pytest.raises(UserError, match=says):
+        parse_with([text], TECHNIQUES)
+
+
+def test_a_knob_of_two_techniques_must_say_whose_it_is():
+    with pytest.raises(UserError, match=r"sparsity may be of gradual or slimming; write gradual\.sparsity"):
+        parsed("[[step]]\ntechnique = 'gradual+slimming'\nsparsity = 0.5\n")

@@ -11,7 +11,7 @@ from minicomp.codec import encode
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.jobs.sensitivity import Point, Scan, _solve, choose, combined, macs, scan
+from minicomp.jobs.sensitivity import Point, Scan, _solve, allocate, combined, macs, scan
 from minicomp.compress.technique import Run, masked
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
@@ -83,7 +83,7 @@ def test_the_model_is_untouched(trained):
     model, data = trained
     before = b"".join(a.tobytes() for a in model.state_dict().values())
     found = scan(model, data.val, sparsities=(0.5,))
-    choose(model, found, found.base.bytes * 3 // 4)
+    allocate(model, found, found.base.bytes * 3 // 4)
     assert b"".join(a.tobytes() for a in model.state_dict().values()) == before
 
 
@@ -122,7 +122,7 @@ def test_the_choice_is_the_best_of_all_that_fit():
 def test_a_budget_is_kept_by_the_whole(trained, scans, what, unit, part):
     (model, data), found = trained, scans[what]
     budget = int(part * getattr(found.base, unit))
-    chosen = choose(model, found, budget, unit=unit)
+    chosen = allocate(model, found, budget, unit=unit)
     counted = len(encode(chosen.model)) if unit == "bytes" else macs(chosen.model)
     assert chosen.cost == counted <= budget and chosen.unit == unit
     # The sparsities are the knob of the technique that does it.
@@ -136,13 +136,13 @@ def test_a_scan_finds_where_zeros_cost_least(trained, scans):
     # At one cost the choice rises less than the same sparsity everywhere.
     (model, data), found = trained, scans["weights"]
     even = combined(model, found, dict.fromkeys(found.nodes, 0.7))
-    chosen = choose(model, found, macs(even), unit="macs")
+    chosen = allocate(model, found, macs(even), unit="macs")
     assert evaluate(chosen.model, data.val).loss < 0.8 * evaluate(even, data.val).loss
 
 
 def test_a_whole_budget_needs_no_pruning(trained, scans):
     model, found = trained[0], scans["weights"]
-    chosen = choose(model, found, found.base.macs, unit="macs")
+    chosen = allocate(model, found, found.base.macs, unit="macs")
     assert chosen.rise <= 0 and chosen.cost <= found.base.macs
 
 
@@ -215,7 +215,7 @@ def test_a_layer_that_is_as_sparse_already_is_not_a_point(trained):
 def test_a_budget_that_cannot_be_kept(trained, scans, budget, unit, message):
     model, data = trained
     with pytest.raises(UserError, match=message):
-        choose(model, scans["weights"], budget, unit=unit)
+        allocate(model, scans["weights"], budget, unit=unit)
     if unit == "bytes":
         with pytest.raises(UserError, match="a budget of bytes needs a scan that counted them"):
-            choose(model, scan(model, data.val, sparsities=(0.5,), count_bytes=False), 100)
+            allocate(model, scan(model, data.val, sparsities=(0.5,), count_bytes=False), 100)

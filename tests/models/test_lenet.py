@@ -1,7 +1,11 @@
+import inspect
+
 import numpy as np
 import pytest
 
-from minicomp.models import MODELS, MLP, LeNet5, LeNet5Classic, LeNet300
+import minicomp
+from minicomp.errors import FormatError
+from minicomp.models import ARGUMENTS, MODELS, MLP, LeNet5, LeNet5Classic, LeNet300, from_spec
 from minicomp.nn import Tanh, cross_entropy
 from minicomp.tensor import grad
 
@@ -17,6 +21,57 @@ def test_parameters_and_macs_of_the_papers(name, parameters, macs):
     assert model.count() == parameters and sum(model.macs().values()) == macs
     assert model.origin_bytes == 4 * parameters and not model.buffers()
     assert model.input_shape == (1, 28, 28) and model.builtin == {"name": name, "args": {}}
+
+
+@pytest.mark.parametrize("name", ["lenet300", "lenet5", "lenet5classic"])
+def test_classes_and_channels_are_arguments(name, tmp_path):
+    model = MODELS[name](classes=7, channels=3, rng=RNG(0))
+    assert model.input_shape == (3, 28, 28) and list(model.shapes().values())[-1] == (7,)
+    assert model.builtin == {"name": name, "args": {"classes": 7, "channels": 3}}
+    assert MODELS[name](classes=7, channels=1).builtin["args"] == {"classes": 7}
+    minicomp.save(model, tmp_path / "m.mcz")
+    loaded = minicomp.load(tmp_path / "m.mcz")
+    assert loaded.spec() == model.spec()
+    x = RNG(1).standard_normal((2, 3, 28, 28)).astype(np.float32)
+    np.testing.assert_array_equal(loaded(x).data, model(x).data)
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        ({"classes": 0}, r"classes must be an integer in \[1, 1000\], got '0'"),
+        ({"classes": 1001}, r"classes must be an integer in \[1, 1000\], got '1001'"),
+        ({"classes": True}, "classes must be an integer in .*, got 'True'"),
+        ({"classes": 2.0}, "classes must be an integer"),
+        ({"classes": "10"}, "classes must be an integer"),
+        ({"channels": 17}, r"channels must be an integer in \[1, 16\], got '17'"),
+        ({"channels": None}, "channels must be an integer"),
+    ],
+)
+def test_arguments_out_of_bounds_are_refused_where_built_and_where_read(args, message):
+    for name in ("lenet300", "lenet5", "lenet5classic"):
+        with pytest.raises(ValueError, match=message):
+            MODELS[name](**args)
+        with pytest.raises(FormatError, match=f"{name}: {message}"):
+            from_spec({"builtin": name, "args": args})
+
+
+@pytest.mark.parametrize("args", [{"rng": 1}, {"width": 1.0}, {"classes": 9, "x": 1}, [], None, 3])
+def test_a_header_with_other_arguments_is_refused(args):
+    with pytest.raises(FormatError, match="arguments of lenet5 must be among classes, channels"):
+        from_spec({"builtin": "lenet5", "args": args})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_arguments_are_declared_with_the_defaults_of_the_builder(name):
+    parameters = dict(inspect.signature(MODELS[name]).parameters)
+    del parameters["rng"]
+    assert {n: p.default for n, p in parameters.items()} == {
+        n: a.default for n, a in ARGUMENTS[name].items()
+    }
+    for end in ("lo", "hi"):
+        model = MODELS[name](**{n: getattr(a, end) for n, a in ARGUMENTS[name].items()})
+        assert from_spec(model.spec()).spec() == model.spec() and model.dense_bytes() < 2**24
 
 
 def test_caffes_lenet5_node_by_node():

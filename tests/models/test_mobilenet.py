@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from minicomp.models import DepthwiseNet32
+from minicomp.models import DepthwiseNet32, from_spec
+from minicomp.models.arguments import widened
 from minicomp.models.mobilenet import separable
 
 
@@ -56,3 +57,30 @@ def test_the_residual_add_is_of_the_block_and_its_input():
     np.testing.assert_array_equal(
         taps["add"].data, taps["block2.pw_relu"].data + taps["block3.pw_relu"].data
     )
+
+
+def test_channels_are_rounded_as_mobilenet_rounds_them():
+    # make_divisible of the authors' code: multiples of 8, at most a tenth below
+    widths = (1.0, 0.75, 0.5, 0.35, 0.25, 0.1, 1.4)
+    assert [widened(32, w) for w in widths] == [32, 24, 16, 16, 8, 8, 48]
+    for channels in (8, 16, 24, 32, 64, 96, 128, 160, 320):
+        for width in np.linspace(0.05, 4, 80):
+            wide = widened(channels, width)
+            assert wide % 8 == 0 and wide >= 0.9 * channels * width
+            assert wide == 8 or wide <= channels * width + 8
+
+
+def test_width_and_resolution_are_arguments():
+    model = DepthwiseNet32(width=0.5, resolution=48, classes=3, channels=1)
+    args = {"classes": 3, "channels": 1, "resolution": 48, "width": 0.5}
+    assert model.builtin == {"name": "depthwise32", "args": args}
+    shapes = model.shapes()
+    assert shapes["stem"] == (16, 24, 24) and shapes["block3.pw"] == (64, 12, 12)
+    assert shapes["fc"] == (3,)
+    back = from_spec(model.spec())
+    assert back.shapes() == shapes and back.spec() == model.spec()
+    assert DepthwiseNet32(width=1, resolution=32).builtin["args"] == {}
+    with pytest.raises(ValueError, match=r"width must be a number in \[0.05, 4.0\], got '0.04'"):
+        DepthwiseNet32(width=0.04)
+    with pytest.raises(ValueError, match=r"resolution must be an integer in \[8, 224\], got '7'"):
+        DepthwiseNet32(resolution=7)

@@ -7,31 +7,18 @@ from minicomp import data as datasets
 from minicomp.compress.prune.obs import OBS, mistakes
 from minicomp.data import Split
 from minicomp.errors import UserError
+from minicomp.jobs.small_nets import backprop, error, left, operated
+from minicomp.models.papers import SigmoidNet
 from minicomp.papers import obs1993
-from minicomp.papers.obs1993 import (
-    backprop,
-    choose_decay,
-    error,
-    left,
-    monk_row,
-    operated,
-    sigmoid_net,
-    smallest,
-    xor_right,
-)
+from minicomp.papers.obs1993 import choose_decay, monk_row, smallest, xor_right
 
 RNG = np.random.default_rng
-
-
-def test_the_nets_have_58_and_39_weights():
-    assert left(sigmoid_net(17, 3, rng=RNG(0))) == 58
-    assert left(sigmoid_net(17, 2, rng=RNG(0))) == 39
 
 
 @pytest.mark.slow
 def test_backprop_learns_xor_and_obs_deletes_a_right_weight():
     split = Split(np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32), np.array([0, 1, 1, 0]))
-    net = backprop(sigmoid_net(2, 2, rng=RNG(1)), split, steps=2500, decay=0.0)
+    net = backprop(SigmoidNet(2, 2, rng=RNG(1)), split, steps=2500, decay=0.0)
     assert mistakes(net, split.x, split.y) == 0 and error(net, split) < 0.01
     assert xor_right(net, split)["obs"]
 
@@ -43,7 +30,7 @@ def test_the_smallest_net_errs_no_more_than_the_starts(monkeypatch):
     train = datasets.load("monks-3").train
     rows = []
     net = smallest(train, 2, 1e-3, rng=RNG(0), log=rows.append)
-    start = backprop(sigmoid_net(17, 2, rng=RNG(0).spawn(2)[0]), train, steps=400, decay=1e-3)
+    start = backprop(SigmoidNet(17, 2, rng=RNG(0).spawn(2)[0]), train, steps=400, decay=1e-3)
     assert mistakes(net, train.x, train.y) <= mistakes(start, train.x, train.y)
     assert left(net) <= 6 and {r["name"] for r in rows} == {"training", "obs"}
 
@@ -56,7 +43,7 @@ def test_a_decay_is_chosen_by_held_out_folds(monkeypatch):
 
 def test_a_row_is_met_only_at_the_paper_s_weights_and_accuracy(monkeypatch):
     data = datasets.load("monks-3")
-    net = sigmoid_net(17, 2, rng=RNG(0))
+    net = SigmoidNet(17, 2, rng=RNG(0))
     small = operated(net, data.train, OBS(sparsity=0.9, loss="squared"))
     monkeypatch.setattr(obs1993, "choose_decay", lambda *a, **k: 1e-3)
     monkeypatch.setattr(obs1993, "smallest", lambda *a, **k: small)

@@ -1,6 +1,5 @@
-"""What stands in a reproduced table: percentages, real files read by a fresh process, and published data only."""
+"""What stands in a reproduced table: percentages, files read by a fresh process, published data."""
 
-import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -8,13 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import minicomp
 from minicomp.cli import main
 from minicomp.data import load
 from minicomp.errors import UserError
 from minicomp.models import MODELS
 from minicomp.papers import PAPERS, table
-from minicomp.papers.table import Clock, Paper, file_errors, mean, percent
+from minicomp.papers.table import Paper, file_errors, mean, percent
 from minicomp.train import evaluate
 
 
@@ -25,15 +23,10 @@ def test_percent_and_mean():
     assert mean([1, 2, 6]) == 3
 
 
-def test_laps_do_not_overlap(monkeypatch):
-    times = iter([10.0, 12.5, 20.0])
-    monkeypatch.setattr(table.time, "perf_counter", lambda: next(times))
-    clock = Clock()
-    assert (clock.lap(), clock.lap()) == (2.5, 7.5)
-
-
 def test_generated_data_are_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv("MINICOMP_DATA", str(tmp_path))  # no MONK files there: they are made from their rules
+    monkeypatch.setenv(
+        "MINICOMP_DATA", str(tmp_path)
+    )  # no MONK files there: they are made from their rules
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     paper = Paper("p", "P", "monks-1", "", lambda *a, **k: pytest.fail("it ran"))
     with pytest.raises(UserError, match="table p needs the published data set monks-1, got: "):
@@ -41,12 +34,15 @@ def test_generated_data_are_refused(monkeypatch, tmp_path):
 
 
 def test_a_table_gets_its_data_and_a_folder(monkeypatch, tmp_path):
-    monkeypatch.setattr(table.datasets, "load", lambda name: SimpleNamespace(name=name, original=True))
+    monkeypatch.setattr(
+        table.datasets, "load", lambda name: SimpleNamespace(name=name, original=True)
+    )
     seen = []
 
     def run(data, *, seeds, log, n_threads, out):
         seen.append((data.name, list(seeds), n_threads, out, out.is_dir()))
         return []
+
     Paper("p", "P", "mnist", "", run).rows(seeds=range(2), log=print, out=tmp_path)
     Paper("p", "P", "mnist", "", run).rows(seeds=[1], log=print, n_threads=2)
     assert seen[0] == ("mnist", [0, 1], 1, tmp_path, True)
@@ -59,6 +55,7 @@ def test_errors_come_from_a_fresh_process(tmp_path, monkeypatch):
     def spy(words, **kw):
         ran.append(words)
         return real(words, **kw)
+
     monkeypatch.setattr(table.subprocess, "run", spy)
     size, errors = file_errors(model, tmp_path / "f.mcz", "glyphs")
     assert ran[0][:3] == [sys.executable, "-P", "-c"] and ran[0][4] == "eval"
@@ -84,7 +81,10 @@ def test_the_command_writes_rows_and_says_whether_all_are_met(tmp_path, monkeypa
     def paper(met):
         rows = [{"row": "r", "paper": "1 %", "ours": "2 %", "met": met, "seconds": 1.5}]
         return Paper("han2015", "T", "mnist", "", lambda *a, **k: rows)
-    monkeypatch.setattr(table.datasets, "load", lambda name: SimpleNamespace(name=name, original=True))
+
+    monkeypatch.setattr(
+        table.datasets, "load", lambda name: SimpleNamespace(name=name, original=True)
+    )
     out = tmp_path / "rows.json"
     for met, code in ((True, 0), (False, 1)):
         monkeypatch.setitem(PAPERS, "han2015", paper(met))
@@ -92,16 +92,3 @@ def test_the_command_writes_rows_and_says_whether_all_are_met(tmp_path, monkeypa
         row = json.loads(out.read_text())["rows"][0]
         assert {"row", "paper", "ours", "met", "seconds"} <= set(row) and row["met"] is met
     assert "2 %" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_deep_compressions_rows_on_a_short_run(tmp_path):
-    from minicomp.papers import deep_compression, han2015
-
-    rows = deep_compression.run(load("glyphs"), seeds=[0], log=lambda row: None, n_threads=1, out=tmp_path,
-                                recipe="deep-compression", models=("lenet300",))
-    assert [r["row"] for r in rows] == ["LeNet-300-100 dense error", "LeNet-300-100 file"]
-    path = tmp_path / "lenet300-deep-compression-0.mcz"
-    assert rows[1]["file_bytes"] == [path.stat().st_size] and rows[1]["ratios"][0] == 1_066_440 / path.stat().st_size
-    assert rows[1]["errors"] == [evaluate(minicomp.load(path), load("glyphs").test).errors]
-    assert set(han2015.PUBLISHED) == {"lenet300", "lenet5"} and os.path.getsize(path) > 1000

@@ -1,7 +1,7 @@
 """What the techniques that remove channels share: from a score per unit to a smaller model.
 
 A technique says what each unit of each group is worth; here the units of least worth are chosen,
-per group or over all groups together, and removed by one plan.
+per group or over all groups together, and removed at once.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from .constants import folded
-from .groups import Group, cheapest
-from .removal import plan
+from .groups import Group, choose_units
+from .removal import removed
 
-Scored = list[
-    tuple[Group, Array]
-]  # each group with the worth of its units, (U,), NaN where it has none
+Scored = list[tuple[Group, Array]]  # each with the worth of its units, (U,), NaN where it has none
 
 
 def local(
@@ -42,7 +40,7 @@ def local(
                     f"{word}: sparsity {sparsity(group):g} would remove all {group.size} channels "
                     f"of {node}; at least one must stay"
                 )
-        chosen.append((group, _cheapest(word, group, worth, count)))
+        chosen.append((group, _chosen(word, group, worth, count)))
     return chosen
 
 
@@ -67,13 +65,13 @@ def overall(word: str, scored: Scored, sparsity: float) -> list[tuple[Group, Arr
     goes[np.argsort(flat, kind="stable")[:count]] = True
     parts = np.split(goes, np.cumsum([group.size for group, _ in scored])[:-1])
     return [
-        (group, _cheapest(word, group, worth, int(part.sum())))
+        (group, _chosen(word, group, worth, int(part.sum())))
         for (group, worth), part in zip(scored, parts)
     ]
 
 
-def _cheapest(word: str, group: Group, worth: Array, count: int) -> Array:
-    kept = cheapest(group, np.nan_to_num(worth), count, ~np.isnan(worth))
+def _chosen(word: str, group: Group, worth: Array, count: int) -> Array:
+    kept = choose_units(group, np.nan_to_num(worth), count, ~np.isnan(worth))
     if count and kept.all() and group.splits:
         raise UserError(
             f"{word}: {count} of the {group.size} channels of {group.name} cannot be removed: a "
@@ -82,26 +80,22 @@ def _cheapest(word: str, group: Group, worth: Array, count: int) -> Array:
     return kept
 
 
-def without(model: Model, chosen: list[tuple[Group, Array]], *, fold: bool = False) -> Model:
+def without_units(
+    model: Model, chosen: list[tuple[Group, Array]], *, fold: bool = False
+) -> Model:
     """Returns the model without the units that do not stay.
 
     fold : the constants of units that are constant go into the biases of their readers first
     """
-    keep = {}
-    for group, kept in chosen:
-        keep |= group.keep(kept)
+    keep = {node: kept for group, stays in chosen for node, kept in group.keep(stays).items()}
     if fold:
-        model = folded(
-            model,
-            np.concatenate([g.ids[~kept] for g, kept in chosen]) if chosen else np.zeros(0, int),
-        )
-    return plan(model, keep).apply(model)
+        gone = [group.ids[~stays] for group, stays in chosen]
+        model = folded(model, np.concatenate(gone) if gone else np.zeros(0, int))
+    return removed(model, keep)
 
 
 def emptied(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
-    """Returns the model with the weights of the units that do not stay set to 0, their biases
-    kept.
-    """
+    """Returns the model in which the weights, not the biases, of units that do not stay are 0."""
     model = model.copy()
     for group, kept in chosen:
         for node, keep in group.keep(kept).items():
@@ -109,10 +103,15 @@ def emptied(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
             with no_grad():
                 w = form.dense().data.copy()
             w[~keep] = 0
-            model.set_form(
-                f"{node}.weight", Dense(w, None if form.mask is None else form.mask, form.trainable)
-            )
+            changed = form.moved(w) if form.movable else Dense(w, form.mask, form.trainable)
+            model.set_form(f"{node}.weight", changed)
     return model
+
+
+def removed_row(word: str, model: Model, made: Model, chosen: list[tuple[Group, Array]]) -> dict:
+    """Returns the row of a log that says what `made` has no more of `model`."""
+    return {"event": "removed", "name": word, "weights": model.count() - made.count(),
+            "units": {group.name: int((~kept).sum()) for group, kept in chosen}}
 
 
 def check_numbers(word: str, model: Model) -> None:
@@ -124,9 +123,7 @@ def check_numbers(word: str, model: Model) -> None:
 
 
 def at_group(technique, name: str, group: Group):
-    """Returns a per-layer knob at a group; UserError where it differs between layers that are tied
-    together.
-    """
+    """Returns a per-layer knob at a group; UserError where tied layers have different values."""
     values = {node: technique.at(name, node) for node in group.nodes}
     if len(set(values.values())) > 1:
         raise UserError(
@@ -139,9 +136,7 @@ def at_group(technique, name: str, group: Group):
 def check_groups(
     technique, found: list[Group], what: str = "whose channels can be removed"
 ) -> None:
-    """Raises UserError where there is no group, or a pattern of a knob matches the layers of
-    none.
-    """
+    """Raises UserError where there is no group, or a pattern of a knob matches no layer of one."""
     nodes = [node for group in found for node in group.nodes]
     if not nodes:
         raise UserError(f"{technique.word}: the model has no layer {what}")

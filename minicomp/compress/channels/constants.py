@@ -12,7 +12,6 @@ can go as it is.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -20,26 +19,9 @@ import numpy as np
 from ...nn.forms import Dense
 from ...nn.graph import INPUT, Model
 from ...nn.layers import Layer
-from ...tensor import Array, Tensor, no_grad
-from .units import multiplier, units
-
-_ELEMENTWISE = (
-    "ReLU",
-    "ReLU6",
-    "Sigmoid",
-    "Tanh",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "ActThreshold",
-    "ActQuant",
-)
-_NORMS = ("BatchNorm1d", "BatchNorm2d")
-_SHAPED = (
-    "MaxPool2d",
-    "AdaptiveAvgPool2d",
-    "Dropout",
-    "Identity",
-)  # of a constant they give that constant
+from ...tensor import Array, no_grad
+from .couplings import couplings, foldable, sums
+from .units import units
 
 
 def constants(model: Model) -> dict[str, Array]:
@@ -48,64 +30,23 @@ def constants(model: Model) -> dict[str, Array]:
 
     result : node -> (C,) float64        A value passes through zeros: unread inputs do not matter.
     """
-    shapes = model.shapes()
     value = {INPUT: np.full(model.input_shape[0], np.nan)}
-    for node in model.nodes:
-        layer, ins = node.layer, [value[i] for i in node.inputs]
-        match layer.coupling:
-            case "mix":
-                out = _mixed(layer, ins[0])
-            case "concat":
-                out = np.concatenate(ins)
-            case "add":
-                out = np.sum(ins, axis=0)
-            case "permute":
-                out = ins[0][layer.permutation(len(ins[0]))]
-            case "flatten":
-                out = np.repeat(ins[0], math.prod(shapes[node.inputs[0]][1:]))
-            case _:
-                out = _passed(layer, ins[0], shapes[node.inputs[0]])
-        value[node.name] = out
+    for name, way in couplings(model).items():
+        value[name] = way.constant([value[i] for i in way.inputs])
     return value
-
-
-def reads(layer: Layer) -> Array:
-    """Returns the weights by which a mixing layer reads its inputs, (O, C) summed over the kernel,
-    float64.
-
-    A grouped convolution's are spread out: 0 outside an output's own group.
-    """
-    return _spread(layer, _weight(layer).sum(axis=-1))
-
-
-def read(layer: Layer) -> Array:
-    """Returns whether output o of a mixing layer reads input c at all, (O, C) bool."""
-    return _spread(layer, (_weight(layer) != 0).any(axis=-1))
 
 
 def needed(model: Model) -> dict[str, Array]:
     """Returns for every node, and "x", which channels some output of the model depends on, (C,)
     bool.
     """
-    found = units(model).of
-    need = {name: np.zeros(len(of), bool) for name, of in found.items()}
-    last = model.nodes[-1]
-    need[last.name][:] = True
-    for node in reversed(model.nodes):
-        mine, layer = need[node.name], node.layer
-        match layer.coupling:
-            case "mix":
-                parts = [(read(layer) & mine[:, None]).any(axis=0)]
-            case "concat":
-                parts = np.split(mine, np.cumsum([len(found[i]) for i in node.inputs])[:-1])
-            case "permute":
-                parts = [mine[np.argsort(layer.permutation(len(mine)))]]
-            case "flatten":
-                parts = [mine.reshape(len(found[node.inputs[0]]), -1).any(axis=1)]
-            case _:
-                parts = [mine & ~_switched_off(layer, len(mine))] * len(node.inputs)
-        for name, part in zip(node.inputs, parts):
-            need[name] |= part
+    ways = couplings(model)
+    need = {INPUT: np.zeros(model.input_shape[0], bool)}
+    need |= {name: np.zeros(way.channels, bool) for name, way in ways.items()}
+    need[model.nodes[-1].name][:] = True
+    for name, way in reversed(ways.items()):
+        for source, part in zip(way.inputs, way.pull_back(need[name])):
+            need[source] |= part
     return need
 
 
@@ -119,21 +60,11 @@ def removable(model: Model, value: dict[str, Array] | None = None) -> Array:
     """
     found, value, need = units(model), value or constants(model), needed(model)
     held = set(found.pinned)
-    for node in model.nodes:
-        if node.layer.coupling == "mix":
-            source = node.inputs[0]
-            used = (read(node.layer) & need[node.name][:, None]).any(axis=0)
-            if multiplier(node.layer):  # the unit passes through: its readers decide
-                continue
-            held |= set(found.of[source][used & ~foldable(node.layer, value[source])].tolist())
+    for name, way in couplings(model).items():
+        source = way.inputs[0]
+        held |= set(found.of[source][way.holds(value[source], need[name])].tolist())
     every = set(np.concatenate(list(found.of.values())).tolist())
     return np.array(sorted(every - held), dtype=int)
-
-
-def foldable(layer: Layer, value: Array) -> Array:
-    """Returns which inputs of a mixing layer have a constant that its bias can take, (C,) bool."""
-    padded = any(getattr(layer, "padding", (0, 0)))
-    return value == 0 if padded else ~np.isnan(value)
 
 
 def folded(model: Model, gone: Array, value: dict[str, Array] | None = None) -> Model:
@@ -145,24 +76,21 @@ def folded(model: Model, gone: Array, value: dict[str, Array] | None = None) -> 
     columns that read the units are not changed: remove them, or mask them, next. A layer without a
     bias gets one where it needs it; a bias of another form becomes a Dense.
     """
-    found, value = units(model).of, value or constants(model)
+    found, value, ways = units(model).of, value or constants(model), couplings(model)
     nodes = []
     for node in model.nodes:
         layer = node.layer.copy()
-        if layer.coupling == "mix" and not multiplier(layer):
+        if ways[node.name].ends:
             v = value[node.inputs[0]]
             moved = np.isin(found[node.inputs[0]], gone) & foldable(layer, v)
-            delta = reads(layer)[:, moved] @ v[moved]
+            delta = sums(layer)[:, moved] @ v[moved]
             if delta.any():
                 layer = _biased(layer, delta)
         nodes.append(replace(node, layer=layer))
-    builtin = (
-        model.builtin
-        if all(set(a.layer.forms) == set(b.layer.forms) for a, b in zip(nodes, model.nodes))
-        else None
-    )
+    same = all(set(a.layer.forms) == set(b.layer.forms) for a, b in zip(nodes, model.nodes))
     return Model(
-        nodes, input_shape=model.input_shape, builtin=builtin, origin_bytes=model.origin_bytes
+        nodes, input_shape=model.input_shape, builtin=model.builtin if same else None,
+        origin_bytes=model.origin_bytes,
     )
 
 
@@ -179,54 +107,3 @@ def _biased(layer: Layer, delta: Array) -> Layer:
             trainable=forms["bias"].trainable,
         )
     return layer
-
-
-def _weight(layer: Layer) -> Array:
-    with no_grad():
-        w = layer.forms["weight"].dense().data.astype(np.float64)
-    return w.reshape(*w.shape[:2], -1)
-
-
-def _spread(layer: Layer, w: Array) -> Array:
-    # (O, C / groups) -> (O, C), each output's row in the columns of its group.
-    g = getattr(layer, "groups", 1)
-    out = np.zeros((w.shape[0], w.shape[1] * g), w.dtype)
-    for rows, columns in zip(
-        np.split(np.arange(w.shape[0]), g), np.split(np.arange(out.shape[1]), g)
-    ):
-        out[np.ix_(rows, columns)] = w[rows]
-    return out
-
-
-def _mixed(layer: Layer, v: Array) -> Array:
-    uses, sums = read(layer), reads(layer)
-    known = ~(uses & ~foldable(layer, v)).any(axis=1)
-    total = sums @ np.where(np.isnan(v), 0.0, v)
-    if "bias" in layer.forms:
-        with no_grad():
-            total = total + layer.forms["bias"].dense().data
-    return np.where(known, total, np.nan)
-
-
-def _passed(layer: Layer, v: Array, shape: tuple[int, ...]) -> Array:
-    # A layer of coupling "keep": an elementwise one is computed on one pixel; what is not known
-    # gives no constant.
-    if layer.kind in _SHAPED:
-        return v
-    if layer.kind == "AvgPool2d":
-        whole = not any(layer.padding) and not layer.ceil_mode
-        return v if whole else np.where(v == 0, 0.0, np.nan)
-    if layer.kind not in _ELEMENTWISE:
-        return np.full(v.shape, np.nan)
-    x = np.where(np.isnan(v), 0.0, v).astype(np.float32).reshape(1, -1, *[1] * (len(shape) - 1))
-    with no_grad():
-        y = layer(Tensor(x), training=False).data
-    return np.where(np.isnan(v) & ~_switched_off(layer, len(v)), np.nan, y.ravel())
-
-
-def _switched_off(layer: Layer, channels: int) -> Array:
-    # The channels of a batch norm whose scale is 0: they output its shift, whatever they get.
-    if layer.kind not in _NORMS:
-        return np.zeros(channels, bool)
-    with no_grad():
-        return layer.forms["weight"].dense().data == 0

@@ -2,8 +2,8 @@
 
 A *group* is a set of layers whose output channels are tied by additions, or demanded in equal
 numbers, so that they are removed together; for most layers that is the layer alone. A score per
-unit of a group says what its removal costs; `choose` takes the cheapest. Convolutions in groups and
-shuffles demand that equally many go from each of their parts, so there the cheapest set is the
+unit of a group says what its removal costs; `choose_units` lets those of least go. Convolutions in groups
+and shuffles demand that equally many go from each of their parts, so there the set that goes is the
 solution of a small integer program.
 
 C channels of a node's output, U units of a group.
@@ -19,7 +19,8 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import INPUT, Model
 from ...tensor import Array
-from .units import multiplier, units
+from .couplings import Keep, couplings
+from .units import units
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Group:
         return "+".join(self.nodes)
 
     def keep(self, kept: Array) -> dict[str, Array]:
-        """Returns what `plan` takes: layer -> its kept channels, for kept units, (U,) bool."""
+        """Returns what `removal` takes: layer -> its kept channels, for kept units, (U,) bool."""
         return {
             node: (of < 0) | kept[of] for node, of in ((n, self.members[n]) for n in self.nodes)
         }
@@ -69,13 +70,11 @@ class Group:
 
 
 def groups(model: Model) -> list[Group]:
-    """Returns the groups of units that can be removed: those that are neither input nor output of
-    the model.
-    """
-    found = units(model)
+    """Returns the groups of units that can be removed: neither input nor output of the model."""
+    found, ways = units(model), couplings(model)
     free = set(np.concatenate(list(found.of.values())).tolist()) - set(found.pinned)
-    splits = _splits(model, found.of)
-    makers = [n.name for n in model.nodes if n.layer.coupling == "mix" and not multiplier(n.layer)]
+    splits = _splits(ways, found.of)
+    makers = [name for name, way in ways.items() if way.ends]
     linked = [([name], found.of[name]) for name in makers] + [([], of) for of, _ in splits]
     parts: list[tuple[list[str], set[int]]] = []
     for names, of in linked:  # parts that share a unit become one
@@ -108,57 +107,17 @@ def _group(names: list[str], ids: Array, found, splits) -> Group:
     return Group(tuple(names), members, ids, tuple(mine))
 
 
-def _splits(model: Model, of: dict[str, Array]) -> list[tuple[Array, Array]]:
-    # What must lose equally many, as (units, part of each): the inputs and the outputs of each
-    # group of a convolution, the parts that a shuffle interleaves, and, behind a shuffle, both at
-    # once: then the shuffle of what is left sends every channel to the group in which it was.
+def _splits(ways: dict[str, Keep], of: dict[str, Array]) -> list[tuple[Array, Array]]:
+    # What must lose equally many, as (units, part of each), with labels of channels handed on.
     splits, label = [], {INPUT: np.zeros(len(of[INPUT]), int)}
-    for node in model.nodes:
-        layer, ins = node.layer, [label[i] for i in node.inputs]
-        n = len(of[node.name])
-        match layer.coupling:
-            case "mix" if multiplier(layer):
-                label[node.name] = np.repeat(ins[0], multiplier(layer))
-            case "mix":
-                label[node.name] = np.zeros(n, int)
-                g = getattr(layer, "groups", 1)
-                if g > 1:
-                    read = np.arange(len(ins[0])) // (len(ins[0]) // g)
-                    splits += [
-                        (of[node.inputs[0]], read),
-                        (of[node.name], np.arange(n) // (n // g)),
-                    ]
-                    if ins[0].any():
-                        splits.append((of[node.inputs[0]], _joint(ins[0], read)))
-            case "permute":
-                part = np.arange(n) // (n // layer.groups)
-                splits.append((of[node.inputs[0]], part))
-                label[node.name] = _joint(ins[0], part)[layer.permutation(n)] + 1
-            case "concat":
-                label[node.name] = np.concatenate(
-                    [_joint(one, np.full(len(one), i)) for i, one in enumerate(ins)]
-                )
-                if not any(one.any() for one in ins):
-                    label[node.name][:] = 0
-            case "add":
-                label[node.name] = ins[0]
-                for other in ins[1:]:
-                    label[node.name] = _joint(label[node.name], other)
-            case "flatten":
-                label[node.name] = np.repeat(ins[0], n // len(ins[0]))
-            case _:
-                label[node.name] = ins[0]
+    for name, way in ways.items():
+        label[name], demands = way.parts([label[i] for i in way.inputs])
+        splits += [(of[way.inputs[0] if side == "in" else name], part) for side, part in demands]
     return splits
 
 
-def _joint(a: Array, b: Array) -> Array:
-    # A number for each pair that occurs.
-    return np.unique(np.stack([a, b]), axis=1, return_inverse=True)[1].reshape(a.shape)
-
-
-def cheapest(group: Group, scores: Array, count: int, free: Array | None = None) -> Array:
-    """Returns which units stay, (U,) bool, when those of least total score go, ties by lowest
-    index.
+def choose_units(group: Group, scores: Array, count: int, free: Array | None = None) -> Array:
+    """Returns which units stay, (U,) bool, when those of least score go, ties by lowest index.
 
     scores : (U,), what each unit's removal costs        count : how many are to go
     free : (U,) bool, which may go; None: all

@@ -1,16 +1,17 @@
-"""Channel removal as a plan: which indices of which arrays stay when channels go.
+"""Channel removal is planned, then made: which indices of which arrays stay when channels go.
 
 Removing a filter of a convolution removes a row of its weight, an entry of its bias and of the
-batch norm behind it, and a column of every layer that reads it. `plan(model, keep)` finds all of
-that from the list of nodes, `Plan.apply(model)` does it, `optimizer.select(plan, parameters)` lets
-an optimizer follow.
+batch norm behind it, and a column of every layer that reads it. `removal(model, keep)` finds all of
+that from the list of nodes, `Removal.apply(model)` does it, `optimizer.select(removal, parameters)`
+lets an optimizer follow.
 
 Channels are followed as *units* (`units.py`): tied by an addition they go together, and the model's
 inputs and outputs stay.
 
-The removed net equals the net in which every column that reads a removed unit is 0 (`Plan.mask`).
-Whether that is the net with the producing rows set to 0 depends on what stands between: it is where
-f(0) = 0; else the constant f(b) is folded into the next bias first (`constants.py`).
+The smaller net equals the net in which every column that reads a removed unit is 0
+(`Removal.mask`). Whether that is the net with the producing rows set to 0 depends on what stands
+between: it is where f(0) = 0; else the constant f(b) is folded into the next bias first
+(`constants.py`).
 """
 
 from __future__ import annotations
@@ -22,37 +23,36 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Form
+from ...nn.forms import Form, Part
 from ...nn.graph import INPUT, Model, Node
-from ...nn.layers import Layer
 from ...tensor import Array
-from .units import Units, multiplier, tied_by, units
-
-# The constructor arguments that count channels: those read, and those computed or passed on.
-_READ = ("in_features", "in_channels")
-_MADE = ("out_features", "out_channels", "num_features")
+from ..technique import masked
+from .couplings import Kept, couplings
+from .units import Units, tied_by, units
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What stays of a model's arrays.
+class Removal:
+    """What stays of a model's arrays when channels go.
 
     keep : node -> (C',) the channels of its output that stay, in the order in which they stand
         afterwards
     axes : form or buffer -> {axis: kept indices}; on axis 1 of a grouped convolution's weight they
         are (O', C' / groups), a row of columns per output, where the groups keep different ones
     sizes : node -> constructor arguments that change        shapes : form or buffer -> shape before
+    parts : form -> what it declares to store
     """
 
     keep: dict[str, Array]
     axes: dict[str, dict[int, Array]]
     sizes: dict[str, dict[str, int]]
     shapes: dict[str, tuple[int, ...]]
+    parts: dict[str, dict[str, Part]]
 
     def apply(self, model: Model) -> Model:
         """Returns the smaller model; the one passed in is untouched.
 
-        Raises UserError where the plan is of another model, or a form cannot be cut.
+        Raises UserError where the removal is of another model, or a form cannot be cut.
         """
         self._check(model)
         nodes = []
@@ -80,28 +80,26 @@ class Plan:
         Raises UserError for a form that cannot carry a mask.
         """
         self._check(model)
-        model = model.copy()
-        for name, form in model.forms().items():
-            if name in self.axes:
-                stays = np.zeros(form.shape, bool)
-                stays[self._index(name)] = True
-                try:
-                    model.set_form(name, form.masked(stays))
-                except ValueError as e:
-                    raise UserError(f"{name}: {e}") from None
-        return model
+        stays = {n: np.zeros(f.shape, bool) for n, f in model.forms().items() if n in self.axes}
+        for name, mask in stays.items():
+            mask[self._index(name)] = True
+        return masked(model, stays)
 
     def take(self, name: str, array: Array) -> Array:
-        """Returns what stays of an array that belongs to a form, a buffer or a part of a form; a
-        copy.
+        """Returns what stays of the array of a form, a buffer or a part of a form; a copy.
 
-        name : "fc1.weight", "bn1.running_mean", or "fc1.weight.part"; a part that has not the
-        form's
-            shape stays whole, and so do centroids, which belong to no place
+        name : "fc1.weight", "bn1.running_mean", or "fc1.weight.part": what stays of a part is said
+            by the axes that the form declares; centroids, which belong to no place, stay whole
         """
-        full, _, part = (name, "", "") if name in self.axes else name.rpartition(".")
-        if full in self.axes and np.shape(array) == self.shapes[full] and part != "centroids":
+        full = next((n for n in self.axes if name == n or name.startswith(f"{n}.")), None)
+        if full is None:
+            return np.array(array)
+        part = self.parts.get(full, {}).get(name[len(full) + 1 :].partition(".")[0], Part("value"))
+        if part.axes is None:
             return array[self._index(full)].copy()
+        for i, axis in enumerate(part.axes):
+            if axis in self.axes[full] and array.shape[i] == self.shapes[full][axis]:
+                array = np.take(array, self.axes[full][axis], i)
         return np.array(array)
 
     def _index(self, name: str) -> tuple[Array, ...]:
@@ -130,49 +128,44 @@ class Plan:
         wrong = [n for n, shape in self.shapes.items() if arrays.get(n) != shape]
         if wrong:
             raise UserError(
-                f"the plan is of another model: {wrong[0]} must have shape "
+                f"the removal is of another model: {wrong[0]} must have shape "
                 f"{self.shapes[wrong[0]]}, got {arrays.get(wrong[0])}"
             )
 
 
-def plan(model: Model, keep: Mapping[str, Sequence[int] | Array]) -> Plan:
-    """Returns the plan that keeps the named channels, follows every coupling and touches nothing
-    else.
+def removal(model: Model, keep: Mapping[str, Sequence[int] | Array]) -> Removal:
+    """Returns the removal that keeps the named channels, follows every coupling and touches
+    nothing else.
 
     keep : node -> the channels of its output that stay, as indices or as booleans; channels tied to
         those that go, go with them; nodes that are not named keep what no tie takes
     Raises UserError for an unknown node, an index out of range, a node that would keep no channel,
         and a coupling that forbids the removal, by name.
     """
-    found = units(model)
+    found, ways = units(model), couplings(model)
     gone = _gone(model, found, keep)
     kept, axes, sizes = {INPUT: np.arange(model.input_shape[0])}, {}, {}
     for node in model.nodes:
-        of, read = found.of[node.name], kept[node.inputs[0]]
+        of, way = found.of[node.name], ways[node.name]
         stays = np.flatnonzero(~np.isin(of, gone))
         if not stays.size:
             raise UserError(f"{node.name} must keep at least one of its {len(of)} channels")
-        out, columns, groups = _passed(node, kept, stays, found)
-        kept[node.name] = out
-        whole = np.array_equal(read, np.arange(len(found.of[node.inputs[0]])))
-        if (
-            not np.array_equal(out, np.arange(len(of)))
-            or node.layer.coupling == "mix"
-            and not whole
-        ):
-            cut = _cut(node, len(of), out, read if columns is None else columns)
-            if cut:
+        made = way.keep([kept[i] for i in node.inputs], stays)
+        kept[node.name] = made.out
+        read = made.columns is None or _whole(kept[node.inputs[0]], way.sizes[0])
+        if not (read and _whole(made.out, way.channels)):
+            cut = _cut(node, way.channels, made)
+            if cut or node.layer.sizes:
                 axes |= cut
-                sizes[node.name] = _sizes(node.layer, len(read), len(out), groups)
+                sizes[node.name] = _sizes(node, len(kept[node.inputs[0]]), made)
     arrays = _arrays(model)
-    return Plan(kept, axes, sizes, {name: arrays[name] for name in axes})
+    parts = {name: form.parts for name, form in model.forms().items() if name in axes}
+    return Removal(kept, axes, sizes, {name: arrays[name] for name in axes}, parts)
 
 
 def removed(model: Model, keep: Mapping[str, Sequence[int] | Array]) -> Model:
-    """Returns the model without the channels that `keep` leaves out: `plan(model,
-    keep).apply(model)`.
-    """
-    return plan(model, keep).apply(model)
+    """Returns the model without the channels that `keep` leaves out."""
+    return removal(model, keep).apply(model)
 
 
 def indices(name: str, kept: Sequence[int] | Array, channels: int) -> Array:
@@ -239,69 +232,11 @@ def _why_held(found: Units, name: str, c: int, other: str, d: int) -> str:
     return f"it is part of channel {channel} of {node}, of which channel {d} of {other} is to stay"
 
 
-def _passed(node: Node, kept: dict[str, Array], stays: Array, found: Units):
-    # The channels that stay of a node's output, in their order; and the columns that a grouped
-    # convolution keeps, None where they are the channels read; and its groups.
-    layer, ins = node.layer, [kept[i] for i in node.inputs]
-    match layer.coupling:
-        case "mix" if multiplier(layer):
-            m = multiplier(layer)
-            return (ins[0][:, None] * m + np.arange(m)).ravel(), None, len(ins[0])
-        case "mix" if getattr(layer, "groups", 1) > 1:
-            return _grouped(node, ins[0], stays)
-        case "mix":
-            return stays, None, None
-        case "flatten":
-            block = len(found.of[node.name]) // len(found.of[node.inputs[0]])
-            return (ins[0][:, None] * block + np.arange(block)).ravel(), None, None
-        case "permute":
-            if len(ins[0]) % layer.groups:
-                raise UserError(
-                    f"{node.name} (shuffle) needs a multiple of {layer.groups} channels, "
-                    f"{len(ins[0])} would stay"
-                )
-            # Where each channel went before, for the channels as the smaller shuffle orders them.
-            place = np.argsort(layer.permutation(len(found.of[node.name])))
-            return place[ins[0][layer.permutation(len(ins[0]))]], None, None
-        case "concat":
-            starts = np.cumsum([0] + [len(found.of[i]) for i in node.inputs])
-            return np.concatenate([start + kept for start, kept in zip(starts, ins)]), None, None
-        case "add":
-            if any(not np.array_equal(ins[0], other) for other in ins[1:]):
-                raise UserError(
-                    f"{node.name} (add) would add channels in different orders: "
-                    f"{', '.join(node.inputs)} are shuffled differently by the removal"
-                )
-    return ins[0], None, None
+def _whole(kept: Array, channels: int) -> bool:
+    return np.array_equal(kept, np.arange(channels))
 
 
-def _grouped(node: Node, read: Array, stays: Array):
-    # A grouped convolution: its groups that stay must read equally many channels and compute
-    # equally many. Returns the kept outputs, group by group in the order of the inputs, and each
-    # one's columns.
-    layer = node.layer
-    wide, tall = layer.in_channels // layer.groups, layer.out_channels // layer.groups
-    order = list(dict.fromkeys((read // wide).tolist()))
-    ins = [read[read // wide == g] for g in range(layer.groups)]
-    outs = [stays[stays // tall == g] for g in range(layer.groups)]
-    for what, parts in (("read", ins), ("compute", outs)):
-        counts = [len(p) for p in parts]
-        if len({n for n, i, o in zip(counts, ins, outs) if len(i) or len(o)}) > 1:
-            raise UserError(
-                f"{node.name} (convolution in {layer.groups} groups): every group must {what} "
-                f"equally many channels, {', '.join(map(str, counts))} would stay"
-            )
-    if not np.array_equal(np.concatenate([ins[g] for g in order]), read):
-        raise UserError(
-            f"{node.name} (convolution in {layer.groups} groups): the removal would shuffle "
-            f"channels from one group into another"
-        )
-    out = np.concatenate([outs[g] for g in order])
-    columns = np.concatenate([np.tile(ins[g] % wide, (len(outs[g]), 1)) for g in order])
-    return out, columns[0] if (columns == columns[0]).all() else columns, len(order)
-
-
-def _cut(node: Node, channels: int, out: Array, columns: Array) -> dict[str, dict[int, Array]]:
+def _cut(node: Node, channels: int, made: Kept) -> dict[str, dict[int, Array]]:
     # What stays of each array of a node, by name and axis; an array of one entry is the whole
     # layer's.
     axes = {}
@@ -310,18 +245,22 @@ def _cut(node: Node, channels: int, out: Array, columns: Array) -> dict[str, dic
             continue
         if shape[0] != channels:
             raise UserError(f"{name}: shape {shape} does not begin with the {channels} channels")
-        axes[name] = {0: out}
-        if len(shape) > 1 and not multiplier(node.layer):
-            axes[name][1] = columns
+        axes[name] = {0: made.out}
+        if len(shape) > 1 and made.columns is not None:
+            axes[name][1] = made.columns
     return axes
 
 
-def _sizes(layer: Layer, read: int, made: int, groups: int | None) -> dict[str, int]:
+def _sizes(node: Node, read: int, made: Kept) -> dict[str, int]:
     # The constructor arguments that count channels, after the removal.
-    sizes = {key: read for key in _READ} | {key: made for key in _MADE}
-    if groups is not None:
-        sizes["groups"] = groups
-    return {key: n for key, n in sizes.items() if key in layer.config()}
+    layer, counts = node.layer, {"in": read, "out": len(made.out)}
+    if not layer.sizes:
+        raise UserError(
+            f"{node.name}: channels of a {layer.kind} cannot be removed: it does not say which of "
+            f"its arguments count them (sizes)"
+        )
+    sizes = {argument: counts[side] for argument, side in layer.sizes.items()}
+    return sizes if made.groups is None else sizes | {"groups": made.groups}
 
 
 def _arrays(model: Model) -> dict[str, tuple[int, ...]]:

@@ -1,23 +1,22 @@
 """Units: which channel of which node is the same one.
 
-A *unit* is a channel as some layer computes it. Nodes pass units on: a layer whose coupling is
-"mix" reads units and computes others; "keep", "concat", "permute" and a depthwise convolution hand
-on those they get; "flatten" makes of each a block of H W features; "add" *ties* the units that it
-adds: they go together or not at all. The model's inputs and outputs are *pinned*.
+A *unit* is a channel as some layer computes it. Nodes pass units on, each as its coupling says
+(`couplings.py`): a layer that mixes channels reads units and computes others; a depthwise
+convolution hands on those it gets; a flattening makes of each a block of H W features; an addition
+*ties* the units that it adds: they go together or not at all. The model's inputs and outputs are
+*pinned*.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import UserError
 from ...nn.graph import INPUT, Model
-from ...nn.layers import Layer
 from ...tensor import Array
+from .couplings import couplings
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,10 @@ class Units:
 def units(model: Model) -> Units:
     """Returns which channel of which node is the same unit.
 
-    Raises UserError for a layer whose coupling is not known here.
+    Raises UserError for a layer that does not say what becomes of channels.
     """
     raw, origin, ties = {}, {}, {}
-    shapes = model.shapes()
+    ways = couplings(model)
 
     def fresh(node: str, n: int) -> Array:
         ids = np.arange(len(origin), len(origin) + n)
@@ -53,33 +52,13 @@ def units(model: Model) -> Units:
         return ids
 
     raw[INPUT] = fresh(INPUT, model.input_shape[0])
-    for node in model.nodes:
-        ins = [raw[i] for i in node.inputs]
-        match node.layer.coupling:
-            case "mix":
-                m = multiplier(node.layer)
-                raw[node.name] = (
-                    np.repeat(ins[0], m) if m else fresh(node.name, shapes[node.name][0])
-                )
-            case "keep":
-                raw[node.name] = ins[0]
-            case "flatten":
-                raw[node.name] = np.repeat(ins[0], math.prod(shapes[node.inputs[0]][1:]))
-            case "permute":
-                raw[node.name] = ins[0][node.layer.permutation(len(ins[0]))]
-            case "concat":
-                raw[node.name] = np.concatenate(ins)
-            case "add":
-                for other in ins[1:]:
-                    for a, b in zip(ins[0].tolist(), other.tolist()):
-                        ties.setdefault(a, []).append((b, node.name))
-                        ties.setdefault(b, []).append((a, node.name))
-                raw[node.name] = ins[0]
-            case other:
-                raise UserError(
-                    f"{node.name}: channels of a {node.layer.kind} (coupling {other!r}) cannot be "
-                    f"removed"
-                )
+    for name, way in ways.items():
+        ins = [raw[i] for i in way.inputs]
+        raw[name] = fresh(name, way.channels) if way.ends else way.pass_on(ins)
+        for other in ins[1:] if way.ties else ():
+            for a, b in zip(ins[0].tolist(), other.tolist()):
+                ties.setdefault(a, []).append((b, name))
+                ties.setdefault(b, []).append((a, name))
     root = np.arange(len(origin))
     for start in origin:
         if root[start] == start:
@@ -90,15 +69,6 @@ def units(model: Model) -> Units:
         int(root[u]): "output" for u in raw[last]
     }
     return Units({name: root[ids] for name, ids in raw.items()}, origin, pinned, ties, raw)
-
-
-def multiplier(layer: Layer) -> int:
-    """Returns how many outputs a depthwise convolution has per channel, 0 for a layer that is not
-    depthwise.
-    """
-    if getattr(layer, "groups", 1) in (1, None) or layer.groups != layer.in_channels:
-        return 0
-    return layer.out_channels // layer.groups
 
 
 def _reached(start: int, ties) -> dict[int, tuple[int, str] | None]:

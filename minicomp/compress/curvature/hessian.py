@@ -26,10 +26,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ...errors import UserError
-from ...kernels.maps.conv import im2col
 from ...nn.forms import Dense
 from ...nn.graph import INPUT, Model, Node
-from ...nn.layers import Conv2d, Layer, Linear
+from ...nn.layers import Layer
 from ...nn.losses import cross_entropy, one_hot
 from ...tensor import Array, Tensor, grad, no_grad
 
@@ -126,13 +125,13 @@ def float64(model: Model) -> Model:
 
 
 def layers(model: Model) -> list[Node]:
-    """Returns the nodes of whose weights second derivatives are taken: every Linear and Conv2d."""
-    return [node for node in model.nodes if isinstance(node.layer, (Linear, Conv2d))]
+    """Returns the nodes of whose weights second derivatives are taken: Linear, Conv2d, their like."""
+    return [node for node in model.nodes if node.layer.coupling == "mix"]
 
 
 def check_movable(model: Model, word: str) -> None:
     """Raises UserError, beginning with `word`, where weights cannot be pruned by moving them:
-    a form that is not Dense or holds a number that is not finite, or no Linear or Conv2d at all."""
+    a form whose entries are shared or not finite, or no Linear or Conv2d at all."""
     if not layers(model):
         raise UserError(f"{word}: the model has no Linear or Conv2d layer")
     for node in layers(model):
@@ -140,7 +139,7 @@ def check_movable(model: Model, word: str) -> None:
             if not form.movable:
                 raise UserError(f"{word}: {node.name}.{part} is a {form.kind}, whose weights "
                                 "cannot move; prune before sharing")
-            if not np.isfinite(form.value.data).all():
+            if not np.isfinite(form.values()).all():
                 raise UserError(f"{word}: {node.name}.{part} must be finite, got NaN or infinity")
 
 
@@ -181,10 +180,13 @@ def input_rows(layer: Layer, x: Array, *, ones: bool = False) -> Array:
     x : (P, I) of a Linear (L = G = 1), or (P, I, H, W) of a Conv2d: L positions, G groups
     ones : an entry 1 ends each row: what a bias sees
     C entries in the order of a row of the weight, w.reshape(O, C)
+    Raises UserError for a layer that does not show them.
     """
-    if isinstance(layer, Linear):
-        return (with_ones(x) if ones else x)[None]
-    return im2col(x, layer.kernel_size, layer.stride, layer.padding, layer.groups, ones)
+    try:
+        return layer.rows(x, ones=ones)
+    except NotImplementedError:
+        raise UserError(f"a {layer.kind} does not show what its outputs see of its input: second "
+                        "derivatives of its weights are not known") from None
 
 
 def patches(layer: Layer, x: Array) -> Array:
@@ -195,7 +197,7 @@ def patches(layer: Layer, x: Array) -> Array:
 
 def by_unit(layer: Layer, d: Array) -> Array:
     """Returns an array of a layer's output shape as (P, G, O / G, L), to go with `patches`."""
-    G = getattr(layer, "groups", 1)
+    G = layer.groups
     return d.reshape(len(d), G, d.shape[1] // G, -1)
 
 
@@ -278,7 +280,7 @@ def exact_diagonal(model: Model, x: Array, y: Array, loss: str) -> dict[str, Arr
         z, outputs, inputs = tapped(model, x[rows], nodes)
         E = mean_loss(z, y[rows], loss) * (len(z.data) / len(x))
         for node, a, g, xi in zip(nodes, outputs, grad(E, outputs, create_graph=True), inputs):
-            diagonal = _linear_diagonal if isinstance(node.layer, Linear) else _conv_diagonal
+            diagonal = _linear_diagonal if a.ndim == 2 else _conv_diagonal
             for part, h in diagonal(node.layer, a, g, patches(node.layer, xi)).items():
                 total[f"{node.name}.{part}"] = total[f"{node.name}.{part}"] + h
     return {name: h.reshape(model.forms()[name].shape) for name, h in total.items()}

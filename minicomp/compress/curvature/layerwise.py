@@ -30,10 +30,12 @@ from ...nn.graph import Model, Node
 from ...nn.layers import Layer
 from ...nn.taps import Walk, crossing
 from ...tensor import Array
-from .hessian import CHUNK, by_unit, check_movable, damped_inverse, input_rows, layers
+from .hessian import by_unit, check_movable, damped_inverse, input_rows, layers
 from ..calibration import calibration
+from ..scores import drop_smallest, zeros_of
 from ..technique import Run, Technique, knob
 
+BATCH = 128  # examples at a time: their rows stay near the cache
 CARRIED = 2**30  # bytes of activations that a walk carries, at the most; of each of two nets
 Amount = float | tuple[int, int]  # a sparsity, or (N, M): N of every M kept
 
@@ -82,7 +84,7 @@ def problems(model: Model, reference: Model, x: Array, damping: float,
         is the model itself, W* = W and no output need be computed
     x : (P, ...) examples
     damping : lambda over the mean of H's diagonal; raised where H is singular all the same
-    dead : by node (O, weights) bool, what masks have taken already; nothing of a node that is absent
+    dead : by node (O, weights) bool, what masks have taken already; absent: nothing
     Raises ValueError where X or Z is not finite.
     """
     for node, H, S in moments(model, reference, x):
@@ -138,8 +140,8 @@ def moments(model: Model, reference: Model, x: Array
         and the second None        both models of `hessian.float64`
     """
     nodes, same = layers(model), model is reference
-    now = Walk(x, batch_size=CHUNK, dtype=np.float64)
-    then = None if same else Walk(x, batch_size=CHUNK, dtype=np.float64)
+    now = Walk(x, batch_size=BATCH, dtype=np.float64)
+    then = None if same else Walk(x, batch_size=BATCH, dtype=np.float64)
     for node, after in zip(nodes, [*nodes[1:], None]):
         inputs, to = now.run(model, node.inputs, to=node.name), after and after.name
         outputs = repeat({}) if same else then.run(reference, [node.name], to=to)
@@ -181,13 +183,13 @@ class LayerPruner(Technique):
     def targets(self, model):
         return [node.name for node in layers(model)]
 
-    def amounts(self, model: Model) -> dict[str, Amount]:
-        """Returns how much goes from each layer by node; checks the model against the knobs.
-
-        Raises UserError for a form whose weights cannot move, and where M does not divide a row.
-        """
-        self.check(model)
+    def check(self, model):
+        super().check(model)
         check_movable(model, self.word)
+        self.amounts(model)
+
+    def amounts(self, model: Model) -> dict[str, Amount]:
+        """Returns how much goes from each layer by node; UserError where M does not divide a row."""
         found = {}
         for node in layers(model):
             sparsity, pattern = self.at("sparsity", node.name), self.at("pattern", node.name)
@@ -196,7 +198,7 @@ class LayerPruner(Technique):
             found[node.name] = sparsity or 0.0
             if pattern is not None:
                 N, M = found[node.name] = parse_pattern(pattern, self.word)
-                width = math.prod(node.layer.forms["weight"].shape[1:])
+                width = shapes_of_rows(model)[node.name][1]
                 if width % M:
                     raise UserError(f"{self.word}: pattern {N}:{M} needs rows that {M} divides, "
                                     f"got {width} weights a row in {node.name}")
@@ -231,30 +233,21 @@ class LayerPruner(Technique):
             raise UserError(f"{self.word}: {e}") from None
 
     def sketch(self, model, *, rng):
-        work, kept = float_rows(model), {}
+        # As many zeros, of least magnitude: the layers' problems would need data.
+        self.check(model)
+        kept = {}
         for name, amount in self.amounts(model).items():
-            w = np.abs(work[name])
-            M = amount[1] if isinstance(amount, tuple) else w.size
-            drop = M - amount[0] if isinstance(amount, tuple) else round(amount * w.size)
-            kept[name] = keep_largest(w.reshape(-1, M), drop).reshape(w.shape)
-        return pruned(model, model, kept)
+            form = model.node(name).layer.forms["weight"]
+            w = np.abs(form.dense().data)
+            N, M = amount if isinstance(amount, tuple) else (w.size - zeros_of(amount, w.size), None)
+            kept[name] = drop_smallest(w, (M or w.size) - N, width=M, mask=form.mask)
+        return with_rows(model, model, kept)
 
 
-def float_rows(model: Model) -> dict[str, Array]:
-    """Returns the weights of each layer as rows, (O, C), without bias, by node."""
-    return {n.name: n.layer.forms["weight"].value.data.reshape(n.layer.forms["weight"].shape[0], -1)
-            for n in layers(model)}
-
-
-def keep_largest(score: Array, drop: int) -> Array:
-    """Returns the mask that drops the `drop` smallest scores of each row, ties by lowest index.
-
-    score : (..., C)        result : bool, True where kept
-    """
-    kept = np.ones(score.shape, bool)
-    order = np.argsort(score, axis=-1, kind="stable")
-    np.put_along_axis(kept, order[..., :drop], False, axis=-1)
-    return kept
+def shapes_of_rows(model: Model) -> dict[str, tuple[int, int]]:
+    """Returns the shape of each layer's weights as rows, (O, C), without bias, by node."""
+    shapes = {n.name: n.layer.forms["weight"].shape for n in layers(model)}
+    return {name: (shape[0], math.prod(shape[1:])) for name, shape in shapes.items()}
 
 
 def parse_pattern(text: str, word: str) -> tuple[int, int]:
@@ -267,15 +260,16 @@ def parse_pattern(text: str, word: str) -> tuple[int, int]:
     raise UserError(f'{word}: pattern must be "N:M" with 1 <= N < M, got {text!r}')
 
 
-def pruned(model: Model, work: Model, kept: dict[str, Array]) -> Model:
+def with_rows(model: Model, work: Model, kept: dict[str, Array]) -> Model:
     """Returns a copy of the model with the weights and biases of `work`, float32, and masks.
 
-    work : of the same nodes        kept : by node, (O, C) bool
+    work : of the same nodes        kept : by node, bool, (O, C) or of the weight's shape
     """
     model = model.copy()
     for name, mask in kept.items():
         for part, form in model.node(name).layer.forms.items():
-            value = work.node(name).layer.forms[part].value.data.astype(np.float32)
-            moved = form.moved(value)
-            model.set_form(f"{name}.{part}", moved.masked(mask.reshape(form.shape)) if part == "weight" else moved)
+            moved = form.moved(work.node(name).layer.forms[part].dense().data.astype(np.float32))
+            if part == "weight":
+                moved = moved.masked(mask.reshape(form.shape))
+            model.set_form(f"{name}.{part}", moved)
     return model

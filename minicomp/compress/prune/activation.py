@@ -21,13 +21,11 @@ import numpy as np
 
 from ...errors import UserError
 from ...nn.graph import Model, Node
-from ...nn.layers import ActThreshold, ActTopK
+from ...nn.layers import LAYERS, ActThreshold, ActTopK
 from ...nn.taps import Walk
 from ...tensor import Array
 from ..calibration import calibration
 from ..technique import Technique, knob
-
-ACTIVATIONS = ("ReLU", "ReLU6", "Sigmoid", "Tanh")
 
 
 def threshold_for(a: Array, sparsity: float) -> float:
@@ -42,7 +40,7 @@ def threshold_for(a: Array, sparsity: float) -> float:
 
 def activations_of(model: Model) -> list[str]:
     """Returns the names of the activations; behind a batch norm or pool they count the same."""
-    return [n.name for n in model.nodes if n.layer.kind in ACTIVATIONS]
+    return [n.name for n in model.nodes if n.layer.activation]
 
 
 @dataclass(frozen=True)
@@ -79,9 +77,8 @@ class SparseActivations(Technique):
     def change(self, model, data, run):
         made, names, shapes = model, activations_of(model), model.shapes()
         if not names:
-            raise UserError(
-                f"sparse-activations: the model has no activation ({', '.join(ACTIVATIONS)})"
-            )
+            kinds = ", ".join(kind for kind, layer in LAYERS.items() if layer.activation)
+            raise UserError(f"sparse-activations: the model has no activation ({kinds})")
         walk = None
         if self.sparsity is not None:
             walk = Walk(calibration(self, data, run).x)

@@ -24,8 +24,10 @@ from ...nn.graph import Model
 from ...nn.taps import observe
 from ...tensor import Array
 from ..calibration import calibration
-from ..channels.groups import Group, cheapest, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, local, without
+from ..channels.groups import Group, choose_units, groups
+from ..channels.choosing import (
+    at_group, check_groups, check_numbers, local, removed_row, without_units,
+)
 from ..technique import Run, Technique, knob
 
 
@@ -47,7 +49,7 @@ def trimmed(zeros: Array, deviations: float) -> Array:
 
 def measured(model: Model, x: Array) -> dict[str, Array]:
     """Returns for each ReLU node its channels' APoZ, (C,), over the examples x."""
-    total = {n.name: 0.0 for n in model.nodes if n.layer.kind in ("ReLU", "ReLU6")}
+    total = {n.name: 0.0 for n in model.nodes if n.layer.rectifies}
     for seen in observe(model, x, total):
         for name, a in seen.items():
             total[name] = total[name] + apoz(a) * len(a)
@@ -104,12 +106,11 @@ class APoZ(Technique):
             chosen = [(g, self.by_rule(g, worth)) for g, worth in scored]
         else:
             chosen = local(self.word, scored, lambda g: at_group(self, "sparsity", g) or 0.0)
-        made = without(model, chosen)
-        run.log({"event": "removed", "name": self.word, "weights": model.count() - made.count(),
-                 "units": {g.name: int((~kept).sum()) for g, kept in chosen}})
+        made = without_units(model, chosen)
+        run.log(removed_row(self.word, model, made, chosen))
         return made
 
     def by_rule(self, group: Group, worth: Array) -> Array:
         """Returns which units stay under the paper's rule, (U,) bool."""
         goes = ~trimmed(1 - worth, at_group(self, "deviations", group))
-        return cheapest(group, np.nan_to_num(worth), int(goes.sum()), goes)
+        return choose_units(group, np.nan_to_num(worth), int(goes.sum()), goes)

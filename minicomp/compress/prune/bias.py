@@ -2,7 +2,8 @@
 
     b_j <- 0   if |b_j| <= T.
 
-A common practice without a paper of its own. Biases are few; their bytes count only once the weights are small.
+A common practice without a paper of its own. Biases are few; their bytes count only once the
+weights are small.
 """
 
 from __future__ import annotations

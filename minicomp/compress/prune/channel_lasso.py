@@ -40,9 +40,9 @@ from ...nn.layers import Conv2d
 from ...nn.taps import Walk
 from ...tensor import Array, no_grad
 from ..calibration import calibration
-from ..channels.groups import Group, cheapest, groups
-from ..channels.units import multiplier
-from ..channels.choosing import at_group, check_groups, check_numbers, local, without
+from ..channels.groups import Group, choose_units, groups
+from ..channels.couplings import multiplier
+from ..channels.choosing import at_group, check_groups, check_numbers, local, without_units
 from ..technique import Run, Technique, knob
 
 BATCH = 250
@@ -184,6 +184,9 @@ class ChannelLasso(Technique):
         local(self.word, [(g, np.zeros(g.size)) for g in found], self.asked)
         x = calibration(self, data, run).x
         made, now, then = model, Walk(x, batch_size=BATCH), Walk(x, batch_size=BATCH)
+        # Of a reader's outputs those that it still has: a layer that is added to an earlier one has
+        # lost channels before its own inputs are looked at.
+        stays = {name: np.arange(shape[0]) for name, shape in model.shapes().items()}
         for done, before in enumerate(found, start=1):
             group = next(g for g in groups(made) if g.nodes == before.nodes)
             if round(self.asked(group) * group.size):
@@ -192,8 +195,10 @@ class ChannelLasso(Technique):
                 to, sources = group.nodes[0], {n.inputs[0] for n in readers}
                 pairs = zip(now.run(made, sources, to=to),
                             then.run(model, [n.name for n in readers], to=to))
-                parts = sampled(readers, pairs, self.positions, run.rng)
-                made = self.thinner(made, group, readers, parts, run)
+                parts = sampled(readers, pairs, stays, self.positions, run.rng)
+                made, kept = self.thinner(made, group, readers, parts, run)
+                for node, keep in group.keep(kept).items():
+                    stays[node] = stays[node][keep]
             run.log({"event": "progress", "name": self.word, "done": done, "total": len(found)})
         return made
 
@@ -202,8 +207,8 @@ class ChannelLasso(Technique):
         return at_group(self, "sparsity", group)
 
     def thinner(self, made: Model, group: Group, readers: list[Node],
-                parts: dict[str, list[Moments]], run: Run) -> Model:
-        """Returns `made` with one group thinned out and its readers refitted.
+                parts: dict[str, list[Moments]], run: Run) -> tuple[Model, Array]:
+        """Returns `made` with one group thinned out and its readers refitted, and what stays, (U,).
 
         parts : the moments of each group of each reader, by node
         """
@@ -214,16 +219,16 @@ class ChannelLasso(Technique):
                 G, r = G + part[0], r + part[1]
         count = round(self.asked(group) * group.size)
         b, lam = select(G, r, group.size - count)
-        kept = cheapest(group, np.abs(b), count)
+        kept = choose_units(group, np.abs(b), count)
         made = made.copy()
         for node in readers:
             refit(made, node, group, kept, parts[node.name], self.damping)
         run.log({"event": "removed", "name": self.word, "lam": lam, "damping": self.damping,
                  "units": {group.name: int((~kept).sum())}})
-        return without(made, [(group, kept)])
+        return without_units(made, [(group, kept)]), kept
 
     def sketch(self, model, *, rng):
-        return without(
+        return without_units(
             model, local(self.word, [(g, np.arange(g.size)) for g in groups(model)], self.asked)
         )
 
@@ -254,10 +259,11 @@ def split(node: Node, group: Group) -> list[tuple[Array, Array]]:
     ]
 
 
-def sampled(readers: list[Node], pairs: Iterable[tuple[dict, dict]], positions: int,
-            rng: np.random.Generator) -> dict[str, list[Moments]]:
+def sampled(readers: list[Node], pairs: Iterable[tuple[dict, dict]], stays: dict[str, Array],
+            positions: int, rng: np.random.Generator) -> dict[str, list[Moments]]:
     """Returns the moments of layers' inputs and outputs by node, one per group of the layer.
 
+    stays : by node, which channels of the given net's outputs Y is made of
     pairs : a batch each, node -> what it gives: those that the readers read, in the net as pruned
         so far, and the readers, in the net that was given
     """
@@ -267,7 +273,7 @@ def sampled(readers: list[Node], pairs: Iterable[tuple[dict, dict]], positions: 
             x, y = inputs[node.inputs[0]], outputs[node.name]
             if x.ndim == 4:
                 x, y = sampled_windows(node.layer, x, y, positions, rng)
-            for found, a in zip(seen[node.name], (x, y)):
+            for found, a in zip(seen[node.name], (x, y[:, stays[node.name]])):
                 found.append(a)
     return {
         node.name: [

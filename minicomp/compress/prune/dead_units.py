@@ -2,10 +2,13 @@
 
 After weights are pruned a neuron may be left without inputs, or without outputs. Either way it can
 go, and with it the other side's connections, which may leave further neurons so: the state is
-followed in both directions until nothing changes.
+followed in both directions until nothing changes, also what a smaller net has that the larger had
+not: two filters of one channel are a unit together, but two units where that channel is the only
+one.
 
-    dead forwards   a_j depends on no input: it is the constant f(b_j)        b_next += W_next[:, j]
-    f(b_j)   (1) dead backwards  no output depends on a_j
+    dead forwards    a_j depends on no input: it is the constant f(b_j), and
+                     b_next <- b_next + W_next[:, j] f(b_j)                             (1)
+    dead backwards   no output depends on a_j
 
 Where we leave the paper: it lets retraining with L2 decay bring dead neurons' biases to 0, and
 drops them. Here the constant is folded into the next bias by (1) before the unit goes, so outputs
@@ -15,6 +18,7 @@ unit that it reads goes only if f(b_j) = 0.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,14 +27,13 @@ import numpy as np
 from ...nn.graph import Model
 from ...tensor import Array
 from ..channels.constants import removable
-from ..channels.groups import Group, cheapest, groups
-from ..channels.choosing import check_numbers, without
+from ..channels.groups import Group, choose_units, groups
+from ..channels.choosing import check_numbers, removed_row, without_units
 from ..technique import Technique
 
 
 def dead_units(masks: list[Array]) -> list[Array]:
-    """Returns for each layer's inputs, and the last one's outputs, which are alive, in a chain
-    without biases.
+    """Returns which of each layer's inputs, and of the last outputs, a chain without biases uses.
 
     masks : (O, I) bool of each layer, first to last, True where a weight is kept
     result : (I,) of the first layer, (O,) of each; alive: reached from a living input and reaching
@@ -47,24 +50,20 @@ def dead_units(masks: list[Array]) -> list[Array]:
 
 
 def dead_of(model: Model) -> list[tuple[Group, Array]]:
-    """Returns the groups with which units stay, (U,) bool, when all go that can without changing an
-    output.
+    """Returns which units of each group stay, (U,) bool, when all go that change no output.
 
-    A layer keeps its first unit even if all are dead, and groups of a convolution lose equally
-    many.
+    A layer keeps its first unit even if all are dead; groups of a convolution lose equally many.
     """
     gone, chosen = removable(model), []
     for group in groups(model):
         dead = np.isin(group.ids, gone)
-        chosen.append((group, cheapest(group, np.arange(group.size)[::-1], int(dead.sum()), dead)))
+        chosen.append((group, choose_units(group, np.arange(group.size)[::-1], int(dead.sum()), dead)))
     return chosen
 
 
 @dataclass(frozen=True)
 class DeadUnits(Technique):
-    """Removes every neuron and channel that pruning has left constant or unread; outputs stay the
-    same.
-    """
+    """Removes neurons and channels that pruning left constant or unread; outputs stay the same."""
 
     word: ClassVar[str] = "dead-units"
     title: ClassVar[str] = "Removal of dead units"
@@ -75,14 +74,11 @@ class DeadUnits(Technique):
 
     def change(self, model, data, run):
         check_numbers(self.word, model)
-        chosen = dead_of(model)
-        made = without(model, chosen, fold=True)
-        run.log(
-            {
-                "event": "removed",
-                "name": self.word,
-                "weights": model.count() - made.count(),
-                "units": {g.name: int((~kept).sum()) for g, kept in chosen},
-            }
-        )
+        made, gone, done = model, Counter(), False
+        while not done:
+            chosen = dead_of(made)
+            gone.update({group.name: int((~kept).sum()) for group, kept in chosen})
+            made = without_units(made, chosen, fold=True)
+            done = all(kept.all() for _, kept in chosen)
+        run.log(removed_row(self.word, model, made, []) | {"units": dict(gone)})
         return made

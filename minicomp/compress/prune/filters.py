@@ -1,5 +1,4 @@
-"""Filter pruning by norm (Li, Kadav, Durdanovic, Samet, Graf 2017, "Pruning Filters for Efficient
-ConvNets", arXiv 1608.08710).
+"""Filter pruning by norm (Li, Kadav, Durdanovic, Samet, Graf 2017, arXiv 1608.08710).
 
 Removing single weights leaves a matrix with holes, which a dense library multiplies no faster.
 Removing whole filters leaves a smaller dense net. A filter's worth is the sum of its absolute
@@ -32,13 +31,7 @@ from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..channels.groups import Group, groups
 from ..channels.choosing import (
-    at_group,
-    check_groups,
-    check_numbers,
-    emptied,
-    local,
-    overall,
-    without,
+    at_group, check_groups, check_numbers, emptied, local, overall, removed_row, without_units,
 )
 from ..technique import Technique, knob
 
@@ -105,30 +98,22 @@ class Filters(Technique):
         if self.scope == "global" and not isinstance(self.sparsity, float):
             raise UserError("filters: scope global needs one sparsity for all layers")
 
-    def change(self, model, data, run):
+    def check(self, model):
         check_numbers(self.word, model)
-        found = groups(model)
-        check_groups(self, found)
-        scored = [(g, group_norms(model, g, self.norm)) for g in found]
+        check_groups(self, groups(model))
+
+    def change(self, model, data, run):
+        scored = [(g, group_norms(model, g, self.norm)) for g in groups(model)]
         if self.threshold is not None:
             chosen = [(g, self.above(g, norms)) for g, norms in scored]
         elif self.scope == "global":
-            chosen = overall(
-                self.word,
-                [(g, norms / (norms.mean() or 1.0)) for g, norms in scored],
-                self.sparsity,
-            )
+            relative = [(g, norms / (norms.mean() or 1.0)) for g, norms in scored]
+            chosen = overall(self.word, relative, self.sparsity)
         else:
             chosen = local(self.word, scored, lambda g: at_group(self, "sparsity", g) or 0.0)
-        made = without(emptied(model, chosen) if self.fold else model, chosen, fold=self.fold)
-        run.log(
-            {
-                "event": "removed",
-                "name": self.word,
-                "weights": model.count() - made.count(),
-                "units": {g.name: int((~kept).sum()) for g, kept in chosen},
-            }
-        )
+        start = emptied(model, chosen) if self.fold else model
+        made = without_units(start, chosen, fold=self.fold)
+        run.log(removed_row(self.word, model, made, chosen))
         return made
 
     def above(self, group: Group, norms: Array) -> Array:

@@ -1,17 +1,18 @@
 """FPGM: filter pruning via geometric median (He, Liu, Wang, Hu, Yang 2019, arXiv 1811.00250).
 
-Small filters may matter; *replaceable* ones do not. The filters nearest to the geometric median of their layer
-are represented by the others,
+Small filters may matter; *replaceable* ones do not. The filters nearest to the geometric median of
+their layer are represented by the others,
 
-    g(x) = sum_j ||x - F_j||_2,        pruned: the filters of least g                       (eq. 4, 5)
+    g(x) = sum_j ||x - F_j||_2,        pruned: the filters of least g                    (eq. 4, 5)
 
-The filters, or units, are taken out of the net, as `filters` does: layers joined by an addition lose the same
-ones, those of least sum of their g, and with `fold` the constant f(b_j) that a removed filter would still give
-stays in the next layer's bias. With `remove` off they are masked and the net keeps its size, so that criteria can
-be compared; what it computes then is what removal with `fold` leaves.
+The filters, or units, are taken out of the net, as `filters` does: layers joined by an addition
+lose the same ones, those of least sum of their g, and with `fold` the constant f(b_j) that a
+removed filter would still give stays in the next layer's bias. With `remove` off they are masked
+and the net keeps its size, so that criteria can be compared; what it computes then is what removal
+with `fold` leaves.
 
-A filter that is 0 already, by an earlier mask, goes first. The paper prunes softly after every epoch of a training
-and lets masked filters learn on; here the filters go at once.
+A filter that is 0 already, by an earlier mask, goes first. The paper prunes softly after every
+epoch of a training and lets masked filters learn on; here the filters go at once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..channels.groups import Group, groups
 from ..scoring import ScorePruning
-from ..channels.choosing import at_group, check_groups, check_numbers, emptied, local, without
+from ..channels.choosing import (
+    at_group, check_groups, check_numbers, emptied, local, removed_row, without_units,
+)
 from ..technique import Run, knob, masked, weights
 
 
@@ -35,12 +38,13 @@ def fpgm_score(w: Array) -> Array:
     w : (O, ...)        Source: He et al. 2019, eq. (5)
     """
     f = w.reshape(len(w), -1).astype(np.float64)
-    square = np.square(f[:, None] - f[None]).sum(axis=2) if f.size * len(f) <= 2**24 else _distances(f)
+    small = f.size * len(f) <= 2**24
+    square = np.square(f[:, None] - f[None]).sum(axis=2) if small else _distances(f)
     return np.sqrt(square).sum(axis=1)
 
 
 def group_distances(model: Model, group: Group) -> Array:
-    """Returns g of a group's units, (U,) float64, summed over the layers tied together; -1 where all are 0."""
+    """Returns g of a group's units, (U,) float64, over the layers tied together; -1: all are 0."""
     with no_grad():
         filters = {n: model.node(n).layer.forms["weight"].dense().data for n in group.nodes}
     total = sum(group.add(n, fpgm_score(w)) for n, w in filters.items())
@@ -54,33 +58,40 @@ class FPGM(ScorePruning):
 
     word: ClassVar[str] = "fpgm"
     title: ClassVar[str] = "Filter pruning via geometric median"
-    source: ClassVar[str] = ("He, Liu, Wang, Hu & Yang 2019, Filter Pruning via Geometric Median for Deep Convolutional "
-                             "Neural Networks Acceleration, arXiv:1811.00250")
+    source: ClassVar[str] = (
+        "He, Liu, Wang, Hu & Yang 2019, Filter Pruning via Geometric Median for Deep Convolutional "
+        "Neural Networks Acceleration, arXiv:1811.00250"
+    )
 
-    sparsity: float = knob(0.3, "fraction of a layer's filters that goes", lo=0, hi=1, below=True, per_layer=True)
+    sparsity: float = knob(
+        0.3, "fraction of a layer's filters that goes", lo=0, hi=1, below=True, per_layer=True
+    )
     scope: str = knob("local", "what is ranked together: one layer's filters", choices=("local",))
     remove: bool = knob(True, "take the filters out; false masks them")
-    fold: bool = knob(False, "keep the removed filters' biases as a constant in the next layer's bias")
+    fold: bool = knob(
+        False, "keep the removed filters' biases as a constant in the next layer's bias"
+    )
 
     def scores(self, model, data, run):
-        return {node: np.broadcast_to(fpgm_score(w).reshape((-1,) + (1,) * (w.ndim - 1)), w.shape)
-                for node, w in ((n, model.forms()[f].dense().data) for n, f in weights(model).items())}
+        values = {node: model.forms()[name].dense().data for node, name in weights(model).items()}
+        return {node: _by_row(fpgm_score(w), w.shape) for node, w in values.items()}
+
+    def check(self, model):
+        check_numbers(self.word, model)
+        check_groups(self, groups(model))
 
     def change(self, model, data, run):
         chosen = self.chosen(model)
         if not self.remove:
             return masked(model, _rows(model, chosen))
-        made = without(emptied(model, chosen) if self.fold else model, chosen, fold=self.fold)
-        run.log({"event": "removed", "name": self.word, "weights": model.count() - made.count(),
-                                     "units": {g.name: int((~kept).sum()) for g, kept in chosen}})
+        start = emptied(model, chosen) if self.fold else model
+        made = without_units(start, chosen, fold=self.fold)
+        run.log(removed_row(self.word, model, made, chosen))
         return made
 
     def chosen(self, model: Model) -> list[tuple[Group, Array]]:
         """Returns which units stay, (U,) bool, of every group."""
-        check_numbers(self.word, model)
-        found = groups(model)
-        check_groups(self, found)
-        scored = [(g, group_distances(model, g)) for g in found]
+        scored = [(g, group_distances(model, g)) for g in groups(model)]
         return local(self.word, scored, lambda g: at_group(self, "sparsity", g))
 
     def sketch(self, model, *, rng):
@@ -92,9 +103,14 @@ def _rows(model: Model, chosen: list[tuple[Group, Array]]) -> dict[str, Array]:
     masks = {}
     for group, kept in chosen:
         for node, stays in group.keep(kept).items():
-            shape = model.forms()[f"{node}.weight"].shape
-            masks[f"{node}.weight"] = np.broadcast_to(stays.reshape((-1,) + (1,) * (len(shape) - 1)), shape).copy()
+            name = f"{node}.weight"
+            masks[name] = _by_row(stays, model.forms()[name].shape)
     return masks
+
+
+def _by_row(values: Array, shape: tuple[int, ...]) -> Array:
+    # A number for each filter, at every weight of it.
+    return np.broadcast_to(values.reshape(-1, *[1] * (len(shape) - 1)), shape).copy()
 
 
 def _distances(f: Array) -> Array:

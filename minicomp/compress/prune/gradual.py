@@ -23,7 +23,7 @@ from ...errors import UserError
 from ...train import Hook
 from ..finetune import Trained
 from ..schedule import agp_sparsity
-from ..scores import global_masks, magnitude_mask, magnitudes
+from ..scores import scoped_masks
 from ..technique import check_movable, knob, weights
 
 
@@ -32,6 +32,7 @@ class Gradual(Trained):
     """Trains while the sparsity of every layer rises along the cubic, then goes on at the final mask."""
 
     word: ClassVar[str] = "gradual"
+    masks: ClassVar[bool] = True
     title: ClassVar[str] = "Automated gradual pruning"
     source: ClassVar[str] = ("Zhu & Gupta 2017, To prune, or not to prune: exploring the efficacy of pruning for "
                              "model compression, arXiv:1710.01878")
@@ -75,14 +76,11 @@ class Gradual(Trained):
         def s_t(s_f: float) -> float:
             return agp_sparsity(t, s_i=min(self.initial, s_f), s_f=s_f, t0=0, n=n, dt=dt)
 
-        if self.scope == "global":
-            scores = [magnitudes(w[node], form.mask) for node, form in forms.items()]
-            masks = global_masks(scores, s_t(self.sparsity))
-        else:
-            masks = [magnitude_mask(w[node], s_t(self.at("sparsity", node)), mask=form.mask)
-                     for node, form in forms.items()]
-        for form, mask in zip(forms.values(), masks):
-            form.remask(mask & form.mask)
+        masks = scoped_masks(self.word, {node: np.abs(a) for node, a in w.items()},
+                             {node: form.mask for node, form in forms.items()},
+                             lambda node: s_t(self.at("sparsity", node)), self.scope)
+        for node, form in forms.items():
+            form.remask(masks[node] & form.mask)
 
 
 class Ramp(Hook):

@@ -33,8 +33,8 @@ from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
 from ...train import Hook
-from ..channels.groups import Group, cheapest, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, without
+from ..channels.groups import Group, choose_units, groups
+from ..channels.choosing import at_group, check_groups, check_numbers, removed_row, without_units
 from ..finetune import Trained
 from ..technique import check_movable, knob
 
@@ -86,11 +86,8 @@ class GroupLasso(Trained):
 
     def finish(self, model, run):
         chosen = [(g, survivors(model, g)) for g in self.found(model)]
-        made = without(model, chosen, fold=True)
-        run.log({
-            "event": "removed", "name": self.word, "weights": model.count() - made.count(),
-            "units": {g.name: int((~kept).sum()) for g, kept in chosen},
-        })
+        made = without_units(model, chosen, fold=True)
+        run.log(removed_row(self.word, model, made, chosen))
         return made
 
     def found(self, model: Model) -> list[Group]:
@@ -135,4 +132,4 @@ def survivors(model: Model, group: Group) -> Array:
     convolution in groups or a shuffle holds.
     """
     norms = unit_norms(model, group)
-    return cheapest(group, norms, int((norms == 0).sum()), norms == 0)
+    return choose_units(group, norms, int((norms == 0).sum()), norms == 0)

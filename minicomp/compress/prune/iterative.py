@@ -58,7 +58,7 @@ class Iterative(Rounds):
         nodes = [n.name for n in model.nodes if n.layer.forms]
         if not self.alternate:
             return [nodes]
-        conv = [n.name for n in model.nodes if n.layer.kind == "Conv2d"]
+        conv = [n for n, name in weights(model).items() if len(model.forms()[name].shape) > 2]
         return [group for group in (conv, [n for n in nodes if n not in conv]) if group]
 
     def pruned(self, model, part: float, nodes: list[str]):

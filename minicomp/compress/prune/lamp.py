@@ -1,10 +1,12 @@
 """LAMP: layer-adaptive magnitude (Lee, Park, Mo, Ahn, Shin 2021, arXiv 2010.07611).
 
-One global threshold on |w| empties layers whose weights happen to be small. Rescaling by what would survive,
+One global threshold on |w| empties layers whose weights happen to be small. Rescaling by what would
+survive,
 
-    score(u) = W[u]^2 / sum_{v : |W[v]| >= |W[u]|} W[v]^2                                    (eq. 1)
+    score(u) = W[u]^2 / sum_{v : |W[v]| >= |W[u]|} W[v]^2                                   (eq. 1)
 
-makes magnitudes of different layers comparable: the largest weight of every layer scores 1, so no layer dies.
+makes magnitudes of different layers comparable: the largest weight of every layer scores 1, so no
+layer dies.
 """
 
 from __future__ import annotations
@@ -38,8 +40,9 @@ class LAMP(ScorePruning):
 
     word: ClassVar[str] = "lamp"
     title: ClassVar[str] = "Layer-adaptive magnitude pruning"
-    source: ClassVar[str] = ("Lee, Park, Mo, Ahn & Shin 2021, Layer-adaptive Sparsity for the Magnitude-based Pruning, "
-                             "arXiv:2010.07611")
+    source: ClassVar[str] = ("Lee, Park, Mo, Ahn & Shin 2021, Layer-adaptive Sparsity for the "
+                             "Magnitude-based Pruning, arXiv:2010.07611")
 
     def scores(self, model, data, run):
-        return {node: lamp_score(model.forms()[name].dense().data) for node, name in weights(model).items()}
+        forms = model.forms()
+        return {node: lamp_score(forms[name].dense().data) for node, name in weights(model).items()}

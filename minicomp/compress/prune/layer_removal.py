@@ -7,9 +7,8 @@ candidate is
 
     a branch    of an addition, F(x) + x -> x: whatever only that branch used goes with it
     a segment   a weighted layer with the normalisation and activation behind it, replaced by the
-    identity; legal
-                only where it gives back the shape that it takes (stride 1, as many channels out as
-                in)
+                identity; only where it gives back the shape that it takes (stride 1, as many
+                channels out as in)
 
 `max_rise` stops the search before a removal that would raise the loss by more than that over the
 start.
@@ -27,13 +26,9 @@ from ..channels.choosing import check_numbers
 from ..calibration import calibration
 from ..technique import Technique, knob
 
-_FOLLOWS = ("BatchNorm1d", "BatchNorm2d", "ReLU", "ReLU6", "Sigmoid", "Tanh", "Dropout", "Identity")
-
 
 def candidates(model: Model) -> dict[str, Model]:
-    """Returns what is left of the model by what was removed: "fc2", "add.1" for the second branch
-    of an addition.
-    """
+    """Returns what is left of the model by what was removed: "fc2", "add.1" of a second branch."""
     shapes, found = model.shapes(), {}
     readers = {name: [n for n in model.nodes if name in n.inputs] for name in shapes}
     for node in model.nodes:
@@ -45,7 +40,7 @@ def candidates(model: Model) -> dict[str, Model]:
                     found[f"{node.name}.{i}"] = smaller
         elif node.layer.coupling == "mix":
             last = node
-            while len(readers[last.name]) == 1 and readers[last.name][0].layer.kind in _FOLLOWS:
+            while len(readers[last.name]) == 1 and readers[last.name][0].layer.pointwise:
                 last = readers[last.name][0]
             if shapes[last.name] == shapes[node.inputs[0]] and last is not model.nodes[-1]:
                 found[node.name] = rewired(model, last.name, node.inputs)
@@ -76,9 +71,7 @@ def weights_of(model: Model) -> int:
 
 @dataclass(frozen=True)
 class LayerRemoval(Technique):
-    """Removes the layers and residual branches whose absence raises the loss least, one at a
-    time.
-    """
+    """Removes the layers and branches whose absence raises the loss least, one at a time."""
 
     word: ClassVar[str] = "layer-removal"
     title: ClassVar[str] = "Greedy removal of layers and blocks"

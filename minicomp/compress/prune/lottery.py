@@ -78,7 +78,7 @@ class Lottery(Rounds):
             for name, value in start.buffers().items():
                 value[...] = 1 if name.endswith("running_var") else 0
             return start
-        kept = load(self.rewind).dense()
+        kept = load(self.rewind, kind="model").dense()
         if {n: f.shape for n, f in kept.forms().items()} != {n: f.shape for n, f in model.forms().items()}:
             raise UserError(f"lottery: rewind {self.rewind} must hold a net of the same layers and shapes")
         start.load_state_dict(kept.state_dict())

@@ -1,16 +1,17 @@
-"""Magnitude pruning (Han, Pool, Tran, Dally 2015, "Learning both Weights and Connections", arXiv 1506.02626).
+"""Magnitude pruning (Han, Pool, Tran, Dally 2015, "Learning both Weights and Connections",
+arXiv 1506.02626).
 
 Small weights matter least: every connection with |w| at or below a threshold is removed,
 
     M = 1[|w| > tau],   w <- w M                                                            (C1)
 
-The threshold of a layer is quality x std of its weights (the paper), a percentile of |w|, or whatever gives
-an exact sparsity. A scope says over what weights are ranked: "local" each layer, "kernel" each output's own
-row, "global" all layers together. The mask is part of the form, so pruned weights stay exactly 0 under any
-optimizer with momentum and weight decay.
+The threshold of a layer is quality x std of its weights (the paper), a percentile of |w|, or
+whatever gives an exact sparsity. A scope says over what weights are ranked: "local" each layer,
+"kernel" each output's own row, "global" all layers together. The mask is part of the form, so
+pruned weights stay exactly 0 under any optimizer with momentum and weight decay.
 
-Where we leave the paper: std is taken over the weights that are still there, so that rounds continue instead
-of repeating themselves.
+Where we leave the paper: std is taken over the weights that are still there, so that rounds
+continue instead of repeating themselves.
 """
 
 from __future__ import annotations
@@ -29,31 +30,32 @@ SCOPES = ("local", "global", "kernel")
 
 @dataclass(frozen=True)
 class Magnitude(Technique):
-    """Removes the weights of least magnitude; one of sparsity, quality and percentile sets how many."""
+    """Removes the weights of least magnitude: sparsity, quality or percentile says how many."""
 
     word: ClassVar[str] = "magnitude"
     title: ClassVar[str] = "Magnitude pruning"
-    source: ClassVar[str] = ("Han, Pool, Tran & Dally 2015, Learning both Weights and Connections for Efficient "
-                             "Neural Networks, arXiv:1506.02626")
+    source: ClassVar[str] = ("Han, Pool, Tran & Dally 2015, Learning both Weights and Connections "
+                             "for Efficient Neural Networks, arXiv:1506.02626")
 
-    sparsity: float | None = knob(None, "fraction of zeros, exactly round(s n)", type=float, lo=0, hi=1, below=True,
-                                  optional=True, per_layer=True)
-    quality: float | None = knob(None, "threshold in standard deviations of the layer's weights", type=float, lo=0,
-                                 optional=True, per_layer=True)
-    percentile: float | None = knob(None, "threshold as a percentile of |w|, 0..1", type=float, lo=0, hi=1,
-                                    below=True, optional=True, per_layer=True)
+    sparsity: float | None = knob(None, "fraction of zeros, exactly round(s n)", type=float, lo=0,
+                                  hi=1, below=True, optional=True, per_layer=True)
+    quality: float | None = knob(None, "threshold in standard deviations of the layer's weights",
+                                 type=float, lo=0, optional=True, per_layer=True)
+    percentile: float | None = knob(None, "threshold as a percentile of |w|, 0..1", type=float,
+                                    lo=0, hi=1, below=True, optional=True, per_layer=True)
     scope: str = knob("local", "what is ranked together", choices=SCOPES)
 
     def __post_init__(self):
         super().__post_init__()
         given = [n for n in ("sparsity", "quality", "percentile") if getattr(self, n) is not None]
         if len(given) != 1:
-            raise UserError("magnitude: exactly one of sparsity, quality and percentile must be given, got "
-                            + (", ".join(given) or "none"))
+            raise UserError("magnitude: exactly one of sparsity, quality and percentile must be "
+                            "given, got " + (", ".join(given) or "none"))
         if self.scope != "local" and given != ["sparsity"]:
             raise UserError(f"magnitude: scope {self.scope} needs sparsity, got {given[0]}")
         if self.scope == "global" and not isinstance(self.sparsity, float):
-            raise UserError("magnitude: scope global needs one sparsity for all layers, got one by pattern")
+            raise UserError("magnitude: scope global needs one sparsity for all layers, got one by "
+                            "pattern")
 
     def targets(self, model):
         return list(weights(model))

@@ -41,7 +41,7 @@ from ..calibration import calibration
 from ..channels.choosing import check_numbers
 from ..finetune import FineTune, Trained
 from ..schedule import agp_sparsity
-from ..scores import global_masks, magnitudes, smallest_mask
+from ..scores import magnitudes, scoped_masks
 from ..scoring import ScorePruning
 from ..technique import Run, check_movable, knob, weights
 
@@ -183,19 +183,16 @@ class Scores(Hook):
         from scipy.special import expit
 
         of, forms = self.technique, model.forms()
-        ranked = {name: np.where(allowed, self.slots[f"score.{name}"], -np.inf)
-                  for name, allowed in self.allowed.items()}
+        scores = {name: self.slots[f"score.{name}"] for name in self.allowed}
         if of.variant == "soft":
-            masks = [expit(s) > part * of.threshold for s in ranked.values()]
-            # the last weights of a layer are not masked: an empty layer cannot learn
-            masks = [m if m.any() else forms[name].mask for name, m in zip(ranked, masks)]
-        elif of.scope == "global":
-            masks = global_masks(list(ranked.values()), part * of.sparsity)
+            masks = {name: expit(s) > part * of.threshold for name, s in scores.items()}
         else:
-            masks = [smallest_mask(s, part * of.at("sparsity", name.rsplit(".", 1)[0]))
-                     for name, s in ranked.items()]
-        for name, mask in zip(ranked, masks):
-            forms[name].remask(mask & self.allowed[name])
+            masks = scoped_masks(self.name, scores, self.allowed, lambda name: part * of.at(
+                "sparsity", name.rsplit(".", 1)[0]), of.scope)
+        for name, mask in masks.items():
+            mask = mask & self.allowed[name]
+            # the last weights of a layer are not masked by a threshold: an empty layer cannot learn
+            forms[name].remask(mask if mask.any() or of.variant != "soft" else forms[name].mask)
 
     def skip(self, model):
         # As many zeros, of least magnitude: the scores themselves need a training.

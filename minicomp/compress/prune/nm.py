@@ -1,7 +1,7 @@
 """N:M fine-grained structured sparsity (Mishra et al. 2021, arXiv 2104.08378).
 
-In every M consecutive weights along the inputs, the N largest stay. Hardware then needs log2 M bits a kept
-weight to find its input, and every block costs the same.
+In every M consecutive weights along the inputs, the N largest stay. Hardware then needs log2 M bits
+a kept weight to find its input, and every block costs the same.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from ..scores import drop_smallest, magnitudes
 
 
 def nm_mask(w: Array, n: int, m: int, *, mask: Array | None = None) -> Array:
-    """Returns the mask that keeps the n largest |w| of every m consecutive entries of a row, ties by lowest index.
+    """Returns the mask that keeps the n largest |w| of every m that follow one another in a row.
 
+    Of equals those of lowest index go.
     w : (O, ...), its rows of a length that m divides        result : bool, True where kept
     mask : what earlier pruning kept, or None; what it dropped goes first
     Raises ValueError where m does not divide a row, n is not in [1, m], or a weight is NaN.
@@ -38,11 +39,13 @@ class NM(Technique):
 
     word: ClassVar[str] = "nm"
     title: ClassVar[str] = "N:M sparsity"
-    source: ClassVar[str] = "Mishra et al. 2021, Accelerating Sparse Deep Neural Networks, arXiv:2104.08378"
+    source: ClassVar[str] = ("Mishra et al. 2021, Accelerating Sparse Deep Neural Networks, "
+                             "arXiv:2104.08378")
 
     n: int = knob(2, "weights kept in a block", lo=1, per_layer=True)
     m: int = knob(4, "weights in a block", lo=2, per_layer=True)
-    skip: bool = knob(False, "leave layers whose width m does not divide as they are, instead of refusing them")
+    skip: bool = knob(False, "leave layers whose width m does not divide as they are, instead of "
+                             "refusing them")
 
     def targets(self, model):
         return list(weights(model))

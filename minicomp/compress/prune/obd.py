@@ -27,19 +27,15 @@ p = softmax(z).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from ...conv import conv2d_input_grad
 from ...errors import UserError
 from ...nn.graph import INPUT, Model, Node
-from ...nn.layers import (AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchNorm2d,
-                          ChannelShuffle, Concat, Conv2d, Dropout, Flatten, Identity, Layer, Linear,
-                          MaxPool2d, ReLU, ReLU6, Sigmoid, Tanh)
+from ...nn.layers import Layer
 from ...tensor import Array, Tensor, grad
 from ..calibration import calibration
 from ..curvature.hessian import (
@@ -49,8 +45,6 @@ from ..curvature.hessian import (
     float64,
     layers,
     mean_loss,
-    patches,
-    weight_products,
 )
 from ..technique import Technique, knob, masked
 from ..scores import scoped_masks
@@ -108,23 +102,6 @@ def obd_shared(h: Array, index: Array, k: int) -> Array:
 
 # ------------------------------------------------------------------------------------- of a net
 
-# f'(a) and f''(a) of the layers that bend; what is piecewise linear routes instead.
-BENDS: dict[type[Layer], Callable[[Array], tuple[Array, Array]]] = {
-    Sigmoid: lambda a: _sigmoid_slopes(1 / (1 + np.exp(-a))),
-    Tanh: lambda a: _tanh_slopes(np.tanh(a)),
-}
-# What only passes numbers on: its coefficients are 0 and 1, as are their squares, so that h goes
-# back as a gradient does.
-ROUTES = (ReLU, ReLU6, MaxPool2d, Flatten, Identity, Dropout, Add, Concat, ChannelShuffle)
-
-
-def _sigmoid_slopes(f: Array) -> tuple[Array, Array]:
-    return f * (1 - f), f * (1 - f) * (1 - 2 * f)
-
-
-def _tanh_slopes(f: Array) -> tuple[Array, Array]:
-    return 1 - f * f, -2 * f * (1 - f * f)
-
 
 def second_derivatives(model: Model, x: Array, y: Array, loss: str, *, f2: bool
                        ) -> dict[str, Array]:
@@ -150,15 +127,15 @@ def _backwards(model: Model, x: Array, y: Array, loss: str, f2: bool) -> dict[st
     g_x = grad(mean_loss(z, y, loss), [outputs[node.name] for node in nodes])
     outputs[INPUT] = Tensor(x)
     h_x = {model.nodes[-1].name: _at_output(z.data, loss)}
-    found = {}
+    found = {f"{node.name}.{part}": np.zeros(form.shape) for node in layers(model)
+             for part, form in node.layer.forms.items()}              # what nothing uses stays 0
     for node, g in zip(reversed(nodes), reversed(g_x)):
         h, inputs = h_x.pop(node.name, None), [outputs[i].data for i in node.inputs]
         if h is None:                                                 # nothing uses it
             continue
-        if isinstance(node.layer, (Linear, Conv2d)):
-            columns = patches(node.layer, inputs[0])
-            for part, hw in weight_products(node.layer, h, columns * columns, each=False).items():
-                found[f"{node.name}.{part}"] = hw
+        if node.layer.coupling == "mix":
+            found |= {f"{node.name}.{part}": hw
+                      for part, hw in _at_weights(node.layer, h, inputs[0]).items()}
         if any(outputs[name].requires_grad for name in node.inputs):
             for name, back in zip(node.inputs, _through(node, h, g.data, inputs, f2)):
                 h_x[name] = h_x[name] + back if name in h_x else back
@@ -174,41 +151,24 @@ def _at_output(z: Array, loss: str) -> Array:
     return p * (1 - p) / len(z)
 
 
+def _at_weights(layer: Layer, h: Array, x: Array) -> dict[str, Array]:
+    # d2E/dw^2 from h = d2E/da^2, eqs. (5) and (6): a is linear in w, so that it comes from h and
+    # x^2 as a gradient comes from dE/da and x; positions that share a weight add up.
+    w = {part: Tensor(form.value.data, requires_grad=True) for part, form in layer.forms.items()}
+    found = grad(layer(Tensor(x * x), weights=w), list(w.values()), cotangent=h)
+    return {part: each.data for part, each in zip(w, found)}
+
+
 def _through(node: Node, h: Array, g: Array, inputs: list[Array], f2: bool) -> list[Array]:
-    # d2E/d input^2 of a node's inputs from h = d2E/d output^2 and g = dE/d output.
-    layer, x = node.layer, inputs[0]
-    if isinstance(layer, Linear):
-        return [obd_input(layer.forms["weight"].value.data, h)]
-    if isinstance(layer, Conv2d):
-        w = layer.forms["weight"].value.data
-        return [conv2d_input_grad(h, w * w, size=x.shape[2:], stride=layer.stride,
-                                  padding=layer.padding, groups=layer.groups)]
-    if isinstance(layer, (BatchNorm1d, BatchNorm2d)):
-        gain = layer.forms["weight"].value.data / np.sqrt(layer.buffers["running_var"] + layer.eps)
-        return [h * (gain * gain).reshape([-1 if i == 1 else 1 for i in range(h.ndim)])]
-    if type(layer) in BENDS:
-        f1, bend = BENDS[type(layer)](x)
+    # d2E/d input^2 of a node's inputs from h = d2E/d output^2 and g = dE/d output, eq. (7).
+    if node.layer.pointwise:
+        f1, bend = node.layer.slopes(inputs[0])
         return [obd_unit(h, g, f1, bend if f2 else None)]
-    if isinstance(layer, ROUTES):
-        return _vjp(layer, inputs, h)
-    if isinstance(layer, (AvgPool2d, AdaptiveAvgPool2d)) and _evenly(layer, x.shape):
-        area = (x[0, 0].size / h[0, 0].size if isinstance(layer, AdaptiveAvgPool2d)
-                else math.prod(layer.kernel_size))
-        return _vjp(layer, inputs, h / area)                          # coefficients (1 / area)^2
-    raise UserError(f"obd: no rule takes second derivatives back through {node.name}, "
-                    f"a {layer.kind}; use curvature=exact")
-
-
-def _evenly(layer: Layer, shape: tuple[int, ...]) -> bool:
-    # Whether every window averages the same number of entries.
-    if isinstance(layer, AvgPool2d):
-        return not layer.ceil_mode
-    return all(n % m == 0 for n, m in zip(shape[2:], layer.output_size))
-
-
-def _vjp(layer: Layer, inputs: list[Array], h: Array) -> list[Array]:
-    tensors = [Tensor(x, requires_grad=True) for x in inputs]
-    return [t.data for t in grad(layer(*tensors), tensors, cotangent=h)]
+    try:
+        return node.layer.pull_squared(h, *inputs)
+    except NotImplementedError:
+        raise UserError(f"obd: no rule takes second derivatives back through {node.name}, "
+                        f"a {node.layer.kind}; use curvature=exact") from None
 
 
 # -------------------------------------------------------------------------------- the technique

@@ -10,9 +10,8 @@ texts; it is kept apart here for that reason.
 
     noise     w <- w + N(0, (sigma std(w))^2)
     dropout   w <- w / (1 - p) with probability 1 - p, else 0
-    blur      each kernel convolved with a Gaussian of standard deviation sigma pixels, cut off at 4
-    sigma, the kernel
-              mirrored at its border
+    blur      each kernel convolved with a Gaussian of standard deviation sigma pixels, cut off
+              at 4 sigma, the kernel mirrored at its border
 """
 
 from __future__ import annotations
@@ -31,24 +30,19 @@ from ..technique import weights
 
 
 def noisy(w: Array, sigma: float, *, rng: np.random.Generator) -> Array:
-    """Returns w + N(0, (sigma std(w))^2), in the dtype of w.   sigma : in standard deviations of
-    w
-    """
+    """Returns w + N(0, (sigma std(w))^2), in the dtype of w.   sigma : in std(w)"""
     return (w + sigma * w.std(dtype=np.float64) * rng.standard_normal(w.shape)).astype(w.dtype)
 
 
 def dropped(w: Array, p: float, *, rng: np.random.Generator) -> Array:
-    """Returns w with each entry 0 with probability p, the others divided by 1 - p, so that the mean
-    stays.
-    """
+    """Returns w with each entry 0 with probability p, the others over 1 - p: the mean stays."""
     return np.where(rng.random(w.shape) >= p, w / (1 - p), 0).astype(w.dtype)
 
 
 def blurred(w: Array, sigma: float, *, rng: np.random.Generator | None = None) -> Array:
-    """Returns kernels blurred by a Gaussian of `sigma` pixels along their last two axes, in the
-    dtype of w.
+    """Returns kernels blurred by a Gaussian along their last two axes, in the dtype of w.
 
-    w : (O, C, K, K)        rng is not used: the probes have one signature
+    w : (O, C, K, K)        sigma : in pixels        rng is not used: probes have one signature
     """
     if sigma == 0 or w.ndim < 4:
         return w.copy()
@@ -58,32 +52,23 @@ def blurred(w: Array, sigma: float, *, rng: np.random.Generator | None = None) -
     out = w.astype(np.float64)
     for axis in (2, 3):
         n = w.shape[axis]
-        at = np.arange(n)[:, None] + np.arange(
-            -radius, radius + 1
-        )  # (K, 2 radius + 1), places read
-        at = np.where(
-            at % (2 * n) < n, at % (2 * n), 2 * n - 1 - at % (2 * n)
-        )  # mirrored, border repeated
+        at = np.arange(n)[:, None] + np.arange(-radius, radius + 1)  # (K, 2 radius + 1) places
+        at %= 2 * n
+        at = np.where(at < n, at, 2 * n - 1 - at)  # mirrored, border repeated
         out = np.moveaxis(np.moveaxis(out, axis, -1)[..., at] @ g, -1, axis)
     return out.astype(w.dtype)
 
 
 # name -> (function, its knob, the values allowed, what it is); none of them compresses
 PROBES: dict[str, tuple[Callable, str, tuple[float, float], str]] = {
-    "noise": (
-        noisy,
-        "sigma",
-        (0.0, math.inf),
-        "Gaussian noise on the weights (compresses nothing)",
-    ),
+    "noise": (noisy, "sigma", (0.0, math.inf), "Gaussian noise on the weights (compresses nothing)"),
     "dropout": (dropped, "p", (0.0, 1.0), "dropout of weights (compresses nothing)"),
     "blur": (blurred, "sigma", (0.0, math.inf), "Gaussian blur of kernels (compresses nothing)"),
 }
 
 
 def probed(model: Model, name: str, level: float, *, rng: np.random.Generator) -> Model:
-    """Returns the model with every weight (of at least two axes) changed by a probe, as unmasked
-    Dense.
+    """Returns the model with every weight of two axes or more changed by a probe, unmasked Dense.
 
     name : "noise", "dropout" or "blur"        level : its strength
     Raises UserError for an unknown probe, a level out of range, or blur of a model without kernels.
@@ -105,19 +90,11 @@ def probed(model: Model, name: str, level: float, *, rng: np.random.Generator) -
     return model
 
 
-def robustness(
-    model: Model,
-    split,
-    name: str,
-    levels: Sequence[float],
-    *,
-    rng: np.random.Generator,
-    draws: int = 3,
-    n_threads: int = 1,
-) -> list[dict]:
-    """Returns one row per level: probe, what, level, errors (mean over draws), least, most, size,
-    compresses (False).
+def robustness(model: Model, split, name: str, levels: Sequence[float], *, rng: np.random.Generator,
+               draws: int = 3, n_threads: int = 1) -> list[dict]:
+    """Returns one row per level.
 
+    A row has probe, what, level, errors (mean over draws), least, most, size, compresses (False).
     split : on which errors are counted
     draws : times each level is drawn; blur draws nothing, once is enough
     """
@@ -127,16 +104,7 @@ def robustness(
             evaluate(probed(model, name, level, rng=rng), split, n_threads=n_threads).errors
             for _ in range(1 if name == "blur" else draws)
         ]
-        rows.append(
-            {
-                "probe": name,
-                "what": PROBES[name][3],
-                "level": level,
-                "errors": sum(errors) / len(errors),
-                "least": min(errors),
-                "most": max(errors),
-                "size": len(split.y),
-                "compresses": False,
-            }
-        )
+        rows.append({"probe": name, "what": PROBES[name][3], "level": level,
+                     "errors": sum(errors) / len(errors), "least": min(errors), "most": max(errors),
+                     "size": len(split.y), "compresses": False})
     return rows

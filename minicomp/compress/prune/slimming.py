@@ -28,9 +28,12 @@ from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ...train import Hook
 from ..channels.groups import Group, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, local, overall, without
+from ..channels.choosing import (
+    at_group, check_groups, check_numbers, local, overall, without_units,
+)
 from ..finetune import Trained
 from ..technique import knob
+
 
 def l1_subgradient(gamma: Array, lam: float) -> Array:
     """Returns the subgradient of lam sum |gamma|: lam sign(gamma), 0 at 0.   Source: Liu et al.
@@ -112,7 +115,8 @@ class Slimming(Trained):
             if self.scope == "global"
             else local(self.word, scored, lambda g: at_group(self, "sparsity", g))
         )
-        return without(switched_off(model, chosen) if self.fold else model, chosen, fold=self.fold)
+        start = switched_off(model, chosen) if self.fold else model
+        return without_units(start, chosen, fold=self.fold)
 
 
 class Shrinking(Hook):

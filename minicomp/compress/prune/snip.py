@@ -1,8 +1,10 @@
-"""SNIP: connection sensitivity (Lee, Ajanthan, Torr 2019, "SNIP: Single-shot Network Pruning", arXiv 1810.02340).
+"""SNIP: connection sensitivity (Lee, Ajanthan, Torr 2019, "SNIP: Single-shot Network Pruning",
+arXiv 1810.02340).
 
-A mask c multiplies every weight; how strongly the loss reacts to it at c = 1 says which connections matter,
+A mask c multiplies every weight; how strongly the loss reacts to it at c = 1 says which connections
+matter,
 
-    g_j = dL(c w) / dc_j = (dL / dw_j) w_j,       s_j = |g_j| / sum_k |g_k|                 (eq. 5, 6)
+    g_j = dL(c w) / dc_j = (dL / dw_j) w_j,       s_j = |g_j| / sum_k |g_k|            (eqs. 5, 6)
 
 The paper prunes once, *before* training, on one batch.
 """
@@ -21,22 +23,28 @@ from ..technique import knob, weights
 
 
 def snip_score(w: Array, g: Array) -> Array:
-    """Returns |g w|, not yet divided by the sum over all layers.        Source: Lee et al. 2019, eq. (5)"""
+    """Returns |g w|, not yet divided by the sum over all layers.
+
+    w, g : of one shape        Source: Lee et al. 2019, eq. (5)
+    """
     return np.abs(g * w)
 
 
 @dataclass(frozen=True)
 class SNIP(ScorePruning):
-    """Drops the connections to which the loss is least sensitive; meant for a net that is not trained yet."""
+    """Drops the connections to which the loss is least sensitive; meant for an untrained net."""
 
     word: ClassVar[str] = "snip"
     title: ClassVar[str] = "Single-shot network pruning by connection sensitivity"
-    source: ClassVar[str] = "Lee, Ajanthan & Torr 2019, SNIP: Single-shot Network Pruning, arXiv:1810.02340"
+    source: ClassVar[str] = ("Lee, Ajanthan & Torr 2019, SNIP: Single-shot Network Pruning, "
+                             "arXiv:1810.02340")
 
     samples: int = knob(100, "training examples in the one batch", lo=1)
 
     def scores(self, model, data, run):
         g = loss_gradients(model, calibration(self, data, run))
-        raw = {node: snip_score(model.forms()[name].dense().data, g[name]) for node, name in weights(model).items()}
+        forms = model.forms()
+        raw = {node: snip_score(forms[name].dense().data, g[name])
+               for node, name in weights(model).items()}
         total = sum(float(s.sum()) for s in raw.values()) or 1.0
         return {node: s / total for node, s in raw.items()}

@@ -31,9 +31,9 @@ import numpy as np
 
 from ...tensor import Array
 from ..curvature.hessian import float64
-from ..curvature.layerwise import Amount, LayerPruner, keep_largest, pruned, set_rows
+from ..curvature.layerwise import Amount, LayerPruner, set_rows, with_rows
 from ..technique import knob
-from ..scores import zeros_of
+from ..scores import drop_smallest, zeros_of
 
 
 def sparsegpt(W: Array, Hinv: Array, amount: Amount, *, weights: int | None = None,
@@ -63,13 +63,13 @@ def sparsegpt(W: Array, Hinv: Array, amount: Amount, *, weights: int | None = No
         errors = np.zeros((len(W), stop - start))
         if not by_row and start < weights:
             at = slice(start, min(stop, weights))
-            rise = np.where(kept[:, at], (W[:, at] / np.diag(U)[at]) ** 2, -1.0)
-            kept[:, at] = keep_largest(rise.ravel(), share[start // block]).reshape(rise.shape)
+            rise = (W[:, at] / np.diag(U)[at]) ** 2
+            kept[:, at] = drop_smallest(rise, share[start // block], mask=kept[:, at])
         for j in range(start, min(stop, weights)):
             if by_row and j % amount[1] == 0:
                 at = slice(j, j + amount[1])
-                rise = np.where(kept[:, at], (W[:, at] / np.diag(U)[at]) ** 2, -1.0)
-                kept[:, at] &= keep_largest(rise, amount[1] - amount[0])
+                rise, (N, M) = (W[:, at] / np.diag(U)[at]) ** 2, amount
+                kept[:, at] &= drop_smallest(rise, M - N, width=M, mask=kept[:, at])
             err = np.where(kept[:, j], 0.0, W[:, j] / U[j, j])        # eq. 4
             W[:, j:stop] -= np.outer(err, U[j, j:stop])
             W[~kept[:, j], j] = 0.0
@@ -117,4 +117,4 @@ class SparseGPT(LayerPruner):
             set_rows(work.node(node.name).layer, np.concatenate(rows))
             kept[node.name] = np.concatenate(masks)
             run.log({"event": "progress", "name": self.word, "done": done, "total": len(amounts)})
-        return pruned(model, work, kept)
+        return with_rows(model, work, kept)

@@ -1,9 +1,11 @@
-"""Split pruning: a fully connected matrix cut into blocks along its features, each pruned to the same sparsity.
+"""Split pruning: a fully connected matrix cut into blocks along its features, each pruned to the
+same sparsity.
 
-With the blocks along the inputs of each row this is bank-balanced sparsity (Cao et al. 2019, "Efficient and
-Effective Sparse LSTM on FPGA with Bank-Balanced Sparsity", FPGA '19): every bank of a row keeps equally many
-weights, so that parallel units finish together. No settled form exists for blocks along the outputs; here both
-axes are cut alike: `blocks` equal parts along `axis`, one ranking in each part (of each row, for inputs).
+With the blocks along the inputs of each row this is bank-balanced sparsity (Cao et al. 2019,
+"Efficient and Effective Sparse LSTM on FPGA with Bank-Balanced Sparsity", FPGA '19): every bank of a
+row keeps equally many weights, so that parallel units finish together. No settled form exists for
+blocks along the outputs; here both axes are cut alike: `blocks` equal parts along `axis`, one
+ranking in each part (of each row, for inputs).
 """
 
 from __future__ import annotations
@@ -44,15 +46,17 @@ class Split(Technique):
 
     word: ClassVar[str] = "split"
     title: ClassVar[str] = "Split (bank-balanced) pruning"
-    source: ClassVar[str] = ("Cao et al. 2019, Efficient and Effective Sparse LSTM on FPGA with Bank-Balanced "
-                             "Sparsity, FPGA '19")
+    source: ClassVar[str] = ("Cao et al. 2019, Efficient and Effective Sparse LSTM on FPGA with "
+                             "Bank-Balanced Sparsity, FPGA '19")
 
-    sparsity: float = knob(0.9, "fraction of zeros in every block", lo=0, hi=1, below=True, per_layer=True)
+    sparsity: float = knob(0.9, "fraction of zeros in every block", lo=0, hi=1, below=True,
+                           per_layer=True)
     blocks: int = knob(4, "equal parts that the axis is cut into", lo=1, per_layer=True)
     axis: str = knob("inputs", "the axis that is cut", choices=("inputs", "outputs"))
 
     def targets(self, model):
-        return [node for node, name in weights(model).items() if len(model.forms()[name].shape) == 2]
+        forms = model.forms()
+        return [node for node, name in weights(model).items() if len(forms[name].shape) == 2]
 
     def change(self, model, data, run):
         make, masks = bank_mask if self.axis == "inputs" else split_mask, {}
@@ -60,8 +64,8 @@ class Split(Technique):
             name = weights(model)[node]
             form = model.forms()[name]
             try:
-                masks[name] = make(form.dense().data, self.at("sparsity", node), self.at("blocks", node),
-                                   mask=form.mask)
+                masks[name] = make(form.dense().data, self.at("sparsity", node),
+                                   self.at("blocks", node), mask=form.mask)
             except ValueError as e:
                 raise UserError(f"split: {node}: {e}") from None
         return masked(model, masks)

@@ -29,8 +29,11 @@ class Taylor(ScorePruning):
 
     word: ClassVar[str] = "taylor"
     title: ClassVar[str] = "First-order Taylor importance"
-    source: ClassVar[str] = "Molchanov et al. 2019, Importance Estimation for Neural Network Pruning, arXiv:1906.10771"
+    source: ClassVar[str] = ("Molchanov et al. 2019, Importance Estimation for Neural Network "
+                             "Pruning, arXiv:1906.10771")
 
     def scores(self, model, data, run):
         g = loss_gradients(model, calibration(self, data, run))
-        return {node: taylor_score(model.forms()[name].dense().data, g[name]) for node, name in weights(model).items()}
+        forms = model.forms()
+        return {node: taylor_score(forms[name].dense().data, g[name])
+                for node, name in weights(model).items()}

@@ -4,8 +4,8 @@ A small weight on a large input can matter more than a large one on a small inpu
 
     S_ij = |W_ij| * ||X_j||_2                                                               (eq. 1)
 
-||X_j|| is the norm of input j over calibration examples; weights are compared within one output's row, and
-nothing is retrained. For a convolution, X_j is a channel over all positions.
+||X_j|| is the norm of input j over calibration examples; weights are compared within one output's
+row, and nothing is retrained. For a convolution, X_j is a channel over all positions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ..technique import knob, weights
 def wanda_score(w: Array, norm: Array) -> Array:
     """Returns |w| times its input's norm.
 
-    w : (O, I) or (O, C / g, K, K)        norm : (I,) or (C / g,), or (O, C / g) for grouped convolutions
+    w : (O, I) or (O, C / g, K, K)
+    norm : (I,) or (C / g,), or (O, C / g) for grouped convolutions
     Source: Sun et al. 2023, eq. (1)
     """
     shape = norm.shape + (1,) * (w.ndim - 2)
@@ -37,7 +38,8 @@ class Wanda(ScorePruning):
 
     word: ClassVar[str] = "wanda"
     title: ClassVar[str] = "Pruning by weights and activations"
-    source: ClassVar[str] = "Sun, Liu, Bair & Kolter 2023, A Simple and Effective Pruning Approach, arXiv:2306.11695"
+    source: ClassVar[str] = ("Sun, Liu, Bair & Kolter 2023, A Simple and Effective Pruning Approach, "
+                             "arXiv:2306.11695")
 
     scope: str = knob("row", "what is ranked together", choices=("row", "local", "global"))
 

@@ -10,13 +10,14 @@ and nothing else about a technique is known outside it.
 | Half     | float16 values                                     | cast to float32       |
 | Codebook | an index a weight, k centroids (themselves a form) | centroids[index]      |
 
-A further form is one file, which declares its parts (base.py), and one line in FORMS.
+A further form is one file, which declares its parts (parts.py, base.py), and one line in FORMS.
 """
 
-from .base import Form, Part, Setting, check_floats
+from .base import Form
 from .codebook import Codebook
 from .dense import Dense, Half
+from .parts import MASK, Part, Setting, check_floats
 
 FORMS: dict[str, type[Form]] = {"dense": Dense, "half": Half, "codebook": Codebook}
 
-__all__ = ["FORMS", "Codebook", "Dense", "Form", "Half", "Part", "Setting", "check_floats"]
+__all__ = ["FORMS", "MASK", "Codebook", "Dense", "Form", "Half", "Part", "Setting", "check_floats"]

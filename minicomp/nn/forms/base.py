@@ -1,8 +1,8 @@
-"""What a form declares, and what follows from it: copies, masks, selection, state, what a file holds.
+"""What follows from the parts of a form: copies, masks, selection, state, what a file holds.
 
 A form is a dict of `parts`, the arrays (or forms) that it stores, each with a role; `settings`, the
-few numbers beside them; and `decode`, the formula. Everything else is derived here once. What a form
-may add: `frozen_parts` and `thawed_parts` (codes and the latent behind them), `codes` (the range of
+few numbers beside them; and `decode`, the formula. Everything else is derived here once. A form may
+add `frozen_parts` and `thawed_parts` (codes and the latent behind them), `codes` (the range of
 integers), `project`, and `stored_shape` of parts that belong to no place of the weight.
 
 A form is *trainable* (parts that move receive gradients) or *frozen* (none does). `dense()` is
@@ -19,73 +19,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from ...errors import FormatError
-from ...tensor import Array, Tensor, no_grad, primitive, raw, rules
-
-
-@dataclass(frozen=True)
-class Part:
-    """One array of a form, or a form within it.
-
-    role : "value", floats; "code", integers in `Form.codes`; "scale", floats that are not 0; "table",
-        floats that codes point into; "mask"; "latent", the floats behind codes, which no file holds
-    moves : an optimizer moves it while the form is trainable        optional : it may be None
-    axes : None: of the weight's shape; (0,): one entry, or one a block, or one at all along axis 0;
-        (): it belongs to no place
-    nested : kinds of the form that it is; () for an array        dtype : of its floats in a file
-    least : of its numbers, or None
-    """
-
-    role: str
-    moves: bool = False
-    optional: bool = False
-    axes: tuple[int, ...] | None = None
-    nested: tuple[str, ...] = ()
-    dtype: type = np.float32
-    least: float | None = None
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A number in lo..hi that a form needs beside its parts; with type bool, true or false."""
-
-    lo: int = 0
-    hi: int = 1
-    type: type = int
-
-    def check(self, name: str, value):
-        """Returns the value; ValueError names the setting, its range and what was given."""
-        if type(value) is not self.type or not self.lo <= value <= self.hi:
-            what = "true or false" if self.type is bool else f"an integer in [{self.lo}, {self.hi}]"
-            raise ValueError(f"{name} must be {what}, got {str(value)[:40]!r}")
-        return value
-
-
-MASK = Part("mask", optional=True)
-
-
-@primitive
-def keep(w, mask):
-    """Returns w where the mask is True, else +0, whatever w is there; its gradient likewise."""
-    # A product of the bits, as integers, with 0 or 1: eight times as fast as where().
-    return (w.view(f"i{w.itemsize}") * mask).view(w.dtype)
-
-
-@primitive
-def hide(w, mask):
-    """Returns keep(w, mask); the cotangent reaches every entry of w.
-
-    Source: Guo et al. 2016 (arXiv 1608.04493), eq. (2)
-    """
-    return keep.fn(w, mask)
-
-
-rules(keep, lambda g, y, w, mask: keep(g, mask), None)
-rules(hide, lambda g, y, w, mask: g, None)
+from ...tensor import Array, Tensor, no_grad, raw
+from .parts import Part, Setting, check_codes, check_floats, code_dtype, hide, keep
 
 
 class Form:
@@ -116,15 +55,15 @@ class Form:
         raise NotImplementedError
 
     def frozen_parts(self) -> dict:
-        """Returns the parts that are others once the form is frozen, None where they are gone."""
+        """Returns the parts that are others once the form is frozen, None where gone."""
         return {}
 
     def thawed_parts(self) -> dict:
-        """Returns the parts that are others once the form is trainable, None where they are gone."""
+        """Returns the parts that are others once the form is trainable, None where gone."""
         return {}
 
     def stored_shape(self, name: str) -> tuple[int, ...]:
-        """Returns the shape in a file of a part: `parts` are not there yet, shape and settings are."""
+        """Returns the shape in a file of a part; the form has its shape and settings, no parts."""
         axes = self.parts[name].axes
         return self.shape if axes is None else tuple(self.shape[a] for a in axes)
 
@@ -145,7 +84,7 @@ class Form:
         return (hide if self.behind else keep)(w, self.mask)
 
     def parameters(self) -> dict[str, Tensor]:
-        """Returns what an optimizer may move by path of the part, "" for a value; {} when frozen."""
+        """Returns what an optimizer may move by the path of its part, "" for a value."""
         return {path.removesuffix("value").rstrip("."): held for path, part, held in self._leaves()
                 if part.moves and self.trainable}
 
@@ -194,13 +133,13 @@ class Form:
         behind : what the mask hides goes on training
         Raises ValueError, which names the form, where it cannot carry a mask.
         """
-        keep = np.asarray(keep, bool)
-        return self._with(self._masking(keep if self.mask is None else keep & self.mask, behind),
-                          behind=behind)
+        mask = self._mask_of(keep)
+        mask = mask if self.mask is None else mask & self.mask
+        return self._with(self._masking(mask, behind), behind=behind)
 
     def remask(self, mask: Array) -> None:
         """Sets the mask in place, for techniques that prune while training; errors of `masked`."""
-        for name, held in self._masking(np.asarray(mask, bool), self.behind).items():
+        for name, held in self._masking(self._mask_of(mask), self.behind).items():
             setattr(self, name, self._own(name, held))
         self._settle()
 
@@ -217,7 +156,7 @@ class Form:
             of different places would share
         """
         if not self.carrier:
-            raise ValueError(f"a {self.kind} stores nothing by place: no channel can be taken from it")
+            raise ValueError(f"a {self.kind} stores nothing by place: no channel can be cut out")
         try:
             held = {name: self._gathered(name, index) for name, part in self.parts.items()
                     if part.axes != () and getattr(self, name) is not None}
@@ -265,7 +204,7 @@ class Form:
                 check_codes(path, state[path], self.codes(path))
 
     def stored(self) -> dict[str, Array | Form]:
-        """Returns the parts that a file holds, those of the frozen form; what is None is left out."""
+        """Returns the parts that a file holds, of the frozen form; those that are None left out."""
         form, stored = self.freeze(), {}
         for name, part in self.parts.items():
             held = raw(getattr(form, name))
@@ -276,13 +215,14 @@ class Form:
 
     @classmethod
     def blank(cls, shape: tuple[int, ...], settings: dict) -> Form:
-        """Returns a form that has no parts yet, to ask what they must be; ValueError for a setting."""
+        """Returns a form without parts, to ask what they must be; FormatError for a setting."""
         form = cls.__new__(cls)
         form.shape, form.trainable = tuple(shape), False
         for name, setting in cls.settings.items():
-            if name not in settings:
-                raise ValueError(f"{name} is missing")
-            setattr(form, name, setting.check(name, settings[name]))
+            try:
+                setattr(form, name, setting.check(name, settings.get(name)))
+            except ValueError as e:
+                raise FormatError(str(e)) from None
         return form
 
     @classmethod
@@ -294,9 +234,13 @@ class Form:
         try:
             form = cls.blank(shape, settings)
             sound = {name: form._sound(name, parts.get(name)) for name in cls.parts}
-            return form._hold(form.filled_parts(sound), trainable=False)
+            form._hold(form.filled_parts(sound), trainable=False)
         except ValueError as e:
             raise FormatError(str(e)) from None
+        with np.errstate(all="ignore"):
+            if not np.isfinite(form.dense().data).all():
+                raise FormatError("weights must be finite, got NaN or infinity")
+        return form
 
     # How that is done.
 
@@ -326,7 +270,7 @@ class Form:
         if part.moves:
             return Tensor(np.array(held), requires_grad=self.trainable)
         dtype = bool if part.role == "mask" else None
-        return np.array(held, _dtype_of(self.codes(name)) if part.role == "code" else dtype)
+        return np.array(held, code_dtype(self.codes(name)) if part.role == "code" else dtype)
 
     def _settle(self) -> None:
         if self.coded_zero:
@@ -339,17 +283,24 @@ class Form:
         return next((name for name, part in self.parts.items()
                      if part.axes is None and part.role in ("value", "code")), None)
 
+    def _mask_of(self, mask: Array) -> Array:
+        mask = np.asarray(mask, bool)
+        if mask.shape != self.shape:
+            raise ValueError(f"mask must have shape {self.shape}, got {mask.shape}")
+        return mask
+
     def _masking(self, mask: Array, behind: bool) -> dict:
         # The parts that a mask changes.
         if "mask" in self.parts:
             return {"mask": mask}
-        if not self.coded_zero or behind:
-            raise ValueError(f"a {self.kind} {'' if behind else 'without a pinned zero '}cannot be "
-                             f"{'masked and trained on' if behind else 'pruned'}; prune before sharing")
-        if mask.shape == self.shape and (mask & ~self.mask).any():
+        if not self.coded_zero:
+            raise ValueError(f"a {self.kind} without a pinned zero cannot be pruned; prune before "
+                             "sharing")
+        if behind:
+            raise ValueError(f"a {self.kind} cannot train on what a mask hides")
+        if (mask & ~self.mask).any():
             raise ValueError(f"a {self.kind} cannot take back what was pruned")
-        carrier = self.carrier
-        return {carrier: np.where(mask, getattr(self, carrier), 0)}
+        return {self.carrier: np.where(mask, getattr(self, self.carrier), 0)}
 
     def _gathered(self, name: str, index) -> Array:
         held, axes = raw(getattr(self, name)), self.parts[name].axes
@@ -358,13 +309,15 @@ class Form:
         for i, axis in enumerate(axes):
             if held.shape[i] == 1:
                 continue
-            # came[j] : where on the axis stood what stands at j afterwards, (size, everything else)
-            at = np.arange(self.shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(self.shape))])
-            came = np.broadcast_to(at, self.shape)[index]
+            # where on the axis stood what stands there afterwards: (size, everything else)
+            came = np.indices(self.shape, sparse=True)[axis]
+            came = np.broadcast_to(came, self.shape)[index]
             came = np.moveaxis(came, axis, 0).reshape(came.shape[axis], -1)
             blocks = held.shape[i] != self.shape[axis]
-            if (came != came[:, :1]).any() or blocks and not np.array_equal(came[:, 0], at.ravel()):
-                raise ValueError(f"a {self.kind} cannot be cut so along axis {axis}: its {name} is shared")
+            if (came != came[:, :1]).any() or blocks and not np.array_equal(
+                    came[:, 0], np.arange(self.shape[axis])):
+                raise ValueError(f"a {self.kind} cannot be cut so along axis {axis}: its {name} is "
+                                 "shared")
             if not blocks:
                 held = np.take(held, came[:, 0], i)
         return held
@@ -382,46 +335,23 @@ class Form:
         # The part as it must be, from a file; ValueError says what is wrong with it.
         part = self.parts[name]
         if held is None:
-            if not (part.optional or part.role == "latent"):
+            if name == self.carrier or not (part.optional or part.role == "latent"):
                 raise ValueError(f"{name} is missing")
             return None
         shape = self.stored_shape(name)
         if part.nested:
             if held.kind not in part.nested or held.mask is not None:
-                raise ValueError(f"{name} must be of form {' or '.join(part.nested)}, unmasked, got {held.kind!r}")
+                raise ValueError(f"{name} must be of form {' or '.join(part.nested)}, unmasked, "
+                                 f"got {held.kind!r}")
             if held.shape != shape:
                 raise ValueError(f"{name} must have shape {shape}, got {held.shape}")
             return held
         if held.size != math.prod(shape):
-            raise ValueError(f"{name} must have {math.prod(shape)} entries for shape {shape}, got {held.size}")
+            raise ValueError(f"{name} must have {math.prod(shape)} entries for shape {shape}, "
+                             f"got {held.size}")
         held = held.reshape(shape)
         if part.role == "code":
             check_codes(name, held, self.codes(name))
         elif part.role != "mask":
             held = check_floats(name, part, held)
         return held
-
-
-def check_codes(name: str, codes: Array, allowed: range) -> None:
-    """Raises ValueError unless all codes are integers of the range."""
-    codes = np.asarray(codes)
-    if codes.dtype.kind not in "iu":
-        raise ValueError(f"{name} must hold integers, got {codes.dtype}")
-    if codes.size and not (allowed.start <= codes.min() and codes.max() < allowed.stop):
-        raise ValueError(f"{name} must be in [{allowed.start}, {allowed.stop - 1}], "
-                         f"got {codes.min()}..{codes.max()}")
-
-
-def check_floats(name: str, part: Part, held: Array) -> Array:
-    """Returns the array as float32; ValueError where a number is none, too small, or a scale of 0."""
-    if not np.isfinite(held).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
-    if part.least is not None and (held < part.least).any():
-        raise ValueError(f"{name} must be at least {part.least:g}, got {held.min():g}")
-    if part.role == "scale" and not held.all():
-        raise ValueError(f"{name} must not be 0")
-    return held.astype(np.float32)
-
-
-def _dtype_of(codes: range) -> np.dtype:
-    return np.min_scalar_type(min(codes.start, -codes.stop) if codes.start < 0 else codes.stop - 1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...ops import take
-from .base import Form, Part, Setting, check_codes
+from .base import Form
 from .dense import Dense
+from .parts import Part, Setting, check_codes
 
 
 class Codebook(Form):

@@ -6,7 +6,8 @@ import numpy as np
 
 from ...grid import round_half
 from ...tensor import raw
-from .base import MASK, Form, Part
+from .base import Form
+from .parts import MASK, Part
 
 
 class Dense(Form):

@@ -1,4 +1,4 @@
-"""What a layer is: a pure function of its inputs and weights, which says of itself what others need.
+"""What a layer is: a pure function of inputs and weights, which says of itself what others need.
 
 N batch, C in, O out, H W size, K kernel. Meaning is NCHW and OIHW with PyTorch's names and shapes.
 """
@@ -11,32 +11,49 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...tensor import Array, Tensor
+from ...tensor import Array, Tensor, grad, no_grad
 from ..forms import Form, Part
 
 
 class Layer:
     """The contract of a layer. `forms` holds weight and bias, `buffers` the running statistics.
 
-    What a layer says of itself, so that nobody keeps lists of kinds:
+    What a layer says of itself, so that nobody keeps lists of kinds. Whatever is left out is taken
+    for the worst, so that a further layer is right or refused by name, never silently wrong:
 
-    coupling : what removing a channel must respect. A layer that can "mix" channels ends a group,
-        one that "keep"s them passes it on, "add" ties its inputs together, "concat" lines them up,
-        "flatten" turns a channel into a block of features, "permute" reorders them.
-    pointwise : each output entry is a function of that input entry alone
-    normalises : scales and shifts each channel by its weight and bias after normalising it
+    coupling : what becomes of channels, and so what their removal must respect. None, the default,
+        does not say: no channel of such a net is removed.
+            "mix"       weight (O, C / groups, ...) times the input, summed over its channels and
+                        places, plus bias, if any: it reads channels and computes others
+            "keep"      channel c of the output is a function of channel c of the input alone
+            "compete"   channel c of the output belongs to channel c of the input, but all have a
+                        say in it
+            "add"       the sum of the inputs, whose channels are tied by it
+            "concat"    the inputs one behind the other
+            "flatten"   each channel as a block of features
+            "permute"   the channels in the order `permutation(channels)`
+    pointwise : each output entry is a function of that input entry alone, in every channel its own,
+        when not training
+    activation : a pointwise layer that bends; rectifies : one that gives exactly 0 below 0
+    normalises : after normalising multiplies each channel by its entry of weight
     tracks : its buffers move in training, so that a batch cannot be split over threads
     groups, padding : of a convolution or a pooling
     sizes : the constructor's arguments that count channels: "in" those read, "out" those made
+    step : the kind of step that computes it in a program (deploy/steps.py), which takes from
+        `config` the arguments that it declares; "" where nothing is computed outside of training;
+        None: no program computes it
     """
 
     kind: ClassVar[str]
-    coupling: ClassVar[str] = "keep"
+    coupling: ClassVar[str | None] = None
     arity: ClassVar[int | None] = 1  # number of inputs; None: one or more
     pointwise: ClassVar[bool] = False
+    activation: ClassVar[bool] = False
+    rectifies: ClassVar[bool] = False
     normalises: ClassVar[bool] = False
     tracks: ClassVar[bool] = False
     sizes: ClassVar[dict[str, str]] = {}
+    step: ClassVar[str | None] = None
     buffer_parts: ClassVar[dict[str, Part]] = {}  # what the numbers of `buffers` may be
     groups: int = 1
     padding: tuple[int, int] = (0, 0)
@@ -85,6 +102,56 @@ class Layer:
         """Returns multiply-accumulates per example, bias not counted."""
         return 0
 
+    def lowered(self) -> dict[str, Form]:
+        """Returns the weights of its step by part, frozen."""
+        return {part: form.freeze() for part, form in self.forms.items()}
+
+    def switched_off(self, channels: int) -> Array:
+        """Returns which channels come out as one number whatever goes in, (C,) bool."""
+        return np.zeros(channels, bool)
+
+    def constant(self, v: Array, shape: tuple[int, ...]) -> Array:
+        """Returns the value of each output channel of a layer that "keep"s them, (C,) float64.
+
+        v : (C,), what each input channel is for every input and place; NaN: not one number, as in
+            the result        shape : of the input, without N
+        A pointwise layer is computed on one pixel; of another nothing is known, unless it says.
+        """
+        if not self.pointwise:
+            return np.full(len(v), np.nan)
+        x = np.where(np.isnan(v), 0.0, v).astype(np.float32)
+        with no_grad():
+            y = self(Tensor(x.reshape(1, -1, *[1] * (len(shape) - 1)))).data.ravel()
+        known = ~np.isnan(v) | self.switched_off(len(v))
+        return np.where(known, y.astype(np.float64), np.nan)
+
+    def slopes(self, x: Array) -> tuple[Array, Array]:
+        """Returns f'(x) and f''(x) of a pointwise layer, of x's shape."""
+        a = Tensor(x, requires_grad=True)
+        f1 = grad(self(a).sum(), a, create_graph=True)
+        f2 = grad(f1.sum(), a).data if f1.requires_grad else np.zeros_like(x)
+        return f1.data, f2
+
+    def pull_squared(self, h: Array, *xs: Array) -> list[Array]:
+        """Returns sum_o (dy_o / dx_i)^2 h_o for each input, in its shape.
+
+        That is how second derivatives go back through a layer where no two paths meet.
+        h : of the output's shape        xs : the inputs
+        Raises NotImplementedError for a layer that does not say.
+        """
+        if not self.pointwise:
+            raise NotImplementedError
+        return [self.slopes(xs[0])[0] ** 2 * h]
+
+    def rows(self, x: Array, *, ones: bool = False) -> Array:
+        """Returns what the outputs of a mixing layer see of its input, (G, N L, C), an output a row.
+
+        x : (N, ...)        ones : an entry 1 ends each row: what a bias sees
+        G groups, L places, C entries in the order of a row of the weight, w.reshape(O, C).
+        Raises NotImplementedError for a layer that does not say.
+        """
+        raise NotImplementedError
+
     def config(self) -> dict:
         """Returns the constructor's arguments, JSON-able."""
         return dict(self._config)
@@ -107,6 +174,12 @@ class Plain(Layer):
 
     def __init__(self):
         super().__init__()
+
+
+def pulled(layer: Layer, h: Array, *xs: Array, weights=None) -> list[Array]:
+    """Returns sum_o dy_o / dx_i h_o for each input, in its shape; arguments as of `Layer`."""
+    inputs = [Tensor(x, requires_grad=True) for x in xs]
+    return [t.data for t in grad(layer(*inputs, weights=weights), inputs, cotangent=h)]
 
 
 def flag(name: str, value) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ... import ops
-from ...tensor import Array
+from ...tensor import Array, no_grad
 from ..forms import Dense, Part
 from ..norm import batch_norm, batch_statistics
 from .base import Layer, positive
@@ -13,8 +13,9 @@ from .base import Layer, positive
 
 class _BatchNorm(Layer):
     # Ioffe & Szegedy 2015; running statistics as PyTorch keeps them (the variance with n - 1).
-    normalises = tracks = True
+    coupling, pointwise, normalises, tracks = "keep", True, True, True
     sizes = {"num_features": "out"}
+    step = "scale"
     buffer_parts = {
         "running_mean": Part("table", axes=(0,)),
         "running_var": Part("table", axes=(0,), least=0),
@@ -53,15 +54,29 @@ class _BatchNorm(Layer):
         self._track(*statistics, n=x.size // self.num_features)
         return batch_norm(x, gamma, beta, eps=self.eps, statistics=statistics)
 
+    def lowered(self):
+        # gamma (x - mean) / std + beta = x gain + bias; float64, for bias may be a small difference
+        weights = {part: w.data.astype(np.float64) for part, w in self.decode().items()}
+        var = self.buffers["running_var"] + np.float64(self.eps)
+        if not (var > 0).all():
+            raise ValueError(f"running_var + eps must be above 0, got {var.min():g}")
+        gain = weights["weight"] / np.sqrt(var)
+        made = {"gain": gain, "bias": weights["bias"] - self.buffers["running_mean"] * gain}
+        return {part: Dense(a.astype(np.float32), trainable=False) for part, a in made.items()}
+
     def _track(self, mean: Array, var: Array, n: int) -> None:
         for name, value in (("running_mean", mean), ("running_var", var * (n / max(n - 1, 1)))):
             self.buffers[name] += (self.momentum * (value - self.buffers[name])).astype(np.float32)
 
+    def switched_off(self, channels):
+        with no_grad():  # a channel of scale 0 is its shift
+            return self.forms["weight"].dense().data == 0
+
     def out_shape(self, shape):
         if len(shape) != len(self.axes) or shape[0] != self.num_features:
             raise ValueError(
-                f"{self.kind} needs {self.num_features} channels and {len(self.axes) - 1} spatial axes, "
-                f"got an input of shape {shape}"
+                f"{self.kind} needs {self.num_features} channels and {len(self.axes) - 1} spatial "
+                f"axes, got an input of shape {shape}"
             )
         return shape
 

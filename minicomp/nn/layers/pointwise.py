@@ -10,37 +10,45 @@ from ... import ops
 from .base import Layer, Plain, positive
 
 
-class ReLU(Plain):
+class _Activation(Plain):
+    coupling, pointwise, activation = "keep", True, True
+
+
+class ReLU(_Activation):
     """max(x, 0)."""
 
-    kind, pointwise = "ReLU", True
+    kind, rectifies = "ReLU", True
+    step = "relu"
 
     def forward(self, x, **_):
         return ops.relu(x)
 
 
-class ReLU6(Plain):
+class ReLU6(_Activation):
     """min(max(x, 0), 6)."""
 
-    kind, pointwise = "ReLU6", True
+    kind, rectifies = "ReLU6", True
+    step = "relu6"
 
     def forward(self, x, **_):
         return ops.relu6(x)
 
 
-class Sigmoid(Plain):
+class Sigmoid(_Activation):
     """1 / (1 + exp(-x))."""
 
-    kind, pointwise = "Sigmoid", True
+    kind = "Sigmoid"
+    step = "sigmoid"
 
     def forward(self, x, **_):
         return ops.sigmoid(x)
 
 
-class Tanh(Plain):
+class Tanh(_Activation):
     """tanh(x)."""
 
-    kind, pointwise = "Tanh", True
+    kind = "Tanh"
+    step = "tanh"
 
     def forward(self, x, **_):
         return ops.tanh(x)
@@ -49,7 +57,8 @@ class Tanh(Plain):
 class Identity(Plain):
     """x."""
 
-    kind, pointwise = "Identity", True
+    kind, coupling, pointwise = "Identity", "keep", True
+    step = ""
 
     def forward(self, x, **_):
         return x
@@ -58,7 +67,8 @@ class Identity(Plain):
 class ActThreshold(Layer):
     """x where |x| >= threshold, else 0: sparser activations."""
 
-    kind, pointwise = "ActThreshold", True
+    kind, coupling, pointwise = "ActThreshold", "keep", True
+    step = "threshold"
 
     def __init__(self, threshold: float):
         if not (isinstance(threshold, float) and 0 <= threshold < math.inf):
@@ -73,7 +83,8 @@ class ActThreshold(Layer):
 class ActTopK(Layer):
     """The k entries of each example of largest magnitude, the others 0; ties by lowest index."""
 
-    kind = "ActTopK"
+    kind, coupling = "ActTopK", "compete"
+    step = "topk"
 
     def __init__(self, k: int):
         (k,) = positive(k=k)
@@ -81,7 +92,7 @@ class ActTopK(Layer):
         self.k = k
 
     def forward(self, x, **_):
-        flat = np.abs(x.data).reshape(x.shape[0], -1)
+        flat = np.abs(x.data).reshape(x.shape[0], math.prod(x.shape[1:]))
         if self.k >= flat.shape[1]:
             return x
         keep = np.zeros(flat.shape, x.dtype)
@@ -92,7 +103,8 @@ class ActTopK(Layer):
 class Dropout(Layer):
     """Zeroes each entry with probability p in training and scales the rest by 1 / (1 - p)."""
 
-    kind, pointwise = "Dropout", True
+    kind, coupling, pointwise = "Dropout", "keep", True
+    step = ""
 
     def __init__(self, p: float = 0.5):
         if isinstance(p, bool) or not 0 <= p < 1:

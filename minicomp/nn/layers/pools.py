@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from ...conv import adaptive_avg_pool2d, avg_pool2d, max_pool2d
-from .base import Layer, flag, pair, windows
+from .base import Layer, flag, pair, pulled, windows
 
 
 class _Pool(Layer):
-    pool = None
+    coupling, pool = "keep", None
 
     def __init__(self, kernel_size, stride=None, padding=0, ceil_mode: bool = False):
         self.kernel_size = pair("kernel_size", kernel_size, 1)
@@ -15,7 +19,8 @@ class _Pool(Layer):
         self.padding, self.ceil_mode = pair("padding", padding, 0), flag("ceil_mode", ceil_mode)
         if any(2 * p > k for p, k in zip(self.padding, self.kernel_size)):
             raise ValueError(
-                f"padding must be at most half of kernel_size {self.kernel_size}, got {self.padding}"
+                f"padding must be at most half of kernel_size {self.kernel_size}, "
+                f"got {self.padding}"
             )
         super().__init__(
             kernel_size=list(self.kernel_size),
@@ -46,18 +51,37 @@ class MaxPool2d(_Pool):
     """The largest entry of each window."""
 
     kind, pool = "MaxPool2d", staticmethod(max_pool2d)
+    step = "max_pool"
+
+    def constant(self, v, shape):
+        return v  # padding is never the largest
+
+    def pull_squared(self, h, x):
+        return pulled(self, h, x)  # its coefficients are 0 and 1
 
 
 class AvgPool2d(_Pool):
     """The mean of each window, padding counted."""
 
     kind, pool = "AvgPool2d", staticmethod(avg_pool2d)
+    step = "avg_pool"
+
+    def constant(self, v, shape):
+        if any(self.padding) or self.ceil_mode:  # the border averages zeros too
+            return np.where(v == 0, 0.0, np.nan)
+        return v
+
+    def pull_squared(self, h, x):
+        if self.ceil_mode:  # windows at the end are smaller
+            raise NotImplementedError
+        return pulled(self, h / math.prod(self.kernel_size), x)
 
 
 class AdaptiveAvgPool2d(Layer):
     """The means of a grid of `output_size` cells over the map."""
 
-    kind = "AdaptiveAvgPool2d"
+    kind, coupling = "AdaptiveAvgPool2d", "keep"
+    step = "adaptive_avg_pool"
 
     def __init__(self, output_size=1):
         self.output_size = pair("output_size", output_size, 1)
@@ -65,6 +89,14 @@ class AdaptiveAvgPool2d(Layer):
 
     def forward(self, x, **_):
         return adaptive_avg_pool2d(x, size=self.output_size)
+
+    def constant(self, v, shape):
+        return v
+
+    def pull_squared(self, h, x):
+        if any(n % m for n, m in zip(x.shape[2:], self.output_size)):  # cells differ in size
+            raise NotImplementedError
+        return pulled(self, h * (h[0, 0].size / x[0, 0].size), x)
 
     def out_shape(self, shape):
         if len(shape) != 3:

@@ -8,18 +8,29 @@ import numpy as np
 
 from ... import ops
 from ...conv import conv2d, conv2d_bias, conv2d_max_pool
+from ...kernels.maps.conv import im2col
 from ...kernels.maps.conv_pool import Steps
+from ...tensor import Tensor
 from ..forms import Dense
 from ..linear import linear, linear_relu
-from .base import Layer, flag, pair, positive, windows
+from .base import Layer, flag, pair, positive, pulled, windows
 from .pointwise import ReLU
 from .pools import MaxPool2d
 
 
-class Linear(Layer):
+class _Weighted(Layer):
+    coupling = "mix"
+
+    def pull_squared(self, h, x):
+        w = self.decode()["weight"].data
+        return pulled(self, h, x, weights={"weight": Tensor(w * w)})
+
+
+class Linear(_Weighted):
     """y = x W' + b;   x (N, I), W (O, I), b (O,)."""
 
-    kind, coupling = "Linear", "mix"
+    kind = "Linear"
+    step = "linear"
     sizes = {"in_features": "in", "out_features": "out"}
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
@@ -41,6 +52,9 @@ class Linear(Layer):
             return linear(x, weights["weight"], weights["bias"])
         return ops.matmul(x, ops.transpose(weights["weight"]))
 
+    def rows(self, x, *, ones=False):
+        return (np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1) if ones else x)[None]
+
     def fused(self, after):
         if type(self) is Linear and type(after) is ReLU and "bias" in self.forms:
             return lambda x, *, weights, **_: linear_relu(x, weights["weight"], weights["bias"])
@@ -57,10 +71,11 @@ class Linear(Layer):
         return self.in_features * self.out_features
 
 
-class Conv2d(Layer):
+class Conv2d(_Weighted):
     """Cross-correlation;   x (N, C, H, W), W (O, C / groups, K, K), b (O,)."""
 
-    kind, coupling = "Conv2d", "mix"
+    kind = "Conv2d"
+    step = "conv"
     sizes = {"in_channels": "in", "out_channels": "out"}
 
     def __init__(
@@ -107,6 +122,9 @@ class Conv2d(Layer):
         if "bias" in weights:
             return conv2d_bias(x, weights["weight"], weights["bias"], **form)
         return conv2d(x, weights["weight"], **form)
+
+    def rows(self, x, *, ones=False):
+        return im2col(x, self.kernel_size, self.stride, self.padding, self.groups, ones)
 
     def fused(self, after):
         direct = type(self) is Conv2d and type(after) is MaxPool2d

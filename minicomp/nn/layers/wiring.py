@@ -8,25 +8,32 @@ import numpy as np
 
 from ... import ops
 from ...tensor import Array
-from .base import Layer, Plain, positive
+from .base import Layer, Plain, positive, pulled
 
 
-class Flatten(Plain):
+class _Wiring(Layer):
+    def pull_squared(self, h, *xs):
+        return pulled(self, h, *xs)  # coefficients are 0 and 1, as are their squares
+
+
+class Flatten(_Wiring, Plain):
     """(N, C, H, W) -> (N, C H W), in C order."""
 
     kind, coupling = "Flatten", "flatten"
+    step = "flatten"
 
     def forward(self, x, **_):
-        return ops.reshape(x, shape=(x.shape[0], -1)) if x.ndim != 2 else x
+        return ops.reshape(x, shape=(x.shape[0], math.prod(x.shape[1:])))
 
     def out_shape(self, shape):
         return (math.prod(shape),)
 
 
-class Add(Plain):
+class Add(_Wiring, Plain):
     """The sum of its inputs."""
 
     kind, coupling, arity = "Add", "add", None
+    step = "add"
 
     def forward(self, *xs, **_):
         y = xs[0]
@@ -40,10 +47,11 @@ class Add(Plain):
         return shapes[0]
 
 
-class Concat(Plain):
+class Concat(_Wiring, Plain):
     """Its inputs joined along the channels."""
 
     kind, coupling, arity = "Concat", "concat", None
+    step = "concat"
 
     def forward(self, *xs, **_):
         return ops.concat(*xs, axis=1)
@@ -54,13 +62,14 @@ class Concat(Plain):
         return (sum(s[0] for s in shapes), *shapes[0][1:])
 
 
-class ChannelShuffle(Layer):
+class ChannelShuffle(_Wiring):
     """Channels (g, n) reordered to (n, g): channel i of group j moves to place i g + j.
 
     Source: Zhang et al. 2018 (arXiv 1707.01083), section 3.1
     """
 
     kind, coupling = "ChannelShuffle", "permute"
+    step = "shuffle"
 
     def __init__(self, groups: int):
         (groups,) = positive(groups=groups)

@@ -10,7 +10,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from .exercise import REFUSAL, Exercise, Verdict
+from .exercise import Verdict
 
 MARK = {True: "pass", False: "FAIL"}
 
@@ -117,7 +117,3 @@ class Figure:
             'style="max-width:100%;height:auto">'
         )
 
-
-def refusal_text(exercise: Exercise) -> str:
-    """Returns the line for whoever calls the library's function in an exercise."""
-    return f"{exercise.id}: {REFUSAL}"

@@ -16,7 +16,7 @@ def axes(size):
 
 
 def picture(ax, alt: str) -> Figure:
-    """Returns the axes' figure as a PNG with the text `alt`, made from the numbers drawn; closes it."""
+    """Returns the axes' figure as a PNG with the text `alt`, of the numbers drawn; closes it."""
     import matplotlib.pyplot as plt
 
     out = io.BytesIO()

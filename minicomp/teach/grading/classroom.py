@@ -1,5 +1,4 @@
-"""Grading a folder of notebooks: one row a student, a feedback page each, and nothing lost on the
-way.
+"""Grading a folder of notebooks: one row a student, a feedback page each, and nothing is lost.
 
 Every notebook gets a row, also those that are missing, twice there, or no notebook at all. Results
 are kept in a journal as they come; an interrupted run, or one after a few late submissions, takes
@@ -13,9 +12,10 @@ import hashlib
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ... import __version__
@@ -23,7 +23,7 @@ from ...atomic import write_atomically
 from ...errors import UserError
 from .. import catalog
 from .feedback import page
-from .grade import Key, fingerprint, grade, named_in
+from .grade import Key, blank, fingerprint, grade, named_in
 from ..notebook.cells import read_notebook
 from ..live.process import Limits
 
@@ -64,8 +64,7 @@ def grade_folder(
     limits: Limits = Limits(),
     log: Callable[[dict], None] = lambda row: None,
 ) -> list[dict]:
-    """Returns one result per student and file, in the order of the roster or of the names, and
-    writes all outputs.
+    """Returns one result per student and file, in the order of roster or names; writes all outputs.
 
     roster : a CSV with a column "student" and optionally "file"        jobs : notebooks at a time
     Raises UserError where the folder holds no file, or the roster has no students.
@@ -77,41 +76,24 @@ def grade_folder(
         raise UserError(f"{folder}: there is no .ipynb file in it")
     submissions = matched(files, folder, students)
     done = _journal(out.journal, of, key)
-
-    def one(s: Submission) -> dict:
-        return _graded(s, folder, of, key, limits, done)
-
-    rows: list[dict] = []
-    pool = ThreadPoolExecutor(max(jobs, 1))
-    try:
-        for i, row in enumerate(
-            (f.result() for f in as_completed([pool.submit(one, s) for s in submissions])), 1
-        ):
-            rows.append(row)
-            if row.pop("fresh", False):
-                _append(out.journal, row)
-            log(
-                {
-                    "event": "progress",
-                    "name": "grade",
-                    "done": i,
-                    "total": len(submissions),
-                    "file": row["file"],
-                    "points": row["points"],
-                }
-            )
-    finally:
-        pool.shutdown(cancel_futures=True)
-    rows += [
+    rows = [
         _empty(of, "", name, status) for name, status in _missing(students, submissions, folder)
     ]
-    listed = [s["student"] for s in students or ()]
-    rows.sort(
-        key=lambda r: (
-            listed.index(r["student"]) if r["student"] in listed else len(listed),
-            r["file"],
-        )
-    )
+    pool = ThreadPoolExecutor(max(jobs, 1))
+    try:
+        running = [
+            pool.submit(_graded, s, folder, of, key, limits, done) for s in submissions
+        ]
+        for i, future in enumerate(as_completed(running), 1):
+            rows.append(row := future.result())
+            if row.pop("fresh", False):
+                _append(out.journal, row)
+            told = {"event": "progress", "name": "grade", "done": i, "total": len(running)}
+            log(told | {"file": row["file"], "points": row["points"]})
+    finally:
+        pool.shutdown(cancel_futures=True)
+    place = {s["student"]: i for i, s in enumerate(students or ())}
+    rows.sort(key=lambda r: (place.get(r["student"], len(place)), r["file"]))
     _write(rows, of, out)
     return rows
 
@@ -141,58 +123,41 @@ def read_roster(path: Path) -> list[dict]:
         raise UserError(
             f"roster {path}: cannot be read: {getattr(e, 'strerror', None) or 'not UTF-8'}"
         ) from None
-    delimiter = (
-        ";" if text.split("\n", 1)[0].count(";") > text.split("\n", 1)[0].count(",") else ","
-    )
+    head = text.split("\n", 1)[0]
+    delimiter = ";" if head.count(";") > head.count(",") else ","
     rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
     if not rows or "student" not in rows[0]:
         raise UserError(f'roster {path}: the first line must name a column "student"')
-    students = [
-        {"student": (r.get("student") or "").strip(), "file": (r.get("file") or "").strip()}
-        for r in rows
-    ]
+    students = [{k: (r.get(k) or "").strip() for k in ("student", "file")} for r in rows]
     students = [s for s in students if s["student"]]
-    twice = {
-        s["student"] for s in students if [t["student"] for t in students].count(s["student"]) > 1
-    }
+    count = Counter(s["student"] for s in students)
+    twice = ", ".join(sorted(name for name, n in count.items() if n > 1))
     if not students or twice:
-        raise UserError(
-            f"roster {path}: "
-            + (f"{', '.join(sorted(twice))} stands twice" if twice else "no students")
-        )
+        raise UserError(f"roster {path}: {f'{twice} stands twice' if twice else 'no students'}")
     return students
 
 
 def matched(files: list[Path], folder: Path, students: list[dict] | None) -> list[Submission]:
-    """Returns each file with its student: by the roster's file, by a name in the path, by the name
-    in the notebook. Without a roster, the name in the notebook or the file's name counts."""
+    """Returns each file with its student.
+
+    That is the roster's student of this file, or whose name stands in the path, or in the
+    notebook. Without a roster, the name in the notebook or the file's name counts.
+    """
     found = []
     for path in files:
         relative, said = str(path.relative_to(folder)), _said(path)
         if students is None:
             found.append(Submission(path, said or path.stem))
             continue
-        who = next(
-            (s["student"] for s in students if s["file"] and s["file"] in (relative, path.name)),
-            None,
-        )
-        who = (
-            who
-            or _in_path(relative, students)
-            or next(
-                (s["student"] for s in students if said and _folded(said) == _folded(s["student"])),
-                None,
-            )
-        )
+        listed = (s["student"] for s in students if s["file"] in (relative, path.name))
+        named = (s["student"] for s in students if said and _folded(said) == _folded(s["student"]))
+        who = next(listed, None) or _in_path(relative, students) or next(named, None)
         found.append(Submission(path, who or said, "" if who else "not in the roster"))
-    seen = [_folded(s.student) for s in found]
+    count = Counter(_folded(s.student) for s in found)
     return [
-        (
-            s
-            if not s.student or seen.count(_folded(s.student)) < 2
-            else Submission(s.path, s.student, f"duplicate: {seen.count(_folded(s.student))} files")
-        )
+        replace(s, status=f"duplicate: {n} files") if s.student and n > 1 else s
         for s in found
+        for n in [count[_folded(s.student)]]
     ]
 
 
@@ -218,16 +183,14 @@ def _missing(
     students: list[dict] | None, submissions: list[Submission], folder: Path
 ) -> list[tuple[str, str]]:
     # (student, status) of those without a notebook; what else bears their name is said.
-    absent = [s for s in students or () if s["student"] not in {m.student for m in submissions}]
-    others = (
-        [str(p.relative_to(folder)) for p in _files(folder) if p.suffix.lower() in HANDED_IN]
-        if absent
-        else []
-    )
+    there = {m.student for m in submissions}
+    absent = [s for s in students or () if s["student"] not in there]
+    others = [p for p in _files(folder) if p.suffix.lower() in HANDED_IN] if absent else []
+    names = [str(p.relative_to(folder)) for p in others]
     return [
         (
             s["student"],
-            "missing" + "".join(f"; no notebook, but {o}" for o in others if _in_path(o, [s])),
+            "missing" + "".join(f"; no notebook, but {o}" for o in names if _in_path(o, [s])),
         )
         for s in absent
     ]
@@ -237,14 +200,11 @@ def _graded(s: Submission, folder: Path, of, key: Key, limits: Limits, done: dic
     name = str(s.path.relative_to(folder))
     try:
         digest = hashlib.sha256(s.path.read_bytes()).hexdigest()
-        old = done.get((name, s.student, digest))
-        if old is not None:
-            row = old
-        else:
-            row = grade(s.path, of.number, key=key, student=s.student, limits=limits) | {
-                "file": name,
-                "fresh": True,
-            }
+        row = done.get((name, s.student, digest)) or {
+            **grade(s.path, of.number, key=key, student=s.student, limits=limits),
+            "file": name,
+            "fresh": True,
+        }
     except UserError as e:
         row = _empty(of, name, s.student, str(e))
     except OSError as e:
@@ -257,39 +217,7 @@ def _graded(s: Submission, folder: Path, of, key: Key, limits: Limits, done: dic
 
 
 def _empty(of: catalog.LessonChecks, file: str, student: str, status: str) -> dict:
-    exercises = {
-        e.id: {
-            "points": 0,
-            "max_points": e.max_points,
-            "message_id": "",
-            "message": "",
-            "parts": [],
-            "report": "",
-        }
-        for e in of.asked()
-    }
-    return {
-        "lesson": of.number,
-        "file": file,
-        "student": student,
-        "notebook_student": "",
-        "notebook_course": "",
-        "points": 0,
-        "max_points": of.max_points,
-        "exercises": exercises,
-        "prediction": {
-            "points": 0,
-            "max_points": sum(p.points for p in of.predictions),
-            "values": {},
-        },
-        "manual": {},
-        "problems": [],
-        "status": status,
-        "seconds": 0.0,
-        "versions": {},
-        "sha256": "",
-        "key": "",
-    }
+    return blank(of) | {"file": file, "student": student, "status": status}
 
 
 # -------------------------------------------------------------------------------------- the journal
@@ -348,48 +276,25 @@ def _write(rows: Iterable[dict], of: catalog.LessonChecks, out: Outputs) -> None
 
 
 def table(rows: list[dict], of: catalog.LessonChecks, by_hand: dict | None = None) -> bytes:
-    """Returns the CSV of results: UTF-8 with a byte-order mark, so that spreadsheets read names
-    right.
+    """Returns the CSV of results: UTF-8 with a byte-order mark, by which spreadsheets know it.
 
     by_hand : (student, file) -> what a teacher wrote into the column "manual", which is kept
     """
-    ids = of.ids()
-    text = io.StringIO()
+    ids, text = of.ids(), io.StringIO()
+    end = ["prediction", "manual", "points", "max_points", "seconds", "status", "versions"]
     out = csv.writer(text)
-    out.writerow(
-        [
-            "student",
-            "file",
-            *ids,
-            "prediction",
-            "manual",
-            "points",
-            "max_points",
-            "seconds",
-            "status",
-            "versions",
-        ]
-    )
+    out.writerow(["student", "file", *ids, *end])
     for r in rows:
+        who = [_cell(r["student"]), _cell(r["file"])]
         words = sum(m["words"] for m in r["manual"].values())
-        manual = (by_hand or {}).get(
-            (_cell(r["student"]), _cell(r["file"])), f"{words} words" if words else ""
-        )
-        versions = " ".join(f"{k} {v}" for k, v in r["versions"].items())
-        out.writerow(
-            [
-                _cell(r["student"]),
-                _cell(r["file"]),
-                *(r["exercises"][i]["points"] for i in ids),
-                r["prediction"]["points"],
-                manual,
-                r["points"],
-                r["max_points"],
-                r["seconds"],
-                _cell(r["status"]),
-                versions,
-            ]
-        )
+        cells = {
+            "prediction": r["prediction"]["points"],
+            "manual": (by_hand or {}).get(tuple(who), f"{words} words" if words else ""),
+            "status": _cell(r["status"]),
+            "versions": " ".join(f"{k} {v}" for k, v in r["versions"].items()),
+        }
+        points = (r["exercises"][i]["points"] for i in ids)
+        out.writerow([*who, *points, *((r | cells)[name] for name in end)])
     return b"\xef\xbb\xbf" + text.getvalue().encode()
 
 
@@ -414,9 +319,8 @@ def _cell(text: str) -> str:
 
 
 def _safe(row: dict) -> str:
-    name = re.sub(
-        r"[^\w.-]+", "_", row["student"] or row["file"] or "nobody", flags=re.ASCII
-    ).strip("._")[:60]
+    name = row["student"] or row["file"] or "nobody"
+    name = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip("._")[:60]
     tail = hashlib.sha256(f"{row['student']}\n{row['file']}".encode()).hexdigest()[:6]
     return f"{name or 'student'}-{tail}"
 

@@ -8,7 +8,6 @@ are read as literals, without running anything.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import platform
 import time
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ from ...errors import UserError
 from .. import catalog
 from ..notebook import cells as notebook
 from ..live import wire
-from ..asking.exercise import OPEN, assess, copied, questions
+from ..asking.exercise import OPEN, Verdict, assess, questions
 from ..notebook.cells import Notebook
 from ..live.process import Limits
-from ..live.running import Ran, run_cells
+from ..live.running import run_cells
 from ..asking.shown import verdict_text
 
 
@@ -59,15 +58,13 @@ def grade(
     student: str | None = None,
     limits: Limits = Limits(),
 ) -> dict:
-    """Returns the grades of one notebook, JSON-able: points, max_points, exercises, and what goes
-    with them.
+    """Returns the grades of one notebook, JSON-able: its points, each exercise's, all beside them.
 
     student : who it is, as the roster says; None takes the name in the notebook
     Raises UserError where the file is no notebook, or is one of another lesson.
     """
     start = time.perf_counter()
     of = catalog.lesson(number)
-    raw = _bytes(path)
     book = notebook.read_notebook(path)
     _check_lesson(book, of, path)
     who, course = named_in(book, "student"), named_in(book, "course") or key.course
@@ -83,28 +80,49 @@ def grade(
     verdicts = {e.id: assess(e, ran.asked[e.id], ran.answers[e.id]) for e in exercises}
     predictions = predictions_of(book, of)
     earned = sum(p.points for p in of.predictions if p.problem(predictions[p.id]) is None)
-    return {
-        "lesson": of.number,
+    return blank(of) | {
         "file": path.name,
         "student": who if student is None else student,
         "notebook_student": who,
         "notebook_course": course,
         "points": sum(v.points for v in verdicts.values()) + earned,
-        "max_points": of.max_points,
-        "exercises": {e: _exercise_row(v, ran, e) for e, v in verdicts.items()},
-        "prediction": {
-            "points": earned,
-            "max_points": sum(p.points for p in of.predictions),
-            "values": predictions,
-        },
+        "exercises": {id: _exercise_row(v) for id, v in verdicts.items()},
+        "prediction": {**_guesses(of), "points": earned, "values": predictions},
         "manual": reflections_of(book, of),
         "problems": ran.problems,
         "status": ran.status(verdicts) + _other_course(course, key),
         "seconds": round(time.perf_counter() - start, 2),
-        "versions": versions(book, of),
-        "sha256": hashlib.sha256(raw).hexdigest(),
+        "versions": versions(book),
+        "sha256": book.sha256,
         "key": fingerprint(key),
     }
+
+
+def blank(of: catalog.LessonChecks) -> dict:
+    """Returns the result of whom there is nothing to grade of."""
+    nothing = {"points": 0, "message_id": "", "message": "", "parts": [], "report": ""}
+    return {
+        "lesson": of.number,
+        "file": "",
+        "student": "",
+        "notebook_student": "",
+        "notebook_course": "",
+        "points": 0,
+        "max_points": of.max_points,
+        "exercises": {e.id: {**nothing, "max_points": e.max_points} for e in of.asked()},
+        "prediction": _guesses(of),
+        "manual": {},
+        "problems": [],
+        "status": "",
+        "seconds": 0.0,
+        "versions": {},
+        "sha256": "",
+        "key": "",
+    }
+
+
+def _guesses(of: catalog.LessonChecks) -> dict:
+    return {"points": 0, "max_points": sum(p.points for p in of.predictions), "values": {}}
 
 
 def _other_course(course: str, key: Key) -> str:
@@ -117,7 +135,7 @@ def fingerprint(key: Key) -> str:
     return hashlib.sha256(b"minicomp fingerprint\n" + key.secret.encode()).hexdigest()[:12]
 
 
-def versions(book: Notebook, of: catalog.LessonChecks) -> dict:
+def versions(book: Notebook) -> dict:
     """Returns the versions that a grade depends on."""
     return {
         "minicomp": __version__,
@@ -132,12 +150,13 @@ def _broken(of: catalog.LessonChecks, who: str, course: str, args) -> dict:
     # What the broken variant of this student says to the arguments that his process sends.
     if of.diagnosis is None or not isinstance(args, list):
         return {"error": "this lesson has no broken variant"}
-    call = dict(zip(inspect.signature(of.diagnosis.of.reference).parameters, args))
+    call = dict(zip(of.diagnosis.of.arguments, args))
+    if why := of.diagnosis.why_invalid(call):
+        return {"error": why[:200]}
     try:
-        why = of.diagnosis.valid(**copied(call))
-        value = None if why else of.diagnosis.mutant(who, course).fn(**call)
+        value = of.diagnosis.mutant(who, course).fn(**call)
         wire.pack(value)
-        return {"error": why} if why else {"value": value}
+        return {"value": value}
     except Exception as e:  # the arguments are the student's: anything may be wrong with them
         return {"error": f"{type(e).__name__}: {e}"[:200]}
 
@@ -192,24 +211,16 @@ def _check_lesson(book: Notebook, of: catalog.LessonChecks, path: Path) -> None:
             if c.args
         }
         numbers = {i.partition(".")[0] for i in ids} & set(catalog.lessons())
-        said = (
-            of.number
-            if of.number in numbers or _exercises_in(book, of)
-            else next(iter(sorted(numbers)), "")
-        )
+        names = {e.name for e in of.exercises}
+        mine = of.number in numbers or any(notebook.defines(c.source) & names for c in book.code())
+        said = of.number if mine else min(numbers, default="")
     if not said:
         raise UserError(f"{path.name}: not a notebook of a minicomp lesson")
     if said != of.number:
         raise UserError(f"{path.name}: a notebook of lesson {said[:10]}, not of lesson {of.number}")
 
 
-def _exercises_in(book: Notebook, of: catalog.LessonChecks) -> bool:
-    names = {e.name for e in of.exercises}
-    return any(notebook.defines(c.source) & names for c in book.code())
-
-
-def _exercise_row(verdict, ran: Ran, id: str) -> dict:
-    hidden = verdict.detail_hidden
+def _exercise_row(verdict: Verdict) -> dict:
     return {
         "points": verdict.points,
         "max_points": verdict.exercise.max_points,
@@ -218,14 +229,6 @@ def _exercise_row(verdict, ran: Ran, id: str) -> dict:
         "parts": [
             {"name": p.name, "points": p.points, "max_points": p.max_points} for p in verdict.parts
         ],
-        "report": verdict_text(verdict, show_hidden=not hidden),
+        "report": verdict_text(verdict, show_hidden=not verdict.detail_hidden),
     }
 
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except OSError as e:
-        raise UserError(f"{path}: cannot be read: {e.strerror}") from None

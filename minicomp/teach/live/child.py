@@ -14,23 +14,21 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
-import struct
 import sys
 import time
-import traceback
 
-from . import wire
 from ..asking.ban import refusing
-from ..asking.exercise import REFUSAL
 from ..notebook.cells import plain
+from .calling import TimeUp, clock, explain, one_answer
+from .wire import read_frame, write_frame
 
-HIDDEN = ("minicomp.teach.checks", "minicomp.teach.grading.grade", "minicomp.teach.notebook.build")
-MESSAGE_CHARS = 300
-
-
-class TimeUp(BaseException):
-    """A cell or a call took too long; not an Exception, so that `except Exception` lets it pass."""
+# What knows cases, answers, words or solutions. The functions that an exercise asks for refuse.
+HIDDEN = (
+    "minicomp.reference",
+    "minicomp.teach.checks",
+    "minicomp.teach.grading",
+    "minicomp.teach.notebook.build",
+)
 
 
 def main() -> None:
@@ -49,25 +47,6 @@ def main() -> None:
         fn = space.get(ask["name"])
         answers = _answers(fn, ask["calls"], ask["banned"], ask["seconds"], slack)
         write_frame(outbox, {"done": "call", "answers": answers})
-
-
-def write_frame(stream, value) -> None:
-    """Writes a value with its length before it."""
-    data = wire.pack(value)
-    stream.write(struct.pack("<Q", len(data)) + data)
-    stream.flush()
-
-
-def read_frame(stream):
-    """Returns the next value, or None at the end; WireError for anything else."""
-    head = stream.read(8)
-    if len(head) < 8:
-        return None
-    (length,) = struct.unpack("<Q", head)
-    if length > 2 * wire.MAX_BYTES:
-        raise wire.WireError(f"a message of {length} bytes")
-    data = stream.read(length)
-    return wire.unpack(data) if len(data) == length else None
 
 
 def _private_channel():
@@ -107,11 +86,20 @@ def _quiet_lesson(inbox, outbox) -> None:
         return ask
 
     for name in HIDDEN:
-        sys.modules[name] = None  # an import of it fails
+        _hide(name)
     teach.check = teach.hint = lambda *a, **k: None
     teach.predict = lambda id=None, guess=None, *a, **k: guess
     teach.reflect = lambda *a, **k: None
     teach.Lesson.idle, teach.Lesson.broken = True, broken
+
+
+def _hide(name: str) -> None:
+    # From now on an import of the module, or of one in it, fails.
+    parent, _, last = name.rpartition(".")
+    if hasattr(sys.modules.get(parent), last):
+        delattr(sys.modules[parent], last)
+    for loaded in [name, *(m for m in sys.modules if m.startswith(f"{name}."))]:
+        sys.modules[loaded] = None
 
 
 def _run_cells(job: dict, space: dict, outbox, slack: float) -> list:
@@ -141,12 +129,12 @@ def _run_cells(job: dict, space: dict, outbox, slack: float) -> list:
 
 def _run(i: int, source: str, space: dict, seconds: float, slack: float) -> str | None:
     try:
-        with _clock(seconds, slack):
+        with clock(seconds, slack):
             exec(compile(plain(source), f"<cell {i}>", "exec"), space)
     except TimeUp:
         return f"stopped after {seconds:.0f} s"
     except BaseException as e:
-        return _explain(e)
+        return explain(e)
     return None
 
 
@@ -162,75 +150,3 @@ def _answers(fn, calls: list, banned: list, seconds: float, slack: float) -> lis
     except TimeUp:
         out.append(["slow", None, ""])
     return out
-
-
-def one_answer(fn, call: dict, seconds: float = 0, slack: float = 1) -> list:
-    """Returns [kind, value, text] of fn(*call.values()): "value", or how the call failed.
-
-    seconds : of processor time, 0 for no limit        slack : see `_clock`
-    """
-    try:
-        with _clock(seconds, slack):
-            value = fn(*call.values())
-        wire.pack(value)
-        return ["value", value, ""]
-    except TimeUp:
-        return ["slow", None, f"stopped after {seconds:g} s"]
-    except NotImplementedError:
-        return ["not-written", None, ""]
-    except wire.WireError as e:
-        return ["odd", None, str(e)[:MESSAGE_CHARS]]
-    except BaseException as e:
-        if isinstance(e, KeyboardInterrupt) and not seconds:  # in a notebook: the user's own
-            raise
-        text = _explain(e)
-        return ["refused" if REFUSAL in text else "raised", None, text]
-
-
-def _explain(e: BaseException) -> str:
-    # "NameError: name 'np' is not defined (line 3)": the last line that is in the student's own cell.
-    try:
-        frames = traceback.extract_tb(e.__traceback__)[1:]  # after ours
-        lines = [f.lineno for f in frames if f.filename == frames[0].filename]
-        if isinstance(e, SyntaxError):
-            lines, text = [e.lineno], e.msg
-        else:
-            text = str(e)
-        line = f" (line {lines[-1]})" if lines else ""
-    except Exception:  # an exception of the student's own that cannot be shown
-        line, text = "", ""
-    return f"{type(e).__name__}: {' '.join(text.split())}"[:MESSAGE_CHARS] + line
-
-
-@contextlib.contextmanager
-def _clock(seconds: float, slack: float):
-    # Raises TimeUp in the running code after so many seconds of processor time, and again every
-    # half second until it stops. What only waits is stopped by the clock on the wall, at twice the
-    # seconds times `slack`: how much slower than its processor time this process runs.
-    if not seconds or not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def ring(signum, frame):
-        raise TimeUp
-
-    signal.signal(signal.SIGALRM, ring)
-    signal.signal(signal.SIGPROF, ring)
-    signal.setitimer(signal.ITIMER_PROF, seconds, 0.5)
-    signal.setitimer(signal.ITIMER_REAL, 2 * seconds * slack, 0.5)
-    try:
-        yield
-    finally:
-        _stop_clock()
-
-
-def _stop_clock() -> None:
-    try:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    except TimeUp:  # it rang on the way here
-        _stop_clock()
-
-
-if __name__ == "__main__":
-    main()

@@ -15,8 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import wire
-from .child import read_frame, write_frame
+from .wire import WireError, read_frame, write_frame
 
 _ROOT = str(Path(__file__).parents[3])
 # One thread, no display, no .pyc files; then the process is the child's. No name of a file or a key
@@ -134,7 +133,7 @@ class Child:
         while True:
             try:
                 frame = read_frame(self._process.stdout)
-            except (wire.WireError, OSError, ValueError, MemoryError):
+            except (WireError, OSError, ValueError, MemoryError):
                 frame = "broken"
             self._frames.put(frame)
             if not isinstance(frame, dict):

@@ -1,7 +1,7 @@
 """What a running lesson uses: its data, trained nets, recorded numbers; checks, hints, guesses.
 
-lesson = Lesson("04", mode="full")       # "smoke": seconds; "full": minutes; "paper": the paper's
-scale check("04.masked_sgd", masked_sgd)       # runs the cases here and says what is wrong
+    lesson = Lesson("04", mode="full")     # "smoke": seconds; "full": minutes; "paper": its scale
+    check("04.masked_sgd", masked_sgd)     # runs the cases here and says what is wrong
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import numpy as np
 
 from ... import data as datasets
 from ...errors import UserError
+from ...reference.judges import copied, difference
 from .. import catalog
 from . import checkpoints, timing
 from ..asking.ban import refusing
-from .child import one_answer
-from ..asking.exercise import OPEN, Answer, assess, copied, questions
-from ..asking.judge import difference
+from .calling import one_answer
+from ..asking.exercise import OPEN, Answer, Prediction, assess, questions
+from ..asking.lesson import Number, Reflection
 from ..asking.shown import Figure, Shown, Table, Text
 
 MODES = checkpoints.MODES
@@ -30,8 +31,8 @@ SMOKE = {"train": 2000, "val": 500, "test": 500}
 class Lesson:
     """One run of a lesson.
 
-    number : "04"        mode : "smoke" (seconds, rough), "full" (minutes) or "paper" (the paper's
-    scale)
+    number : "04"
+    mode : "smoke" (seconds, rough), "full" (minutes) or "paper" (the paper's scale)
     data : "auto" (MNIST where its files are, else glyphs) or the name of a data set
     seed : of everything that draws        student, course : what the broken variant is drawn from
     Raises UserError for a lesson, mode or data set that does not exist.
@@ -51,14 +52,8 @@ class Lesson:
     ):
         if mode not in MODES:
             raise UserError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-        self.number, self.mode, self.seed, self.student, self.course = (
-            str(number),
-            mode,
-            seed,
-            student,
-            course,
-        )
-        self.wanted = data
+        self.number, self.mode, self.wanted, self.seed = str(number), mode, data, seed
+        self.student, self.course = student, course
         self.measured: dict = {}
         self.figure: Figure | None = None
         self.timings: list = []
@@ -81,12 +76,8 @@ class Lesson:
         """Returns a line that says what the data are and how to get MNIST."""
         d = self.data
         sizes = f"{len(d.train):,} to train, {len(d.val):,} to validate, {len(d.test):,} to test"
-        note = (
-            ""
-            if d.original
-            else " Digits rendered from fonts; for MNIST run: minicomp data get mnist"
-        )
-        return Text(f"data: {d.name}, {sizes}.{note}")
+        made = " Digits rendered from fonts; for MNIST run: minicomp data get mnist"
+        return Text(f"data: {d.name}, {sizes}.{'' if d.original else made}")
 
     def choose(self, *, smoke, full, paper=None):
         """Returns the value for this mode; paper falls back to full."""
@@ -99,10 +90,7 @@ class Lesson:
     def checkpoint(self, name: str):
         """Returns a trained net, from the cache or trained now; its recipe is kept with it."""
         self._awake("checkpoint")
-        if name not in checkpoints.RECIPES:
-            raise UserError(
-                f"there is no checkpoint {name!r}; there are {', '.join(checkpoints.RECIPES)}"
-            )
+        catalog.one_of("checkpoint", name, checkpoints.RECIPES)
         how = checkpoints.recipe(name, self.data, mode=self.mode, seed=self.seed)
         return checkpoints.trained(how, self.data)
 
@@ -126,22 +114,17 @@ class Lesson:
                 f"lesson {of.number} has no number {key!r}; there are {', '.join(known)}"
             )
         self.measured |= {k: np.asarray(v, float).tolist() for k, v in measured.items()}
-        name = self.data.name
-        recorded = (
-            catalog.expected(of)["data"].get(name, {}).get("results", {})
-            if self.mode == "full"
-            else {}
-        )
+        name, recorded = self.data.name, {}
+        note = f"No numbers are recorded for mode {self.mode} on {name}."
+        if self.mode == "full" and name in (kept := catalog.expected(of)["data"]):
+            recorded = kept[name]["results"]
+            runs = max(row.get("runs", 0) for row in recorded.values())
+            note = f"Expected: lowest to highest of {runs} recorded full runs on {name}."
         rows = [
             _compared(known[k], self.measured[k], recorded.get(k))
             for k in measured
             if np.ndim(measured[k]) == 0
         ]
-        note = (
-            f"Expected: lowest to highest of {_runs(recorded)} recorded full runs on {name}."
-            if recorded
-            else f"No numbers are recorded for mode {self.mode} on {name}."
-        )
         return Table(["", "here", "expected", ""], rows, note)
 
     def beside_paper(
@@ -160,25 +143,19 @@ class Lesson:
         mine = [f"here, {', '.join(d.name for d in used)}, {self.mode}", *ours]
         if all(d.original for d in used):
             return Table(header, [paper, mine])
-        if about:
-            note = next(d.note for d in used if not d.original)
-            return Table(
-                header,
-                [mine],
-                f"The paper's row is about the published data; it does not stand beside {note}.",
-            )
-        return Table(
-            header,
-            [mine],
-            "The paper's row is about MNIST; these are other digits, so it does not stand "
-            "beside them. `minicomp data get mnist` fetches MNIST.",
+        note = (
+            "The paper's row is about MNIST; these are other digits, so it does not stand beside"
+            " them. `minicomp data get mnist` fetches MNIST."
         )
+        if about:
+            other = next(d.note for d in used if not d.original)
+            note = f"The paper's row is about the published data; it does not stand beside {other}."
+        return Table(header, [mine], note)
 
     def twin(
         self, kernel: str, cases: Sequence[tuple[str, Callable, Callable]], *, rtol: float = 0.0
     ) -> Table:
-        """Returns a table of a kernel's times beside its NumPy reference's, after asserting that
-        they agree.
+        """Returns a table of a kernel's times beside its NumPy reference's, which must agree.
 
         kernel : its room, as "maps"        cases : (size, reference, entry), both without arguments
         rtol : of the largest entry; 0 asks for equal bits
@@ -190,26 +167,22 @@ class Lesson:
         header = ["size", "NumPy, ms", "kernel, ms", "kernel is"]
         if cpu.kernel_module(kernel) is None:
             kept = catalog.expected(catalog.lesson(self.number)).get("twin")
-            note = (
-                f"Recorded on {kept['machine']}: the kernels {kernel!r} are not built here."
-                if kept
-                else f"The kernels {kernel!r} are not built here, and no times are recorded."
-            )
-            return Table(header, kept["rows"] if kept else [], note)
+            if not kept:
+                told = f"The kernels {kernel!r} are not built here, and no times are recorded."
+                return Table(header, [], told)
+            told = f"Recorded on {kept['machine']}: the kernels {kernel!r} are not built here."
+            return Table(header, kept["rows"], told)
         rows = []
         for size, reference, entry in cases:
             wrong = difference(reference(), entry(), rtol=rtol)
             assert wrong is None, f"{kernel}, {size}: {wrong.text} {wrong.detail}"
-            slow, fast = timing.side_by_side(
-                reference, entry, seconds=self.choose(smoke=0.05, full=0.4)
-            )
-            rows.append(
-                [size, f"{1000 * slow:.3f}", f"{1000 * fast:.3f}", timing.times(slow / fast)]
-            )
+            seconds = self.choose(smoke=0.05, full=0.4)
+            slow, fast = timing.side_by_side(reference, entry, seconds=seconds)
+            each = (f"{1000 * slow:.3f}", f"{1000 * fast:.3f}", timing.times(slow / fast))
+            rows.append([size, *each])
         self.timings = rows
-        return Table(
-            header, rows, f"Results agree. Medians of runs in turn, one thread, {machine()}."
-        )
+        told = f"Results agree. Medians of runs in turn, one thread, {machine()}."
+        return Table(header, rows, told)
 
     def show(self, figure: Figure) -> Figure:
         """Returns the figure that one remembers of this lesson, and keeps it."""
@@ -257,33 +230,29 @@ def hint(id: str, level: int = 1) -> Text | Figure:
 
 def predict(id: str, guess=None):
     """Returns the guess unchanged; says what to guess where it is None or no guess."""
-    number = str(id).partition(".")[0]
-    predictions = {p.id: p for p in catalog.lesson(number).predictions}
-    if id not in predictions:
-        raise UserError(
-            f"there is no prediction {str(id)[:60]!r}; there are {', '.join(predictions)}"
-        )
-    problem = predictions[id].problem(guess)
-    if problem:
-        print(
-            f"{id}: {problem}. Put your guess in place of None, before you read on: it earns the"
-            " point, right or wrong."
-        )
-    return None if problem else guess
+    problem = _one_of("predictions", id).problem(guess)
+    if problem is None:
+        return guess
+    print(
+        f"{id}: {problem}. Put your guess in place of None, before you read on: it earns the"
+        " point, right or wrong."
+    )
+    return None
 
 
 def reflect(id: str, text: str = "") -> Text:
     """Returns a line that says how many words the reflection has; a person reads and marks it."""
-    number = str(id).partition(".")[0]
-    known = {r.id: r for r in catalog.lesson(number).reflections}
-    if id not in known:
-        raise UserError(f"there is no reflection {str(id)[:60]!r}; there are {', '.join(known)}")
-    words = len(str(text).split())
-    return Text(
-        f"{id}: {words} words. Read and marked by a person, {known[id].max_points} points."
-        if words
-        else f"{id}: write your answer between the quotes."
-    )
+    asked, words = _one_of("reflections", id), len(str(text).split())
+    if not words:
+        return Text(f"{id}: write your answer between the quotes.")
+    points = asked.max_points
+    return Text(f"{id}: {words} words. Read and marked by a person, {points} points.")
+
+
+def _one_of(kind: str, id: str) -> Prediction | Reflection:
+    # kind: "predictions" or "reflections" of the lesson that the id names.
+    asked = getattr(catalog.lesson(str(id).partition(".")[0]), kind)
+    return catalog.one_of(kind[:-1], str(id), {one.id: one for one in asked})
 
 
 def machine() -> str:
@@ -293,7 +262,7 @@ def machine() -> str:
     return f"{platform.machine()} {platform.system()}, rungs {', '.join(cpu.available())}"
 
 
-def _compared(number: catalog.Number, value: float, row: dict | None) -> list[str]:
+def _compared(number: Number, value: float, row: dict | None) -> list[str]:
     text = f"{value:,.{number.digits}f} {number.unit}".strip()
     if row is None:
         return [number.label, text, "-", ""]
@@ -303,6 +272,3 @@ def _compared(number: catalog.Number, value: float, row: dict | None) -> list[st
     span = f"{low:,.{number.digits}f} to {high:,.{number.digits}f} {number.unit}".strip()
     return [number.label, text, span, "as expected" if near else "DIFFERS"]
 
-
-def _runs(recorded: dict) -> int:
-    return max((row.get("runs", 0) for row in recorded.values()), default=0)

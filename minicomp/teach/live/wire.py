@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
 
 import numpy as np
@@ -17,6 +18,11 @@ MAX_BYTES = 64 * 2**20
 MAX_DEPTH, MAX_ITEMS = 8, 100_000
 _PLAIN = (bool, int, float, str, type(None))
 _SHAPE = "shape.json"
+# What reading bytes that are no value can raise, in zipfile, json, NumPy and below.
+_DAMAGED = (
+    zipfile.BadZipFile, LookupError, ValueError, TypeError, AttributeError, EOFError, OSError,
+    RecursionError, NotImplementedError, MemoryError, SyntaxError,
+)
 
 
 class WireError(ValueError):
@@ -54,21 +60,27 @@ def unpack(data: bytes):
         return _value_of(shape, arrays, 0)
     except WireError:
         raise
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        OSError,
-        RecursionError,
-        NotImplementedError,
-        MemoryError,
-        SyntaxError,
-    ) as e:
+    except _DAMAGED as e:
         raise WireError(f"not a value: {type(e).__name__}") from None
+
+
+def write_frame(stream, value) -> None:
+    """Writes a value with its length before it."""
+    data = pack(value)
+    stream.write(struct.pack("<Q", len(data)) + data)
+    stream.flush()
+
+
+def read_frame(stream):
+    """Returns the next value, or None at the end; WireError for anything else."""
+    head = stream.read(8)
+    if len(head) < 8:
+        return None
+    (length,) = struct.unpack("<Q", head)
+    if length > 2 * MAX_BYTES:
+        raise WireError(f"a message of {length} bytes")
+    data = stream.read(length)
+    return unpack(data) if len(data) == length else None
 
 
 def _shape_of(value, arrays: list, depth: int):

@@ -14,6 +14,7 @@ grading work where Jupyter is not installed.
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field, replace
@@ -45,10 +46,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook's cells, and what its metadata say about the lesson."""
+    """A notebook's cells, what its metadata say about the lesson, and the file's digest."""
 
     cells: tuple[Cell, ...]
     meta: dict = field(default_factory=dict)
+    sha256: str = ""
 
     def code(self) -> list[Cell]:
         """Returns the code cells in order."""
@@ -121,11 +123,10 @@ def unmarked(source: str) -> str:
 
 
 def filled(source: str, numbers: dict) -> str:
-    """Returns a markdown cell with each {{data:key}} or {{data:key:range}} replaced by its expected
-    number.
+    """Returns a markdown cell with expected numbers for its {{data:key}} and {{data:key:range}}.
 
-    numbers : what lessons/expected/NN.json holds        Raises UserError for a number that is not
-    there.
+    numbers : what lessons/expected/NN.json holds
+    Raises UserError for a number that is not there.
     """
 
     def value(match: re.Match) -> str:
@@ -154,59 +155,55 @@ def span(row: dict) -> str:
 
 def to_json(cells: list[Cell], meta: dict) -> str:
     """Returns the cells as a notebook file: format 4.5, no outputs, always the same bytes."""
-    rows = []
-    for cell in cells:
-        lines = cell.source.splitlines(keepends=True)
-        row = {
+    rows = [
+        {
             "cell_type": cell.kind,
             "id": cell.id,
             "metadata": {"tags": list(cell.tags)} if cell.tags else {},
-            "source": lines,
+            "source": cell.source.splitlines(keepends=True),
+            **({"execution_count": None, "outputs": []} if cell.kind == "code" else {}),
         }
-        rows.append(row | ({"execution_count": None, "outputs": []} if cell.kind == "code" else {}))
+        for cell in cells
+    ]
     metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
         "minicomp": meta,
     }
-    return (
-        json.dumps(
-            {"cells": rows, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5},
-            indent=1,
-            ensure_ascii=False,
-            sort_keys=True,
-        )
-        + "\n"
-    )
+    book = {"cells": rows, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def read_notebook(path: Path) -> Notebook:
     """Returns the notebook in a file; UserError says in one line why it is none."""
+    raw = _read(path)
     try:
-        if path.stat().st_size > MAX_NOTEBOOK_BYTES:
-            raise UserError(f"{path.name}: larger than {MAX_NOTEBOOK_BYTES // 2**20} MiB")
-        tree = json.loads(path.read_bytes().decode("utf-8-sig"))
+        tree = json.loads(raw.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        raise UserError(f"{path.name}: not a notebook (not JSON)") from None
+    tree = _dict(tree)
+    if not isinstance(tree.get("cells"), list):
+        old = "a notebook of the old format 3; save it again with Jupyter"
+        why = old if "worksheets" in tree else "not a notebook (no cells)"
+        raise UserError(f"{path.name}: {why}")
+    cells = tuple(filter(None, map(_cell, tree["cells"])))
+    lesson = _dict(_dict(tree.get("metadata")).get("minicomp"))
+    return Notebook(cells, lesson, hashlib.sha256(raw).hexdigest())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size <= MAX_NOTEBOOK_BYTES:
+            return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except OSError as e:
         raise UserError(f"{path.name}: cannot be read: {e.strerror}") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path.name}: not a notebook (not JSON)") from None
-    if not isinstance(tree, dict) or not isinstance(tree.get("cells"), list):
-        old = isinstance(tree, dict) and "worksheets" in tree
-        raise UserError(
-            f"{path.name}: "
-            + (
-                "a notebook of the old format 3; save it again with Jupyter"
-                if old
-                else "not a notebook (no cells)"
-            )
-        )
-    meta = tree.get("metadata")
-    lesson = meta.get("minicomp") if isinstance(meta, dict) else None
-    return Notebook(
-        tuple(c for c in map(_cell, tree["cells"]) if c), lesson if isinstance(lesson, dict) else {}
-    )
+    raise UserError(f"{path.name}: larger than {MAX_NOTEBOOK_BYTES // 2**20} MiB")
+
+
+def _dict(value) -> dict:
+    return value if isinstance(value, dict) else {}
 
 
 def _cell(row) -> Cell | None:
@@ -218,24 +215,23 @@ def _cell(row) -> Cell | None:
         source = "".join(s for s in source if isinstance(s, str))
     if not isinstance(source, str):
         return None
-    meta = row.get("metadata")
-    tags = meta.get("tags") if isinstance(meta, dict) else None
+    tags = _dict(row.get("metadata")).get("tags")
     named = tuple(t for t in tags if isinstance(t, str)) if isinstance(tags, list) else ()
-    return Cell(
-        "code" if row.get("cell_type") == "code" else "markdown",
-        source,
-        named,
-        str(row.get("id", "")),
-    )
+    kind = "code" if row.get("cell_type") == "code" else "markdown"
+    return Cell(kind, source, named, str(row.get("id", "")))
+
+
+def _parsed(source: str) -> ast.Module | None:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def plain(source: str) -> str:
     """Returns a cell as plain Python: where it does not parse, IPython's magics go."""
-    try:
-        ast.parse(source)
+    if _parsed(source) is not None:
         return source
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        pass
     lines = source.splitlines()
     if lines and lines[0].startswith("%%"):
         lines[0] = ""
@@ -245,11 +241,7 @@ def plain(source: str) -> str:
 def calls(cells: list[Cell], name: str) -> list[ast.Call]:
     """Returns the calls of the function `name` in all cells that are Python, in order."""
     found = []
-    for cell in cells:
-        try:
-            tree = ast.parse(plain(cell.source))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
+    for tree in filter(None, (_parsed(plain(cell.source)) for cell in cells)):
         nodes = [
             n
             for n in ast.walk(tree)
@@ -269,12 +261,8 @@ def literal(node: ast.AST):
 
 def defines(source: str) -> set[str]:
     """Returns the names that a cell binds at its top level; empty where it is not Python."""
-    try:
-        tree = ast.parse(plain(source))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
     names: set[str] = set()
-    for node in tree.body:
+    for node in getattr(_parsed(plain(source)), "body", ()):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Assign):

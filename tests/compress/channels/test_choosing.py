@@ -11,7 +11,7 @@ from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.layer_removal import LayerRemoval
 from minicomp.compress.prune.slimming import Slimming
 from minicomp.jobs.sensitivity import scan
-from minicomp.compress.channels.choosing import local, overall, without
+from minicomp.compress.channels.choosing import local, overall, without_units
 from minicomp.compress.technique import Run
 from minicomp.data.dataset import Dataset, Split
 from minicomp.errors import UserError
@@ -88,7 +88,7 @@ def test_units_without_worth_stay():
 
 def test_nothing_chosen_is_the_same_model():
     model = MLP([5, 4, 3], rng=np.random.default_rng(3))
-    same = without(model, [], fold=True)
+    same = without_units(model, [], fold=True)
     x = np.ones((1, 5), np.float32)
     np.testing.assert_array_equal(same(x).data, model(x).data)
 

@@ -4,8 +4,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minicomp.codec import load, save
-from minicomp.compress.channels.groups import cheapest, groups
-from minicomp.compress.channels.removal import plan, removed
+from minicomp.compress.channels.groups import choose_units, groups
+from minicomp.compress.channels.removal import removal, removed
 from minicomp.compress.prune.dead_units import DeadUnits
 from minicomp.compress.channels.units import units
 from minicomp.compress.technique import Run
@@ -76,7 +76,7 @@ def examples(model, rng, n=3):
 
 def assert_removal(model, keep, rng):
     x = examples(model, rng)
-    chosen = plan(model, keep)
+    chosen = removal(model, keep)
     small = chosen.apply(model)
     silent = {
         name: ~np.isin(
@@ -117,7 +117,7 @@ def test_flatten_makes_a_channel_a_block_of_features():
         input_shape=(1, 2, 2),
     )
     model.set_form("fc.weight", Dense(np.arange(24, dtype=np.float32).reshape(2, 12)))
-    chosen = plan(model, {"conv": [0, 2]})
+    chosen = removal(model, {"conv": [0, 2]})
     np.testing.assert_array_equal(chosen.axes["fc.weight"][1], [0, 1, 2, 3, 8, 9, 10, 11])
     np.testing.assert_array_equal(chosen.keep["flat"], [0, 1, 2, 3, 8, 9, 10, 11])
 
@@ -138,7 +138,7 @@ def test_every_model_of_the_library(name, part):
     model = filled(MODELS[name](rng=rng), rng)
     keep = {}
     for group in groups(model):
-        kept = cheapest(group, rng.random(group.size), round(part * group.size))
+        kept = choose_units(group, rng.random(group.size), round(part * group.size))
         assert not kept.all(), group.name
         keep |= group.keep(kept)
     small = assert_removal(model, keep, rng)
@@ -260,7 +260,7 @@ def test_fixture_nets(make, keep):
 
 def test_a_tie_takes_the_other_layer_with_it():
     model = residual(np.random.default_rng(0))
-    chosen = plan(model, {"stem": [1, 2, 5]})
+    chosen = removal(model, {"stem": [1, 2, 5]})
     np.testing.assert_array_equal(chosen.keep["conv2"], [1, 2, 5])
     np.testing.assert_array_equal(chosen.axes["bn0.running_mean"][0], [1, 2, 5])
 
@@ -363,12 +363,12 @@ def test_random_graphs(model, seed):
     rng = np.random.default_rng(seed)
     model = filled(model, rng)
     for group in groups(model):
-        kept = cheapest(group, rng.random(group.size), int(rng.integers(1, group.size + 1)))
+        kept = choose_units(group, rng.random(group.size), int(rng.integers(1, group.size + 1)))
         if kept.all():
             continue
         keep = group.keep(kept)
         try:
-            chosen = plan(model, keep)
+            chosen = removal(model, keep)
         except UserError as e:  # shuffled branches that meet again: the message names the node
             assert any(n.name in str(e) for n in model.nodes)
             continue
@@ -391,7 +391,7 @@ def test_random_graphs_with_any_channels_kept(model, seed):
         if kept.all() or not all(k.any() for k in keep.values()):
             continue
         try:
-            small = plan(model, keep).apply(model)
+            small = removal(model, keep).apply(model)
         except UserError as e:
             assert any(n.name in str(e) for n in model.nodes)
             continue
@@ -480,7 +480,7 @@ def test_a_removal_that_cannot_be_done_says_why(make, keep, message):
     model = make(np.random.default_rng(0))
     before = model.state_dict()
     with pytest.raises(UserError, match=message) as e:
-        plan(model, keep)
+        removal(model, keep)
     assert "\n" not in str(e.value)
     assert all(np.array_equal(a, before[n]) for n, a in model.state_dict().items())
 
@@ -498,7 +498,7 @@ def test_an_addition_to_the_input_forbids():
         match=r"conv: channel 1 cannot be removed: add \(add\) ties it to one of the model's "
         r"inputs",
     ):
-        plan(model, {"conv": [0, 2]})
+        removal(model, {"conv": [0, 2]})
     assert groups(model) == []
 
 
@@ -515,13 +515,13 @@ def test_branches_that_the_removal_shuffles_differently_cannot_be_added():
     model = filled(Model(nodes, input_shape=(2, 2, 2)), rng)
     message = r"add \(add\) would add channels in different orders: shuffle, b are shuffled"
     with pytest.raises(UserError, match=message):
-        plan(model, {"a": [0, 1, 2, 5]})
-    small = plan(model, {"a": [0, 2, 3, 5]}).apply(model)
+        removal(model, {"a": [0, 1, 2, 5]})
+    small = removal(model, {"a": [0, 2, 3, 5]}).apply(model)
     assert small.shapes()["add"] == (4, 2, 2)
 
 
 def test_a_plan_of_another_model_is_refused():
-    chosen = plan(MLP([4, 5, 2]), {"fc1": [0]})
+    chosen = removal(MLP([4, 5, 2]), {"fc1": [0]})
     with pytest.raises(
         UserError, match=r"another model: fc1.weight must have shape \(5, 4\), got \(6, 4\)"
     ):
@@ -546,7 +546,7 @@ def test_forms_follow(form):
     model = grouped(rng)
     for name, f in model.forms().items():
         model.set_form(name, form(f.dense().data))
-    chosen = plan(model, {"stem": [0, 3, 4, 6], "g1": [1, 5]})  # other columns in each group
+    chosen = removal(model, {"stem": [0, 3, 4, 6], "g1": [1, 5]})  # other columns in each group
     small, x = chosen.apply(model), examples(model, rng)
     assert {type(f) for f in small.forms().values()} == {type(f) for f in model.forms().values()}
     np.testing.assert_allclose(outputs(small, x), outputs(chosen.mask(model.dense()), x), atol=1e-5)
@@ -558,7 +558,7 @@ def test_optimizer_state_follows(name):
     rng = np.random.default_rng(4)
     model = MLP([6, 8, 5, 3], rng=rng)
     keep = {"fc1": [0, 2, 3, 7], "fc2": [1, 2, 4]}
-    chosen = plan(model, keep)
+    chosen = removal(model, keep)
     masked = chosen.mask(model)
     x, y = rng.standard_normal((40, 6)).astype(np.float32), rng.integers(3, size=40)
 
@@ -585,7 +585,7 @@ def test_state_of_centroids_stays_whole():
     model = MLP([4, 3, 2])
     for name, form in model.forms().items():  # fc1.bias has as many centroids as entries
         model.set_form(name, Codebook(rng.integers(3, size=form.shape), rng.standard_normal(3)))
-    chosen = plan(model, {"fc1": [0, 2]})
+    chosen = removal(model, {"fc1": [0, 2]})
     optimizer = OPTIMIZERS["adam"](model.parameters(), lr=0.1)
     optimizer.step({n: np.full(p.shape, 2, np.float32) for n, p in model.parameters().items()})
     small = chosen.apply(model)
@@ -603,7 +603,7 @@ def test_a_pruned_model_saves_and_loads(make, tmp_path):
     model = make(rng)
     keep = {}
     for group in groups(model):
-        keep |= group.keep(cheapest(group, rng.random(group.size), group.size // 2))
+        keep |= group.keep(choose_units(group, rng.random(group.size), group.size // 2))
     small = removed(model, keep)
     save(small, tmp_path / "small.mcz")
     back, x = load(tmp_path / "small.mcz"), examples(model, rng)
@@ -625,7 +625,9 @@ def test_groups_of_the_fixtures():
 def test_scores_of_tied_layers_are_summed():
     group = groups(residual(np.random.default_rng(0)))[0]
     total = group.add("stem", np.arange(6)) + group.add("conv2", [5, 0, 0, 0, 0, 0])
-    np.testing.assert_array_equal(cheapest(group, total, 2), [True, False, False, True, True, True])
+    np.testing.assert_array_equal(
+        choose_units(group, total, 2), [True, False, False, True, True, True]
+    )
 
 
 @given(st.lists(st.integers(0, 50), min_size=8, max_size=8), st.integers(0, 7))
@@ -633,7 +635,7 @@ def test_the_cheapest_even_choice_is_the_optimum(scores, count):
     # 2 groups read 4 each: by brute force over all sets of at most `count`, as many as possible,
     # then the cheapest.
     group = groups(grouped(np.random.default_rng(0)))[0]
-    gone = ~cheapest(group, scores, count)
+    gone = ~choose_units(group, scores, count)
     best = None
     for bits in range(256):
         z = np.array([bits >> i & 1 for i in range(8)], bool)

@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from minicomp.compress.curvature import hessian as second
 from minicomp.compress.curvature import layerwise
+from minicomp.compress.prune.obc import OBC
+from minicomp.compress.prune.sparsegpt import SparseGPT
+from minicomp.compress.technique import Run
+from minicomp.data import Dataset, Split
 from minicomp.errors import UserError
-from minicomp.nn import Conv2d, Dense, Flatten, Linear, Model, ReLU, chain
+from minicomp.models import MLP
+from minicomp.nn import Add, Conv2d, Dense, Flatten, Linear, Model, Node, ReLU, chain
 
 RNG = np.random.default_rng
 
@@ -80,13 +83,62 @@ def test_what_the_inputs_do_not_decide_stays_at_the_weights_there_were():
     assert p.damping == p.asked == pytest.approx(0.01 * (np.diag(p.H) - p.damping).mean())
 
 
-@given(rows=st.integers(1, 4), n=st.integers(1, 9), drop=st.integers(0, 9), seed=st.integers(0, 99))
-def test_the_largest_stay_and_ties_go_by_lowest_index(rows, n, drop, seed):
-    score = RNG(seed).integers(0, 3, (rows, n)).astype(float)
-    kept = layerwise.keep_largest(score, min(drop, n))
-    for row, mask in zip(score, kept):
-        gone = sorted(range(n), key=lambda i: (row[i], i))[: min(drop, n)]
-        assert set(np.flatnonzero(~mask)) == set(gone)
+def noise(shape, n=20):
+    split = Split(RNG(1).standard_normal((n, *shape)).astype(np.float32), np.zeros(n, np.int64))
+    return Dataset("noise", split, split, None, ("0", "1"), "rendered")
+
+
+def residual():
+    # x -> a -> relu -> b -> add with relu -> flat -> o: what crosses b is read twice
+    nodes = chain(("a", Conv2d(1, 3, 3)), ("relu", ReLU()), ("b", Conv2d(3, 3, 1))) + (
+        Node("add", Add(), ("b", "relu")),
+        Node("flat", Flatten(), ("add",)),
+        Node("o", Linear(12, 2), ("flat",)),
+    )
+    model = Model(nodes, input_shape=(1, 4, 4))
+    for name, form in model.forms().items():
+        model.set_form(name, Dense(RNG(2).standard_normal(form.shape).astype(np.float32)))
+    return model
+
+
+@pytest.mark.parametrize("technique", [OBC(sparsity=0.5), SparseGPT(sparsity=0.5)])
+def test_the_cost_is_linear_in_depth(technique, layer_calls):
+    # Layer evaluations of chains: every further layer costs the same.
+    def cost(depth):
+        model, data = MLP([6] * (depth + 1), rng=RNG(0)), noise((6,))
+        layer_calls.clear()
+        technique.apply(model, data, Run(RNG(0)))
+        return layer_calls["Linear"]
+
+    c8, c16, c32 = cost(8), cost(16), cost(32)
+    assert c32 - c16 == 2 * (c16 - c8) and c32 < 4.3 * c8
+    assert 32 <= c32 <= 3 * 32  # each net runs a layer once: judged, pruned, as it was
+
+
+@pytest.mark.parametrize("technique", [OBC, SparseGPT])
+def test_a_net_with_a_branch_is_walked_as_if_run_anew_for_each_layer(technique):
+    model, data = residual(), noise((1, 4, 4), 40)
+    made = technique(sparsity=0.5, damping=1e-3).apply(model, data, Run(RNG(0)))
+    dense, now = second.float64(model), second.float64(made)
+    x = data.calibration(40, RNG(0)).x.astype(np.float64)
+    found = {node.name: (H, S) for node, H, S in layerwise.moments(now, dense, x)}
+    for name, source in (("a", "x"), ("b", "relu"), ("o", "flat")):
+        node = model.node(name)
+        a = now(x, taps=[source])[1][source].data
+        X = second.input_rows(node.layer, a, ones=True)[0]
+        Z = dense(x, taps=[name])[1][name].data
+        Z = np.moveaxis(Z, 1, -1).reshape(len(X), -1)
+        np.testing.assert_allclose(found[name][0][0], X.T @ X / 40, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(found[name][1][0], X.T @ Z / 40, rtol=1e-10, atol=1e-10)
+
+
+def test_samples_are_bounded_by_what_a_walk_carries(monkeypatch):
+    model, rows = residual(), []
+    # per example in front of "b": relu (3 x 2 x 2), of 8 bytes; in front of "a": 16 numbers
+    assert layerwise.carried_bytes(model) == 8 * 16
+    monkeypatch.setattr(layerwise, "CARRIED", 5 * 8 * 16 + 1)
+    x = OBC(sparsity=0.5).examples(model, noise((1, 4, 4)), Run(RNG(0), rows.append))
+    assert len(x) == 5 and "the activations of 5 examples fill" in rows[0]["text"]
 
 
 def test_patterns_are_read_or_refused():

@@ -22,7 +22,7 @@ from minicomp.compress.prune.filters import Filters
 from minicomp.data.dataset import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, DepthwiseNet32, LeNet5Classic
-from minicomp.nn import Conv2d, Dense, Flatten, Linear, Model, ReLU, chain
+from minicomp.nn import Add, Conv2d, Dense, Flatten, Linear, Model, Node, ReLU, chain
 from minicomp.nn.taps import observe
 from minicomp.compress.technique import Run, masked
 
@@ -213,12 +213,57 @@ def test_moments_of_a_layer_are_of_old_outputs_and_present_inputs():
     batches = zip(
         observe(made, x, ["act1"], batch_size=20), observe(model, x, ["fc2"], batch_size=20)
     )
-    (m,) = sampled([reader], batches, 1, rng)["fc2"]
+    (m,) = sampled([reader], batches, {"fc2": np.arange(3)}, 1, rng)["fc2"]
     a = made(x, taps=("act1",))[1]["act1"].data
     np.testing.assert_allclose(m.mean_x, a.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(m.mean_y, model(x).data.mean(axis=0), rtol=1e-4, atol=1e-6)
     ((w, of),) = split(made.node("fc2"), groups(made)[0])
     np.testing.assert_array_equal(of, np.arange(5))
+
+
+def test_the_cost_is_linear_in_depth(layer_calls):
+    # Layer evaluations of chains: every further layer costs the same.
+    def cost(depth):
+        rng = np.random.default_rng(10)
+        model, data = MLP([6] * (depth + 1), rng=rng), dataset(rng, (6,), 50)
+        layer_calls.clear()
+        ChannelLasso(sparsity=0.3).apply(model, data, Run(rng))
+        return layer_calls["Linear"]
+
+    c8, c16, c32 = cost(8), cost(16), cost(32)
+    assert c32 - c16 == 2 * (c16 - c8) and c32 < 4.7 * c8
+    assert 32 <= c32 <= 5 * 32  # maker and reader of a group in both nets, and once to pass it
+
+
+def test_tied_layers_are_read_in_the_net_as_pruned_so_far():
+    # Every group's moments, walked, against both nets run from their input. "c" is added to "a":
+    # it has lost outputs when its own inputs are chosen.
+    rng, seen, gone = np.random.default_rng(11), [], {}
+    nodes = chain(("a", Linear(5, 8)), ("relu", ReLU()), ("b", Linear(8, 6)), ("c", Linear(6, 8)))
+    nodes += (Node("add", Add(), ("c", "relu")), Node("d", Linear(8, 7), ("add",)))
+    nodes += (Node("o", Linear(7, 3), ("d",)),)
+    model, data = Model(nodes, input_shape=(5,)), dataset(rng, (5,), 300)
+    for name, form in model.forms().items():
+        model.set_form(name, Dense(rng.standard_normal(form.shape).astype(np.float32)))
+
+    class Watched(ChannelLasso):
+        def thinner(self, made, group, readers, parts, run):
+            for node in readers:
+                x = made(data.train.x, taps=node.inputs)[1][node.inputs[0]].data
+                y = model(data.train.x, taps=(node.name,))[1][node.name].data
+                y = y[:, gone.get(node.name, slice(None))]
+                (m,), direct = parts[node.name], moments(x.astype(np.float64), y)
+                for part in ("S", "T", "mean_x", "mean_y"):
+                    a, b = getattr(m, part), getattr(direct, part)
+                    np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
+                seen.append((group.name, node.name))
+            made, kept = super().thinner(made, group, readers, parts, run)
+            gone.update(group.keep(kept))
+            return made, kept
+
+    made = Watched(sparsity=0.25).apply(model, data, Run(rng))
+    assert seen == [("a+c", "b"), ("a+c", "d"), ("b", "c"), ("d", "o")]
+    assert made.shapes()["add"] == (6,) and made.shapes()["d"] == (5,)
 
 
 @pytest.mark.parametrize(

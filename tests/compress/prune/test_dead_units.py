@@ -14,6 +14,7 @@ from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.technique import Run
 from minicomp.models import MLP, MODELS
 from minicomp.nn import (
+    ActTopK,
     AdaptiveAvgPool2d,
     Add,
     AvgPool2d,
@@ -295,3 +296,40 @@ def test_codebooks_lose_units_too(tmp_path):
 def test_a_single_layer_has_nothing_to_lose():
     model = drawn(MLP([3, 2]), np.random.default_rng(0))
     assert DeadUnits().apply(model, None, Run(None)).count() == model.count()
+
+
+def test_an_unread_unit_stays_where_it_competes_with_those_that_are_read():
+    nodes = chain(
+        ("fc1", Linear(2, 2)), ("relu", ReLU()), ("top", ActTopK(1)), ("fc2", Linear(2, 1))
+    )
+    model = Model(nodes, input_shape=(2,))
+    model.set_form("fc1.weight", Dense(np.eye(2, dtype=np.float32)))
+    model.set_form("fc2.weight", Dense(np.float32([[1, 0]])))
+    small, gone = alive(model)
+    x = np.float32([[1, 5], [5, 1]])
+    np.testing.assert_array_equal(model(x).data, [[0], [5]])
+    np.testing.assert_array_equal(small(x).data, [[0], [5]])
+    assert gone == {"fc1": 0}
+
+
+def test_a_second_call_finds_nothing():
+    # Two filters of one channel are a unit together; once theirs is the only channel, two units.
+    nodes = chain(("a", Conv2d(1, 2, 1)), ("b", Conv2d(2, 4, 1, groups=2)), ("c", Conv2d(4, 2, 1)))
+    rng = np.random.default_rng(0)
+    model = drawn(Model(nodes, input_shape=(1, 2, 2)), rng)
+    model.forms()["a.weight"].value.data[1] = 0
+    model.forms()["c.weight"].value.data[:, 1] = 0
+    small, gone = assert_same(model, rng)
+    assert gone == {"a": 1, "b": 1} and small.node("b").layer.out_channels == 1
+    assert alive(small)[1] == {"a": 0, "b": 0}
+
+
+def test_a_branch_that_nothing_reads_keeps_one_unit():
+    nodes = (
+        Node("aux", Linear(3, 4)),
+        Node("fc1", Linear(3, 5)),
+        Node("fc2", Linear(5, 2), ("fc1",)),
+    )
+    model = drawn(Model(nodes, input_shape=(3,)), np.random.default_rng(0))
+    small, gone = assert_same(model, np.random.default_rng(1))
+    assert gone == {"aux": 3, "fc1": 0}

@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicomp import Tensor, grad
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.latent import Latent, cut
-from minicomp.compress.prune.dns import DNS, surgery_mask, surgery_thresholds
+from minicomp.compress.prune.dns import DNS, Surgery, surgery_mask, surgery_thresholds
 from minicomp.compress.technique import Run
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
@@ -57,11 +55,24 @@ def test_wrong_thresholds_and_shapes_are_refused():
         DNS(low=1.5)
 
 
-def test_gradient_reaches_what_is_cut():
-    w, mask = Tensor(np.array([1.0, 2.0]), True), np.array([1.0, 0.0])
-    y = cut(w, mask)
-    np.testing.assert_array_equal(y.data, [1.0, 0.0])
-    np.testing.assert_array_equal(grad((y * np.array([3.0, 5.0])).sum(), w).data, [3.0, 5.0])
+def test_gradient_reaches_what_is_cut(watching):
+    # One step of plain descent moves every entry by -lr dL/d(W T), the cut ones too (eq. 2).
+    rng = np.random.default_rng(0)
+    model, data, seen = MLP([10, 2], rng=rng), toy(rng), []
+
+    def note(state):
+        form = state.model.forms()["fc1.weight"]
+        seen.append((form.values().copy(), form.mask.copy(), state.weight_grads["fc1.weight"]))
+    training = DNS(c=0.5, stop=1.0).training(epochs=1, lr=0.5, batch_size=300, momentum=0.0, schedule="constant")
+    watching(training, after_step=note).apply(model, data, Run(rng))
+    (w, mask, g), start = seen[0], model.forms()["fc1.weight"].values()
+    assert 0 < mask.sum() < mask.size and (g != 0).all()
+    np.testing.assert_array_equal(w, start - np.float32(0.5) * g)
+    # dL/dz x of all ten inputs, with z of the cut weights
+    z = data.train.x @ np.where(mask, start, 0).T + model.forms()["fc1.bias"].values()
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    p[np.arange(300), data.train.y] -= 1
+    np.testing.assert_allclose(g, p.T @ data.train.x / 300, atol=1e-6)
 
 
 def test_a_wrongly_cut_weight_is_spliced_back():
@@ -100,45 +111,42 @@ def test_code_variant_cuts_biases_too():
     np.testing.assert_array_equal(code.forms()["fc1.bias"].mask, [False, True])
 
 
-def test_masks_stay_after_stop(monkeypatch):
+@pytest.fixture
+def operated(monkeypatch):
+    # (step, rise) of every update of the masks; step counts the batches before.
+    seen, before = [], Surgery.before_batch
+
+    def count(self, state):
+        self.at = state.step
+        before(self, state)
+    monkeypatch.setattr(Surgery, "before_batch", count)
+    monkeypatch.setattr(Surgery, "operate", lambda self, model, rise=1.0: seen.append((self.at, rise)))
+    return seen
+
+
+def test_masks_stay_after_stop(operated):
     rng = np.random.default_rng(3)
-    model, seen = MLP([10, 2], rng=rng), []
-    technique = DNS(c=0.5, stop=0.5).training(epochs=4, batch_size=100)
-    monkeypatch.setattr(DNS, "update", lambda self, m, t, rise=1.0: seen.append(1))
-    technique.apply(model, toy(rng), Run(rng))
-    assert 0 < len(seen) <= 6  # 12 steps, masks move in the first half only
+    model = MLP([10, 2], rng=rng)
+    DNS(c=0.5, stop=0.5).training(epochs=4, batch_size=100).apply(model, toy(rng), Run(rng))
+    assert 0 < len(operated) <= 6  # 12 steps, masks move in the first half only
+    assert max(step for step, _ in operated) < 6
 
 
-def test_latent_round_trips_its_state():
-    form = Latent(np.arange(4.0), [True, False, True, False])
-    other = Latent(np.zeros(4), np.ones(4, bool))
-    form.moves[...] = 5, 3
-    other.load_state(form.state())
-    np.testing.assert_array_equal(other.dense().data, [0, 0, 2, 0])
-    np.testing.assert_array_equal(other.value.data, [0, 1, 2, 3])
-    np.testing.assert_array_equal(other.moves, [5, 3])
-    np.testing.assert_array_equal(other.copy().moves, [5, 3])
-
-
-def test_masks_move_as_often_as_sigma_says_and_later_less_often(monkeypatch):
+def test_masks_move_as_often_as_sigma_says_and_later_less_often(operated):
     rng = np.random.default_rng(4)
-    model, at = MLP([10, 2], rng=rng), []
-    monkeypatch.setattr(DNS, "update", lambda self, m, t, rise=1.0: at.append(step[0]))
-    step = [0]
-
-    def count(row):
-        step[0] = row["done"] if row["event"] == "progress" else step[0]
-    DNS(c=0.5, stop=1.0, gamma=0.01, power=1.0).training(epochs=60, batch_size=30).apply(model, toy(rng), Run(rng, log=count))
+    technique = DNS(c=0.5, stop=1.0, gamma=0.01, power=1.0).training(epochs=60, batch_size=30)
+    technique.apply(MLP([10, 2], rng=rng), toy(rng), Run(rng))
+    at = [step for step, _ in operated]
     expected = sum((1 + 0.01 * i) ** -1.0 for i in range(600))  # 195 of 600 steps
     assert abs(len(at) - expected) < 4 * expected**0.5
     assert sum(i < 300 for i in at) > 1.5 * sum(i >= 300 for i in at)
 
 
-def test_thresholds_rise_over_the_ramp(monkeypatch):
+def test_thresholds_rise_over_the_ramp(operated):
     rng = np.random.default_rng(5)
-    rises = []
-    monkeypatch.setattr(DNS, "update", lambda self, m, t, rise=1.0: rises.append(rise))
-    DNS(c=0.5, stop=1.0, gamma=0.0, ramp=0.5).training(epochs=4, batch_size=30).apply(MLP([10, 2], rng=rng), toy(rng), Run(rng))
+    technique = DNS(c=0.5, stop=1.0, gamma=0.0, ramp=0.5).training(epochs=4, batch_size=30)
+    technique.apply(MLP([10, 2], rng=rng), toy(rng), Run(rng))
+    rises = [rise for _, rise in operated]
     np.testing.assert_allclose(rises[:21], np.minimum(np.arange(21) / 20, 1))
     assert len(rises) == 40 and set(rises[20:]) == {1.0}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minicomp.compress.channels.groups import groups
 from minicomp.compress.prune.filters import Filters, filter_norms, group_norms
-from minicomp.compress.channels.choosing import emptied, without
+from minicomp.compress.channels.choosing import emptied, without_units
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.technique import Run
 from minicomp.data.dataset import Split
@@ -124,7 +124,9 @@ def test_global_scope_does_not_depend_on_the_scale_of_a_layer():
     model = MLP([4, 9, 7, 2], rng=np.random.default_rng(1))
     scaled = model.copy()
     scaled.set_form("fc1.weight", Dense(100 * model.forms()["fc1.weight"].dense().data))
-    a, b = (Filters(sparsity=0.5, scope="global").apply(m, None, Run(None)) for m in (model, scaled))
+    a, b = (
+        Filters(sparsity=0.5, scope="global").apply(m, None, Run(None)) for m in (model, scaled)
+    )
     assert a.shapes() == b.shapes() and a.shapes()["fc1"] != (9,)
 
 
@@ -177,7 +179,7 @@ def removed_largest(model):
         kept = np.ones(group.size, bool)
         kept[order[: round(0.4 * group.size)]] = False
         chosen.append((group, kept))
-    return without(model, chosen)
+    return without_units(model, chosen)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +239,8 @@ def test_nan_and_differing_sparsities_of_tied_layers_are_refused():
         UserError,
         match="sparsity must be one value for the layers tied together, got 0.2 for block2.pw, 0.4",
     ):
-        Filters(sparsity={"block2.pw": 0.2, "block3.pw": 0.4}).apply(DepthwiseNet32(rng=np.random.default_rng(0)), None, Run(None))
+        Filters(sparsity={"block2.pw": 0.2, "block3.pw": 0.4}).apply(
+            DepthwiseNet32(rng=np.random.default_rng(0)), None, Run(None)
+        )
     with pytest.raises(UserError, match="the model has no layer whose channels can be removed"):
         Filters(sparsity=0.5).apply(MLP([3, 2]), None, Run(None))

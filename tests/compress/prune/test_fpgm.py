@@ -1,4 +1,4 @@
-"""Filter pruning via geometric median: which filters go, and that removal is what masking computes."""
+"""Filter pruning via geometric median: which filters go; removal computes what masking does."""
 
 import math
 
@@ -28,15 +28,37 @@ def apply(model, **knobs):
 
 def residual(rng):
     # fc1 and fc3 are added, so their units are the same ones.
-    nodes = chain(("fc1", Linear(5, 8)), ("relu1", ReLU()), ("fc2", Linear(8, 7)), ("relu2", ReLU()),
-                  ("fc3", Linear(7, 8)))
-    nodes += (Node("add", Add(), ("relu1", "fc3")), Node("bn", BatchNorm1d(8), ("add",)),
-              Node("fc4", Linear(8, 3), ("bn",)))
+    nodes = chain(
+        ("fc1", Linear(5, 8)),
+        ("relu1", ReLU()),
+        ("fc2", Linear(8, 7)),
+        ("relu2", ReLU()),
+        ("fc3", Linear(7, 8)),
+    )
+    nodes += (
+        Node("add", Add(), ("relu1", "fc3")),
+        Node("bn", BatchNorm1d(8), ("add",)),
+        Node("fc4", Linear(8, 3), ("bn",)),
+    )
     model = Model(nodes, input_shape=(5,))
     for name, form in model.forms().items():
         if len(form.shape) > 1:
             model.set_form(name, Dense(he_normal(form.shape, rng=rng)))
     return model
+
+
+def test_score_by_hand():
+    # points 0, 1, 3 on a line: distances 1 + 3, 1 + 2, 3 + 2
+    np.testing.assert_allclose(fpgm_score(np.array([[0.0], [1.0], [3.0]])), [4, 3, 5])
+
+
+def test_the_filter_that_others_stand_in_for_is_masked():
+    model = MLP([3, 4, 2], rng=np.random.default_rng(5))
+    w = np.float32([[9, 0, 0], [1, 1, 1], [0, 9, 0], [0, 0, 9]])
+    model.set_form("fc1.weight", Dense(w))
+    made = FPGM(sparsity=0.25, remove=False).apply(model, None, Run(np.random.default_rng(0)))
+    mask = made.forms()["fc1.weight"].mask
+    np.testing.assert_array_equal(mask, np.repeat([[True], [False], [True], [True]], 3, axis=1))
 
 
 @given(st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**32 - 1))
@@ -54,8 +76,12 @@ def test_the_pruned_filter_minimises_the_sum_of_distances_to_all(n, d, seed):
 
 
 def test_large_layers_take_the_gram_matrix_and_agree():
-    F = np.random.default_rng(0).standard_normal((300, 400)).astype(np.float32)  # 300 * 300 * 400 > 2^24
-    some = [np.linalg.norm(F.astype(np.float64) - f, axis=1).sum() for f in F[:5].astype(np.float64)]
+    F = (
+        np.random.default_rng(0).standard_normal((300, 400)).astype(np.float32)
+    )  # 300 * 300 * 400 > 2^24
+    some = [
+        np.linalg.norm(F.astype(np.float64) - f, axis=1).sum() for f in F[:5].astype(np.float64)
+    ]
     np.testing.assert_allclose(fpgm_score(F)[:5], some, rtol=1e-6)
 
 
@@ -64,7 +90,9 @@ def test_the_replaceable_filter_goes_not_the_small_one():
     rows = np.float32([[9, 0, 0], [4, 4, 4], [0, 9, 0], [0, 0, 9], [-1, -1, -1]])
     model.set_form("fc1.weight", Dense(rows))
     small = apply(model, sparsity=0.2)
-    np.testing.assert_array_equal(small.forms()["fc1.weight"].dense().data, np.delete(rows, 1, axis=0))
+    np.testing.assert_array_equal(
+        small.forms()["fc1.weight"].dense().data, np.delete(rows, 1, axis=0)
+    )
     assert model.forms()["fc1.weight"].shape == (5, 3)
     by_norm = Filters(sparsity=0.2).apply(model, None, Run(None))
     np.testing.assert_array_equal(by_norm.forms()["fc1.weight"].dense().data, rows[:4])
@@ -77,18 +105,24 @@ def test_exactly_the_fraction_goes_and_what_goes_at_less_goes_at_more(a, b, remo
     less, more = (apply(model, sparsity=s, remove=remove) for s in (a, b))
     if remove:
         for s, small in ((a, less), (b, more)):
-            assert small.shapes()["fc1"] == (11 - round(s * 11),) and small.shapes()["fc2"] == (8 - round(s * 8),)
+            assert small.shapes()["fc1"] == (11 - round(s * 11),) and small.shapes()["fc2"] == (
+                8 - round(s * 8),
+            )
         assert less.count() >= more.count()
         return
     for name, n in (("fc1.weight", 11), ("fc2.weight", 8)):
         few, many = less.forms()[name].mask, more.forms()[name].mask
         assert (few.any(axis=1) == few.all(axis=1)).all(), "whole filters"
-        assert (~few.any(axis=1)).sum() == round(a * n) and (~many.any(axis=1)).sum() == round(b * n)
+        assert (~few.any(axis=1)).sum() == round(a * n) and (~many.any(axis=1)).sum() == round(
+            b * n
+        )
         assert (few | ~many).all()
     assert less.forms()["fc3.weight"].mask is None
 
 
-@pytest.mark.parametrize("make", [lambda rng: MLP([6, 9, 7, 3], rng=rng), residual, lambda rng: LeNet5(rng=rng)])
+@pytest.mark.parametrize(
+    "make", [lambda rng: MLP([6, 9, 7, 3], rng=rng), residual, lambda rng: LeNet5(rng=rng)]
+)
 def test_removal_with_fold_computes_what_masking_computes(make):
     rng = np.random.default_rng(1)
     model = make(rng)
@@ -96,8 +130,10 @@ def test_removal_with_fold_computes_what_masking_computes(make):
         if name.endswith("bias"):
             model.set_form(name, Dense(rng.standard_normal(form.shape).astype(np.float32)))
     x = rng.standard_normal((20, *model.input_shape)).astype(np.float32)
-    masked, folded, dropped = (apply(model, sparsity=0.5, **k)(x).data
-                               for k in ({"remove": False}, {"fold": True}, {"fold": False}))
+    masked, folded, dropped = (
+        apply(model, sparsity=0.5, **k)(x).data
+        for k in ({"remove": False}, {"fold": True}, {"fold": False})
+    )
     scale = np.abs(masked).max()
     np.testing.assert_allclose(folded, masked, atol=2e-5 * scale)
     assert np.abs(dropped - masked).max() > 1e-3 * scale, "the biases do something"
@@ -107,8 +143,11 @@ def test_removal_equals_masking_without_fold_where_biases_are_0():
     rng = np.random.default_rng(2)
     model = MLP([6, 9, 7, 3], rng=rng)
     x = rng.standard_normal((20, 6)).astype(np.float32)
-    np.testing.assert_allclose(apply(model, sparsity=0.4)(x).data, apply(model, sparsity=0.4, remove=False)(x).data,
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        apply(model, sparsity=0.4)(x).data,
+        apply(model, sparsity=0.4, remove=False)(x).data,
+        atol=1e-5,
+    )
 
 
 def test_layers_that_are_added_lose_the_same_units_by_the_sum_of_their_distances():
@@ -117,12 +156,18 @@ def test_layers_that_are_added_lose_the_same_units_by_the_sum_of_their_distances
     g1, g3 = (fpgm_score(model.forms()[f"{n}.weight"].dense().data) for n in ("fc1", "fc3"))
     np.testing.assert_allclose(group_distances(model, group), g1 + g3)
     stays = np.sort(np.argsort(g1 + g3, kind="stable")[3:])
-    assert set(stays) not in (set(np.argsort(g1)[3:]), set(np.argsort(g3)[3:])), "neither alone decides"
+    assert set(stays) not in (
+        set(np.argsort(g1)[3:]),
+        set(np.argsort(g3)[3:]),
+    ), "neither alone decides"
     small = apply(model, sparsity={"*": 0.0, "fc[13]": 3 / 8})
     for name in ("fc1.weight", "fc3.weight"):
-        np.testing.assert_array_equal(small.forms()[name].dense().data, model.forms()[name].dense().data[stays])
-    np.testing.assert_array_equal(small.forms()["fc4.weight"].dense().data,
-                                  model.forms()["fc4.weight"].dense().data[:, stays])
+        np.testing.assert_array_equal(
+            small.forms()[name].dense().data, model.forms()[name].dense().data[stays]
+        )
+    np.testing.assert_array_equal(
+        small.forms()["fc4.weight"].dense().data, model.forms()["fc4.weight"].dense().data[:, stays]
+    )
     masked = apply(model, sparsity={"*": 0.0, "fc[13]": 3 / 8}, remove=False)
     for name in ("fc1.weight", "fc3.weight"):
         np.testing.assert_array_equal(np.flatnonzero(masked.forms()[name].mask.all(axis=1)), stays)
@@ -145,7 +190,9 @@ def test_every_model_of_the_library_loses_its_filters(name):
 def test_a_filter_that_an_earlier_mask_emptied_goes_first():
     rng = np.random.default_rng(4)
     model = MLP([4, 10, 3], rng=rng)
-    model.forms()["fc1.weight"].value.data[:] += 3  # far from 0: there a filter of zeros is no median
+    model.forms()["fc1.weight"].value.data[
+        :
+    ] += 3  # far from 0: there a filter of zeros is no median
     once = apply(model, sparsity=0.3, remove=False)
     gone = ~once.forms()["fc1.weight"].mask.any(axis=1)
     twice = apply(once, sparsity=0.3, remove=False)
@@ -158,11 +205,14 @@ def test_a_filter_that_an_earlier_mask_emptied_goes_first():
     assert not more[~sparse.forms()["fc1.weight"].mask].any(), "what was pruned stays pruned"
 
 
-@pytest.mark.parametrize("knobs, message", [
-    ({"sparsity": 1.0}, r"fpgm: sparsity must be in \[0, 1\), got 1.0"),
-    ({"scope": "global"}, "fpgm: scope must be one of local, got 'global'"),
-    ({"remove": "yes"}, "fpgm: remove must be true or false, got 'yes'"),
-])
+@pytest.mark.parametrize(
+    "knobs, message",
+    [
+        ({"sparsity": 1.0}, r"fpgm: sparsity must be in \[0, 1\), got 1.0"),
+        ({"scope": "global"}, "fpgm: scope must be one of local, got 'global'"),
+        ({"remove": "yes"}, "fpgm: remove must be true or false, got 'yes'"),
+    ],
+)
 def test_wrong_knobs(knobs, message):
     with pytest.raises(UserError, match=message):
         FPGM(**knobs)
@@ -173,13 +223,20 @@ def test_what_a_model_does_not_allow(remove):
     model = MLP([2, 3, 2], rng=np.random.default_rng(0))
     with pytest.raises(UserError, match="fpgm: sparsity 0.99 would remove all 3 channels of fc1"):
         apply(model, sparsity=0.99, remove=remove)
-    with pytest.raises(UserError, match="fpgm: sparsity@fc2 matches no layer whose channels .*; there are fc1"):
+    with pytest.raises(
+        UserError, match="fpgm: sparsity@fc2 matches no layer whose channels .*; there are fc1"
+    ):
         apply(model, sparsity={"fc2": 0.5}, remove=remove)
-    with pytest.raises(UserError, match="fpgm: the model has no layer whose channels can be removed"):
+    with pytest.raises(
+        UserError, match="fpgm: the model has no layer whose channels can be removed"
+    ):
         apply(MLP([3, 2]), remove=remove)
     with pytest.raises(UserError, match="sparsity must be one value for the layers tied together"):
-        apply(DepthwiseNet32(rng=np.random.default_rng(0)), sparsity={"block2.pw": 0.2, "block3.pw": 0.4},
-              remove=remove)
+        apply(
+            DepthwiseNet32(rng=np.random.default_rng(0)),
+            sparsity={"block2.pw": 0.2, "block3.pw": 0.4},
+            remove=remove,
+        )
     model.forms()["fc1.weight"].value.data[1, 0] = np.nan
     with pytest.raises(UserError, match="fpgm: fc1.weight must hold finite numbers"):
         apply(model, remove=remove)

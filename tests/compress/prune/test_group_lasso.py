@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress.channels.groups import groups
-from minicomp.compress.prune.group_lasso import GroupLasso, group_prox, survivors, unit_norms
+from minicomp.compress.prune.group_lasso import (
+    GroupLasso,
+    Shrinking,
+    group_prox,
+    survivors,
+    unit_norms,
+)
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.technique import Run
 from minicomp.data.dataset import Split
@@ -53,6 +59,12 @@ def padded(rng):
 
 def bits(model):
     return b"".join(a.tobytes() for a in model.state_dict().values())
+
+
+def shrink(technique, model, found, rate):
+    # The hook's step after one of an optimizer with this learning rate and no momentum.
+    optimizer = SimpleNamespace(lr=rate, momentum=0.0)
+    Shrinking(technique, found).after_step(SimpleNamespace(model=model, optimizer=optimizer))
 
 
 # ---------------------------------------------------------------------------------- the proximal step
@@ -100,7 +112,7 @@ def test_a_step_shrinks_every_layer_of_a_group_alike_and_no_other():
     model = residual(np.random.default_rng(2))
     before = {n: f.value.data.copy() for n, f in model.forms().items()}
     technique = GroupLasso(lam={"fc[13]": 3.0, "fc2": 0.0})
-    technique.shrink(model, technique.found(model), 0.5)
+    shrink(technique, model, technique.found(model), 0.5)
     norms = np.sqrt(sum(np.square(before[f"fc{i}.weight"]).sum(1) + before[f"fc{i}.bias"] ** 2 for i in (1, 3)))
     factor = np.maximum(0, 1 - 1.5 / norms)
     assert (factor > 0).any()
@@ -123,7 +135,7 @@ def test_removing_what_is_0_changes_no_output(make):
     found = technique.found(model)
     for group in found:  # about half of the units of each group become 0
         technique = GroupLasso(lam=float(np.median(unit_norms(model, group))))
-        technique.shrink(model, [group], 1.0)
+        shrink(technique, model, [group], 1.0)
     zero = {g.name: int((unit_norms(model, g) == 0).sum()) for g in found}
     assert all(0 < z < g.size for g, z in zip(found, zero.values()))
     data = SimpleNamespace(train=Split(np.zeros((1, *model.input_shape), np.float32), np.zeros(1, np.int64)), black=0.0)
@@ -154,8 +166,8 @@ def test_the_penalty_removes_units_and_none_go_without_it():
     model, data = MLP([10, 24, 16, 3], rng=rng), toy()
     before = bits(model)
     knobs = {"epochs": 40, "lr": 0.05, "batch_size": 50}
-    plain = GroupLasso(lam=0.0, **knobs).apply(model, data, Run(np.random.default_rng(0)))
-    slim = GroupLasso(lam=0.06, **knobs).apply(model, data, Run(np.random.default_rng(0)))
+    plain, slim = (GroupLasso(lam=lam).training(**knobs).apply(model, data, Run(np.random.default_rng(0)))
+                   for lam in (0.0, 0.06))
     assert bits(model) == before and plain.shapes()["fc1"] == (24,)
     units = [slim.shapes()[n][0] for n in ("fc1", "fc2")]
     assert 2 <= min(units) and sum(units) <= 20, units
@@ -171,7 +183,8 @@ def test_lam_means_the_same_under_any_momentum():
     model.forms()["fc2.weight"].value.data[:] = 0  # so that fc1 has no gradient in the first step
     norms = unit_norms(model, groups(model)[0])
     for knobs, step in (({"momentum": 0.0}, 0.1), ({"momentum": 0.75}, 0.4), ({"optimizer": "adam"}, 0.1)):
-        small = GroupLasso(lam=0.2, **knobs).training(epochs=1, lr=0.5, batch_size=200, schedule="constant").apply(model, data, Run(np.random.default_rng(0)))
+        training = GroupLasso(lam=0.2).training(epochs=1, lr=0.5, batch_size=200, schedule="constant", **knobs)
+        small = training.apply(model, data, Run(np.random.default_rng(0)))
         np.testing.assert_allclose(unit_norms(small, groups(small)[0]), norms - step, rtol=1e-4)
 
 

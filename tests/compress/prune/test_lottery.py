@@ -34,16 +34,21 @@ def zeros(model):
     return [int(np.count_nonzero(model.forms()[n].dense().data == 0)) for n in weights(model).values()]
 
 
-def starts_of(technique, model, **kw):
+@pytest.fixture
+def starts_of(monkeypatch):
     # The model at the beginning of every training, and what comes out.
-    starts, fit = [], technique.fit
+    def apply(technique, model):
+        starts, fit = [], FineTune.fit
 
-    def spy(model, data, **more):
-        starts.append(model.copy())
-        return fit(model, data, **more)
+        def spy(self, model, data, run, hooks=()):
+            starts.append(model.copy())
+            return fit(self, model, data, run, hooks)
 
-    object.__setattr__(technique, "fit", spy)
-    return starts, technique.apply(model, data(), rng=np.random.default_rng(1), **kw)
+        with monkeypatch.context() as patch:
+            patch.setattr(FineTune, "fit", spy)
+            return starts, technique.apply(model, data(), Run(np.random.default_rng(1)))
+
+    return apply
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ def test_survivors_are_at_their_initial_values(saved):
     np.testing.assert_array_equal(ticket.forms()["fc1.bias"].dense().data, net().forms()["fc1.bias"].dense().data)
 
 
-def test_every_round_rewinds_and_masks_are_nested(saved):
+def test_every_round_rewinds_and_masks_are_nested(saved, starts_of):
     path, trained = saved
     starts, made = starts_of(Lottery(sparsity=0.875, rounds=3, rewind=str(path), train=FineTune(epochs=1)), trained)
     assert [zeros(s) for s in starts] == [[120, 100, 20], [180, 150, 30], [210, 175, 35]]
@@ -80,7 +85,7 @@ def test_every_round_rewinds_and_masks_are_nested(saved):
     assert (made.forms()["fc1.weight"].dense().data[mask] != first[mask]).any(), "the ticket is trained"
 
 
-def test_without_a_file_the_net_is_first_trained_from_the_weights_it_returns_to():
+def test_without_a_file_the_net_is_first_trained_from_the_weights_it_returns_to(starts_of):
     # A ticket is of a training that began at its own initial weights; masks from another one are luck.
     starts, _ = starts_of(Lottery(sparsity=0.5, rounds=2, train=FineTune(epochs=2)), net())
     assert len(starts) == 3 and zeros(starts[0]) == [0, 0, 0]
@@ -91,7 +96,7 @@ def test_without_a_file_the_net_is_first_trained_from_the_weights_it_returns_to(
         np.testing.assert_array_equal(s.forms()["fc1.weight"].dense().data, np.where(mask, first, 0))
 
 
-def test_batch_norm_is_rewound_too():
+def test_batch_norm_is_rewound_too(starts_of):
     nodes = chain(("fc1", Linear(12, 6)), ("bn", BatchNorm1d(6)), ("relu", ReLU()), ("fc2", Linear(6, 4)))
     model = Model(nodes, input_shape=(12,))
     model.forms()["bn.weight"].value.data[:] = 7
@@ -150,6 +155,6 @@ def test_a_ticket_learns_what_the_dense_net_learns(saved):
     path, trained = saved
     lottery = Lottery(sparsity=0.75, rounds=2, rewind=str(path), train=FineTune(epochs=6, lr=0.05, batch_size=20))
     ticket = lottery.apply(trained, data(), Run(np.random.default_rng(4)))
-    rewound = dataclasses.replace(lottery, epochs=0).apply(trained, data(), Run(np.random.default_rng(4)))
+    rewound = dataclasses.replace(lottery, train=FineTune(epochs=0)).apply(trained, data(), Run(np.random.default_rng(4)))
     errors = [evaluate(m, data().val).errors for m in (trained, ticket, rewound)]
     assert errors[1] <= errors[0] + 10 and errors[2] > errors[1] + 50

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit as sigmoid
 
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.gradual import Gradual
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.prune.movement import (Movement, MovementScore, Scored, movement_scores, movement_step,
-                                              penalty_gradient, sigmoid)
+from minicomp.compress.prune.movement import (Movement, MovementScore, Scores, movement_scores, movement_step,
+                                              penalty_gradient)
 from minicomp.compress.scores import smallest_mask
 from minicomp.compress.schedule import agp_sparsity
 from minicomp.compress.technique import Run, weights
@@ -38,9 +39,23 @@ def zeros(model):
     return {n: int((~model.forms()[n].mask).sum()) for n in weights(model).values()}
 
 
-def run(model, data, seed=0, **knobs):
+def run(model, data, seed=0, *, train=None, **knobs):
     extra = {k: knobs.pop(k) for k in ("log", "checkpoint", "n_threads") if k in knobs}
-    return Movement(**knobs).apply(model, data, rng=np.random.default_rng(seed), **extra)
+    training = Movement(**knobs).training(**train or {})
+    return training.apply(model, data, Run(np.random.default_rng(seed), **extra))
+
+
+@pytest.fixture
+def finished(monkeypatch):
+    # The hook of every training and the forms as it leaves them, while their masks are behind.
+    seen, hooks_of = [], Movement.hooks
+
+    def hooks(self, model, data, run):
+        made = hooks_of(self, model, data, run)
+        seen.append((made[0], model.forms()))
+        return made
+    monkeypatch.setattr(Movement, "hooks", hooks)
+    return seen
 
 
 # --------------------------------------------------------------------------------------- by hand
@@ -73,7 +88,9 @@ def test_the_penaltys_gradient_by_differences():
 def test_the_ramp_lies_between_warm_up_and_cool_down():
     t0, n, dt = Movement(sparsity=0.8, warmup=0.1, cooldown=0.3, prunings=6).ramp_steps(100)
     assert (t0, n, dt) == (10, 6, 10)
-    parts = [Movement.part(t, t0, n, dt) for t in (0, 10, 40, 70, 100)]
+    scores = Scores(Movement(sparsity=0.8, warmup=0.1, cooldown=0.3, prunings=6), MLP([2, 2]))
+    parts = [scores.part(SimpleNamespace(steps=100), t) for t in (0, 10, 40, 70, 100)]
+    assert scores.settled(100) == 70
     np.testing.assert_allclose(parts, [0, 0, 1 - 0.5**3, 1, 1])
     for steps in range(1, 30):
         t0, n, dt = Movement(warmup=0.4, cooldown=0.5, prunings=7).ramp_steps(steps)
@@ -115,18 +132,17 @@ def reference(W1, b1, W2, b2, x, y, *, lr, momentum, steps, sparsity, t0, n, dt)
     return params, M, S, taken
 
 
-def test_the_whole_training_agrees_with_plain_loops(monkeypatch):
+def test_the_whole_training_agrees_with_plain_loops(finished):
     data, model = toy(n=60), MLP([8, 7, 2], rng=np.random.default_rng(1))
-    knobs = {"sparsity": 0.6, "epochs": 40, "lr": 0.1, "batch_size": 60, "schedule": "constant",
-             "warmup": 0.1, "cooldown": 0.4, "prunings": 5}
+    knobs = {"sparsity": 0.6, "warmup": 0.1, "cooldown": 0.4, "prunings": 5}
+    train = {"epochs": 40, "lr": 0.1, "batch_size": 60, "schedule": "constant"}
     start = [model.forms()[k].value.data.copy() for k in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")]
     t0, n, dt = Movement(**knobs).ramp_steps(40)
     params, M, S, taken = reference(*start, data.train.x, data.train.y, lr=0.1, momentum=0.9, steps=40, sparsity=0.6,
                                     t0=t0, n=n, dt=dt)
-    seen, finish = [], Scored.finish
-    monkeypatch.setattr(Scored, "finish", lambda self: (seen.append(self.score.copy()), finish(self))[1])
-    made = run(model, data, **knobs)
-    for name, w, m, s, score in zip(("fc1.weight", "fc2.weight"), (params[0], params[2]), M, S, seen):
+    made = run(model, data, train=train, **knobs)
+    for name, w, m, s in zip(("fc1.weight", "fc2.weight"), (params[0], params[2]), M, S):
+        score = finished[0][0].slots[f"score.{name}"]
         np.testing.assert_array_equal(made.forms()[name].mask, m)
         np.testing.assert_allclose(made.forms()[name].dense().data, w * m, atol=2e-5)
         np.testing.assert_allclose(score, 1000 * s, atol=2e-3 * np.abs(1000 * s).max())  # lr_scores
@@ -143,7 +159,7 @@ def test_the_whole_training_agrees_with_plain_loops(monkeypatch):
 def test_exactly_the_fraction_is_zero_and_the_model_given_is_untouched(s, scope, epochs, seed):
     model = MLP([8, 9, 2], rng=np.random.default_rng(seed))
     before = bits(model)
-    made = run(model, toy(), sparsity=s, scope=scope, epochs=epochs, batch_size=60)
+    made = run(model, toy(), sparsity=s, scope=scope, train={"epochs": epochs, "batch_size": 60})
     assert bits(model) == before
     z = zeros(made)
     assert sum(z.values()) == round(s * 90) if scope == "global" else list(z.values()) == [round(s * 72), round(s * 18)]
@@ -157,7 +173,8 @@ def test_exactly_the_fraction_is_zero_and_the_model_given_is_untouched(s, scope,
 @pytest.mark.parametrize("first, s", [(0.6, 0.0), (0.6, 0.3), (0.3, 0.6), (0.5, 0.5)])
 def test_what_was_pruned_stays_pruned_and_counts(first, s, variant, scope):
     model = Magnitude(sparsity=first).apply(MLP([8, 9, 2], rng=np.random.default_rng(2)), None, Run(None))
-    made = run(model, toy(), sparsity=s, scope=scope, variant=variant, epochs=2, batch_size=40, weight_decay=0.01)
+    made = run(model, toy(), sparsity=s, scope=scope, variant=variant,
+               train={"epochs": 2, "batch_size": 40, "weight_decay": 0.01})
     for name, count in zeros(made).items():
         assert not (made.forms()[name].mask & ~model.forms()[name].mask).any()
         size, had = made.forms()[name].mask.size, int((~model.forms()[name].mask).sum())
@@ -167,16 +184,23 @@ def test_what_was_pruned_stays_pruned_and_counts(first, s, variant, scope):
         assert sum(zeros(made).values()) == max(round(s * 90), sum(zeros(model).values()))
 
 
+def scored(technique, shape):
+    # A net of one layer whose weight is scored, and a state of its training at the end of the ramp.
+    model = MLP(shape, rng=np.random.default_rng(0))
+    scores = Scores(technique, model)
+    state = SimpleNamespace(model=model, step=90, steps=100, weight_grads={})
+    return scores, state, model.forms()["fc1.weight"]
+
+
 def test_only_kept_weights_learn_and_every_score_moves():
-    technique = Movement(sparsity=0.5, lr_scores=2.0)
-    model = technique.prepared(MLP([3, 2], rng=np.random.default_rng(0)))
-    form = model.forms()["fc1.weight"]
-    form.set(np.array([[True, False, True], [False, True, True]]))
-    w, g = form.value.data.copy(), np.float32([[1, 2, 3], [4, 5, 6]])
-    grads = {"fc1.weight": g, "fc1.bias": np.ones(2, np.float32)}
-    technique.score(model, grads)
-    np.testing.assert_array_equal(grads["fc1.weight"], g * form.mask)
-    np.testing.assert_allclose(form.score, -2 * g * w)
+    scores, state, form = scored(Movement(sparsity=0.5, lr_scores=2.0), [3, 2])
+    form.remask(np.array([[True, False, True], [False, True, True]]))
+    w, g = form.values().copy(), np.float32([[1, 2, 3], [4, 5, 6]])
+    state.weight_grads = {"fc1.weight": g, "fc1.bias": np.ones(2, np.float32)}
+    scores.after_backward(state)
+    np.testing.assert_array_equal(state.weight_grads["fc1.weight"], g * form.mask)
+    np.testing.assert_array_equal(state.weight_grads["fc1.bias"], 1)
+    np.testing.assert_allclose(scores.slots["score.fc1.weight"], -2 * g * w)
     np.testing.assert_array_equal(form.dense().data, np.where(form.mask, w, 0))
 
 
@@ -184,7 +208,7 @@ def test_only_kept_weights_learn_and_every_score_moves():
 def test_zeros_stay_zero_under_momentum_and_decay(optimizer):
     model, data = MLP([8, 9, 2], rng=np.random.default_rng(3)), toy()
     train = {"optimizer": optimizer, "weight_decay": 0.1, "lr": 0.05, "batch_size": 40}
-    made = run(model, data, sparsity=0.7, epochs=2, nesterov=True, **train)
+    made = run(model, data, sparsity=0.7, train={"epochs": 2, "nesterov": True, **train})
     later = FineTune(epochs=2, **train).apply(made, data, Run(np.random.default_rng(1)))
     for name in zeros(made):
         gone = ~made.forms()[name].mask
@@ -194,7 +218,7 @@ def test_zeros_stay_zero_under_momentum_and_decay(optimizer):
 
 def test_threads_change_nothing_but_rounding():
     model, data = MLP([8, 400, 2], rng=np.random.default_rng(3)), toy(n=24000)
-    one, two = (run(model, data, sparsity=0.7, epochs=1, batch_size=12000, n_threads=k) for k in (1, 2))
+    one, two = (run(model, data, sparsity=0.7, train={"epochs": 1, "batch_size": 12000}, n_threads=k) for k in (1, 2))
     for name in zeros(one):
         differ = (one.forms()[name].mask != two.forms()[name].mask).mean()
         assert differ < 0.01
@@ -203,7 +227,7 @@ def test_threads_change_nothing_but_rounding():
 def test_the_best_epoch_is_one_at_the_final_sparsity():
     # 4 epochs; the ramp ends with the third.
     model, data = MLP([8, 9, 2], rng=np.random.default_rng(4)), toy()
-    made = run(model, data, sparsity=0.9, epochs=4, batch_size=40, cooldown=0.25, keep_best=True)
+    made = run(model, data, sparsity=0.9, cooldown=0.25, train={"epochs": 4, "batch_size": 40, "keep_best": True})
     assert zeros(made) == {"fc1.weight": 65, "fc2.weight": 16}
 
 
@@ -216,8 +240,8 @@ def test_a_stopped_training_goes_on_and_ends_in_the_same_bits(tmp_path):
             raise Stop
     model, data = MLP([8, 9, 2], rng=np.random.default_rng(5)), toy()
     for variant in ("hard", "soft"):
-        knobs = {"sparsity": 0.6, "epochs": 4, "batch_size": 40, "variant": variant, "penalty": 0.02,
-                 "lr_scores": 100.0}
+        knobs = {"sparsity": 0.6, "variant": variant, "penalty": 0.02, "lr_scores": 100.0,
+                 "train": {"epochs": 4, "batch_size": 40}}
         whole = run(model, data, **knobs)
         with pytest.raises(Stop):
             run(model, data, checkpoint=tmp_path / variant, log=stop, **knobs)
@@ -227,18 +251,12 @@ def test_a_stopped_training_goes_on_and_ends_in_the_same_bits(tmp_path):
         assert sum(r["event"] == "progress" for r in steps) == 12, "of 24 steps half were done"
 
 
-def test_a_form_keeps_its_state_and_its_class():
-    form = Scored(np.arange(4.0), [True, False, True, False], score=[1, 2, 3, 4])
-    other = Scored(np.zeros(4), np.ones(4, bool))
-    other.load_state(form.state())
-    np.testing.assert_array_equal(other.dense().data, [0, 0, 2, 0])
-    np.testing.assert_array_equal(other.copy().score, [1, 2, 3, 4])
-    frozen = form.freeze()
-    assert not frozen.parameters() and frozen.score is not form.score
+def test_a_form_keeps_its_kind():
     model = MLP([8, 9, 2], rng=np.random.default_rng(6))
     model.set_form("fc1.weight", Half(model.forms()["fc1.weight"].value.data))
-    assert [run(model, toy(), sparsity=0.5, epochs=1).forms()[n].kind for n in ("fc1.weight", "fc2.weight")] == [
-        "half", "dense"]
+    made = run(model, toy(), sparsity=0.5, train={"epochs": 1})
+    assert [made.forms()[n].kind for n in ("fc1.weight", "fc2.weight")] == ["half", "dense"]
+    assert not any(form.behind or form.trainable for form in made.forms().values())
 
 
 def test_a_sketch_has_as_many_zeros():
@@ -250,41 +268,45 @@ def test_a_sketch_has_as_many_zeros():
 # ------------------------------------------------------------------------------------------- soft
 
 
-def test_soft_masks_are_by_threshold_and_a_larger_penalty_masks_more(monkeypatch):
-    model, data, seen, finish = MLP([8, 9, 2], rng=np.random.default_rng(8)), toy(), [], Scored.finish
-    monkeypatch.setattr(Scored, "finish", lambda self: (seen.append(self.copy()), finish(self))[1])
-    counts = []
+def test_soft_masks_are_by_threshold_and_a_larger_penalty_masks_more(finished):
+    model, data, counts = MLP([8, 9, 2], rng=np.random.default_rng(8)), toy(), []
     for penalty in (0.0, 0.002, 0.01):
-        made = run(model, data, variant="soft", epochs=10, lr=0.05, batch_size=40, penalty=penalty,
-                   lr_scores=100.0, warmup=0.0, cooldown=0.4, threshold=0.2, prunings=12)
+        made = run(model, data, variant="soft", penalty=penalty, lr_scores=100.0, warmup=0.0, cooldown=0.4,
+                   threshold=0.2, prunings=12, train={"epochs": 10, "lr": 0.05, "batch_size": 40})
         counts.append(sum(zeros(made).values()))
     assert counts[0] < counts[1] < counts[2] < 90
     # 60 steps; the last mask is set after the last of them, at tau = 0.2
-    for form in seen:
-        if form.mask.any() and (sigmoid(form.score) > 0.2).any():
-            np.testing.assert_array_equal(form.mask, sigmoid(form.score) > 0.2)
+    held = 0
+    for hook, forms in finished:
+        for name, form in forms.items():
+            kept = sigmoid(hook.slots.get(f"score.{name}", np.zeros(1))) > 0.2
+            if name in hook.allowed and kept.any():
+                np.testing.assert_array_equal(form.mask, kept)
+                held += 1
+    assert held >= 4
 
 
 def test_soft_threshold_and_penalty_rise_with_the_part_of_the_ramp():
-    technique = Movement(variant="soft", threshold=0.4, penalty=2.0, lr_scores=0.5)
-    model = technique.prepared(MLP([3, 1], rng=np.random.default_rng(0)))
-    form = model.forms()["fc1.weight"]
-    form.score[...] = np.log([[0.1 / 0.9, 0.3 / 0.7, 0.5 / 0.5]])  # sigmoid(S) = .1, .3, .5
+    technique = Movement(variant="soft", threshold=0.4, penalty=2.0, lr_scores=0.5, warmup=0.0, cooldown=0.0,
+                         prunings=10)
+    scores, state, form = scored(technique, [3, 1])
+    score = scores.slots["score.fc1.weight"]
+    score[...] = np.log([[0.1 / 0.9, 0.3 / 0.7, 0.5 / 0.5]])  # sigmoid(S) = .1, .3, .5
     for part, kept in ((0.0, [1, 1, 1]), (0.5, [0, 1, 1]), (1.0, [0, 0, 1])):
-        technique.remask(model, part)
+        scores.remask(state.model, part)
         np.testing.assert_array_equal(form.mask, [np.array(kept, bool)])
-    before, grads = form.score.copy(), {"fc1.weight": np.zeros((1, 3), np.float32)}
-    technique.score(model, grads, 0.25)
-    np.testing.assert_allclose(form.score, before - 0.5 * 0.25 * 2.0 * np.array([[0.09, 0.21, 0.25]]))
+    before = score.copy()
+    state.step, state.steps = 50, 100  # half of the ramp: 1 - 0.5^3 of the penalty
+    state.weight_grads = {"fc1.weight": np.zeros((1, 3), np.float32)}
+    scores.after_backward(state)
+    np.testing.assert_allclose(score, before - 0.5 * 0.875 * 2.0 * np.array([[0.09, 0.21, 0.25]]))
 
 
 def test_soft_does_not_mask_the_last_weights_of_a_layer():
-    technique = Movement(variant="soft")
-    model = technique.prepared(MLP([3, 2], rng=np.random.default_rng(0)))
-    form = model.forms()["fc1.weight"]
-    form.set(np.array([[True, False, True], [False, True, True]]))
-    form.score[...] = -50.0
-    technique.remask(model, 1.0)
+    scores, state, form = scored(Movement(variant="soft"), [3, 2])
+    form.remask(np.array([[True, False, True], [False, True, True]]))
+    scores.slots["score.fc1.weight"][...] = -50.0
+    scores.remask(state.model, 1.0)
     np.testing.assert_array_equal(form.mask, [[True, False, True], [False, True, True]])
 
 
@@ -296,9 +318,9 @@ def test_on_a_changed_task_movement_keeps_what_magnitude_drops():
     rng = np.random.default_rng(9)
     first, second = toy(d=20, used=slice(0, 10), n=600), toy(1, d=20, used=slice(10, 20), n=600)
     model = FineTune(epochs=20, lr=0.1, batch_size=50).apply(MLP([20, 2], rng=rng), first, Run(rng))
-    knobs = {"sparsity": 0.5, "epochs": 6, "lr": 0.003, "batch_size": 50}
-    moved = run(model, second, **knobs)
-    large = Gradual(ramp=0.7, **knobs).apply(model, second, Run(np.random.default_rng(0)))
+    train = {"epochs": 6, "lr": 0.003, "batch_size": 50}
+    moved = run(model, second, sparsity=0.5, train=train)
+    large = Gradual(ramp=0.7, sparsity=0.5).training(**train).apply(model, second, Run(np.random.default_rng(0)))
     by_movement, by_size = (m.forms()["fc1.weight"].mask for m in (moved, large))
     assert by_movement[:, 10:].mean() > 0.9 and by_size[:, 10:].mean() < 0.2
     assert evaluate(moved, second.val).error < 0.6 * evaluate(large, second.val).error
@@ -313,7 +335,7 @@ def test_the_criterion_is_the_score_of_a_short_training():
     start = [model.forms()[k].value.data.copy() for k in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")]
     criterion = MovementScore(samples=1000, epochs=1, lr=0.1, batch_size=60)
     S = reference(*start, data.train.x, data.train.y, lr=0.1, momentum=0.9, steps=1, sparsity=0.0, t0=9, n=1, dt=1)[2]
-    found = criterion.scores(model, data, rng=np.random.default_rng(0))
+    found = criterion.scores(model, data, Run(np.random.default_rng(0)))
     for s, node in zip(S, ("fc1", "fc2")):
         np.testing.assert_allclose(found[node], 1000 * s, atol=1e-4 * np.abs(1000 * s).max())
     before = bits(model)

@@ -15,6 +15,7 @@ from minicomp.compress.prune.obd import (
     second_derivatives,
 )
 from minicomp.compress.technique import Run, weights
+from minicomp.data import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import MLP
 from minicomp.nn import (
@@ -208,13 +209,30 @@ def test_a_layer_without_a_rule_says_so():
         second_derivatives(model, np.ones((2, 1, 3, 3)), np.zeros(2, int), "squared", f2=False)
 
 
+@pytest.mark.parametrize("curvature", ["gauss-newton", "recursion", "exact"])
+def test_a_layer_that_nothing_reads_has_curvature_0_and_goes_first(curvature):
+    nodes = (Node("aux", Linear(3, 2)), Node("fc", Linear(3, 2)))
+    model = Model(nodes, input_shape=(3,))
+    for name, form in model.forms().items():
+        model.set_form(name, Dense(RNG(1).standard_normal(form.shape).astype(np.float32)))
+    split = Split(RNG(2).standard_normal((20, 3)).astype(np.float32), np.arange(20) % 2)
+    technique = OBD(sparsity=0.5, curvature=curvature)
+    h = technique.second(model, split.x, split.y)
+    assert not h["aux.weight"].any() and not h["aux.bias"].any() and h["fc.weight"].all()
+    data = Dataset("d", split, split, None, ("a", "b"), "files")
+    pruned = technique.apply(model, data, Run(RNG(0)))
+    assert not pruned.forms()["aux.weight"].mask.any() and pruned.forms()["fc.weight"].mask.all()
+
+
 # ---------------------------------------------------------------------------------- the technique
 
 
 @pytest.fixture(scope="module")
 def trained():
     data = datasets.load("monks-3").without_test()
-    model = FineTune(epochs=40, lr=0.1, weight_decay=1e-4, batch_size=16).apply(MLP([17, 12, 2], rng=RNG(0), activation=Tanh), data, Run(RNG(0)))
+    model = FineTune(epochs=40, lr=0.1, weight_decay=1e-4, batch_size=16).apply(
+        MLP([17, 12, 2], rng=RNG(0), activation=Tanh), data, Run(RNG(0))
+    )
     return model, data
 
 
@@ -275,7 +293,9 @@ def test_deleted_weights_stay_deleted_and_rounds_are_nested(trained):
     model, data = trained
     once = apply(OBD(sparsity=0.6, rounds=3), model, data)
     assert zeros(once) == round(0.6 * 228)
-    tuned = FineTune(epochs=1, lr=0.1, momentum=0.9, weight_decay=1e-2).apply(once, data, Run(RNG(0)))
+    tuned = FineTune(epochs=1, lr=0.1, momentum=0.9, weight_decay=1e-2).apply(
+        once, data, Run(RNG(0))
+    )
     more = apply(OBD(sparsity=0.8), tuned, data)
     assert zeros(more) == round(0.8 * 228)
     for name in weights(model).values():

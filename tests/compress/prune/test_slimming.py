@@ -117,9 +117,12 @@ def test_training_under_the_penalty_makes_channels_removable():
     rng = np.random.default_rng(3)
     data, model = toy(rng), net(rng)
     before = b"".join(a.tobytes() for a in model.state_dict().values())
-    knobs = dict(sparsity=0.7, epochs=40, lr=0.05, batch_size=50)
-    slim = Slimming(lam=0.1, **knobs).apply(model, data, Run(np.random.default_rng(0)))
-    plain = Slimming(lam=0.0, **knobs).apply(model, data, Run(np.random.default_rng(0)))
+    slim, plain = (
+        Slimming(sparsity=0.7, lam=lam)
+        .training(epochs=40, lr=0.05, batch_size=50)
+        .apply(model, data, Run(np.random.default_rng(0)))
+        for lam in (0.1, 0.0)
+    )
     assert sum(slim.shapes()[n][0] for n in ("fc1", "fc2")) == 40 - 28
     a, b = evaluate(slim, data.val).error, evaluate(plain, data.val).error
     assert a < 0.15 and a < 0.5 * b, (a, b)

@@ -33,6 +33,28 @@ SHAPES = [
 ]
 
 
+@pytest.mark.parametrize("stride, padding", [((1, 1), (0, 0)), ((2, 3), (1, 2)), ((1, 2), (2, 0))])
+@pytest.mark.parametrize("groups, ones", [(1, False), (1, True), (3, False), (3, True)])
+def test_im2col_is_a_loop_over_windows(stride, padding, groups, ones):
+    x = np.random.default_rng(0).standard_normal((2, 6, 5, 7))
+    (kh, kw), (sh, sw), (ph, pw) = (3, 2), stride, padding
+    padded = np.zeros((2, 6, 5 + 2 * ph, 7 + 2 * pw))
+    padded[:, :, ph : ph + 5, pw : pw + 7] = x
+    ho, wo = (conv.conv_size(*each) for each in zip((5, 7), (kh, kw), stride, padding))
+    view = conv.window_view(x, (kh, kw), stride, padding)
+    assert view.shape == (2, 6, ho, wo, kh, kw)
+    rows = conv.im2col(x, (kh, kw), stride, padding, groups, ones)
+    per = 6 // groups
+    assert rows.shape == (groups, 2 * ho * wo, per * kh * kw + ones) and rows.dtype == x.dtype
+    for n, i, j, c in itertools.product(range(2), range(ho), range(wo), range(6)):
+        window = padded[n, c, i * sh : i * sh + kh, j * sw : j * sw + kw]
+        np.testing.assert_array_equal(view[n, c, i, j], window)
+        at = c % per * kh * kw
+        row = rows[c // per, (n * ho + i) * wo + j]
+        np.testing.assert_array_equal(row[at : at + kh * kw], window.ravel())
+    assert not ones or (rows[..., -1] == 1).all()
+
+
 def whole(rng, *shape):
     # Small whole numbers: products and sums are exact in float32, so every order of summing is the
     # same.

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 
@@ -196,7 +196,7 @@ def test_from_stored_refuses_what_does_not_fit(shape, settings, parts, message):
     Codebook.from_stored((2, 2), SETTINGS, PARTS)
     with pytest.raises(FormatError, match=message):
         Codebook.from_stored(shape, SETTINGS | settings, PARTS | parts)
-    with pytest.raises(FormatError, match="k is missing"):
+    with pytest.raises(FormatError, match="k must be an integer in .* got 'None'"):
         Codebook.from_stored((2, 2), {"pinned_zero": True}, PARTS)
 
 
@@ -212,13 +212,12 @@ def test_a_pruned_entry_goes_to_code_0_and_does_not_come_back():
     assert bits(form) == bits(less)
     with pytest.raises(ValueError, match="codebook without a pinned zero cannot be pruned"):
         Codebook(INDEX, CENTROIDS).masked(keep)
-    with pytest.raises(ValueError, match="codebook cannot be masked and trained on"):
+    with pytest.raises(ValueError, match="codebook cannot train on what a mask hides"):
         form.masked(keep, behind=True)
     with pytest.raises(ValueError, match="weights of a codebook cannot move"):
         form.moved(np.zeros((6, 5)))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.booleans(), SHAPES, st.integers(0, 2**32 - 1))
 def test_any_codebook_survives_storage(k, pinned, shape, seed):
     rng = np.random.default_rng(seed)

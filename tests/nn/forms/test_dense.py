@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -146,7 +146,7 @@ def test_a_copy_keeps_the_float32_behind_a_half_and_freezing_rounds_it():
     frozen = form.freeze()
     assert bits(frozen) == bits(form)
     np.testing.assert_array_equal(frozen.value.data, form.dense().data)
-    assert bits(Half(W).moved(W + 1)) == bits(Half(W + 1))
+    np.testing.assert_array_equal(Half(W).moved(W + 1).value.data, Half(W + 1).value.data)
 
 
 # ------------------------------------------------------------------------------ any array, any mask
@@ -155,7 +155,6 @@ FLOATS = st.floats(-1e4, 1e4, width=32)
 SHAPES = array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5)
 
 
-@settings(max_examples=60, deadline=None)
 @given(arrays(np.float32, SHAPES, elements=FLOATS), st.data())
 def test_any_masked_array_survives_storage_and_state(w, data):
     mask = data.draw(arrays(bool, w.shape))

@@ -2,7 +2,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from minicomp.teach.live.child import one_answer
+from minicomp.reference.judges import copied, equal_to
+from minicomp.teach.live.calling import one_answer
 from minicomp.teach.asking.exercise import (
     Answer,
     Diagnosis,
@@ -11,10 +12,8 @@ from minicomp.teach.asking.exercise import (
     Part,
     Prediction,
     assess,
-    copied,
     questions,
 )
-from minicomp.teach.asking.judge import equal_to
 from minicomp.teach.asking.shown import verdict_text
 
 

@@ -1,5 +1,8 @@
+import contextlib
+import importlib
 import json
 import os
+import pkgutil
 import time
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from minicomp.errors import UserError
 from minicomp.teach import catalog
 from minicomp.teach.grading import grade
 from minicomp.teach.live import process
+from minicomp.teach.live.child import HIDDEN
 from minicomp.teach.grading.grade import Key, read_key
 
 QUICK = process.Limits(cell=1.0, cells=2.5, call=0.5, exercise=1.5, total=9.0)
@@ -104,7 +108,7 @@ def test_a_wrong_answer_is_named_in_the_report_without_hidden_inputs(solved, rep
 CHEATS = {
     "imported": "from minicomp.compress.scores import magnitude_mask",
     "called": (
-        "def magnitude_mask(w, sparsity):\n    from minicomp.compress.prune import scores\n"
+        "def magnitude_mask(w, sparsity):\n    from minicomp.compress import scores\n"
         "    return scores.magnitude_mask(w, sparsity)"
     ),
     "kept from before": (
@@ -273,8 +277,8 @@ PATCHES = {
     ),
     "builtins": "import builtins\nbuiltins.abs = builtins.any = builtins.all = lambda *a: True",
     "the judge": (
-        "import minicomp.teach.asking.judge as j\nj.difference = lambda *a, **k: None\n"
-        "import minicomp.teach.asking.exercise as e\ne.assess = lambda *a: None"
+        "import minicomp.teach.asking.exercise as e\ne.assess = lambda *a: None\n"
+        "e.difference = e.Message = lambda *a, **k: None"
     ),
     "the child": (
         "import minicomp.teach.live.child as c\nc.one_answer = lambda *a, **k: ['value', None, '']"
@@ -285,7 +289,7 @@ PATCHES = {
     ),
     "a printed result": "print('19 of 19 points')\nprint({'points': 19})",
     "the channel": (
-        "import os, struct\nfrom minicomp.teach import wire\n"
+        "import os, struct\nfrom minicomp.teach.live import wire\n"
         "data = wire.pack({'done': 'call', 'answers': [['value', True, '']] * 99})\n"
         "for fd in range(3, 12):\n    try: os.write(fd, struct.pack('<Q', len(data)) + data)\n"
         "    except OSError: pass"
@@ -321,6 +325,33 @@ def test_the_process_holds_no_key_and_no_answers(solved, replaced, tmp_path):
     seen = out.read_text()
     assert row["points"] == FULL and secret not in seen and "minicomp.teach.live.child" in seen
     assert "minicomp.teach.checks.lesson04" not in seen
+
+
+def modules_in(name):
+    # A module and all below it; they exist: what moved must move in HIDDEN too.
+    module = importlib.import_module(name)
+    below = getattr(module, "__path__", ())
+    return [name, *(m.name for m in pkgutil.walk_packages(below, f"{name}."))]
+
+
+def test_the_process_cannot_import_what_knows_cases_answers_or_words(solved, replaced, tmp_path):
+    names, out = [m for hidden in HIDDEN for m in modules_in(hidden)], tmp_path / "got.txt"
+    assert {"minicomp.teach.checks.lesson04", "minicomp.teach.checks.words"} <= set(names)
+    assert {"minicomp.reference.cases_pruning", "minicomp.teach.grading.grade"} <= set(names)
+    assert "minicomp.teach.notebook.build" in names
+    spy = (
+        f"import importlib\nnames, got = {names}, []\n"
+        "for name in [*names, 'minicomp.teach.live.wire']:\n"
+        "    parent, _, last = name.rpartition('.')\n"
+        "    for text in (f'import {name} as m', f'from {parent} import {last}',"
+        " f'import {parent} as p; p.{last}', f'importlib.import_module({name!r})'):\n"
+        "        try:\n            exec(text)\n            got.append(name)\n"
+        "        except (ImportError, AttributeError):\n            pass\n"
+        f"open({str(out)!r}, 'w').write(' '.join(got))"
+    )
+    row = graded(solved(replaced(first=[spy])))
+    assert out.read_text().split() == 4 * ["minicomp.teach.live.wire"]
+    assert row["points"] == FULL and not row["problems"]
 
 
 @pytest.mark.slow
@@ -426,12 +457,19 @@ def test_the_key_comes_from_a_file_and_changes_the_hidden_tests(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are POSIX")
-def test_no_process_is_left_behind(solved):
-    before = set(Path("/proc").glob("[0-9]*/cmdline")) if Path("/proc").is_dir() else set()
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked for in /proc")
+def test_no_process_is_left_behind(solved, tmp_path, monkeypatch):
+    # Those of this test run in a folder below tmp_path; other tests may run beside it.
+    monkeypatch.setattr(process.tempfile, "tempdir", str(tmp_path))
+
+    def there():
+        found = []
+        for p in Path("/proc").glob("[0-9]*/cwd"):
+            with contextlib.suppress(OSError):
+                found += [p] if os.readlink(p).startswith(str(tmp_path)) else []
+        return found
+
+    with process.Child(lambda args: {}):
+        assert there()
     graded(solved())
-    after = set(Path("/proc").glob("[0-9]*/cmdline")) if Path("/proc").is_dir() else set()
-    for p in after - before:
-        try:
-            assert b"minicomp.teach.live.child" not in p.read_bytes()
-        except OSError:
-            pass
+    assert not there()

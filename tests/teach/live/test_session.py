@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from minicomp.errors import UserError
@@ -36,18 +34,19 @@ def test_streams_depend_on_seed_and_purpose_only():
     assert draw(0, "a") == draw(0, "a") != draw(1, "a") != draw(1, "b")
 
 
-def test_a_checkpoint_is_trained_once_and_kept_with_its_recipe(lesson, tmp_path, monkeypatch):
+def test_a_checkpoint_is_trained_once_and_kept_under_its_recipe(lesson, tmp_path, monkeypatch):
     first = lesson.checkpoint("lenet300")
     assert evaluate(first, lesson.data.test).error < 0.4
-    (path,) = (tmp_path / "lessons").glob("lenet300-glyphs-smoke-*.npz")
-    with np.load(path) as f:
-        assert json.loads(f["recipe"].tobytes())["epochs"] == 3
+    (path,) = (tmp_path / "lessons").glob("lenet300-glyphs-smoke-*.mcz")
+    how = checkpoints.recipe("lenet300", lesson.data, mode="smoke", seed=0)
+    assert path == checkpoints.file_of(how) and how["knobs"]["epochs"] == 3
+    assert path != checkpoints.file_of(how | {"knobs": how["knobs"] | {"lr": 0.02}})
     trained = []
     monkeypatch.setattr(
         checkpoints.FineTune, "apply", lambda self, model, *a, **k: trained.append(1) or model
     )
     again = lesson.checkpoint("lenet300")
-    assert not trained
+    assert not trained and all(form.trainable for form in again.forms().values())
     for name, a in first.state_dict().items():
         np.testing.assert_array_equal(again.state_dict()[name], a)
     path.write_bytes(path.read_bytes()[:1000])  # a damaged file is made anew
@@ -56,7 +55,7 @@ def test_a_checkpoint_is_trained_once_and_kept_with_its_recipe(lesson, tmp_path,
     Lesson("04", mode="smoke", data="glyphs", seed=1).checkpoint(
         "lenet300"
     )  # another seed, another file
-    assert len(list((tmp_path / "lessons").glob("*.npz"))) == 2
+    assert len(list((tmp_path / "lessons").glob("*.mcz"))) == 2
 
 
 @pytest.mark.parametrize(

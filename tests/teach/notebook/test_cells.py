@@ -126,3 +126,19 @@ def test_literals_of_calls_are_read_without_running_them():
     ]
     found = notebook.calls(cells, "predict")
     assert [notebook.literal(c.args[1]) for c in found] == [3, -4.5, None]
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "x.ipynb"
+    path.write_text("[1]" + " " * 2**21)
+    monkeypatch.setattr(notebook, "MAX_NOTEBOOK_BYTES", 2**20)
+    with pytest.raises(UserError, match="x.ipynb: larger than 1 MiB"):
+        notebook.read_notebook(path)
+
+
+def test_the_digest_is_of_the_whole_file(tmp_path):
+    digests = set()
+    for end in ("", " "):
+        (tmp_path / "x.ipynb").write_text('{"cells": []}' + end)
+        digests.add(notebook.read_notebook(tmp_path / "x.ipynb").sha256)
+    assert len(digests) == 2 and {len(d) for d in digests} == {64}

@@ -1,0 +1,68 @@
+"""A section of a file for each form, written and read in the order of their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+
+from ..errors import FormatError, UserError
+from ..nn.forms import Form
+from .accounting import Row
+from .bits import BitReader, BitWriter
+from .envelope import Opened
+from .forms import read_form, write_form
+from .positions import Choice
+
+Force = Choice | str | Mapping[str, Choice | str] | None
+
+
+def write_sections(forms: dict[str, Form], force: Force = None) -> list[bytes]:
+    """Returns the sections of the named forms; `force` and errors as of `files.save`."""
+    sections, choices = [], _choices(force, list(forms))
+    for name, form in forms.items():
+        w = BitWriter()
+        try:
+            write_form(w, form, choices.get(name, Choice()))
+        except ValueError as e:
+            raise UserError(f"{name}: {e}") from None
+        sections.append(w.getvalue())
+    return sections
+
+
+def read_sections(
+    opened: Opened, shapes: dict[str, tuple[int, ...]], max_bytes: int
+) -> tuple[list[Row], dict[str, Form]]:
+    """Returns where the bytes of the named forms went, and the forms.
+
+    shapes : of the forms by name        max_bytes : limit of one array while decoding
+    Raises FormatError, which names the form, where one is damaged.
+    """
+    rows, forms = [], {}
+    for name, shape in shapes.items():
+        r = BitReader(opened.section(name), max_bytes)
+        row, forms[name] = named(name, read_form, r, name, shape)
+        rows.append(row)
+    return rows, forms
+
+
+def named(name: str, read: Callable, *args):
+    """Returns read(*args); its FormatError then begins with the name."""
+    try:
+        return read(*args)
+    except FormatError as e:
+        raise FormatError(f"{name}: {e}") from None
+
+
+def _choices(force: Force, names: list[str]) -> dict[str, Choice]:
+    by_pattern = force if isinstance(force, Mapping) else {} if force is None else {"*": force}
+    found = {}
+    for pattern, choice in by_pattern.items():
+        matched = [name for name in names if fnmatchcase(name, pattern)]
+        if not matched:
+            raise UserError(f"pattern {pattern!r} matches no form; there are {', '.join(names)}")
+        try:
+            made = Choice(layout=choice) if isinstance(choice, str) else choice
+        except ValueError as e:
+            raise UserError(str(e)) from None
+        found |= dict.fromkeys(matched, made)
+    return found

@@ -1,0 +1,102 @@
+"""The layout of a step: how its weight is packed for one machine and one batch.
+
+| form                               | linear, one image  | linear, a batch; conv, one image |
+|---|---|---|
+| shared weights (`Codebook`)        | codes in lanes     | relative index                   |
+| n of every m kept (masked)         | N:M                | CSR                              |
+| any other                          | lanes              | CSR                              |
+
+A step stays dense where no rung with vectors runs (a portable kernel skips zeros more slowly than
+BLAS multiplies them), where too much of it is left or it is too small, by `LIMITS`, and where it is
+a convolution in groups or of a batch: the windows of a batch leave the caches, and the dense
+kernel, which builds them in blocks, wins at any density. The limits are constants, not timings
+taken at the time, so that a program gives the same bits at every run. They were set by timing the
+layers of the LeNets, calls included; `minicomp bench sparse` and `bench removal` show what comes of
+them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..kernels import cpu
+from ..kernels.sparse import lanes, nm, rows
+from ..nn.forms import Codebook, Form
+from ..tensor import Array, no_grad
+from .steps import Step
+
+DENSE = "dense"
+# (density, non-zeros / weights, up to which a layout is taken; weights from which on). A call with
+# one column is over so soon that only a large layer repays looking up where its weights are.
+LIMITS = {
+    "codes in lanes": (0.5, 100_000),
+    "lanes": (0.4, 100_000),
+    "N:M": (0.5, 100_000),
+    "relative index": (0.35, 4096),
+    "CSR": (0.3, 4096),
+}
+OF_CODES = ("codes in lanes", "relative index")  # they hold no float a weight
+BLOCKS = (4, 8, 16)  # the m that are looked for
+
+
+def layout_of(step: Step, batch: int = 1, isa: str = "auto") -> str | None:
+    """Returns the layout of a step's weight, "dense" or a key of LIMITS; None where it has none."""
+    form = step.weights.get("weight")
+    if form is None:
+        return None
+    convolves = step.kind == "conv"
+    if convolves and (batch > 1 or step.args["groups"] > 1) or not _vectors(isa):
+        return DENSE
+    shared = isinstance(form, Codebook) and form.k < lanes.MAX_CODES
+    if batch > 1 or convolves:
+        layout = "relative index" if shared else "CSR"
+    elif shared:
+        layout = "codes in lanes"
+    else:
+        layout = "N:M" if blocks_of(form) else "lanes"
+    density, least = LIMITS[layout]
+    size = math.prod(form.shape)
+    return layout if size >= least and form.nonzeros() <= density * size else DENSE
+
+
+def _vectors(isa: str) -> bool:
+    # Whether the kernels run on vectors here; one that was not built is no reason for a warning.
+    if cpu.kernel_module("sparse") is None:
+        return False
+    return cpu.resolve(isa, "sparse") >= cpu.RUNGS.index("avx2")
+
+
+def blocks_of(form: Form) -> tuple[int, int] | None:
+    """Returns (n, m) where a mask keeps n of every m consecutive weights of a row, m of BLOCKS."""
+    if form.mask is None:
+        return None
+    mask = form.mask.reshape(len(form.mask), -1)
+    for m in BLOCKS:
+        if mask.size and mask.shape[1] % m == 0:
+            counts = mask.reshape(-1, m).sum(axis=1)
+            if 0 < counts[0] < m and (counts == counts[0]).all():
+                return int(counts[0]), m
+    return None
+
+
+def packed(form: Form, layout: str, gain: Array | None = None):
+    """Returns a weight, (O, ...), in a layout of LIMITS; its rows are flattened.
+
+    gain : (O,) float32 that multiplies the rows, of a layout that holds floats; or None
+    """
+    with no_grad():
+        w = form.dense().data
+    w = w.reshape(len(w), -1)
+    if layout not in OF_CODES:
+        w = w if gain is None else w * gain[:, None]
+        if layout == "N:M":
+            return nm.pack_nm(w, *blocks_of(form))
+        return (rows.pack_csr if layout == "CSR" else lanes.pack_lanes)(w)
+    with no_grad():
+        table = form.centroids.dense().data
+    index = form.index.reshape(w.shape).astype(np.int64)
+    if table[0] != 0:  # code 0 is what is skipped
+        index, table = index + 1, np.concatenate([np.zeros(1, np.float32), table])
+    return (rows.pack_rows if layout == "relative index" else lanes.pack_lanes)(index, table)

@@ -1,0 +1,230 @@
+"""ON-DEVICE: a program packed for a batch and this machine, and how each step is computed.
+
+All that can be done before the first image is done when a `Plan` is made: the layout of every
+weight is chosen (choose.py), weights are decoded and packed into it, gains are multiplied into
+packed floats, shapes are known, and for every value the step after which nobody reads it. A call
+then walks the list. A plan holds nothing that a call changes, so threads may share it.
+
+N batch, C in, O out, H W size, K kernel; I inputs of a row: I of a linear, C KH KW of a conv, whose
+columns are the windows of all output pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import numpy as np
+
+from ..conv import adaptive_avg_pool2d
+from ..kernels import cpu
+from ..kernels.maps import conv, dense, norm, pool
+from ..kernels.sparse import lanes, nm, rows
+from ..nn.graph import INPUT
+from ..ops import sigmoid
+from ..tensor import Array, no_grad, raw
+from . import choose
+from .steps import Shape, Step
+
+_MATVEC = {lanes.Lanes: lanes.matvec, nm.NM: nm.matvec}
+_MATMUL = {rows.Rows: rows.matmul, rows.Csr: rows.csr_matmul}
+
+
+class Plan:
+    """Steps made ready for calls of exactly `batch` examples: another number needs another plan.
+
+    steps, input_shape : of a program
+    isa : rung of the kernels, see kernels/cpu.py
+    n_threads : of our kernels; the bits are the same for any number. BLAS, which multiplies dense
+        matrices, has threads of its own, set by whoever calls
+    skip_zeros : whether zeros are skipped where that pays; otherwise every weight is multiplied
+    layouts : by name of step, how its weight is packed
+    Raises ValueError for a batch or n_threads below 1, and for a rung that does not run here.
+    """
+
+    def __init__(self, steps: Sequence[Step], input_shape: Shape, batch: int = 1, *,
+                 isa: str = "auto", n_threads: int = 1, skip_zeros: bool = True):
+        for name, value in (("batch", batch), ("n_threads", n_threads)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if isa != "auto":
+            cpu.resolve(isa, "maps")
+        self.batch, self.isa, self.n_threads = batch, isa, n_threads
+        self.shape = (batch, *input_shape)
+        self.layouts: dict[str, str] = {}
+        for step in steps:
+            layout = choose.layout_of(step, batch, isa)
+            if layout is not None:
+                self.layouts[step.name] = layout if skip_zeros else choose.DENSE
+        self._runs = [(step.name, step.inputs, self._made(step)) for step in steps]
+        self._output = steps[-1].name if steps else INPUT
+        last = {name: i for i, step in enumerate(steps) for name in step.inputs}
+        self._over = [[name for name, at in last.items() if at == i] for i in range(len(steps))]
+
+    def __repr__(self) -> str:
+        packed = ", ".join(f"{name}: {layout}" for name, layout in self.layouts.items())
+        return f"<Plan: {self.batch} examples a call, {packed}>"
+
+    def __call__(self, x: Array) -> Array:
+        """Returns the logits, (batch, classes) float32, an array of the caller's own.
+
+        x : (batch, *input_shape), finite
+        Raises ValueError for another shape.
+        """
+        x = np.asarray(x, np.float32)
+        if x.shape != self.shape:
+            raise ValueError(f"x must have shape {self.shape}, got {x.shape}; "
+                             "a plan is for one number of examples")
+        values = {INPUT: x}
+        for (name, inputs, run), over in zip(self._runs, self._over):
+            values[name] = run(*[values[i] for i in inputs])
+            for gone in over:  # its memory is free for what comes
+                del values[gone]
+        return np.array(values[self._output], order="C")
+
+    def _made(self, step: Step) -> Callable[..., Array]:
+        # What computes a step, with all that it needs packed.
+        if step.kind in _PLAIN:
+            return _PLAIN[step.kind](step.args)
+        return _MADE[step.kind](self, step)
+
+    def _linear(self, step: Step) -> Callable[..., Array]:
+        layout, gain, bias = self.layouts[step.name], *_gain_and_bias(step)
+        how = {"isa": self.isa, "n_threads": self.n_threads}
+        if layout == choose.DENSE:
+            w = _dense_weight(step, gain)
+            return _then(step, lambda x: dense.linear(x, w, bias, isa=self.isa))
+        w = choose.packed(step.weights["weight"], layout, gain)
+        finish = _epilogue(step, layout, axis=1)
+        if type(w) in _MATVEC:  # one example
+            product = _MATVEC[type(w)]
+            return lambda x: finish(product(w, x[0], **how)[None])
+        product = _MATMUL[type(w)]
+        return lambda x: finish(product(w, x.T, **how).T)
+
+    def _conv(self, step: Step) -> Callable[..., Array]:
+        layout, gain, bias = self.layouts[step.name], *_gain_and_bias(step)
+        how, args = {"isa": self.isa, "n_threads": self.n_threads}, step.args
+        form = {"stride": args["stride"], "padding": args["padding"]}
+        if layout == choose.DENSE:
+            w = _dense_weight(step, gain)
+            how |= form | {"groups": args["groups"]}
+            return _then(step, lambda x: conv.conv2d(x, w, bias, **how))
+        w = choose.packed(step.weights["weight"], layout, gain)
+        product, finish = _MATMUL[type(w)], _epilogue(step, layout, axis=0)
+
+        def run(x):  # one example
+            seen = conv.window_view(x, args["kernel_size"], **form)[0]  # (C, Ho, Wo, KH, KW)
+            columns = seen.transpose(0, 3, 4, 1, 2).reshape(w.shape[1], -1)  # (C KH KW, Ho Wo)
+            return finish(product(w, columns, **how)).reshape(1, -1, *seen.shape[1:3])
+
+        return run
+
+    def _scale(self, step: Step) -> Callable[..., Array]:
+        gain, bias = _gain_and_bias(step)
+        return _then(step, lambda x: norm.affine(x, gain, bias, isa=self.isa))
+
+    def _max_pool(self, step: Step) -> Callable[..., Array]:
+        args, how = _windows(step), {"isa": self.isa, "n_threads": self.n_threads}
+        return lambda x: pool.max_pool2d(x, **args, **how)[0]
+
+    def _avg_pool(self, step: Step) -> Callable[..., Array]:
+        args, how = _windows(step), {"isa": self.isa, "n_threads": self.n_threads}
+        return lambda x: pool.avg_pool2d(x, **args, **how)
+
+    def _add(self, step: Step) -> Callable[..., Array]:
+        return _then(step, lambda *xs: reduce(np.add, xs) if len(xs) > 1 else xs[0].copy())
+
+
+# Steps with weights, or whose kernels have rungs, by kind: methods of a plan.
+_MADE: dict[str, Callable[[Plan, Step], Callable[..., Array]]] = {
+    "linear": Plan._linear,
+    "conv": Plan._conv,
+    "scale": Plan._scale,
+    "max_pool": Plan._max_pool,
+    "avg_pool": Plan._avg_pool,
+    "add": Plan._add,
+}
+# By activation, from an array into the same array.
+_IN_PLACE = {
+    "relu": lambda y: np.maximum(y, 0, out=y),
+    "relu6": lambda y: np.clip(y, 0, 6, out=y),
+    "sigmoid": sigmoid.fn,
+    "tanh": lambda y: np.tanh(y, out=y),
+}
+# Steps without weights, by kind: from arguments to what computes them.
+_PLAIN: dict[str, Callable[[dict], Callable[..., Array]]] = {
+    "relu": lambda args: lambda x: np.maximum(x, 0),
+    "relu6": lambda args: lambda x: np.clip(x, 0, 6),
+    "sigmoid": lambda args: sigmoid.fn,
+    "tanh": lambda args: np.tanh,
+    "threshold": lambda args: lambda x: x * (np.abs(x) >= args["threshold"]),
+    "topk": lambda args: lambda x: _largest(x, args["k"]),
+    "adaptive_avg_pool": lambda args: lambda x: _cells(x, args["output_size"]),
+    "flatten": lambda args: lambda x: x.reshape(len(x), -1),
+    "shuffle": lambda args: lambda x: _shuffled(x, args["groups"]),
+    "concat": lambda args: lambda *xs: np.concatenate(xs, axis=1),
+}
+
+
+def _then(step: Step, run: Callable[..., Array]) -> Callable[..., Array]:
+    # `run`, whose output is nobody else's, and the step's activation in its place.
+    if step.then is None:
+        return run
+    activation = _IN_PLACE[step.then]
+    return lambda *xs: activation(run(*xs))
+
+
+def _epilogue(step: Step, layout: str, axis: int) -> Callable[[Array], Array]:
+    # What follows a product from a layout, whose outputs lie along `axis`, in place.
+    shape = (-1,) + (1,) * (1 - axis)
+    gain, bias = (None if a is None else a.reshape(shape) for a in _gain_and_bias(step))
+    if layout not in choose.OF_CODES:
+        gain = None  # it is in the weights
+
+    def finish(y):
+        if gain is not None:
+            y *= gain
+        if bias is not None:
+            y += bias
+        return y
+
+    return _then(step, finish)
+
+
+def _gain_and_bias(step: Step) -> tuple[Array | None, Array | None]:
+    return tuple(_numbers(step, part) if part in step.weights else None
+                 for part in ("gain", "bias"))
+
+
+def _dense_weight(step: Step, gain: Array | None) -> Array:
+    w = _numbers(step, "weight")
+    return w if gain is None else w * gain.reshape(-1, *[1] * (w.ndim - 1))
+
+
+def _numbers(step: Step, part: str) -> Array:
+    with no_grad():
+        return np.array(step.weights[part].dense().data, np.float32)
+
+
+def _windows(step: Step) -> dict:
+    args = dict(step.args)
+    return {"kernel": args.pop("kernel_size"), **args}
+
+
+def _cells(x: Array, size: tuple[int, int]) -> Array:
+    with no_grad():
+        return raw(adaptive_avg_pool2d(x, size=size))
+
+
+def _largest(x: Array, k: int) -> Array:
+    # The k entries of largest magnitude of each example, ties by lowest index; the others 0.
+    flat = np.abs(x).reshape(len(x), -1)
+    keep = np.zeros(flat.shape, x.dtype)
+    np.put_along_axis(keep, np.argsort(-flat, axis=1, kind="stable")[:, :k], 1, axis=1)
+    return x * keep.reshape(x.shape)
+
+
+def _shuffled(x: Array, groups: int) -> Array:
+    n, c, h, w = x.shape
+    return x.reshape(n, groups, c // groups, h, w).swapaxes(1, 2).reshape(x.shape)

@@ -1,0 +1,283 @@
+"""The steps of a program, as data.
+
+A `Step` is its name, its kind, the names of what it reads, arguments, and weights as canonical
+forms, the codes that a file holds. `lower` (lower.py, offline) makes the list; `plan` (runtime.py,
+on the device) packs weights for a batch and a machine, of which a step knows nothing.
+
+A kind of step declares its arguments, the shapes of its weights and of its output (N left out):
+
+| kind                       | computes                                                     |
+|---|---|
+| linear                     | (x W') gain + bias;   x (N, I), W (O, I)                     |
+| conv                       | (x * W) gain + bias, cross-correlation;   W (O, C/G, KH, KW) |
+| scale                      | x gain + bias, a number each for a channel                   |
+| relu, relu6, sigmoid, tanh | entry by entry; also what a step does `then` to its output   |
+| threshold, topk            | x where |x| >= threshold; where it is among the k largest    |
+| max_pool, avg_pool, adaptive_avg_pool | the maximum, the mean of windows, of cells        |
+| flatten, shuffle           | (N, C, H, W) -> (N, C H W); channels (g, n) -> (n, g)        |
+| add, concat                | of one input or more                                         |
+
+N batch, C in, O out, H W size, K kernel, G groups.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..kernels.maps.conv import conv_size
+from ..kernels.maps.pool import pool_size
+from ..nn.forms import Form
+from ..nn.graph import INPUT
+from ..nn.layers.base import flag, pair, positive
+
+ACTIVATIONS = ("relu", "relu6", "sigmoid", "tanh")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
+_REQUIRED = object()
+Shape = tuple[int, ...]
+
+
+class Arg(NamedTuple):
+    """An argument of a step: `check(name, value)` returns it as it is kept, or raises."""
+
+    check: Callable[[str, object], object]
+    default: object = _REQUIRED
+
+
+def count(name: str, value) -> int:
+    """Returns value; ValueError unless it is an integer of at least 1."""
+    return positive(**{name: value})[0]
+
+
+def _pair(least: int) -> Callable:
+    return lambda name, value: pair(name, value, least)
+
+
+def _threshold(name: str, value) -> float:
+    if not (isinstance(value, float) and 0 <= value < math.inf):
+        raise ValueError(f"{name} must be a finite float of at least 0, got {value!r}")
+    return value
+
+
+def _then(name: str, value) -> str | None:
+    if value not in (None, *ACTIVATIONS):
+        raise ValueError(f"{name} must be one of {', '.join(ACTIVATIONS)}, got {str(value)[:40]!r}")
+    return value
+
+
+class Kind:
+    """What is declared of a kind of step; `shapes` are those of its inputs, N left out."""
+
+    args: dict[str, Arg] = {}
+    arity: int | None = 1  # number of inputs; None: one or more
+    folds = False  # a gain and a bias of each output channel can become its own
+
+    def out_shape(self, args: dict, *shapes: Shape) -> Shape:
+        """Returns the shape of the output; ValueError where the inputs do not fit."""
+        return shapes[0]
+
+    def parts(self, args: dict, *shapes: Shape) -> dict[str, Shape]:
+        """Returns the shapes of the weights by part."""
+        return {}
+
+
+THEN = {"then": Arg(_then, None)}
+
+
+class _Scaled(Kind):
+    # A step whose output channels may each be multiplied by a gain, and have a bias added.
+    folds = True
+    args = {"gain": Arg(flag, False), "bias": Arg(flag, True)} | THEN
+
+    def parts(self, args, *shapes):
+        channels = self.out_shape(args, *shapes)[:1]
+        return {part: channels for part in ("gain", "bias") if args[part]}
+
+
+class _Linear(_Scaled):
+    args = {"out_features": Arg(count)} | _Scaled.args
+
+    def out_shape(self, args, shape):
+        if len(shape) != 1:
+            raise ValueError(f"linear needs an input (I,), got {shape}")
+        return (args["out_features"],)
+
+    def parts(self, args, shape):
+        return {"weight": (args["out_features"], *shape)} | super().parts(args, shape)
+
+
+class _Conv(_Scaled):
+    args = {"out_channels": Arg(count), "kernel_size": Arg(_pair(1)),
+            "stride": Arg(_pair(1), (1, 1)), "padding": Arg(_pair(0), (0, 0)),
+            "groups": Arg(count, 1)} | _Scaled.args
+
+    def out_shape(self, args, shape):
+        o, groups = args["out_channels"], args["groups"]
+        c, *size = _maps("conv", shape)
+        if c % groups or o % groups:
+            raise ValueError(f"groups must divide {c} and {o}, got {groups}")
+        each = zip(size, args["kernel_size"], args["stride"], args["padding"])
+        return (o, *(conv_size(*one) for one in each))
+
+    def parts(self, args, shape):
+        weight = (args["out_channels"], shape[0] // args["groups"], *args["kernel_size"])
+        return {"weight": weight} | super().parts(args, shape)
+
+
+class _Scale(Kind):
+    args, folds = THEN, True
+
+    def parts(self, args, shape):
+        return {"gain": shape[:1], "bias": shape[:1]}
+
+
+class _Pointwise(Kind):
+    def __init__(self, **args: Arg):
+        self.args = args
+
+
+class _Pool(Kind):
+    args = {"kernel_size": Arg(_pair(1)), "stride": Arg(_pair(1)), "padding": Arg(_pair(0), (0, 0)),
+            "ceil_mode": Arg(flag, False)}
+
+    def out_shape(self, args, shape):
+        c, *size = _maps("a pool", shape)
+        if any(2 * p > k for p, k in zip(args["padding"], args["kernel_size"])):
+            raise ValueError(f"padding must be at most half of the window {args['kernel_size']}, "
+                             f"got {args['padding']}")
+        each = zip(size, args["kernel_size"], args["stride"], args["padding"])
+        return (c, *(pool_size(*one, args["ceil_mode"]) for one in each))
+
+
+class _AdaptivePool(Kind):
+    args = {"output_size": Arg(_pair(1))}
+
+    def out_shape(self, args, shape):
+        return (_maps("a pool", shape)[0], *args["output_size"])
+
+
+class _Flatten(Kind):
+    def out_shape(self, args, shape):
+        return (math.prod(shape),)
+
+
+class _Shuffle(Kind):
+    args = {"groups": Arg(count)}
+
+    def out_shape(self, args, shape):
+        if _maps("shuffle", shape)[0] % args["groups"]:
+            raise ValueError(f"groups must divide the {shape[0]} channels, got {args['groups']}")
+        return shape
+
+
+class _Add(Kind):
+    args, arity = THEN, None
+
+    def out_shape(self, args, *shapes):
+        if len(set(shapes)) != 1:
+            raise ValueError(f"add needs equal shapes, got {', '.join(map(str, shapes))}")
+        return shapes[0]
+
+
+class _Concat(Kind):
+    arity = None
+
+    def out_shape(self, args, *shapes):
+        if len({s[1:] for s in shapes}) != 1:
+            raise ValueError(f"concat needs equal maps, got {', '.join(map(str, shapes))}")
+        return (sum(s[0] for s in shapes), *shapes[0][1:])
+
+
+def _maps(what: str, shape: Shape) -> Shape:
+    if len(shape) != 3:
+        raise ValueError(f"{what} needs an input (C, H, W), got {shape}")
+    return shape
+
+
+KINDS: dict[str, Kind] = {
+    "linear": _Linear(), "conv": _Conv(), "scale": _Scale(),
+    **{name: _Pointwise() for name in ACTIVATIONS},
+    "threshold": _Pointwise(threshold=Arg(_threshold)), "topk": _Pointwise(k=Arg(count)),
+    "max_pool": _Pool(), "avg_pool": _Pool(), "adaptive_avg_pool": _AdaptivePool(),
+    "flatten": _Flatten(), "shuffle": _Shuffle(), "add": _Add(), "concat": _Concat(),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a program, its weights by part: "weight", "gain", "bias".
+
+    args : of its kind; those left out are their defaults
+    Raises ValueError for a kind or an argument that there is not, or out of range.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...] = (INPUT,)
+    args: dict = field(default_factory=dict)
+    weights: dict[str, Form] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if not (isinstance(self.name, str) and _NAME.match(self.name)) or self.name == INPUT:
+            raise ValueError("names of steps must match [A-Za-z0-9_.-]{1,100} and not be x, "
+                             f"got {str(self.name)[:40]!r}")
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
+            raise ValueError(f"{self.name}: no step of kind {str(self.kind)[:40]!r}; "
+                             f"there are {', '.join(KINDS)}")
+        declared = KINDS[self.kind].args
+        unknown = [name for name in self.args if name not in declared]
+        missing = [name for name, a in declared.items()
+                   if a.default is _REQUIRED and name not in self.args]
+        if unknown or missing:
+            takes = ", ".join(declared) or "no arguments"
+            raise ValueError(f"{self.name}: a {self.kind} takes {takes}, "
+                             f"got {str(list(self.args))[:80]}")
+        given = {name: self.args.get(name, a.default) for name, a in declared.items()}
+        try:
+            checked = {name: declared[name].check(name, value) for name, value in given.items()}
+        except ValueError as e:
+            raise ValueError(f"{self.name}: {e}") from None
+        object.__setattr__(self, "args", checked)
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+
+    @property
+    def then(self) -> str | None:
+        """The activation that the step applies to its output, or None."""
+        return self.args.get("then")
+
+    def parts(self, shapes: dict[str, Shape]) -> dict[str, Shape]:
+        """Returns the shapes of its weights by part.   shapes : of the values in the program"""
+        return KINDS[self.kind].parts(self.args, *(shapes[i] for i in self.inputs))
+
+    def given(self) -> dict:
+        """Returns the arguments that are not their defaults."""
+        declared = KINDS[self.kind].args
+        return {name: v for name, v in self.args.items() if v != declared[name].default}
+
+
+def shapes_of(steps: Iterable[Step], input_shape: Shape) -> dict[str, Shape]:
+    """Returns the output shape of every step without N; "x" is the input's.
+
+    Raises ValueError for a name twice, inputs that are no earlier steps, more or fewer of them than
+    the kind takes, and shapes that do not fit.
+    """
+    shapes = {INPUT: tuple(input_shape)}
+    for step in steps:
+        kind = KINDS[step.kind]
+        if step.name in shapes:
+            raise ValueError(f"{step.name}: there are two steps of that name")
+        wrong = [i for i in step.inputs if not isinstance(i, str) or i not in shapes]
+        if wrong or not step.inputs:
+            raise ValueError(f"{step.name}: inputs must be earlier steps, got "
+                             f"{', '.join(str(i)[:40] for i in wrong) or 'none'}")
+        if kind.arity is not None and len(step.inputs) != kind.arity:
+            raise ValueError(f"{step.name}: a {step.kind} takes {kind.arity} input, "
+                             f"got {len(step.inputs)}")
+        try:
+            shapes[step.name] = kind.out_shape(step.args, *(shapes[i] for i in step.inputs))
+        except ValueError as e:
+            raise ValueError(f"{step.name}: {e}") from None
+    return shapes

@@ -1,0 +1,46 @@
+"""The arguments of built-in nets: a few numbers, bounded, which a file's header repeats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A number in lo..hi, whole unless `default` is a float."""
+
+    default: int | float
+    lo: int | float
+    hi: int | float
+
+    def check(self, name: str, value) -> int | float:
+        """Returns the value as int or float; ValueError names the range and what was given."""
+        real = isinstance(self.default, float)
+        sound = isinstance(value, Real if real else Integral) and not isinstance(value, bool)
+        if not sound or not self.lo <= value <= self.hi:
+            raise ValueError(f"{name} must be {'a number' if real else 'an integer'} in "
+                             f"[{self.lo}, {self.hi}], got {str(value)[:40]!r}")
+        return type(self.default)(value)
+
+
+CLASSES = Argument(10, 1, 1000)
+CHANNELS = Argument(1, 1, 16)         # of the input
+RESOLUTION = Argument(32, 8, 224)     # height and width of the input
+WIDTH = Argument(1.0, 0.05, 4.0)      # times the channels of every layer
+
+
+def checked(declared: dict[str, Argument], given: dict) -> dict:
+    """Returns the arguments that are not the default, as a header holds them; errors of `check`."""
+    values = {name: argument.check(name, given[name]) for name, argument in declared.items()}
+    return {name: value for name, value in values.items() if value != declared[name].default}
+
+
+def widened(channels: int, width: float) -> int:
+    """Returns channels x width as MobileNet rounds it: to the nearest multiple of 8, at least 8,
+    and never more than a tenth below.
+
+    Source: Howard et al. 2017 (arXiv 1704.04861), section 3.3; `make_divisible` of their code
+    """
+    wide = max(8, int(channels * width + 4) // 8 * 8)
+    return wide + 8 if wide < 0.9 * channels * width else wide

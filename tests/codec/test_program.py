@@ -1,0 +1,330 @@
+# The file of a program: round trips, its size beside the model's, and damage.
+import copy
+import functools
+import json
+import random
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+
+import minicomp
+from minicomp.codec import decode, encode, load, program as codec, save, show
+from minicomp.codec.envelope import Opened, seal
+from minicomp.codec.header import read_header, write_header
+from minicomp.compress.prune.magnitude import Magnitude
+from minicomp.compress.prune.nm import NM
+from minicomp.compress.share.kmeans import KMeans
+from minicomp.compress.technique import Run
+from minicomp.deploy import Program, lower
+from minicomp.errors import FormatError, UserError
+from minicomp.models import MODELS
+from minicomp.nn import layers as nn
+from minicomp.nn.forms import Dense, Half
+from minicomp.nn.graph import Model, Node
+
+FORMS = ("dense", "half", "n:m", "pruned", "shared")
+MAX_BYTES = 2**20
+PEAK = 24 * MAX_BYTES  # bytes that decoding may hold at a time
+
+
+def trained(model):
+    # Biases and running statistics as of a trained net.
+    rng = np.random.default_rng(1)
+    for name, form in model.forms().items():
+        if len(form.shape) == 1:
+            model.set_form(name, Dense(rng.normal(size=form.shape).astype(np.float32)))
+    for a in model.buffers().values():
+        a[...] = rng.uniform(0.5, 1.5, a.shape)
+    return model
+
+
+def formed(model, how):
+    run = Run(np.random.default_rng(0))
+    if how == "half":
+        for name, form in model.forms().items():
+            model.set_form(name, Half(form.dense().data))
+    elif how == "n:m":
+        model = NM(n=1, m=4, skip=True).apply(model, None, run)
+    elif how != "dense":
+        model = Magnitude(sparsity=0.9).apply(model, None, run)
+        model = KMeans(bits=4).apply(model, None, run) if how == "shared" else model
+    return model
+
+
+def wired():
+    # A net with two inputs to a step, batch norm on its own, and arguments of every type.
+    rng = np.random.default_rng(0)
+    nodes = [
+        Node("conv", nn.Conv2d(2, 4, 3, padding=1, groups=2)),
+        Node("bn", nn.BatchNorm2d(4), ("conv",)),
+        Node("pool", nn.AvgPool2d(3, 1, padding=1), ("bn",)),
+        Node("bn2", nn.BatchNorm2d(4), ("pool",)),
+        Node("add", nn.Add(), ("bn", "bn2")),
+        Node("relu", nn.ReLU(), ("add",)),
+        Node("concat", nn.Concat(), ("relu", "bn")),
+        Node("cut", nn.ActThreshold(0.5), ("concat",)),
+        Node("flatten", nn.Flatten(), ("cut",)),
+        Node("fc", nn.Linear(72, 3, bias=False), ("flatten",)),
+    ]
+    model = trained(Model(nodes, input_shape=(2, 3, 3)))
+    for name, form in model.forms().items():
+        if len(form.shape) > 1:
+            w = rng.normal(size=form.shape).astype(np.float32)
+            model.set_form(name, Dense(w, rng.random(w.shape) < 0.3))
+    return model
+
+
+def same(a, b):
+    # Equal steps, and weights equal in kind and bits.
+    assert [(s.name, s.kind, s.inputs, s.args) for s in a.steps] == [
+        (s.name, s.kind, s.inputs, s.args) for s in b.steps]
+    for attribute in ("input_shape", "precision", "origin_bytes"):
+        assert getattr(a, attribute) == getattr(b, attribute)
+    ours, theirs = a.forms(), b.forms()
+    assert list(ours) == list(theirs)
+    for name, form in ours.items():
+        assert form.kind == theirs[name].kind and not theirs[name].trainable
+        x, y = form.dense().data, theirs[name].dense().data
+        np.testing.assert_array_equal(x.view(np.uint32), y.view(np.uint32), name)
+
+
+@pytest.mark.parametrize("how", FORMS)
+@pytest.mark.parametrize("name", [*MODELS, "wired"])
+def test_what_was_saved_is_loaded(name, how, tmp_path):
+    rng = np.random.default_rng(0)
+    model = formed(wired() if name == "wired" else trained(MODELS[name](rng=rng)), how)
+    made = lower(model)
+    size = minicomp.save(made, tmp_path / "p.mcz")
+    again = minicomp.load(tmp_path / "p.mcz")
+    assert isinstance(again, Program) and size == (tmp_path / "p.mcz").stat().st_size
+    same(made, again)
+    x = rng.normal(size=(3, *model.input_shape)).astype(np.float32)
+    np.testing.assert_array_equal(made(x), again(x), strict=True)
+    if name != "wired":  # whose header is a list of nodes in both, and most of so small a file
+        assert size <= 1.02 * len(encode(model))
+    assert encode(again) == encode(made) == (tmp_path / "p.mcz").read_bytes()
+
+
+def test_where_the_bytes_went_is_said(tmp_path):
+    model = formed(MODELS["lenet5classic"](rng=np.random.default_rng(0)), "shared")
+    made = lower(model)
+    shown = decode(encode(made))
+    assert sum(shown.parts().values()) == shown.file_bytes == len(encode(made))
+    assert set(shown.by_layer()) == {s.name for s in made.steps} | {""}
+    ours = {row.name: row.bytes for row in shown.rows}
+    assert ours == {row.name: row.bytes for row in decode(encode(model)).rows}
+    assert shown.ratio == model.origin_bytes / len(encode(made))
+    save(made, tmp_path / "p.mcz")
+    assert show(tmp_path / "p.mcz").parts() == shown.parts()
+
+
+def test_the_origin_of_a_model_stays():
+    model = MODELS["lenet300"](rng=np.random.default_rng(0))
+    model.origin_bytes = 12345
+    assert decode(encode(lower(model))).model.origin_bytes == 12345
+
+
+def test_a_layout_can_be_forced():
+    made = lower(formed(MODELS["lenet5classic"](rng=np.random.default_rng(0)), "pruned"))
+    data = encode(made, force={"fc*.weight": "bitmap"})
+    how = {r.name: r.how.split(",")[0] for r in decode(data).rows}
+    assert {how[f"fc{i}.weight"] for i in (1, 2, 3)} == {"bitmap"}
+    same(made, decode(data).model)
+    with pytest.raises(UserError, match="pattern 'gf' matches no form; there are conv1.weight"):
+        encode(made, force={"gf": "bitmap"})
+
+
+def test_a_kind_is_not_taken_for_the_other(tmp_path):
+    model = MODELS["lenet300"](rng=np.random.default_rng(0))
+    save(model, tmp_path / "m.mcz")
+    save(lower(model), tmp_path / "p.mcz")
+    assert isinstance(load(tmp_path / "m.mcz"), Model)
+    assert isinstance(load(tmp_path / "p.mcz"), Program)
+    with pytest.raises(FormatError, match="p.mcz: a model is wanted, got a program"):
+        load(tmp_path / "p.mcz", kind="model")
+    with pytest.raises(FormatError, match="m.mcz: a program is wanted, got a model"):
+        load(tmp_path / "m.mcz", kind="program")
+
+
+def test_nan_is_refused():
+    made = lower(MODELS["lenet300"](rng=np.random.default_rng(0)))
+    made.forms()["fc2.bias"].value.data[3] = np.nan
+    with pytest.raises(UserError, match="fc2.bias: value must be finite"):
+        encode(made)
+
+
+def test_a_file_takes_no_more_than_max_bytes(tmp_path):
+    made = lower(MODELS["lenet300"](rng=np.random.default_rng(0)))
+    save(made, tmp_path / "p.mcz")
+    with pytest.raises(FormatError, match="must take at most 1000 bytes"):
+        load(tmp_path / "p.mcz", 1000)
+    with pytest.raises(FormatError, match="weights and activations must take at most 1000000 b"):
+        decode(encode(made), 1_000_000)
+
+
+# ---------------------------------------------------------------------------------------- damage
+
+
+@functools.cache
+def small():
+    return encode(lower(wired()))
+
+
+def tried(data, memory=False):
+    # Returns the program, or None where the file was refused; anything but FormatError escapes.
+    if memory:
+        tracemalloc.start()
+    try:
+        shown = decode(bytes(data), MAX_BYTES, kind="program")
+        assert sum(shown.parts().values()) == len(data)
+        assert all(np.isfinite(f.dense().data).all() for f in shown.model.forms().values())
+        return shown.model
+    except FormatError as e:
+        assert str(e) and len(str(e)) < 500
+    finally:
+        if memory:
+            assert tracemalloc.get_traced_memory()[1] < PEAK
+            tracemalloc.stop()
+
+
+def rechecked(data):
+    return bytes(data[:-4]) + zlib.crc32(bytes(data[:-4])).to_bytes(4, "little")
+
+
+def test_every_truncation_and_every_flipped_bit_is_noticed():
+    data = small()
+    assert tried(data) is not None
+    for n in range(len(data)):
+        assert tried(data[:n]) is None
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        assert tried(damaged) is None  # a CRC-32 finds every single bit
+
+
+@pytest.mark.parametrize("values", [2, pytest.param(255, marks=pytest.mark.slow)])
+def test_every_byte_may_be_any_other_where_the_checksum_is_right(values):
+    # Then it is the parser that meets the damage: FormatError, or a program that fits together.
+    rng, data, taken = random.Random(1), small(), 0
+    for at in range(4, len(data) - 4):
+        for value in rng.sample(range(256), values):
+            damaged = bytearray(data)
+            damaged[at] = value
+            made = tried(rechecked(damaged), memory=at % 50 == 0)
+            if made is not None:
+                taken += 1
+                shapes = made.shapes()
+                assert {n: f.shape for n, f in made.forms().items()} == {
+                    f"{s.name}.{p}": n for s in made.steps for p, n in s.parts(shapes).items()}
+    assert taken > 100
+
+
+def header():
+    return copy.deepcopy(read_header(Opened(small(), "program").header, kind="program"))
+
+
+def reheaded(changed):
+    opened = Opened(small(), "program")
+    sections = [opened.section(name) for name in lower(wired()).forms()]
+    return seal("program", write_header(changed, "program"), sections)
+
+
+def changed(path, value):
+    made = place = header()
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return made
+
+
+def test_the_header_is_read_as_it_was_written():
+    assert reheaded(header()) == small()
+    assert header()["steps"][0] == [
+        "conv", "conv",
+        {"out_channels": 4, "kernel_size": [3, 3], "padding": [1, 1], "groups": 2, "gain": True},
+        ["x"]]
+
+
+@pytest.mark.parametrize("path, value, says", [
+    (["precision"], "int8", "precision must be one of float, got 'int8'"),
+    (["precision"], ["float"], "precision must be one of"),
+    (["input"], [2, 3], "input_shape must be|needs an input"),
+    (["input"], [2, 3, 0], r"input must be an integer in \[1"),
+    (["input"], [2, 3, True], "input must be an integer"),
+    (["input"], 7, "steps: TypeError"),
+    (["input"], [3, 3, 3], "groups must divide 3 and 4"),
+    (["input"], [2, 10**6, 10**6], "weights and activations must take at most 1048576 bytes"),
+    (["origin"], -1, "origin must be"),
+    (["origin"], 1.5, "origin must be"),
+    (["more"], 1, "a header holds input, origin, precision, steps, got"),
+    (["steps"], 3, "steps: TypeError"),
+    (["steps"], {"a": 1}, "steps: ValueError"),
+    (["steps", 0], ["conv", "conv"], "steps: ValueError: not enough values"),
+    (["steps", 0, 0], "x", "and not be x"),
+    (["steps", 0, 0], "\x1b[31m", "names of steps must match"),
+    (["steps", 0, 0], 3, "names of steps must match"),
+    (["steps", 1, 0], "conv", "there are two steps of that name"),
+    (["steps", 0, 1], "winograd", "no step of kind 'winograd'"),
+    (["steps", 0, 1], ["conv"], "no step of kind"),
+    (["steps", 0, 1], "linear", "a linear takes out_features"),
+    (["steps", 0, 2], [], "a step is a name, a kind, an object and a list"),
+    (["steps", 0, 2, "out_channels"], 0, "out_channels must be"),
+    (["steps", 0, 2, "out_channels"], 2**40, "at most 1048576 bytes"),
+    (["steps", 0, 2, "kernel_size"], [9, 9], "does not fit"),
+    (["steps", 0, 2, "kernel_size"], [3], "kernel_size must be"),
+    (["steps", 0, 2, "padding"], [2**40, 1], "at most 1048576 bytes"),
+    (["steps", 0, 2, "gain"], 1, "gain must be true or false"),
+    (["steps", 0, 2, "then"], "relu9", "then must be one of"),
+    (["steps", 0, 2, "dilation"], 2, "a conv takes"),
+    (["steps", 0, 3], "x", "a step is a name, a kind, an object and a list"),
+    (["steps", 0, 3], [], "inputs must be earlier steps, got none"),
+    (["steps", 0, 3], ["pool"], "inputs must be earlier steps, got pool"),
+    (["steps", 0, 3], [["x"]], "inputs must be earlier steps"),
+    (["steps", 0, 3], ["x", "x"], "a conv takes 1 input, got 2"),
+    (["steps", 3, 3], ["conv", "x"], "add needs equal shapes"),
+])
+def test_headers_that_break_the_rules(path, value, says):
+    with pytest.raises(FormatError, match=says):
+        decode(reheaded(changed(path, value)), MAX_BYTES)
+
+
+@pytest.mark.parametrize("key", ["precision", "input", "steps"])
+def test_headers_that_leave_something_out(key):
+    made = header()
+    del made[key]
+    with pytest.raises(FormatError, match=f"steps: KeyError: '{key}'"):
+        decode(reheaded(made), MAX_BYTES)
+
+
+def test_a_section_that_is_missing_or_too_many_is_refused():
+    opened = Opened(small(), "program")
+    sections = [opened.section(name) for name in lower(wired()).forms()]
+    packed = write_header(header(), "program")
+    for others in (sections[:-1], [*sections, sections[0]], sections[::-1]):
+        assert tried(seal("program", packed, others)) is None
+
+
+def test_spoiled_headers_raise_format_error_only():
+    values = [-1, 0, 1, 3, 2**31, 2**53, 0.5, True, None, "x", "conv", "", [], {}, [1, 1]]
+    rng, taken = random.Random(2), 0
+    for i in range(400):
+        made = place = header()
+        while True:
+            key = rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
+            if isinstance(place[key], (dict, list)) and place[key] and rng.random() < 0.8:
+                place = place[key]
+                continue
+            break
+        if rng.random() < 0.7:
+            place[key] = rng.choice(values)
+        else:
+            del place[key]
+        taken += tried(reheaded(json.loads(json.dumps(made))), memory=i % 20 == 0) is not None
+    assert taken < 200
+
+
+def test_the_readers_of_one_kind_refuse_the_other():
+    with pytest.raises(FormatError, match="a program is wanted, got a model"):
+        codec.decode(encode(MODELS["lenet300"]()))

@@ -1,0 +1,278 @@
+"""What every technique keeps to, whatever it does: one test over TECHNIQUES.
+
+A technique is here with a TOY, knobs that make it small; one without a TOY fails. Where it takes
+one of several knobs, it has a TOY for each.
+"""
+
+import dataclasses
+from functools import cache
+
+import numpy as np
+import pytest
+
+import minicomp
+from minicomp.compress import TECHNIQUES
+from minicomp.compress.finetune import FineTune, Rounds, Trained
+from minicomp.compress.technique import Run
+from minicomp.data import Dataset, Split
+from minicomp.errors import UserError
+from minicomp.jobs.recipe import make_technique
+from minicomp.nn import (
+    Add,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Flatten,
+    Linear,
+    Model,
+    Node,
+    ReLU,
+    chain,
+)
+from minicomp.nn.init import he_normal
+
+BLOCKS = {"*": "2:3", "fc*": "2:4"}
+TOY = {
+    "magnitude": [{"sparsity": 0.6}, {"quality": 0.5}, {"percentile": 0.6}],
+    "iterative": [{"sparsity": 0.6, "rounds": 2}],
+    "gradual": [{"sparsity": 0.6, "prunings": 4}],
+    "lottery": [{"sparsity": 0.6, "rounds": 2}],
+    "bias": [{"threshold": 0.3}],
+    "split": [{"sparsity": 0.5}],
+    "nm": [{"skip": True}],
+    "taylor": [{"sparsity": 0.6, "samples": 20}],
+    "snip": [{"sparsity": 0.6, "samples": 20}],
+    "wanda": [{"sparsity": 0.6, "samples": 20}],
+    "lamp": [{"sparsity": 0.6}],
+    "fpgm": [{"sparsity": 0.3}],
+    "obd": [{"sparsity": 0.6, "samples": 20}],
+    "obs": [{"sparsity": 0.1, "samples": 4, "refresh": 100}],
+    "obc": [{"sparsity": 0.6, "samples": 20}, {"pattern": BLOCKS, "samples": 20}],
+    "sparsegpt": [{"sparsity": 0.6, "samples": 20}, {"pattern": BLOCKS, "samples": 20}],
+    "dns": [{"c": 0.5}, {"c": 0.5, "variant": "code"}],
+    "movement": [{"sparsity": 0.6}, {"variant": "soft", "penalty": 0.02}],
+    "filters": [{"sparsity": 0.5}, {"threshold": 6.0}],
+    "channel-lasso": [{"sparsity": 0.5, "samples": 20}],
+    "slimming": [{"sparsity": 0.4}],
+    "group-lasso": [{"lam": 0.3}],
+    "apoz": [{"sparsity": 0.5, "samples": 20}],
+    "layer-removal": [{"samples": 20}],
+    "dead-units": [{}],
+    "sparse-activations": [{"threshold": 0.1}, {"sparsity": 0.5, "samples": 20}, {"top": 0.5}],
+    "kmeans": [{"bits": 2}, {"k": 5}],
+    "finetune": [{}],
+}
+REFUSES_PRUNED = {"channel-lasso": "remove channels before weights"}
+ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
+TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch
+CASES = [(word, i) for word, toys in TOY.items() for i in range(len(toys))]
+each = pytest.mark.parametrize("word, toy", CASES, ids=lambda v: str(v))
+KINDS = {t.word: t for t in TECHNIQUES}
+TRAINS = [(w, i) for w, i in CASES if issubclass(KINDS.get(w, object), (FineTune, Trained, Rounds))]
+WRONG = {float: ("0.5", float("nan"), True), int: (1.5, "1", True), bool: (1, "true"), str: (1,)}
+
+
+def made(word, toy=0, **knobs):
+    # The technique with the knobs of its TOY and these, and a small training where it trains.
+    training = TRAINING if (word, toy) in TRAINS else {}
+    return make_technique(word, training | TOY[word][toy] | knobs, TECHNIQUES)
+
+
+@cache
+def data():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 120)
+    x = rng.standard_normal((3, 1, 4, 4))[y] + 0.7 * rng.standard_normal((120, 1, 4, 4))
+    x = x.astype(np.float32)
+    train, val = Split(x[:60], y[:60]), Split(x[60:], y[60:])
+    return Dataset("toy", train, val, None, ("a", "b", "c"), "rendered")
+
+
+def prunable(shape):
+    # Where a mask may be, alike for every channel that could go, so that it is known again in the
+    # smaller net: a place of a kernel, a place of the flattened maps, an output of the net.
+    mask = np.ones(shape, bool)
+    if len(shape) == 4:
+        mask[:, :, 0, 0] = False
+    elif shape[0] == 3:
+        mask[0] = False
+    else:
+        mask.reshape(shape[0], -1, 16)[:, :, :5] = False
+    return mask
+
+
+PRUNED = ("conv1.weight", "conv2.weight", "conv3.weight", "fc1.weight", "fc2.weight")
+
+
+@cache
+def net(pruned=False):
+    # A convolution, a branch around two, maps that are flattened, two fully connected layers;
+    # trained a little. With `pruned` an earlier technique set the masks.
+    nodes = chain(
+        ("conv1", Conv2d(1, 4, 3, padding=1)),
+        ("bn1", BatchNorm2d(4)),
+        ("relu1", ReLU()),
+        ("conv2", Conv2d(4, 5, 3, padding=1)),
+        ("bn2", BatchNorm2d(5)),
+        ("relu2", ReLU()),
+        ("conv3", Conv2d(5, 4, 3, padding=1)),
+    )
+    nodes += (Node("add", Add(), ("relu1", "conv3")),)
+    tail = chain(
+        ("relu3", ReLU()),
+        ("flat", Flatten()),
+        ("fc1", Linear(64, 8)),
+        ("relu4", ReLU()),
+        ("fc2", Linear(8, 3)),
+    )
+    nodes += (dataclasses.replace(tail[0], inputs=("add",)), *tail[1:])
+    model, rng = Model(nodes, input_shape=(1, 4, 4)), np.random.default_rng(1)
+    for name, form in model.forms().items():
+        if len(form.shape) > 1:
+            model.set_form(name, Dense(he_normal(form.shape, rng=rng)))
+    for part in ("weight", "bias"):  # a unit that is dead
+        model.forms()[f"fc1.{part}"].value.data[0] = 0
+    model = FineTune(epochs=4, lr=0.02, batch_size=15).apply(model, data(), Run(rng))
+    for name in PRUNED if pruned else ():
+        form = model.forms()[name]
+        model.set_form(name, form.masked(prunable(form.shape)))
+    return model
+
+
+def applied(word, toy, model=None, **run):
+    return made(word, toy).apply(model or net(), data(), Run(np.random.default_rng(3), **run))
+
+
+once = cache(applied)  # not to be changed
+
+
+def test_every_technique_has_a_toy():
+    assert list(TOY) == [t.word for t in TECHNIQUES]
+    assert all(TOY.values())
+
+
+@each
+def test_the_model_given_is_untouched_and_the_seed_decides(word, toy, bits):
+    model = net().copy()
+    before = [bits(model), model.spec(), {n: f.trainable for n, f in model.forms().items()}]
+    first, again = once(word, toy), applied(word, toy, model)
+    assert [bits(model), model.spec(), {n: f.trainable for n, f in model.forms().items()}] == before
+    assert bits(again) == bits(first) and again.spec() == first.spec()
+    assert (bits(first), first.spec()) != (bits(model), model.spec()), "it does something"
+
+
+def wrong_values(limits):
+    # Values that a knob must refuse, of every rule that it has.
+    if limits.choices:
+        yield from ("none such", 7)
+        return
+    if limits.lo is not None:
+        yield limits.type(limits.lo - 1)
+    if limits.hi is not None:
+        yield limits.type(limits.hi if limits.below else limits.hi + 1)
+    yield from WRONG[limits.type]
+    if not limits.optional:
+        yield None
+
+
+@pytest.mark.parametrize("word", TOY)
+def test_wrong_knobs_are_refused_by_name(word):
+    kind = KINDS[word]
+    for name, limits in kind.knobs().items():
+        for value in wrong_values(limits):
+            with pytest.raises(UserError, match=f"^{word}: {name} must be"):
+                kind(**TOY[word][0] | {name: value})
+            if limits.per_layer:
+                with pytest.raises(UserError, match=f"^{word}: {name}@fc1 must be"):
+                    kind(**TOY[word][0] | {name: {"fc1": value}})
+        if not limits.per_layer:
+            with pytest.raises(UserError, match=f"^{word}: {name} is one value for the whole"):
+                kind(**TOY[word][0] | {name: {"fc1": 1}})
+    with pytest.raises(UserError, match=f"^{word}: unknown knob 'sparsty'"):
+        make_technique(word, {"sparsty": 0.5}, TECHNIQUES)
+
+
+@pytest.mark.parametrize(
+    "word, name", [(t.word, n) for t in TECHNIQUES for n, k in t.knobs().items() if k.per_layer]
+)
+def test_a_pattern_that_matches_nothing_is_refused_by_name(word, name, bits):
+    # With the first TOY that gives the knob a value, else the knob's default.
+    toy, value = next(
+        ((i, knobs[name]) for i, knobs in enumerate(TOY[word]) if name in knobs),
+        (0, KINDS[word].__dataclass_fields__[name].default),
+    )
+    assert value is not None, f"a TOY of {word} must give {name} a value"
+    value = next(iter(value.values())) if isinstance(value, dict) else value
+    local = {"scope": "local"} if "scope" in KINDS[word].knobs() else {}
+    technique = made(word, toy, **local, **{name: {"fc1": value, "none such": value}})
+    with pytest.raises(UserError, match=f"^{word}: {name}@none such matches no"):
+        technique.apply(net(), data(), Run(np.random.default_rng(0)))
+
+
+@each
+def test_what_was_pruned_before_stays_exactly_0(word, toy):
+    # In the result, and when it is trained on.
+    if word in REFUSES_PRUNED:
+        with pytest.raises(UserError, match=f"^{word}: .*{REFUSES_PRUNED[word]}"):
+            applied(word, toy, net(pruned=True))
+        return
+    found = applied(word, toy, net(pruned=True))
+    decayed = FineTune(**TRAINING, weight_decay=0.01)
+    later = decayed.apply(found, data(), Run(np.random.default_rng(4)))
+    for model in (found, later):
+        forms = model.forms()
+        assert {"conv1.weight", "fc1.weight", "fc2.weight"} <= set(forms)
+        for name in set(PRUNED) & set(forms):
+            w = forms[name].dense().data
+            assert (w[~prunable(w.shape)] == 0).all() and w.any(), name
+
+
+@each
+def test_the_result_is_saved_and_loaded_to_the_bit(word, toy, tmp_path):
+    model = once(word, toy)
+    assert not any(form.behind for form in model.forms().values())
+    minicomp.save(model, tmp_path / "x.mcz")
+    read = minicomp.load(tmp_path / "x.mcz")
+    assert read.spec() == model.spec() and set(read.forms()) == set(model.forms())
+    for name, form in model.forms().items():
+        a, b = form.dense().data, read.forms()[name].dense().data
+        assert read.forms()[name].kind == form.kind
+        np.testing.assert_array_equal(a.view(np.uint32), b.view(np.uint32))
+    x = data().val.x
+    np.testing.assert_array_equal(model(x).data, read(x).data)
+
+
+@pytest.mark.parametrize("word, toy", TRAINS)
+@pytest.mark.parametrize("at", [6, 11])
+def test_a_stopped_run_goes_on_and_ends_in_the_same_bits(word, toy, at, tmp_path, stop_at, bits):
+    # 12 steps a training, 4 an epoch
+    with pytest.raises(stop_at.Stop):
+        applied(word, toy, checkpoint=tmp_path, log=stop_at(at))
+    steps = []
+    resumed = applied(word, toy, checkpoint=tmp_path, log=lambda row: steps.append(row["event"]))
+    assert bits(resumed) == bits(once(word, toy)) and resumed.spec() == once(word, toy).spec()
+    whole = []
+    applied(word, toy, log=lambda row: whole.append(row["event"]))
+    stands = (at - 1) // 4 * 4  # of what was done
+    assert steps.count("progress") == whole.count("progress") - stands
+
+
+@each
+def test_a_sketch_needs_no_data_and_no_training(word, toy, bits):
+    model = net().copy()
+    before = bits(model)
+    sketch = made(word, toy).sketch(model, rng=np.random.default_rng(3))
+    again = made(word, toy).sketch(model, rng=np.random.default_rng(3))
+    assert bits(model) == before and bits(sketch) == bits(again)
+    assert not any(form.behind for form in sketch.forms().values())
+    if (word, toy) not in ROUGH:
+        result = once(word, toy)
+        assert sketch.spec() == result.spec() or word == "sparse-activations"
+        a, b = ({n: (f.kind, f.shape) for n, f in m.forms().items()} for m in (sketch, result))
+        assert a == b
+        zeros = [sum(f.nonzeros() for f in m.forms().values()) for m in (sketch, result)]
+        assert zeros[0] == pytest.approx(zeros[1], rel=0.03)
+    if isinstance(made(word, toy), FineTune):
+        untrained = dataclasses.replace(made(word, toy), epochs=0)
+        made_so = untrained.apply(model, None, Run(np.random.default_rng(3)))
+        assert bits(made_so) == bits(sketch)

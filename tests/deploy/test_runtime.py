@@ -1,0 +1,192 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from minicomp import train
+from minicomp.codec import decode, encode
+from minicomp.data import Split
+from minicomp.deploy import Program, Step, lower
+from minicomp.deploy.steps import ACTIVATIONS
+from minicomp.kernels import cpu
+from minicomp.models import MODELS
+from minicomp.nn.forms import Codebook, Dense
+from minicomp.nn.graph import Model, chain
+from minicomp.nn.layers import Linear
+
+FORMS = ("dense", "half", "n:m", "pruned", "shared")
+
+
+def kinds(plan):
+    return {name: layout for name, layout in plan.layouts.items() if layout != "dense"}
+
+
+@pytest.mark.parametrize("how", FORMS)
+@pytest.mark.parametrize("name", [*MODELS, "every layer"])
+def test_logits_are_the_models(name, how, nets, every_machine):
+    made = nets.every_layer() if name == "every layer" else nets.drawn(MODELS[name]())
+    model = nets.pruned(made, how)
+    program = lower(model)
+    for n in (1, 7, 64):
+        x = nets.images(model, n)
+        nets.close(program.plan(n)(x), model(x).data)
+
+
+@pytest.mark.parametrize("how, one, many", [
+    ("pruned", {"conv": "CSR", "fc1": "lanes"}, {"fc1": "CSR"}),
+    ("shared", {"conv": "relative index", "fc1": "codes in lanes"}, {"fc1": "relative index"}),
+    ("n:m", {"fc1": "N:M"}, {"fc1": "CSR"}),
+    ("dense", {}, {}),
+])
+@pytest.mark.parametrize("shape", [{}, {"stride": 2, "padding": 2}])
+def test_outputs_are_the_models_whatever_the_layout(how, one, many, shape, nets, every_machine):
+    model = nets.large(how, **shape)
+    program = lower(model)
+    for batch, layouts in ((1, one), (8, many)):
+        plan, x = program.plan(batch), nets.images(model, batch)
+        assert kinds(plan) == layouts
+        nets.close(plan(x), model(x).data)
+        dense = program.plan(batch, skip_zeros=False)
+        assert kinds(dense) == {} and set(dense.layouts) == {"conv", "fc1", "fc2"}
+        nets.close(dense(x), model(x).data)
+
+
+def test_the_same_bits_at_every_call_and_for_any_threads(nets, every_machine):
+    for how in ("pruned", "shared", "n:m", "dense"):
+        model = nets.large(how)
+        for batch in (1, 4):
+            x = nets.images(model, batch)
+            plans = [lower(model).plan(batch, n_threads=t) for t in (1, 2, 1)]
+            first, *others = [plan(x) for plan in plans for _ in range(2)]
+            for other in others:
+                np.testing.assert_array_equal(first, other, strict=True)
+
+
+def test_every_rung_runs(nets):
+    for how in ("pruned", "shared", "n:m", "dense"):
+        model = nets.large(how)
+        for isa in cpu.available("maps"):
+            for batch in (1, 3):
+                x = nets.images(model, batch)
+                nets.close(lower(model).plan(batch, isa=isa)(x), model(x).data)
+
+
+@pytest.mark.parametrize("then", ACTIVATIONS)
+def test_activations_are_the_same_fused_or_not(then):
+    rng = np.random.default_rng(0)
+    x = 4 * rng.normal(size=(3, 5)).astype(np.float32)
+    weights = {"weight": Dense(2 * rng.normal(size=(6, 5)).astype(np.float32))}
+    args = {"out_features": 6, "bias": False}
+    fused = Program([Step("a", "linear", ("x",), args | {"then": then}, weights)], input_shape=(5,))
+    steps = [Step("a", "linear", ("x",), args, weights), Step("b", then, ("a",))]
+    apart = Program(steps, input_shape=(5,))
+    np.testing.assert_array_equal(fused(x), apart(x), strict=True)
+    assert not np.array_equal(fused(x), x @ weights["weight"].dense().data.T)
+
+
+def test_a_fused_activation_leaves_what_others_read():
+    # add of one input passes it on: its `then` must not write into it
+    steps = [Step("one", "add", ("x",), {"then": "relu"}), Step("two", "add", ("x", "one"))]
+    x = np.array([[-1, 2]], np.float32)
+    np.testing.assert_array_equal(Program(steps, input_shape=(2,))(x), [[-1, 4]])
+    np.testing.assert_array_equal(x, [[-1, 2]])
+
+
+@pytest.mark.parametrize("kind, gain, bias", [
+    *itertools.product(["linear", "conv"], [True, False], [True, False]), ("scale", True, True)])
+def test_gain_and_bias_may_be_missing(kind, gain, bias):
+    numbers = {"gain": np.array([2, -1, 0.5], np.float32), "bias": np.array([1, 2, 3], np.float32)}
+    weights = {p: Dense(numbers[p]) for p, there in (("gain", gain), ("bias", bias)) if there}
+    args = {"then": "relu6"}
+    if kind != "scale":
+        args |= {"gain": gain, "bias": bias}
+        size = () if kind == "linear" else (1, 1)
+        weights["weight"] = Dense(np.eye(3, dtype=np.float32).reshape(3, 3, *size))
+        args |= {"out_features": 3} if kind == "linear" else {"out_channels": 3, "kernel_size": 1}
+    shape = (3, 2, 2) if kind == "conv" else (3,)
+    program = Program([Step("a", kind, ("x",), args, weights)], input_shape=shape)
+    x = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    g, b = (numbers[p].reshape(-1, *[1] * (len(shape) - 1)) if there else i
+            for p, there, i in (("gain", gain, 1), ("bias", bias, 0)))
+    np.testing.assert_allclose(program(x), np.clip(x * g + b, 0, 6), rtol=1e-6, atol=1e-6)
+
+
+def test_a_codebook_without_a_pinned_zero_keeps_its_first_centroid(nets, every_machine):
+    index = np.where(np.random.default_rng(2).random((400, 300)) < 0.9, 1, 0)
+    layer = Linear(300, 400)
+    layer.forms["weight"] = Codebook(index, np.array([0.5, 0.0, 2.0], np.float32))
+    model = Model(chain(("fc", layer)), input_shape=(300,))
+    plan = lower(model).plan()
+    assert kinds(plan) == {"fc": "codes in lanes"}
+    nets.close(plan(nets.images(model, 1)), model(nets.images(model, 1)).data)
+
+
+def test_a_file_of_the_model_runs_as_the_model_does(nets, every_machine):
+    model = nets.large("shared")
+    x = nets.images(model, 1)
+    again = decode(encode(model)).model
+    np.testing.assert_array_equal(lower(again)(x), lower(model)(x), strict=True)
+
+
+def test_logits_are_the_callers_own(nets):
+    model = nets.large("dense")
+    plan, x = lower(model).plan(2), nets.images(model, 2)
+    first = plan(x)
+    want = first.copy()
+    first[...] = 7
+    np.testing.assert_array_equal(plan(x), want)
+    weights = model.state_dict()
+    np.testing.assert_array_equal(plan(np.asfortranarray(x).astype(np.float64)), want)
+    for name, a in model.state_dict().items():
+        np.testing.assert_array_equal(a, weights[name])
+
+
+def test_a_program_plans_for_the_examples_that_come_and_keeps_the_last_plan(nets):
+    model = nets.large("pruned")
+    program = lower(model)
+    program(nets.images(model, 3))
+    plan = program._plan
+    program(nets.images(model, 3))
+    assert program._plan is plan and plan.batch == 3
+    program(nets.images(model, 2))
+    assert program._plan.batch == 2
+
+
+def test_a_plan_is_for_one_number_of_examples(nets):
+    model = nets.large("pruned")
+    plan = lower(model).plan(2)
+    for n in (1, 3):
+        says = rf"x must have shape \(2, 6, 10, 10\), got \({n}, 6, 10, 10\)"
+        with pytest.raises(ValueError, match=says):
+            plan(nets.images(model, n))
+    with pytest.raises(ValueError, match="x must have shape"):
+        plan(np.zeros((2, 600), np.float32))
+    with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
+        lower(model)(np.zeros((0, 6, 10, 10)))
+
+
+@pytest.mark.parametrize("name", ["batch", "n_threads"])
+def test_refusals(name, nets):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        lower(nets.large()).plan(**{name: 0})
+
+
+def test_unknown_rungs_are_refused(nets):
+    with pytest.raises(ValueError, match="isa must be auto or one of ref"):
+        lower(nets.large()).plan(isa="sse9")
+
+
+def test_a_plan_says_how_weights_are_packed(nets, every_machine):
+    plan = lower(nets.large("pruned")).plan()
+    assert repr(plan) == "<Plan: 1 examples a call, conv: CSR, fc1: lanes, fc2: dense>"
+
+
+def test_evaluate_counts_a_programs_errors(nets):
+    model = nets.large("shared")
+    x = nets.images(model, 130)
+    data = Split(x, np.random.default_rng(0).integers(0, 10, 130))
+    for threads in (1, 2):
+        ours, theirs = (train.evaluate(m, data, batch_size=50, n_threads=threads)
+                        for m in (lower(model), model))
+        assert (ours.errors, ours.size) == (theirs.errors, theirs.size)
+        assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)

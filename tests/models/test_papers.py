@@ -1,0 +1,26 @@
+import numpy as np
+
+from minicomp.models.papers import DigitNet, SigmoidNet, SlimmingMLP
+
+RNG = np.random.default_rng
+
+
+def test_the_digit_net_has_8720_parameters_and_ten_outputs():
+    net = DigitNet(rng=RNG(0))
+    assert net.count() == 8720 and net.shapes()["fc2"] == (10,)
+    assert not any(net.forms()[f"{name}.bias"].value.data.any() for name in ("c1", "fc2"))
+
+
+def test_the_sigmoid_nets_have_58_and_39_weights_in_float64():
+    for hidden, weights in ((3, 58), (2, 39)):
+        net = SigmoidNet(17, hidden, rng=RNG(0))
+        drawn = np.concatenate([form.value.data.ravel() for form in net.forms().values()])
+        assert len(drawn) == weights and drawn.dtype == np.float64
+        assert np.abs(drawn).max() < 1 and drawn.min() < -0.5 < 0.5 < drawn.max()
+
+
+def test_the_slimming_net_begins_at_scales_of_a_half():
+    net = SlimmingMLP(rng=RNG(0))
+    assert [net.shapes()[n] for n in ("fc1", "fc2", "fc3")] == [(500,), (300,), (10,)]
+    assert all((net.forms()[f"bn{i}.weight"].value.data == 0.5).all() for i in (1, 2))
+    assert net.forms()["fc1.weight"].value.data.std() > 0.01

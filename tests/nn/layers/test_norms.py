@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from minicomp.nn import BatchNorm1d, BatchNorm2d, Dense
+from minicomp.tensor import Tensor
+
+MAP, ROW = (6, 9, 7), (6,)
+
+
+def test_batch_norm_tracks_mean_and_unbiased_variance_and_uses_them_at_inference():
+    layer = BatchNorm1d(2, momentum=0.25)
+    x = np.array([[1, 10], [3, 30]], np.float32)
+    layer(Tensor(x), training=True)
+    np.testing.assert_allclose(layer.buffers["running_mean"], 0.25 * np.array([2, 20]))
+    np.testing.assert_allclose(
+        layer.buffers["running_var"], 0.75 + 0.25 * np.array([2, 200])
+    )  # divided by n - 1
+    mean, var = layer.buffers["running_mean"].copy(), layer.buffers["running_var"].copy()
+    layer.forms["weight"], layer.forms["bias"] = Dense(np.array([2, 3], np.float32)), Dense(
+        np.ones(2, np.float32)
+    )
+    y = layer(Tensor(x)).data
+    np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5) * [2, 3] + 1, rtol=1e-5)
+    np.testing.assert_array_equal(layer.buffers["running_mean"], mean)
+    assert layer.buffers["running_mean"].dtype == np.float32
+    one = BatchNorm1d(2)
+    one(Tensor(x[:1]), training=True)
+    assert np.isfinite(one.buffers["running_var"]).all()
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: BatchNorm2d(4, eps=-1.0), r"eps must be a float in \[0, 1\], got -1.0"),
+        (lambda: BatchNorm2d(4, momentum=None), r"momentum must be a float in \[0, 1\], got None"),
+        (lambda: BatchNorm1d(6).out_shape(MAP), "BatchNorm1d needs 6 channels and 0 spatial axes"),
+        (lambda: BatchNorm2d(6).out_shape(ROW), "BatchNorm2d needs 6 channels and 2 spatial axes"),
+    ],
+)
+def test_wrong_arguments_and_inputs(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

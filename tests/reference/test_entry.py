@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+from minicomp.reference import ENTRIES, Draw
+from minicomp.reference.entry import Cases, Entry
+from minicomp.teach import catalog
+
+EXERCISES = {e.name: e for of in catalog.lessons().values() for e in of.exercises}
+# The lesson asks for something else than the entry: the whole of H, the choice of q as well, counts
+# without a limit. Cases and judge are its own there, the answer is the entry's.
+OWN = {"obd_saliency", "obs_step", "huffman_lengths"}
+
+
+def test_groups_are_cases_of_their_own_and_all_together():
+    cases = Cases(tiny=[{"n": 1}], drawn=lambda draw: [{"n": draw.integer(0, 100)}])
+    assert list(cases["tiny"](Draw(0))) == [{"n": 1}]
+    assert list(cases["drawn"](Draw(3))) == list(cases["drawn"](Draw(3)))
+    assert list(cases(Draw(3))) == [{"n": 1}, *cases["drawn"](Draw(3))]
+    with pytest.raises(KeyError):
+        cases["golden"]
+
+
+def test_an_entry_without_a_judge_compares_with_its_function():
+    entry = Entry(lambda x: np.sqrt(x), Cases(), "near", "nobody", rtol=1e-3)
+    assert entry.judge({"x": np.array([4.0])}, [2.001]) is None
+    assert entry.judge({"x": np.array([4.0])}, [2.01]).slug == "wrong-value"
+
+
+def test_every_exercise_that_is_an_entry_takes_its_answer_cases_and_judge():
+    shared = set(EXERCISES) & set(ENTRIES)
+    assert len(shared) == 9 and OWN < shared
+    for name in shared - OWN:
+        e, entry = EXERCISES[name], ENTRIES[name]
+        parts = {p.name: p for p in e.parts}
+        assert e.reference is entry.fn, name
+        for group in ("tiny", "property", "golden"):
+            part = parts[group]
+            assert part.judge is entry.judge, name
+            for mine, theirs in zip(part.cases(Draw(5)), entry.cases[group](Draw(5)), strict=True):
+                np.testing.assert_equal(mine, theirs)
+
+
+def test_the_other_exercises_answer_with_the_entry_too():
+    H, w, q = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([1.0, 3.0]), 0
+    saliency = EXERCISES["obd_saliency"].reference(w, H)
+    np.testing.assert_array_equal(saliency, ENTRIES["obd_saliency"].fn(w, np.diag(H)))
+    moved, rise = ENTRIES["obs_step"].fn(w, np.linalg.inv(H), q)
+    mine = EXERCISES["obs_step"].reference(w, np.linalg.inv(H))
+    assert mine[:2] == (q, rise) and mine[2].tolist() == moved.tolist()
+    counts = np.array([5, 2, 1, 1])
+    assert EXERCISES["huffman_lengths"].reference(counts).tolist() == [1, 2, 3, 3]
