@@ -145,10 +145,12 @@ TARGET_AVX512 ALWAYS_INLINE void conv_dots(const Conv *d, const float *x, const 
         for (long k = 0; k < run; k += 16) {
             const __mmask16 m = (__mmask16)(run - k >= 16 ? 0xffff : (1u << (run - k)) - 1);
             __m512 row[4];
-            UNROLL for (int t = 0; t < T; t++) row[t] = _mm512_loadu_ps(w + (t * d->KH + s) * ld + k);
+            UNROLL for (int t = 0; t < T; t++)
+                row[t] = _mm512_loadu_ps(w + (t * d->KH + s) * ld + k);
             UNROLL for (int p = 0; p < P; p++) {
                 const __m512 v = _mm512_maskz_loadu_ps(m, x + s * wide + p * step + k);
-                UNROLL for (int t = 0; t < T; t++) acc[p][t] = _mm512_fmadd_ps(v, row[t], acc[p][t]);
+                UNROLL for (int t = 0; t < T; t++)
+                    acc[p][t] = _mm512_fmadd_ps(v, row[t], acc[p][t]);
             }
         }
     UNROLL for (int p = 0; p < P; p++)
