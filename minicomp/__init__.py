@@ -8,7 +8,7 @@
 from .kernels.cpu import warn_if_shadowed
 from .tensor import Tensor, grad, hvp, no_grad
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 warn_if_shadowed()
 
 from . import nn  # noqa: E402
