@@ -16,7 +16,7 @@ cdef extern from "simd/maps/conv.h" nogil:
     void conv_im2col(const Conv *d, const float *x, float *columns)
     void conv_col2im(const Conv *d, const float *columns, float *dx)
     void conv_crop(const Conv *d, const float *padded, float *x)
-    void conv_pack_o(const Conv *d, const float *w, float *out, long ld)
+    void conv_pack_o(const Conv *d, const float *w, float *out, int level)
     void conv_pack_c(const Conv *d, const float *w, float *out, long ld)
     long conv_lanes(long n)
     void conv_unpack(const Conv *d, const float *sum, float *dw)
@@ -134,7 +134,7 @@ def conv(
 ):
     """y = x * w + bias."""
     cdef Conv d = describe(sizes)
-    conv_pack_o(&d, &w[0, 0, 0, 0], &packed[0], conv_lanes(d.O))
+    conv_pack_o(&d, &w[0, 0, 0, 0], &packed[0], level)
     each_image(conv_image, &d, x, &packed[0], or_null(bias), rooms, y, level, n_threads)
 
 
@@ -337,7 +337,7 @@ def conv_pool(
     cdef Pool p = describe_pool(pool_sizes)
     cdef const float *b = or_null(bias)
     cdef long n
-    conv_pack_o(&d, &w[0, 0, 0, 0], &packed[0], conv_lanes(d.O))
+    conv_pack_o(&d, &w[0, 0, 0, 0], &packed[0], level)
     for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads,
                     use_threads_if=n_threads > 1):
         conv_image(&d, &x[n, 0, 0, 0], &packed[0], b, &maps[threadid(), 0], &rooms[threadid(), 0],
@@ -345,39 +345,32 @@ def conv_pool(
         max_pool_image(&p, &maps[threadid(), 0], &index[n, 0, 0, 0], &y[n, 0, 0, 0], level)
 
 
-def conv_pool_grad(
+def conv_pool_dw(
     const float[:, :, :, ::1] x,         # IN (N, H, W, C)
-    const float[:, :, :, ::1] w,         # IN (O, C, KH, KW)
     const float[:, :, :, ::1] g,         # IN (N, Ho, Wo, O)
     const uint8_t[:, :, :, ::1] index,   # IN (N, Ho, Wo, O)
-    float[::1] packed,                   # room for KH O lanes(KW C)
     float[:, ::1] rooms,                 # room for a padded image per thread
     float[:, ::1] maps,                  # room for an image of the convolution's output per thread
     float[:, ::1] sums,                  # zeros (SLABS, O C KH KW)
     float[:, :, :, ::1] dw,              # OUT (O, C, KH, KW)
     float[:, ::1] db,                    # OUT zeros (SLABS, O), to be summed
-    float[:, :, :, ::1] dx,              # OUT (N, H, W, C), or None where it is not wanted
     sizes,
     pool_sizes,
     int level,
     int n_threads,
 ):
-    """dw, db and dx for the cotangent g of y; the sums do not depend on n_threads."""
+    """dw and db for the cotangent g of y; the sums do not depend on n_threads."""
     cdef Conv d = describe(sizes)
     cdef Pool p = describe_pool(pool_sizes)
     cdef long n, slab, count = x.shape[0], slabs = sums.shape[0]
     cdef float *map
-    cdef float *room
-    cdef float *to = &dx[0, 0, 0, 0] if dx is not None else NULL
-    conv_pack_c(&d, &w[0, 0, 0, 0], &packed[0], conv_lanes(d.KW * d.C))
     for slab in prange(slabs, nogil=True, schedule="static", num_threads=n_threads,
                        use_threads_if=n_threads > 1):
-        map, room = &maps[threadid(), 0], &rooms[threadid(), 0]
+        map = &maps[threadid(), 0]
         for n in range(slab * count // slabs, (slab + 1) * count // slabs):
             max_pool_image_dx(&p, &g[n, 0, 0, 0], <uint8_t *>&index[n, 0, 0, 0], map, level)
-            conv_image_dw(&d, &x[n, 0, 0, 0], map, &sums[slab, 0], &db[slab, 0], room, level)
-            if to != NULL:
-                conv_image_dx(&d, map, &packed[0], NULL, to + n * d.H * d.W * d.C, room, level)
+            conv_image_dw(&d, &x[n, 0, 0, 0], map, &sums[slab, 0], &db[slab, 0],
+                          &rooms[threadid(), 0], level)
     add_slabs(&d, sums, dw)
 
 

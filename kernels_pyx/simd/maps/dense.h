@@ -24,7 +24,8 @@ enum { DENSE_LANES = 64, DENSE_ROWS = 48 };
  *   unpack pairs of rows, then pairs of pairs:      4 x 4 blocks turned within 128-bit lanes
  *   shuffle lanes twice:                            the 4 x 4 blocks put in their places
  */
-TARGET_AVX512 ALWAYS_INLINE void dense_block(const float *from, long ld, long R, long C, __m512 *c) {
+TARGET_AVX512 ALWAYS_INLINE void dense_block(const float *from, long ld, long R, long C,
+                                             __m512 *c) {
     const __mmask16 m = (__mmask16)(C >= 16 ? 0xffff : (1u << C) - 1);
     __m512 a[16], b[16];
     UNROLL for (int r = 0; r < 16; r++)

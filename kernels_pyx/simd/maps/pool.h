@@ -138,14 +138,54 @@ TARGET_AVX2 static void avg_pool_dx_avx2(const Pool *d, const float *g, float *d
 
 /* --------------------------------------------------------------------------------------- avx512 */
 
+/* Windows of 2 x 2 that do not overlap and lie inside, the usual ones. The best is the largest of
+ * four, its position that of the first equal to it; where one is NaN nothing is done, and
+ * 0 returned: the loop over positions does it. */
+TARGET_AVX512 ALWAYS_INLINE int max_pool_2x2(const float *x, long row, long C, __mmask16 m,
+                                             float *y, uint8_t *index) {
+    const __m512 a = _mm512_maskz_loadu_ps(m, x), b = _mm512_maskz_loadu_ps(m, x + C);
+    const __m512 c = _mm512_maskz_loadu_ps(m, x + row), d = _mm512_maskz_loadu_ps(m, x + row + C);
+    if (_mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q) | _mm512_cmp_ps_mask(c, d, _CMP_UNORD_Q)) return 0;
+    const __m512 best = _mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d));
+    __m128i at = _mm_set1_epi8(3);
+    at = _mm_mask_mov_epi8(at, _mm512_cmp_ps_mask(c, best, _CMP_EQ_OQ), _mm_set1_epi8(2));
+    at = _mm_mask_mov_epi8(at, _mm512_cmp_ps_mask(b, best, _CMP_EQ_OQ), _mm_set1_epi8(1));
+    at = _mm_mask_mov_epi8(at, _mm512_cmp_ps_mask(a, best, _CMP_EQ_OQ), _mm_setzero_si128());
+    _mm512_mask_storeu_ps(y, m, best);
+    _mm_mask_storeu_epi8(index, m, at);
+    return 1;
+}
+
+/* The cotangent of one such window: each place is written once. */
+TARGET_AVX512 ALWAYS_INLINE void max_pool_2x2_dx(const float *g, const uint8_t *index, __mmask16 m,
+                                                 long row, long C, float *dx) {
+    const __m512 v = _mm512_maskz_loadu_ps(m, g);
+    const __m128i at = _mm_maskz_loadu_epi8(m, index);
+    const __mmask16 a = _mm_testn_epi8_mask(at, at), b = _mm_cmpeq_epi8_mask(at, _mm_set1_epi8(1));
+    const __mmask16 c = _mm_cmpeq_epi8_mask(at, _mm_set1_epi8(2));
+    const __mmask16 d = _mm_cmpeq_epi8_mask(at, _mm_set1_epi8(3));
+    _mm512_mask_storeu_ps(dx, m, _mm512_maskz_mov_ps(a, v));
+    _mm512_mask_storeu_ps(dx + C, m, _mm512_maskz_mov_ps(b, v));
+    _mm512_mask_storeu_ps(dx + row, m, _mm512_maskz_mov_ps(c, v));
+    _mm512_mask_storeu_ps(dx + row + C, m, _mm512_maskz_mov_ps(d, v));
+}
+
+static int pool_is_2x2(const Pool *d) {
+    return d->KH == 2 && d->KW == 2 && d->sh == 2 && d->sw == 2 && d->ph == 0 && d->pw == 0
+           && 2 * d->Ho <= d->H && 2 * d->Wo <= d->W;
+}
+
 /*   lanes: channels c..c+15 of one window     best  | value |      position | a KW + b | (32 bits)
  *   The position of 16 lanes is narrowed to 16 bytes in the store (vpmovdb). */
 TARGET_AVX512 static void max_pool_avx512(const Pool *d, const float *x, float *y, uint8_t *index) {
+    const int twos = pool_is_2x2(d);
     for (long i = 0; i < d->Ho; i++)
         for (long j = 0; j < d->Wo; j++, y += d->C, index += d->C) {
             const Window w = pool_window(d, i, j);
             for (long c = 0; c < d->C; c += 16) {
                 const __mmask16 m = d->C - c >= 16 ? 0xffff : (__mmask16)((1u << (d->C - c)) - 1);
+                if (twos && max_pool_2x2(x + w.base + c, d->W * d->C, d->C, m, y + c, index + c))
+                    continue;
                 const float *from = x + w.base + c;
                 __m512 best = _mm512_maskz_loadu_ps(m, from + (w.a0 * d->W + w.b0) * d->C);
                 __m512i at = _mm512_set1_epi32((int)(w.a0 * d->KW + w.b0));
@@ -168,7 +208,7 @@ TARGET_AVX512 static void max_pool_avx512(const Pool *d, const float *x, float *
  * but for places that no window covers. */
 TARGET_AVX512 static void max_pool_dx_avx512(const Pool *d, const float *g, const uint8_t *index,
                                              float *dx) {
-    const int apart = d->sh >= d->KH && d->sw >= d->KW;
+    const int apart = d->sh >= d->KH && d->sw >= d->KW, twos = pool_is_2x2(d);
     if (!(apart && d->Ho * d->sh == d->H && d->Wo * d->sw == d->W && d->sh == d->KH
           && d->sw == d->KW && d->ph == 0 && d->pw == 0))
         memset(dx, 0, sizeof(float) * d->H * d->W * d->C);
@@ -177,6 +217,10 @@ TARGET_AVX512 static void max_pool_dx_avx512(const Pool *d, const float *g, cons
             const Window w = pool_window(d, i, j);
             for (long c = 0; c < d->C; c += 16) {
                 const __mmask16 m = d->C - c >= 16 ? 0xffff : (__mmask16)((1u << (d->C - c)) - 1);
+                if (twos) {
+                    max_pool_2x2_dx(g + c, index + c, m, d->W * d->C, d->C, dx + w.base + c);
+                    continue;
+                }
                 const __m512 v = _mm512_maskz_loadu_ps(m, g + c);
                 const __m512i at = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, index + c));
                 for (long a = w.a0; a < w.a1; a++)

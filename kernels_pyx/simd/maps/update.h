@@ -1,5 +1,5 @@
-/* Elementwise passes of a training step, float32: ReLU's cotangent, SGD. One source, compiled for each
- * rung: the compiler finds the lanes, and memory is the limit.
+/* Elementwise passes of a training step, float32: ReLU's cotangent, SGD. One source, compiled for
+ * each rung: the compiler finds the lanes, and memory is the limit.
  */
 #ifndef MINICOMP_UPDATE_H
 #define MINICOMP_UPDATE_H

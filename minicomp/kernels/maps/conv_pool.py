@@ -1,10 +1,10 @@
 """Convolution and the max pooling after it, in one pass: contract, NumPy reference, entry.
 
 N batch, C in, O out, H W size, K kernel of the convolution, P window of the pooling; Ho, Wo the
-pooled size. The maps between both are the largest arrays of a small net's training step; here an
-image's are pooled, and in the backward pass filled from the pooled cotangent, while they lie in the
-nearest caches, and never written as a whole. Every number is that of conv.py and pool.py, which are
-the reference, and run where there is no rung that needs no im2col.
+pooled size. The maps between both are the largest arrays of a small net's training step. Here an
+image's are pooled while they lie in the nearest caches, and never written as a whole; nor are, in
+the backward pass of a first layer, their cotangents. Every number is that of conv.py and pool.py,
+which are the reference, and run where no rung convolves without im2col.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def conv2d_max_pool_grad_ref(
 def conv2d_max_pool(
     x: Array, w: Array, bias: Array, steps: Steps, *, isa: str = "auto", n_threads: int = 1
 ) -> tuple[Array, Array]:
-    """Returns the pooled maps of x * w + bias, (N, O, Ho, Wo), and each entry's position in its window.
+    """Returns the pooled maps of x * w + bias, (N, O, Ho, Wo), and where in its window each lay.
 
     x : (N, C, H, W)        w : (O, C, KH, KW)        bias : (O,)
     Raises ValueError where channels, sizes or windows do not fit.
@@ -80,24 +80,23 @@ def conv2d_max_pool_grad(
     g, index : (N, O, Ho, Wo)        dx : (N, C, H, W), None where it is not wanted
     Raises ValueError where g and index differ in shape.
     """
-    if not _direct(isa, steps, g, x, w) or index.dtype != np.uint8:
+    direct = _direct(isa, steps, g, x, w) and index.dtype == np.uint8
+    if want_dx or not direct:  # dx reads the cotangents once more: they are written after all
         return conv2d_max_pool_grad_ref(g, index, x, w, steps, want_dx, isa=isa,
                                         n_threads=n_threads)
     sizes, pool_sizes = _sizes(x, w, steps)
     shape = (len(x), sizes.O, *pool_sizes[-2:])
     if g.shape != shape or index.shape != shape:
         raise ValueError(f"g and index must have shape {shape}, got {g.shape} and {index.shape}")
-    module, size = cpu.kernel_module("maps"), x.shape[2:]
-    x, w = nhwc(x).reshape(len(x), sizes.H, sizes.W, sizes.C), np.ascontiguousarray(w)
-    dx = aligned(*x.shape) if want_dx else None
+    module = cpu.kernel_module("maps")
+    x = nhwc(x).reshape(len(x), sizes.H, sizes.W, sizes.C)
     dw, db = np.empty(w.shape, np.float32), np.zeros((module.SLABS, sizes.O), np.float32)
-    module.conv_pool_grad(
-        x, w, nhwc(g), nhwc(index), aligned(sizes.KH * sizes.O * conv.lanes(sizes.KW * sizes.C)),
-        conv.padded(sizes, n_threads), aligned(n_threads, sizes.Ho * sizes.Wo * sizes.O),
-        np.zeros((module.SLABS, dw.size), np.float32), dw, db, dx, sizes, pool_sizes,
+    module.conv_pool_dw(
+        x, nhwc(g), nhwc(index), conv.padded(sizes, n_threads),
+        aligned(n_threads, sizes.Ho * sizes.Wo * sizes.O),
+        np.zeros((module.SLABS, dw.size), np.float32), dw, db, sizes, pool_sizes,
         cpu.resolve(isa, "maps"), n_threads)
-    dx = nchw(dx.reshape(len(x), *size, sizes.C)) if want_dx else None
-    return dx, dw, db.sum(axis=0)
+    return None, dw, db.sum(axis=0)
 
 
 def _direct(isa: str, steps: Steps, *arrays: Array) -> bool:

@@ -23,7 +23,7 @@ def make(n, k, zeros=0.0, dtype=np.uint8):
 
 
 @isa
-@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 5003])
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 511, 512, 513, 5003])
 @pytest.mark.parametrize("k", [1, 2, 16, 64, 255, 256])
 def test_every_rung_adds_the_same_bits(isa, n, k):
     for zeros in (0.0, 0.5, 0.92, 1.0):
@@ -39,6 +39,14 @@ def test_wide_indices(isa, dtype, k):
     g, index = make(3001, k, 0.3, dtype)
     wanted = scatter_add_ref(g, index, k)
     np.testing.assert_array_equal(scatter_add(g, index, k, isa=isa), wanted, strict=True)
+
+
+@isa
+def test_dense_and_sparse_stretches_take_turns(isa):
+    g, index = make(6000, 200)
+    index[700:2900], index[4000:5300:2] = 0, 0
+    wanted = scatter_add_ref(g, index, 200)
+    np.testing.assert_array_equal(scatter_add(g, index, 200, isa=isa), wanted, strict=True)
 
 
 @isa

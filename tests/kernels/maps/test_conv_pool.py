@@ -81,14 +81,16 @@ def test_what_does_not_fit_is_named(isa):
     channels, size, kernel, steps = CASES[1]
     x, w, b, _ = make(channels, size, kernel, 2)
     y, index = conv_pool.conv2d_max_pool(x, w, b, steps, isa=isa)
+    back = conv_pool.conv2d_max_pool_grad
     wide = steps._replace(pool_padding=(2, 2))
     for call, says in (
         (lambda: conv_pool.conv2d_max_pool(x[:, :3], w, b, steps, isa=isa), "needs x"),
         (lambda: conv_pool.conv2d_max_pool(x, w, b[:3], steps, isa=isa), "bias must have shape"),
         (lambda: conv_pool.conv2d_max_pool(x[:, :, :4], w, b, steps, isa=isa), "does not fit"),
         (lambda: conv_pool.conv2d_max_pool(x, w, b, wide, isa=isa), "at most half of the window"),
-        (lambda: conv_pool.conv2d_max_pool_grad(y[:, :, 1:], index, x, w, steps, isa=isa), "shape"),
-        (lambda: conv_pool.conv2d_max_pool_grad(y[:1], index[:1], x, w, steps, isa=isa), "shape"),
+        (lambda: back(y[:, :, 1:], index, x, w, steps, isa=isa), "shape"),
+        (lambda: back(y[:1], index[:1], x, w, steps, isa=isa), "shape"),
+        (lambda: back(y[:1], index[:1], x, w, steps, want_dx=False, isa=isa), "shape"),
     ):
         with pytest.raises(ValueError, match=says):
             call()
