@@ -1,14 +1,14 @@
 """minicomp: neural-network model compression from scratch.
 
-    from minicomp import Tensor, grad, hvp, nn          the engine
-    minicomp.save(model, path), minicomp.load(path)     one real file, .mcz
-    minicomp.reference                                  pure functions to check an implementation against
+    from minicomp import Tensor, grad, hvp, nn         the engine
+    minicomp.save(model, path), minicomp.load(path)    one real file, .mcz
+    minicomp.reference                                 functions to check an implementation against
 """
 
 from .kernels.cpu import warn_if_shadowed
 from .tensor import Tensor, grad, hvp, no_grad
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 warn_if_shadowed()
 
 from . import nn  # noqa: E402

@@ -16,6 +16,7 @@ place of the output in a Conv2d), so effective MACs = MACs * non-zeros / weights
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -236,8 +237,7 @@ def passport(
     timed : whether milliseconds are measured; a short run of zeros stands in where data is None
     run : called with x (1, ...), what `ms` times; None: the plan of the model's program
 
-    Raises FormatError where the file is damaged, OSError where it cannot be read; ValueError, where
-    times are measured, for a layer that cannot be lowered.
+    Raises FormatError where the file is damaged, OSError where it cannot be read.
     """
     from .train import evaluate
 
@@ -254,8 +254,8 @@ def passport(
     ms = ms_dense = None
     if timed:
         x = np.zeros((1, *model.input_shape), np.float32) if data is None else data.x[:1]
-        program = lower(model)
-        ms, ms_dense = milliseconds(run or program.plan(), program.plan(skip_zeros=False), x)
+        skips, multiplies = _calls(model)
+        ms, ms_dense = milliseconds(run or skips, multiplies, x)
     return Passport(
         rows,
         model.origin_bytes,
@@ -315,6 +315,17 @@ def milliseconds(run: Callable, other: Callable, x, *, seconds: float = 0.2) -> 
         calls = {"run": lambda: run(x), "other": lambda: other(x)}
         taken = race(calls, seconds=seconds, least=5)
     return 1e3 * taken["run"], 1e3 * taken["other"]
+
+
+def _calls(model: Model) -> tuple[Callable, Callable]:
+    # What skips zeros, and what multiplies them. A net with a layer that no step computes is called
+    # as it is, its weights decoded before.
+    if any(node.layer.step is None for node in model.nodes):
+        with no_grad():
+            call = functools.partial(model, weights=model.decode())
+        return call, call
+    program = lower(model)
+    return program.plan(), program.plan(skip_zeros=False)
 
 
 def _row(node, macs: int, zeros: float | None, parts: dict[str, float]) -> LayerRow:

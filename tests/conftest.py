@@ -14,8 +14,8 @@ from hypothesis import settings  # noqa: E402
 CI = os.environ.get("CI", "").lower() == "true"
 SLOW = 5.0  # seconds; what takes longer is marked slow
 
-# At a desk few examples, other ones each time. In CI more, and derandomized: there a verdict belongs
-# to the commit and can be had again, not to the luck of a run.
+# At a desk few examples, other ones each time. In CI more, and derandomized: there a verdict
+# belongs to the commit and can be had again, not to the luck of a run.
 settings.register_profile("default", max_examples=25, deadline=None)
 settings.register_profile(
     "ci", max_examples=100, deadline=None, derandomize=True, database=None, print_blob=True

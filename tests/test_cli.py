@@ -11,8 +11,10 @@ from minicomp.cli import main
 from minicomp.deploy import lower
 from minicomp.models import MODELS
 
-COMMANDS = ("compress", "train", "eval", "show", "lower", "sensitivity", "list", "paper", "bench", "data", "vectors", "cite",
-            "lesson")
+COMMANDS = ("compress", "train", "eval", "show", "lower", "sensitivity", "list", "paper", "bench",
+            "data", "vectors", "cite", "lesson")
+RESULT = {"model", "data", "seed", "dense_bytes", "file_bytes", "ratio", "dense_errors", "errors",
+          "test_size", "steps"}
 
 
 @pytest.fixture
@@ -33,9 +35,12 @@ def test_every_command_has_help_with_examples(command, capsys):
 
 @pytest.mark.parametrize("words, says", [
     (["compress", "lenet9"], "unknown model 'lenet9'; there are lenet300"),
-    (["compress", "lenet300", "--with", "magnitud:sparsity=0.9"], "unknown technique 'magnitud'; did you mean magnitude"),
-    (["compress", "lenet300", "--with", "magnitude:sparsity=1.5"], r"sparsity must be in [0, 1), got 1.5"),
-    (["compress", "lenet300", "--with", "magnitude:sparsity@conv*=0.5"], "sparsity@conv* matches no layer; there are fc1"),
+    (["compress", "lenet300", "--with", "magnitud:sparsity=0.9"],
+     "unknown technique 'magnitud'; did you mean magnitude"),
+    (["compress", "lenet300", "--with", "magnitude:sparsity=1.5"],
+     r"sparsity must be in [0, 1), got 1.5"),
+    (["compress", "lenet300", "--with", "magnitude:sparsity@conv*=0.5"],
+     "sparsity@conv* matches no layer; there are fc1"),
     (["compress", "lenet300", "--recipe", "nothing"], "recipe must be deep-compression"),
     (["compress", "lenet300", "--data", "mnits"], "unknown data set 'mnits'"),
     (["compress", "lenet300", "--bytes", "0"], "--bytes must be at least 1, got 0"),
@@ -46,7 +51,8 @@ def test_every_command_has_help_with_examples(command, capsys):
     (["train", "lenet300", "--out", "f.txt"], "--out must end in .mcz or .safetensors"),
     (["paper", "han2051"], "unknown table 'han2051'; did you mean han2015"),
     (["bench", "kmean"], "unknown kernel 'kmean'; did you mean kmeans"),
-    (["bench", "kmeans", "--plot", "f.png"], "--plot draws the sparse products: it goes with `bench sparse`"),
+    (["bench", "kmeans", "--plot", "f.png"],
+     "--plot draws the sparse products: it goes with `bench sparse`"),
     (["vectors", "kmeans"], "unknown reference function 'kmeans'; did you mean kmeans_1d"),
     (["cite", "magnet"], "unknown technique 'magnet'"),
     (["list", "magnet"], "unknown technique 'magnet'"),
@@ -63,30 +69,41 @@ def test_every_command_has_help_with_examples(command, capsys):
     (["compress", "lenet300", "--report", "no/f.html"], "--report: the folder no does not exist"),
     (["train", "lenet300", "--out", "no/f.mcz"], "--out: the folder no does not exist"),
     (["train", "lenet300", "--json", "."], "--json: . is a folder, not a file"),
-    (["train", "lenet300", "--set", "epochs"], "--set: knobs must be written knob=value, got 'epochs'"),
+    (["train", "lenet300", "--set", "epochs"],
+     "--set: knobs must be written knob=value, got 'epochs'"),
     (["train", "lenet300", "--set", "epocs=1"], "unknown knob 'epocs'; did you mean epochs"),
-    (["train", "small.mcz"], "unknown model 'small.mcz'; there are lenet300, lenet5, lenet5classic, depthwise32"),
+    (["train", "small.mcz"],
+     "unknown model 'small.mcz'; there are lenet300, lenet5, lenet5classic, depthwise32"),
     (["compress", "lenet300", "--data", "monks-1"],
      "data monks-1 has examples of shape (17,), the model takes (1, 28, 28)"),
     (["train", "lenet300", "--data", "monks-1"], "data monks-1 has examples of shape (17,)"),
-    (["compress", "lenet300", "--recipe", "han2015", "--bytes", "-3"], "--bytes must be at least 1, got -3"),
-    (["compress", "lenet5classic", "--recipe", "han2015"], "recipe han2015 has no [[step]] for lenet5classic; it has them"),
-    (["compress", "lenet300", "--with", "kmeans:bits=3,bits=4"], "kmeans:bits=3,bits=4: bits is given twice"),
+    (["compress", "lenet300", "--recipe", "han2015", "--bytes", "-3"],
+     "--bytes must be at least 1, got -3"),
+    (["compress", "lenet5classic", "--recipe", "han2015"],
+     "recipe han2015 has no [[step]] for lenet5classic; it has them"),
+    (["compress", "lenet300", "--with", "kmeans:bits=3,bits=4"],
+     "kmeans:bits=3,bits=4: bits is given twice"),
     (["sensitivity", "missing.mcz"], "missing.mcz: there is no such file"),
     (["sensitivity", "lenet9"], "unknown model 'lenet9'"),
-    (["sensitivity", "lenet300", "--bytes", "1", "--macs", "1"], "--bytes and --macs are two budgets: give one"),
+    (["sensitivity", "lenet300", "--bytes", "1", "--macs", "1"],
+     "--bytes and --macs are two budgets: give one"),
     (["sensitivity", "lenet300", "--criteria", "magnitude,tailor"],
-     "unknown criterion 'tailor'; there are magnitude, taylor, snip, wanda, lamp, obd, movement, fpgm, or all"),
+     "unknown criterion 'tailor'; there are magnitude, taylor, snip, wanda, lamp, obd, movement, "
+     "fpgm, or all"),
     (["sensitivity", "lenet300", "--criteria", "obd,obd"], "criterion obd is named twice"),
-    (["sensitivity", "lenet300", "--criteria", ""], "criteria must be some of magnitude, taylor, snip"),
-    (["sensitivity", "lenet300", "--criteria", "all", "--bytes", "9"], "it does not go with --bytes"),
-    (["sensitivity", "lenet300", "--criteria", "all", "--what", "channels"], "it does not go with --what"),
+    (["sensitivity", "lenet300", "--criteria", ""],
+     "criteria must be some of magnitude, taylor, snip"),
+    (["sensitivity", "lenet300", "--criteria", "all", "--bytes", "9"],
+     "it does not go with --bytes"),
+    (["sensitivity", "lenet300", "--criteria", "all", "--what", "channels"],
+     "it does not go with --what"),
     (["sensitivity", "missing.mcz", "--criteria", "all"], "missing.mcz: there is no such file"),
     (["paper", "han2015", "--seeds", "0"], "--seeds must be in [1, 100], got 0"),
 ])
 def test_mistakes_exit_with_2_and_one_line(words, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    data = [] if "--data" in words or words[0] not in ("compress", "train", "sensitivity") else ["--data", "glyphs"]
+    trains = words[0] in ("compress", "train", "sensitivity")
+    data = ["--data", "glyphs"] if trains and "--data" not in words else []
     assert main(words + data) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and says in lines[0] and lines[0].startswith(f"minicomp {words[0]}: ")
@@ -131,8 +148,10 @@ def test_version_names_kernels(capsys):
 
 @pytest.mark.parametrize("words, says", [
     (["foo"], "minicomp: unknown command 'foo' (choose from "),
-    (["compress", "--threads", "x"], "minicomp compress: argument --threads: invalid int value: 'x'; see minicomp "),
-    (["eval"], "minicomp eval: the following arguments are required: FILE; see minicomp eval --help"),
+    (["compress", "--threads", "x"],
+     "minicomp compress: argument --threads: invalid int value: 'x'; see minicomp "),
+    (["eval"],
+     "minicomp eval: the following arguments are required: FILE; see minicomp eval --help"),
     (["show", "a.mcz", "--jsn", "f"], "unrecognized arguments: --jsn f; see minicomp"),
 ])
 def test_words_that_do_not_parse_are_one_line_too(words, says, capsys):
@@ -143,7 +162,7 @@ def test_words_that_do_not_parse_are_one_line_too(words, says, capsys):
 
 
 def test_a_folder_that_cannot_be_written_to_is_said_before_any_work(tmp_path, monkeypatch, capsys):
-    # os.access is what a read-only folder answers; root may write everywhere, so it is told to say no
+    # os.access is what a read-only folder answers; root may write everywhere: it is told to say no
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("minicomp.cli.options.os.access", lambda path, mode: False)
     for words in (["compress"], ["train"], ["compress", "--json", "r.json"]):
@@ -152,7 +171,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_any_work(tmp_path, mo
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nothing can be created")
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that takes no file")
 def test_the_systems_own_refusal_is_one_line(small_file, capsys):
     assert main(["show", str(small_file), "--json", "/proc/self/x.json"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
@@ -161,11 +180,13 @@ def test_the_systems_own_refusal_is_one_line(small_file, capsys):
 
 def test_wrong_data_for_a_file(small_file, capsys):
     assert main(["eval", str(small_file), "--data", "monks-2"]) == 2
-    assert "data monks-2 has examples of shape (17,), the model takes (1, 28, 28)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "data monks-2 has examples of shape (17,), the model takes (1, 28, 28)" in said
 
 
 @pytest.mark.parametrize("words, keys", [
-    (["show", "small.mcz"], {"file", "file_bytes", "dense_bytes", "ratio", "parts", "rest", "forms"}),
+    (["show", "small.mcz"],
+     {"file", "file_bytes", "dense_bytes", "ratio", "parts", "rest", "forms"}),
     (["eval", "small.mcz", "--data", "glyphs", "--threads", "1"],
      {"model", "data", "file_bytes", "dense_bytes", "ratio", "errors", "test_size"}),
     (["list"], {"techniques", "models", "data", "recipes"}),
@@ -174,7 +195,9 @@ def test_wrong_data_for_a_file(small_file, capsys):
     (["paper"], {"papers"}),
     (["data", "list"], {"data"}),
 ])
-def test_json_goes_to_a_file_or_alone_to_standard_output(words, keys, small_file, monkeypatch, capsys):
+def test_json_goes_to_a_file_or_alone_to_standard_output(
+    words, keys, small_file, monkeypatch, capsys
+):
     monkeypatch.chdir(small_file.parent)
     assert main([*words, "--json", "f.json"]) == 0
     written = (small_file.parent / "f.json").read_text()
@@ -193,7 +216,8 @@ def test_vectors_are_written_with_their_seed(tmp_path, monkeypatch, capsys):
 
 
 def test_the_examples_of_help_name_what_there_is(capsys):
-    # Every technique, table, function and recipe that an example names exists: they parse and are known.
+    # Every technique, table, function and recipe that an example names exists: all parse and are
+    # known.
     from minicomp import reference
     from minicomp.papers import PAPERS
 
@@ -210,7 +234,10 @@ def test_the_examples_of_help_name_what_there_is(capsys):
 def test_tables_fit_the_terminal_and_break_no_number(width, small_file, capsys, monkeypatch):
     from rich.console import Console
 
-    monkeypatch.setattr("minicomp.cli.progress.Console", lambda **kw: Console(**kw | {"width": width}, color_system=None))
+    def console(**kw):
+        return Console(**kw | {"width": width}, color_system=None)
+
+    monkeypatch.setattr("minicomp.cli.progress.Console", console)
     assert main(["show", str(small_file)]) == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= width
@@ -264,7 +291,8 @@ def test_train_eval_show_and_compress_the_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     data = ["--data", "glyphs", "--threads", "1"]
     # 4 is the default of finetune's epochs, not of the recipe's training: what is given counts
-    assert main(["train", "lenet300", *data, "--set", "batch_size=256,epochs=1", "--json", "t.json", "--log", "l.jsonl"]) == 0
+    words = "--set batch_size=256,epochs=1 --json t.json --log l.jsonl"
+    assert main(["train", "lenet300", *data, *words.split()]) == 0
     trained = (tmp_path / "lenet300.mcz").read_bytes()
     rows = [json.loads(line) for line in (tmp_path / "l.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in rows if r["event"] == "epoch"] == [1]
@@ -277,14 +305,14 @@ def test_train_eval_show_and_compress_the_file(tmp_path, monkeypatch, capsys):
     assert main(words) == 0
     c = json.loads((tmp_path / "c.json").read_text())
     assert (tmp_path / "lenet300.mcz").read_bytes() == trained, "the file that was given stays"
-    assert c["file"] == "lenet300-compressed.mcz" and c["dense_errors"] == t["errors"] and c["ratio"] > 20
+    assert c["file"] == "lenet300-compressed.mcz" and c["dense_errors"] == t["errors"]
+    assert c["ratio"] > 20
     assert [s["name"] for s in c["steps"]] == ["magnitude", "kmeans"]
-    assert {"model", "data", "seed", "dense_bytes", "file_bytes", "ratio", "dense_errors", "errors", "test_size",
-            "steps"} <= set(c)
+    assert RESULT <= set(c)
     assert main([*words, "--out", "lenet300.mcz"]) == 2
     assert "lenet300.mcz is the file to start from; give another name" in capsys.readouterr().err
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.json", "e.json", "l.jsonl", "lenet300-compressed.mcz",
-                                                          "lenet300.mcz", "t.json"]
+    files = "c.json e.json l.jsonl lenet300-compressed.mcz lenet300.mcz t.json"
+    assert sorted(p.name for p in tmp_path.iterdir()) == files.split()
 
 
 def test_knobs_given_count_even_where_they_are_finetunes_defaults(tmp_path, monkeypatch):
@@ -305,54 +333,64 @@ def test_an_edited_net_is_compressed_by_steps_of_the_command_line(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     minicomp.save(MODELS["lenet5classic"](rng=np.random.default_rng(0)), "a.mcz")
     data = ["--data", "glyphs", "--threads", "1", "--no-report"]
-    assert main(["compress", "a.mcz", *data, "--with", "filters:sparsity=0.5", "--out", "b.mcz"]) == 0
+    words = ["compress", "a.mcz", *data, "--with", "filters:sparsity=0.5", "--out", "b.mcz"]
+    assert main(words) == 0
     assert minicomp.load("b.mcz").builtin is None
     assert main(["compress", "b.mcz", *data, "--with", "kmeans:bits=2"]) == 0
     assert (tmp_path / "b-compressed.mcz").stat().st_size < (tmp_path / "b.mcz").stat().st_size / 8
     assert main(["compress", "b.mcz", *data]) == 2
-    assert "recipe deep-compression has no [[step]] for b; it has them for lenet300" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "recipe deep-compression has no [[step]] for b; it has them for lenet300" in said
 
 
 @pytest.mark.slow
 def test_compress_writes_file_report_and_json_that_agree(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["compress", "lenet300", "--data", "glyphs", "--fast", "--json", "r.json", "--seed", "3"]) == 0
+    words = "compress lenet300 --data glyphs --fast --json r.json --seed 3"
+    assert main(words.split()) == 0
     result = json.loads((tmp_path / "r.json").read_text())
-    assert {"model", "data", "seed", "dense_bytes", "file_bytes", "ratio", "dense_errors", "errors", "test_size",
-            "steps"} <= set(result)
-    assert all({"name", "knobs", "errors", "sparsity", "seconds"} <= set(s) for s in result["steps"])
+    assert RESULT <= set(result)
+    assert all(
+        {"name", "knobs", "errors", "sparsity", "seconds"} <= set(s) for s in result["steps"]
+    )
     size = (tmp_path / "lenet300.mcz").stat().st_size
     assert result["file_bytes"] == size and result["ratio"] == pytest.approx(1_066_440 / size)
     assert main(["eval", "lenet300.mcz", "--data", "glyphs", "--json", "e.json"]) == 0
     assert json.loads((tmp_path / "e.json").read_text())["errors"] == result["errors"]
     assert (tmp_path / "report.html").stat().st_size > 10_000
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["e.json", "lenet300.mcz", "r.json", "report.html"]
+    files = "e.json lenet300.mcz r.json report.html"
+    assert sorted(p.name for p in tmp_path.iterdir()) == files.split()
 
 
 @pytest.mark.slow
 def test_byte_budget_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["compress", "lenet300", "--data", "glyphs", "--fast", "--bytes", "9000", "--no-report"]) == 0
+    words = "compress lenet300 --data glyphs --fast --bytes 9000 --no-report"
+    assert main(words.split()) == 0
     assert 6000 < (tmp_path / "lenet300.mcz").stat().st_size <= 9000
 
 
 def test_lower_writes_a_program_that_eval_and_show_take(small_file, tmp_path, capsys):
     out = tmp_path / "p.mcz"
-    assert main(["lower", str(small_file), "--out", str(out), "--json", str(tmp_path / "steps.json")]) == 0
+    told = tmp_path / "steps.json"
+    assert main(["lower", str(small_file), "--out", str(out), "--json", str(told)]) == 0
     said = capsys.readouterr().out
     assert "conv1" in said and "max_pool" in said and "the model's file has" in said
-    steps = json.loads((tmp_path / "steps.json").read_text())
-    assert steps["file_bytes"] == out.stat().st_size and steps["precision"] == "float" and not steps["integer"]
+    steps = json.loads(told.read_text())
+    assert steps["file_bytes"] == out.stat().st_size
+    assert steps["precision"] == "float" and not steps["integer"]
     assert steps["steps"][0] == {
         "name": "conv1", "kind": "conv", "inputs": ["x"], "shape": [6, 28, 28], "layout": "dense",
         "args": {"out_channels": 6, "kernel_size": [5, 5], "padding": [2, 2], "then": "relu"},
         "weights": {"weight": "dense", "bias": "dense"}}
     errors = {}
     for name, path in (("model", small_file), ("program", out)):
-        assert main(["eval", str(path), "--data", "glyphs", "--json", str(tmp_path / "e.json")]) == 0
-        errors[name] = json.loads((tmp_path / "e.json").read_text())
+        told = tmp_path / "e.json"
+        assert main(["eval", str(path), "--data", "glyphs", "--json", str(told)]) == 0
+        errors[name] = json.loads(told.read_text())
     assert errors["program"]["errors"] == errors["model"]["errors"] > 0
-    assert errors["program"]["model"] == "program" and errors["program"]["file_bytes"] == out.stat().st_size
+    assert errors["program"]["model"] == "program"
+    assert errors["program"]["file_bytes"] == out.stat().st_size
     assert main(["show", str(out), "--json", str(tmp_path / "s.json")]) == 0
     shown = json.loads((tmp_path / "s.json").read_text())
     assert sum(shown["parts"].values()) == shown["file_bytes"] == out.stat().st_size
@@ -361,12 +399,14 @@ def test_lower_writes_a_program_that_eval_and_show_take(small_file, tmp_path, ca
 @pytest.mark.parametrize("words, says", [
     (["lower", "missing.mcz"], "missing.mcz: there is no such file"),
     (["lower", "small.mcz", "--out", "p.txt"], "--out must end in .mcz, got p.txt"),
-    (["lower", "small.mcz", "--out", "small.mcz"], "--out: small.mcz is the model's file; give another name"),
+    (["lower", "small.mcz", "--out", "small.mcz"],
+     "--out: small.mcz is the model's file; give another name"),
     (["lower", "small.mcz", "--out", "no/p.mcz"], "--out: the folder no does not exist"),
     (["lower", "small.mcz", "--precision", "int4"], "precision must be one of float, got 'int4'"),
     (["lower", "program.mcz"], "program.mcz: a model is wanted, got a program"),
     (["compress", "program.mcz"], "program.mcz: a model is wanted, got a program"),
-    (["sensitivity", "program.mcz", "--data", "glyphs"], "program.mcz: a model is wanted, got a program"),
+    (["sensitivity", "program.mcz", "--data", "glyphs"],
+     "program.mcz: a model is wanted, got a program"),
 ])
 def test_lower_says_what_is_wrong(words, says, small_file, monkeypatch, capsys):
     monkeypatch.chdir(small_file.parent)

@@ -63,7 +63,8 @@ CHEATS = {
     "05.surgery_mask": "from minicomp.compress.prune.dns import surgery_mask",
     "05.surgery_steps": (
         "def surgery_steps(w, mask, target, lr, a, b, steps):\n"
-        "    from minicomp.compress.prune.dns import DNS, Surgery\n    from minicomp.nn import Dense\n"
+        "    from minicomp.compress.prune.dns import DNS, Surgery\n"
+        "    from minicomp.nn import Dense\n"
         "    from minicomp.compress.technique import Run\n    from minicomp.models import MLP\n"
         "    net, path, masks = MLP([w.size, 1]), [], []\n"
         "    net.set_form('fc1.weight', Dense(w.reshape(1, -1)))\n"

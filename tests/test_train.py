@@ -326,7 +326,7 @@ def test_validation_sees_what_after_epoch_left():
     )
 
 
-# ------------------------------------------------------------------------------------ hooks together
+# ---------------------------------------------------------------------------------- hooks together
 
 
 def last_loss(hooks=(), n_threads=1, **kw):

@@ -1,1 +1,1 @@
-"""The compiled kernels, one module per kernels_pyx/*.pyx; `minicomp.kernels` is the door to them."""
+"""The compiled kernels, one module per kernels_pyx/*.pyx; `minicomp.kernels` is the door."""

@@ -1,4 +1,4 @@
-"""Races of pruned nets: zeros that are masked, zeros that are skipped, channels that are removed."""
+"""Races of pruned nets: zeros masked, zeros skipped, channels removed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The command line: `minicomp COMMAND ...`.
 
-Exit codes: 0 done; 1 something was compared and differs; 2 a user's mistake, said in one line; 130 stopped by
-Ctrl-C.
+Exit codes: 0 done; 1 something was compared and differs; 2 a user's mistake, said in one line;
+130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -29,12 +29,16 @@ def build_parser() -> argparse.ArgumentParser:
                    show, train)
 
     parser = Parser(
-        prog="minicomp", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Neural-network model compression from scratch: every technique readable, measured in file bytes "
-                    "and milliseconds.",
-        epilog="examples:\n  minicomp compress                    train LeNet-5, compress it, write lenet5.mcz and "
-               "report.html\n  minicomp list                        what there is\n  minicomp COMMAND --help"
-               "              the options of a command, with examples")
+        prog="minicomp",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Neural-network model compression from scratch: every technique readable, "
+        "measured in file bytes and milliseconds.",
+        epilog="examples:\n"
+        "  minicomp compress                    train LeNet-5, compress it, write lenet5.mcz and "
+        "report.html\n"
+        "  minicomp list                        what there is\n"
+        "  minicomp COMMAND --help              the options of a command, with examples",
+    )
     parser.add_argument("--version", action="store_true", help="version, and which kernels run")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for module in (compress, train, evaluate, show, lower, sensitivity, listing, paper, bench,
@@ -81,7 +85,8 @@ def _run(args) -> int:
     options.check_common(args)
     if getattr(args, "json", None) != "-" or args.command == "lesson":  # which writes its own
         return args.run(args) or 0
-    args.json = sys.stdout  # JSON alone goes to standard output, tables and the rest to standard error
+    # JSON alone goes to standard output, tables and the rest to standard error.
+    args.json = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
         return args.run(args) or 0
 

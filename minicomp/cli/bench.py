@@ -21,16 +21,32 @@ minicomp bench lenet5 --against ../old/bin/python
 
 def add_parsers(commands) -> None:
     """Adds the command `bench`."""
-    p = options.command(commands, "bench", run, help="time the kernels beside their peers", examples=EXAMPLES,
-                        description="Time the kernels and training, interleaved with NumPy's BLAS and, with --peers, "
-                        "with torch and scikit-learn where they are installed. Ratios above 1 are ours faster.")
-    p.add_argument("kernel", nargs="?", metavar="KERNEL", help=f"one of {', '.join(bench.BENCHES)} (default all)")
+    p = options.command(
+        commands,
+        "bench",
+        run,
+        help="time the kernels beside their peers",
+        examples=EXAMPLES,
+        description="Time the kernels and training, interleaved with NumPy's BLAS and, with "
+        "--peers, with torch and scikit-learn where they are installed. Ratios above 1 are ours "
+        "faster.",
+    )
+    p.add_argument(
+        "kernel",
+        nargs="?",
+        metavar="KERNEL",
+        help=f"one of {', '.join(bench.BENCHES)} (default all)",
+    )
     p.add_argument("--peers", action="store_true", help="beside torch, scikit-learn and the like")
-    p.add_argument("--against", metavar="PYTHON",
-                   help="beside the minicomp that this interpreter imports, each in a process of "
-                   f"its own; KERNEL is then one of {', '.join(against.ROWS)} (default all but "
-                   "compress)")
-    p.add_argument("--plot", metavar="F.png", help="draw where sparse products break even with dense BLAS")
+    p.add_argument(
+        "--against",
+        metavar="PYTHON",
+        help="beside the minicomp that this interpreter imports, each in a process of its own; "
+        f"KERNEL is then one of {', '.join(against.ROWS)} (default all but compress)",
+    )
+    p.add_argument(
+        "--plot", metavar="F.png", help="draw where sparse products break even with dense BLAS"
+    )
     options.add_json(p)
 
 
@@ -42,18 +58,31 @@ def run(args) -> int:
     if args.against and (args.peers or args.plot):
         raise UserError("--against races two installations: it goes with neither --peers nor --plot")
     if args.plot and args.kernel not in (None, "sparse"):
-        raise UserError(f"--plot draws the sparse products: it goes with `bench sparse`, not with {args.kernel}")
+        raise UserError(
+            f"--plot draws the sparse products: it goes with `bench sparse`, not with {args.kernel}"
+        )
     names = None if args.kernel is None else [args.kernel]
     with Screen() as screen:
         if args.against:
             rows = against.against(args.against, names, log=screen.log)
         else:
             rows = bench.run(names, peers=args.peers, log=screen.log)
-    print_table("", ["kernel", "shape", "ours", "peer", "ratio", "note"],
-                [[r["kernel"], r["shape"], r["ours"], r["peer"], f"{r['ratio']:.2f}", r.get("note", "")] for r in rows])
+    print_table(
+        "",
+        ["kernel", "shape", "ours", "peer", "ratio", "note"],
+        [
+            [r["kernel"], r["shape"], r["ours"], r["peer"], f"{r['ratio']:.2f}", r.get("note", "")]
+            for r in rows
+        ],
+    )
     if args.plot:
-        curves = {f"{r['kernel'].removesuffix(', break-even')}, {r['shape']}":
-                  {float(d): ratio for d, ratio in r["curve"].items()} for r in rows if "curve" in r}
+        curves = {
+            f"{r['kernel'].removesuffix(', break-even')}, {r['shape']}": {
+                float(d): ratio for d, ratio in r["curve"].items()
+            }
+            for r in rows
+            if "curve" in r
+        }
         ax = plots.plot_break_even(curves)
         ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
         plots.close(ax.figure)

@@ -33,22 +33,50 @@ minicomp compress trained.mcz --recipe my.toml --json result.json
 
 def add_parsers(commands) -> None:
     """Adds the command `compress`."""
-    p = options.command(commands, "compress", compress, help="train a net, compress it, write one real file",
-                        examples=EXAMPLES, description="Train a net, run a recipe or single techniques on it, write "
-                        "a .mcz file, read it back in, and show the cost in error, bytes and milliseconds.")
-    p.add_argument("model", nargs="?", metavar="MODEL", help="a built-in model or a .mcz file to start from "
-                   "(default: lenet5; lenet300 without compiled kernels)")
+    p = options.command(
+        commands,
+        "compress",
+        compress,
+        help="train a net, compress it, write one real file",
+        examples=EXAMPLES,
+        description="Train a net, run a recipe or single techniques on it, write "
+        "a .mcz file, read it back in, and show the cost in error, bytes and milliseconds.",
+    )
+    p.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="a built-in model or a .mcz file to start from "
+        "(default: lenet5; lenet300 without compiled kernels)",
+    )
     options.add_data(p)
     p.add_argument("--recipe", default="deep-compression", metavar="NAME|FILE",
                    help=f"{', '.join(recipes())}, or a TOML file (default deep-compression)")
-    p.add_argument("--with", dest="steps", action="append", default=[], metavar="STEP",
-                   help="TECHNIQUE:knob=value,knob@pattern=value; repeatable, in order; takes the recipe's place")
+    p.add_argument(
+        "--with",
+        dest="steps",
+        action="append",
+        default=[],
+        metavar="STEP",
+        help="TECHNIQUE:knob=value,knob@pattern=value; repeatable, in order; takes the recipe's "
+        "place",
+    )
     p.add_argument("--bytes", type=int, metavar="N", help="make the file at most N bytes")
-    p.add_argument("--out", metavar="F.mcz", help="the file to write (default MODEL.mcz; FILE-compressed.mcz of a file)")
+    p.add_argument(
+        "--out",
+        metavar="F.mcz",
+        help="the file to write (default MODEL.mcz; FILE-compressed.mcz of a file)",
+    )
     p.add_argument("--report", metavar="F.html", help="the page to write (default report.html)")
     p.add_argument("--no-report", action="store_true", help="write no page")
-    p.add_argument("--fast", action="store_true", help="a quarter of the epochs: a look at the steps, not at the error")
-    p.add_argument("--restart", action="store_true", help="discard an unfinished run of the same file name")
+    p.add_argument(
+        "--fast",
+        action="store_true",
+        help="a quarter of the epochs: a look at the steps, not at the error",
+    )
+    p.add_argument(
+        "--restart", action="store_true", help="discard an unfinished run of the same file name"
+    )
     options.add_run(p)
 
 
@@ -64,32 +92,69 @@ def compress(args) -> int:
         options.check_writable("--out", out)
         if not args.no_report:
             options.check_writable("--report", page)
-        settings = {"model": name, "from": _digest(start, args.model), "data": data.name, "seed": args.seed,
-                    "threads": args.threads, "bytes": args.bytes, "train": recipe.train.settings(),
-                    "steps": [{"name": s.word, **s.settings()} for s in recipe.pipeline.steps]}
-        args.checkpoint_folder = open_checkpoint(out.with_name(out.name + ".run"), settings, args.restart)
-        job = run(start, data.without_test(), recipe, seed=args.seed, max_bytes=args.bytes, log=screen.log,
-                  checkpoint=args.checkpoint_folder, n_threads=args.threads)
+        settings = {
+            "model": name,
+            "from": _digest(start, args.model),
+            "data": data.name,
+            "seed": args.seed,
+            "threads": args.threads,
+            "bytes": args.bytes,
+            "train": recipe.train.settings(),
+            "steps": [{"name": s.word, **s.settings()} for s in recipe.pipeline.steps],
+        }
+        args.checkpoint_folder = open_checkpoint(
+            out.with_name(out.name + ".run"), settings, args.restart
+        )
+        job = run(
+            start,
+            data.without_test(),
+            recipe,
+            seed=args.seed,
+            max_bytes=args.bytes,
+            log=screen.log,
+            checkpoint=args.checkpoint_folder,
+            n_threads=args.threads,
+        )
         screen.title = "measuring"
         save(job.model, out)
         read = load(out)
         result, before, after = measure(job, read, out, data, name, args, recipe)
-        scanned = None if args.no_report else error_curves(job.dense, data.val, screen.log, args.threads)
+        scanned = (
+            None if args.no_report else error_curves(job.dense, data.val, screen.log, args.threads)
+        )
     options.write_json(args.json, result)
     print_passports(job, read, before, after)
     if not args.no_report:
-        write_report(page, Compression(result, before, after, job.dense, read, job.stages, job.epochs, scanned,
-                                       note=data.note, command=_command(args, name)))
+        write_report(
+            page,
+            Compression(
+                result,
+                before,
+                after,
+                job.dense,
+                read,
+                job.stages,
+                job.epochs,
+                scanned,
+                note=data.note,
+                command=_command(args, name),
+            ),
+        )
         print(f"{page}: the same with pictures, {page.stat().st_size:,} bytes")
     remove_checkpoint(args.checkpoint_folder)
-    print(f"{out}: {result['file_bytes']:,} bytes, {result['ratio']:.1f}x smaller; errors of {result['test_size']:,} "
-          f"test images: {result['dense_errors']} before, {result['errors']} after; "
-          f"{time.perf_counter() - begin:.0f} s in all")
+    print(
+        f"{out}: {result['file_bytes']:,} bytes, {result['ratio']:.1f}x smaller; errors of "
+        f"{result['test_size']:,} test images: {result['dense_errors']} before, "
+        f"{result['errors']} after; "
+        f"{time.perf_counter() - begin:.0f} s in all"
+    )
     return 0
 
 
-def measure(job: Job, read: Model, out: Path, data, name: str, args, recipe: Recipe) -> tuple[dict, Passport, Passport]:
-    """Returns what the run cost, on the file as it is read back: the command's JSON, passports before and after.
+def measure(
+    job: Job, read: Model, out: Path, data, name: str, args, recipe: Recipe
+) -> tuple[dict, Passport, Passport]:
+    """Returns (the command's JSON, passport before, passport after), all of the file read back.
 
     Raises RuntimeError where the file does not give the compressed model's own errors.
     """
@@ -102,31 +167,68 @@ def measure(job: Job, read: Model, out: Path, data, name: str, args, recipe: Rec
              for step, (_, model) in zip(job.steps, job.stages)]
     before = passport(job.dense, data=data.test, errors=dense, n_threads=args.threads)
     after = passport(read, path=out, data=data.test, errors=again, n_threads=args.threads)
-    return ({"model": name, "data": data.name, "recipe": recipe.name, "seed": args.seed, "threads": args.threads,
-             "file": str(out), "dense_bytes": read.origin_bytes, "file_bytes": size,
-             "max_bytes": args.bytes, "ratio": read.origin_bytes / size, "dense_errors": dense, "errors": again,
-             "test_size": len(data.test.y), "steps": steps}, before, after)
+    return (
+        {
+            "model": name,
+            "data": data.name,
+            "recipe": recipe.name,
+            "seed": args.seed,
+            "threads": args.threads,
+            "file": str(out),
+            "dense_bytes": read.origin_bytes,
+            "file_bytes": size,
+            "max_bytes": args.bytes,
+            "ratio": read.origin_bytes / size,
+            "dense_errors": dense,
+            "errors": again,
+            "test_size": len(data.test.y),
+            "steps": steps,
+        },
+        before,
+        after,
+    )
 
 
 def error_curves(model: Model, split, log, n_threads: int) -> tuple[dict, float]:
-    """Returns ({layer: (sparsities, errors)}, error of the whole), one layer pruned at a time, nothing retrained."""
+    """Returns ({layer: (sparsities, errors)}, error of the whole net).
+
+    One layer is pruned at a time, nothing is retrained.
+    """
     few = split.take(slice(0, 2000))
     found = scan(model, few, sparsities=SPARSITIES, count_bytes=False, log=log, n_threads=n_threads)
-    curves = {t: ([p.sparsity for p in found.of(t)], [p.errors / p.size for p in found.of(t)]) for t in found.nodes}
+    curves = {
+        t: ([p.sparsity for p in found.of(t)], [p.errors / p.size for p in found.of(t)])
+        for t in found.nodes
+    }
     return curves, found.baseline
 
 
 def print_passports(job: Job, read: Model, before: Passport, after: Passport) -> None:
     """Prints both passports and the steps between them."""
     print_table("before", before.headers(), before.rows(), footer=before.summary())
-    print_table("steps", ["step", "sparsity", "validation errors", "of", "seconds"],
-                [[s["name"], round(s["sparsity"], 4), s["errors"], s["size"], round(s["seconds"], 1)]
-                 for s in job.steps])
-    print_table("after, as the file is read back", after.headers(), after.rows(), footer=after.summary())
+    print_table(
+        "steps",
+        ["step", "sparsity", "validation errors", "of", "seconds"],
+        [
+            [s["name"], round(s["sparsity"], 4), s["errors"], s["size"], round(s["seconds"], 1)]
+            for s in job.steps
+        ],
+    )
+    print_table(
+        "after, as the file is read back", after.headers(), after.rows(), footer=after.summary()
+    )
 
 
 def _command(args, name: str) -> str:
-    words = ["minicomp", "compress", args.model or name, "--recipe", args.recipe, "--seed", str(args.seed)]
+    words = [
+        "minicomp",
+        "compress",
+        args.model or name,
+        "--recipe",
+        args.recipe,
+        "--seed",
+        str(args.seed),
+    ]
     for step in args.steps:
         words += ["--with", step]
     words += ["--data", args.data] if args.data else []
@@ -142,7 +244,9 @@ def _start(args, say) -> tuple[str | Model, str, Path]:
     path = Path(args.model)
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
-    model, out = load(path, kind="model"), _out(args.out or path.with_name(path.stem + "-compressed.mcz").name)
+    model, out = load(path, kind="model"), _out(
+        args.out or path.with_name(path.stem + "-compressed.mcz").name
+    )
     if out.exists() and out.samefile(path):
         raise UserError(f"--out: {out} is the file to start from; give another name")
     return model, model.builtin["name"] if model.builtin else path.stem, out
@@ -156,7 +260,11 @@ def _out(name: str) -> Path:
 
 def _digest(start: str | Model, given: str | None) -> str:
     # A run goes on only from the file that it began with.
-    return start if isinstance(start, str) else f"{given} (sha256 {sha256(Path(given).read_bytes()).hexdigest()[:16]})"
+    return (
+        start
+        if isinstance(start, str)
+        else f"{given} (sha256 {sha256(Path(given).read_bytes()).hexdigest()[:16]})"
+    )
 
 
 def _recipe(args, name: str) -> Recipe:

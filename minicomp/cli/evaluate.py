@@ -23,7 +23,9 @@ minicomp eval lenet5-program.mcz --data mnist
 
 def add_parsers(commands) -> None:
     """Adds the command `eval`."""
-    p = options.command(commands, "eval", run, help="errors of a .mcz file on a test set", examples=EXAMPLES)
+    p = options.command(
+        commands, "eval", run, help="errors of a .mcz file on a test set", examples=EXAMPLES
+    )
     p.add_argument("file", metavar="FILE", help="a .mcz file, of a model or a program")
     options.add_data(p)
     options.add_threads(p)
@@ -44,9 +46,18 @@ def run(args) -> int:
         score = evaluate(model, data.test, n_threads=args.threads)
         seconds = time.perf_counter() - start
     size = path.stat().st_size
-    result = {"model": _named(model), "data": data.name, "file": str(path),
-              "file_bytes": size, "dense_bytes": model.origin_bytes, "ratio": model.origin_bytes / size,
-              "errors": score.errors, "test_size": score.size, "error": score.error, "seconds": seconds}
+    result = {
+        "model": _named(model),
+        "data": data.name,
+        "file": str(path),
+        "file_bytes": size,
+        "dense_bytes": model.origin_bytes,
+        "ratio": model.origin_bytes / size,
+        "errors": score.errors,
+        "test_size": score.size,
+        "error": score.error,
+        "seconds": seconds,
+    }
     print_table("", ["file", "bytes", "ratio", "data", "errors", "of", "error %"],
                 [[str(path), size, f"{result['ratio']:.1f}", data.name, score.errors, score.size,
                   f"{100 * score.error:.2f}"]])

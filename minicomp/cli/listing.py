@@ -24,16 +24,25 @@ def add_parsers(commands) -> None:
     """Adds the commands `list`, `cite` and `vectors`."""
     p = options.command(commands, "list", listing, help="techniques, models, data sets and recipes",
                         examples="minicomp list\nminicomp list magnitude")
-    p.add_argument("technique", nargs="?", metavar="TECHNIQUE", help="its knobs, with ranges and defaults")
+    p.add_argument(
+        "technique", nargs="?", metavar="TECHNIQUE", help="its knobs, with ranges and defaults"
+    )
     options.add_json(p)
     p = options.command(commands, "cite", cite, help="the paper of a technique",
                         examples="minicomp cite magnitude")
     p.add_argument("technique", metavar="TECHNIQUE")
     options.add_json(p)
-    p = options.command(commands, "vectors", vectors, help="test cases of a reference function for other languages",
-                        examples="minicomp vectors\nminicomp vectors kmeans_1d_optimal --out kmeans.json --seed 1\n"
-                                 "minicomp vectors pack_bits --out pack.npz")
-    p.add_argument("name", nargs="?", metavar="NAME", help="a function of minicomp.reference; none lists them")
+    p = options.command(
+        commands,
+        "vectors",
+        vectors,
+        help="test cases of a reference function for other languages",
+        examples="minicomp vectors\nminicomp vectors kmeans_1d_optimal --out kmeans.json --seed 1\n"
+        "minicomp vectors pack_bits --out pack.npz",
+    )
+    p.add_argument(
+        "name", nargs="?", metavar="NAME", help="a function of minicomp.reference; none lists them"
+    )
     p.add_argument("--out", metavar="F.json|F.npz", help="the file to write (default NAME.json)")
     p.add_argument("--seed", type=int, default=0, metavar="N")
 
@@ -46,10 +55,21 @@ def listing(args) -> int:
     models = []
     for name, build in MODELS.items():
         model = build()
-        models.append([name, model.count(), sum(model.macs().values()), " x ".join(map(str, model.input_shape))])
+        models.append(
+            [
+                name,
+                model.count(),
+                sum(model.macs().values()),
+                " x ".join(map(str, model.input_shape)),
+            ]
+        )
     found = [[r.name, r.state, r.how] for r in datasets.available()]
     made = [[name, load_recipe(name, "lenet5", TECHNIQUES).title] for name in recipes()]
-    print_table("techniques (minicomp list TECHNIQUE shows the knobs)", ["word", "name", "paper"], techniques)
+    print_table(
+        "techniques (minicomp list TECHNIQUE shows the knobs)",
+        ["word", "name", "paper"],
+        techniques,
+    )
     print_table("models", ["name", "parameters", "MACs", "input"], models)
     print_table("data sets", ["name", "state", "how to get it"], found)
     print_table("recipes", ["name", "title"], made)
@@ -74,12 +94,33 @@ def _knobs(args) -> int:
     if issubclass(kind, (Trained, Rounds)):
         footer += (". Its training has knobs too, such as epochs and lr: "
                    "minicomp list finetune shows them")
-    rows = [[name, _allowed(k), _default(kind.__dataclass_fields__[name].default), "yes" if k.per_layer else "",
-             k.help] for name, k in kind.knobs().items()]
-    print_table(f"{kind.word}: {kind.title}", ["knob", "allowed", "default", "by layer", "what it is"], rows,
-                footer=footer)
-    options.write_json(args.json, {"word": kind.word, "name": kind.title, "paper": kind.source, "knobs": [
-        dict(zip(("name", "allowed", "default", "per_layer", "help"), r)) for r in rows]})
+    rows = [
+        [
+            name,
+            _allowed(k),
+            _default(kind.__dataclass_fields__[name].default),
+            "yes" if k.per_layer else "",
+            k.help,
+        ]
+        for name, k in kind.knobs().items()
+    ]
+    print_table(
+        f"{kind.word}: {kind.title}",
+        ["knob", "allowed", "default", "by layer", "what it is"],
+        rows,
+        footer=footer,
+    )
+    options.write_json(
+        args.json,
+        {
+            "word": kind.word,
+            "name": kind.title,
+            "paper": kind.source,
+            "knobs": [
+                dict(zip(("name", "allowed", "default", "per_layer", "help"), r)) for r in rows
+            ],
+        },
+    )
     return 0
 
 
@@ -91,7 +132,9 @@ def _allowed(k: Knob) -> str:
 
 
 def _default(value) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def cite(args) -> int:
@@ -105,10 +148,16 @@ def cite(args) -> int:
 def vectors(args) -> int:
     """Writes the cases of one reference function."""
     if args.name is None:
-        print_table("reference functions", ["name", "source"], [[n, e.source] for n, e in reference.ENTRIES.items()])
+        print_table(
+            "reference functions",
+            ["name", "source"],
+            [[n, e.source] for n, e in reference.ENTRIES.items()],
+        )
         return 0
     if args.name not in reference.ENTRIES:
-        raise UserError(f"unknown reference function {args.name!r}{did_you_mean(args.name, reference.ENTRIES)}")
+        raise UserError(
+            f"unknown reference function {args.name!r}{did_you_mean(args.name, reference.ENTRIES)}"
+        )
     out = Path(args.out or f"{args.name}.json")
     if out.suffix not in (".json", ".npz"):
         raise UserError(f"--out must end in .json or .npz, got {out}")

@@ -15,28 +15,46 @@ from ..kernels import cpu
 from ..models import MODELS
 
 
-def command(commands, name: str, run, *, help: str, examples: str, description: str = "") -> argparse.ArgumentParser:
+def command(
+    commands, name: str, run, *, help: str, examples: str, description: str = ""
+) -> argparse.ArgumentParser:
     """Returns the parser of one command with examples below its help."""
-    parser = commands.add_parser(name, help=help, description=description or help[0].upper() + help[1:] + ".",
-                                 epilog="examples:\n" + "\n".join("  " + e for e in examples.strip().splitlines()),
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=description or help[0].upper() + help[1:] + ".",
+        epilog="examples:\n" + "\n".join("  " + e for e in examples.strip().splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.set_defaults(run=run)
     return parser
 
 
 def add_data(parser, required: bool = False) -> None:
     """Adds --data and --download."""
-    parser.add_argument("--data", metavar="NAME", required=required,
-                        help="data set: " + ", ".join(datasets.NAMES) + " (default: mnist if found, else glyphs)")
-    parser.add_argument("--download", action="store_true", help="fetch the data set named by --data if it is not here")
+    parser.add_argument(
+        "--data",
+        metavar="NAME",
+        required=required,
+        help="data set: " + ", ".join(datasets.NAMES) + " (default: mnist if found, else glyphs)",
+    )
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="fetch the data set named by --data if it is not here",
+    )
 
 
 def add_run(parser) -> None:
     """Adds --seed, --threads, --json and --log."""
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything that draws (default 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of everything that draws (default 0)"
+    )
     add_threads(parser)
     add_json(parser)
-    parser.add_argument("--log", metavar="F.jsonl", help="append every step and epoch as a JSON line")
+    parser.add_argument(
+        "--log", metavar="F.jsonl", help="append every step and epoch as a JSON line"
+    )
 
 
 def add_threads(parser) -> None:
@@ -47,12 +65,16 @@ def add_threads(parser) -> None:
 
 def add_json(parser) -> None:
     """Adds --json."""
-    parser.add_argument("--json", metavar="F", help="write the result as JSON; - for standard output, which then "
-                        "holds nothing else")
+    parser.add_argument(
+        "--json",
+        metavar="F",
+        help="write the result as JSON; - for standard output, which then holds nothing "
+        "else",
+    )
 
 
 def check_common(args) -> None:
-    """Raises UserError, before any work, for a seed, a number of threads or a file to write that cannot be."""
+    """Raises UserError, before any work, for a seed, threads or a file to write that cannot be."""
     if getattr(args, "threads", 1) < 1:
         raise UserError(f"--threads must be at least 1, got {args.threads}")
     if getattr(args, "seed", 0) < 0:
@@ -73,7 +95,7 @@ def check_writable(option: str, path: Path) -> None:
 
 
 def load_data(args, say, log=None) -> datasets.Dataset:
-    """Returns the data set that the arguments name, or MNIST if found, else glyphs; says which one and why.
+    """Returns the data set that the arguments name, or MNIST if found, else glyphs, and says so.
 
     say : takes a line of text        log : takes the rows of a download
     """
@@ -87,27 +109,32 @@ def load_data(args, say, log=None) -> datasets.Dataset:
 
 
 def _absent(name: str) -> bool:
-    return any(row.name == name and row.state in ("absent", "incomplete") for row in datasets.available())
+    return any(
+        row.name == name and row.state in ("absent", "incomplete") for row in datasets.available()
+    )
 
 
 def default_model(say) -> str:
     """Returns lenet5, or lenet300 where the compiled convolution is missing, and says so."""
     if cpu.kernel_module("conv") is not None:
         return "lenet5"
-    say("The compiled kernels are missing, so LeNet-300-100 is taken instead of LeNet-5: convolutions in plain "
-        "NumPy take too long. `minicomp --version` says why they are missing.")
+    say(
+        "The compiled kernels are missing, so LeNet-300-100 is taken instead of LeNet-5: "
+        "convolutions in plain NumPy take too long. `minicomp --version` says why they are missing."
+    )
     return "lenet300"
 
 
 def check_model(name: str, or_file: bool = True) -> str:
     """Returns the name of a built-in model; UserError names those there are."""
     if name not in MODELS:
-        raise UserError(f"unknown model {name!r}; there are {', '.join(MODELS)}{', or a .mcz file' if or_file else ''}")
+        file = ", or a .mcz file" if or_file else ""
+        raise UserError(f"unknown model {name!r}; there are {', '.join(MODELS)}{file}")
     return name
 
 
 def write_json(target: str | TextIO | None, result: dict) -> None:
-    """Writes a result as JSON to a file, atomically, or to an open one; nothing where target is None."""
+    """Writes a result as JSON to a file, atomically, or to an open one; nowhere for None."""
     if target is None:
         return
     text = json.dumps(result, indent=1, default=_plain) + "\n"

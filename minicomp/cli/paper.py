@@ -20,7 +20,13 @@ def add_parsers(commands) -> None:
     """Adds the command `paper`."""
     p = options.command(commands, "paper", run, help="reproduce a paper's table", examples=EXAMPLES)
     p.add_argument("name", nargs="?", metavar="NAME", help="a table; none lists them")
-    p.add_argument("--seeds", type=int, default=1, metavar="N", help="run seeds SEED .. SEED + N - 1 (default 1)")
+    p.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="run seeds SEED .. SEED + N - 1 (default 1)",
+    )
     p.add_argument("--out", metavar="DIR", help="keep the .mcz files in this folder")
     options.add_run(p)
 
@@ -42,11 +48,21 @@ def run(args) -> int:
     paper = PAPERS[args.name]
     with Screen(args.log) as screen:
         screen.title = paper.name
-        rows = paper.rows(seeds=range(args.seed, args.seed + args.seeds), log=screen.log, n_threads=args.threads,
-                          out=None if args.out is None else Path(args.out))
-    print_table(f"{paper.title}, on {paper.data}", ["row", "paper", "ours", "met", "seconds"],
-                [[r["row"], r["paper"], r["ours"], "yes" if r["met"] else "no", f"{r['seconds']:.0f}"] for r in rows],
-                footer=paper.note)
+        rows = paper.rows(
+            seeds=range(args.seed, args.seed + args.seeds),
+            log=screen.log,
+            n_threads=args.threads,
+            out=None if args.out is None else Path(args.out),
+        )
+    print_table(
+        f"{paper.title}, on {paper.data}",
+        ["row", "paper", "ours", "met", "seconds"],
+        [
+            [r["row"], r["paper"], r["ours"], "yes" if r["met"] else "no", f"{r['seconds']:.0f}"]
+            for r in rows
+        ],
+        footer=paper.note,
+    )
     options.write_json(args.json, {"paper": paper.name, "title": paper.title, "data": paper.data,
                                    "seeds": args.seeds, "rows": rows})
     return 0 if all(r["met"] for r in rows) else 1

@@ -1,7 +1,7 @@
-"""What a running command shows: a progress bar with the time left, and a line for each step that ended.
+"""What a running command shows: a bar with the time left, and a line for each step that ended.
 
-The library logs dicts; `Screen.log` is what it logs to. Bars are drawn only on a terminal; elsewhere the lines
-are all there is.
+The library logs dicts; `Screen.log` is what it logs to. Bars are drawn only on a terminal;
+elsewhere the lines are all there is.
 """
 
 from __future__ import annotations
@@ -13,19 +13,35 @@ from dataclasses import dataclass
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 
 class Screen:
-    """Renders a library's log on standard error, and appends it as JSON lines to a file if one is given."""
+    """Renders a library's log on standard error; appends it to a file of JSON lines if given."""
 
     def __init__(self, log_path: str | None = None):
         self.console = Console(stderr=True, highlight=False)
         self._file = open(log_path, "a", encoding="utf-8") if log_path else None
-        self._bar = Progress(TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(),
-                             TextColumn("elapsed"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-                             console=self.console, transient=True, disable=not self.console.is_terminal)
+        self._bar = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("elapsed"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
         self._tasks: dict[str, int] = {}
         self._drawn = 0.0
         self.title = ""
@@ -52,24 +68,32 @@ class Screen:
             self.title = f"{row['name']} ({row['index']}/{row['of']})"
             self._clear()
         elif event == "epoch":
-            self.say(f"  {self.title}: epoch {row['epoch']}/{row['epochs']}  loss {row['loss']:.4f}  "
-                     f"validation errors {row['val_errors']}/{row['val_size']}  {row['seconds']:.1f} s")
+            self.say(
+                f"  {self.title}: epoch {row['epoch']}/{row['epochs']}  loss {row['loss']:.4f}  "
+                f"validation errors {row['val_errors']}/{row['val_size']}  {row['seconds']:.1f} s"
+            )
         elif event == "step":
             self.say(f"{row['name']}: sparsity {row['sparsity']:.4f}, validation errors "
                      f"{row['errors']}/{row['size']}, {row['seconds']:.1f} s")
         elif event == "round":
-            self.say(f"  {self.title}: round {row['round']}/{row['rounds']}  sparsity {row['sparsity']:.4f}  "
-                     f"validation errors {row['errors']}")
+            self.say(
+                f"  {self.title}: round {row['round']}/{row['rounds']}  "
+                f"sparsity {row['sparsity']:.4f}  validation errors {row['errors']}"
+            )
         elif event == "search":
             self.title = row["name"]
             self._clear()
         elif event == "budget":
-            self.say(f"budget of {row['max_bytes']:,} bytes, attempt {row['attempt']}: the recipe's densities x "
-                     f"{row['density_factor']:.3g}")
+            self.say(
+                f"budget of {row['max_bytes']:,} bytes, attempt {row['attempt']}: "
+                f"the recipe's densities x {row['density_factor']:.3g}"
+            )
         elif event == "say":
             self.say(row["text"])
         if self._file and event != "progress":
-            self._file.write(json.dumps({k: v for k, v in row.items() if k != "model"}, default=_plain) + "\n")
+            self._file.write(
+                json.dumps({k: v for k, v in row.items() if k != "model"}, default=_plain) + "\n"
+            )
             self._file.flush()
 
     def _progress(self, row: dict) -> None:
@@ -91,13 +115,15 @@ class Screen:
 def print_table(title: str, headers: list[str], rows: list[list], *, footer: str = "") -> None:
     """Prints a table on standard output; numbers are set to the right and never broken.
 
-    Where the terminal is too narrow, columns without an entry are left out and the others go on in further
-    tables below, each beginning with the first column.
+    Where the terminal is too narrow, columns without an entry are left out and the others go on in
+    further tables below, each beginning with the first column.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=140)
-    columns = [_column(h, [_cell(r[i]) for r in rows], [r[i] for r in rows]) for i, h in enumerate(headers)]
+    columns = [
+        _column(h, [_cell(r[i]) for r in rows], [r[i] for r in rows]) for i, h in enumerate(headers)
+    ]
     if _width(columns) > console.width:
         columns = columns[:1] + [c for c in columns[1:] if any(c.cells)] if rows else columns
     parts = _parts(columns, console.width)
@@ -107,8 +133,12 @@ def print_table(title: str, headers: list[str], rows: list[list], *, footer: str
         for i, part in enumerate(parts):
             table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
             for c in part:
-                table.add_column(escape(c.header), justify="right" if c.numeric else "left", no_wrap=c.numeric,
-                                 overflow="fold")
+                table.add_column(
+                    escape(c.header),
+                    justify="right" if c.numeric else "left",
+                    no_wrap=c.numeric,
+                    overflow="fold",
+                )
             for cells in zip(*(c.cells for c in part)):
                 table.add_row(*map(escape, cells))
             console.print(*([""] if i else []), table, sep="\n")
@@ -126,8 +156,11 @@ class _Column:
 
     @property
     def width(self) -> int:
-        # What it needs at least: a number whole, a text of up to 20 letters too, of a longer one its longest word.
-        words = [w for c in self.cells for w in ([c] if self.numeric or len(c) <= 20 else c.split())]
+        # What it needs at least: a number whole, a text of up to 20 letters too, of a longer one
+        # its longest word.
+        words = [
+            w for c in self.cells for w in ([c] if self.numeric or len(c) <= 20 else c.split())
+        ]
         return max([len(w) for w in (*words, *self.header.split())], default=0)
 
 
@@ -160,7 +193,11 @@ def _is_figure(cell) -> bool:
 def _cell(value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:.4g}" if isinstance(value, float) else str(value)
+    )
 
 
 def _plain(value):

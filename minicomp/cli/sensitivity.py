@@ -1,5 +1,7 @@
-"""`minicomp sensitivity`: how much each layer can lose, and a choice from it under a budget; or, with --criteria,
-what the whole net loses when its weights go by different measures of importance."""
+"""`minicomp sensitivity`: how much each layer can lose, and a choice from it under a budget.
+
+With --criteria: what the whole net loses when its weights go by different measures of importance.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +32,38 @@ minicomp sensitivity lenet5.mcz --criteria all --json importance.json
 
 def add_parsers(commands) -> None:
     """Adds the command `sensitivity`."""
-    p = options.command(commands, "sensitivity", run, help="scan layers over sparsity, and choose under a budget",
-                        examples=EXAMPLES)
-    p.add_argument("model", metavar="MODEL", help="a .mcz file, or a built-in model that is trained first")
+    p = options.command(
+        commands,
+        "sensitivity",
+        run,
+        help="scan layers over sparsity, and choose under a budget",
+        examples=EXAMPLES,
+    )
+    p.add_argument(
+        "model", metavar="MODEL", help="a .mcz file, or a built-in model that is trained first"
+    )
     options.add_data(p)
-    p.add_argument("--what", choices=("weights", "channels"), default="weights", help="what is pruned")
-    p.add_argument("--only", default="*", metavar="PATTERN", help="the layers to scan (default all)")
-    p.add_argument("--bytes", type=int, metavar="N", help="choose sparsities for a file of at most N bytes")
-    p.add_argument("--macs", type=int, metavar="N", help="choose sparsities for at most N multiplications an image")
-    p.add_argument("--criteria", metavar="LIST", help="compare measures of importance over the whole net instead: "
-                   f"{', '.join(criteria.CRITERIA)}, or all")
+    p.add_argument(
+        "--what", choices=("weights", "channels"), default="weights", help="what is pruned"
+    )
+    p.add_argument(
+        "--only", default="*", metavar="PATTERN", help="the layers to scan (default all)"
+    )
+    p.add_argument(
+        "--bytes", type=int, metavar="N", help="choose sparsities for a file of at most N bytes"
+    )
+    p.add_argument(
+        "--macs",
+        type=int,
+        metavar="N",
+        help="choose sparsities for at most N multiplications an image",
+    )
+    p.add_argument(
+        "--criteria",
+        metavar="LIST",
+        help="compare measures of importance over the whole net instead: "
+        f"{', '.join(criteria.CRITERIA)}, or all",
+    )
     p.add_argument("--plot", metavar="F.png", help="draw the curves")
     options.add_run(p)
 
@@ -54,22 +78,54 @@ def run(args) -> int:
         data = options.load_data(args, screen.say, screen.log)
         model = found_model(args, data, screen.log)
         screen.title = "scan"
-        found = scan(model, data.val, what=args.what, only=args.only, count_bytes=args.macs is None, log=screen.log,
-                     n_threads=args.threads)
-    print_table(f"{args.what} pruned, one target at a time, nothing retrained",
-                ["target", "sparsity", "removed", "of", "errors", "loss rise", "bytes", "MACs"],
-                [[p.target, p.sparsity, p.removed, p.of, p.errors, f"{p.rise:.4f}", "" if p.bytes is None else p.bytes,
-                  p.macs] for p in found.points])
-    result = {"what": args.what, "baseline": found.baseline, "points": [vars(p) for p in found.points]}
+        found = scan(
+            model,
+            data.val,
+            what=args.what,
+            only=args.only,
+            count_bytes=args.macs is None,
+            log=screen.log,
+            n_threads=args.threads,
+        )
+    print_table(
+        f"{args.what} pruned, one target at a time, nothing retrained",
+        ["target", "sparsity", "removed", "of", "errors", "loss rise", "bytes", "MACs"],
+        [
+            [
+                p.target,
+                p.sparsity,
+                p.removed,
+                p.of,
+                p.errors,
+                f"{p.rise:.4f}",
+                "" if p.bytes is None else p.bytes,
+                p.macs,
+            ]
+            for p in found.points
+        ],
+    )
+    result = {
+        "what": args.what,
+        "baseline": found.baseline,
+        "points": [vars(p) for p in found.points],
+    }
     budget, unit = (args.bytes, "bytes") if args.macs is None else (args.macs, "macs")
     if budget is not None:
         chosen = allocate(model, found, budget, unit=unit)
         print_table(f"chosen for at most {budget:,} {unit}", ["layer", "sparsity"],
                     [[k, v] for k, v in chosen.sparsity.items()],
                     footer=f"{chosen.cost:,} {unit}; predicted rise of the loss {chosen.rise:.4f}")
-        result["chosen"] = {"sparsity": chosen.sparsity, "cost": chosen.cost, "unit": unit, "rise": chosen.rise}
+        result["chosen"] = {
+            "sparsity": chosen.sparsity,
+            "cost": chosen.cost,
+            "unit": unit,
+            "rise": chosen.rise,
+        }
     if args.plot:
-        curves = {t: ([p.sparsity for p in found.of(t)], [p.errors / p.size for p in found.of(t)]) for t in found.nodes}
+        curves = {
+            t: ([p.sparsity for p in found.of(t)], [p.errors / p.size for p in found.of(t)])
+            for t in found.nodes
+        }
         ax = plots.plot_sensitivity(curves, found.baseline)
         ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
         plots.close(ax.figure)
@@ -87,8 +143,14 @@ def found_model(args, data, log):
         check_data(model, data)
         return model
     name = options.check_model(args.model)
-    return train_dense(name, data.without_test(), load_recipe("deep-compression", name, TECHNIQUES), seed=args.seed,
-                       log=log, n_threads=args.threads)
+    return train_dense(
+        name,
+        data.without_test(),
+        load_recipe("deep-compression", name, TECHNIQUES),
+        seed=args.seed,
+        log=log,
+        n_threads=args.threads,
+    )
 
 
 def compare(args) -> int:
@@ -96,7 +158,9 @@ def compare(args) -> int:
     for option, value, default in (("--bytes", args.bytes, None), ("--macs", args.macs, None),
                                    ("--what", args.what, "weights"), ("--only", args.only, "*")):
         if value != default:
-            raise UserError(f"--criteria compares on the weights of the whole net: it does not go with {option}")
+            raise UserError(
+                f"--criteria compares on the weights of the whole net: it does not go with {option}"
+            )
     asked = criteria.named(args.criteria)
     with Screen(args.log) as screen:
         data = options.load_data(args, screen.say, screen.log)
@@ -106,12 +170,25 @@ def compare(args) -> int:
         def error(m):
             return evaluate(m, data.val, n_threads=args.threads).error
         baseline = error(model)
-        rows = criteria.importance(model, data.without_test(), asked, rng=np.random.default_rng([args.seed, 2]),
-                          evaluate=error, sparsities=SPARSITIES, log=screen.log)
-    print_table("weights pruned by importance, nothing retrained", ["criterion", "sparsity", "zeros", "error"],
-                [[r["criterion"], r["sparsity"], f"{r['zeros']:.3f}", f"{100 * r['error']:.2f} %"] for r in rows],
-                footer=f"dense {100 * baseline:.2f} % of {len(data.val)} validation examples; sparsity of fpgm is of "
-                       "filters")
+        rows = criteria.importance(
+            model,
+            data.without_test(),
+            asked,
+            rng=np.random.default_rng([args.seed, 2]),
+            evaluate=error,
+            sparsities=SPARSITIES,
+            log=screen.log,
+        )
+    print_table(
+        "weights pruned by importance, nothing retrained",
+        ["criterion", "sparsity", "zeros", "error"],
+        [
+            [r["criterion"], r["sparsity"], f"{r['zeros']:.3f}", f"{100 * r['error']:.2f} %"]
+            for r in rows
+        ],
+        footer=f"dense {100 * baseline:.2f} % of {len(data.val)} validation examples; sparsity of "
+        "fpgm is of filters",
+    )
     if args.plot:
         curves = {c.word: ([r["zeros"] for r in rows if r["criterion"] == c.word],
                            [r["error"] for r in rows if r["criterion"] == c.word]) for c in asked}

@@ -17,8 +17,13 @@ minicomp show lenet5.mcz --json parts.json
 
 def add_parsers(commands) -> None:
     """Adds the command `show`."""
-    p = options.command(commands, "show", run, help="where every byte of a .mcz file went, per layer",
-                        examples=EXAMPLES)
+    p = options.command(
+        commands,
+        "show",
+        run,
+        help="where every byte of a .mcz file went, per layer",
+        examples=EXAMPLES,
+    )
     p.add_argument("file", metavar="FILE", help="a .mcz file, of a model or a program")
     options.add_json(p)
 
@@ -30,25 +35,58 @@ def run(args) -> int:
         raise UserError(f"{path}: there is no such file")
     shown = show(path)
     print_bytes(str(path), shown)
-    options.write_json(args.json, {
-        "file": str(path), "file_bytes": shown.file_bytes, "dense_bytes": shown.origin_bytes, "ratio": shown.ratio,
-        "parts": shown.parts(), "rest": shown.rest, "running_statistics": shown.buffers,
-        "forms": [{"name": r.name, "form": r.form, "shape": list(r.shape), "kept": r.kept, "how": r.how,
-                   "parts": r.parts, "bytes": r.bytes} for r in shown.rows]})
+    options.write_json(
+        args.json,
+        {
+            "file": str(path),
+            "file_bytes": shown.file_bytes,
+            "dense_bytes": shown.origin_bytes,
+            "ratio": shown.ratio,
+            "parts": shown.parts(),
+            "rest": shown.rest,
+            "running_statistics": shown.buffers,
+            "forms": [
+                {
+                    "name": r.name,
+                    "form": r.form,
+                    "shape": list(r.shape),
+                    "kept": r.kept,
+                    "how": r.how,
+                    "parts": r.parts,
+                    "bytes": r.bytes,
+                }
+                for r in shown.rows
+            ],
+        },
+    )
     return 0
 
 
 def print_bytes(title: str, shown: Shown) -> None:
     """Prints a file's bytes, a line a form, which sum to its size."""
-    rows = [[r.name, r.form, " x ".join(map(str, r.shape)), r.kept, r.how,
-             *(_bytes(r.parts.get(part, 0)) for part in PARTS), _bytes(r.bytes)] for r in shown.rows]
+    rows = [
+        [
+            r.name,
+            r.form,
+            " x ".join(map(str, r.shape)),
+            r.kept,
+            r.how,
+            *(_bytes(r.parts.get(part, 0)) for part in PARTS),
+            _bytes(r.bytes),
+        ]
+        for r in shown.rows
+    ]
     blank = ["" for _ in PARTS]
     if shown.buffers:
         rows.append(["running statistics", "", "", "", "", *blank, _bytes(shown.buffers)])
     rows += [[name, "", "", "", "", *blank, _bytes(n)] for name, n in shown.rest.items()]
-    print_table(title, ["form", "stored as", "shape", "kept", "encoding", *PARTS, "bytes"], rows,
-                footer=f"{shown.file_bytes:,} bytes in all, {shown.ratio:.1f}x smaller than the {shown.origin_bytes:,} "
-                       f"bytes of the dense net it came from")
+    print_table(
+        title,
+        ["form", "stored as", "shape", "kept", "encoding", *PARTS, "bytes"],
+        rows,
+        footer=f"{shown.file_bytes:,} bytes in all, {shown.ratio:.1f}x smaller than the "
+        f"{shown.origin_bytes:,} bytes of the dense net it came from",
+    )
 
 
 def _bytes(n: float) -> str:

@@ -1,4 +1,4 @@
-"""`minicomp train`: train a built-in net and write it as a .mcz file, or as safetensors for PyTorch."""
+"""`minicomp train`: train a built-in net; write it as a .mcz file or as safetensors for PyTorch."""
 
 from __future__ import annotations
 
@@ -28,11 +28,20 @@ def add_parsers(commands) -> None:
     p = options.command(commands, "train", train, help="train a built-in net", examples=EXAMPLES)
     p.add_argument("model", nargs="?", metavar="MODEL", help="a built-in model (default lenet5)")
     options.add_data(p)
-    p.add_argument("--set", dest="knobs", default="", metavar="knob=value,...",
-                   help="knobs of the training, as of the technique finetune (see minicomp list finetune)")
-    p.add_argument("--out", metavar="F", help="the file to write: F.mcz, or F.safetensors (default MODEL.mcz)")
+    p.add_argument(
+        "--set",
+        dest="knobs",
+        default="",
+        metavar="knob=value,...",
+        help="knobs of the training, as of the technique finetune (see minicomp list finetune)",
+    )
+    p.add_argument(
+        "--out", metavar="F", help="the file to write: F.mcz, or F.safetensors (default MODEL.mcz)"
+    )
     p.add_argument("--fast", action="store_true", help="a quarter of the epochs")
-    p.add_argument("--restart", action="store_true", help="discard an unfinished run of the same file name")
+    p.add_argument(
+        "--restart", action="store_true", help="discard an unfinished run of the same file name"
+    )
     options.add_run(p)
 
 
@@ -40,7 +49,11 @@ def train(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
         data = options.load_data(args, screen.say, screen.log)
-        name = options.check_model(args.model, or_file=False) if args.model else options.default_model(screen.say)
+        name = (
+            options.check_model(args.model, or_file=False)
+            if args.model
+            else options.default_model(screen.say)
+        )
         out = Path(args.out or f"{name}.mcz")
         if out.suffix not in (".mcz", ".safetensors"):
             raise UserError(f"--out must end in .mcz or .safetensors, got {out}")
@@ -53,15 +66,29 @@ def train(args) -> int:
             recipe = replace(recipe, train=make_technique("finetune", knobs, TECHNIQUES))
         settings = {"model": name, "data": data.name, "seed": args.seed, "threads": args.threads,
                     "train": recipe.train.settings()}
-        args.checkpoint_folder = open_checkpoint(out.with_name(out.name + ".run"), settings, args.restart)
+        args.checkpoint_folder = open_checkpoint(
+            out.with_name(out.name + ".run"), settings, args.restart
+        )
         screen.title = f"train {name}"
         model = train_dense(name, data.without_test(), recipe, seed=args.seed, log=screen.log,
                             checkpoint=args.checkpoint_folder, n_threads=args.threads)
         score = evaluate(model, data.test, n_threads=args.threads)
         save(model, out) if out.suffix == ".mcz" else save_safetensors(model.state_dict(), out)
     remove_checkpoint(args.checkpoint_folder)
-    print(f"{out}: {out.stat().st_size:,} bytes, {score.errors} errors of {score.size:,} test images "
-          f"({100 * score.error:.2f} %)")
-    options.write_json(args.json, {"model": name, "data": data.name, "seed": args.seed, "file": str(out),
-                                   "file_bytes": out.stat().st_size, "errors": score.errors, "test_size": score.size})
+    print(
+        f"{out}: {out.stat().st_size:,} bytes, {score.errors} errors of {score.size:,} test images "
+        f"({100 * score.error:.2f} %)"
+    )
+    options.write_json(
+        args.json,
+        {
+            "model": name,
+            "data": data.name,
+            "seed": args.seed,
+            "file": str(out),
+            "file_bytes": out.stat().st_size,
+            "errors": score.errors,
+            "test_size": score.size,
+        },
+    )
     return 0

@@ -105,7 +105,8 @@ def magnitude_mask(w: Array, sparsity: float, *, mask: Array | None = None) -> A
     """Returns the mask that drops the round(sparsity n) weights of least |w|, ties by lowest index.
 
     w : float, any shape        sparsity : fraction of zeros in [0, 1)
-    result : bool, True where kept        mask : what earlier pruning kept, or None; what it dropped goes first
+    mask : what earlier pruning kept, or None; what it dropped goes first
+    result : bool, True where kept
     Raises ValueError for a sparsity outside [0, 1) or a NaN weight.
     Source: Han et al. 2015 (arXiv 1506.02626), section 3
     """
@@ -113,14 +114,14 @@ def magnitude_mask(w: Array, sparsity: float, *, mask: Array | None = None) -> A
 
 
 def kernel_mask(w: Array, sparsity: float, *, mask: Array | None = None) -> Array:
-    """Returns `magnitude_mask` of each output's own row: every w[o] gets round(sparsity n) zeros."""
+    """Returns `magnitude_mask` of each output's own row, every w[o]."""
     return smallest_mask(magnitudes(w), sparsity, width=w[0].size, mask=mask)
 
 
 def quality_threshold(w: Array, quality: float) -> float:
     """Returns quality x std(w): weights of |w| at or below it go (Han et al. 2015, section 3.1).
 
-    w : float, any shape; its non-zero entries count, so that a second round goes on where the first ended
+    w : float, any shape; its non-zero entries count: a second round goes on where the first ended
     """
     live = w[w != 0]
     return float(quality * live.std(dtype=np.float64)) if live.size else 0.0

@@ -139,8 +139,7 @@ def get(
     *,
     progress: Callable[[dict], None] | None = None,
 ) -> Path:
-    """Returns the cache folder that now holds data set `name`: downloaded from public mirrors, or
-    from `from_`.
+    """Returns the cache folder that now holds data set `name`, downloaded or taken from `from_`.
 
     from_ : a local folder, or an http(s) address of one
     progress : called with {"event": "progress", "name", "done", "total"}, in bytes

@@ -75,8 +75,7 @@ class Dataset:
 
     @property
     def original(self) -> bool:
-        """Whether the examples are the published ones; a paper's row may only be set beside
-        these."""
+        """Whether the examples are the published ones: a paper's row goes beside no others."""
         return self.source == "files"
 
     @property
@@ -112,8 +111,7 @@ def batches(
     shuffle: bool = False,
     augment: Callable[..., Array] | None = None,
 ) -> Iterator[tuple[Array, Array]]:
-    """Yields (x, y) of `batch_size` examples until every example came once; the last batch may be
-    shorter.
+    """Yields (x, y) of `batch_size` examples until each came once; the last may be shorter.
 
     shuffle : in an order drawn from rng, all of it at the first step; otherwise in the order of the
         split

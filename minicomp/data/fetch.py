@@ -1,5 +1,4 @@
-"""Fetching a data set into the user's cache: from public mirrors, from another address, or from a
-folder.
+"""Fetching a data set into the user's cache: from mirrors, another address, or a folder.
 
 Nothing is trusted: every file is compared with its published size and sha256 before it takes its
 name in the cache, and until then it lies beside under a temporary one. A mirror that is gone,

@@ -1,5 +1,4 @@
-"""The files of the real data sets: which they are, where they lie, and whether they are what they
-should be.
+"""The files of the real data sets: which they are, where they lie, whether they are the right ones.
 
 A data set's files lie in `ROOT/FOLDER/`, where ROOT is the folder that the environment variable
 MINICOMP_DATA names, or else the user's cache. Every file is known by its published size and sha256,
@@ -45,8 +44,7 @@ def cache_dir() -> Path:
 
 
 def roots(root: str | os.PathLike | None = None) -> list[Path]:
-    """Returns the folders that are searched, first one first: `root` alone, or $MINICOMP_DATA and
-    the cache."""
+    """Returns the folders to search, in order: `root` alone, or $MINICOMP_DATA and the cache."""
     if root is not None:
         return [Path(root)]
     given = os.environ.get("MINICOMP_DATA")
@@ -71,8 +69,7 @@ def find(name: str, root: str | os.PathLike | None = None) -> Path | None:
 
 
 def present(folder: Path, name: str) -> list[Path]:
-    """Returns the path of each file of data set `name` that lies in `folder`, plain or as
-    FILE.xz."""
+    """Returns the paths of the files of data set `name` in `folder`, plain or FILE.xz."""
     tried = ([folder / f.name, folder / (f.name + ".xz")] for f in COLLECTIONS[name].files)
     return [path for pair in tried if (path := next((p for p in pair if p.is_file()), None))]
 
@@ -100,8 +97,7 @@ def require(name: str, root: str | os.PathLike | None = None) -> Path:
 
 
 def read(path: Path, file: DataFile, name: str) -> bytes:
-    """Returns the bytes of the file at `path`, unpacked where it is FILE.xz, equal to the published
-    ones.
+    """Returns the bytes of the file at `path`, of FILE.xz unpacked, equal to the published ones.
 
     Raises DataError where it cannot be read, is of another kind, is truncated, or is altered.
     """
@@ -123,8 +119,7 @@ def read(path: Path, file: DataFile, name: str) -> bytes:
 
 
 def compare(raw: bytes, file: DataFile) -> str | None:
-    """Returns in what way `raw` is not the published file: truncated, or of the wrong checksum.
-    None: it is."""
+    """Returns how `raw` differs from the published file, in words: size, checksum; else None."""
     if len(raw) < file.size:
         return f"truncated: expected {file.size:,} bytes, found {len(raw):,}"
     found = hashlib.sha256(raw).hexdigest()
@@ -135,8 +130,10 @@ def compare(raw: bytes, file: DataFile) -> str | None:
 
 
 def gunzip(raw: bytes, path: Path, name: str) -> bytes:
-    """Returns what a gzip file of one member holds. Raises DataError where it is not one, or ends
-    early."""
+    """Returns what a gzip file of one member holds.
+
+    Raises DataError where it is not one, or ends early.
+    """
     unpack = zlib.decompressobj(wbits=31)
     try:
         out = unpack.decompress(raw)

@@ -1,5 +1,4 @@
-"""Glyphs: digits drawn from the outlines of Matplotlib's fonts, the data set that needs no
-download.
+"""Glyphs: digits drawn from the outlines of Matplotlib's fonts, a data set without a download.
 
 A digit of a random font is scaled, sheared, turned and moved (an affine map), bent by a smooth
 random field (an elastic distortion, as in Simard 2003), made a little thinner or thicker, and
@@ -89,8 +88,7 @@ def digits(n: int, seed: int = 0) -> tuple[Array, Array]:
 
 
 def outline(font: int, digit: int) -> tuple[Array, Array]:
-    """Returns the outline of a digit as Matplotlib's path: vertices (V, 2) in font units, codes
-    (V,) uint8.
+    """Returns a digit's outline as Matplotlib's path: vertices (V, 2) in font units, codes (V,).
 
     font : index into FONTS        digit : 0..9
     Raises DataError where the font's file is missing.
@@ -113,8 +111,7 @@ def outline(font: int, digit: int) -> tuple[Array, Array]:
 
 
 def polygon(font: int, digit: int) -> tuple[Array, Array]:
-    """Returns the outline of a digit as closed polygons, centred, the longer side of its box 1, y
-    downwards.
+    """Returns a digit's outline as closed polygons, centred, its box's longer side 1, y downwards.
 
     Curves become 4 chords; long lines are cut so that they can bend.
 
@@ -173,8 +170,7 @@ def place(points: Array, u: Array) -> Array:
 
 
 def bend(points: Array, u: Array) -> Array:
-    """Returns points moved by a smooth random field: cubic B-splines over a lattice of random
-    displacements.
+    """Returns points moved by a smooth random field: cubic B-splines over random displacements.
 
     points : (S, P, 2) pixels        u : (S, DRAWS - 2) in [-1, 1)
     """
@@ -209,8 +205,7 @@ def thicken(points: Array, ends: Array, by: Array) -> Array:
 
 
 def raster(points: Array, ends: Array) -> Array:
-    """Returns the images of filled polygons, (S, 28, 28) uint8: 255 times the part of each pixel
-    covered.
+    """Returns images of filled polygons, (S, 28, 28) uint8: 255 times a pixel's covered part.
 
     points : (S, P, 2) int64 in 1/256 pixel        ends : (P,) int64
 
@@ -243,8 +238,7 @@ def raster(points: Array, ends: Array) -> Array:
 
 
 def outlines_sha256() -> str:
-    """Returns the sha256 of every outline used, which is OUTLINES_SHA256 where the fonts are the
-    expected ones."""
+    """Returns the sha256 of every outline used, OUTLINES_SHA256 where the fonts are as expected."""
     digest = hashlib.sha256()
     for font in range(len(FONTS)):
         for digit in range(10):

@@ -1,5 +1,6 @@
-"""MONK's problems made from their rules, for a machine without the files (Thrun and others 1991,
-CMU-CS-91-197).
+"""MONK's problems made from their rules, for a machine without the files.
+
+Source: Thrun and others 1991, CMU-CS-91-197
 
 Robots have six attributes: head shape a1, body shape a2, smiling a3, holding a4, jacket colour a5,
 tie a6. The 432 combinations are the test set of each problem, so that part is exact. Which of them
@@ -22,8 +23,7 @@ FLIPPED = {1: 0, 2: 0, 3: 6}
 
 
 def cases() -> Array:
-    """Returns the (432, 6) int64 combinations of attributes, a6 running fastest, as in the test
-    files."""
+    """Returns the (432, 6) int64 combinations of attributes, a6 fastest, as in the test files."""
     return np.array(list(itertools.product(*(range(1, size + 1) for size in MONK_SIZES))), np.int64)
 
 

@@ -46,8 +46,7 @@ def idx(raw: bytes, axes: int, where: str) -> Array:
 
 
 def idx_pair(images: bytes, labels: bytes, classes: int, where: str) -> tuple[Array, Array]:
-    """Returns images (N, H, W) uint8 and labels (N,) uint8 of a pair of IDX files that fit each
-    other."""
+    """Returns images (N, H, W) uint8 and labels (N,) uint8 of two IDX files that fit each other."""
     x, y = idx(images, 3, f"{where} images"), idx(labels, 1, f"{where} labels")
     if len(x) != len(y):
         raise DataError(
@@ -72,8 +71,7 @@ def cifar(raw: bytes, where: str) -> tuple[Array, Array]:
 
 
 def monks(raw: bytes, where: str) -> tuple[Array, Array]:
-    """Returns attributes (N, 6) int64, counted from 1, and classes (N,) int64 of a file of MONK's
-    problems.
+    """Returns attributes (N, 6) int64 from 1, and classes (N,) int64, of a file of MONK's problems.
 
     Raises DataError, naming the line, where a line is not class, a1..a6, name with each in its
     range.
@@ -100,8 +98,7 @@ def monks(raw: bytes, where: str) -> tuple[Array, Array]:
 
 
 def one_hot(attributes: Array) -> Array:
-    """Returns the (N, 17) float32 inputs of attributes (N, 6): one input per value, 1 where it is
-    taken.
+    """Returns the (N, 17) float32 inputs of attributes (N, 6): an input per value, 1 where taken.
 
     >>> one_hot(np.array([[1, 3, 2, 1, 4, 1]]))[0].astype(int).tolist()
     [1, 0, 0, 0, 0, 1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 1, 0]

@@ -44,7 +44,7 @@ def lower(model: Model, *, precision: str = "float") -> Program:
             steps.append(_step(node, inputs))
             source[node.name] = node.name
     output = source[model.nodes[-1].name] if model.nodes else INPUT
-    return Program(_fused(_leading_to(steps, output), output), input_shape=model.input_shape,
+    return Program(_fused(_leading_to(steps, output)), input_shape=model.input_shape,
                    precision=precision, origin_bytes=model.origin_bytes)
 
 
@@ -55,9 +55,10 @@ def _step(node: Node, inputs: tuple[str, ...]) -> Step:
     declared, config = KINDS[layer.step].args, layer.config()
     args = {name: config[name] for name in declared if name in config}
     try:
-        return Step(node.name, layer.step, inputs, args, layer.lowered())
+        weights = layer.lowered()
     except ValueError as e:
         raise ValueError(f"{node.name}: {e}") from None
+    return Step(node.name, layer.step, inputs, args, weights)
 
 
 def _leading_to(steps: list[Step], output: str) -> list[Step]:
@@ -70,8 +71,8 @@ def _leading_to(steps: list[Step], output: str) -> list[Step]:
     return found
 
 
-def _fused(steps: list[Step], output: str) -> list[Step]:
-    readers = [name for step in steps for name in step.inputs] + [output]
+def _fused(steps: list[Step]) -> list[Step]:
+    readers = [name for step in steps for name in step.inputs]
     made: dict[str, Step] = {}
     into = {INPUT: INPUT}  # by step, the one that it became a part of
     for step in steps:
@@ -100,7 +101,7 @@ def _joined(first: Step, second: Step) -> Step | None:
         "gain": _dense(_numbers(first, "gain", 1.0) * gain),
         "bias": _dense(_numbers(first, "bias", 0.0) * gain + bias)}
     there = {part: True for part in ("gain", "bias") if part in first.args}
-    return replace(first, args=first.args | there | {"then": second.then}, weights=weights)
+    return replace(first, args=first.args | there, weights=weights)
 
 
 def _numbers(step: Step, part: str, missing: float):

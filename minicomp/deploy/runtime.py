@@ -2,8 +2,9 @@
 
 All that can be done before the first image is done when a `Plan` is made: the layout of every
 weight is chosen (choose.py), weights are decoded and packed into it, gains are multiplied into
-packed floats, shapes are known, and for every value the step after which nobody reads it. A call
-then walks the list. A plan holds nothing that a call changes, so threads may share it.
+packed floats, a dense convolution and the pooling that alone reads it become one pass, and for
+every value it is known after which step nobody reads it. A call then walks the list. A plan holds
+nothing that a call changes, so threads may share it.
 
 N batch, C in, O out, H W size, K kernel; I inputs of a row: I of a linear, C KH KW of a conv, whose
 columns are the windows of all output pixels.
@@ -11,14 +12,16 @@ columns are the windows of all output pixels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import reduce
+from itertools import zip_longest
 
 import numpy as np
 
 from ..conv import adaptive_avg_pool2d
 from ..kernels import cpu
-from ..kernels.maps import conv, dense, norm, pool
+from ..kernels.maps import conv, conv_pool, dense, norm, pool
 from ..kernels.sparse import lanes, nm, rows
 from ..nn.graph import INPUT
 from ..ops import sigmoid
@@ -56,10 +59,11 @@ class Plan:
             layout = choose.layout_of(step, batch, isa)
             if layout is not None:
                 self.layouts[step.name] = layout if skip_zeros else choose.DENSE
-        self._runs = [(step.name, step.inputs, self._made(step)) for step in steps]
+        self._runs = self._in_order(steps)
         self._output = steps[-1].name if steps else INPUT
-        last = {name: i for i, step in enumerate(steps) for name in step.inputs}
-        self._over = [[name for name, at in last.items() if at == i] for i in range(len(steps))]
+        last = {name: i for i, (_, inputs, _) in enumerate(self._runs) for name in inputs}
+        self._over = [[name for name, at in last.items() if at == i]
+                      for i in range(len(self._runs))]
 
     def __repr__(self) -> str:
         packed = ", ".join(f"{name}: {layout}" for name, layout in self.layouts.items())
@@ -82,6 +86,27 @@ class Plan:
                 del values[gone]
         return np.array(values[self._output], order="C")
 
+    def _in_order(self, steps: Sequence[Step]) -> list[tuple[str, tuple[str, ...], Callable]]:
+        # Whose output, which inputs, and what computes it: a step, or a conv with its pooling.
+        readers = Counter(name for step in steps for name in step.inputs)
+        runs, pools = [], set()
+        for step, after in zip_longest(steps, steps[1:]):
+            if step.name in pools:
+                continue
+            if after and after.inputs == (step.name,) and readers[step.name] == 1 and (
+                    self._pools_at_once(step, after)):
+                pools.add(after.name)
+                runs.append((after.name, step.inputs, self._conv_pool(step, after)))
+            else:
+                runs.append((step.name, step.inputs, self._made(step)))
+        return runs
+
+    def _pools_at_once(self, step: Step, after: Step) -> bool:
+        # A rectifier does not fall, so that the largest may be taken before it.
+        return (step.kind == "conv" and after.kind == "max_pool" and step.args["groups"] == 1
+                and self.layouts[step.name] == choose.DENSE
+                and step.then in (None, "relu", "relu6"))
+
     def _made(self, step: Step) -> Callable[..., Array]:
         # What computes a step, with all that it needs packed.
         if step.kind in _PLAIN:
@@ -93,6 +118,8 @@ class Plan:
         how = {"isa": self.isa, "n_threads": self.n_threads}
         if layout == choose.DENSE:
             w = _dense_weight(step, gain)
+            if step.then == "relu":
+                return lambda x: dense.linear(x, w, bias, relu=True, isa=self.isa)
             return _then(step, lambda x: dense.linear(x, w, bias, isa=self.isa))
         w = choose.packed(step.weights["weight"], layout, gain)
         finish = _epilogue(step, layout, axis=1)
@@ -119,6 +146,14 @@ class Plan:
             return finish(product(w, columns, **how)).reshape(1, -1, *seen.shape[1:3])
 
         return run
+
+    def _conv_pool(self, step: Step, after: Step) -> Callable[..., Array]:
+        (gain, bias), args = _gain_and_bias(step), _windows(after)
+        w, how = _dense_weight(step, gain), {"isa": self.isa, "n_threads": self.n_threads}
+        bias = np.zeros(len(w), np.float32) if bias is None else bias
+        moves = conv_pool.Steps(step.args["stride"], step.args["padding"], args["kernel"],
+                                args["stride"], args["padding"], args["ceil_mode"])
+        return _then(step, lambda x: conv_pool.conv2d_max_pool(x, w, bias, moves, **how)[0])
 
     def _scale(self, step: Step) -> Callable[..., Array]:
         gain, bias = _gain_and_bias(step)

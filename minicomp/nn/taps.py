@@ -24,7 +24,8 @@ def observe(model: Model, x: Array, names: Iterable[str], *, batch_size: int = 5
     x : (N, *input_shape)        names : of nodes; "x" is the input
     batch_size : examples of a batch, the last may be shorter
     weights : what `model.decode` gave; None decodes here, once, the weights that are used
-    Only nodes that a name depends on are run. Arrays may share memory with the net's own: read only.
+    Only nodes that a name depends on are run. Arrays may share memory with the net's own: do not
+    write to them.
     Raises KeyError for a name that is no node, ValueError for an x of another shape or a
     batch_size below 1.
     """

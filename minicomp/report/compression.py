@@ -1,5 +1,4 @@
-"""The page of one compression: what it cost in bytes, error and milliseconds, and where the bytes
-went."""
+"""The page of one compression: its cost in bytes, error and milliseconds, and where bytes went."""
 
 from __future__ import annotations
 

@@ -33,8 +33,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts and numbers; numbers are set to the right. `last` marks the last row as a
-    total."""
+    """Rows of texts and numbers, which are set to the right; `last`: the last row is a total."""
 
     title: str
     headers: Sequence[str]

@@ -1,5 +1,4 @@
-"""One look for every picture: the palette, fonts and lines, and how numbers are written beside
-marks.
+"""One look for every picture: palette, fonts, lines, and how numbers are written beside marks.
 
 The eight colours are Okabe & Ito's (2008), which people with any colour vision tell apart. A part
 of a file has the same colour in every picture.

@@ -58,8 +58,7 @@ def plot_weights(weights: Array, centroids: Array | None = None, ax=None, *, bin
 
 @styled
 def plot_filters(before: Array, after: Array, ax=None, *, limit: int = 20):
-    """Draws the first layer's filters before and after: orange below 0, purple above, black where
-    exactly 0.
+    """Draws the first layer's filters before and after: orange below 0, purple above, black at 0.
 
     before, after : (O, C, K, K), or (O, H W) of a layer that sees a square image; the first channel
         is drawn, of at most `limit` filters; both halves share one scale

@@ -42,7 +42,8 @@ def style():
 
 
 def styled(plot: Callable) -> Callable:
-    """Returns `plot` drawing in `style()`: fonts are taken when a mark is made, not when it is saved."""
+    """Returns `plot` drawing in `style()`: fonts are taken when a mark is made, not when saved."""
+
     @functools.wraps(plot)
     def drawn(*args, **kw):
         with style():
@@ -317,7 +318,7 @@ def write(ax, text: str, at, offset, *, ha: str = "left", color: str = "black") 
 
 
 def filter_colours():
-    """Returns the colours of signed numbers: orange below 0, purple above, white where there is none."""
+    """Returns colours of signed numbers: orange below 0, purple above, white where none is."""
     import matplotlib
 
     return matplotlib.colormaps["PuOr"].with_extremes(bad="white")

@@ -34,7 +34,8 @@ def exercise(id: str, student: str = "", course: str = OPEN) -> Exercise:
     """Returns an exercise by id; UserError lists those of its lesson, or of all lessons."""
     of = lessons().get(str(id).partition(".")[0])
     among = [of] if of else lessons().values()
-    return one_of("exercise", str(id), {e.id: e for each in among for e in each.asked(student, course)})
+    asked = {e.id: e for each in among for e in each.asked(student, course)}
+    return one_of("exercise", str(id), asked)
 
 
 def one_of(kind: str, name: str, known: Mapping):

@@ -290,6 +290,13 @@ def test_headers_that_break_the_rules(path, value, says):
         decode(reheaded(changed(path, value)), MAX_BYTES)
 
 
+def test_what_a_step_pads_counts_though_its_output_is_small():
+    made = header()
+    made["steps"][0][2] |= {"padding": [600, 600], "stride": [1300, 1300]}  # of 3 x 3 to 1 x 1
+    with pytest.raises(FormatError, match="at most 1048576 bytes, declared 11"):
+        decode(reheaded(made), MAX_BYTES)
+
+
 @pytest.mark.parametrize("key", ["precision", "input", "steps"])
 def test_headers_that_leave_something_out(key):
     made = header()

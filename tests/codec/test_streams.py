@@ -114,7 +114,8 @@ def test_floats_come_back_bit_for_bit(dtype, n):
 
 
 def test_planes_of_floats_by_hand():
-    # 1.0 is 0 01111111 000...; rotated left the exponent 127 is the first byte, the sign the last bit
+    # 1.0 is 0 01111111 000...; rotated left, its first byte is the exponent 127, its last bit the
+    # sign
     planes = streams._planes(np.array([1.0, -1.0, 1.5], np.float32))
     assert planes.tolist() == [[127, 127, 127], [0, 0, 128], [0, 0, 0], [0, 1, 0]]
     assert streams._planes(np.array([-1.0], np.float16)).tolist() == [[0b01111000], [1]]

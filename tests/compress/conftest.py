@@ -2,11 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from minicomp.compress.finetune import Trained
+from minicomp.data import Split
+from minicomp.models import MLP
 from minicomp.train import Hook
 
 
@@ -25,7 +29,7 @@ class Watch(Trained):
         return [hook]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def watching():
     # watching(training, after_step=f): the training, in which f(state) is called after each step.
     def made(training, **calls):
@@ -34,7 +38,7 @@ def watching():
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def bits():
     # bits(model): every array of it, to the bit.
     return lambda model: b"".join(a.tobytes() for a in model.state_dict().values())
@@ -44,7 +48,7 @@ class Stop(Exception):
     """What a log raises to stop a run."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stop_at():
     # stop_at(n): a log that stops the run after n steps of training; stop_at.Stop is what it raises.
     def made(n):
@@ -59,3 +63,22 @@ def stop_at():
 
     made.Stop = Stop
     return made
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    # blobs(n): four clouds in twelve dimensions that overlap, n examples to train and n to judge.
+    def made(n=160):
+        rng = np.random.default_rng(0)
+        y = rng.integers(0, 4, 2 * n)
+        x = rng.standard_normal((4, 12))[y] + 0.7 * rng.standard_normal((2 * n, 12))
+        x = x.astype(np.float32)
+        return SimpleNamespace(train=Split(x[:n], y[:n]), val=Split(x[n:], y[n:]), black=0.0)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def net():
+    # net(): for the blobs; 240, 200 and 40 weights.
+    return lambda: MLP([12, 20, 10, 4], rng=np.random.default_rng(0))

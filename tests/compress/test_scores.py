@@ -122,6 +122,13 @@ def by_hand(scores, drop, width, mask):
     return keep.reshape(scores.shape)
 
 
+def test_what_is_pruned_already_goes_before_any_score():
+    scores, mask = np.array([-5.0, 0.0, 3.0, 9.0]), np.array([True, True, True, False])
+    for drop, kept in ((0, [1, 1, 1, 1]), (1, [1, 1, 1, 0]), (2, [0, 1, 1, 0])):
+        found = drop_smallest(scores, drop, mask=mask)
+        np.testing.assert_array_equal(found, np.array(kept, bool), strict=True)
+
+
 @given(st.data(), st.integers(1, 4), st.integers(1, 6), st.booleans())
 def test_the_one_ranking_is_that_by_hand(data, runs, width, pruned):
     scores = data.draw(

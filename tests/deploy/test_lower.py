@@ -61,12 +61,16 @@ def test_stored_weights_are_kept_as_they_are(nets):
             np.testing.assert_array_equal(kept.dense().data, was.dense().data, strict=True)
 
 
-@pytest.mark.parametrize("between", ["tap", "activation"])
+@pytest.mark.parametrize("between", ["tap", "activation", "sum"])
 def test_what_others_read_is_not_folded(between, nets):
     bn = Node("bn", nn.BatchNorm1d(3), ("fc",))
     if between == "tap":
         nodes = [Node("fc", nn.Linear(3, 3)), bn, Node("add", nn.Add(), ("fc", "bn"))]
         expected = [("fc", "linear"), ("bn", "scale"), ("add", "add")]
+    elif between == "sum":  # which takes no gain
+        nodes = [Node("relu", nn.ReLU()), Node("add", nn.Add(), ("x", "relu")),
+                 Node("bn", nn.BatchNorm1d(3), ("add",))]
+        expected = [("relu", "relu"), ("add", "add"), ("bn", "scale")]
     else:  # batch norm behind an activation, and an activation behind another
         nodes = chain(("fc", nn.Linear(3, 3)), ("r", nn.ReLU()), ("bn", nn.BatchNorm1d(3)),
                       ("s", nn.Sigmoid()), ("t", nn.Tanh()))

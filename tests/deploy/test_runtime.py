@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from minicomp.deploy import Program, Step, lower
 from minicomp.deploy.steps import ACTIVATIONS
 from minicomp.kernels import cpu
 from minicomp.models import MODELS
+from minicomp.nn import layers as nn
 from minicomp.nn.forms import Codebook, Dense
-from minicomp.nn.graph import Model, chain
-from minicomp.nn.layers import Linear
+from minicomp.nn.graph import Model, Node, chain
 
 FORMS = ("dense", "half", "n:m", "pruned", "shared")
 
@@ -113,7 +114,7 @@ def test_gain_and_bias_may_be_missing(kind, gain, bias):
 
 def test_a_codebook_without_a_pinned_zero_keeps_its_first_centroid(nets, every_machine):
     index = np.where(np.random.default_rng(2).random((400, 300)) < 0.9, 1, 0)
-    layer = Linear(300, 400)
+    layer = nn.Linear(300, 400)
     layer.forms["weight"] = Codebook(index, np.array([0.5, 0.0, 2.0], np.float32))
     model = Model(chain(("fc", layer)), input_shape=(300,))
     plan = lower(model).plan()
@@ -126,6 +127,35 @@ def test_a_file_of_the_model_runs_as_the_model_does(nets, every_machine):
     x = nets.images(model, 1)
     again = decode(encode(model)).model
     np.testing.assert_array_equal(lower(again)(x), lower(model)(x), strict=True)
+
+
+@pytest.mark.parametrize("read_twice", [False, True])
+@pytest.mark.parametrize("activation", [None, nn.ReLU, nn.ReLU6, nn.Tanh])
+def test_a_convolution_and_its_pooling_at_once_or_apart(activation, read_twice, nets):
+    # One pass where only the pooling reads the maps; a bias or none, a pooling that overlaps.
+    for bias, groups in ((True, 1), (False, 1), (True, 2)):
+        nodes = [Node("conv", nn.Conv2d(2, 6, 3, padding=1, bias=bias, groups=groups))]
+        if activation:
+            nodes.append(Node("act", activation(), ("conv",)))
+        last = nodes[-1].name
+        nodes.append(Node("pool", nn.MaxPool2d(3, 1, padding=1), (last,)))
+        if read_twice:
+            nodes.append(Node("add", nn.Add(), ("pool", last)))
+        model = nets.drawn(Model(nodes, input_shape=(2, 7, 8)))
+        for isa in cpu.available("maps"):
+            x = nets.images(model, 3)
+            nets.close(lower(model).plan(3, isa=isa)(x), model(x).data)
+
+
+def test_the_memory_of_what_nobody_reads_any_more_is_free():
+    steps = [Step("s0", "relu")] + [Step(f"s{i}", "relu", (f"s{i - 1}",)) for i in range(1, 20)]
+    plan = Program(steps, input_shape=(1000, 10, 10)).plan(2)
+    x = np.ones(plan.shape, np.float32)
+    tracemalloc.start()
+    plan(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * x.nbytes  # a step's input and output, or the last output and the caller's
 
 
 def test_logits_are_the_callers_own(nets):
@@ -172,8 +202,9 @@ def test_refusals(name, nets):
 
 
 def test_unknown_rungs_are_refused(nets):
-    with pytest.raises(ValueError, match="isa must be auto or one of ref"):
-        lower(nets.large()).plan(isa="sse9")
+    for program in (lower(nets.large()), Program([], input_shape=(3,))):
+        with pytest.raises(ValueError, match="isa must be auto or one of ref"):
+            program.plan(isa="sse9")
 
 
 def test_a_plan_says_how_weights_are_packed(nets, every_machine):

@@ -1,5 +1,7 @@
 """The calibration loop: what is seen, in what batches, and how often layers are run for it."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,22 @@ def test_only_what_a_name_depends_on_is_run(layer_calls):
     assert layer_calls == {"Conv2d": 4, "ReLU": 2}  # a and c, two batches
     layer_calls.clear()
     assert [set(seen) for seen in observe(model, X, ["x"])] == [{"x"}] and not layer_calls
+
+
+def test_what_no_later_node_reads_is_dropped(monkeypatch):
+    alive, most, plain = [], [], ReLU.forward
+
+    def watched(self, x, **kwargs):
+        y = plain(self, x, **kwargs)
+        alive.append(weakref.ref(y.data))
+        most.append(sum(ref() is not None for ref in alive))
+        return y
+
+    monkeypatch.setattr(ReLU, "forward", watched)
+    model = Model(chain(*((f"r{i}", ReLU()) for i in range(20))), input_shape=(3,))
+    for _ in observe(model, np.ones((5, 3), np.float32), ["r19"], batch_size=2):
+        pass
+    assert len(most) == 60 and max(most) <= 3
 
 
 def test_weights_are_decoded_once_and_may_be_given(monkeypatch):

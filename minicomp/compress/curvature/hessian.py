@@ -125,7 +125,7 @@ def float64(model: Model) -> Model:
 
 
 def layers(model: Model) -> list[Node]:
-    """Returns the nodes of whose weights second derivatives are taken: Linear, Conv2d, their like."""
+    """Returns the nodes of whose weights second derivatives are taken: Linear, Conv2d and such."""
     return [node for node in model.nodes if node.layer.coupling == "mix"]
 
 

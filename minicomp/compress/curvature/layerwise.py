@@ -189,7 +189,7 @@ class LayerPruner(Technique):
         self.amounts(model)
 
     def amounts(self, model: Model) -> dict[str, Amount]:
-        """Returns how much goes from each layer by node; UserError where M does not divide a row."""
+        """Returns how much goes from each layer, by node; UserError where M divides no row."""
         found = {}
         for node in layers(model):
             sparsity, pattern = self.at("sparsity", node.name), self.at("pattern", node.name)
@@ -239,8 +239,11 @@ class LayerPruner(Technique):
         for name, amount in self.amounts(model).items():
             form = model.node(name).layer.forms["weight"]
             w = np.abs(form.dense().data)
-            N, M = amount if isinstance(amount, tuple) else (w.size - zeros_of(amount, w.size), None)
-            kept[name] = drop_smallest(w, (M or w.size) - N, width=M, mask=form.mask)
+            if isinstance(amount, tuple):
+                drop, width = amount[1] - amount[0], amount[1]
+            else:
+                drop, width = zeros_of(amount, w.size), None
+            kept[name] = drop_smallest(w, drop, width=width, mask=form.mask)
         return with_rows(model, model, kept)
 
 

@@ -37,6 +37,8 @@ class Bias(Technique):
         return [n.name for n in model.nodes if "bias" in n.layer.forms]
 
     def change(self, model, data, run):
-        forms = {n: f for n, f in model.forms().items() if n.endswith(".bias")}
-        return masked(model, {n: bias_mask(f.dense().data, self.at("threshold", n.rsplit(".", 1)[0]))
-                              for n, f in forms.items()})
+        masks = {}
+        for node in self.targets(model):
+            b = model.node(node).layer.forms["bias"].dense().data
+            masks[f"{node}.bias"] = bias_mask(b, self.at("threshold", node))
+        return masked(model, masks)

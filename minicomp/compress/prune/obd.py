@@ -35,7 +35,6 @@ import numpy as np
 
 from ...errors import UserError
 from ...nn.graph import INPUT, Model, Node
-from ...nn.layers import Layer
 from ...tensor import Array, Tensor, grad
 from ..calibration import calibration
 from ..curvature.hessian import (
@@ -45,6 +44,8 @@ from ..curvature.hessian import (
     float64,
     layers,
     mean_loss,
+    patches,
+    weight_products,
 )
 from ..technique import Technique, knob, masked
 from ..scores import scoped_masks
@@ -134,8 +135,9 @@ def _backwards(model: Model, x: Array, y: Array, loss: str, f2: bool) -> dict[st
         if h is None:                                                 # nothing uses it
             continue
         if node.layer.coupling == "mix":
-            found |= {f"{node.name}.{part}": hw
-                      for part, hw in _at_weights(node.layer, h, inputs[0]).items()}
+            columns = patches(node.layer, inputs[0])
+            for part, hw in weight_products(node.layer, h, columns * columns, each=False).items():
+                found[f"{node.name}.{part}"] = hw
         if any(outputs[name].requires_grad for name in node.inputs):
             for name, back in zip(node.inputs, _through(node, h, g.data, inputs, f2)):
                 h_x[name] = h_x[name] + back if name in h_x else back
@@ -149,14 +151,6 @@ def _at_output(z: Array, loss: str) -> Array:
     p = np.exp(z - z.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     return p * (1 - p) / len(z)
-
-
-def _at_weights(layer: Layer, h: Array, x: Array) -> dict[str, Array]:
-    # d2E/dw^2 from h = d2E/da^2, eqs. (5) and (6): a is linear in w, so that it comes from h and
-    # x^2 as a gradient comes from dE/da and x; positions that share a weight add up.
-    w = {part: Tensor(form.value.data, requires_grad=True) for part, form in layer.forms.items()}
-    found = grad(layer(Tensor(x * x), weights=w), list(w.values()), cotangent=h)
-    return {part: each.data for part, each in zip(w, found)}
 
 
 def _through(node: Node, h: Array, g: Array, inputs: list[Array], f2: bool) -> list[Array]:

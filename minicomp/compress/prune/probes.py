@@ -61,9 +61,9 @@ def blurred(w: Array, sigma: float, *, rng: np.random.Generator | None = None) -
 
 # name -> (function, its knob, the values allowed, what it is); none of them compresses
 PROBES: dict[str, tuple[Callable, str, tuple[float, float], str]] = {
-    "noise": (noisy, "sigma", (0.0, math.inf), "Gaussian noise on the weights (compresses nothing)"),
-    "dropout": (dropped, "p", (0.0, 1.0), "dropout of weights (compresses nothing)"),
-    "blur": (blurred, "sigma", (0.0, math.inf), "Gaussian blur of kernels (compresses nothing)"),
+    "noise": (noisy, "sigma", (0, math.inf), "Gaussian noise on the weights (compresses nothing)"),
+    "dropout": (dropped, "p", (0, 1), "dropout of weights (compresses nothing)"),
+    "blur": (blurred, "sigma", (0, math.inf), "Gaussian blur of kernels (compresses nothing)"),
 }
 
 

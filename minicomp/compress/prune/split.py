@@ -2,9 +2,9 @@
 same sparsity.
 
 With the blocks along the inputs of each row this is bank-balanced sparsity (Cao et al. 2019,
-"Efficient and Effective Sparse LSTM on FPGA with Bank-Balanced Sparsity", FPGA '19): every bank of a
-row keeps equally many weights, so that parallel units finish together. No settled form exists for
-blocks along the outputs; here both axes are cut alike: `blocks` equal parts along `axis`, one
+"Efficient and Effective Sparse LSTM on FPGA with Bank-Balanced Sparsity", FPGA '19): every bank of
+a row keeps equally many weights, so that parallel units finish together. No settled form exists
+for blocks along the outputs; here both axes are cut alike: `blocks` equal parts along `axis`, one
 ranking in each part (of each row, for inputs).
 """
 
@@ -33,7 +33,8 @@ def bank_mask(w: Array, sparsity: float, blocks: int, *, mask: Array | None = No
 def split_mask(w: Array, sparsity: float, blocks: int, *, mask: Array | None = None) -> Array:
     """Returns the mask with exactly round(s n) zeros in each of `blocks` equal groups of rows.
 
-    w : (O, I)        n : entries of a group        Raises ValueError where blocks does not divide O.
+    w : (O, I)        n : entries of a group
+    Raises ValueError where blocks does not divide O.
     mask : what earlier pruning kept, or None; what it dropped goes first
     """
     _check(len(w), blocks)

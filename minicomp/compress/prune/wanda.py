@@ -38,8 +38,8 @@ class Wanda(ScorePruning):
 
     word: ClassVar[str] = "wanda"
     title: ClassVar[str] = "Pruning by weights and activations"
-    source: ClassVar[str] = ("Sun, Liu, Bair & Kolter 2023, A Simple and Effective Pruning Approach, "
-                             "arXiv:2306.11695")
+    source: ClassVar[str] = ("Sun, Liu, Bair & Kolter 2023, A Simple and Effective Pruning "
+                             "Approach, arXiv:2306.11695")
 
     scope: str = knob("row", "what is ranked together", choices=("row", "local", "global"))
 

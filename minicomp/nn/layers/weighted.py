@@ -8,28 +8,19 @@ import numpy as np
 
 from ... import ops
 from ...conv import conv2d, conv2d_bias, conv2d_max_pool
-from ...kernels.maps.conv import im2col
+from ...kernels.maps.conv import conv2d_input_grad, im2col
 from ...kernels.maps.conv_pool import Steps
-from ...tensor import Tensor
 from ..forms import Dense
 from ..linear import linear, linear_relu
-from .base import Layer, flag, pair, positive, pulled, windows
+from .base import Layer, flag, pair, positive, windows
 from .pointwise import ReLU
 from .pools import MaxPool2d
 
 
-class _Weighted(Layer):
-    coupling = "mix"
-
-    def pull_squared(self, h, x):
-        w = self.decode()["weight"].data
-        return pulled(self, h, x, weights={"weight": Tensor(w * w)})
-
-
-class Linear(_Weighted):
+class Linear(Layer):
     """y = x W' + b;   x (N, I), W (O, I), b (O,)."""
 
-    kind = "Linear"
+    kind, coupling = "Linear", "mix"
     step = "linear"
     sizes = {"in_features": "in", "out_features": "out"}
 
@@ -55,6 +46,10 @@ class Linear(_Weighted):
     def rows(self, x, *, ones=False):
         return (np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1) if ones else x)[None]
 
+    def pull_squared(self, h, x):
+        w = self.decode()["weight"].data
+        return [h @ (w * w)]
+
     def fused(self, after):
         if type(self) is Linear and type(after) is ReLU and "bias" in self.forms:
             return lambda x, *, weights, **_: linear_relu(x, weights["weight"], weights["bias"])
@@ -71,10 +66,10 @@ class Linear(_Weighted):
         return self.in_features * self.out_features
 
 
-class Conv2d(_Weighted):
+class Conv2d(Layer):
     """Cross-correlation;   x (N, C, H, W), W (O, C / groups, K, K), b (O,)."""
 
-    kind = "Conv2d"
+    kind, coupling = "Conv2d", "mix"
     step = "conv"
     sizes = {"in_channels": "in", "out_channels": "out"}
 
@@ -125,6 +120,11 @@ class Conv2d(_Weighted):
 
     def rows(self, x, *, ones=False):
         return im2col(x, self.kernel_size, self.stride, self.padding, self.groups, ones)
+
+    def pull_squared(self, h, x):
+        w = self.decode()["weight"].data
+        form = dict(stride=self.stride, padding=self.padding, groups=self.groups)
+        return [conv2d_input_grad(h, w * w, size=x.shape[2:], **form)]
 
     def fused(self, after):
         direct = type(self) is Conv2d and type(after) is MaxPool2d

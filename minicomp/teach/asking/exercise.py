@@ -1,5 +1,4 @@
-"""What an exercise is: parts with points, each two plain functions, and the wrong answers that
-people give.
+"""What an exercise is: parts with points, each two plain functions, and wrong answers by name.
 
 `cases(draw)` yields the arguments, `judge(case, result)` says what is wrong with a result: the same
 pair as in `minicomp.reference`, whose entries many exercises take. A case is a dict of named
@@ -176,11 +175,10 @@ class Diagnosis:
         )
 
     def why_invalid(self, call: dict) -> str | None:
-        """Returns why these arguments are no valid input, or None; a strange input may break the
-        very question."""
+        """Returns why these arguments are no valid input, or None."""
         try:
             return self.valid(**copied(call))
-        except Exception as e:
+        except Exception as e:  # a strange input may break the very question
             return f"{type(e).__name__}: {e}"
 
     def _judge(self, broken: Mutant, result) -> Message | None:

@@ -1,5 +1,4 @@
-"""The student's process: it runs the cells, then calls the student's functions on arguments that it
-is sent.
+"""The student's process: it runs the cells, then calls their functions on what it is sent.
 
 It knows no key, no expected value and no points; it returns what the functions returned. So
 patching NumPy, this package or builtins, printing a result or exiting gains nothing. It is not a

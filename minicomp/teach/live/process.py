@@ -102,8 +102,7 @@ class Child:
             raise Lost("the process ended") from None
 
     def start(self, job: dict) -> None:
-        """Sends the job, waits for the process and learns how busy the machine is; Lost where it
-        does not start."""
+        """Sends the job and learns from the wait how busy the machine is; Lost without a start."""
         self.send(job)
         used = self.receive(START_SECONDS)["started"]
         waited = time.monotonic() - self._spawned

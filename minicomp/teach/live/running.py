@@ -167,8 +167,7 @@ def _answer(row) -> Answer:
 def worth_running(
     book: Notebook, of: catalog.LessonChecks, names: set[str]
 ) -> list[tuple[int, str, bool]]:
-    """Returns (index, source, needed) of the code cells that grading runs, in the order of the
-    file.
+    """Returns (index, source, needed) of the code cells that grading runs, in the file's order.
 
     A cell that lost its tags gets those of the lesson's cell with the same text. What defines an
     exercise is needed; what is slow, a check, a guess or a plot is left out.

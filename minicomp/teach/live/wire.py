@@ -1,5 +1,4 @@
-"""What crosses between the grader and the student's process: arrays, numbers, text, tuples, lists,
-dicts.
+"""What crosses between grader and student's process: arrays, numbers, text, and what holds them.
 
 A value travels as an .npz (read with allow_pickle=False) of its arrays, and beside them its shape
 as JSON. Nothing that is read can run code, and nothing larger than `MAX_BYTES` is taken in.

@@ -125,8 +125,7 @@ def at(cells: Sequence[Cell], *, mode: str, data: str = "auto", seed: int = 0) -
 def run(
     of: catalog.LessonChecks, *, mode: str, data: str = "auto", seed: int = 0, timeout: float = 3600
 ) -> dict:
-    """Runs a lesson with its solutions in a process of its own; returns its data, numbers, seconds
-    per cell.
+    """Runs a lesson with its solutions in a process of its own; returns numbers, seconds per cell.
 
     Raises UserError with the cell's traceback where one raises.
     """
@@ -201,9 +200,9 @@ def record(
     seeds: int,
     log: Callable[[dict], None] = lambda row: None,
 ) -> Path:
-    """Runs a lesson in full mode on each data set with seeds 0..seeds-1 and writes
-    lessons/expected/NN.json.
+    """Runs a lesson in full mode on each data set and writes lessons/expected/NN.json.
 
+    seeds : how many runs, with seeds 0, 1, ...
     Rows of data sets that are not run stay as they are.
     """
     from ..live.session import machine

@@ -1,5 +1,4 @@
-"""Static pages of executed lessons, to be read without running anything, and an index with their
-plots.
+"""Static pages of executed lessons, to be read without running anything, and an index of plots.
 
 nbclient runs the solved notebook, nbconvert turns its cells into HTML. The frame around them,
 formulas and colours are here: a page needs no network, and no script.

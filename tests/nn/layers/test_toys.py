@@ -15,6 +15,7 @@ from minicomp.compress.prune.obd import OBD
 from minicomp.compress.prune.slimming import Slimming
 from minicomp.compress.technique import Run, sparsity
 from minicomp.data import Dataset, Split
+from minicomp.deploy import lower
 from minicomp.errors import UserError
 from minicomp.jobs.criteria import CRITERIA
 from minicomp.nn import BatchNorm2d, Conv2d, Dense, Flatten, Linear, Model, ReLU, chain
@@ -27,7 +28,7 @@ RNG = np.random.default_rng
 
 
 class ChannelScale(Layer):
-    kind, coupling, pointwise = "ChannelScale", "keep", True
+    kind, coupling, pointwise, step = "ChannelScale", "keep", True, "scale"
     sizes = {"channels": "out"}
 
     def __init__(self, channels: int):
@@ -40,6 +41,10 @@ class ChannelScale(Layer):
 
     def forward(self, x, *, weights, **_):
         return x * ops.reshape(weights["weight"], shape=(1, -1, *[1] * (x.ndim - 2)))
+
+    def lowered(self):
+        gain = self.forms["weight"].freeze()
+        return {"gain": gain, "bias": Dense(np.zeros(gain.shape, np.float32), trainable=False)}
 
 
 class Softsign(Plain):
@@ -206,14 +211,20 @@ def test_an_activation_gets_a_threshold_behind_it():
     assert made.node("soft.sparse").inputs == ("soft",)
 
 
-def test_a_passport_counts_them(tmp_path):
-    model = toys()
+def test_a_passport_counts_them_and_times_what_says_by_which_step_it_is_computed(tmp_path):
+    model = net(("scale", ChannelScale(6)))
     save(model, tmp_path / "toys.mcz")
     made = passport(model, path=tmp_path / "toys.mcz", data=data().train, timed=True)
     row = next(row for row in made.layers if row.name == "scale")
     assert (row.kind, row.parameters, row.macs) == ("ChannelScale", 6, 0)
     assert made.file_bytes == (tmp_path / "toys.mcz").stat().st_size and made.ms > 0
     assert made.errors == evaluate(model, data().train).errors
+    np.testing.assert_allclose(
+        lower(model).plan(batch=4)(x_of(model)), model(x_of(model)).data, rtol=1e-4, atol=1e-5
+    )
+    assert passport(toys(), data=data().train, timed=False).macs == made.macs
+    with pytest.raises(ValueError, match="^soft: a Softsign cannot be lowered"):
+        passport(toys(), timed=True)
 
 
 # ---------------------------------------------------------------------------------- what is refused
@@ -241,16 +252,10 @@ def test_a_layer_that_does_not_say_has_no_rule_for_curvature_but_an_exact_one():
     assert OBD(curvature="exact").second(model, some.x, some.y)["conv1.weight"].any()
 
 
-@pytest.mark.parametrize(
-    "curvature, message",
-    [
-        ("gauss-newton", "no rule takes second derivatives back through out, a Project"),
-        ("exact", "a Project does not show what its outputs see of its input"),
-    ],
-)
-def test_a_layer_that_mixes_and_does_not_say_how_is_refused_by_obd(curvature, message):
+@pytest.mark.parametrize("curvature", ["gauss-newton", "recursion", "exact"])
+def test_a_layer_that_mixes_and_does_not_show_its_rows_is_refused_by_obd(curvature):
     x, y = RNG(0).standard_normal((8, 4)), np.arange(8) % 2
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match="a Project does not show what its outputs see of its in"):
         OBD(curvature=curvature).second(projecting(), x, y)
 
 
