@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from .deploy import lower
 from .nn.graph import Model
 from .nn.taps import observe
 from .tensor import no_grad
+from .timing import race
 
 
 @dataclass(frozen=True)
@@ -309,17 +309,12 @@ def milliseconds(run: Callable, other: Callable, x, *, seconds: float = 0.2) -> 
     """
     from threadpoolctl import threadpool_limits
 
-    times: tuple[list[float], list[float]] = ([], [])
     with no_grad(), threadpool_limits(1):
         for call in (run, other, run, other):  # not counted: caches, and codes built on first use
             call(x)
-        end = time.perf_counter() + seconds
-        while len(times[0]) < 5 or time.perf_counter() < end:
-            for call, spent in zip((run, other), times):
-                start = time.perf_counter()
-                call(x)
-                spent.append(time.perf_counter() - start)
-    return 1e3 * float(np.median(times[0])), 1e3 * float(np.median(times[1]))
+        calls = {"run": lambda: run(x), "other": lambda: other(x)}
+        taken = race(calls, seconds=seconds, least=5)
+    return 1e3 * taken["run"], 1e3 * taken["other"]
 
 
 def _calls(model: Model) -> tuple[Callable, Callable]:

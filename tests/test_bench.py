@@ -1,9 +1,14 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import minicomp
 from minicomp import bench
-from minicomp.bench import kernels, pruned
+from minicomp.bench import against, kernels, pruned, worker
 from minicomp.bench.race import peer_module, race, row
+from minicomp.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +159,78 @@ def test_contestants_of_k_means_are_right(monkeypatch):
 def test_peers_take_part():
     rows = bench.run(["training"], peers=True)
     assert {r["kernel"] for r in rows} == {"training lenet300", "training lenet5"}
+
+
+# --- two installations ---
+
+
+class Side:
+    """Answers as a worker does: seconds by benchmark; what has none is missing."""
+
+    def __init__(self, name, seconds, asked):
+        self.name, self.seconds, self.asked = name, seconds, asked
+
+    def ask(self, request):
+        self.asked.append((self.name, request))
+        verb, _, name = request.partition(" ")
+        if verb == "make":
+            return {} if name in self.seconds else {"missing": "ImportError: no such thing"}
+        cpu = self.seconds[name]
+        return {"cpu": cpu, "wall": 2 * cpu}
+
+
+def test_two_installations_take_turns_and_a_row_is_their_ratio(monkeypatch):
+    monkeypatch.setattr(against, "SECONDS", 0)
+    asked, said = [], []
+    seconds = {"lenet300": 0.2, "lenet300-shared": 0.3, "lenet5-threads": 0.5}
+    sides = {"ours": Side("ours", seconds, asked), "theirs": Side("theirs", {
+        "lenet300": 0.3, "lenet300-shared": 0.6, "lenet5-threads": 0.4}, asked)}
+    rows = list(against._rows(sides, ["lenet300", "obc", "lenet300-shared", "lenet5-threads"],
+                              said.append))
+    assert [r["ratio"] for r in rows] == pytest.approx([1.5, 2.0, 0.8])
+    assert [r["ours"] for r in rows] == pytest.approx([200, 300, 1000])  # the last by wall clock
+    assert "times dense training: ours 1.50, theirs 2.00" in rows[1]["note"]
+    assert "wall clock" in rows[2]["note"] and "wall" not in rows[0]["note"]
+    turns = [(who, what) for who, what in asked if what.startswith("run lenet300")]
+    assert turns[:6] == [(who, "run lenet300") for who in ("ours", "theirs")] * 3
+    beside = [(who, f"run {name}") for name in ("lenet300-shared", "lenet300") for who in sides]
+    assert turns[6:] == beside * 3
+    assert any("bench obc: ours have none (ImportError" in e.get("text", "") for e in said)
+
+
+def test_another_interpreter_is_raced(monkeypatch):
+    # Ours beside itself: what runs is the same.
+    monkeypatch.setattr(against, "SECONDS", 0)
+    said = []
+    (r,) = against.against(sys.executable, ["lenet300"], log=said.append)
+    assert {"kernel", "shape", "ours", "peer", "ratio", "unit", "note"} <= set(r)
+    assert 0.2 < r["ratio"] < 5 and r["unit"] == "ms"
+    assert said[0]["text"].count(str(Path(minicomp.__file__).parent)) == 2
+
+
+@pytest.mark.parametrize("python, says", [
+    ("/no/such/python", "cannot be run"), ("/bin/true", "ended at 'about': is minicomp installed"),
+])
+def test_what_is_no_minicomp_is_said(python, says):
+    with pytest.raises(UserError, match=says):
+        against.against(python, ["lenet300"])
+    with pytest.raises(ValueError, match="names must be some of lenet300, .*, got lenet"):
+        against.against(sys.executable, ["lenet"])
+
+
+def test_every_row_has_a_benchmark_that_runs(monkeypatch):
+    monkeypatch.setattr(worker, "STEPS", {"lenet300": 1, "lenet5": 1})
+    assert set(against.ROWS) == set(worker.BENCHES) >= set(against.BESIDE)
+    made = {}
+    for name in set(worker.BENCHES) - {"sparsegpt", "obc", "compress"}:
+        assert worker.answer(f"make {name}", made) == {}
+        assert min(worker.answer(f"run {name}", made).values()) > 0
+    assert "KeyError" in worker.answer("make nothing", made)["missing"]
+    assert worker.answer("about", made)["version"] == minicomp.__version__
+
+
+@pytest.mark.slow
+def test_the_slow_benchmarks_run():
+    made = {}
+    for name in ("sparsegpt", "obc", "compress"):
+        assert worker.answer(f"make {name}", made) == {}

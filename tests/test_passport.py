@@ -136,7 +136,7 @@ def test_errors_are_counted_or_taken():
 def test_milliseconds_are_medians_of_calls_in_turn(monkeypatch):
     # A clock that says how long each call takes: 1, 2, 9, ... ms for one, 4 ms for the other.
     now, order = [0.0], []
-    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     spans = iter([0, 0, 1, 2, 9, 3, 2])
 
     def run(x):

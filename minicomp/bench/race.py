@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import statistics
 import time
 from collections.abc import Callable
+
+from .. import timing
 
 Row = dict
 Log = Callable[[dict], None]
@@ -25,29 +26,9 @@ def race(
     part : of SECONDS, what the race takes, about
     least : times that each is timed at least, after calls that are not
     """
-    each = {name: _calls(call, clock) for name, call in contestants.items()}
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    stop = time.perf_counter() + part * SECONDS
-    while time.perf_counter() < stop or min(map(len, times.values())) < least:
-        for name, call in contestants.items():
-            start = clock()
-            for _ in range(each[name]):
-                call()
-            times[name].append((clock() - start) / each[name])
-    return {name: statistics.median(t) for name, t in times.items()}
-
-
-def _calls(call: Callable[[], object], clock: Callable[[], float]) -> int:
-    # How many calls last SHORTEST; the first one warms up.
-    call()
-    number = 1
-    while True:
-        start = clock()
-        for _ in range(number):
-            call()
-        if clock() - start >= SHORTEST or number >= 1 << 20:
-            return number
-        number *= 2
+    return timing.race(
+        contestants, seconds=part * SECONDS, least=least, shortest=SHORTEST, clock=clock
+    )
 
 
 def row(

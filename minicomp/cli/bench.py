@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import bench
+from ..bench import against
 from ..errors import UserError, did_you_mean
 from ..report import plots
 from . import options
@@ -13,6 +14,8 @@ minicomp bench
 minicomp bench kmeans --peers
 minicomp bench huffman --json bench.json
 minicomp bench sparse --plot break-even.png
+minicomp bench --against ../old/bin/python
+minicomp bench lenet5 --against ../old/bin/python
 """
 
 
@@ -36,6 +39,12 @@ def add_parsers(commands) -> None:
     )
     p.add_argument("--peers", action="store_true", help="beside torch, scikit-learn and the like")
     p.add_argument(
+        "--against",
+        metavar="PYTHON",
+        help="beside the minicomp that this interpreter imports, each in a process of its own; "
+        f"KERNEL is then one of {', '.join(against.ROWS)} (default all but compress)",
+    )
+    p.add_argument(
         "--plot", metavar="F.png", help="draw where sparse products break even with dense BLAS"
     )
     options.add_json(p)
@@ -43,16 +52,21 @@ def add_parsers(commands) -> None:
 
 def run(args) -> int:
     """Runs the command."""
-    if args.kernel is not None and args.kernel not in bench.BENCHES:
-        raise UserError(f"unknown kernel {args.kernel!r}{did_you_mean(args.kernel, bench.BENCHES)}")
+    known = against.ROWS if args.against else bench.BENCHES
+    if args.kernel is not None and args.kernel not in known:
+        raise UserError(f"unknown kernel {args.kernel!r}{did_you_mean(args.kernel, known)}")
+    if args.against and (args.peers or args.plot):
+        raise UserError("--against races two installations: it goes with neither --peers nor --plot")
     if args.plot and args.kernel not in (None, "sparse"):
         raise UserError(
             f"--plot draws the sparse products: it goes with `bench sparse`, not with {args.kernel}"
         )
+    names = None if args.kernel is None else [args.kernel]
     with Screen() as screen:
-        rows = bench.run(
-            None if args.kernel is None else [args.kernel], peers=args.peers, log=screen.log
-        )
+        if args.against:
+            rows = against.against(args.against, names, log=screen.log)
+        else:
+            rows = bench.run(names, peers=args.peers, log=screen.log)
     print_table(
         "",
         ["kernel", "shape", "ours", "peer", "ratio", "note"],

@@ -1,29 +1,20 @@
-"""Timing two functions fairly: in turn, in one thread, by their medians."""
+"""Timing two functions fairly, and saying which is faster."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
+
+from ...timing import race
 
 
 def side_by_side(first: Callable, second: Callable, *, seconds: float = 0.4) -> tuple[float, float]:
-    """Returns the median seconds of first() and of second(), called in turn for about `seconds`.
-
-    Neighbours on the machine slow both alike, so their ratio holds where single times do not.
-    """
+    """Returns the median seconds of first() and of second(), called in turn for about `seconds`."""
     from threadpoolctl import threadpool_limits
 
-    taken: tuple[list, list] = ([], [])
     with threadpool_limits(1):
         first(), second()
-        stop = time.perf_counter() + seconds
-        while time.perf_counter() < stop or len(taken[0]) < 5:
-            for fn, times in zip((first, second), taken):
-                start = time.perf_counter()
-                fn()
-                times.append(time.perf_counter() - start)
-    return statistics.median(taken[0]), statistics.median(taken[1])
+        taken = race({"first": first, "second": second}, seconds=seconds, least=5)
+    return taken["first"], taken["second"]
 
 
 def times(ratio: float) -> str:
