@@ -120,9 +120,6 @@ LONG_LINES = (
     "minicomp/optim.py",
     "minicomp/tensor.py",
     "minicomp/train.py",
-    "tests/compress",
-    "tests/jobs",
-    "tests/nn",
 )
 
 
