@@ -46,6 +46,7 @@ def test_marked(): time.sleep(0.3)
 """
 
 
+@pytest.mark.slow
 def test_in_ci_a_long_test_must_be_marked_slow_and_examples_are_more(tmp_path):
     desk = suite(tmp_path, TIMES.format(examples=25), "-n0")
     assert desk.returncode == 0, desk.stdout
@@ -63,21 +64,18 @@ def test_workers():
 """
 
 
-def slow(words, count):
-    return pytest.param(words, count, marks=pytest.mark.slow)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words, count",
     [
         ("", "2"),
         ("-p no:xdist", None),
-        slow(".", "2"),
-        slow("-n1", "1"),
-        slow("-n0", None),
-        slow("-s", None),
-        slow("--pdb", None),
-        slow("test_one.py", None),
+        (".", "2"),
+        ("-n1", "1"),
+        ("-n0", None),
+        ("-s", None),
+        ("--pdb", None),
+        ("test_one.py", None),
     ],
 )
 def test_a_run_over_folders_uses_the_cores(words, count, tmp_path):
