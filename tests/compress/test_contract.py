@@ -51,7 +51,7 @@ TOY = {
     "obs": [{"sparsity": 0.3, "samples": 4, "refresh": 200}],
     "obc": [{"sparsity": 0.6, "samples": 20}, {"pattern": BLOCKS, "samples": 20}],
     "sparsegpt": [{"sparsity": 0.6, "samples": 20}, {"pattern": BLOCKS, "samples": 20}],
-    "dns": [{"c": 0.5}, {"c": 0.5, "variant": "code"}],
+    "dns": [{"c": 0.5}, {"c": -5.0}, {"c": 0.5, "variant": "code"}],
     "movement": [{"sparsity": 0.6}, {"variant": "soft", "penalty": 0.02}],
     "filters": [{"sparsity": 0.5}, {"threshold": {"*": 4.0, "fc1": 1.0}}],
     "channel-lasso": [{"sparsity": 0.5, "samples": 20}],
@@ -162,6 +162,8 @@ def test_the_model_given_is_untouched_and_the_seed_decides(word, toy, bits):
     first, again = once(word, toy), applied(word, toy, model)
     assert [bits(model), model.spec(), {n: f.trainable for n, f in model.forms().items()}] == before
     assert bits(again) == bits(first) and again.spec() == first.spec()
+    mine, others = model._state().values(), again._state().values()
+    assert not any(np.shares_memory(a, b) for a in mine for b in others)
     assert (bits(first), first.spec()) != (bits(model), model.spec()), "it does something"
     if (word, toy) in TRAINS:
         other = made(word, toy).apply(model, data(), Run(np.random.default_rng(4)))
@@ -202,7 +204,7 @@ def test_wrong_knobs_are_refused_by_name(word):
 @pytest.mark.parametrize(
     "word, name", [(t.word, n) for t in TECHNIQUES for n, k in t.knobs().items() if k.per_layer]
 )
-def test_a_pattern_that_matches_nothing_is_refused_by_name(word, name, bits):
+def test_a_pattern_that_matches_nothing_is_refused_by_name(word, name):
     # With the first TOY that gives the knob a value, else the knob's default.
     toy, value = next(
         ((i, knobs[name]) for i, knobs in enumerate(TOY[word]) if name in knobs),

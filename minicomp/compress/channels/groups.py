@@ -2,9 +2,9 @@
 
 A *group* is a set of layers whose output channels are tied by additions, or demanded in equal
 numbers, so that they are removed together; for most layers that is the layer alone. A score per
-unit of a group says what its removal costs; `choose_units` lets those of least go. Convolutions in groups
-and shuffles demand that equally many go from each of their parts, so there the set that goes is the
-solution of a small integer program.
+unit of a group says what its removal costs; `choose_units` lets those of least go. Convolutions in
+groups and shuffles demand that equally many go from each of their parts, so there the set that goes
+is the solution of a small integer program.
 
 C channels of a node's output, U units of a group.
 """

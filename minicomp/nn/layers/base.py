@@ -144,7 +144,7 @@ class Layer:
         return [self.slopes(xs[0])[0] ** 2 * h]
 
     def rows(self, x: Array, *, ones: bool = False) -> Array:
-        """Returns what the outputs of a mixing layer see of its input, (G, N L, C), an output a row.
+        """Returns what outputs of a mixing layer see of its input, (G, N L, C), an output a row.
 
         x : (N, ...)        ones : an entry 1 ends each row: what a bias sees
         G groups, L places, C entries in the order of a row of the weight, w.reshape(O, C).

@@ -81,8 +81,6 @@ def test_tied_layers_count_every_relu():
 def test_what_is_refused():
     rng = np.random.default_rng(4)
     data = dataset(rng, (6,), 20)
-    with pytest.raises(UserError, match=r"apoz: sparsity must be in \[0, 1\), got 1.0"):
-        APoZ(sparsity=1.0)
     for model, knobs, message in (
         (
             MLP([6, 5, 3], rng=rng, activation=Sigmoid),
@@ -100,7 +98,5 @@ def test_what_is_refused():
             "would remove all 5 channels of fc1",
         ),
     ):
-        before = b"".join(a.tobytes() for a in model.state_dict().values())
         with pytest.raises(UserError, match=message):
             APoZ(**knobs).apply(model, data, Run(rng))
-        assert b"".join(a.tobytes() for a in model.state_dict().values()) == before

