@@ -1,7 +1,7 @@
 """Grids of numbers and rounding onto them: the only rounding code.
 
-Rounding has slope 0 almost everywhere. Each function here therefore passes the cotangent through unchanged
-(the straight-through estimator, Bengio et al. 2013, arXiv 1308.3432), which is what training needs.
+Rounding has slope 0 almost everywhere. Each function here therefore passes the cotangent through
+unchanged, as training needs (the straight-through estimator, Bengio et al. 2013, arXiv 1308.3432).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .tensor import primitive, rules
 
 @primitive
 def round_half(x):
-    """Returns x rounded to IEEE float16 (half to even), in the dtype of x; beyond 65504 it saturates.
+    """Returns x rounded to IEEE float16 (half to even) in x's dtype; beyond 65504 it saturates.
 
     Gradient: straight through.
     """

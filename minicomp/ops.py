@@ -1,9 +1,9 @@
-"""The elementary operations and their gradient rules: elementwise, reductions, matmul, movement, gather.
+"""The elementary operations and their rules: elementwise, reductions, matmul, movement, gather.
 
-Each is a NumPy function and one rule per argument, `(g, y, *args, **constants)`: g is the cotangent of the
-output y. Rules speak in these same operations, so each gradient is differentiable (see `tensor.py`).
-Piecewise linear functions take a constant of their input's sign or order: the derivative of that constant
-is 0 wherever it exists.
+Each is a NumPy function and one rule per argument, `(g, y, *args, **constants)`: g is the cotangent
+of the output y. Rules speak in these same operations, so each gradient is differentiable (see
+`tensor.py`). Piecewise linear functions take a constant of their input's sign or order: the
+derivative of that constant is 0 wherever it exists.
 
 Results keep the dtype of their inputs. Constants are keyword arguments.
 """
@@ -15,17 +15,19 @@ import numpy as np
 from .kernels.codebook import lookup, scatter
 from .tensor import Array, Tensor, primitive, raw, rules, variadic_rule
 
-# ---------------------------------------------------------------------------------------- broadcasting
+# ------------------------------------------------------------------------------------- broadcasting
 
 
 @primitive
 def sum_to(g, like):
-    """Returns g summed over the axes that broadcasting added or stretched, in the shape of `like`."""
+    """Returns g summed over the axes that broadcasting added or stretched: of `like`'s shape."""
     shape = np.shape(like)
     if g.shape == shape:
         return g
     lead = g.ndim - len(shape)
-    axes = tuple(range(lead)) + tuple(lead + i for i, n in enumerate(shape) if n == 1 < g.shape[lead + i])
+    axes = tuple(range(lead)) + tuple(
+        lead + i for i, n in enumerate(shape) if n == 1 < g.shape[lead + i]
+    )
     return g.sum(axis=axes, keepdims=True).reshape(shape)
 
 
@@ -55,7 +57,7 @@ def astype(x, *, dtype):
 rules(alias, lambda g, y, x: g)
 rules(astype, lambda g, y, x, dtype: astype(g, dtype=x.dtype))
 
-# ----------------------------------------------------------------------------------------- elementwise
+# -------------------------------------------------------------------------------------- elementwise
 
 
 @primitive
@@ -175,13 +177,17 @@ def where(condition, a, b):
     return np.where(condition, a, b)
 
 
-rules(add,      lambda g, y, a, b: sum_to(g, raw(a)),           lambda g, y, a, b: sum_to(g, raw(b)))
-rules(sub,      lambda g, y, a, b: sum_to(g, raw(a)),           lambda g, y, a, b: sum_to(-g, raw(b)))
-rules(mul,      lambda g, y, a, b: sum_to(g * b, raw(a)),       lambda g, y, a, b: sum_to(g * a, raw(b)))
-rules(div,      lambda g, y, a, b: sum_to(g / b, raw(a)),       lambda g, y, a, b: sum_to(-g * y / b, raw(b)))
+rules(add,      lambda g, y, a, b: sum_to(g, raw(a)),
+                lambda g, y, a, b: sum_to(g, raw(b)))
+rules(sub,      lambda g, y, a, b: sum_to(g, raw(a)),
+                lambda g, y, a, b: sum_to(-g, raw(b)))
+rules(mul,      lambda g, y, a, b: sum_to(g * b, raw(a)),
+                lambda g, y, a, b: sum_to(g * a, raw(b)))
+rules(div,      lambda g, y, a, b: sum_to(g / b, raw(a)),
+                lambda g, y, a, b: sum_to(-g * y / b, raw(b)))
 rules(neg,      lambda g, y, x: -g)
-rules(power,    lambda g, y, x, exponent: g * (exponent * power(x, exponent=exponent - 1)) if exponent else
-      g * _constant(np.zeros, x))
+rules(power,    lambda g, y, x, exponent: g * (exponent * power(x, exponent=exponent - 1))
+                if exponent else g * _constant(np.zeros, x))
 rules(exp,      lambda g, y, x: g * y)
 rules(log,      lambda g, y, x: g / x)
 rules(sqrt,     lambda g, y, x: g * 0.5 / y)
@@ -193,9 +199,9 @@ rules(relu,     lambda g, y, x: g * _as(raw(x) > 0, x))
 rules(relu6,    lambda g, y, x: g * _as((raw(x) > 0) & (raw(x) < 6), x))
 rules(clip,     lambda g, y, x, lo, hi: g * _as(_inside(raw(x), lo, hi), x))
 rules(maximum,  lambda g, y, a, b: sum_to(g * _share(np.greater, a, b), raw(a)),
-      lambda g, y, a, b: sum_to(g * _share(np.greater, b, a), raw(b)))
+                lambda g, y, a, b: sum_to(g * _share(np.greater, b, a), raw(b)))
 rules(minimum,  lambda g, y, a, b: sum_to(g * _share(np.less, a, b), raw(a)),
-      lambda g, y, a, b: sum_to(g * _share(np.less, b, a), raw(b)))
+                lambda g, y, a, b: sum_to(g * _share(np.less, b, a), raw(b)))
 rules(where, None,
       lambda g, y, condition, a, b: sum_to(g * _as(raw(condition), g), raw(a)),
       lambda g, y, condition, a, b: sum_to(g * _as(~raw(condition), g), raw(b)))
@@ -222,7 +228,7 @@ def _share(beats, a, b) -> Array:
     return beats(a, b).astype(dtype) + 0.5 * np.equal(a, b).astype(dtype)
 
 
-# ------------------------------------------------------------------------------------------ reductions
+# --------------------------------------------------------------------------------------- reductions
 
 
 @primitive
@@ -273,7 +279,8 @@ def _count(x, axis) -> float:
     return float(np.prod([x.shape[a] for a in _axes(axis, x.ndim)]))
 
 
-rules(mean, lambda g, y, x, axis=None, keepdims=False: _expand(g / _count(x, axis), x, axis, keepdims))
+rules(mean, lambda g, y, x, axis=None, keepdims=False:
+      _expand(g / _count(x, axis), x, axis, keepdims))
 
 
 def var(x, *, axis=None, keepdims=False):
@@ -299,7 +306,7 @@ def softmax(x, *, axis=-1):
     return exp(log_softmax(x, axis=axis))
 
 
-# ---------------------------------------------------------------------------------------------- matmul
+# ------------------------------------------------------------------------------------------- matmul
 
 
 @primitive
@@ -309,14 +316,16 @@ def matmul(a, b):
     Raises ValueError for a 0-D or 1-D argument: reshape it to a row or a column.
     """
     if a.ndim < 2 or b.ndim < 2:
-        raise ValueError(f"matmul needs at least 2 axes on both sides, got shapes {a.shape} and {b.shape}")
+        raise ValueError(
+            f"matmul needs at least 2 axes on both sides, got shapes {a.shape} and {b.shape}"
+        )
     return np.matmul(a, b)
 
 
 rules(matmul, lambda g, y, a, b: sum_to(matmul(g, swapaxes(b, -1, -2)), raw(a)),
       lambda g, y, a, b: sum_to(matmul(swapaxes(a, -1, -2), g), raw(b)))
 
-# -------------------------------------------------------------------------------------------- movement
+# ----------------------------------------------------------------------------------------- movement
 
 
 @primitive
@@ -339,7 +348,10 @@ def swapaxes(x, i: int, j: int):
 
 
 def _inverse(axes, ndim: int) -> tuple[int, ...]:
-    return tuple(range(ndim))[::-1] if axes is None else tuple(int(i) for i in np.argsort(np.mod(axes, ndim)))
+    return (
+        tuple(range(ndim))[::-1] if axes is None
+        else tuple(int(i) for i in np.argsort(np.mod(axes, ndim)))
+    )
 
 
 @primitive
@@ -375,7 +387,7 @@ variadic_rule(concat, lambda i, g, y, *xs, axis=0: _piece(i, g, xs, axis))
 rules(pad, lambda g, y, x, width:
       getitem(g, key=tuple(slice(a, a + n) for n, (a, b) in zip(x.shape, width))))
 
-# ------------------------------------------------------------------------------------ indexing, gather
+# --------------------------------------------------------------------------------- indexing, gather
 
 
 @primitive
@@ -386,7 +398,7 @@ def getitem(x, *, key):
 
 @primitive
 def scatter_add(g, *, key, shape):
-    """Returns zeros of `shape` with g added at [key], repeated positions summed: getitem's adjoint."""
+    """Returns zeros of `shape` with g added at [key], repeats summed: getitem's adjoint."""
     out = np.zeros(shape, g.dtype)
     if _is_basic(key):
         out[key] = g
@@ -404,9 +416,10 @@ def _is_basic(key) -> bool:
 
 @primitive
 def take(x, *, index):
-    """Returns x[index] along the first axis; index: integer array of any shape, result index.shape + x.shape[1:].
+    """Returns x[index] along the first axis, of shape index.shape + x.shape[1:].
 
-    A table of float32 and an index of small unsigned integers, as a codebook holds them, take a kernel.
+    index : integers of any shape
+    A table of float32 and an index of small unsigned integers, as in a codebook, take a kernel.
     """
     if x.ndim == 1 and x.dtype == np.float32 and index.dtype in lookup.INDEX_TYPES:
         return lookup.take(x, index)

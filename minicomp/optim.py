@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules.
 
-An optimizer holds parameters and its own state by name, so that state follows a parameter through removal of
-channels and through checkpoints. Updates are in place and keep the parameter's dtype.
+An optimizer holds parameters and its own state by name, so that state follows a parameter through
+removal of channels and through checkpoints. Updates are in place and keep the parameter's dtype.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from .kernels.maps import dense
 from .tensor import Array, Tensor
 
-Schedule = Callable[[float], float]  # part of the training that is done, 0..1 -> factor of the learning rate
+Schedule = Callable[[float], float]  # part of the training done, 0..1 -> factor of the rate
 Rate = float | Mapping[str, float]
 
 
@@ -32,12 +32,17 @@ def by_parameter(knob: str, value: Rate, names: Iterable[str]) -> dict[str, floa
         return dict.fromkeys(names, float(value))
     found: dict[str, float] = {}
     for pattern, number in value.items():
-        matching = [n for n in names if any(fnmatchcase(prefix, pattern) for prefix in _prefixes(n))]
+        matching = [
+            n for n in names if any(fnmatchcase(prefix, pattern) for prefix in _prefixes(n))
+        ]
         if not matching:
             raise ValueError(f"{knob}@{pattern} matches no parameter; there are {', '.join(names)}")
         found |= dict.fromkeys(matching, float(number))
     if missing := [n for n in names if n not in found]:
-        raise ValueError(f"{knob} by pattern must name every parameter, '*' for the rest, got none for {missing[0]}")
+        raise ValueError(
+            f"{knob} by pattern must name every parameter, '*' for the rest, "
+            f"got none for {missing[0]}"
+        )
     return found
 
 
@@ -47,13 +52,13 @@ def _prefixes(name: str) -> list[str]:
 
 
 class Optimizer:
-    """The contract: `step` moves the parameters along the gradients; `slots` name what it remembers of each.
+    """The contract: `step` moves parameters along gradients; `slots` name what is kept of each.
 
     params : Tensors by name, "conv1.weight"
     lr : learning rate, > 0        weight_decay : lambda of lambda/2 |w|^2, >= 0
-    Both are a number or a mapping from pattern to number, the last match wins: a pattern (fnmatch) matches a
-    parameter's name, "*.bias", or that of its node, "conv*".
-    Raises ValueError for a number out of range, a pattern that matches nothing, a parameter that nothing matches.
+    Both are a number or a mapping from pattern to number, the last match wins: a pattern (fnmatch)
+    matches a parameter's name, "*.bias", or that of its node, "conv*".
+    Raises ValueError for a number out of range, a pattern or parameter without a match.
     """
 
     slots: tuple[str, ...] = ()
@@ -73,14 +78,16 @@ class Optimizer:
         self.lr = float(max(rates.values(), default=lr if isinstance(lr, Real) else 1.0))
         self.parts = {name: rate / self.lr for name, rate in rates.items()}
         self.steps = 0
-        self.state = {slot: {n: np.zeros_like(p.data) for n, p in self.params.items()} for slot in self.slots}
+        self.state = {
+            slot: {n: np.zeros_like(p.data) for n, p in self.params.items()} for slot in self.slots
+        }
 
     def rate(self, name: str) -> float:
         """Returns the learning rate of a parameter at this moment."""
         return self.lr * self.parts[name]
 
     def step(self, grads: dict[str, Array] | None = None) -> None:
-        """Moves every parameter that has a gradient; grads by name, None takes each Tensor's `grad`."""
+        """Moves every parameter with a gradient: grads by name, None takes each Tensor's `grad`."""
         self.steps += 1
         for name, p in self.params.items():
             g, decay = p.grad if grads is None else grads.get(name), self.decays[name]
@@ -118,23 +125,29 @@ class Optimizer:
             a[...] = state[name]
 
     def select(self, removal, params: dict[str, Tensor]) -> Optimizer:
-        """Returns this optimizer for the parameters of `removal.apply(model)`; its state follows by name.
+        """Returns this optimizer for `removal.apply(model)`; its state follows by name.
 
         removal : of channels, `compress.channels.removal.Removal`
         params : the smaller model's `parameters()`
         """
         other = copy.copy(self)
         other.params = dict(params)
-        other.state = {s: {n: removal.take(n, named[n]) for n in params} for s, named in self.state.items()}
+        other.state = {
+            s: {n: removal.take(n, named[n]) for n in params} for s, named in self.state.items()
+        }
         return other
 
 
 class SGD(Optimizer):
-    """v = momentum v + g;  w -= lr v, or with nesterov w -= lr (g + momentum v). Source: Sutskever et al. 2013."""
+    """v = momentum v + g;  w -= lr v, or with nesterov w -= lr (g + momentum v).
+
+    Source: Sutskever et al. 2013.
+    """
 
     slots = ("v",)
 
-    def __init__(self, params, *, lr, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):
+    def __init__(self, params, *, lr, momentum: float = 0.0, nesterov: bool = False,
+                 weight_decay: float = 0.0):
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         super().__init__(params, lr=lr, weight_decay=weight_decay)
@@ -162,7 +175,8 @@ class Adam(Optimizer):
 
     slots = ("m", "v")
 
-    def __init__(self, params, *, lr=1e-3, betas=(0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
+    def __init__(self, params, *, lr=1e-3, betas=(0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.0):
         if not all(0 <= b < 1 for b in betas):
             raise ValueError(f"betas must be in [0, 1), got {betas}")
         super().__init__(params, lr=lr, weight_decay=weight_decay)
@@ -179,7 +193,10 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with weight decay apart from the gradient: w -= lr lambda w. Source: Loshchilov & Hutter 2019."""
+    """Adam with weight decay apart from the gradient: w -= lr lambda w.
+
+    Source: Loshchilov & Hutter 2019.
+    """
 
     decoupled = True
 
@@ -187,12 +204,13 @@ class AdamW(Adam):
 class AdaMax(Adam):
     """u = max(b2 u, |g| + eps);  w -= lr / (1 - b1^t) m / u. Source: Kingma & Ba 2015, algorithm 2.
 
-    The paper divides by u without eps; here eps is added as PyTorch does, so that a gradient of 0 divides.
+    The paper divides by u without eps; here it is added, as in PyTorch, so that 0 / 0 is 0.
     """
 
     slots = ("m", "u")
 
-    def __init__(self, params, *, lr=2e-3, betas=(0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
+    def __init__(self, params, *, lr=2e-3, betas=(0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.0):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def update(self, name, w, g):
@@ -203,7 +221,9 @@ class AdaMax(Adam):
         w -= (self.rate(name) / (1 - b1 ** self.steps)) * m / u
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "adamax": AdaMax}
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD, "adam": Adam, "adamw": AdamW, "adamax": AdaMax
+}
 
 
 def constant() -> Schedule:
@@ -212,7 +232,7 @@ def constant() -> Schedule:
 
 
 def step(*, at: tuple[float, ...] = (1 / 3, 2 / 3), factor: float = 0.1) -> Schedule:
-    """Returns the schedule that multiplies by `factor` at each part of the training named in `at`."""
+    """Returns the schedule that multiplies by `factor` at each part of the training in `at`."""
     return lambda done: factor ** sum(done >= a for a in at)
 
 

@@ -1,20 +1,20 @@
 """Reverse-mode automatic differentiation: the Tensor, the primitive and the backward pass.
 
-A *primitive* is a plain NumPy function with one gradient rule per argument. A rule receives the cotangent
-`g` of the output, the output `y` and the arguments, and returns the cotangent of its argument:
+A *primitive* is a plain NumPy function with one gradient rule per argument. A rule takes the
+cotangent `g` of the output, the output `y` and the arguments; it returns its argument's cotangent:
 
     @primitive
     def mul(a, b): return a * b
     rules(mul, lambda g, y, a, b: sum_to(g * b, a),
                lambda g, y, a, b: sum_to(g * a, b))
 
-Rules are written in primitives, and a primitive called on plain arrays is plain NumPy. One rule therefore
-serves twice: on arrays it computes a gradient and keeps no graph; on Tensors it builds the graph of the
-gradient, which can be differentiated again, to any order.
+Rules are written in primitives, and a primitive called on plain arrays is plain NumPy. One rule
+therefore serves twice: on arrays it computes a gradient and keeps no graph; on Tensors it builds
+the graph of the gradient, which can be differentiated again, to any order.
 
-A *fused* primitive computes several steps in one pass and has a hand-written backward on arrays. Its
-`composite` says the same in simple primitives; it is what is differentiated where the gradient itself must
-be differentiable.
+A *fused* primitive computes several steps in one pass and has a hand-written backward on arrays.
+Its `composite` says the same in simple primitives; it is what is differentiated where the gradient
+itself must be differentiable.
 
 This file knows no operation: `ops.py`, `conv.py` and `nn/` define them.
 """
@@ -50,7 +50,9 @@ class Tensor:
             raise TypeError("data must be an array, got a Tensor")
         self.data = np.asarray(data)
         if requires_grad and self.data.dtype.kind != "f":
-            raise TypeError(f"a Tensor that requires grad must be floating point, got {self.data.dtype}")
+            raise TypeError(
+                f"a Tensor that requires grad must be floating point, got {self.data.dtype}"
+            )
         self.grad: Array | None = None
         self.requires_grad = requires_grad
         self.source = source
@@ -147,7 +149,7 @@ class Tensor:
 class Primitive:
     """A NumPy function of arrays with one gradient rule per positional argument.
 
-    Keyword arguments are constants. On arrays it returns an array; given a Tensor it returns a Tensor.
+    Keyword arguments are constants. On arrays it returns an array, given a Tensor a Tensor.
     """
 
     def __init__(self, fn: Callable[..., Array]):
@@ -166,12 +168,15 @@ class Primitive:
         args = source.args if create_graph else tuple(map(raw, source.args))
         y = y if create_graph else y.data
         if callable(self.rules):  # variadic: one rule for the i-th argument
-            return [self.rules(i, g, y, *args, **source.kw) if w else None for i, w in enumerate(wanted)]
+            return [
+                self.rules(i, g, y, *args, **source.kw) if w else None
+                for i, w in enumerate(wanted)
+            ]
         return [r(g, y, *args, **source.kw) if w else None for r, w in zip(self.rules, wanted)]
 
 
 class FusedPrimitive(Primitive):
-    """A primitive of several steps: `fn(*arrays, save, **kw) -> (y, saved)` and a backward on arrays.
+    """A primitive of several steps: `fn(*arrays, save, **kw) -> (y, saved)`, backward on arrays.
 
     backward(g, saved, wanted, *arrays, **kw) -> one cotangent (or None) per argument
     composite(*tensors, **kw) : the same function in simple primitives
@@ -191,7 +196,7 @@ class FusedPrimitive(Primitive):
     def pull(self, g, y, source, wanted, create_graph):
         if not create_graph:
             return list(self.backward(g, source.saved, wanted, *map(raw, source.args), **source.kw))
-        # Replay from aliases: the gradient stays a function of the arguments, the search stops at them.
+        # Replay from aliases: the gradient is a function of the arguments, the search stops there.
         alias = [PRIMITIVES["alias"](a) if w else a for a, w in zip(source.args, wanted)]
         replayed = self.composite(*alias, **source.kw)
         inputs = [a for a, w in zip(alias, wanted) if w]
@@ -200,17 +205,19 @@ class FusedPrimitive(Primitive):
 
 
 class _Source:
-    # How a Tensor was computed: the primitive, its arguments and constants, those of the arguments that
-    # required grad, what a fused forward kept.
+    # How a Tensor was computed: the primitive, its arguments and constants, those of the arguments
+    # that required grad, what a fused forward kept.
     __slots__ = ("primitive", "args", "kw", "parents", "saved")
 
     def __init__(self, primitive, args, kw, parents, saved):
-        self.primitive, self.args, self.kw, self.parents, self.saved = primitive, args, kw, parents, saved
+        self.primitive, self.args, self.kw, self.parents, self.saved = (
+            primitive, args, kw, parents, saved
+        )
 
 
 def _unwrapped(args: tuple) -> tuple[list | None, list[Tensor]]:
-    # The arrays of a primitive's arguments, None where no Tensor is among them; and the Tensors that
-    # a graph is recorded for, none where none is.
+    # The arrays of a primitive's arguments, None where no Tensor is among them; and the Tensors
+    # that a graph is recorded for, none where none is.
     if not any(isinstance(a, Tensor) for a in args):
         return None, []
     arrays, parents = [], []
@@ -231,7 +238,7 @@ def _result(y: Array, primitive, args, kw, parents, saved=None) -> Tensor:
 
 
 def primitive(fn: Callable[..., Array]) -> Primitive:
-    """Returns `fn` as a primitive, listed by its name in PRIMITIVES. Its rules are given by `rules`."""
+    """Returns `fn` as a primitive, listed by its name in PRIMITIVES; `rules` gives its rules."""
     return _listed(Primitive(fn))
 
 
@@ -241,12 +248,12 @@ def fused(*, backward: Callable, composite: Callable) -> Callable[[Callable], Fu
 
 
 def rules(of: Primitive, *each: Callable | None) -> None:
-    """Gives primitive `of` one rule `(g, y, *args, **kw) -> cotangent` per argument; None: no gradient."""
+    """Gives `of` one rule `(g, y, *args, **kw) -> cotangent` per argument; None: no gradient."""
     of.rules = each
 
 
 def variadic_rule(of: Primitive, rule: Callable) -> None:
-    """Gives primitive `of`, with any number of arguments, the rule `(i, g, y, *args, **kw)` of the i-th."""
+    """Gives `of`, which takes any number of arguments, `(i, g, y, *args, **kw)` for the i-th."""
     of.rules = rule
 
 
@@ -280,12 +287,16 @@ def grad(output: Tensor, inputs: Tensor | Sequence[Tensor], create_graph: bool =
         if not (isinstance(t, Tensor) and t.requires_grad):
             raise ValueError(f"inputs[{i}] must be a Tensor with requires_grad=True")
     pulled = _pull(output, _topological(output), inputs, cotangent, create_graph)
-    found = [Tensor(np.zeros_like(t.data)) if g is None else g if isinstance(g, Tensor) else Tensor(g)
-             for t, g in zip(inputs, pulled)]
+    found = [
+        Tensor(np.zeros_like(t.data)) if g is None else g if isinstance(g, Tensor) else Tensor(g)
+        for t, g in zip(inputs, pulled)
+    ]
     return found[0] if single else found
 
 
-def hvp(loss_fn: Callable[..., Tensor], params: Sequence[Tensor], vectors: Sequence[Array]) -> list[Array]:
+def hvp(
+    loss_fn: Callable[..., Tensor], params: Sequence[Tensor], vectors: Sequence[Array]
+) -> list[Array]:
     """Returns the Hessian of the loss times `vectors`, one array per parameter (Pearlmutter 1994).
 
     loss_fn : called as loss_fn(*params), returns a one-element Tensor
@@ -334,8 +345,10 @@ def _topological(output: Tensor) -> list[Tensor]:
     return sorted(found.values(), key=lambda t: t.serial)
 
 
-def _pull(output: Tensor, order: list[Tensor], inputs: list[Tensor], cotangent, create_graph: bool) -> list:
-    # Cotangents of `inputs`, walking `order` backwards through those Tensors that depend on an input.
+def _pull(
+    output: Tensor, order: list[Tensor], inputs: list[Tensor], cotangent, create_graph: bool
+) -> list:
+    # Cotangents of `inputs`, walking `order` backwards through what depends on an input.
     wanted = {id(t) for t in inputs}
     needed = set(wanted)
     for t in order:
@@ -349,7 +362,9 @@ def _pull(output: Tensor, order: list[Tensor], inputs: list[Tensor], cotangent, 
             if source is None or key not in needed or key not in grads:
                 continue
             g = grads[key] if key in wanted else grads.pop(key)
-            flags = [isinstance(a, Tensor) and a.requires_grad and id(a) in needed for a in source.args]
+            flags = [
+                isinstance(a, Tensor) and a.requires_grad and id(a) in needed for a in source.args
+            ]
             if not any(flags):
                 continue
             for a, ga in zip(source.args, source.primitive.pull(g, t, source, flags, create_graph)):
@@ -369,7 +384,9 @@ def _first_cotangent(output: Tensor, cotangent, create_graph: bool):
             raise ValueError(f"an output of shape {output.shape} needs a cotangent of that shape")
         cotangent = np.ones_like(output.data)
     if np.shape(raw(cotangent)) != output.shape:
-        raise ValueError(f"cotangent must have shape {output.shape}, got {np.shape(raw(cotangent))}")
+        raise ValueError(
+            f"cotangent must have shape {output.shape}, got {np.shape(raw(cotangent))}"
+        )
     if not create_graph:
         return raw(cotangent)
     return cotangent if isinstance(cotangent, Tensor) else Tensor(cotangent)

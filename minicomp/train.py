@@ -4,8 +4,8 @@ Weights are decoded once a step; the shards of a batch, one a thread, share them
 
     w = decode(parts)                                    before_batch may have moved masks
     L = base x product of base_weight + sum of losses    of each shard, weighted by its size
-    weight_grads = dL/dw                                 of the decoded weights, shards summed; after_backward
-    grads = dL/d parts                                   pulled back through the forms, plus those of penalties
+    weight_grads = dL/dw                                 shards summed; after_backward
+    grads = dL/d parts                                   through the forms, plus those of penalties
     optimizer step, project()                            after_step
 """
 
@@ -42,8 +42,9 @@ class State:
     weight_grads : dL / d(decoded weight) by form name, of the whole batch
     grads : dL / d(part) by parameter name
     taps : outputs of the nodes that hooks asked for
-    A hook's `loss` sees one shard of the batch, in the shard's thread: output, weights and taps are Tensors to
-    differentiate, gradients are not there. Elsewhere output and loss are constants of the whole batch.
+    A hook's `loss` sees one shard of the batch, in the shard's thread: output, weights and taps are
+    Tensors to differentiate, gradients are not there.
+    Elsewhere output and loss are constants of the whole batch.
     """
 
     model: Model
@@ -66,7 +67,8 @@ class Hook:
 
     name : how messages and checkpoints call it
     replaces : its `loss` stands in the place of cross-entropy; only one hook of a training may
-    base_weight : factor of the loss that is there anyway        taps : nodes whose outputs `loss` wants
+    base_weight : factor of the loss that is there anyway
+    taps : nodes whose outputs `loss` wants
     slots : arrays by name that it must remember between steps, saved with the checkpoint
     """
 
@@ -79,12 +81,12 @@ class Hook:
         self.slots: dict[str, Array] = {}
 
     def parameters(self) -> dict[str, Tensor]:
-        """Returns parameters of its own, by name: the optimizer moves and the checkpoint keeps them."""
+        """Returns parameters of its own, by name, for the optimizer and the checkpoint."""
         return {}
 
     def settled(self, steps: int) -> int:
-        """Returns the step of `steps` from which the net is what it will be: epochs that end earlier are of a
-        denser or other net, and no candidates for the best."""
+        """Returns the step of `steps` from which the net is what it will be: epochs that end
+        earlier are of a denser or other net, and no candidates for the best."""
         return 0
 
     def skip(self, model: Model) -> None:
@@ -126,30 +128,36 @@ class Score:
         return self.errors / self.size if self.size else 0.0
 
 
-def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random.Generator, batch_size: int = 64,
-        schedule: Schedule | None = None, hooks: Sequence[Hook] = (), label_smoothing: float = 0.0,
-        augment: Callable | None = None, patience: int | None = None, keep_best: bool = False,
-        log: Callable[[dict], None] | None = None, checkpoint: Path | None = None, n_threads: int = 1) -> list[dict]:
-    """Trains the model in place; returns one dict an epoch: epoch, loss, val_errors, val_size, lr, seconds.
+def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random.Generator,
+        batch_size: int = 64, schedule: Schedule | None = None, hooks: Sequence[Hook] = (),
+        label_smoothing: float = 0.0, augment: Callable | None = None, patience: int | None = None,
+        keep_best: bool = False, log: Callable[[dict], None] | None = None,
+        checkpoint: Path | None = None, n_threads: int = 1) -> list[dict]:
+    """Trains in place; returns a dict an epoch: epoch, loss, val_errors, val_size, lr, seconds.
 
     data : has `train` and `val`, each with x float32 (N, ...) and y int64 (N,)
     optimizer : of the model's parameters and those of the hooks (`parameters_of`)
-    schedule : factor of the learning rate over the training, 0..1        augment : called as augment(x, rng=rng)
-    label_smoothing : part of the target that is spread over all classes, in the loss that is there anyway
+    schedule : factor of the learning rate over the training, 0..1
+    augment : called as augment(x, rng=rng)
+    label_smoothing : part of the target spread over all classes, in the loss that is there anyway
     patience : stop after so many epochs without fewer validation errors, and go back to the best
-    keep_best : go back to the epoch of fewest validation errors (the last of equals) at the end; for both only
-        epochs count that end when every hook is `settled`
-    checkpoint : a folder; written after each epoch, and taken up if it is there: the same bits result
-    n_threads : the batch is split over threads, or BLAS is, where statistics of the batch forbid a split
-    Raises UserError where the loss is not finite, a checkpoint is of another run, or two hooks replace the loss;
-        ValueError for arguments out of range and a split without examples.
+    keep_best : go back to the epoch of fewest validation errors (the last of equals) at the end;
+        for both only epochs count that end when every hook is `settled`
+    checkpoint : a folder; written after each epoch, taken up if it is there: the same bits result
+    n_threads : the batch is split over threads, or BLAS is, where its statistics forbid a split
+    Raises UserError where the loss is not finite, a checkpoint is of another run, or two hooks
+        replace the loss; ValueError for arguments out of range and a split without examples.
     """
-    for name, value, least in (("epochs", epochs, 0), ("batch_size", batch_size, 1), ("patience", patience, 1)):
+    for name, value, least in (
+        ("epochs", epochs, 0), ("batch_size", batch_size, 1), ("patience", patience, 1)
+    ):
         if value is not None and value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if not len(data.train.y):
         raise ValueError("data.train must hold at least one example, got none")
-    log, schedule, base_lr, n = log or (lambda row: None), schedule or constant(), optimizer.lr, len(data.train.y)
+    log, schedule, base_lr, n = (
+        log or (lambda row: None), schedule or constant(), optimizer.lr, len(data.train.y)
+    )
     per_epoch = -(-n // batch_size)
     state = State(model, optimizer, rng, steps=epochs * per_epoch)
     step = _Step(model, hooks, label_smoothing)
@@ -170,12 +178,14 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
                     optimizer.lr = float(base_lr * schedule(state.step / max(state.steps, 1)))
                     total += step(state, pool) * len(rows)
                     state.step += 1
-                    log({"event": "progress", "name": "train", "done": state.step, "total": state.steps})
+                    log({"event": "progress", "name": "train", "done": state.step,
+                         "total": state.steps})
                 for hook in hooks:
                     hook.after_epoch(state)
                 val = evaluate(model, data.val, n_threads=n_threads)
-                history.append({"epoch": state.epoch + 1, "loss": total / n, "val_errors": val.errors,
-                                "val_size": val.size, "lr": optimizer.lr, "seconds": time.perf_counter() - start})
+                history.append({"epoch": state.epoch + 1, "loss": total / n,
+                                "val_errors": val.errors, "val_size": val.size,
+                                "lr": optimizer.lr, "seconds": time.perf_counter() - start})
                 log({"event": "epoch", "epochs": epochs, **history[-1]})
                 if keep_best and _last_is_best(history[counted]):
                     best = model.state_dict()
@@ -189,7 +199,7 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
 
 
 def parameters_of(model: Model, hooks: Sequence[Hook]) -> dict[str, Tensor]:
-    """Returns what an optimizer may move: the model's parameters, and each hook's own as "hook.name"."""
+    """Returns what an optimizer may move: the model's parameters, and the hooks' "hook.name"."""
     own = {f"{hook.name}.{name}": t for hook in hooks for name, t in hook.parameters().items()}
     return {**model.parameters(), **own}
 
@@ -200,7 +210,9 @@ class _Step:
     def __init__(self, model: Model, hooks: Sequence[Hook], label_smoothing: float):
         replacing = [hook.name for hook in hooks if hook.replaces]
         if len(replacing) > 1:
-            raise UserError(f"{' and '.join(replacing)} cannot train together: each replaces the loss")
+            raise UserError(
+                f"{' and '.join(replacing)} cannot train together: each replaces the loss"
+            )
         self.model, self.hooks, self.label_smoothing = model, hooks, label_smoothing
         self.replaced = bool(replacing)
         self.taps = tuple(dict.fromkeys(name for hook in hooks for name in hook.taps))
@@ -214,8 +226,10 @@ class _Step:
                          for name, w in decoded.items()}
         value, grads = self.gradients(state, pool)
         if not np.isfinite(value):
-            raise UserError(f"the loss must stay finite, got {value} at step {state.step}; a smaller learning rate "
-                            f"than {state.optimizer.lr:g} may help")
+            raise UserError(
+                f"the loss must stay finite, got {value} at step {state.step}; a smaller learning "
+                f"rate than {state.optimizer.lr:g} may help"
+            )
         state.weight_grads = {n: g for n, g in grads.items() if n in decoded}
         for hook in self.hooks:
             hook.after_backward(state)
@@ -228,8 +242,10 @@ class _Step:
         return value
 
     def gradients(self, state: State, pool) -> tuple[float, dict[str, Array]]:
-        # The loss of the batch and its gradients: of its shards, one a thread, summed in their order.
-        own = {f"{hook.name}.{name}": t for hook in self.hooks for name, t in hook.parameters().items()}
+        # The batch's loss and gradients: of its shards, one a thread, summed in their order.
+        own = {
+            f"{hook.name}.{name}": t for hook in self.hooks for name, t in hook.parameters().items()
+        }
         leaves = {n: w for n, w in state.weights.items() if w.requires_grad} | own
         x, y = state.batch
         n_shards = 1 if pool is None else min(pool.size, len(y))
@@ -250,14 +266,19 @@ class _Step:
         state.loss = Tensor(np.asarray(value, state.output.dtype))
         return value, dict(zip(leaves, grads))
 
-    def shard(self, state: State, x, y, rng, leaves, share: float = 1.0) -> tuple[State, list[Array]]:
+    def shard(
+        self, state: State, x, y, rng, leaves, share: float = 1.0
+    ) -> tuple[State, list[Array]]:
         # Loss and output of the examples x, y, and the gradients of share times the loss.
-        shard = State(self.model, state.optimizer, rng, (x, y), state.step, state.steps, state.epoch, state.weights)
+        shard = State(self.model, state.optimizer, rng, (x, y), state.step, state.steps,
+                      state.epoch, state.weights)
         shard.output = self.model(x, weights=state.weights, training=True, rng=rng, taps=self.taps)
         if self.taps:
             shard.output, shard.taps = shard.output
         shard.loss = self.loss(shard)
-        grads = grad(shard.loss, leaves, cotangent=np.full(shard.loss.shape, share, shard.loss.dtype))
+        grads = grad(
+            shard.loss, leaves, cotangent=np.full(shard.loss.shape, share, shard.loss.dtype)
+        )
         return shard, [g.data for g in grads]
 
     def loss(self, shard: State) -> Tensor:
@@ -266,7 +287,9 @@ class _Step:
         for hook in self.hooks:
             weight *= hook.base_weight
         if not self.replaced:
-            total = cross_entropy(shard.output, shard.batch[1], label_smoothing=self.label_smoothing)
+            total = cross_entropy(
+                shard.output, shard.batch[1], label_smoothing=self.label_smoothing
+            )
             total = total if weight == 1 else total * weight
         for hook in self.hooks:
             term = hook.loss(shard)
@@ -283,7 +306,8 @@ class _Step:
                 continue
             names = [f"{name}.{part}" if part else name for part in parts]
             w, g = decoded[name], state.weight_grads[name]
-            if len(parts) == 1 and w is parts[next(iter(parts))]:  # a plain weight is its own only part
+            # A plain weight is its own only part.
+            if len(parts) == 1 and w is parts[next(iter(parts))]:
                 state.grads[names[0]] = g
             else:
                 pulled = grad(w, list(parts.values()), cotangent=g)
@@ -301,7 +325,7 @@ def evaluate(model: Model | Callable[[Array], Array], split, *, batch_size: int 
     """Returns errors, size and mean cross-entropy of the model on a split.
 
     model : a Model, or what gives logits (N, classes) for x (N, ...), such as a Program
-    Weights are decoded once. Batches are of fixed size, so the count is the same for any number of threads.
+    Weights are decoded once. Batches are of fixed size: any number of threads counts the same.
     """
     starts = range(0, len(split.y), batch_size)
     with _workers(n_threads, True) as pool, no_grad():
@@ -309,7 +333,8 @@ def evaluate(model: Model | Callable[[Array], Array], split, *, batch_size: int 
         if isinstance(model, Model):
             predict = functools.partial(model, weights=model.decode())
         parts = list((pool.map if pool else map)(
-            lambda i: _score(predict, split.x[i:i + batch_size], split.y[i:i + batch_size]), starts))
+            lambda i: _score(predict, split.x[i:i + batch_size], split.y[i:i + batch_size]),
+            starts))
     size = len(split.y)
     return Score(sum(e for e, _ in parts), size, sum(v for _, v in parts) / max(size, 1))
 
@@ -345,8 +370,8 @@ class _Pool(ThreadPoolExecutor):
 
 
 def _splits(model: Model, batch_size: int) -> bool:
-    # Whether a batch is split over threads: not across statistics of the batch, and not where handing over a
-    # shard takes as long as computing it, below about 30 million multiply-accumulates.
+    # Whether a batch is split over threads: not across statistics of the batch, and not where
+    # to hand over a shard takes as long as to compute it, below about 30 million multiplications.
     statistics = any(node.layer.tracks for node in model.nodes)
     return not statistics and sum(model.macs().values()) * batch_size >= 1 << 25
 
@@ -362,10 +387,12 @@ def _last_is_best(history: list[dict]) -> bool:
     return bool(history) and history[-1]["val_errors"] == min(row["val_errors"] for row in history)
 
 
-# --------------------------------------------------------------------------------------- checkpoints
+# -------------------------------------------------------------------------------------- checkpoints
 
 
-def _write_checkpoint(folder: Path, state: State, hooks, history, best, epochs: int, lr: float) -> None:
+def _write_checkpoint(
+    folder: Path, state: State, hooks, history, best, epochs: int, lr: float
+) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"model/{k}": v for k, v in state.model.state_dict().items()}
@@ -373,9 +400,13 @@ def _write_checkpoint(folder: Path, state: State, hooks, history, best, epochs: 
     arrays |= {f"best/{k}": v for k, v in (best or {}).items()}
     arrays |= {f"hooks/{k}": v for k, v in _remembered(hooks).items()}
     notes = {"history": history, "rng": state.rng.bit_generator.state, "step": state.step,
-             "run": _run(state, hooks, epochs, lr), "spawned": state.rng.bit_generator.seed_seq.n_children_spawned}
+             "run": _run(state, hooks, epochs, lr),
+             "spawned": state.rng.bit_generator.seed_seq.n_children_spawned}
     data = BytesIO()
-    np.savez(data, notes=np.frombuffer(json.dumps(notes, default=np.ndarray.tolist).encode(), np.uint8), **arrays)
+    np.savez(
+        data, notes=np.frombuffer(json.dumps(notes, default=np.ndarray.tolist).encode(), np.uint8),
+        **arrays,
+    )
     write_atomically(folder / "fit.npz", data.getvalue())
 
 
@@ -390,11 +421,14 @@ def _remembered(hooks: Sequence[Hook]) -> dict[str, Array]:
 
 def _run(state: State, hooks, epochs: int, lr: float) -> dict:
     seed = state.rng.bit_generator.seed_seq
-    return {"epochs": epochs, "lr": lr, "optimizer": type(state.optimizer).__name__, "steps": state.steps,
-            "seed": f"{seed.entropy} {seed.spawn_key}", "hooks": [hook.name for hook in hooks]}
+    return {"epochs": epochs, "lr": lr, "optimizer": type(state.optimizer).__name__,
+            "steps": state.steps, "seed": f"{seed.entropy} {seed.spawn_key}",
+            "hooks": [hook.name for hook in hooks]}
 
 
-def _resume(folder: Path | None, state: State, hooks, epochs: int, lr: float) -> tuple[list[dict], dict | None]:
+def _resume(
+    folder: Path | None, state: State, hooks, epochs: int, lr: float
+) -> tuple[list[dict], dict | None]:
     if folder is None or not (Path(folder) / "fit.npz").exists():
         return [], None
     path, run = Path(folder) / "fit.npz", _run(state, hooks, epochs, lr)
@@ -408,7 +442,9 @@ def _resume(folder: Path | None, state: State, hooks, epochs: int, lr: float) ->
             raise ValueError(f"it is of another run: {notes['run']}, not {run}")
         seed = state.rng.bit_generator.seed_seq
         if notes["spawned"] < seed.n_children_spawned:
-            raise ValueError("rng has drawn since the run began; it must be made anew from its seed")
+            raise ValueError(
+                "rng has drawn since the run began; it must be made anew from its seed"
+            )
         mine = _remembered(hooks)
         if wrong := set(mine) ^ set(parts["hooks"]):
             raise ValueError(f"what hooks remember does not fit: {', '.join(sorted(wrong))}")
@@ -418,7 +454,11 @@ def _resume(folder: Path | None, state: State, hooks, epochs: int, lr: float) ->
             a[...] = parts["hooks"][name]
         state.rng.bit_generator.state = notes["rng"]
         seed.spawn(notes["spawned"] - seed.n_children_spawned)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-        raise UserError(f"checkpoint {path} cannot be used: {e}; delete it to start again") from None
+    except (
+        OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error
+    ) as e:
+        raise UserError(
+            f"checkpoint {path} cannot be used: {e}; delete it to start again"
+        ) from None
     state.step = notes["step"]
     return notes["history"], parts["best"] or None

@@ -1,4 +1,4 @@
-"""What a technique is: a frozen dataclass whose fields are the paper's knobs, and one method, `apply`.
+"""What a technique is: a frozen dataclass, its fields the paper's knobs, and one method, `apply`.
 
 A knob is a value, or a mapping from pattern (fnmatch on node names, the last match wins) to value.
 A pipeline is a list of techniques and itself one: Deep Compression is [magnitude, finetune,
@@ -48,14 +48,15 @@ class Run:
         object.__setattr__(self, "log", self.log or silent)
 
     def child(self, name: str, rng: np.random.Generator | None = None) -> Run:
-        """Returns the run of a part: its folder is `name` in this one's, its rng this one's or its own."""
+        """Returns the run of a part: a folder `name` in this one's, this rng or its own."""
         inner = None if self.checkpoint is None else Path(self.checkpoint) / name
         return replace(self, rng=rng or self.rng, checkpoint=inner)
 
 
 @dataclass(frozen=True)
 class Knob:
-    """What a knob allows: `type` within lo..hi (hi itself unless `below`), one of `choices`, or None if optional."""
+    """What a knob allows: `type` within lo..hi (hi itself unless `below`), or one of `choices`;
+    None too where it is `optional`."""
 
     type: type
     help: str
@@ -67,17 +68,23 @@ class Knob:
     per_layer: bool = False
 
     def check(self, name: str, value: Any) -> Any:
-        """Returns the value in the knob's type; UserError names the knob, the range and what was given."""
+        """Returns the value in the knob's type; UserError names the knob, the range, the value."""
         if value is None and self.optional:
             return None
         if self.choices and value not in self.choices:
             raise UserError(f"{name} must be one of {', '.join(self.choices)}, got {value!r}")
-        if self.type in (int, float) and isinstance(value, _NUMBER[self.type]) and not isinstance(value, bool):
+        if (
+            self.type in (int, float)
+            and isinstance(value, _NUMBER[self.type])
+            and not isinstance(value, bool)
+        ):
             value = self.type(value)
         limited = self.lo is not None or self.hi is not None
         if type(value) is not self.type or self.type is float and not math.isfinite(value):
-            raise UserError(f"{name} must be {_ARTICLE[self.type]}{f' in {self.range()}' if limited else ''}, "
-                            f"got {value!r}")
+            raise UserError(
+                f"{name} must be {_ARTICLE[self.type]}{f' in {self.range()}' if limited else ''}, "
+                f"got {value!r}"
+            )
         if self.lo is not None and value < self.lo or self.hi is not None and (
                 value >= self.hi if self.below else value > self.hi):
             raise UserError(f"{name} must be in {self.range()}, got {value!r}")
@@ -95,14 +102,14 @@ _ARTICLE = {float: "a number", int: "an integer", bool: "true or false", str: "a
 
 
 def knob(default, help: str, **limits) -> Any:
-    """Returns a dataclass field that is a knob: its default, one line of help, and its `Knob` limits."""
+    """Returns a dataclass field that is a knob: its default, a line of help, its `Knob` limits."""
     kind = limits.pop("type", str if default is None else type(default))
     return field(default=default, metadata={"knob": Knob(kind, help, **limits)})
 
 
 @dataclass(frozen=True)
 class Technique:
-    """The contract: knobs as fields, checked when made; `apply` returns another model, its argument untouched."""
+    """The contract: knobs as fields, checked when made; `apply` returns another model."""
 
     word: ClassVar[str]          # its name on the command line
     title: ClassVar[str]         # its full name
@@ -113,7 +120,10 @@ class Technique:
             value, full = getattr(self, name), f"{self.word}: {name}"
             if isinstance(value, Mapping):
                 if not limits.per_layer:
-                    raise UserError(f"{full} is one value for the whole model, got one by pattern: {dict(value)}")
+                    raise UserError(
+                        f"{full} is one value for the whole model, "
+                        f"got one by pattern: {dict(value)}"
+                    )
                 if not value:
                     raise UserError(f"{full} by pattern needs at least one pattern, got none")
                 value = {p: limits.check(f"{full}@{p}", v) for p, v in value.items()}
@@ -131,7 +141,7 @@ class Technique:
         return {name: getattr(self, name) for name in self.knobs()}
 
     def at(self, name: str, node: str):
-        """Returns a knob's value at a node: the last pattern that matches, else the knob's default."""
+        """Returns a knob's value at a node: the last pattern that matches, else its default."""
         value = getattr(self, name)
         if not isinstance(value, Mapping):
             return value
@@ -139,7 +149,7 @@ class Technique:
         return matching[-1] if matching else type(self).__dataclass_fields__[name].default
 
     def targets(self, model: Model) -> list[str]:
-        """Returns the names of the nodes that the technique may change: what a pattern can match."""
+        """Returns the names of the nodes it may change: what a pattern can match."""
         return [n.name for n in model.nodes if n.layer.forms]
 
     @property
@@ -148,14 +158,17 @@ class Technique:
         return self.word
 
     def check(self, model: Model) -> None:
-        """Raises UserError, before anything is trained, where the technique cannot work on the model: a pattern
-        that matches none of its `targets`."""
+        """Raises UserError, before anything is trained, where the technique cannot work on the
+        model: a pattern that matches none of its `targets`."""
         nodes = self.targets(model)
         for name in self.knobs():
             value = getattr(self, name)
             for pattern in value if isinstance(value, Mapping) else ():
                 if not any(fnmatchcase(n, pattern) for n in nodes):
-                    raise UserError(f"{self.word}: {name}@{pattern} matches no layer; there are {', '.join(nodes)}")
+                    raise UserError(
+                        f"{self.word}: {name}@{pattern} matches no layer; "
+                        f"there are {', '.join(nodes)}"
+                    )
 
     def apply(self, model: Model, data, run: Run) -> Model:
         """Returns the compressed model; the model passed in is untouched.
@@ -171,7 +184,7 @@ class Technique:
         raise NotImplementedError
 
     def sketch(self, model: Model, *, rng: np.random.Generator) -> Model:
-        """Returns the model as `apply` would leave its forms, without training: for estimates of bytes."""
+        """Returns the model with the forms of `apply`, without training: to estimate bytes."""
         return self.apply(model, None, Run(rng))
 
 
@@ -196,7 +209,10 @@ class Pipeline(Technique):
         streams = run.rng.spawn(len(self.steps))
         for i, (step, stream) in enumerate(zip(self.steps, streams), start=1):
             start, part = time.perf_counter(), run.child(f"{i:02d}-{step.name}", stream)
-            done = None if run.checkpoint is None else part.checkpoint.with_name(f"{part.checkpoint.name}.mcz")
+            done = (
+                None if run.checkpoint is None
+                else part.checkpoint.with_name(f"{part.checkpoint.name}.mcz")
+            )
             run.log({"event": "start", "name": step.name, "index": i, "of": len(self.steps)})
             if done is not None and done.exists():
                 model = load(done)
@@ -206,9 +222,9 @@ class Pipeline(Technique):
                     done.parent.mkdir(parents=True, exist_ok=True)
                     save(model, done)
             val = evaluate(model, data.val, n_threads=run.n_threads)
-            run.log({"event": "step", "name": step.name, "index": i, "knobs": step.settings(), "errors": val.errors,
-                     "size": val.size, "sparsity": sparsity(model), "seconds": time.perf_counter() - start,
-                     "model": model})
+            run.log({"event": "step", "name": step.name, "index": i, "knobs": step.settings(),
+                     "errors": val.errors, "size": val.size, "sparsity": sparsity(model),
+                     "seconds": time.perf_counter() - start, "model": model})
         return model
 
     def sketch(self, model, *, rng):
@@ -233,17 +249,19 @@ def masked(model: Model, masks: dict[str, np.ndarray]) -> Model:
 
 
 def check_movable(word: str, model: Model, *, biases: bool = False) -> None:
-    """Raises UserError for a weight (or bias) whose entries cannot be moved one by one: a shared one."""
+    """Raises UserError for a weight (or bias) whose entries cannot move alone: a shared one."""
     names = model.forms() if biases else weights(model).values()
     for name in names:
         form = model.forms()[name]
         if not form.movable:
-            raise UserError(f"{word}: {name.rsplit('.', 1)[0]} must hold plain values to be pruned while it trains, "
-                            f"got a {form.kind}; prune before sharing")
+            raise UserError(
+                f"{word}: {name.rsplit('.', 1)[0]} must hold plain values to be pruned while it "
+                f"trains, got a {form.kind}; prune before sharing"
+            )
 
 
 def weights(model: Model) -> dict[str, str]:
-    """Returns {node name: form name} of every weight with at least two axes: what pruning and sharing work on."""
+    """Returns {node name: form name} of the weights to prune and share: of two axes or more."""
     return {name.rsplit(".", 1)[0]: name for name, form in model.forms().items()
             if name.endswith(".weight") and len(form.shape) > 1}
 

@@ -69,7 +69,8 @@ def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.ran
             except UserError as e:
                 if j == 0:
                     raise
-                log({"event": "say", "text": f"importance: {criterion.word} ends before {s:g}: {e}"})
+                log({"event": "say",
+                     "text": f"importance: {criterion.word} ends before {s:g}: {e}"})
                 break
             rows.append({"criterion": criterion.word, "sparsity": s, "zeros": 1 - kept(pruned),
                          "error": evaluate(pruned)})

@@ -1,6 +1,7 @@
 """The main job: train a dense net, run a recipe on it, and keep what happened at every step.
 
-With a checkpoint folder the job can be stopped at any time and goes on where it was, ending in the same bits.
+With a checkpoint folder the job can be stopped at any time; it goes on where it was,
+ending in the same bits.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ class Job:
     epochs: list[dict] = field(default_factory=list)
 
 
-def train_dense(name: str, data, recipe: Recipe, *, seed: int, log: Callable[[dict], None] | None = None,
-                checkpoint: Path | None = None, n_threads: int = 1) -> Model:
+def train_dense(name: str, data, recipe: Recipe, *, seed: int,
+                log: Callable[[dict], None] | None = None, checkpoint: Path | None = None,
+                n_threads: int = 1) -> Model:
     """Returns the built-in model `name` trained on data.train as the recipe says.
 
     Raises UserError where the data do not fit the model's input.
@@ -60,8 +62,9 @@ def train_dense(name: str, data, recipe: Recipe, *, seed: int, log: Callable[[di
 
 
 def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int | None = None,
-        log: Callable[[dict], None] | None = None, checkpoint: Path | None = None, n_threads: int = 1) -> Job:
-    """Returns the Job of a recipe: the dense net is trained if `start` is a name, then each step is applied.
+        log: Callable[[dict], None] | None = None, checkpoint: Path | None = None,
+        n_threads: int = 1) -> Job:
+    """Returns the Job of a recipe: the dense net, trained if `start` is a name, then each step.
 
     data : has `train` and `val`        max_bytes : a budget for the file, or None
     """
@@ -73,7 +76,9 @@ def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int |
         elif row.get("event") == "start":
             current[0] = row["name"]
         elif row.get("event") == "step":
-            job.steps.append({k: row[k] for k in ("name", "knobs", "errors", "size", "sparsity", "seconds")})
+            job.steps.append({
+                k: row[k] for k in ("name", "knobs", "errors", "size", "sparsity", "seconds")
+            })
             job.stages.append((row["name"], row["model"]))
         elif row.get("event") == "budget":
             del job.steps[:], job.stages[:]  # an attempt over the budget is no part of the result
@@ -96,7 +101,7 @@ def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int |
 
 
 def check_job(start: str | Model, data, technique: Technique) -> None:
-    """Raises UserError, before anything is trained, where data or the technique's patterns do not fit the net."""
+    """Raises UserError, before anything is trained, where data or patterns do not fit the net."""
     model = MODELS[start]() if isinstance(start, str) else start
     check_data(model, data)
     technique.check(model)
@@ -105,11 +110,15 @@ def check_job(start: str | Model, data, technique: Technique) -> None:
 def check_data(model: Model, data) -> None:
     """Raises UserError where the examples or classes of the data do not fit the model."""
     if data.train.x.shape[1:] != model.input_shape:
-        raise UserError(f"data {data.name} has examples of shape {data.train.x.shape[1:]}, the model takes "
-                        f"{model.input_shape}")
+        raise UserError(
+            f"data {data.name} has examples of shape {data.train.x.shape[1:]}, the model takes "
+            f"{model.input_shape}"
+        )
     outputs = list(model.shapes().values())[-1]
     if len(data.classes) > outputs[0]:
-        raise UserError(f"data {data.name} has {len(data.classes)} classes, the model {outputs[0]} outputs")
+        raise UserError(
+            f"data {data.name} has {len(data.classes)} classes, the model {outputs[0]} outputs"
+        )
 
 
 def open_checkpoint(folder: Path, settings: dict, restart: bool = False) -> Path:
@@ -121,15 +130,23 @@ def open_checkpoint(folder: Path, settings: dict, restart: bool = False) -> Path
     """
     note, settings = folder / "run.json", json.loads(json.dumps(settings))
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; a run keeps its unfinished state in a folder of that name")
+        raise UserError(
+            f"{folder} is a file; a run keeps its unfinished state in a folder of that name"
+        )
     if restart:
         remove_checkpoint(folder)
     known = _read(note)
     if known is None and (note.exists() or any(folder.glob("??-*.mcz"))):
-        raise UserError(f"{folder} holds an unfinished run whose settings cannot be read; discard it with --restart")
+        raise UserError(
+            f"{folder} holds an unfinished run whose settings cannot be read; "
+            f"discard it with --restart"
+        )
     if known is not None and known != settings and not _differ_ahead(known, settings, folder):
-        raise UserError(f"{folder} holds an unfinished run with other settings ({_differing(known, settings)}); "
-                        f"finish it with those, or discard it with --restart")
+        raise UserError(
+            f"{folder} holds an unfinished run with other settings "
+            f"({_differing(known, settings)}); "
+            f"finish it with those, or discard it with --restart"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(note, json.dumps(settings).encode())
     return folder
@@ -148,17 +165,19 @@ def _differ_ahead(known: dict, settings: dict, folder: Path) -> bool:
 def _differing(known: dict, settings: dict) -> str:
     # "seed: 0 there, 1 here" for plain values, the bare name for tables and lists.
     names = [k for k in {**known, **settings} if known.get(k) != settings.get(k)]
-    return ", ".join(k if isinstance(known.get(k), (dict, list)) or isinstance(settings.get(k), (dict, list))
-                     else f"{k}: {known.get(k)} there, {settings.get(k)} here" for k in names)
+    return ", ".join(
+        k if isinstance(known.get(k), (dict, list)) or isinstance(settings.get(k), (dict, list))
+        else f"{k}: {known.get(k)} there, {settings.get(k)} here" for k in names
+    )
 
 
-# What a run writes: its settings, the state of a training, the model after a step (and that while it is written).
+# What a run writes: settings, the state of a training, models after steps, and each half written.
 _NAME = r"(run\.json|fit\.npz|\d\d-[a-z0-9+-]+\.mcz)"
 _OWN = re.compile(rf"{_NAME}|\.{_NAME}\.[0-9a-f]+\.tmp")
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Removes a checkpoint folder: only files that a run writes, and the folders they leave empty."""
+    """Removes a checkpoint folder: the files that a run writes, and the folders left empty."""
     for path in sorted(folder.rglob("*"), key=lambda p: -len(p.parts)):
         if path.is_symlink():
             continue

@@ -1,11 +1,11 @@
 """Recipes: a dense training and a pipeline, as TOML or as words on the command line.
 
-    title = "..."                         [train]                      [[step]]
-    source = "..."                        epochs = 10                  technique = "gradual"
-                                          lr = 0.05                    sparsity = {'*' = 0.95, 'conv*' = 0.5}
+    title = "..."            [train]            [[step]]
+    source = "..."           epochs = 10        technique = "gradual"
+                             lr = 0.05          sparsity = {'*' = 0.95, 'conv*' = 0.5}
 
-A table named after a model, `[lenet5]`, replaces `train` and `step` for that model. On the command line
-`magnitude:sparsity=0.9,sparsity@conv*=0.5` is one step.
+A table named after a model, `[lenet5]`, replaces `train` and `step` for that model. On the command
+line `magnitude:sparsity=0.9,sparsity@conv*=0.5` is one step.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def load_recipe(name: str, model: str, techniques: Sequence[type[Technique]], *,
     if not path.is_file():
         path = Path(name)
         if path.suffix != ".toml" or not path.is_file():
-            raise UserError(f"recipe must be {' or '.join(recipes())} or a TOML file that exists, got {name!r}")
+            raise UserError(
+                f"recipe must be {' or '.join(recipes())} or a TOML file that exists, got {name!r}"
+            )
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
@@ -69,7 +71,7 @@ def load_recipe(name: str, model: str, techniques: Sequence[type[Technique]], *,
 
 def parse_recipe(table: Mapping, name: str, model: str, techniques: Sequence[type[Technique]], *,
                  pipeline: Pipeline | None = None) -> Recipe:
-    """Returns the recipe that a parsed TOML table describes; UserError where it has unknown or missing parts."""
+    """Returns the recipe of a parsed TOML table; UserError for unknown or missing parts."""
     _check_entries(f"recipe {name}", table, ("title", "source", "train", "step", *MODELS))
     for other in set(table) & set(MODELS):
         _check_entries(f"recipe {name}: {other}", table[other], ("train", "step"))
@@ -79,13 +81,19 @@ def parse_recipe(table: Mapping, name: str, model: str, techniques: Sequence[typ
         raise UserError(f"recipe {name}: train must be a table of knobs, got {train!r}")
     if pipeline is None:
         if not isinstance(steps, list) or not all(isinstance(s, Mapping) for s in steps):
-            raise UserError(f"recipe {name}: step must be written as tables [[step]], got {steps!r}")
+            raise UserError(
+                f"recipe {name}: step must be written as tables [[step]], got {steps!r}"
+            )
         if not steps:
-            having = [m for m in MODELS if isinstance(table.get(m), Mapping) and table[m].get("step")]
+            having = [
+                m for m in MODELS if isinstance(table.get(m), Mapping) and table[m].get("step")
+            ]
             raise UserError(f"recipe {name} has no [[step]] for {model}"
                             + (f"; it has them for {', '.join(having)}" if having else ""))
-        pipeline = Pipeline(steps=tuple(_step(f"recipe {name}: step {i}", s.get("technique"), s, techniques)
-                                        for i, s in enumerate(steps, start=1)))
+        pipeline = Pipeline(steps=tuple(
+            _step(f"recipe {name}: step {i}", s.get("technique"), s, techniques)
+            for i, s in enumerate(steps, start=1)
+        ))
     return Recipe(name, str(table.get("title", name)), str(table.get("source", "")),
                   _step(f"recipe {name}: train", "finetune", train, techniques), pipeline)
 
@@ -94,14 +102,18 @@ def _check_entries(where: str, table, known: Sequence[str]) -> None:
     if not isinstance(table, Mapping):
         raise UserError(f"{where} must be a table, got {table!r}")
     if unknown := sorted(set(table) - set(known)):
-        raise UserError(f"{where}: unknown entry {', '.join(unknown)}; there are {', '.join(known)}")
+        raise UserError(
+            f"{where}: unknown entry {', '.join(unknown)}; there are {', '.join(known)}"
+        )
 
 
 def _step(where: str, word, table: Mapping, techniques: Sequence[type[Technique]]) -> Technique:
     if not isinstance(word, str):
         raise UserError(f"{where}: technique must be a text, got {word!r}")
     try:
-        return make_technique(word, {k: v for k, v in table.items() if k != "technique"}, techniques)
+        return make_technique(
+            word, {k: v for k, v in table.items() if k != "technique"}, techniques
+        )
     except UserError as e:
         raise UserError(f"{where}: {e}") from None
 
@@ -123,16 +135,20 @@ def parse_with(texts: Sequence[str], techniques: Sequence[type[Technique]]) -> P
                 own = len(parts) > 1 and name not in FineTune.knobs()
                 name = f"{word}.{name}" if own else name
                 if name in knobs and knobs[name] != value:
-                    raise UserError(f"{text}: {name} of the training is given as {knobs[name]!r} and {value!r}")
+                    raise UserError(
+                        f"{text}: {name} of the training is given as {knobs[name]!r} and {value!r}"
+                    )
                 knobs[name] = value
         steps.append(make_technique("+".join(words), knobs, techniques))
     return Pipeline(steps=tuple(steps))
 
 
 def parse_knobs(text: str, where: str) -> dict[str, Any]:
-    """Returns the knobs of `knob=value,knob@pattern=value`; a plain value beside patterns holds where none matches.
+    """Returns the knobs of `knob=value,knob@pattern=value`; a plain value beside patterns holds
+    where none matches.
 
-    where : what messages begin with        Raises UserError for a part that is not knob=value, or given twice.
+    where : what messages begin with
+    Raises UserError for a part that is not knob=value, or given twice.
     """
     plain: dict[str, Any] = {}
     by_pattern: dict[str, dict[str, Any]] = {}
@@ -150,11 +166,13 @@ def parse_knobs(text: str, where: str) -> dict[str, Any]:
     return plain | mixed
 
 
-def make_technique(word: str, knobs: Mapping[str, Any], techniques: Sequence[type[Technique]]) -> Technique:
-    """Returns the technique called `word`, or the training of several, "dns+slimming", with these knobs.
+def make_technique(
+    word: str, knobs: Mapping[str, Any], techniques: Sequence[type[Technique]]
+) -> Technique:
+    """Returns the technique called `word`, or the training of several, "dns+slimming".
 
-    knobs : of a technique, or of the training it takes part in; where two techniques of a training have one of
-        the same name it is written with its word, "slimming.sparsity"
+    knobs : of a technique, or of the training it takes part in; where two techniques of a training
+        have one of the same name it is written with its word, "slimming.sparsity"
     Raises UserError that names the nearest words or knobs.
     """
     by_word = {t.word: t for t in techniques}
@@ -171,12 +189,16 @@ def make_technique(word: str, knobs: Mapping[str, Any], techniques: Sequence[typ
     return FineTune(methods=tuple(kind(**mine) for kind, mine in zip(kinds, own)), **training)
 
 
-def _owned(word: str, kinds: Sequence[type[Technique]], knobs: Mapping, training: list[str]) -> list[dict]:
+def _owned(
+    word: str, kinds: Sequence[type[Technique]], knobs: Mapping, training: list[str]
+) -> list[dict]:
     # The knobs of each technique, and of the training.
     found: list[dict] = [{} for _ in kinds] + [{}]
     for key, value in knobs.items():
         prefix, dot, name = key.rpartition(".")
-        owners = [i for i, kind in enumerate(kinds) if name in kind.knobs() and prefix in ("", kind.word)]
+        owners = [
+            i for i, kind in enumerate(kinds) if name in kind.knobs() and prefix in ("", kind.word)
+        ]
         if not owners and key in training:
             owners = [len(kinds)]
         if not owners:
@@ -184,8 +206,10 @@ def _owned(word: str, kinds: Sequence[type[Technique]], knobs: Mapping, training
             raise UserError(f"{word}: unknown knob {key!r}"
                             + did_you_mean(name, known + ([] if known and prefix else training)))
         if len(owners) > 1:
-            raise UserError(f"{word}: {key} may be of {' or '.join(kinds[i].word for i in owners)}; write "
-                            f"{kinds[owners[0]].word}.{key}")
+            raise UserError(
+                f"{word}: {key} may be of {' or '.join(kinds[i].word for i in owners)}; "
+                f"write {kinds[owners[0]].word}.{key}"
+            )
         found[owners[0]][name] = value
     return found
 

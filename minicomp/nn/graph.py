@@ -1,7 +1,7 @@
-"""A model is data: a topologically ordered tuple of named nodes, each a layer and the names of its inputs.
+"""A model is data: an ordered tuple of named nodes, each a layer and the names of its inputs.
 
-`forward` only walks the list. Training, channel removal, the file and the passport all read and write this
-one list; there is no other model class and no tracing.
+`forward` only walks the list. Training, channel removal, the file and the passport all read and
+write this one list; there is no other model class and no tracing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Node:
 
 
 def chain(*named: tuple[str, Layer]) -> tuple[Node, ...]:
-    """Returns nodes in a row: each takes the output of the one before, the first the model's input."""
+    """Returns nodes in a row: each takes the output of the one before, the first the input."""
     names = [INPUT] + [name for name, _ in named]
     return tuple(Node(name, layer, (before,)) for (name, layer), before in zip(named, names))
 
@@ -43,14 +43,14 @@ class Model:
 
     nodes : topologically ordered        input_shape : of one example, (C, H, W) or (D,)
     builtin : {"name", "args"} of the built-in net that this is, unedited, or None
-    origin_bytes : 4 bytes x (parameters + running statistics) of the model that compression started from;
-        None stands for this model
-    Raises ValueError for a repeated or malformed name, an input that is not an earlier node, inputs more or
-    fewer than the layer takes, or an input shape that is not 1 or 3 positive integers.
+    origin_bytes : 4 bytes x (parameters + running statistics) of the model that compression
+        started from; None stands for this model
+    Raises ValueError for a repeated or malformed name, an input that is not an earlier node, inputs
+    more or fewer than the layer takes, or an input shape that is not 1 or 3 positive integers.
     """
 
-    def __init__(self, nodes: Iterable[Node], *, input_shape: Sequence[int], builtin: dict | None = None,
-                 origin_bytes: int | None = None):
+    def __init__(self, nodes: Iterable[Node], *, input_shape: Sequence[int],
+                 builtin: dict | None = None, origin_bytes: int | None = None):
         self.nodes = tuple(nodes)
         self.input_shape = _positive(input_shape)
         self.builtin = builtin
@@ -69,10 +69,11 @@ class Model:
 
     def __call__(self, x, *, weights: dict[str, Tensor] | None = None, training: bool = False,
                  rng: np.random.Generator | None = None, taps: Sequence[str] = ()):
-        """Returns the output Tensor, (N, classes) for a classifier; with taps, (output, {name: Tensor}).
+        """Returns the output, (N, classes) for a classifier; with taps, (output, {name: Tensor}).
 
         x : (N, *input_shape), array or Tensor        training : batch statistics and dropout are on
-        weights : what `decode` gave; None decodes here        rng : for dropout and stochastic forms
+        weights : what `decode` gave; None decodes here
+        rng : for dropout and stochastic forms
         taps : names of nodes whose outputs are wanted too; "x" is the input
         Raises ValueError for an x of another shape, KeyError for a tap that is no node.
         """
@@ -80,7 +81,9 @@ class Model:
         if weights is None:
             weights = self.decode(training=training, rng=rng)
         if x.shape[1:] != self.input_shape:
-            raise ValueError(f"x must have shape (N, {', '.join(map(str, self.input_shape))}), got {x.shape}")
+            raise ValueError(
+                f"x must have shape (N, {', '.join(map(str, self.input_shape))}), got {x.shape}"
+            )
         values, uses, done = {INPUT: x}, dict(self._uses), None
         for name in taps:
             if name not in uses:
@@ -111,10 +114,14 @@ class Model:
 
     def forms(self) -> dict[str, Form]:
         """Returns every weight and bias by name: "fc1.weight", "fc1.bias"."""
-        return {f"{node.name}.{part}": form for node in self.nodes for part, form in node.layer.forms.items()}
+        return {
+            f"{node.name}.{part}": form
+            for node in self.nodes for part, form in node.layer.forms.items()
+        }
 
     def set_form(self, name: str, form: Form) -> None:
-        """Replaces one weight or bias, in place; ValueError where the shape differs, KeyError where none is so named."""
+        """Replaces one weight or bias, in place; ValueError where the shape differs, KeyError
+        where none has the name."""
         forms = self.forms()
         if name not in forms:
             raise KeyError(f"no form {name!r}; there are {', '.join(forms)}")
@@ -135,12 +142,16 @@ class Model:
 
     def buffers(self) -> dict[str, Array]:
         """Returns the running statistics by name: "bn1.running_mean"."""
-        return {f"{node.name}.{part}": a for node in self.nodes for part, a in node.layer.buffers.items()}
+        return {
+            f"{node.name}.{part}": a
+            for node in self.nodes for part, a in node.layer.buffers.items()
+        }
 
     def state_dict(self) -> dict[str, Array]:
         """Returns every array by PyTorch's name and shape, in order of the nodes; copies.
 
-        Forms other than an unmasked Dense add their parts: "fc1.weight.index", "fc1.weight.centroids.value".
+        Forms other than an unmasked Dense add their parts: "fc1.weight.index",
+        "fc1.weight.centroids.value".
         """
         return {name: a.copy() for name, a in self._state().items()}
 
@@ -153,10 +164,10 @@ class Model:
         return state
 
     def load_state_dict(self, state: dict[str, Array]) -> None:
-        """Takes over the arrays of `state`, in place; PyTorch's num_batches_tracked of batch norms is left out.
+        """Takes over the arrays of `state`, in place, without PyTorch's num_batches_tracked.
 
-        Raises ValueError that lists missing and unexpected names, wrong shapes and values that a form cannot
-        hold; the model is then untouched.
+        Raises ValueError that lists missing and unexpected names, wrong shapes and values that a
+        form cannot hold; the model is then untouched.
         """
         mine, state = self._state(), {n: np.asarray(a) for n, a in state.items()}
         unused = {f"{node.name}.num_batches_tracked" for node in self.nodes if node.layer.buffers}
@@ -166,7 +177,10 @@ class Model:
                   for n, a in mine.items() if n in state and state[n].shape != a.shape]
         wrong += [f"{n} must hold numbers, got {state[n].dtype}"
                   for n in mine if n in state and state[n].dtype.kind not in "biuf"]
-        parts = {name: {p: state.get(_join(name, p)) for p in form.state()} for name, form in self.forms().items()}
+        parts = {
+            name: {p: state.get(_join(name, p)) for p in form.state()}
+            for name, form in self.forms().items()
+        }
         for name, form in self.forms().items() if not wrong else ():
             try:
                 form.check_state(parts[name])
@@ -190,9 +204,11 @@ class Model:
         return shapes
 
     def macs(self) -> dict[str, int]:
-        """Returns multiply-accumulates per example and node; bias and activations are not counted."""
+        """Returns multiply-accumulates per example and node, without bias and activations."""
         shapes = self.shapes()
-        return {node.name: node.layer.macs(*(shapes[i] for i in node.inputs)) for node in self.nodes}
+        return {
+            node.name: node.layer.macs(*(shapes[i] for i in node.inputs)) for node in self.nodes
+        }
 
     def count(self) -> int:
         """Returns the number of weights and biases."""
@@ -205,7 +221,8 @@ class Model:
     def copy(self) -> Model:
         """Returns an equal model that shares no writable array."""
         nodes = [replace(node, layer=node.layer.copy()) for node in self.nodes]
-        return Model(nodes, input_shape=self.input_shape, builtin=self.builtin, origin_bytes=self.origin_bytes)
+        return Model(nodes, input_shape=self.input_shape, builtin=self.builtin,
+                     origin_bytes=self.origin_bytes)
 
     def frozen(self) -> Model:
         """Returns an equal model none of whose forms is trainable: what is stored of them."""
@@ -226,8 +243,8 @@ class Model:
         return self._with(lambda form: Dense(form.dense().data.copy()))
 
     def edit(self, swap: dict[str, tuple[Node, ...]]) -> Model:
-        """Returns the model with each named node replaced by other nodes, the last of which takes over its
-        output; () removes a node with one input (identity). Layers are shared, not copied."""
+        """Returns the model with each named node replaced by other nodes, the last of which takes
+        over its output; () removes a node with one input (identity). Layers are shared."""
         renamed: dict[str, str] = {}
         nodes = []
         for name in swap:
@@ -237,17 +254,22 @@ class Model:
             if node.name not in swap:
                 nodes.append(replace(node, inputs=inputs))
             elif swap[node.name]:
-                nodes.extend(replace(n, inputs=tuple(renamed.get(i, i) for i in n.inputs)) for n in swap[node.name])
+                nodes.extend(
+                    replace(n, inputs=tuple(renamed.get(i, i) for i in n.inputs))
+                    for n in swap[node.name]
+                )
                 renamed[node.name] = swap[node.name][-1].name
             elif len(inputs) == 1:
                 renamed[node.name] = inputs[0]
             else:
-                raise ValueError(f"{node.name} has {len(inputs)} inputs: it cannot become the identity")
+                raise ValueError(
+                    f"{node.name} has {len(inputs)} inputs: it cannot become the identity"
+                )
         return Model(nodes, input_shape=self.input_shape, builtin=None if swap else self.builtin,
                      origin_bytes=self.origin_bytes)
 
     def spec(self) -> dict:
-        """Returns the architecture without weights, JSON-able: a built-in net is its name and arguments."""
+        """Returns the architecture without weights, JSON-able: a built-in's name and arguments."""
         if self.builtin is not None:
             return {"builtin": self.builtin["name"], "args": self.builtin["args"]}
         return {"input": list(self.input_shape), "nodes": [
@@ -262,11 +284,19 @@ class Model:
         """
         try:
             entries = [LAYERS[kind].entries(**config) for _, kind, config, _ in spec["nodes"]]
-            if not all(isinstance(n, int) and n >= 0 for n in entries) or 4 * sum(entries) > max_bytes:
-                raise FormatError(f"weights must take 0 to {max_bytes} bytes, declared {4 * sum(entries)}")
+            if (
+                not all(isinstance(n, int) and n >= 0 for n in entries)
+                or 4 * sum(entries) > max_bytes
+            ):
+                raise FormatError(
+                    f"weights must take 0 to {max_bytes} bytes, declared {4 * sum(entries)}"
+                )
             if not all(isinstance(inputs, list) for *_, inputs in spec["nodes"]):
                 raise FormatError("inputs of a node must be a list of names")
-            nodes = [Node(name, LAYERS[kind](**config), tuple(inputs)) for name, kind, config, inputs in spec["nodes"]]
+            nodes = [
+                Node(name, LAYERS[kind](**config), tuple(inputs))
+                for name, kind, config, inputs in spec["nodes"]
+            ]
             model = cls(nodes, input_shape=spec["input"])
             model.shapes()
         except FormatError:
@@ -305,18 +335,27 @@ def _check(nodes: tuple[Node, ...]) -> None:
     for node in nodes:
         for part in (node.layer, *node.layer.forms.values()):
             if id(part) in owners:
-                raise ValueError(f"{node.name}: its {part.kind} is that of {owners[id(part)]} too; a layer or form "
-                                 f"stands in a model once, give {node.name} a copy")
+                raise ValueError(
+                    f"{node.name}: its {part.kind} is that of {owners[id(part)]} too; a layer or "
+                    f"form stands in a model once, give {node.name} a copy"
+                )
             owners[id(part)] = node.name
         if not (isinstance(node.name, str) and _NAME.match(node.name)) or node.name in known:
-            raise ValueError(f"node names must be unique and match [A-Za-z0-9_.-]{{1,100}}, got {node.name!r}")
+            raise ValueError(
+                f"node names must be unique and match [A-Za-z0-9_.-]{{1,100}}, got {node.name!r}"
+            )
         arity = node.layer.arity
         missing = [i for i in node.inputs if i not in known]
         if missing or not node.inputs:
-            raise ValueError(f"{node.name}: inputs must be earlier nodes, got {', '.join(map(str, missing)) or 'none'}")
+            raise ValueError(
+                f"{node.name}: inputs must be earlier nodes, "
+                f"got {', '.join(map(str, missing)) or 'none'}"
+            )
         if arity is not None and len(node.inputs) != arity:
-            raise ValueError(f"{node.name}: {node.layer.kind} takes {arity} input{'s' * (arity > 1)}, "
-                             f"got {len(node.inputs)}")
+            raise ValueError(
+                f"{node.name}: {node.layer.kind} takes {arity} input{'s' * (arity > 1)}, "
+                f"got {len(node.inputs)}"
+            )
         known.add(node.name)
 
 
@@ -324,5 +363,7 @@ def _positive(shape: Sequence[int]) -> tuple[int, ...]:
     shape = tuple(shape)
     if len(shape) not in (1, 3) or not all(
             isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in shape):
-        raise ValueError(f"input_shape must be positive integers, (D,) or (C, H, W), got {str(shape)[:80]}")
+        raise ValueError(
+            f"input_shape must be positive integers, (D,) or (C, H, W), got {str(shape)[:80]}"
+        )
     return tuple(int(n) for n in shape)

@@ -14,12 +14,18 @@ from ..tensor import Array
 
 
 def lecun_uniform(shape, *, rng: np.random.Generator) -> Array:
-    """Returns U(-b, b), b = sqrt(3 / fan_in): unit variance in, unit variance out (LeCun 1998; Caffe's "xavier")."""
+    """Returns U(-b, b), b = sqrt(3 / fan_in): unit variance in, unit variance out.
+
+    Source: LeCun et al. 1998; Caffe's "xavier".
+    """
     return _uniform(shape, math.sqrt(3 / _fan(shape)[0]), rng)
 
 
 def glorot_uniform(shape, *, rng: np.random.Generator) -> Array:
-    """Returns U(-b, b), b = sqrt(6 / (fan_in + fan_out)). Source: Glorot & Bengio 2010, eq. (16)."""
+    """Returns U(-b, b), b = sqrt(6 / (fan_in + fan_out)).
+
+    Source: Glorot & Bengio 2010, eq. (16).
+    """
     return _uniform(shape, math.sqrt(6 / sum(_fan(shape))), rng)
 
 

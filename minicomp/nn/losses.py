@@ -1,7 +1,7 @@
 """Losses and regularisers.
 
-N batch, K classes; z (N, K) are logits. `reduction` is "mean", "sum" or "none". Cross-entropy averages over
-examples; the elementwise losses average over entries, as PyTorch does.
+N batch, K classes; z (N, K) are logits. `reduction` is "mean", "sum" or "none". Cross-entropy
+averages over examples; the elementwise losses average over entries, as PyTorch does.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def soft_cross_entropy(z, *, target, save):
 
 
 def _label_composite(z, *, labels, smoothing, reduction):
-    target = one_hot(labels, z.shape[1], z.dtype) * float(1 - smoothing) + float(smoothing / z.shape[1])
+    target = (
+        one_hot(labels, z.shape[1], z.dtype) * float(1 - smoothing) + float(smoothing / z.shape[1])
+    )
     return _reduce(_ce_composite(z, target=target.astype(z.dtype)), reduction)
 
 
@@ -49,7 +51,7 @@ def _label_backward(g, p, wanted, z, *, labels, smoothing, reduction):
 
 @fused(backward=_label_backward, composite=_label_composite)
 def label_cross_entropy(z, *, labels, smoothing, reduction, save):
-    """Returns soft_cross_entropy with 1 - smoothing at each label and smoothing / K everywhere, reduced.
+    """Returns soft_cross_entropy with smoothing / K everywhere, 1 - smoothing more at the labels.
 
     z : (N, K)        labels : (N,) integers in 0..K-1
     """
@@ -60,7 +62,9 @@ def label_cross_entropy(z, *, labels, smoothing, reduction, save):
     return np.asarray(total, z.dtype), p
 
 
-def cross_entropy(z: Tensor, target: Array, *, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
+def cross_entropy(
+    z: Tensor, target: Array, *, label_smoothing: float = 0.0, reduction: str = "mean"
+) -> Tensor:
     """Returns the cross-entropy between softmax(z) and the target.
 
     z : (N, K) logits        target : (N,) integer labels, or (N, K) probabilities
@@ -91,7 +95,10 @@ def mse(x: Tensor, target, *, reduction: str = "mean") -> Tensor:
 
 
 def huber(x: Tensor, target, *, delta: float = 1.0, reduction: str = "mean") -> Tensor:
-    """Returns e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), with e = x - target (Huber 1964)."""
+    """Returns e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), for e = x - target.
+
+    Source: Huber 1964.
+    """
     if not delta > 0:
         raise ValueError(f"delta must be positive, got {delta}")
     e = ops.absolute(_difference(x, target))
@@ -102,7 +109,8 @@ def huber(x: Tensor, target, *, delta: float = 1.0, reduction: str = "mean") -> 
 def squared_hinge(z: Tensor, target: Array, *, reduction: str = "mean") -> Tensor:
     """Returns max(0, 1 - t z)^2 with t = +1 for the label's class and -1 for the others.
 
-    z : (N, K)        target : (N,) integer labels        Source: Courbariaux et al. 2015, section 3.1 (L2-SVM)
+    z : (N, K)        target : (N,) integer labels
+    Source: Courbariaux et al. 2015, section 3.1 (L2-SVM)
     Raises ValueError for labels out of range.
     """
     t = 2 * one_hot(softmax.checked(np.asarray(target), *z.shape), z.shape[1], z.dtype) - 1

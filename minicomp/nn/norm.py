@@ -27,7 +27,9 @@ def _composite(x, gamma, beta, *, eps, statistics):
     d = x - ops.mean(x, axis=axes, keepdims=True)
     var = ops.mean(d * d, axis=axes, keepdims=True)
     shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
-    return d / ops.sqrt(var + eps) * ops.reshape(gamma, shape=shape) + ops.reshape(beta, shape=shape)
+    return (
+        d / ops.sqrt(var + eps) * ops.reshape(gamma, shape=shape) + ops.reshape(beta, shape=shape)
+    )
 
 
 def _backward(g, saved, wanted, x, gamma, beta, *, eps, statistics):

@@ -78,7 +78,7 @@ static long conv_rest(const Conv *d, int level) {
 }
 
 /* w (O, C, KH, KW) as (KH, KW, C, O) with rows of whole vectors, zeros behind the O: lanes are o.
- * Without the rest of the channels: it follows as (rest, KH, KW C) with rows of whole vectors. */
+ * Without the rest of the channels, which follows as (rest, KH, KW C), rows of whole vectors. */
 static void conv_pack_o(const Conv *d, const float *w, float *out, int level) {
     const long taps = d->KH * d->KW, run = d->KW * d->C, rest = conv_rest(d, level);
     const long O = d->O - rest, ld = conv_lanes(O);

@@ -57,7 +57,9 @@ def dead_of(model: Model) -> list[tuple[Group, Array]]:
     gone, chosen = removable(model), []
     for group in groups(model):
         dead = np.isin(group.ids, gone)
-        chosen.append((group, choose_units(group, np.arange(group.size)[::-1], int(dead.sum()), dead)))
+        chosen.append(
+            (group, choose_units(group, np.arange(group.size)[::-1], int(dead.sum()), dead))
+        )
     return chosen
 
 

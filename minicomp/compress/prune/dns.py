@@ -1,23 +1,23 @@
-"""Dynamic network surgery (Guo, Yao, Chen 2016, "Dynamic Network Surgery for Efficient DNNs", arXiv 1608.04493).
+"""Dynamic network surgery (Guo, Yao, Chen 2016, arXiv 1608.04493).
 
-Pruning by magnitude cannot take a mistake back: what is cut stays cut. Surgery keeps a full weight W behind a
-mask T, computes with W T, and goes on training *every* entry of W, the cut ones too:
+Pruning by magnitude cannot take a mistake back: what is cut stays cut. Surgery keeps a full weight
+W behind a mask T, computes with W T, and goes on training *every* entry of W, the cut ones too:
 
     min L(W T)   subject to   T = h(W)                                                      (eq. 1)
     W <- W - beta dL / d(W T)                                     for all entries           (eq. 2)
     h(w) = 0 if |w| < a,   T if a <= |w| < b,   1 if |w| >= b                               (eq. 3)
 
-A cut weight that the loss still wants grows back over b and is *spliced* into the net again. T is updated at a
-step i with probability sigma(i) = (1 + gamma i)^-power, and no more after `stop` of the training, so that the
-survivors settle.
+A cut weight that the loss still wants grows back over b and is *spliced* into the net again. T is
+updated at a step i with probability sigma(i) = (1 + gamma i)^-power, and no more after `stop` of
+the training, so that the survivors settle.
 
-tau = max(mu + c sigma, 0), mu and sigma the mean and standard deviation of |w|, taken once at the start;
-a = 0.9 tau and b = 1.1 tau.
+tau = max(mu + c sigma, 0), mu and sigma the mean and standard deviation of |w|, taken once at the
+start; a = 0.9 tau and b = 1.1 tau.
 
-The paper and its authors' Caffe code differ, and `variant` chooses: "paper" takes mu and sigma over the
-weights and leaves biases alone; "code" takes them over the non-zero weights and biases together and cuts
-biases too. (The code also compares with <= a and > b, which differs from eq. 3 only where |w| equals a threshold;
-eq. 3 is used in both.)
+The paper and its authors' Caffe code differ, and `variant` chooses: "paper" takes mu and sigma over
+the weights and leaves biases alone; "code" takes them over the non-zero weights and biases together
+and cuts biases too. (The code also compares with <= a and > b, which differs from eq. 3 only where
+|w| equals a threshold; eq. 3 is used in both.)
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from ..technique import check_movable, knob, weights
 ROWS = 100  # of the log in one training, evenly spaced
 
 
-def surgery_thresholds(w: Array, c: float, *, low: float = 0.9, high: float = 1.1) -> tuple[float, float]:
+def surgery_thresholds(
+    w: Array, c: float, *, low: float = 0.9, high: float = 1.1
+) -> tuple[float, float]:
     """Returns (a, b) = (low tau, high tau), tau = max(mu + c sigma, 0) over |w|.
 
     w : float, the entries that count        c : the authors' c_rate
@@ -70,31 +72,36 @@ def surgery_mask(w: Array, mask: Array, a: float, b: float) -> Array:
 class DNS(Trained):
     """Trains while weights are cut and spliced back, then goes on at the mask that is left.
 
-    Its log has rows "surgery": step of steps, the entries cut and spliced back so far, the sparsity, and the model
-    as it is at that step, whose forms hold the masks.
+    Its log has rows "surgery": step of steps, the entries cut and spliced back so far, the
+    sparsity, and the model as it is at that step, whose forms hold the masks.
     """
 
     word: ClassVar[str] = "dns"
     masks: ClassVar[bool] = True
     title: ClassVar[str] = "Dynamic network surgery"
-    source: ClassVar[str] = ("Guo, Yao & Chen 2016, Dynamic Network Surgery for Efficient DNNs, arXiv:1608.04493")
+    source: ClassVar[str] = (
+        "Guo, Yao & Chen 2016, Dynamic Network Surgery for Efficient DNNs, arXiv:1608.04493"
+    )
 
-    c: float = knob(2.0, "c_rate: threshold in standard deviations above the mean of |w|", lo=-10.0, hi=100.0,
-                    per_layer=True)
+    c: float = knob(2.0, "c_rate: threshold in standard deviations above the mean of |w|",
+                    lo=-10.0, hi=100.0, per_layer=True)
     gamma: float = knob(1e-4, "decay of the probability to update the mask", lo=0.0)
     power: float = knob(1.0, "power of that decay", lo=0.0)
     stop: float = knob(0.7, "part of the training after which masks stay, 0..1", lo=0.0, hi=1.0)
     low: float = knob(0.9, "a / tau: below it a weight is cut", lo=0.0)
     high: float = knob(1.1, "b / tau: from it on a weight is spliced", lo=0.0)
-    variant: str = knob("paper", "thresholds and biases as in the paper, or as in the authors' code",
+    variant: str = knob("paper",
+                        "thresholds and biases as in the paper, or as in the authors' code",
                         choices=("paper", "code"))
-    ramp: float = knob(0.0, "part of the training over which tau rises from 0 to its value (0: at once, the paper)",
-                       lo=0.0, hi=1.0)
+    ramp: float = knob(0.0, "part of the training over which tau rises from 0 to its value "
+                            "(0: at once, the paper)", lo=0.0, hi=1.0)
 
     def __post_init__(self):
         super().__post_init__()
         if self.low > self.high:
-            raise UserError(f"dns: low must be at most high, got low = {self.low}, high = {self.high}")
+            raise UserError(
+                f"dns: low must be at most high, got low = {self.low}, high = {self.high}"
+            )
 
     def check(self, model):
         super().check(model)
@@ -104,7 +111,7 @@ class DNS(Trained):
         return [Surgery(self, model, run)]
 
     def cut_forms(self, model, name: str) -> list[str]:
-        """Returns the forms of a layer that surgery works on: its weight, in the code's variant its bias too."""
+        """Returns the forms of a layer to cut: its weight, in the code's variant its bias too."""
         bias = name.rsplit(".", 1)[0] + ".bias"
         return [name, bias] if self.variant == "code" and bias in model.forms() else [name]
 
@@ -112,15 +119,17 @@ class DNS(Trained):
         """Returns (a, b) of one layer."""
         parts = [model.forms()[form].dense().data.ravel() for form in self.cut_forms(model, name)]
         w = np.concatenate(parts)
-        return surgery_thresholds(w[w != 0] if self.variant == "code" else w, self.at("c", node), low=self.low,
-                                  high=self.high)
+        return surgery_thresholds(
+            w[w != 0] if self.variant == "code" else w,
+            self.at("c", node), low=self.low, high=self.high,
+        )
 
 
 class Surgery(Hook):
-    """Cuts and splices: every weight has a mask that is behind, so that hidden entries go on training.
+    """Cuts and splices: every mask is behind its weight, so that hidden entries go on training.
 
-    A technique splices back only what it cut itself. Slots "moves.NAME", (2,) int64: how often an entry of a
-    form was cut, and spliced back, so far.
+    A technique splices back only what it cut itself. Slots "moves.NAME", (2,) int64: how often an
+    entry of a form was cut, and spliced back, so far.
     """
 
     name = DNS.word
@@ -133,7 +142,9 @@ class Surgery(Hook):
                 self.thresholds[form] = technique.thresholds(model, node, name)
         for name in self.thresholds:
             form = model.forms()[name]
-            self.allowed[name] = np.ones(form.shape, bool) if form.mask is None else form.mask.copy()
+            self.allowed[name] = (
+                np.ones(form.shape, bool) if form.mask is None else form.mask.copy()
+            )
             model.set_form(name, form.masked(self.allowed[name], behind=True))
             self.slots[f"moves.{name}"] = np.zeros(2, np.int64)
         self.seed = int(run.rng.integers(2**63))
@@ -142,7 +153,7 @@ class Surgery(Hook):
         return math.ceil(max(self.technique.stop, self.technique.ramp) * steps)
 
     def before_batch(self, state):
-        # Each step's draw is of the seed and the step alone, so that a resumed training draws the same.
+        # A draw is of the seed and the step alone, so that a resumed training draws the same.
         of, done = self.technique, state.step / max(state.steps, 1)
         draw = np.random.default_rng([self.seed, state.step])
         if done < of.stop and draw.random() < (1 + of.gamma * state.step) ** -of.power:
@@ -168,6 +179,8 @@ class Surgery(Hook):
         """Returns the row of the log at a step of the training."""
         forms = [state.model.forms()[name] for name in self.thresholds]
         cut, spliced = sum(self.slots.values())
-        kept, size = sum(int(form.mask.sum()) for form in forms), sum(form.mask.size for form in forms)
+        kept, size = (
+            sum(int(form.mask.sum()) for form in forms), sum(form.mask.size for form in forms)
+        )
         return {"event": "surgery", "step": state.step, "steps": state.steps, "cut": int(cut),
                 "spliced": int(spliced), "sparsity": 1 - kept / size, "model": state.model}

@@ -1,15 +1,15 @@
 """Gradual magnitude pruning (Zhu, Gupta 2017, "To prune, or not to prune", arXiv 1710.01878).
 
-Pruning a trained net at once costs more than pruning it while it trains. Between steps t0 and t0 + n dt the
-sparsity follows a cubic, fast at first where redundant weights abound,
+Pruning a trained net at once costs more than pruning it while it trains. Between steps t0 and
+t0 + n dt the sparsity follows a cubic, fast at first where redundant weights abound,
 
     s_t = s_f + (s_i - s_f) (1 - (t - t0) / (n dt))^3                                       (eq. 1)
 
-and every dt steps the mask is set anew by magnitude. Masked weights receive no gradient, so they stay pruned;
-the weights that remain go on learning through and after the ramp.
+and every dt steps the mask is set anew by magnitude. Masked weights receive no gradient, so they
+stay pruned; the weights that remain go on learning through and after the ramp.
 
-Where we leave the paper: t0 is 0, the net comes trained. The best epoch, where one is kept, is one after the
-ramp: before it the net is denser.
+Where we leave the paper: t0 is 0, the net comes trained. The best epoch, where one is kept, is one
+after the ramp: before it the net is denser.
 """
 
 from __future__ import annotations
@@ -29,25 +29,32 @@ from ..technique import check_movable, knob, weights
 
 @dataclass(frozen=True)
 class Gradual(Trained):
-    """Trains while the sparsity of every layer rises along the cubic, then goes on at the final mask."""
+    """Trains while the sparsity of every layer rises along the cubic, then at the final mask."""
 
     word: ClassVar[str] = "gradual"
     masks: ClassVar[bool] = True
     title: ClassVar[str] = "Automated gradual pruning"
-    source: ClassVar[str] = ("Zhu & Gupta 2017, To prune, or not to prune: exploring the efficacy of pruning for "
-                             "model compression, arXiv:1710.01878")
+    source: ClassVar[str] = (
+        "Zhu & Gupta 2017, To prune, or not to prune: exploring the efficacy of pruning for "
+        "model compression, arXiv:1710.01878"
+    )
 
-    sparsity: float = knob(0.9, "final fraction of zeros of a layer", lo=0, hi=1, below=True, per_layer=True)
+    sparsity: float = knob(0.9, "final fraction of zeros of a layer",
+                           lo=0, hi=1, below=True, per_layer=True)
     scope: str = knob("local", "what is ranked together", choices=("local", "global"))
-    initial: float = knob(0.0, "sparsity at the start of the ramp, where the final one is not lower", lo=0, hi=1,
-                          below=True)
+    initial: float = knob(
+        0.0, "sparsity at the start of the ramp, where the final one is not lower",
+        lo=0, hi=1, below=True)
     ramp: float = knob(0.6, "part of the training over which sparsity rises, 0..1", lo=0.01, hi=1.0)
-    prunings: int = knob(50, "number of times the mask is set along the ramp, at most one a step", lo=1)
+    prunings: int = knob(50, "number of times the mask is set along the ramp, at most one a step",
+                         lo=1)
 
     def __post_init__(self):
         super().__post_init__()
         if self.scope == "global" and not isinstance(self.sparsity, float):
-            raise UserError("gradual: scope global needs one sparsity for all layers, got one by pattern")
+            raise UserError(
+                "gradual: scope global needs one sparsity for all layers, got one by pattern"
+            )
 
     def targets(self, model):
         return list(weights(model))
@@ -63,13 +70,13 @@ class Gradual(Trained):
         return [Ramp(self)]
 
     def ramp_steps(self, steps: int) -> tuple[int, int]:
-        """Returns n and dt: at most `prunings` prunings, dt steps apart, the last at the end of the ramp."""
+        """Returns n and dt: at most `prunings`, dt steps apart, the last at the end of the ramp."""
         length = max(1, int(steps * self.ramp))
         dt = -(-length // self.prunings)
         return length // dt, dt
 
     def remask(self, model, t: int, n: int, dt: int) -> None:
-        """Sets every mask to its sparsity at step t, in place; a pruned weight is 0 and stays pruned."""
+        """Sets every mask to its sparsity at step t, in place; what is pruned stays pruned, 0."""
         forms = {node: model.forms()[name] for node, name in weights(model).items()}
         w = {node: form.dense().data for node, form in forms.items()}
 

@@ -91,7 +91,7 @@ class GroupLasso(Trained):
         return made
 
     def found(self, model: Model) -> list[Group]:
-        """Returns the groups under the penalty; UserError where there are none, or one is not known."""
+        """Returns the groups under the penalty; UserError for none, or one that is not known."""
         check_numbers(self.word, model)
         found = groups(model)
         check_groups(self, found)

@@ -1,15 +1,16 @@
-"""Iterative pruning with retraining (Han, Pool, Tran, Dally 2015, arXiv 1506.02626, sections 3.1-3.4).
+"""Iterative pruning with retraining (Han et al. 2015, arXiv 1506.02626, sections 3.1-3.4).
 
-Pruning to the final sparsity at once loses more than pruning a little and letting the survivors learn:
+Pruning to the final sparsity at once loses more than pruning a little and letting survivors learn:
 
     repeat rounds times:  prune the smallest weights  ->  retrain what is left
 
-The survivors keep their values (no new initial weights, section 3.3), the learning rate of retraining is a
-tenth of the original (section 3.2), and dropout shrinks with the square root of the kept connections,
-D_r = D_o sqrt(C_r / C_o) (eq. 2).
+The survivors keep their values (no new initial weights, section 3.3), the learning rate of
+retraining is a tenth of the original (section 3.2), and dropout shrinks with the square root of the
+kept connections, D_r = D_o sqrt(C_r / C_o) (eq. 2).
 
-Where we leave the paper: the paper picks each round's threshold by hand; here the kept fraction falls
-geometrically, keep_r = (1 - sparsity)^(r / rounds), so that each round removes the same share of what is left.
+Where we leave the paper: the paper picks each round's threshold by hand; here the kept fraction
+falls geometrically, keep_r = (1 - sparsity)^(r / rounds), so that a round removes the same share of
+what is left as every other.
 """
 
 from __future__ import annotations
@@ -29,12 +30,17 @@ class Iterative(Rounds):
 
     word: ClassVar[str] = "iterative"
     title: ClassVar[str] = "Iterative pruning with retraining"
-    source: ClassVar[str] = ("Han, Pool, Tran & Dally 2015, Learning both Weights and Connections for Efficient "
-                             "Neural Networks, arXiv:1506.02626")
+    source: ClassVar[str] = (
+        "Han, Pool, Tran & Dally 2015, Learning both Weights and Connections for Efficient "
+        "Neural Networks, arXiv:1506.02626"
+    )
 
-    sparsity: float = knob(0.9, "final fraction of zeros of a layer", lo=0, hi=1, below=True, per_layer=True)
+    sparsity: float = knob(0.9, "final fraction of zeros of a layer",
+                           lo=0, hi=1, below=True, per_layer=True)
     rounds: int = knob(5, "times that pruning and retraining are repeated", lo=1)
-    alternate: bool = knob(False, "retrain convolutions and fully connected layers in turn, the others frozen")
+    alternate: bool = knob(
+        False, "retrain convolutions and fully connected layers in turn, the others frozen"
+    )
 
     def targets(self, model):
         return list(weights(model))
@@ -49,7 +55,8 @@ class Iterative(Rounds):
                         model.set_form(name, form.freeze())
                 tuned = with_dropout_of(model) if self.train.dropout else model
                 self.train.fit(tuned, data, run.child(f"round-{r}-{turn}"))
-            run.log({"event": "round", "round": r, "rounds": self.rounds, "sparsity": sparsity(model),
+            run.log({"event": "round", "round": r, "rounds": self.rounds,
+                     "sparsity": sparsity(model),
                      "errors": evaluate(model, data.val, n_threads=run.n_threads).errors})
         return model.frozen()
 
@@ -67,7 +74,8 @@ class Iterative(Rounds):
         for node, name in weights(model).items():
             if node in nodes:
                 s, form = self.at("sparsity", node), model.forms()[name]
-                s = s if part == 1 else 1 - (1 - s) ** part  # s itself at the end: round(s n) is exact
+                # s itself at the end: round(s n) is exact.
+                s = s if part == 1 else 1 - (1 - s) ** part
                 masks[name] = magnitude_mask(form.dense().data, s, mask=form.mask)
         return masked(model, masks)
 

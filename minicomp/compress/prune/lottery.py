@@ -1,14 +1,15 @@
-"""The lottery ticket: prune, rewind, train again (Frankle, Carbin 2019, arXiv 1803.03635; with rewinding to an
-early epoch, Frankle et al. 2020, arXiv 1912.05671).
+"""The lottery ticket: prune, rewind, train again (Frankle, Carbin 2019, arXiv 1803.03635; with
+rewinding to an early epoch, Frankle et al. 2020, arXiv 1912.05671).
 
-A dense net holds a sparse one that, *from its own initial weights*, trains to the same accuracy. It is found by
+A dense net holds a sparse one that, *from its own initial weights*, trains to the same accuracy.
+It is found by
 
     repeat rounds times:  train  ->  prune p % of the smallest surviving weights of each layer
                           ->  rewind the survivors to the weights they had at `rewind`
 
-with p = 1 - (1 - sparsity)^(1 / rounds), and a last training of the ticket. With `rewind` the net that is given
-was trained from those weights, and the first training is left out; without, the first training starts from
-initial weights drawn here, to which every rewinding returns.
+with p = 1 - (1 - sparsity)^(1 / rounds), and a last training of the ticket. With `rewind` the net
+that is given was trained from those weights, and the first training is left out; without, the first
+training starts from initial weights drawn here, to which every rewinding returns.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ class Lottery(Rounds):
     title: ClassVar[str] = "Lottery ticket with rewinding"
     source: ClassVar[str] = "Frankle & Carbin 2019, The Lottery Ticket Hypothesis, arXiv:1803.03635"
 
-    sparsity: float = knob(0.8, "final fraction of zeros of a layer", lo=0, hi=1, below=True, per_layer=True)
+    sparsity: float = knob(0.8, "final fraction of zeros of a layer",
+                           lo=0, hi=1, below=True, per_layer=True)
     rounds: int = knob(3, "times that pruning and rewinding are repeated", lo=1)
-    rewind: str | None = knob(None, "a .mcz file with the weights to rewind to; none draws LeCun's initial weights",
-                              type=str, optional=True)
+    rewind: str | None = knob(
+        None, "a .mcz file with the weights to rewind to; none draws LeCun's initial weights",
+        type=str, optional=True)
 
     def targets(self, model):
         return list(weights(model))
@@ -61,16 +64,18 @@ class Lottery(Rounds):
         for r, stream in enumerate(streams, start=1):
             for node, name in weights(current).items():
                 s = self.at("sparsity", node)
-                s = s if r == self.rounds else 1 - (1 - s) ** (r / self.rounds)  # s itself at the end: exact
+                # s itself at the end: exact.
+                s = s if r == self.rounds else 1 - (1 - s) ** (r / self.rounds)
                 w = current.forms()[name].dense().data
                 masks[name] = masks[name] & magnitude_mask(w, s, mask=masks[name])
             current = trained(stream, r)
-            run.log({"event": "round", "round": r, "rounds": self.rounds, "sparsity": sparsity(current),
+            run.log({"event": "round", "round": r, "rounds": self.rounds,
+                     "sparsity": sparsity(current),
                      "errors": evaluate(current, data.val, n_threads=run.n_threads).errors})
         return current.frozen()
 
     def start(self, model: Model, rng) -> Model:
-        """Returns the net that survivors are rewound to; UserError where the file holds another architecture."""
+        """Returns the net that survivors are rewound to; UserError for another architecture."""
         start = model.dense()  # its origin is the model's own
         if self.rewind is None:
             for name, form in start.forms().items():
@@ -79,8 +84,12 @@ class Lottery(Rounds):
                 value[...] = 1 if name.endswith("running_var") else 0
             return start
         kept = load(self.rewind, kind="model").dense()
-        if {n: f.shape for n, f in kept.forms().items()} != {n: f.shape for n, f in model.forms().items()}:
-            raise UserError(f"lottery: rewind {self.rewind} must hold a net of the same layers and shapes")
+        if {n: f.shape for n, f in kept.forms().items()} != {
+            n: f.shape for n, f in model.forms().items()
+        }:
+            raise UserError(
+                f"lottery: rewind {self.rewind} must hold a net of the same layers and shapes"
+            )
         start.load_state_dict(kept.state_dict())
         return start
 
@@ -91,7 +100,7 @@ class Lottery(Rounds):
 
 
 def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array | float:
-    """Returns LeCun's initial weights for a weight of two axes or more, else batch norm's 1, or 0 for a bias."""
+    """Returns LeCun's initial weights for two axes or more, else batch norm's 1, or a bias's 0."""
     if len(shape) > 1:
         return lecun_uniform(shape, rng=rng)
     return 1.0 if name.endswith(".weight") else 0.0

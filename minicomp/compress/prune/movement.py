@@ -137,7 +137,7 @@ class Movement(Trained):
 
 
 class Scores(Hook):
-    """A score beside every weight, in slots "score.NAME", float64; masks are behind and follow them.
+    """A score beside every weight, in float64 slots "score.NAME"; masks are behind and follow it.
 
     allowed : what an earlier technique pruned stays pruned
     """
@@ -149,7 +149,9 @@ class Scores(Hook):
         self.technique, self.allowed = technique, {}
         for node, name in weights(model).items():
             form = model.forms()[name]
-            self.allowed[name] = np.ones(form.shape, bool) if form.mask is None else form.mask.copy()
+            self.allowed[name] = (
+                np.ones(form.shape, bool) if form.mask is None else form.mask.copy()
+            )
             model.set_form(name, form.masked(self.allowed[name], behind=True))
             self.slots[f"score.{name}"] = np.zeros(form.shape)
 

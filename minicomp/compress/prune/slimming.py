@@ -133,7 +133,9 @@ class Shrinking(Hook):
             name = f"{node.name}.weight"
             if node.layer.normalises and name in state.weight_grads:
                 gamma = state.weights[name].data
-                state.weight_grads[name] = state.weight_grads[name] + l1_subgradient(gamma, self.lam)
+                state.weight_grads[name] = (
+                    state.weight_grads[name] + l1_subgradient(gamma, self.lam)
+                )
 
 
 def switched_off(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
