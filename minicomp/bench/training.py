@@ -85,7 +85,7 @@ def training(peers: bool, log: Log) -> Iterator[Row]:
             }
         )
         return
-    for name, batch, steps in (("lenet300", 64, 20), ("lenet5", 64, 5), ("lenet5", 256, 2)):
+    for name, batch, steps in (("lenet300", 64, 100), ("lenet5", 64, 10), ("lenet5", 256, 4)):
         data = Digits(batch * steps, np.random.default_rng(0))
         times = race(
             {

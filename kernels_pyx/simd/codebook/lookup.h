@@ -32,9 +32,25 @@ LOOKUP_TOP(8)
 LOOKUP_TOP(16)
 LOOKUP_TOP(32)
 
+#ifdef MINICOMP_X86
+TARGET_AVX2 static int64_t lookup_top8_avx2(const uint8_t *index, long n) {
+    __m256i top = _mm256_setzero_si256();
+    uint8_t each[32];
+    long i = 0;
+    for (; i + 32 <= n; i += 32)
+        top = _mm256_max_epu8(top, _mm256_loadu_si256((const __m256i *)(index + i)));
+    _mm256_storeu_si256((__m256i *)each, top);
+    const int64_t a = lookup_top8(each, 32), b = lookup_top8(index + i, n - i);
+    return a > b ? a : b;
+}
+#endif
+
 /* The largest of n indices of `width` bytes, -1 where there are none. */
-static int64_t lookup_top(const void *index, int width, long n) {
+static int64_t lookup_top(const void *index, int width, long n, int level) {
     if (n == 0) return -1;
+#ifdef MINICOMP_X86
+    if (width == 1 && level >= ISA_AVX2) return lookup_top8_avx2((const uint8_t *)index, n);
+#endif
     return width == 1 ? lookup_top8((const uint8_t *)index, n)
          : width == 2 ? lookup_top16((const uint16_t *)index, n)
                       : lookup_top32((const uint32_t *)index, n);
@@ -117,7 +133,7 @@ static void lookup8(const float *table, long k, const uint8_t *index, long n, fl
 /* width: bytes of an index. Returns the largest index; does nothing where that is not below k. */
 static int64_t lookup(const float *table, long k, const void *index, int width, long n, float *out,
                       int level) {
-    const int64_t top = lookup_top(index, width, n);
+    const int64_t top = lookup_top(index, width, n, level);
     if (top >= k) return top;
     if (width == 1) lookup8(table, k, (const uint8_t *)index, n, out, level);
     else if (width == 2) lookup_plain16(table, (const uint16_t *)index, n, out);
