@@ -56,7 +56,7 @@ def run(args) -> int:
     if args.kernel is not None and args.kernel not in known:
         raise UserError(f"unknown kernel {args.kernel!r}{did_you_mean(args.kernel, known)}")
     if args.against and (args.peers or args.plot):
-        raise UserError("--against races two installations: it goes with neither --peers nor --plot")
+        raise UserError("--against races installations: it goes with neither --peers nor --plot")
     if args.plot and args.kernel not in (None, "sparse"):
         raise UserError(
             f"--plot draws the sparse products: it goes with `bench sparse`, not with {args.kernel}"
