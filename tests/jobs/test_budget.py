@@ -62,10 +62,15 @@ def test_a_budget_no_file_reaches_leaves_everything():
 
 def test_what_cannot_be_met_is_said_with_the_least_bytes():
     model = net()
-    with pytest.raises(UserError, match=r"a budget of 100 bytes cannot be met by these steps: [\d,]+ bytes remain at 1 %"):
+    with pytest.raises(
+        UserError,
+        match=r"a budget of 100 bytes cannot be met by these steps: [\d,]+ bytes remain at 1 %",
+    ):
         density_for(steps(*PRUNE_AND_SHARE), model, 100, 0)
     for text in ("kmeans:bits=4", "magnitude:quality=1"):
-        with pytest.raises(UserError, match="needs a step with a sparsity to scale, such as gradual or magnitude"):
+        with pytest.raises(
+            UserError, match="needs a step with a sparsity to scale, such as gradual or magnitude"
+        ):
             density_for(steps(text), model, 5000, 0)
     for wrong in (0, -1, True, 1.5, "9"):
         with pytest.raises(UserError, match="bytes must be an integer of at least 1, got"):
@@ -87,7 +92,9 @@ def test_every_technique_can_be_sketched_without_data(kind):
     assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-@pytest.mark.parametrize("word", ["taylor", "snip", "wanda", "lamp", "lottery", "iterative", "gradual", "split:blocks=2"])
+@pytest.mark.parametrize(
+    "word", ["taylor", "snip", "wanda", "lamp", "lottery", "iterative", "gradual", "split:blocks=2"]
+)
 def test_a_sketch_has_the_zeros_that_the_technique_will_leave(word):
     knobs = word + ("" if ":" in word else ":") + ",sparsity=0.7"
     step = steps(knobs).steps[0]
@@ -95,16 +102,24 @@ def test_a_sketch_has_the_zeros_that_the_technique_will_leave(word):
         step = dataclasses.replace(step, epochs=1)
     made = step.apply(net(), data(), Run(np.random.default_rng(0)))
     sketch = step.sketch(net(), rng=np.random.default_rng(0))
-    count = [sum(f.nonzeros() for n, f in m.forms().items() if n.endswith("weight")) for m in (made, sketch)]
+    count = [
+        sum(f.nonzeros() for n, f in m.forms().items() if n.endswith("weight"))
+        for m in (made, sketch)
+    ]
     assert count[0] == count[1]
 
 
 def test_a_run_keeps_the_budget():
     rows = []
     pipeline = steps("gradual:sparsity=0.5,epochs=2", "kmeans:bits=4", "finetune:epochs=1")
-    made = Budgeted(pipeline, 2000).apply(net(), data(), Run(np.random.default_rng(0), log=rows.append))
+    made = Budgeted(pipeline, 2000).apply(
+        net(), data(), Run(np.random.default_rng(0), log=rows.append)
+    )
     assert 1800 <= len(encode(made)) <= 2000
-    assert [r["event"] for r in rows if r["event"] in ("search", "budget")][:2] == ["search", "budget"]
+    assert [r["event"] for r in rows if r["event"] in ("search", "budget")][:2] == [
+        "search",
+        "budget",
+    ]
     assert any(r["event"] == "progress" and r["name"] == "budget" for r in rows)
 
 
@@ -121,12 +136,21 @@ def test_what_swells_in_training_is_run_again_sparser(monkeypatch):
     assert [r["attempt"] for r in attempts] == [1, 2]
     assert attempts[1]["density_factor"] < attempts[0]["density_factor"]
     # only the attempt that counts is in the result
-    assert [s["name"] for s in job.steps] == ["magnitude", "kmeans", "finetune"] == [n for n, _ in job.stages]
+    assert (
+        [s["name"] for s in job.steps]
+        == ["magnitude", "kmeans", "finetune"]
+        == [n for n, _ in job.stages]
+    )
     assert len(job.epochs) == 1
 
 
 @pytest.mark.parametrize("promise, attempts", [(lambda *a: 1, "2")])
 def test_attempts_end(promise, attempts, monkeypatch):
     monkeypatch.setattr(budget, "sketch_bytes", promise)
-    with pytest.raises(UserError, match=rf"the file takes [\d,]+ bytes after {attempts} attempts, more than the 300 allowed"):
-        Budgeted(steps("magnitude:sparsity=0.9"), 300).apply(net(), data(), Run(np.random.default_rng(0)))
+    with pytest.raises(
+        UserError,
+        match=rf"the file takes [\d,]+ bytes after {attempts} attempts, more than the 300 allowed",
+    ):
+        Budgeted(steps("magnitude:sparsity=0.9"), 300).apply(
+            net(), data(), Run(np.random.default_rng(0))
+        )

@@ -1,4 +1,4 @@
-"""The main job: the same bytes from the same seed, stopped or not, and a checkpoint folder that is ours alone."""
+"""The main job: the same bytes from a seed, stopped or not, and a checkpoint folder of its own."""
 
 import json
 import os
@@ -25,10 +25,18 @@ from minicomp.models import MLP, MODELS
 def data(shape=(1, 28, 28), classes=10, n=96):
     rng = np.random.default_rng(1)
     y = rng.integers(0, classes, n)
-    x = (rng.standard_normal((classes, *shape))[y] + rng.standard_normal((n, *shape))).astype(np.float32)
+    x = (rng.standard_normal((classes, *shape))[y] + rng.standard_normal((n, *shape))).astype(
+        np.float32
+    )
     split = Split(x, y)
-    return SimpleNamespace(train=split, val=split, name="toy", classes=tuple(map(str, range(classes))), black=0.0,
-                           calibration=lambda n, rng: split.take(slice(0, n)))
+    return SimpleNamespace(
+        train=split,
+        val=split,
+        name="toy",
+        classes=tuple(map(str, range(classes))),
+        black=0.0,
+        calibration=lambda n, rng: split.take(slice(0, n)),
+    )
 
 
 def small():
@@ -36,7 +44,8 @@ def small():
 
 
 def recipe(*steps):
-    steps = steps or ({"technique": "gradual", "epochs": 2, "sparsity": 0.8}, {"technique": "kmeans", "bits": 3},
+    steps = steps or ({"technique": "gradual", "epochs": 2, "sparsity": 0.8},
+                      {"technique": "kmeans", "bits": 3},
                       {"technique": "finetune", "epochs": 2})
     return parse_recipe({"train": {"epochs": 2}, "step": list(steps)}, "r", "lenet300", TECHNIQUES)
 
@@ -64,7 +73,13 @@ def test_the_same_seed_gives_the_same_file():
 
 def test_a_named_net_is_trained_first():
     given, rows = data(), []
-    job = run("lenet300", given, recipe({"technique": "magnitude", "sparsity": 0.5}), seed=0, log=rows.append)
+    job = run(
+        "lenet300",
+        given,
+        recipe({"technique": "magnitude", "sparsity": 0.5}),
+        seed=0,
+        log=rows.append,
+    )
     assert encode(job.dense) == encode(train_dense("lenet300", given, recipe(), seed=0))
     assert [r["stage"] for r in job.epochs] == ["train", "train"] and job.epochs[0]["epoch"] == 1
     assert [(s["name"], s["size"]) for s in job.steps] == [("magnitude", 96)]
@@ -106,27 +121,41 @@ def test_a_budget_resumes_too(tmp_path):
     whole = run(model, given, recipe(), seed=5, max_bytes=180, log=(rows := []).append)
     assert len(encode(whole.model)) <= 180
     with pytest.raises(Stop):
-        run(model, given, recipe(), seed=5, max_bytes=180, log=stop_at(len(rows) - 4), checkpoint=tmp_path)
-    assert encode(run(model, given, recipe(), seed=5, max_bytes=180, checkpoint=tmp_path).model) == encode(whole.model)
+        run(model, given, recipe(), seed=5, max_bytes=180, log=stop_at(len(rows) - 4),
+            checkpoint=tmp_path)
+    resumed = run(model, given, recipe(), seed=5, max_bytes=180, checkpoint=tmp_path)
+    assert encode(resumed.model) == encode(whole.model)
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_trained():
-    with pytest.raises(UserError, match=r"data toy has examples of shape \(17,\), the model takes \(1, 28, 28\)"):
+    with pytest.raises(
+        UserError, match=r"data toy has examples of shape \(17,\), the model takes \(1, 28, 28\)"
+    ):
         run("lenet300", data((17,), 2), recipe(), seed=0, log=pytest.fail)
     with pytest.raises(UserError, match="data toy has 12 classes, the model 10 outputs"):
         run("lenet300", data(classes=12), recipe(), seed=0, log=pytest.fail)
     with pytest.raises(UserError, match=r"sparsity@conv\* matches no layer"):
-        run("lenet300", data(), recipe({"technique": "magnitude", "sparsity": {"conv*": 0.5}}), seed=0, log=pytest.fail)
+        run(
+            "lenet300",
+            data(),
+            recipe({"technique": "magnitude", "sparsity": {"conv*": 0.5}}),
+            seed=0,
+            log=pytest.fail,
+        )
 
 
-# ---------------------------------------------------------------------------------- checkpoint folders
+# ------------------------------------------------------------------------------ checkpoint folders
 
 
 def test_a_checkpoint_is_of_its_settings(tmp_path):
-    folder, settings = tmp_path / "f.run", {"seed": 0, "steps": [{"epochs": (1, 2)}], "data": "glyphs"}
+    folder = tmp_path / "f.run"
+    settings = {"seed": 0, "steps": [{"epochs": (1, 2)}], "data": "glyphs"}
     assert open_checkpoint(folder, settings) == folder
-    assert open_checkpoint(folder, settings) == folder, "the same settings go on; tuples are JSON's lists"
-    with pytest.raises(UserError, match=r"other settings \(seed: 0 there, 1 here, steps\); finish it .* --restart"):
+    # The same settings go on; tuples are JSON's lists.
+    assert open_checkpoint(folder, settings) == folder
+    with pytest.raises(
+        UserError, match=r"other settings \(seed: 0 there, 1 here, steps\); finish it .* --restart"
+    ):
         (folder / "01-kmeans.mcz").write_bytes(b"")
         open_checkpoint(folder, settings | {"seed": 1, "steps": []})
     (folder / "01-kmeans.mcz").write_bytes(b"old")
@@ -143,7 +172,11 @@ def test_steps_that_have_not_begun_may_be_corrected(tmp_path):
     (folder / "01-magnitude").mkdir()
     open_checkpoint(folder, {"seed": 0, "steps": [a, c]})  # nothing of step 2 is there yet
     assert json.loads((folder / "run.json").read_text())["steps"] == [a, c]
-    for other in ({"seed": 0, "steps": [b, c]}, {"seed": 1, "steps": [a, c]}, {"seed": 0, "steps": []}):
+    for other in (
+        {"seed": 0, "steps": [b, c]},
+        {"seed": 1, "steps": [a, c]},
+        {"seed": 0, "steps": []},
+    ):
         with pytest.raises(UserError, match="holds an unfinished run with other settings"):
             open_checkpoint(folder, other)
     (folder / "02-kmeans.mcz").write_bytes(b"")
@@ -162,13 +195,16 @@ def test_a_corrected_knob_goes_on_from_the_training_before_it(tmp_path):
         run("lenet300", given, wrong, seed=0, checkpoint=tmp_path)
     events = []
     job = run("lenet300", given, right, seed=0, checkpoint=tmp_path, log=events.append)
-    assert not [e for e in events if e.get("event") == "epoch"], "the dense net was not trained again"
+    trained = [e for e in events if e.get("event") == "epoch"]
+    assert not trained, "the dense net was not trained again"
     assert encode(job.model) == encode(run("lenet300", given, right, seed=0).model)
 
 
 def test_a_folder_that_is_no_checkpoint(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match="file is a file; a run keeps its unfinished state in a folder"):
+    with pytest.raises(
+        UserError, match="file is a file; a run keeps its unfinished state in a folder"
+    ):
         open_checkpoint(tmp_path / "file", {}, restart=True)
     assert (tmp_path / "file").read_text() == "mine"
     (tmp_path / "empty").mkdir()  # a run killed before it wrote its settings
@@ -177,15 +213,18 @@ def test_a_folder_that_is_no_checkpoint(tmp_path):
         folder = tmp_path / f"broken{len(content)}"
         folder.mkdir()
         (folder / "run.json").write_text(content)
-        with pytest.raises(UserError, match="whose settings cannot be read; discard it with --restart"):
+        with pytest.raises(
+            UserError, match="whose settings cannot be read; discard it with --restart"
+        ):
             open_checkpoint(folder, {"seed": 0})
         open_checkpoint(folder, {"seed": 0}, restart=True)
 
 
 def test_only_what_a_run_writes_is_removed(tmp_path):
     folder = tmp_path / "f.run"
-    ours = ["run.json", ".run.json.0a1b2c3d.tmp", "00-dense.mcz", "01-channel-lasso.mcz", ".02-kmeans.mcz.0a1b2c3d.tmp",
-            "00-dense/fit.npz", "attempt-1/01-dns+slimming/.fit.npz.0a1b2c3d.tmp", "01-iterative/round-1-0/fit.npz"]
+    ours = ["run.json", ".run.json.0a1b2c3d.tmp", "00-dense.mcz", "01-channel-lasso.mcz",
+            ".02-kmeans.mcz.0a1b2c3d.tmp", "00-dense/fit.npz",
+            "attempt-1/01-dns+slimming/.fit.npz.0a1b2c3d.tmp", "01-iterative/round-1-0/fit.npz"]
     theirs = ["notes.json", "best.mcz", "data.npz", "old/README", "01-iterative/my.npz"]
     for name in ours + theirs:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +235,8 @@ def test_only_what_a_run_writes_is_removed(tmp_path):
     (folder / "link").symlink_to(outside)
     remove_checkpoint(folder)
     left = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    assert left == sorted(theirs) and (outside / "fit.npz").exists() and (folder / "link").is_symlink()
+    assert left == sorted(theirs)
+    assert (outside / "fit.npz").exists() and (folder / "link").is_symlink()
     assert not (folder / "attempt-1").exists()
 
 
@@ -211,12 +251,13 @@ def test_a_whole_run_is_removed_with_its_folder(tmp_path):
     remove_checkpoint(folder)  # nothing there: nothing to do
 
 
-# ----------------------------------------------------------------------------------- the command, killed
+# ----------------------------------------------------------------------------- the command, killed
 
 
 def minicomp(*words, cwd, **kw):
-    env = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1]), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    if os.name == "posix":  # a shell starts what it runs in the background with Ctrl-C ignored, and that is inherited
+    env = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
+    env |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    if os.name == "posix":  # what a shell runs in the background inherits that Ctrl-C is ignored
         kw["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen([sys.executable, "-m", "minicomp", *words], cwd=cwd, env=env, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
@@ -244,12 +285,14 @@ def test_ctrl_c_and_the_same_command_again_end_in_the_same_file(train_only, tmp_
     out, err = p.communicate(timeout=60)
     assert p.returncode == 130
     last = err.strip().splitlines()[-1]
-    assert last == f"minicomp {words[0]}: stopped; the same command goes on from f.mcz.run (--restart discards it)"
+    assert last == (f"minicomp {words[0]}: stopped; the same command goes on from f.mcz.run "
+                    "(--restart discards it)")
     assert not (killed / "f.mcz").exists() and (killed / "f.mcz.run").is_dir()
 
     p = minicomp(*words, "--seed", "3", cwd=killed)
     out, err = p.communicate()
-    assert p.returncode == 2 and "other settings (seed: 2 there, 3 here)" in err and len(err.splitlines()) == 1
+    assert p.returncode == 2 and len(err.splitlines()) == 1
+    assert "other settings (seed: 2 there, 3 here)" in err
 
     out, err = (p := minicomp(*words, cwd=killed)).communicate()
     assert p.returncode == 0, err

@@ -127,7 +127,9 @@ def test_a_budget_is_kept_by_the_whole(trained, scans, what, unit, part):
     assert chosen.cost == counted <= budget and chosen.unit == unit
     # The sparsities are the knob of the technique that does it.
     knob = {k: v for k, v in chosen.sparsity.items()}
-    same = (Magnitude if what == "weights" else Filters)(sparsity=knob).apply(model, data, Run(None))
+    same = (Magnitude if what == "weights" else Filters)(sparsity=knob).apply(
+        model, data, Run(None)
+    )
     x = data.val.x
     np.testing.assert_allclose(same(x).data, chosen.model(x).data, atol=1e-6)
 

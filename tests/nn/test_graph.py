@@ -86,8 +86,11 @@ def test_two_layers_in_one_pass_give_the_bits_of_each_alone(monkeypatch):
     model, calls = in_pairs(), []
     for layer in (MaxPool2d, ReLU):
         before = layer.forward
-        monkeypatch.setattr(layer, "forward",
-                            lambda self, x, before=before, **kw: calls.append(1) or before(self, x, **kw))
+        monkeypatch.setattr(
+            layer,
+            "forward",
+            lambda self, x, before=before, **kw: calls.append(1) or before(self, x, **kw),
+        )
     together = gradients(model)
     assert not calls
     alone = gradients(model, taps=("conv", "fc1"))  # what is wanted between two layers is there

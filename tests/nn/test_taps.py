@@ -25,7 +25,8 @@ RNG = np.random.default_rng
 
 
 def branched():
-    # x -> a -> relu -> b, c -> concat; concat + relu's other reader -> add -> flat -> fc; dead: unused
+    # x -> a -> relu -> b, c -> concat; concat + relu's other reader -> add -> flat -> fc; dead:
+    # unused
     nodes = chain(("a", Conv2d(2, 4, 3, padding=1)), ("relu", ReLU())) + (
         Node("b", Conv2d(4, 1, 1), ("relu",)),
         Node("c", Conv2d(4, 3, 1, bias=False), ("relu",)),
@@ -171,7 +172,9 @@ def test_a_walk_does_not_go_back():
     model, walk = branched(), Walk(X)
     list(walk.run(model, [], to="sum"))
     for names, to, first in ((["b"], None, "b"), (["x"], None, "x"), ([], "a", "a")):
-        with pytest.raises(ValueError, match=f"{first} lies in front of the cut, which is before sum"):
+        with pytest.raises(
+            ValueError, match=f"{first} lies in front of the cut, which is before sum"
+        ):
             walk.run(model, names, to=to)
     assert [set(p) for p in walk.run(model, ["relu"])] == [{"relu"}]  # still read behind the cut
 
