@@ -50,7 +50,8 @@ class Stop(Exception):
 
 @pytest.fixture(scope="session")
 def stop_at():
-    # stop_at(n): a log that stops the run after n steps of training; stop_at.Stop is what it raises.
+    # stop_at(n): a log that stops the run after n steps of training;
+    # stop_at.Stop is what it raises.
     def made(n):
         done = []
 

@@ -117,7 +117,9 @@ def by_hand(scores, drop, width, mask):
     keep, flat = np.ones(scores.size, bool), scores.ravel()
     live = np.ones(scores.size, bool) if mask is None else mask.ravel()
     for start in range(0, scores.size, width):
-        run = sorted(range(start, start + width), key=lambda i: (live[i], flat[i] if live[i] else 0, i))
+        run = sorted(
+            range(start, start + width), key=lambda i: (live[i], flat[i] if live[i] else 0, i)
+        )
         keep[run[:drop]] = False
     return keep.reshape(scores.shape)
 
@@ -156,7 +158,8 @@ def test_what_is_pruned_already_goes_first_and_counts_in_every_scope(scores, s, 
             assert all((z == round(s * n)).all() for z in zeros)
         runs = found["a"].reshape(-1, n) if scope != "global" else found["a"].reshape(1, -1)
         for kept, was in zip(runs, mask.reshape(runs.shape)):
-            assert not (~kept & was).any() or not (kept & ~was).any()  # a live one goes: no dead stays
+            # a live one goes: no dead stays
+            assert not (~kept & was).any() or not (kept & ~was).any()
 
 
 def test_a_nan_is_one_error_in_every_scope():

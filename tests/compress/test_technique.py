@@ -429,10 +429,16 @@ def test_a_stopped_pipeline_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_p
     whole = pipeline.apply(net(0.5), data(), Run(np.random.default_rng(4)))
     for n in (6, 14):
         with pytest.raises(Stop):
-            pipeline.apply(net(0.5), data(), Run(np.random.default_rng(4), log=stop_at(n), checkpoint=tmp_path))
+            pipeline.apply(
+                net(0.5),
+                data(),
+                Run(np.random.default_rng(4), log=stop_at(n), checkpoint=tmp_path),
+            )
     assert (tmp_path / "02-toy.mcz").exists()
     log = []
-    resumed = pipeline.apply(net(0.5), data(), Run(np.random.default_rng(4), log=log.append, checkpoint=tmp_path))
+    resumed = pipeline.apply(
+        net(0.5), data(), Run(np.random.default_rng(4), log=log.append, checkpoint=tmp_path)
+    )
     assert bits(resumed) == bits(whole)
     assert len(calls) == 2  # of the whole run and of the second attempt: the third read the file
     assert sum(r["event"] == "progress" for r in log) == 8

@@ -93,7 +93,8 @@ def test_every_technique_can_be_sketched_without_data(kind):
 
 
 @pytest.mark.parametrize(
-    "word", ["taylor", "snip", "wanda", "lamp", "lottery", "iterative", "gradual", "split:blocks=2"]
+    "word",
+    ["taylor", "snip", "wanda", "lamp", "lottery", "iterative", "gradual", "split:blocks=2"],
 )
 def test_a_sketch_has_the_zeros_that_the_technique_will_leave(word):
     knobs = word + ("" if ":" in word else ":") + ",sparsity=0.7"

@@ -1,4 +1,4 @@
-"""The importance criteria on one net, all comparable, from Python and the command line."""
+"""The importance criteria on one net: all of them comparable, from Python and the command line."""
 
 import json
 from types import SimpleNamespace
@@ -28,9 +28,7 @@ def toy(n=600):
     x = rng.standard_normal((n, 12)).astype(np.float32)
     split = Split(x, np.argmax(x[:, :3], axis=1))
     return SimpleNamespace(
-        train=split,
-        val=split,
-        black=0.0,
+        train=split, val=split, black=0.0,
         calibration=lambda n, rng: split.take(rng.choice(len(split), n, replace=False)),
     )
 
@@ -38,12 +36,9 @@ def toy(n=600):
 @pytest.fixture(scope="module")
 def trained():
     data, rng = toy(), np.random.default_rng(1)
-    return (
-        FineTune(epochs=15, lr=0.1, batch_size=50).apply(
-            MLP([12, 20, 10, 3], rng=rng), data, Run(rng)
-        ),
-        data,
-    )
+    return FineTune(epochs=15, lr=0.1, batch_size=50).apply(
+        MLP([12, 20, 10, 3], rng=rng), data, Run(rng)
+    ), data
 
 
 def curves(model, data, criteria, sparsities, seed=0):
@@ -77,8 +72,7 @@ def test_every_criterion_masks_the_weights_it_is_given_to_the_sparsity_asked(wor
         if word in WHOLE:
             gone = [~pruned.forms()[f"{n}.weight"].mask.any(axis=1) for n in ("fc1", "fc2")]
             assert [g.sum() for g in gone] == [
-                round(row["sparsity"] * 20),
-                round(row["sparsity"] * 10),
+                round(row["sparsity"] * 20), round(row["sparsity"] * 10)
             ]
         elif word != "wanda":  # which rounds in every row
             assert total - kept == round(row["sparsity"] * total)
@@ -127,19 +121,12 @@ def test_rows_end_where_a_criterion_refuses_and_a_refusal_at_once_is_an_error(tr
     model, fpgm = MLP([12, 2, 3], rng=np.random.default_rng(0)), CRITERIA["fpgm"]
     rows, _ = curves(model, data, [fpgm, CRITERIA["magnitude"]], [0.9, 0.5])
     assert [(r["criterion"], r["sparsity"]) for r in rows] == [
-        ("fpgm", 0.5),
-        ("magnitude", 0.5),
-        ("magnitude", 0.9),
+        ("fpgm", 0.5), ("magnitude", 0.5), ("magnitude", 0.9)
     ]
     said = []
     importance(
-        model,
-        data,
-        [fpgm],
-        rng=np.random.default_rng(0),
-        evaluate=lambda m: 0.0,
-        sparsities=[0.5, 0.9],
-        log=lambda row: said.append(row.get("text", "")),
+        model, data, [fpgm], rng=np.random.default_rng(0), evaluate=lambda m: 0.0,
+        sparsities=[0.5, 0.9], log=lambda row: said.append(row.get("text", "")),
     )
     assert said[-1].startswith(
         "importance: fpgm ends before 0.9: fpgm: sparsity 0.9 would remove all 2 channels"
@@ -160,7 +147,9 @@ def test_criteria_are_named_by_word():
     assert [c.word for c in named(" taylor ,obd")] == ["taylor", "obd"]
     assert [c.word for c in named("all")] == list(CRITERIA) and len(CRITERIA) == 8
     assert (
-        isinstance(named(["taylor"])[0], Taylor) and not named("fpgm")[0].remove and FPGM().remove
+        isinstance(named(["taylor"])[0], Taylor)
+        and not named("fpgm")[0].remove
+        and FPGM().remove
     )
     for text, message in (
         ("tailor", "unknown criterion 'tailor'; there are magnitude, .* or all"),
@@ -177,14 +166,8 @@ def test_the_command_writes_table_plot_and_json(tmp_path, capsys):
     path, out, plot = tmp_path / "net.mcz", tmp_path / "rows.json", tmp_path / "curves.png"
     minicomp.save(MODELS["lenet300"](rng=np.random.default_rng(0)), path)
     words = [
-        "sensitivity",
-        str(path),
-        "--data",
-        "glyphs",
-        "--threads",
-        "1",
-        "--criteria",
-        "magnitude,fpgm",
+        "sensitivity", str(path), "--data", "glyphs", "--threads", "1",
+        "--criteria", "magnitude,fpgm",
     ]
     assert main([*words, "--json", str(out), "--plot", str(plot)]) == 0
     said = capsys.readouterr().out
@@ -193,8 +176,7 @@ def test_the_command_writes_table_plot_and_json(tmp_path, capsys):
     found = json.loads(out.read_text())
     assert found["criteria"] == ["magnitude", "fpgm"] and found["size"] == 2000
     assert {(r["criterion"], r["sparsity"]) for r in found["rows"]} >= {
-        ("magnitude", 0.95),
-        ("fpgm", 0.5),
+        ("magnitude", 0.95), ("fpgm", 0.5)
     }
     magnitude = [r for r in found["rows"] if r["criterion"] == "magnitude"]
     assert all(r["zeros"] == pytest.approx(r["sparsity"], abs=1e-5) for r in magnitude)

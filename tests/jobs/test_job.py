@@ -1,4 +1,4 @@
-"""The main job: the same bytes from a seed, stopped or not, and a checkpoint folder of its own."""
+"""The main job: the same bytes from the same seed, stopped or not; its checkpoint folders."""
 
 import json
 import os
@@ -30,11 +30,7 @@ def data(shape=(1, 28, 28), classes=10, n=96):
     )
     split = Split(x, y)
     return SimpleNamespace(
-        train=split,
-        val=split,
-        name="toy",
-        classes=tuple(map(str, range(classes))),
-        black=0.0,
+        train=split, val=split, name="toy", classes=tuple(map(str, range(classes))), black=0.0,
         calibration=lambda n, rng: split.take(slice(0, n)),
     )
 
@@ -44,9 +40,11 @@ def small():
 
 
 def recipe(*steps):
-    steps = steps or ({"technique": "gradual", "epochs": 2, "sparsity": 0.8},
-                      {"technique": "kmeans", "bits": 3},
-                      {"technique": "finetune", "epochs": 2})
+    steps = steps or (
+        {"technique": "gradual", "epochs": 2, "sparsity": 0.8},
+        {"technique": "kmeans", "bits": 3},
+        {"technique": "finetune", "epochs": 2},
+    )
     return parse_recipe({"train": {"epochs": 2}, "step": list(steps)}, "r", "lenet300", TECHNIQUES)
 
 
@@ -121,15 +119,19 @@ def test_a_budget_resumes_too(tmp_path):
     whole = run(model, given, recipe(), seed=5, max_bytes=180, log=(rows := []).append)
     assert len(encode(whole.model)) <= 180
     with pytest.raises(Stop):
-        run(model, given, recipe(), seed=5, max_bytes=180, log=stop_at(len(rows) - 4),
-            checkpoint=tmp_path)
-    resumed = run(model, given, recipe(), seed=5, max_bytes=180, checkpoint=tmp_path)
-    assert encode(resumed.model) == encode(whole.model)
+        run(
+            model, given, recipe(), seed=5, max_bytes=180, log=stop_at(len(rows) - 4),
+            checkpoint=tmp_path,
+        )
+    assert encode(
+        run(model, given, recipe(), seed=5, max_bytes=180, checkpoint=tmp_path).model
+    ) == encode(whole.model)
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_trained():
     with pytest.raises(
-        UserError, match=r"data toy has examples of shape \(17,\), the model takes \(1, 28, 28\)"
+        UserError,
+        match=r"data toy has examples of shape \(17,\), the model takes \(1, 28, 28\)",
     ):
         run("lenet300", data((17,), 2), recipe(), seed=0, log=pytest.fail)
     with pytest.raises(UserError, match="data toy has 12 classes, the model 10 outputs"):
@@ -144,17 +146,20 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained():
         )
 
 
-# ------------------------------------------------------------------------------ checkpoint folders
+# ------------------------------------------------------------------------------- checkpoint folders
 
 
 def test_a_checkpoint_is_of_its_settings(tmp_path):
-    folder = tmp_path / "f.run"
-    settings = {"seed": 0, "steps": [{"epochs": (1, 2)}], "data": "glyphs"}
+    folder, settings = (
+        tmp_path / "f.run", {"seed": 0, "steps": [{"epochs": (1, 2)}], "data": "glyphs"}
+    )
     assert open_checkpoint(folder, settings) == folder
-    # The same settings go on; tuples are JSON's lists.
-    assert open_checkpoint(folder, settings) == folder
+    assert (
+        open_checkpoint(folder, settings) == folder
+    ), "the same settings go on; tuples are JSON's lists"
     with pytest.raises(
-        UserError, match=r"other settings \(seed: 0 there, 1 here, steps\); finish it .* --restart"
+        UserError,
+        match=r"other settings \(seed: 0 there, 1 here, steps\); finish it .* --restart",
     ):
         (folder / "01-kmeans.mcz").write_bytes(b"")
         open_checkpoint(folder, settings | {"seed": 1, "steps": []})
@@ -195,8 +200,9 @@ def test_a_corrected_knob_goes_on_from_the_training_before_it(tmp_path):
         run("lenet300", given, wrong, seed=0, checkpoint=tmp_path)
     events = []
     job = run("lenet300", given, right, seed=0, checkpoint=tmp_path, log=events.append)
-    trained = [e for e in events if e.get("event") == "epoch"]
-    assert not trained, "the dense net was not trained again"
+    assert not [
+        e for e in events if e.get("event") == "epoch"
+    ], "the dense net was not trained again"
     assert encode(job.model) == encode(run("lenet300", given, right, seed=0).model)
 
 
@@ -222,9 +228,11 @@ def test_a_folder_that_is_no_checkpoint(tmp_path):
 
 def test_only_what_a_run_writes_is_removed(tmp_path):
     folder = tmp_path / "f.run"
-    ours = ["run.json", ".run.json.0a1b2c3d.tmp", "00-dense.mcz", "01-channel-lasso.mcz",
-            ".02-kmeans.mcz.0a1b2c3d.tmp", "00-dense/fit.npz",
-            "attempt-1/01-dns+slimming/.fit.npz.0a1b2c3d.tmp", "01-iterative/round-1-0/fit.npz"]
+    ours = [
+        "run.json", ".run.json.0a1b2c3d.tmp", "00-dense.mcz", "01-channel-lasso.mcz",
+        ".02-kmeans.mcz.0a1b2c3d.tmp", "00-dense/fit.npz",
+        "attempt-1/01-dns+slimming/.fit.npz.0a1b2c3d.tmp", "01-iterative/round-1-0/fit.npz",
+    ]
     theirs = ["notes.json", "best.mcz", "data.npz", "old/README", "01-iterative/my.npz"]
     for name in ours + theirs:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -235,8 +243,11 @@ def test_only_what_a_run_writes_is_removed(tmp_path):
     (folder / "link").symlink_to(outside)
     remove_checkpoint(folder)
     left = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    assert left == sorted(theirs)
-    assert (outside / "fit.npz").exists() and (folder / "link").is_symlink()
+    assert (
+        left == sorted(theirs)
+        and (outside / "fit.npz").exists()
+        and (folder / "link").is_symlink()
+    )
     assert not (folder / "attempt-1").exists()
 
 
@@ -251,13 +262,17 @@ def test_a_whole_run_is_removed_with_its_folder(tmp_path):
     remove_checkpoint(folder)  # nothing there: nothing to do
 
 
-# ----------------------------------------------------------------------------- the command, killed
+# ------------------------------------------------------------------------------ the command, killed
 
 
 def minicomp(*words, cwd, **kw):
-    env = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
-    env |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    if os.name == "posix":  # what a shell runs in the background inherits that Ctrl-C is ignored
+    env = os.environ | {
+        "PYTHONPATH": str(Path(package.__file__).parents[1]),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    # a shell starts what it runs in the background with Ctrl-C ignored, and that is inherited
+    if os.name == "posix":
         kw["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen([sys.executable, "-m", "minicomp", *words], cwd=cwd, env=env, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
@@ -285,14 +300,19 @@ def test_ctrl_c_and_the_same_command_again_end_in_the_same_file(train_only, tmp_
     out, err = p.communicate(timeout=60)
     assert p.returncode == 130
     last = err.strip().splitlines()[-1]
-    assert last == (f"minicomp {words[0]}: stopped; the same command goes on from f.mcz.run "
-                    "(--restart discards it)")
+    assert last == (
+        f"minicomp {words[0]}: stopped; the same command goes on from f.mcz.run "
+        "(--restart discards it)"
+    )
     assert not (killed / "f.mcz").exists() and (killed / "f.mcz.run").is_dir()
 
     p = minicomp(*words, "--seed", "3", cwd=killed)
     out, err = p.communicate()
-    assert p.returncode == 2 and len(err.splitlines()) == 1
-    assert "other settings (seed: 2 there, 3 here)" in err
+    assert (
+        p.returncode == 2
+        and "other settings (seed: 2 there, 3 here)" in err
+        and len(err.splitlines()) == 1
+    )
 
     out, err = (p := minicomp(*words, cwd=killed)).communicate()
     assert p.returncode == 0, err

@@ -40,8 +40,9 @@ def parsed(text, model="lenet300", **kw):
 
 def test_a_recipe_is_a_training_and_steps_in_order():
     recipe = parsed(STEPS)
-    assert (recipe.name, recipe.title) == ("mine", "T")
-    assert (recipe.train.epochs, recipe.train.lr) == (8, 0.1)
+    assert (
+        (recipe.name, recipe.title, recipe.train.epochs, recipe.train.lr) == ("mine", "T", 8, 0.1)
+    )
     magnitude, finetune = recipe.pipeline.steps
     assert magnitude.word == "magnitude" and magnitude.at("sparsity", "conv1") == 0.5
     assert magnitude.at("sparsity", "fc1") == 0.9 and finetune.epochs == 4
@@ -50,8 +51,10 @@ def test_a_recipe_is_a_training_and_steps_in_order():
 def test_a_models_own_table_takes_the_place_of_the_common_one():
     own, other = parsed(STEPS + OWN, "lenet5"), parsed(STEPS + OWN, "lenet300")
     assert [s.word for s in own.pipeline.steps] == ["kmeans"] and own.train.epochs == 2
-    assert [s.word for s in other.pipeline.steps] == ["magnitude", "finetune"]
-    assert other.train.epochs == 8
+    assert (
+        [s.word for s in other.pipeline.steps] == ["magnitude", "finetune"]
+        and other.train.epochs == 8
+    )
     # a part that the model's table lacks is the common one
     only_train = parsed(STEPS + "[lenet5]\ntrain = {epochs = 3}\n", "lenet5")
     assert len(only_train.pipeline.steps) == 2 and only_train.train.epochs == 3
@@ -59,15 +62,21 @@ def test_a_models_own_table_takes_the_place_of_the_common_one():
 
 @pytest.mark.parametrize("text, says", [
     ("stpe = 1", "recipe mine: unknown entry stpe; there are title, source, train, step, lenet300"),
-    ("[lenet5]\ntrian = {epochs = 1}",
-     "recipe mine: lenet5: unknown entry trian; there are train, step"),
+    (
+        "[lenet5]\ntrian = {epochs = 1}",
+        "recipe mine: lenet5: unknown entry trian; there are train, step",
+    ),
     ("lenet300 = 3", "recipe mine: lenet300 must be a table, got 3"),
     ("lenet5 = 3" + STEPS, "recipe mine: lenet5 must be a table, got 3"),
     ("train = 4", "recipe mine: train must be a table of knobs, got 4"),
-    ("train = {epoch = 4}" + "\n" + STEPS[STEPS.index("[["):],
-     "recipe mine: train: finetune: unknown knob 'epoch'; did you mean epochs"),
-    ("train = {epochs = -1}" + "\n" + STEPS[STEPS.index("[["):],
-     r"recipe mine: train: finetune: epochs must be in \[0, inf\), got -1"),
+    (
+        "train = {epoch = 4}" + "\n" + STEPS[STEPS.index("[["):],
+        "recipe mine: train: finetune: unknown knob 'epoch'; did you mean epochs",
+    ),
+    (
+        "train = {epochs = -1}" + "\n" + STEPS[STEPS.index("[["):],
+        r"recipe mine: train: finetune: epochs must be in \[0, inf\), got -1",
+    ),
     ("title = 'x'", r"recipe mine has no \[\[step\]\] for lenet300$"),
     (OWN, r"recipe mine has no \[\[step\]\] for lenet300; it has them for lenet5$"),
     ("step = 3", r"step must be written as tables \[\[step\]\], got 3"),
@@ -75,14 +84,22 @@ def test_a_models_own_table_takes_the_place_of_the_common_one():
     ("step = [1]", r"step must be written as tables"),
     ("[[step]]\nsparsity = 0.5", "recipe mine: step 1: technique must be a text, got None"),
     ("[[step]]\ntechnique = ['magnitude']", "recipe mine: step 1: technique must be a text"),
-    (STEPS + "[[step]]\ntechnique = 'kmean'",
-     "recipe mine: step 3: unknown technique 'kmean'; did you mean kmeans"),
-    ("[[step]]\ntechnique = 'magnitude'\nsparsity = '0.5'",
-     r"step 1: magnitude: sparsity must be a number in \[0, 1\), got '0.5'"),
-    ("[[step]]\ntechnique = 'magnitude'\nsparsity = [0.5]",
-     r"sparsity must be a number in \[0, 1\), got \[0.5\]"),
-    ("[[step]]\ntechnique = 'magnitude'\nsparsity = {fc1 = {a = 1}}",
-     r"sparsity@fc1 must be a number"),
+    (
+        STEPS + "[[step]]\ntechnique = 'kmean'",
+        "recipe mine: step 3: unknown technique 'kmean'; did you mean kmeans",
+    ),
+    (
+        "[[step]]\ntechnique = 'magnitude'\nsparsity = '0.5'",
+        r"step 1: magnitude: sparsity must be a number in \[0, 1\), got '0.5'",
+    ),
+    (
+        "[[step]]\ntechnique = 'magnitude'\nsparsity = [0.5]",
+        r"sparsity must be a number in \[0, 1\), got \[0.5\]",
+    ),
+    (
+        "[[step]]\ntechnique = 'magnitude'\nsparsity = {fc1 = {a = 1}}",
+        r"sparsity@fc1 must be a number",
+    ),
 ])
 def test_each_mistake_is_one_line_that_says_where(text, says):
     with pytest.raises(UserError, match=says) as error:
@@ -104,8 +121,8 @@ def test_unreadable_files_are_named(tmp_path):
 
 
 def test_steps_given_beside_a_recipe_need_none_in_it():
-    # han2015 has no steps for lenet5classic; its training, or the default one, is all that is
-    # wanted
+    # han2015 has no steps for lenet5classic;
+    # its training, or the default one, is all that is wanted
     given = parse_with(["kmeans:bits=2"], TECHNIQUES)
     assert load_recipe("han2015", "lenet5classic", TECHNIQUES, pipeline=given).pipeline is given
     assert parsed(STEPS, pipeline=given).train.epochs == 8
@@ -125,28 +142,39 @@ def test_every_built_in_recipe_fits_the_models_it_names(name, model):
 
 
 def test_the_default_recipe_knows_every_model():
-    names = {"deep-compression", "deep-compression-long", "deep-compression-dns", "han2015"}
-    assert set(recipes()) >= names
+    assert set(recipes()) >= {
+        "deep-compression", "deep-compression-long", "deep-compression-dns", "han2015"
+    }
     assert all(load_recipe("deep-compression", model, TECHNIQUES) for model in MODELS)
 
 
 def test_faster_shortens_every_training_to_at_least_one_epoch():
-    recipe = parsed(STEPS + "[[step]]\ntechnique = 'finetune'\nepochs = 0\n"
-                    "[[step]]\ntechnique = 'iterative'\nepochs = 1\n")
+    recipe = parsed(
+        STEPS
+        + "[[step]]\ntechnique = 'finetune'\nepochs = 0\n"
+        "[[step]]\ntechnique = 'iterative'\nepochs = 1\n"
+    )
     fast = recipe.faster(0.25)
     assert fast.train.epochs == 2 and fast.train.lr == recipe.train.lr
-    epochs = [getattr(getattr(s, "train", s), "epochs", None) for s in fast.pipeline.steps]
-    assert epochs == [None, 1, 0, 1]
+    assert [
+        getattr(getattr(s, "train", s), "epochs", None) for s in fast.pipeline.steps
+    ] == [None, 1, 0, 1]
     assert recipe.train.epochs == 8, "the recipe itself stays"
 
 
-# ----------------------------------------------------------------------------- on the command line
+# ------------------------------------------------------------------------------ on the command line
 
 
 def test_words_of_the_command_line():
-    steps = parse_with(["magnitude:sparsity=0.9,scope=kernel",
-                        "finetune:epochs=2,dropout=false,patience=none",
-                        " bias : threshold = 1e-3 ", "kmeans"], TECHNIQUES).steps
+    steps = parse_with(
+        [
+            "magnitude:sparsity=0.9,scope=kernel",
+            "finetune:epochs=2,dropout=false,patience=none",
+            " bias : threshold = 1e-3 ",
+            "kmeans",
+        ],
+        TECHNIQUES,
+    ).steps
     assert [s.word for s in steps] == ["magnitude", "finetune", "bias", "kmeans"]
     assert (steps[0].sparsity, steps[0].scope) == (0.9, "kernel")
     assert (steps[1].epochs, steps[1].dropout, steps[1].patience) == (2, False, None)
@@ -185,12 +213,13 @@ def test_each_wrong_word_is_answered(text, says):
         parse_with([text], TECHNIQUES)
 
 
-# ------------------------------------------------------------------------------ trainings together
+# ------------------------------------------------------------------------------- trainings together
 
 
 def test_techniques_that_train_together_stand_in_one_word():
-    text = "dns:c=1,c@fc2=0.5 + slimming:lam=1e-3,epochs=3,lr=0.1,lr@*.bias=0.2"
-    (step,) = parse_with([text], TECHNIQUES).steps
+    (step,) = parse_with(
+        ["dns:c=1,c@fc2=0.5 + slimming:lam=1e-3,epochs=3,lr=0.1,lr@*.bias=0.2"], TECHNIQUES
+    ).steps
     dns, slimming = step.methods
     assert (type(step), step.name, step.epochs) == (FineTune, "dns+slimming", 3)
     assert (dns.word, dns.at("c", "fc1"), dns.at("c", "fc2")) == ("dns", 1.0, 0.5)
@@ -217,24 +246,29 @@ def test_a_group_in_toml_says_whose_knob_it_is_where_two_have_it():
     gradual, slimming = step.methods
     assert (step.epochs, slimming.lam, slimming.sparsity) == (3, 0.01, 0.5)
     assert gradual.sparsity == {"*": 0.9, "fc3": 0.75}
-    text = '[[step]]\ntechnique = "dns+slimming"\n"slimming.sparsity" = 0.5\nepochs = 2\n'
-    (step,) = parsed(text).pipeline.steps
+    (step,) = parsed(
+        '[[step]]\ntechnique = "dns+slimming"\n"slimming.sparsity" = 0.5\nepochs = 2\n'
+    ).pipeline.steps
     assert (step.name, step.methods[1].sparsity, step.epochs) == ("dns+slimming", 0.5, 2)
 
 
 def test_a_group_trains_by_the_words_and_logs_its_knobs():
-    nodes = chain(("fc1", Linear(6, 8)), ("bn1", BatchNorm1d(8)), ("relu1", ReLU()),
-                  ("fc2", Linear(8, 3)))
+    nodes = chain(
+        ("fc1", Linear(6, 8)), ("bn1", BatchNorm1d(8)), ("relu1", ReLU()), ("fc2", Linear(8, 3))
+    )
     model, rng, rows = Model(nodes, input_shape=(6,)), np.random.default_rng(0), []
     for name in ("fc1.weight", "fc2.weight"):
         w = model.forms()[name].value.data
         w[...] = rng.standard_normal(w.shape)
     x = rng.standard_normal((60, 6)).astype(np.float32)
     split = Split(x, x[:, :3].argmax(axis=1))
-    text = "dns:c=0.5+slimming:lam=1e-3,sparsity=0.5,epochs=3,batch_size=20"
-    pipeline = parse_with([text, "kmeans:bits=2"], TECHNIQUES)
-    data = SimpleNamespace(train=split, val=split, black=0.0)
-    made = pipeline.apply(model, data, Run(rng, rows.append))
+    pipeline = parse_with(
+        ["dns:c=0.5+slimming:lam=1e-3,sparsity=0.5,epochs=3,batch_size=20", "kmeans:bits=2"],
+        TECHNIQUES,
+    )
+    made = pipeline.apply(
+        model, SimpleNamespace(train=split, val=split, black=0.0), Run(rng, rows.append)
+    )
     assert made.shapes()["fc1"] == (4,) and made.forms()["fc1.weight"].nonzeros() < 20
     assert [r["name"] for r in rows if r["event"] == "step"] == ["dns+slimming", "kmeans"]
     knobs = next(r["knobs"] for r in rows if r["event"] == "step")
@@ -247,13 +281,17 @@ def test_a_group_trains_by_the_words_and_logs_its_knobs():
 @pytest.mark.parametrize("text, says", [
     ("dns:epochs=3+slimming:epochs=4", "epochs of the training is given as 3 and 4"),
     ("dns:lr=0.1,c=1+slimming:lr@fc1=0.1", "lr of the training is given as 0.1 and {'fc1': 0.1}"),
-    ("dns+magnitude:sparsity=0.5",
-     "magnitude cannot take part in a training: it does not change a net while it trains"),
+    (
+        "dns+magnitude:sparsity=0.5",
+        "magnitude cannot take part in a training: it does not change a net while it trains",
+    ),
     ("slimming+kmeans", "kmeans cannot take part in a training"),
     ("dns+finetune:epochs=3", "finetune cannot take part in a training"),
     ("dns+iterative:rounds=2", "iterative cannot take part in a training"),
-    ("gradual+dns:c=1",
-     "gradual and dns cannot train together: each sets the masks of the same weights"),
+    (
+        "gradual+dns:c=1",
+        "gradual and dns cannot train together: each sets the masks of the same weights",
+    ),
     ("dns+dns", "dns is named twice in one training"),
     ("dns+slimmin", "unknown technique 'slimmin'; did you mean slimming"),
     ("dns:c=1+slimming:lamda=1", r"dns\+slimming: unknown knob 'slimming.lamda'; did you mean lam"),

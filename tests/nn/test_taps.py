@@ -25,8 +25,8 @@ RNG = np.random.default_rng
 
 
 def branched():
-    # x -> a -> relu -> b, c -> concat; concat + relu's other reader -> add -> flat -> fc; dead:
-    # unused
+    # x -> a -> relu -> b, c -> concat; concat + relu's other reader -> add -> flat -> fc;
+    # dead: unused
     nodes = chain(("a", Conv2d(2, 4, 3, padding=1)), ("relu", ReLU())) + (
         Node("b", Conv2d(4, 1, 1), ("relu",)),
         Node("c", Conv2d(4, 3, 1, bias=False), ("relu",)),

@@ -20,7 +20,9 @@ def net():
 
 
 def test_threshold_by_hand():
-    np.testing.assert_array_equal(bias_mask(np.array([0.1, -0.25, 0.5, 0.0]), 0.25), [False, False, True, False])
+    np.testing.assert_array_equal(
+        bias_mask(np.array([0.1, -0.25, 0.5, 0.0]), 0.25), [False, False, True, False]
+    )
     np.testing.assert_array_equal(bias_mask(np.array([0.1, 0.0]), 0), [True, False])
     for wrong in (-0.1, float("nan")):
         with pytest.raises(ValueError, match="threshold must be at least 0, got"):
@@ -37,7 +39,9 @@ def test_biases_go_and_weights_stay():
     model = net()
     before = model.state_dict()
     made = Bias(threshold={"*": 0.25, "fc2": 0.5}).apply(model, None, Run(np.random.default_rng(0)))
-    np.testing.assert_array_equal(made.forms()["fc1.bias"].dense().data, np.float32([0, 0, 0.5, -0.75]))
+    np.testing.assert_array_equal(
+        made.forms()["fc1.bias"].dense().data, np.float32([0, 0, 0.5, -0.75])
+    )
     np.testing.assert_array_equal(made.forms()["fc2.bias"].dense().data, np.float32([0, 0, -1]))
     np.testing.assert_array_equal(made.forms()["fc1.weight"].dense().data, before["fc1.weight"])
     assert made.forms()["fc1.weight"].mask is None
@@ -51,6 +55,9 @@ def test_a_second_threshold_does_not_bring_back():
 
 
 def test_a_layer_without_a_bias_matches_no_pattern():
-    model = Model(chain(("fc1", Linear(3, 4, bias=False)), ("relu", ReLU()), ("fc2", Linear(4, 2))), input_shape=(3,))
+    model = Model(
+        chain(("fc1", Linear(3, 4, bias=False)), ("relu", ReLU()), ("fc2", Linear(4, 2))),
+        input_shape=(3,),
+    )
     with pytest.raises(UserError, match="bias: threshold@fc1 matches no layer; there are fc2"):
         Bias(threshold={"fc1": 0.1}).apply(model, None, Run(np.random.default_rng(0)))

@@ -30,7 +30,12 @@ def test_three_way_rule_by_hand():
     np.testing.assert_array_equal(surgery_mask(w, mask, 0.1, 0.3), [False, True, False, True, True])
 
 
-@given(st.lists(st.floats(-3, 3), min_size=1, max_size=30), st.floats(0, 2), st.floats(0, 1), st.randoms())
+@given(
+    st.lists(st.floats(-3, 3), min_size=1, max_size=30),
+    st.floats(0, 2),
+    st.floats(0, 1),
+    st.randoms(),
+)
 def test_rule_keeps_the_mask_exactly_between_the_thresholds(values, a, width, random):
     w = np.array(values)
     mask = np.array([random.random() < 0.5 for _ in values])
@@ -63,7 +68,9 @@ def test_gradient_reaches_what_is_cut(watching):
     def note(state):
         form = state.model.forms()["fc1.weight"]
         seen.append((form.values().copy(), form.mask.copy(), state.weight_grads["fc1.weight"]))
-    training = DNS(c=0.5, stop=1.0).training(epochs=1, lr=0.5, batch_size=300, momentum=0.0, schedule="constant")
+    training = DNS(c=0.5, stop=1.0).training(
+        epochs=1, lr=0.5, batch_size=300, momentum=0.0, schedule="constant"
+    )
     watching(training, after_step=note).apply(model, data, Run(rng))
     (w, mask, g), start = seen[0], model.forms()["fc1.weight"].values()
     assert 0 < mask.sum() < mask.size and (g != 0).all()
@@ -83,7 +90,11 @@ def test_a_wrongly_cut_weight_is_spliced_back():
     w[:] = 0.01 * rng.standard_normal(w.shape)
     w[:, 5] = 0.05
     data = toy(rng)
-    left = DNS(c=1.0, stop=0.8).training(epochs=20, lr=0.05, batch_size=30, momentum=0.0).apply(model, data, Run(rng))
+    left = (
+        DNS(c=1.0, stop=0.8)
+        .training(epochs=20, lr=0.05, batch_size=30, momentum=0.0)
+        .apply(model, data, Run(rng))
+    )
     mask = left.forms()["fc1.weight"].mask
     assert mask[:, :2].all(), "the weights of the informative inputs grew back"
     start = DNS(c=1.0).sketch(model, rng=rng).forms()["fc1.weight"].mask
@@ -102,7 +113,8 @@ def test_what_is_cut_at_the_end_is_exactly_zero():
 def test_code_variant_cuts_biases_too():
     rng = np.random.default_rng(2)
     model = MLP([10, 2], rng=rng)
-    model.forms()["fc1.bias"].value.data[:] = [0.0, 9.0]  # below and above any threshold of these weights
+    # below and above any threshold of these weights
+    model.forms()["fc1.bias"].value.data[:] = [0.0, 9.0]
     paper, code = (DNS(c=1.0, variant=v).sketch(model, rng=rng) for v in ("paper", "code"))
     assert paper.forms()["fc1.bias"].mask is None
     np.testing.assert_array_equal(code.forms()["fc1.bias"].mask, [False, True])
@@ -117,7 +129,9 @@ def operated(monkeypatch):
         self.at = state.step
         before(self, state)
     monkeypatch.setattr(Surgery, "before_batch", count)
-    monkeypatch.setattr(Surgery, "operate", lambda self, model, rise=1.0: seen.append((self.at, rise)))
+    monkeypatch.setattr(
+        Surgery, "operate", lambda self, model, rise=1.0: seen.append((self.at, rise))
+    )
     return seen
 
 
@@ -151,7 +165,8 @@ def test_thresholds_rise_over_the_ramp(operated):
 def test_what_was_pruned_before_is_not_spliced_back():
     rng = np.random.default_rng(6)
     first = Magnitude(sparsity=0.5).apply(MLP([10, 8, 2], rng=rng), None, Run(rng))
-    left = DNS(c=-5.0).training(epochs=6, lr=0.1).apply(first, toy(rng), Run(rng))  # thresholds of 0: everything may grow
+    # thresholds of 0: everything may grow
+    left = DNS(c=-5.0).training(epochs=6, lr=0.1).apply(first, toy(rng), Run(rng))
     for name in ("fc1.weight", "fc2.weight"):
         assert (left.forms()[name].dense().data[~first.forms()[name].mask] == 0).all()
 
@@ -218,4 +233,6 @@ def test_a_resumed_training_counts_on(tmp_path):
     resumed = run(tmp_path / "cut")
     assert 0 < len(resumed) < len(whole)
     for a, b in zip(resumed, whole[-len(resumed):]):
-        assert {k: v for k, v in a.items() if k != "model"} == {k: v for k, v in b.items() if k != "model"}
+        assert {k: v for k, v in a.items() if k != "model"} == {
+            k: v for k, v in b.items() if k != "model"
+        }

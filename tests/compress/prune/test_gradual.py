@@ -88,7 +88,9 @@ def test_the_cubic_is_torchs():
 
 def test_masks_follow_the_cubic_and_end_exactly(watched):
     # 160 examples, batch 16: 10 steps an epoch, 60 steps; ramp 0.5: 30 steps, 6 prunings 5 apart
-    technique = Gradual(sparsity={"*": 0.9, "fc2": 0.5}, ramp=0.5, prunings=6).training(epochs=6, batch_size=16)
+    technique = Gradual(sparsity={"*": 0.9, "fc2": 0.5}, ramp=0.5, prunings=6).training(
+        epochs=6, batch_size=16
+    )
     model, seen = watched(technique)
     for step, counts in enumerate(seen, start=1):
         t = min(step // 5 * 5, 30)
@@ -104,7 +106,9 @@ def test_masks_follow_the_cubic_and_end_exactly(watched):
 
 
 def test_the_ramp_starts_at_initial_where_the_final_sparsity_is_not_lower(watched):
-    technique = Gradual(sparsity={"*": 0.9, "fc2": 0.3}, initial=0.5, prunings=4).training(epochs=4, batch_size=16)
+    technique = Gradual(sparsity={"*": 0.9, "fc2": 0.3}, initial=0.5, prunings=4).training(
+        epochs=4, batch_size=16
+    )
     model, seen = watched(technique)
     assert seen[0] == [120, 60, 20]  # from before the first step: 0.5, 0.5 limited to 0.3, 0.5
     assert zeros(model) == [216, 60, 36]
@@ -125,7 +129,9 @@ def test_the_ramp_starts_at_initial_where_the_final_sparsity_is_not_lower(watche
         (4, 50, 0.3, 1),
     ],
 )
-def test_the_final_sparsity_is_reached_however_short_the_training(watched, epochs, batch, ramp, prunings):
+def test_the_final_sparsity_is_reached_however_short_the_training(
+    watched, epochs, batch, ramp, prunings
+):
     technique = Gradual(sparsity=0.85, ramp=ramp, prunings=prunings)
     model, seen = watched(technique.training(epochs=epochs, batch_size=batch))
     assert zeros(model) == [204, 170, 34]
@@ -201,7 +207,10 @@ def test_half_is_pruned_and_a_codebook_is_refused(watched, net):
     pruned, _ = watched(Gradual(sparsity=0.9).training(epochs=1, batch_size=16), model)
     assert type(pruned.forms()["fc1.weight"]) is Half and zeros(pruned)[0] == 216
     model.set_form("fc2.weight", Codebook(np.ones((10, 20), int), [0.0, 1.0], pinned_zero=True))
-    for run in (lambda: watched(Gradual().training(), model), lambda: Gradual().sketch(model, rng=None)):
+    for run in (
+        lambda: watched(Gradual().training(), model),
+        lambda: Gradual().sketch(model, rng=None),
+    ):
         with pytest.raises(
             UserError, match="gradual: fc2 must hold plain values .* got a codebook; prune before"
         ):
@@ -226,8 +235,14 @@ def test_pruning_while_training_beats_pruning_at_once(blobs, net):
     # The paper's claim: at 95 % the net that was pruned while it trained is ahead of the one cut
     # at once.
     given = blobs(400)
-    dense = FineTune(epochs=10, lr=0.05, batch_size=32).apply(net(), given, Run(np.random.default_rng(0)))
-    gradual = Gradual(sparsity=0.9).training(epochs=8, lr=0.05, batch_size=32).apply(dense, given, Run(np.random.default_rng(0)))
+    dense = FineTune(epochs=10, lr=0.05, batch_size=32).apply(
+        net(), given, Run(np.random.default_rng(0))
+    )
+    gradual = (
+        Gradual(sparsity=0.9)
+        .training(epochs=8, lr=0.05, batch_size=32)
+        .apply(dense, given, Run(np.random.default_rng(0)))
+    )
     once = Magnitude(sparsity=0.9).apply(dense, given, Run(np.random.default_rng(0)))
     assert zeros(gradual) == zeros(once)
 

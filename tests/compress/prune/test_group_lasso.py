@@ -30,7 +30,9 @@ def toy(n=400):
     # Three informative inputs of ten.
     x = np.random.default_rng(0).standard_normal((n, 10)).astype(np.float32)
     y, half = np.argmax(x[:, :3], axis=1), n // 2
-    return SimpleNamespace(train=Split(x[:half], y[:half]), val=Split(x[half:], y[half:]), black=0.0)
+    return SimpleNamespace(
+        train=Split(x[:half], y[:half]), val=Split(x[half:], y[half:]), black=0.0
+    )
 
 
 def drawn(nodes, shape, rng):
@@ -43,16 +45,22 @@ def drawn(nodes, shape, rng):
 
 def residual(rng):
     # fc1 and fc3 are added, so their units are the same ones.
-    nodes = chain(("fc1", Linear(10, 8)), ("relu1", ReLU()), ("fc2", Linear(8, 7)), ("relu2", ReLU()),
-                  ("fc3", Linear(7, 8)))
+    nodes = chain(
+        ("fc1", Linear(10, 8)), ("relu1", ReLU()),
+        ("fc2", Linear(8, 7)), ("relu2", ReLU()),
+        ("fc3", Linear(7, 8)),
+    )
     nodes += (Node("add", Add(), ("relu1", "fc3")), Node("relu3", ReLU(), ("add",)),
               Node("fc4", Linear(8, 3), ("relu3",)))
     return drawn(nodes, (10,), rng)
 
 
 def padded(rng):
-    nodes = chain(("conv1", Conv2d(1, 6, 3, padding=1)), ("relu1", ReLU()), ("conv2", Conv2d(6, 5, 3, padding=1)),
-                  ("relu2", ReLU()), ("flat", Flatten()), ("fc", Linear(5 * 36, 3)))
+    nodes = chain(
+        ("conv1", Conv2d(1, 6, 3, padding=1)), ("relu1", ReLU()),
+        ("conv2", Conv2d(6, 5, 3, padding=1)), ("relu2", ReLU()),
+        ("flat", Flatten()), ("fc", Linear(5 * 36, 3)),
+    )
     return drawn(nodes, (1, 6, 6), rng)
 
 
@@ -62,7 +70,7 @@ def shrink(technique, model, found, rate):
     Shrinking(technique, found).after_step(SimpleNamespace(model=model, optimizer=optimizer))
 
 
-# ---------------------------------------------------------------------------------- the proximal step
+# -------------------------------------------------------------------------------- the proximal step
 
 
 def test_the_step_by_hand():
@@ -98,9 +106,16 @@ def test_units_are_measured_with_their_bias_over_all_tied_layers():
     model = residual(np.random.default_rng(1))
     tied, alone = sorted(groups(model), key=lambda g: -len(g.nodes))
     value = {name: form.value.data for name, form in model.forms().items()}
-    parts = [np.concatenate([value[f"{n}.weight"], value[f"{n}.bias"][:, None]], 1) for n in ("fc1", "fc3", "fc2")]
-    np.testing.assert_allclose(unit_norms(model, tied), np.linalg.norm(np.concatenate(parts[:2], 1), axis=1), rtol=1e-6)
-    np.testing.assert_allclose(unit_norms(model, alone), np.linalg.norm(parts[2], axis=1), rtol=1e-6)
+    parts = [
+        np.concatenate([value[f"{n}.weight"], value[f"{n}.bias"][:, None]], 1)
+        for n in ("fc1", "fc3", "fc2")
+    ]
+    np.testing.assert_allclose(
+        unit_norms(model, tied), np.linalg.norm(np.concatenate(parts[:2], 1), axis=1), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        unit_norms(model, alone), np.linalg.norm(parts[2], axis=1), rtol=1e-6
+    )
 
 
 def test_a_step_shrinks_every_layer_of_a_group_alike_and_no_other():
@@ -108,13 +123,22 @@ def test_a_step_shrinks_every_layer_of_a_group_alike_and_no_other():
     before = {n: f.value.data.copy() for n, f in model.forms().items()}
     technique = GroupLasso(lam={"fc[13]": 3.0, "fc2": 0.0})
     shrink(technique, model, technique.found(model), 0.5)
-    norms = np.sqrt(sum(np.square(before[f"fc{i}.weight"]).sum(1) + before[f"fc{i}.bias"] ** 2 for i in (1, 3)))
+    norms = np.sqrt(
+        sum(
+            np.square(before[f"fc{i}.weight"]).sum(1) + before[f"fc{i}.bias"] ** 2 for i in (1, 3)
+        )
+    )
     factor = np.maximum(0, 1 - 1.5 / norms)
     assert (factor > 0).any()
     for i in (1, 3):
-        np.testing.assert_allclose(model.forms()[f"fc{i}.weight"].value.data, before[f"fc{i}.weight"] * factor[:, None],
-                                   atol=1e-6)
-        np.testing.assert_allclose(model.forms()[f"fc{i}.bias"].value.data, before[f"fc{i}.bias"] * factor, atol=1e-6)
+        np.testing.assert_allclose(
+            model.forms()[f"fc{i}.weight"].value.data,
+            before[f"fc{i}.weight"] * factor[:, None],
+            atol=1e-6,
+        )
+        np.testing.assert_allclose(
+            model.forms()[f"fc{i}.bias"].value.data, before[f"fc{i}.bias"] * factor, atol=1e-6
+        )
     for name in ("fc2.weight", "fc2.bias", "fc4.weight", "fc4.bias"):
         np.testing.assert_array_equal(model.forms()[name].value.data, before[name])
 
@@ -122,7 +146,9 @@ def test_a_step_shrinks_every_layer_of_a_group_alike_and_no_other():
 # ------------------------------------------------------------------------------------------ removal
 
 
-@pytest.mark.parametrize("make", [residual, padded, lambda rng: MLP([10, 9, 7, 3], rng=rng, activation=Sigmoid)])
+@pytest.mark.parametrize(
+    "make", [residual, padded, lambda rng: MLP([10, 9, 7, 3], rng=rng, activation=Sigmoid)]
+)
 def test_removing_what_is_0_changes_no_output(make):
     rng = np.random.default_rng(3)
     model = make(rng)
@@ -133,10 +159,16 @@ def test_removing_what_is_0_changes_no_output(make):
         shrink(technique, model, [group], 1.0)
     zero = {g.name: int((unit_norms(model, g) == 0).sum()) for g in found}
     assert all(0 < z < g.size for g, z in zip(found, zero.values()))
-    data = SimpleNamespace(train=Split(np.zeros((1, *model.input_shape), np.float32), np.zeros(1, np.int64)), black=0.0)
+    data = SimpleNamespace(
+        train=Split(np.zeros((1, *model.input_shape), np.float32), np.zeros(1, np.int64)),
+        black=0.0,
+    )
     rows = []
     small = GroupLasso().training(epochs=0).apply(model, data, Run(rng, log=rows.append))
-    assert rows[-1]["units"] == zero and small.count() == model.count() - rows[-1]["weights"] < model.count()
+    assert (
+        rows[-1]["units"] == zero
+        and small.count() == model.count() - rows[-1]["weights"] < model.count()
+    )
     x = rng.standard_normal((30, *model.input_shape)).astype(np.float32)
     np.testing.assert_allclose(small(x).data, model(x).data, atol=1e-5)
 
@@ -161,8 +193,10 @@ def test_the_penalty_removes_units_and_none_go_without_it(bits):
     model, data = MLP([10, 24, 16, 3], rng=rng), toy()
     before = bits(model)
     knobs = {"epochs": 40, "lr": 0.05, "batch_size": 50}
-    plain, slim = (GroupLasso(lam=lam).training(**knobs).apply(model, data, Run(np.random.default_rng(0)))
-                   for lam in (0.0, 0.06))
+    plain, slim = (
+        GroupLasso(lam=lam).training(**knobs).apply(model, data, Run(np.random.default_rng(0)))
+        for lam in (0.0, 0.06)
+    )
     assert bits(model) == before and plain.shapes()["fc1"] == (24,)
     units = [slim.shapes()[n][0] for n in ("fc1", "fc2")]
     assert 2 <= min(units) and sum(units) <= 20, units
@@ -177,15 +211,27 @@ def test_lam_means_the_same_under_any_momentum():
         form.value.data[:] += 1.0
     model.forms()["fc2.weight"].value.data[:] = 0  # so that fc1 has no gradient in the first step
     norms = unit_norms(model, groups(model)[0])
-    for knobs, step in (({"momentum": 0.0}, 0.1), ({"momentum": 0.75}, 0.4), ({"optimizer": "adam"}, 0.1)):
-        training = GroupLasso(lam=0.2).training(epochs=1, lr=0.5, batch_size=200, schedule="constant", **knobs)
+    for knobs, step in (
+        ({"momentum": 0.0}, 0.1),
+        ({"momentum": 0.75}, 0.4),
+        ({"optimizer": "adam"}, 0.1),
+    ):
+        training = GroupLasso(lam=0.2).training(
+            epochs=1, lr=0.5, batch_size=200, schedule="constant", **knobs
+        )
         small = training.apply(model, data, Run(np.random.default_rng(0)))
         np.testing.assert_allclose(unit_norms(small, groups(small)[0]), norms - step, rtol=1e-4)
 
 
 def test_more_penalty_leaves_fewer_units():
     model, data = MLP([10, 24, 16, 3], rng=np.random.default_rng(5)), toy()
-    counts = [GroupLasso(lam=lam).training(epochs=40, lr=0.05, batch_size=50).apply(model, data, Run(np.random.default_rng(0))).count() for lam in (0.01, 0.03, 0.06)]
+    counts = [
+        GroupLasso(lam=lam)
+        .training(epochs=40, lr=0.05, batch_size=50)
+        .apply(model, data, Run(np.random.default_rng(0)))
+        .count()
+        for lam in (0.01, 0.03, 0.06)
+    ]
     assert counts[0] > counts[1] > counts[2]
 
 
@@ -193,7 +239,11 @@ def test_more_penalty_leaves_fewer_units():
 def test_any_optimizer_with_momentum_and_decay_ends_with_exact_zeros(optimizer):
     model, data = MLP([10, 24, 3], rng=np.random.default_rng(6)), toy()
     lr, lam = (0.05, 0.08) if optimizer == "sgd" else (0.01, 2.5)
-    small = GroupLasso(lam=lam).training(epochs=30, lr=lr, optimizer=optimizer, weight_decay=1e-3, batch_size=50).apply(model, data, Run(np.random.default_rng(0)))
+    small = (
+        GroupLasso(lam=lam)
+        .training(epochs=30, lr=lr, optimizer=optimizer, weight_decay=1e-3, batch_size=50)
+        .apply(model, data, Run(np.random.default_rng(0)))
+    )
     assert 1 <= small.shapes()["fc1"][0] < 20
     assert (unit_norms(small, groups(small)[0]) > 0).all()
 
@@ -202,18 +252,28 @@ def test_any_optimizer_with_momentum_and_decay_ends_with_exact_zeros(optimizer):
 
 
 def test_mistakes_are_one_clear_error():
-    model, data, rng = MLP([10, 9, 3], rng=np.random.default_rng(0)), toy(), np.random.default_rng(0)
-    with pytest.raises(UserError, match="group-lasso: lam 1000 leaves none of the 9 units of fc1; a smaller one"):
+    model, data, rng = (
+        MLP([10, 9, 3], rng=np.random.default_rng(0)), toy(), np.random.default_rng(0)
+    )
+    with pytest.raises(
+        UserError, match="group-lasso: lam 1000 leaves none of the 9 units of fc1; a smaller one"
+    ):
         GroupLasso(lam=1000.0).apply(model, data, Run(rng))
-    with pytest.raises(UserError, match="group-lasso: lam@fc2 matches no layer whose channels can be removed"):
+    with pytest.raises(
+        UserError, match="group-lasso: lam@fc2 matches no layer whose channels can be removed"
+    ):
         GroupLasso(lam={"fc2": 0.1}).apply(model, data, Run(rng))
-    with pytest.raises(UserError, match="group-lasso: the model has no layer whose channels can be removed"):
+    with pytest.raises(
+        UserError, match="group-lasso: the model has no layer whose channels can be removed"
+    ):
         GroupLasso().apply(MLP([10, 3]), data, Run(rng))
     with pytest.raises(UserError, match="lam must be one value for the layers tied together"):
         GroupLasso(lam={"fc1": 0.1, "fc3": 0.2}).apply(residual(rng), data, Run(rng))
     shared = model.copy()
     shared.set_form("fc1.weight", Codebook(np.ones((9, 10), int), [0.0, 1.0], pinned_zero=True))
-    with pytest.raises(UserError, match="group-lasso: fc1 must hold plain values .* got a codebook"):
+    with pytest.raises(
+        UserError, match="group-lasso: fc1 must hold plain values .* got a codebook"
+    ):
         GroupLasso().apply(shared, data, Run(rng))
     model.forms()["fc1.weight"].value.data[0, 0] = np.nan
     with pytest.raises(UserError, match="group-lasso: fc1.weight must hold finite numbers"):

@@ -89,12 +89,16 @@ def test_what_is_pruned_already_counts():
 
 def test_dropout_shrinks_with_the_root_of_what_is_kept_and_comes_back(watched):
     # Han et al. 2015, eq. (2): keep 1/4, then 1/16
-    model, starts = watched(Iterative(sparsity=15 / 16, rounds=2, train=FineTune(epochs=1)), net(0.5))
+    model, starts = watched(
+        Iterative(sparsity=15 / 16, rounds=2, train=FineTune(epochs=1)), net(0.5)
+    )
     kept = [1 - zeros(start)[0] / SIZES[0] for start, _, _ in starts]  # of fc1, which feeds it
     assert [drop[0] for _, _, drop in starts] == pytest.approx([0.5 * k**0.5 for k in kept])
     assert kept == [1 / 4, 1 / 16]
     assert model.node("drop").layer.p == 0.5
-    _, plain = watched(Iterative(sparsity=0.9, rounds=1, train=FineTune(epochs=1, dropout=False)), net(0.5))
+    _, plain = watched(
+        Iterative(sparsity=0.9, rounds=1, train=FineTune(epochs=1, dropout=False)), net(0.5)
+    )
     assert plain[0][2] == [0.5]
 
 
@@ -141,8 +145,12 @@ def test_the_rounds_are_logged(blobs):
 def test_pruning_and_retraining_in_rounds_beats_pruning_at_once(blobs):
     # The paper's figure 5: without retraining accuracy falls early, with rounds of it late.
     given = blobs(400)
-    dense = FineTune(epochs=10, lr=0.05, batch_size=32).apply(net(), given, Run(np.random.default_rng(0)))
+    dense = FineTune(epochs=10, lr=0.05, batch_size=32).apply(
+        net(), given, Run(np.random.default_rng(0))
+    )
     once = Magnitude(sparsity=0.9).apply(dense, given, Run(np.random.default_rng(0)))
-    rounds = Iterative(sparsity=0.9, rounds=3, train=FineTune(epochs=3, lr=0.05, batch_size=32)).apply(dense, given, Run(np.random.default_rng(0)))
+    rounds = Iterative(
+        sparsity=0.9, rounds=3, train=FineTune(epochs=3, lr=0.05, batch_size=32)
+    ).apply(dense, given, Run(np.random.default_rng(0)))
     assert zeros(rounds) == zeros(once)
     assert evaluate(rounds, given.val).errors + 40 < evaluate(once, given.val).errors

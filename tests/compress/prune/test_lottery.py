@@ -20,7 +20,9 @@ from minicomp.train import evaluate
 
 
 def zeros(model):
-    return [int(np.count_nonzero(model.forms()[n].dense().data == 0)) for n in weights(model).values()]
+    return [
+        int(np.count_nonzero(model.forms()[n].dense().data == 0)) for n in weights(model).values()
+    ]
 
 
 @pytest.fixture
@@ -44,25 +46,33 @@ def starts_of(monkeypatch, blobs):
 def saved(tmp_path, blobs, net):
     # A net, its initial weights in a file, and the same net trained from them.
     minicomp.save(net(), tmp_path / "init.mcz")
-    trained = FineTune(epochs=4, lr=0.05, batch_size=20).apply(net(), blobs(200), Run(np.random.default_rng(2)))
+    trained = FineTune(epochs=4, lr=0.05, batch_size=20).apply(
+        net(), blobs(200), Run(np.random.default_rng(2))
+    )
     return tmp_path / "init.mcz", trained
 
 
 def test_survivors_are_at_their_initial_values(saved, blobs, net):
     path, trained = saved
-    ticket = Lottery(sparsity=0.75, rounds=1, rewind=str(path), train=FineTune(epochs=0)).apply(trained, blobs(200), Run(np.random.default_rng(1)))
+    ticket = Lottery(
+        sparsity=0.75, rounds=1, rewind=str(path), train=FineTune(epochs=0)
+    ).apply(trained, blobs(200), Run(np.random.default_rng(1)))
     for name in weights(ticket).values():
         mask, first = ticket.forms()[name].mask, net().forms()[name].dense().data
         np.testing.assert_array_equal(ticket.forms()[name].dense().data, np.where(mask, first, 0))
         # chosen by what they became, not by what they were
         w = np.abs(trained.forms()[name].dense().data)
         assert w[mask].min() >= w[~mask].max()
-    np.testing.assert_array_equal(ticket.forms()["fc1.bias"].dense().data, net().forms()["fc1.bias"].dense().data)
+    np.testing.assert_array_equal(
+        ticket.forms()["fc1.bias"].dense().data, net().forms()["fc1.bias"].dense().data
+    )
 
 
 def test_every_round_rewinds_and_masks_are_nested(saved, starts_of, net):
     path, trained = saved
-    starts, made = starts_of(Lottery(sparsity=0.875, rounds=3, rewind=str(path), train=FineTune(epochs=1)), trained)
+    starts, made = starts_of(
+        Lottery(sparsity=0.875, rounds=3, rewind=str(path), train=FineTune(epochs=1)), trained
+    )
     assert [zeros(s) for s in starts] == [[120, 100, 20], [180, 150, 30], [210, 175, 35]]
     first = net().forms()["fc1.weight"].dense().data
     for a, b in zip(starts, starts[1:]):
@@ -71,22 +81,29 @@ def test_every_round_rewinds_and_masks_are_nested(saved, starts_of, net):
         mask = s.forms()["fc1.weight"].mask
         np.testing.assert_array_equal(s.forms()["fc1.weight"].dense().data[mask], first[mask])
     assert zeros(made) == [210, 175, 35]
-    assert (made.forms()["fc1.weight"].dense().data[mask] != first[mask]).any(), "the ticket is trained"
+    assert (
+        made.forms()["fc1.weight"].dense().data[mask] != first[mask]
+    ).any(), "the ticket is trained"
 
 
 def test_without_a_file_the_net_is_first_trained_from_the_weights_it_returns_to(starts_of, net):
-    # A ticket is of a training that began at its own initial weights; masks from another one are luck.
+    # A ticket is of a training that began at its own initial weights;
+    # masks from another one are luck.
     starts, _ = starts_of(Lottery(sparsity=0.5, rounds=2, train=FineTune(epochs=2)), net())
     assert len(starts) == 3 and zeros(starts[0]) == [0, 0, 0]
     first = starts[0].forms()["fc1.weight"].dense().data
     assert not np.array_equal(first, net().forms()["fc1.weight"].dense().data)
     for s in starts[1:]:
         mask = s.forms()["fc1.weight"].mask
-        np.testing.assert_array_equal(s.forms()["fc1.weight"].dense().data, np.where(mask, first, 0))
+        np.testing.assert_array_equal(
+            s.forms()["fc1.weight"].dense().data, np.where(mask, first, 0)
+        )
 
 
 def test_batch_norm_is_rewound_too(starts_of):
-    nodes = chain(("fc1", Linear(12, 6)), ("bn", BatchNorm1d(6)), ("relu", ReLU()), ("fc2", Linear(6, 4)))
+    nodes = chain(
+        ("fc1", Linear(12, 6)), ("bn", BatchNorm1d(6)), ("relu", ReLU()), ("fc2", Linear(6, 4))
+    )
     model = Model(nodes, input_shape=(12,))
     model.forms()["bn.weight"].value.data[:] = 7
     model.forms()["bn.bias"].value.data[:] = 7
@@ -104,7 +121,9 @@ def test_the_last_round_is_round_s_n_to_the_bit(s):
     model = Model(chain(("fc", Linear(5, 5))), input_shape=(5,))
     split = Split(np.ones((4, 5), np.float32), np.zeros(4, np.int64))
     given = SimpleNamespace(train=split, val=split, black=0.0)
-    made = Lottery(sparsity=s, rounds=2, train=FineTune(epochs=1)).apply(model, given, Run(np.random.default_rng(0)))
+    made = Lottery(sparsity=s, rounds=2, train=FineTune(epochs=1)).apply(
+        model, given, Run(np.random.default_rng(0))
+    )
     assert np.count_nonzero(~made.forms()["fc.weight"].mask) == round(s * 25)
 
 
@@ -113,7 +132,9 @@ def test_what_is_pruned_already_stays_pruned(blobs, net):
     before = Magnitude(sparsity=0.6).apply(net(), None, Run(rng))
     before.forms()["fc1.bias"].value.data[::2] = 0.5
     before = Bias(threshold=0.1).apply(before, None, Run(rng))
-    made = Lottery(sparsity=0.3, rounds=2, train=FineTune(epochs=1)).apply(before, blobs(200), Run(rng))
+    made = Lottery(sparsity=0.3, rounds=2, train=FineTune(epochs=1)).apply(
+        before, blobs(200), Run(rng)
+    )
     for name in ("fc1.weight", "fc3.weight", "fc1.bias"):
         gone = ~before.forms()[name].mask
         assert gone.any() and (made.forms()[name].dense().data[gone] == 0).all()
@@ -123,24 +144,40 @@ def test_another_architecture_is_refused_and_the_origin_is_the_models_own(tmp_pa
     path, trained = saved
     minicomp.save(MLP([12, 20, 4], rng=np.random.default_rng(0)), tmp_path / "other.mcz")
     with pytest.raises(UserError, match="other.mcz must hold a net of the same layers and shapes"):
-        Lottery(rewind=str(tmp_path / "other.mcz")).apply(trained, blobs(200), Run(np.random.default_rng(0)))
+        Lottery(rewind=str(tmp_path / "other.mcz")).apply(
+            trained, blobs(200), Run(np.random.default_rng(0))
+        )
     trained.origin_bytes = 10**6
-    made = Lottery(rounds=1, rewind=str(path), train=FineTune(epochs=1)).apply(trained, blobs(200), Run(np.random.default_rng(0)))
+    made = Lottery(rounds=1, rewind=str(path), train=FineTune(epochs=1)).apply(
+        trained, blobs(200), Run(np.random.default_rng(0))
+    )
     assert made.origin_bytes == 10**6
 
 
 def test_rounds_are_logged(saved, blobs):
     path, trained = saved
     rows = []
-    made = Lottery(sparsity=0.8, rounds=2, rewind=str(path), train=FineTune(epochs=1)).apply(trained, blobs(200), Run(np.random.default_rng(0), log=rows.append))
+    made = Lottery(
+        sparsity=0.8, rounds=2, rewind=str(path), train=FineTune(epochs=1)
+    ).apply(trained, blobs(200), Run(np.random.default_rng(0), log=rows.append))
     rounds = [r for r in rows if r["event"] == "round"]
-    assert [r["round"] for r in rounds] == [1, 2] and rounds[-1]["errors"] == evaluate(made, blobs(200).val).errors
+    assert (
+        [r["round"] for r in rounds] == [1, 2]
+        and rounds[-1]["errors"] == evaluate(made, blobs(200).val).errors
+    )
 
 
 def test_a_ticket_learns_what_the_dense_net_learns(saved, blobs):
     path, trained = saved
-    lottery = Lottery(sparsity=0.75, rounds=2, rewind=str(path), train=FineTune(epochs=6, lr=0.05, batch_size=20))
+    lottery = Lottery(
+        sparsity=0.75,
+        rounds=2,
+        rewind=str(path),
+        train=FineTune(epochs=6, lr=0.05, batch_size=20),
+    )
     ticket = lottery.apply(trained, blobs(200), Run(np.random.default_rng(4)))
-    rewound = dataclasses.replace(lottery, train=FineTune(epochs=0)).apply(trained, blobs(200), Run(np.random.default_rng(4)))
+    rewound = dataclasses.replace(lottery, train=FineTune(epochs=0)).apply(
+        trained, blobs(200), Run(np.random.default_rng(4))
+    )
     errors = [evaluate(m, blobs(200).val).errors for m in (trained, ticket, rewound)]
     assert errors[1] <= errors[0] + 10 and errors[2] > errors[1] + 50

@@ -156,7 +156,9 @@ def test_masks_survive_training_with_momentum_and_weight_decay():
     part = SimpleNamespace(x=x, y=y)
     pruned = apply(Magnitude(sparsity=0.8), model())
     for optimizer in ("sgd", "adam", "adamw", "adamax"):
-        tuned = FineTune(epochs=2, optimizer=optimizer, lr=0.05, weight_decay=0.01).apply(pruned, SimpleNamespace(train=part, val=part), Run(RNG(0)))
+        tuned = FineTune(epochs=2, optimizer=optimizer, lr=0.05, weight_decay=0.01).apply(
+            pruned, SimpleNamespace(train=part, val=part), Run(RNG(0))
+        )
         for name in weights(pruned).values():
             m = pruned.forms()[name].mask
             w = tuned.forms()[name].dense().data

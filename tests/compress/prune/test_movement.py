@@ -1,4 +1,4 @@
-"""Movement pruning: the score, its gradient through the mask, the schedule, and the claim on a changed task."""
+"""Movement pruning: score, gradient through the mask, schedule, and the claim on a changed task."""
 
 from types import SimpleNamespace
 
@@ -11,8 +11,14 @@ from scipy.special import expit as sigmoid
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.gradual import Gradual
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.prune.movement import (Movement, MovementScore, Scores, movement_scores, movement_step,
-                                              penalty_gradient)
+from minicomp.compress.prune.movement import (
+    Movement,
+    MovementScore,
+    Scores,
+    movement_scores,
+    movement_step,
+    penalty_gradient,
+)
 from minicomp.compress.scores import smallest_mask
 from minicomp.compress.schedule import agp_sparsity
 from minicomp.compress.technique import Run, weights
@@ -58,7 +64,8 @@ def finished(monkeypatch):
 
 
 def test_a_weight_that_moves_away_from_0_gains():
-    # A step of descent on g moves w by -g: up for g < 0. Away from 0: (w > 0, g < 0), (w < 0, g > 0).
+    # A step of descent on g moves w by -g: up for g < 0.
+    # Away from 0: (w > 0, g < 0), (w < 0, g > 0).
     w, g = np.array([1.0, 1.0, -2.0, -2.0, 5.0]), np.array([-3.0, 3.0, 1.0, -1.0, 0.0])
     s = movement_step(np.full(5, 0.5), w, g, 0.1)
     np.testing.assert_allclose(s, [0.8, 0.2, 0.7, 0.3, 0.5])
@@ -76,7 +83,9 @@ def test_scores_are_the_sum_over_the_steps():
 
 def test_the_penaltys_gradient_by_differences():
     s, h = np.array([-30.0, -2.0, 0.0, 0.7, 30.0]), 1e-5
-    np.testing.assert_allclose(penalty_gradient(s, 3.0), 3 * (sigmoid(s + h) - sigmoid(s - h)) / (2 * h), atol=1e-9)
+    np.testing.assert_allclose(
+        penalty_gradient(s, 3.0), 3 * (sigmoid(s + h) - sigmoid(s - h)) / (2 * h), atol=1e-9
+    )
     np.testing.assert_allclose(sigmoid(np.array([0.0, np.log(3)])), [0.5, 0.75])
     assert sigmoid(np.array([-np.inf, -1e4, 1e4])).tolist() == [0, 0, 1]
 
@@ -93,13 +102,15 @@ def test_the_ramp_lies_between_warm_up_and_cool_down():
         assert n >= 1 and dt >= 1 and t0 + n * dt <= steps
 
 
-# ----------------------------------------------------------------- the whole of it beside plain loops
+# --------------------------------------------------------------- the whole of it beside plain loops
 
 
 def reference(W1, b1, W2, b2, x, y, *, lr, momentum, steps, sparsity, t0, n, dt):
     # Full batches, float64, every entry by itself; masks are set after steps t0, t0 + dt, ...
     params = [a.astype(np.float64) for a in (W1, b1, W2, b2)]
-    v, S = [np.zeros_like(p) for p in params], [np.zeros_like(W1, np.float64), np.zeros_like(W2, np.float64)]
+    v, S = [np.zeros_like(p) for p in params], [
+        np.zeros_like(W1, np.float64), np.zeros_like(W2, np.float64)
+    ]
     M, taken = [np.ones(W1.shape, bool), np.ones(W2.shape, bool)], []
     for t in range(steps):
         A1, A2 = params[0] * M[0], params[2] * M[1]
@@ -132,10 +143,15 @@ def test_the_whole_training_agrees_with_plain_loops(finished):
     data, model = toy(n=60), MLP([8, 7, 2], rng=np.random.default_rng(1))
     knobs = {"sparsity": 0.6, "warmup": 0.1, "cooldown": 0.4, "prunings": 5}
     train = {"epochs": 40, "lr": 0.1, "batch_size": 60, "schedule": "constant"}
-    start = [model.forms()[k].value.data.copy() for k in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")]
+    start = [
+        model.forms()[k].value.data.copy()
+        for k in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
+    ]
     t0, n, dt = Movement(**knobs).ramp_steps(40)
-    params, M, S, taken = reference(*start, data.train.x, data.train.y, lr=0.1, momentum=0.9, steps=40, sparsity=0.6,
-                                    t0=t0, n=n, dt=dt)
+    params, M, S, taken = reference(
+        *start, data.train.x, data.train.y, lr=0.1, momentum=0.9, steps=40, sparsity=0.6,
+        t0=t0, n=n, dt=dt,
+    )
     made = run(model, data, train=train, **knobs)
     for name, w, m, s in zip(("fc1.weight", "fc2.weight"), (params[0], params[2]), M, S):
         score = finished[0][0].slots[f"score.{name}"]
@@ -151,12 +167,21 @@ def test_the_whole_training_agrees_with_plain_loops(finished):
 # ------------------------------------------------------------------------------------- invariants
 
 
-@given(st.floats(0, 0.95), st.sampled_from(["local", "global"]), st.integers(0, 2), st.integers(0, 2**32 - 1))
+@given(
+    st.floats(0, 0.95),
+    st.sampled_from(["local", "global"]),
+    st.integers(0, 2),
+    st.integers(0, 2**32 - 1),
+)
 def test_exactly_the_fraction_is_zero(s, scope, epochs, seed):
     model = MLP([8, 9, 2], rng=np.random.default_rng(seed))
     made = run(model, toy(), sparsity=s, scope=scope, train={"epochs": epochs, "batch_size": 60})
     z = zeros(made)
-    assert sum(z.values()) == round(s * 90) if scope == "global" else list(z.values()) == [round(s * 72), round(s * 18)]
+    assert (
+        sum(z.values()) == round(s * 90)
+        if scope == "global"
+        else list(z.values()) == [round(s * 72), round(s * 18)]
+    )
     for name in z:
         form = made.forms()[name]
         assert form.kind == "dense" and (form.dense().data[~form.mask] == 0).all()
@@ -166,7 +191,9 @@ def test_exactly_the_fraction_is_zero(s, scope, epochs, seed):
 @pytest.mark.parametrize("variant", ["hard", "soft"])
 @pytest.mark.parametrize("first, s", [(0.6, 0.0), (0.6, 0.3), (0.3, 0.6), (0.5, 0.5)])
 def test_what_was_pruned_stays_pruned_and_counts(first, s, variant, scope):
-    model = Magnitude(sparsity=first).apply(MLP([8, 9, 2], rng=np.random.default_rng(2)), None, Run(None))
+    model = Magnitude(sparsity=first).apply(
+        MLP([8, 9, 2], rng=np.random.default_rng(2)), None, Run(None)
+    )
     made = run(model, toy(), sparsity=s, scope=scope, variant=variant,
                train={"epochs": 2, "batch_size": 40, "weight_decay": 0.01})
     for name, count in zeros(made).items():
@@ -207,12 +234,17 @@ def test_zeros_stay_zero_under_momentum_and_decay(optimizer):
     for name in zeros(made):
         gone = ~made.forms()[name].mask
         assert (later.forms()[name].dense().data[gone] == 0).all()
-        assert (later.forms()[name].dense().data[~gone] != made.forms()[name].dense().data[~gone]).any()
+        assert (
+            later.forms()[name].dense().data[~gone] != made.forms()[name].dense().data[~gone]
+        ).any()
 
 
 def test_threads_change_nothing_but_rounding():
     model, data = MLP([8, 400, 2], rng=np.random.default_rng(3)), toy(n=24000)
-    one, two = (run(model, data, sparsity=0.7, train={"epochs": 1, "batch_size": 12000}, n_threads=k) for k in (1, 2))
+    one, two = (
+        run(model, data, sparsity=0.7, train={"epochs": 1, "batch_size": 12000}, n_threads=k)
+        for k in (1, 2)
+    )
     for name in zeros(one):
         differ = (one.forms()[name].mask != two.forms()[name].mask).mean()
         assert differ < 0.01
@@ -221,7 +253,10 @@ def test_threads_change_nothing_but_rounding():
 def test_the_best_epoch_is_one_at_the_final_sparsity():
     # 4 epochs; the ramp ends with the third.
     model, data = MLP([8, 9, 2], rng=np.random.default_rng(4)), toy()
-    made = run(model, data, sparsity=0.9, cooldown=0.25, train={"epochs": 4, "batch_size": 40, "keep_best": True})
+    made = run(
+        model, data, sparsity=0.9, cooldown=0.25,
+        train={"epochs": 4, "batch_size": 40, "keep_best": True},
+    )
     assert zeros(made) == {"fc1.weight": 65, "fc2.weight": 16}
 
 
@@ -245,8 +280,11 @@ def test_a_sketch_has_as_many_zeros():
 def test_soft_masks_are_by_threshold_and_a_larger_penalty_masks_more(finished):
     model, data, counts = MLP([8, 9, 2], rng=np.random.default_rng(8)), toy(), []
     for penalty in (0.0, 0.002, 0.01):
-        made = run(model, data, variant="soft", penalty=penalty, lr_scores=100.0, warmup=0.0, cooldown=0.4,
-                   threshold=0.2, prunings=12, train={"epochs": 10, "lr": 0.05, "batch_size": 40})
+        made = run(
+            model, data, variant="soft", penalty=penalty, lr_scores=100.0, warmup=0.0,
+            cooldown=0.4, threshold=0.2, prunings=12,
+            train={"epochs": 10, "lr": 0.05, "batch_size": 40},
+        )
         counts.append(sum(zeros(made).values()))
     assert counts[0] < counts[1] < counts[2] < 90
     # 60 steps; the last mask is set after the last of them, at tau = 0.2
@@ -261,8 +299,10 @@ def test_soft_masks_are_by_threshold_and_a_larger_penalty_masks_more(finished):
 
 
 def test_soft_threshold_and_penalty_rise_with_the_part_of_the_ramp():
-    technique = Movement(variant="soft", threshold=0.4, penalty=2.0, lr_scores=0.5, warmup=0.0, cooldown=0.0,
-                         prunings=10)
+    technique = Movement(
+        variant="soft", threshold=0.4, penalty=2.0, lr_scores=0.5, warmup=0.0, cooldown=0.0,
+        prunings=10,
+    )
     scores, state, form = scored(technique, [3, 1])
     score = scores.slots["score.fc1.weight"]
     score[...] = np.log([[0.1 / 0.9, 0.3 / 0.7, 0.5 / 0.5]])  # sigmoid(S) = .1, .3, .5
@@ -294,7 +334,11 @@ def test_on_a_changed_task_movement_keeps_what_magnitude_drops():
     model = FineTune(epochs=20, lr=0.1, batch_size=50).apply(MLP([20, 2], rng=rng), first, Run(rng))
     train = {"epochs": 6, "lr": 0.003, "batch_size": 50}
     moved = run(model, second, sparsity=0.5, train=train)
-    large = Gradual(ramp=0.7, sparsity=0.5).training(**train).apply(model, second, Run(np.random.default_rng(0)))
+    large = (
+        Gradual(ramp=0.7, sparsity=0.5)
+        .training(**train)
+        .apply(model, second, Run(np.random.default_rng(0)))
+    )
     by_movement, by_size = (m.forms()["fc1.weight"].mask for m in (moved, large))
     assert by_movement[:, 10:].mean() > 0.9 and by_size[:, 10:].mean() < 0.2
     assert evaluate(moved, second.val).error < 0.6 * evaluate(large, second.val).error
@@ -306,23 +350,37 @@ def test_on_a_changed_task_movement_keeps_what_magnitude_drops():
 def test_the_criterion_is_the_score_of_a_short_training(bits):
     # One batch an epoch, so that the loops above are its reference; nothing is masked.
     data, model = toy(n=60), MLP([8, 7, 2], rng=np.random.default_rng(1))
-    start = [model.forms()[k].value.data.copy() for k in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")]
+    start = [
+        model.forms()[k].value.data.copy()
+        for k in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
+    ]
     criterion = MovementScore(samples=1000, epochs=1, lr=0.1, batch_size=60)
-    S = reference(*start, data.train.x, data.train.y, lr=0.1, momentum=0.9, steps=1, sparsity=0.0, t0=9, n=1, dt=1)[2]
+    S = reference(
+        *start, data.train.x, data.train.y, lr=0.1, momentum=0.9, steps=1, sparsity=0.0,
+        t0=9, n=1, dt=1,
+    )[2]
     found = criterion.scores(model, data, Run(np.random.default_rng(0)))
     for s, node in zip(S, ("fc1", "fc2")):
         np.testing.assert_allclose(found[node], 1000 * s, atol=1e-4 * np.abs(1000 * s).max())
     before = bits(model)
-    pruned = criterion.__class__(sparsity=0.5, samples=30).apply(model, data, Run(np.random.default_rng(0)))
+    pruned = criterion.__class__(sparsity=0.5, samples=30).apply(
+        model, data, Run(np.random.default_rng(0))
+    )
     assert bits(model) == before and sum(zeros(pruned).values()) == round(0.5 * 70)
 
 
-# ------------------------------------------------------------------------------------------ mistakes
+# ----------------------------------------------------------------------------------------- mistakes
 
 
 @pytest.mark.parametrize("knobs, message", [
-    ({"sparsity": {"fc1": 0.5}, "scope": "global"}, "scope global needs one sparsity for all layers"),
-    ({"warmup": 0.5, "cooldown": 0.5}, r"warmup and cooldown must leave part of .* to the ramp, got 0.5 \+ 0.5"),
+    (
+        {"sparsity": {"fc1": 0.5}, "scope": "global"},
+        "scope global needs one sparsity for all layers",
+    ),
+    (
+        {"warmup": 0.5, "cooldown": 0.5},
+        r"warmup and cooldown must leave part of .* to the ramp, got 0.5 \+ 0.5",
+    ),
 ])
 def test_wrong_knobs(knobs, message):
     with pytest.raises(UserError, match=message):
@@ -333,7 +391,10 @@ def test_what_a_model_does_not_allow():
     model = MLP([8, 9, 2], rng=np.random.default_rng(0))
     shared = model.copy()
     shared.set_form("fc1.weight", Codebook(np.zeros((9, 8), int), [0.0, 1.0], pinned_zero=True))
-    with pytest.raises(UserError, match="movement: fc1 must hold plain values .* got a codebook; prune before sharing"):
+    with pytest.raises(
+        UserError,
+        match="movement: fc1 must hold plain values .* got a codebook; prune before sharing",
+    ):
         run(shared, toy())
     model.forms()["fc1.weight"].value.data[0, 0] = np.nan
     with pytest.raises(UserError, match="movement: fc1.weight must hold finite numbers"):

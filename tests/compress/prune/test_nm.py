@@ -15,7 +15,9 @@ from minicomp.models import MLP, MODELS
 
 
 def test_two_of_four_by_hand():
-    w = np.array([[1.0, -4.0, 3.0, 2.0, 0.0, 0.5, -0.5, 0.5], [5.0, 5.0, 5.0, 5.0, -1.0, 2.0, -3.0, 4.0]])
+    w = np.array(
+        [[1.0, -4.0, 3.0, 2.0, 0.0, 0.5, -0.5, 0.5], [5.0, 5.0, 5.0, 5.0, -1.0, 2.0, -3.0, 4.0]]
+    )
     want = [[0, 1, 1, 0, 0, 0, 1, 1],  # of three equal 0.5 the lowest index goes
             [0, 0, 1, 1, 0, 0, 1, 1]]
     np.testing.assert_array_equal(nm_mask(w, 2, 4), np.array(want, bool))
@@ -40,7 +42,9 @@ def test_fewer_kept_is_nested():
 
 def test_convolutions_are_cut_along_each_filter():
     model = MODELS["lenet5"](rng=np.random.default_rng(0))
-    made = NM(n={"*": 2, "conv1": 1}, m={"*": 4, "conv1": 5}).apply(model, None, Run(np.random.default_rng(0)))
+    made = NM(n={"*": 2, "conv1": 1}, m={"*": 4, "conv1": 5}).apply(
+        model, None, Run(np.random.default_rng(0))
+    )
     assert (made.forms()["conv1.weight"].mask.reshape(20, 5, 5).sum(axis=2) == 1).all()
     assert (made.forms()["conv2.weight"].mask.reshape(-1, 4).sum(axis=1) == 2).all()
     assert made.forms()["fc1.bias"].mask is None
@@ -53,7 +57,12 @@ def test_what_is_pruned_already_goes_first():
     form.value.data[:] = [[0.0, 0.1, 3.0, 0.2]]
     first = Magnitude(sparsity=0.5).apply(model, None, Run(np.random.default_rng(0)))
     first.forms()["fc1.weight"].value.data[:] = [[0.0, 0.0, 0.0, 0.0]]
-    again = NM(n=2, m=4).apply(first, None, Run(np.random.default_rng(0))).forms()["fc1.weight"].mask
+    again = (
+        NM(n=2, m=4)
+        .apply(first, None, Run(np.random.default_rng(0)))
+        .forms()["fc1.weight"]
+        .mask
+    )
     np.testing.assert_array_equal(again, [[False, False, True, True]])
 
 

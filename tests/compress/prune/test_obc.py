@@ -224,7 +224,9 @@ def test_it_costs_a_fraction_of_magnitude_s_errors(trained):
 
 def test_what_an_earlier_step_pruned_stays_pruned_and_counts(trained):
     model, data = trained
-    half = FineTune(epochs=1, lr=0.05, weight_decay=1e-3).apply(apply(OBC(sparsity=0.5), model, data), data, Run(RNG(0)))
+    half = FineTune(epochs=1, lr=0.05, weight_decay=1e-3).apply(
+        apply(OBC(sparsity=0.5), model, data), data, Run(RNG(0))
+    )
     for technique in (OBC(sparsity=0.7), OBC(sparsity=0.7, scope="global"), OBC(pattern="1:4")):
         more = apply(technique, half, data)
         assert not any((mask(more, n) & ~mask(half, n)).any() for n in ("fc1", "fc2"))

@@ -224,7 +224,9 @@ def test_it_stops_where_the_saliency_is_no_longer_small(monk):
 def test_what_an_earlier_step_pruned_stays_pruned_and_counts(monk):
     model, data = monk
     half = run(OBS(sparsity=0.5, loss="squared"), model, data)
-    tuned = FineTune(epochs=1, lr=0.01, weight_decay=1e-3).apply(run(OBS(sparsity=0.5, loss="squared"), network((17, 3, 2)), data), data, Run(RNG(0)))
+    tuned = FineTune(epochs=1, lr=0.01, weight_decay=1e-3).apply(
+        run(OBS(sparsity=0.5, loss="squared"), network((17, 3, 2)), data), data, Run(RNG(0))
+    )
     assert nonzeros(tuned) == 62 - 31
     more = run(OBS(sparsity=0.7, loss="squared"), half, data)
     assert nonzeros(more) == 58 - round(0.7 * 58)
@@ -256,7 +258,9 @@ def test_the_exact_hessian_tells_the_damping_that_it_needed(monk):
 
 def test_cross_entropy_on_two_outputs_and_a_hessian_kept_for_several_deletions():
     data = datasets.load("monks-3").without_test()
-    model = FineTune(epochs=30, lr=0.1, weight_decay=1e-3, batch_size=16).apply(MLP([17, 3, 2], rng=RNG(0), activation=Sigmoid), data, Run(RNG(0)))
+    model = FineTune(epochs=30, lr=0.1, weight_decay=1e-3, batch_size=16).apply(
+        MLP([17, 3, 2], rng=RNG(0), activation=Sigmoid), data, Run(RNG(0))
+    )
     x, y = data.train.x, data.train.y
     for refresh in (1, 5):
         pruned = run(OBS(sparsity=0.7, refresh=refresh, alpha=1e-4), model, data)

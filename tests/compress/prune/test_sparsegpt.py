@@ -193,7 +193,9 @@ def test_patterns_by_layer_on_a_convolution():
 
 def test_earlier_masks_and_training_between(trained):
     model, data = trained
-    half = FineTune(epochs=1, lr=0.05, momentum=0.9, weight_decay=1e-3).apply(apply(SparseGPT(pattern="2:4"), model, data), data, Run(RNG(0)))
+    half = FineTune(epochs=1, lr=0.05, momentum=0.9, weight_decay=1e-3).apply(
+        apply(SparseGPT(pattern="2:4"), model, data), data, Run(RNG(0))
+    )
     assert zeros(half) == {"fc1": 1536, "fc2": 240}
     more = apply(SparseGPT(sparsity=0.7), half, data)
     assert zeros(more) == {"fc1": round(0.7 * 3072), "fc2": 336}

@@ -21,7 +21,13 @@ def test_banks_by_hand():
     np.testing.assert_array_equal(split_mask(w, 0.25, 1), [[1, 1, 0, 1], [0, 1, 1, 1]])
 
 
-@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 9), st.floats(0, 0.99), st.integers(0, 2**32 - 1))
+@given(
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 9),
+    st.floats(0, 0.99),
+    st.integers(0, 2**32 - 1),
+)
 def test_every_part_has_the_same_zeros(rows, blocks, width, s, seed):
     w = np.random.default_rng(seed).integers(-3, 4, (rows, blocks * width)).astype(np.float32)
     banks = (~bank_mask(w, s, blocks)).reshape(rows, blocks, width).sum(axis=2)
@@ -42,12 +48,16 @@ def test_masks_are_nested_and_keep_the_largest(make):
 
 def test_fully_connected_layers_alone_are_cut():
     model = MODELS["lenet5"](rng=np.random.default_rng(0))
-    made = Split(sparsity=0.8, blocks={"*": 4, "fc2": 5}).apply(model, None, Run(np.random.default_rng(0)))
+    made = Split(sparsity=0.8, blocks={"*": 4, "fc2": 5}).apply(
+        model, None, Run(np.random.default_rng(0))
+    )
     assert made.forms()["conv2.weight"].mask is None
     zeros = ~made.forms()["fc1.weight"].mask
     assert (zeros.reshape(500, 4, 200).sum(axis=2) == 160).all()
     assert ((~made.forms()["fc2.weight"].mask).reshape(10, 5, 100).sum(axis=2) == 80).all()
-    with pytest.raises(UserError, match=r"split: sparsity@conv1 matches no layer; there are fc1, fc2"):
+    with pytest.raises(
+        UserError, match=r"split: sparsity@conv1 matches no layer; there are fc1, fc2"
+    ):
         Split(sparsity={"conv1": 0.5}).apply(model, None, Run(np.random.default_rng(0)))
 
 
@@ -58,9 +68,17 @@ def test_what_is_pruned_already_counts():
     first.forms()["fc1.weight"].value.data[:] *= 0  # live weights of 0 are not pruned ones
     for axis, shape in (("inputs", (4, 2, 4)), ("outputs", (2, 1, 16))):
         old = first.forms()["fc1.weight"].mask
-        mask = Split(sparsity=0.75, blocks=2, axis=axis).apply(first, None, Run(rng)).forms()["fc1.weight"].mask
+        mask = (
+            Split(sparsity=0.75, blocks=2, axis=axis)
+            .apply(first, None, Run(rng))
+            .forms()["fc1.weight"]
+            .mask
+        )
         assert not (mask & ~old).any()
-        assert ((~mask).reshape(shape).sum(axis=2) == 0.75 * shape[2]).all() or (~old).reshape(shape).sum(axis=2).max() > 3
+        assert (
+            ((~mask).reshape(shape).sum(axis=2) == 0.75 * shape[2]).all()
+            or (~old).reshape(shape).sum(axis=2).max() > 3
+        )
 
 
 def test_a_width_that_blocks_does_not_divide_is_refused():

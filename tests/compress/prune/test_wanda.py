@@ -109,5 +109,7 @@ def test_what_is_pruned_already_goes_first_and_counts(scope):
     rest = [[0, 1, 1, 0], [0, 1, 1, 0]] if scope == "row" else [[0, 0, 1, 0], [1, 1, 1, 0]]
     x = np.tile(np.float32([0, 0, 1, 1]), (9, 1))
     for s, kept in ((0.25, before), (0.5, rest), (0.75, [[0, 0, 1, 0]] * 2)):
-        made = Wanda(sparsity=s, scope=scope).apply(model, dataset(x), Run(np.random.default_rng(0)))
+        made = Wanda(sparsity=s, scope=scope).apply(
+            model, dataset(x), Run(np.random.default_rng(0))
+        )
         np.testing.assert_array_equal(made.forms()["fc1.weight"].mask, np.array(kept, bool))

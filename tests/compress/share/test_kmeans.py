@@ -281,7 +281,9 @@ def pruned():
 
 def test_technique_shares_each_layer_and_keeps_masks(pruned):
     before = {name: form.dense().data.copy() for name, form in pruned.forms().items()}
-    shared = KMeans(bits={"*": 3, "fc3": 5}, init={"*": "linear", "fc1": "optimal"}).apply(pruned, None, Run(np.random.default_rng(0)))
+    shared = KMeans(bits={"*": 3, "fc3": 5}, init={"*": "linear", "fc1": "optimal"}).apply(
+        pruned, None, Run(np.random.default_rng(0))
+    )
     for name, form in pruned.forms().items():
         np.testing.assert_array_equal(form.dense().data, before[name])
     for name, k in (("fc1", 8), ("fc2", 8), ("fc3", 32)):
@@ -311,7 +313,9 @@ def test_masks_and_codes_survive_training_of_centroids(pruned):
 
 
 def test_technique_shares_biases_and_halves_centroids(pruned):
-    shared = KMeans(k={"fc*": 9}, half=True, biases="share", bias_bits=3).apply(pruned, None, Run(np.random.default_rng(0)))
+    shared = KMeans(k={"fc*": 9}, half=True, biases="share", bias_bits=3).apply(
+        pruned, None, Run(np.random.default_rng(0))
+    )
     form = shared.forms()["fc1.weight"]
     assert form.k == 9 and form.centroids.kind == "half"
     assert isinstance(shared.forms()["fc1.bias"], Codebook)
