@@ -1,4 +1,5 @@
 import ast
+import functools
 from pathlib import Path
 
 import minicomp
@@ -52,9 +53,10 @@ def imports(path):
             yield from ((f"{stem}.{alias.name}", node in inside) for alias in node.names)
 
 
-MODULES = {
-    path: list(imports(path)) for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"
-}
+@functools.cache  # on first use: each worker of a run imports this file, one of them runs it
+def imported():
+    paths = sorted(ROOT.rglob("*.py"))
+    return {path: list(imports(path)) for path in paths if path != ROOT / "__init__.py"}
 
 
 def module_of(path):
@@ -89,19 +91,19 @@ def circles(modules):
 def test_arrows_run_one_way():
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
-        for path, names in MODULES.items()
+        for path, names in imported().items()
         for name, _ in names
         if name.startswith("minicomp.") and room(name) in RANK
         for mine in [path.relative_to(ROOT).with_suffix("").parts[0]]
         if RANK[room(name)] > RANK[mine] or (mine, room(name)) in APART
     ]
     assert not wrong, "\n".join(wrong)
-    assert {path.relative_to(ROOT).with_suffix("").parts[0] for path in MODULES} <= set(RANK)
+    assert {path.relative_to(ROOT).with_suffix("").parts[0] for path in imported()} <= set(RANK)
 
 
 def test_no_module_reaches_itself():
     # Rows keep rooms apart; this also holds inside a room, and inside functions.
-    found = circles({module_of(p): {name for name, _ in names} for p, names in MODULES.items()})
+    found = circles({module_of(p): {name for name, _ in names} for p, names in imported().items()})
     assert not found, "\n".join(", ".join(sorted(circle)) for circle in found)
 
 
@@ -115,13 +117,13 @@ def test_circles_are_found_through_packages_and_functions():
     assert circles(told) == {frozenset({"m.a", "m.b", "m.c"})}
     assert not circles(told | {"m.c": {"m.d"}})
     source = ROOT / "teach" / "catalog.py"  # its import of the checks is inside a function
-    assert ("minicomp.teach.checks.LESSONS", True) in MODULES[source]
+    assert ("minicomp.teach.checks.LESSONS", True) in imported()[source]
 
 
 def test_techniques_never_import_one_another():
     techniques = {
         path
-        for path in MODULES
+        for path in imported()
         if "compress" in path.parts
         and any(
             isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "word"
@@ -135,7 +137,7 @@ def test_techniques_never_import_one_another():
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in techniques
-        for name, _ in MODULES[path]
+        for name, _ in imported()[path]
         if any(name == m or name.startswith(m + ".") for m in modules)
     ]
     assert not wrong, "\n".join(wrong)
@@ -150,7 +152,7 @@ def test_other_peoples_libraries_are_imported_inside_functions_where_they_belong
     }
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
-        for path, names in MODULES.items()
+        for path, names in imported().items()
         for name, inside in names
         if name.split(".")[0] in ("matplotlib", "scipy", "onnx", "safetensors")
         and not (inside and (name[0] != "m" or path in plots))
@@ -161,7 +163,7 @@ def test_other_peoples_libraries_are_imported_inside_functions_where_they_belong
 def test_only_kernels_import_what_is_compiled_and_nobody_the_test_tools():
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
-        for path, names in MODULES.items()
+        for path, names in imported().items()
         for name, _ in names
         if name.startswith("minicomp._kernels")
         and "kernels" not in path.parts

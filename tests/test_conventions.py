@@ -1,22 +1,27 @@
 import ast
+import functools
 import re
 from pathlib import Path
 
 import minicomp
 
 ROOT = Path(minicomp.__file__).parent
-TREES = {
-    path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8"))
-    for path in sorted(ROOT.rglob("*.py"))
-}
-LIBRARY = {
-    path: tree
-    for path, tree in TREES.items()
-    if path.parts[0] not in ("cli", "teach", "__main__.py")
-}
-CLASSES = [
-    node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
-]
+
+
+@functools.cache  # on first use: each worker of a run imports this file, one of them runs it
+def trees():
+    paths = sorted(ROOT.rglob("*.py"))
+    return {p.relative_to(ROOT): ast.parse(p.read_text(encoding="utf-8")) for p in paths}
+
+
+def library():
+    apart = ("cli", "teach", "__main__.py")
+    return {path: tree for path, tree in trees().items() if path.parts[0] not in apart}
+
+
+@functools.cache
+def classes():
+    return [n for tree in trees().values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
 
 
 def methods(node):
@@ -28,10 +33,10 @@ def inherited(node, method):
     bases = {getattr(b, "id", getattr(b, "attr", "")) for b in node.bases}
     return any(
         m.name == method and ast.get_docstring(m)
-        for c in CLASSES
+        for c in classes()
         if c.name in bases
         for m in methods(c)
-    ) or any(inherited(c, method) for c in CLASSES if c.name in bases and c is not node)
+    ) or any(inherited(c, method) for c in classes() if c.name in bases and c is not node)
 
 
 def test_public_names_have_docstrings():
@@ -39,10 +44,10 @@ def test_public_names_have_docstrings():
     # may go without.
     bare = [
         f"{path}: the module"
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         if tree.body and not ast.get_docstring(tree)
     ]
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for node in tree.body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
                 bare += [] if ast.get_docstring(node) else [f"{path}: {node.name}"]
@@ -58,9 +63,9 @@ def test_public_names_have_docstrings():
 
 
 def test_the_library_never_prints_nor_reads_the_environment():
-    may_read = {Path("kernels/cpu.py")} | {path for path in LIBRARY if path.parts[0] == "data"}
+    may_read = {Path("kernels/cpu.py")} | {path for path in library() if path.parts[0] == "data"}
     wrong = []
-    for path, tree in LIBRARY.items():
+    for path, tree in library().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("print", "input"):
                 wrong.append(f"{path}:{node.lineno} calls {node.func.id}")
@@ -76,7 +81,7 @@ def test_the_library_never_prints_nor_reads_the_environment():
 def test_files_are_replaced_in_one_place():
     found = {
         path.as_posix()
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
         and node.attr in ("replace", "rename")
@@ -87,7 +92,7 @@ def test_files_are_replaced_in_one_place():
 
 def test_no_generator_of_the_module_and_none_of_numpys_global_state():
     wrong = []
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         inside = {
             n
             for f in ast.walk(tree)

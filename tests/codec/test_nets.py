@@ -43,11 +43,16 @@ def test_a_net_takes_the_bytes_it_took_and_comes_back_bit_equal(name):
     assert sum(f.nonzeros() for f in shown.model.forms().values()) == note["nonzeros"]
 
 
-@pytest.mark.realdata
-@pytest.mark.parametrize("name", NAMES)
-def test_a_net_makes_the_errors_it_made(name):
+@pytest.fixture(scope="module")
+def mnist():
     if data.default_name() != "mnist":
         pytest.skip("the files of MNIST are not here")
+    return data.load("mnist").test
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", NAMES)
+def test_a_net_makes_the_errors_it_made(name, mnist):
     model, _, note = rebuilt(name)
-    score = evaluate(decode(encode(model)).model, data.load("mnist").test)
+    score = evaluate(decode(encode(model)).model, mnist)
     assert (score.errors, score.size) == (note["errors"], note["test_size"])

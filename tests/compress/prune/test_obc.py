@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.datasets import load_digits
 
 from minicomp.compress.curvature import hessian as second
 from minicomp.compress.curvature import layerwise
@@ -32,6 +31,8 @@ def problem(seed, n, rows=1):
 
 
 def digits():
+    from sklearn.datasets import load_digits
+
     x, y = load_digits(return_X_y=True)
     x, y = (x / 16).astype(np.float32), y.astype(np.int64)
     cut = [Split(x[a:b], y[a:b]) for a, b in ((0, 1300), (1300, 1500), (1500, 1797))]

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.datasets import load_digits
 
 from minicomp.compress.curvature.layerwise import LayerProblem
 from minicomp.compress.finetune import FineTune
@@ -26,6 +25,8 @@ def problem(seed, rows, n):
 
 @pytest.fixture(scope="module")
 def trained():
+    from sklearn.datasets import load_digits
+
     x, y = load_digits(return_X_y=True)
     x, y = (x / 16).astype(np.float32), y.astype(np.int64)
     cut = [Split(x[a:b], y[a:b]) for a, b in ((0, 1300), (1300, 1500), (1500, 1797))]
