@@ -215,6 +215,14 @@ class _Step:
             )
         self.model, self.hooks, self.label_smoothing = model, hooks, label_smoothing
         self.replaced = bool(replacing)
+        self.own = {
+            f"{hook.name}.{name}": t for hook in hooks for name, t in hook.parameters().items()
+        }
+        # Of every trainable form its parts, by the parameters' names.
+        self.parts = {
+            name: {f"{name}.{path}".rstrip("."): t for path, t in form.parameters().items()}
+            for name, form in model.forms().items() if form.trainable
+        }
         self.taps = tuple(dict.fromkeys(name for hook in hooks for name in hook.taps))
 
     def __call__(self, state: State, pool) -> float:
@@ -243,10 +251,7 @@ class _Step:
 
     def gradients(self, state: State, pool) -> tuple[float, dict[str, Array]]:
         # The batch's loss and gradients: of its shards, one a thread, summed in their order.
-        own = {
-            f"{hook.name}.{name}": t for hook in self.hooks for name, t in hook.parameters().items()
-        }
-        leaves = {n: w for n, w in state.weights.items() if w.requires_grad} | own
+        leaves = {n: w for n, w in state.weights.items() if w.requires_grad} | self.own
         x, y = state.batch
         n_shards = 1 if pool is None else min(pool.size, len(y))
         if n_shards <= 1:
@@ -300,18 +305,13 @@ class _Step:
 
     def pull_back(self, state: State, decoded: dict[str, Tensor]) -> None:
         # Adds dL / d(part) of every form, and of the penalties, to state.grads.
-        for name, form in self.model.forms().items():
-            parts = form.parameters()
-            if not parts:
-                continue
-            names = [f"{name}.{part}" if part else name for part in parts]
+        for name, parts in self.parts.items():
             w, g = decoded[name], state.weight_grads[name]
-            # A plain weight is its own only part.
-            if len(parts) == 1 and w is parts[next(iter(parts))]:
-                state.grads[names[0]] = g
+            if w is parts.get(name):  # a plain weight is its own only part
+                state.grads[name] = g
             else:
                 pulled = grad(w, list(parts.values()), cotangent=g)
-                state.grads |= {n: p.data for n, p in zip(names, pulled)}
+                state.grads |= {n: p.data for n, p in zip(parts, pulled)}
         params = state.optimizer.params
         for hook in self.hooks:
             term = hook.penalty(params, decoded)
