@@ -1,13 +1,14 @@
 """The command line: what it writes, and what it says when the user errs."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import minicomp
-from minicomp.cli import main
+from minicomp.cli import main, options
 from minicomp.deploy import lower
 from minicomp.models import MODELS
 
@@ -419,3 +420,22 @@ def test_lower_names_its_file_after_the_models(small_file, monkeypatch):
     monkeypatch.chdir(small_file.parent)
     assert main(["lower", "small.mcz"]) == 0
     assert Path("small-program.mcz").is_file()
+
+
+def test_lenet5_is_the_default_and_lenet300_where_convolutions_are_not_compiled(monkeypatch):
+    said = []
+    if options.cpu.kernel_module("maps") is not None:
+        assert options.default_model(said.append) == "lenet5" and not said
+    monkeypatch.setattr(options.cpu, "kernel_module", lambda name: None)
+    assert options.default_model(said.append) == "lenet300" and "--version" in said[0]
+
+
+def test_every_module_of_kernels_that_is_asked_for_has_a_source():
+    names = {
+        name
+        for path in (ROOT / "minicomp").rglob("*.py")
+        for name in re.findall(
+            r'(?:kernel_module|resolve)\((?:isa, )?"(\w+)"', path.read_text("utf-8")
+        )
+    }
+    assert {"maps", "cpu"} <= names <= {p.stem for p in (ROOT / "kernels_pyx").glob("*.pyx")}

@@ -116,7 +116,7 @@ def _absent(name: str) -> bool:
 
 def default_model(say) -> str:
     """Returns lenet5, or lenet300 where the compiled convolution is missing, and says so."""
-    if cpu.kernel_module("conv") is not None:
+    if cpu.kernel_module("maps") is not None:
         return "lenet5"
     say(
         "The compiled kernels are missing, so LeNet-300-100 is taken instead of LeNet-5: "
