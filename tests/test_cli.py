@@ -438,4 +438,5 @@ def test_every_module_of_kernels_that_is_asked_for_has_a_source():
             r'(?:kernel_module|resolve)\((?:isa, )?"(\w+)"', path.read_text("utf-8")
         )
     }
-    assert {"maps", "cpu"} <= names <= {p.stem for p in (Path(__file__).parents[1] / "kernels_pyx").glob("*.pyx")}
+    sources = (Path(__file__).parents[1] / "kernels_pyx").glob("*.pyx")
+    assert {"maps", "cpu"} <= names <= {path.stem for path in sources}
