@@ -12,7 +12,7 @@ import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 CI = os.environ.get("CI", "").lower() == "true"
-SLOW = 5.0  # seconds; what takes longer is marked slow
+SLOW = 5.0  # seconds of processor time, so that a busy machine fails nothing; longer: marked slow
 
 # At a desk few examples, other ones each time. In CI more, and derandomized: there a verdict
 # belongs to the commit and can be had again, not to the luck of a run.
@@ -35,15 +35,30 @@ def pytest_cmdline_main(config):
         option.numprocesses = "auto"  # 0 with --pdb
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    # What a test and the processes that it waited for spent, for `Slow`.
+    before = sum(os.times()[:4])
+    item.user_properties.append(("processor", lambda: sum(os.times()[:4]) - before))
+    yield
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    spent = dict(item.user_properties).get("processor")
+    report.user_properties = [("processor", spent())] if spent else []
+
+
 class Slow:
-    """Fails the run for tests that take longer than SLOW and are not marked slow."""
+    """Fails the run for tests that take more than SLOW and are not marked slow."""
 
     def __init__(self):
         self.seconds = {}
 
     def pytest_runtest_logreport(self, report):
         if not {"slow", "peers"} & set(report.keywords):
-            self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
+            self.seconds[report.nodeid] = dict(report.user_properties).get("processor", 0.0)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session):
