@@ -318,13 +318,14 @@ def milliseconds(run: Callable, other: Callable, x, *, seconds: float = 0.2) -> 
 
 
 def _calls(model: Model) -> tuple[Callable, Callable]:
-    # What skips zeros, and what multiplies them. A net with a layer that no step computes is called
-    # as it is, its weights decoded before.
-    if any(node.layer.step is None for node in model.nodes):
+    # What skips zeros, and what multiplies them. A net that cannot be lowered is called as it is,
+    # its weights decoded before.
+    try:
+        program = lower(model)
+    except ValueError:
         with no_grad():
             call = functools.partial(model, weights=model.decode())
         return call, call
-    program = lower(model)
     return program.plan(), program.plan(skip_zeros=False)
 
 

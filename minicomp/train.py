@@ -41,7 +41,7 @@ class State:
     weights : decoded, by form name        output, loss : of the batch
     weight_grads : dL / d(decoded weight) by form name, of the whole batch
     grads : dL / d(part) by parameter name
-    taps : outputs of the nodes that hooks asked for
+    taps : outputs of the nodes that hooks asked for, in `loss` only
     A hook's `loss` sees one shard of the batch, in the shard's thread: output, weights and taps are
     Tensors to differentiate, gradients are not there.
     Elsewhere output and loss are constants of the whole batch.
@@ -96,7 +96,7 @@ class Hook:
         """Called before weights are decoded: masks may move."""
 
     def loss(self, state: State) -> Tensor | None:
-        """Returns a term of the loss, the mean over the shard, or None."""
+        """Returns a term of the loss, the mean over the shard, or None (not if it `replaces`)."""
 
     def penalty(self, parts: dict[str, Tensor], weights: dict[str, Tensor]) -> Tensor | None:
         """Returns a term that does not depend on the examples, once a step, or None.
@@ -105,7 +105,8 @@ class Hook:
         """
 
     def after_backward(self, state: State) -> None:
-        """Called with `weight_grads`, which may be changed; `grads` follow from them."""
+        """Called with `weight_grads`, whose entries may be replaced (not written into: two may be
+        one array); `grads` follow from them."""
 
     def after_step(self, state: State) -> None:
         """Called when the parameters have moved and the forms are projected."""
@@ -132,7 +133,8 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
         batch_size: int = 64, schedule: Schedule | None = None, hooks: Sequence[Hook] = (),
         label_smoothing: float = 0.0, augment: Callable | None = None, patience: int | None = None,
         keep_best: bool = False, log: Callable[[dict], None] | None = None,
-        checkpoint: Path | None = None, n_threads: int = 1) -> list[dict]:
+        checkpoint: Path | None = None, settings: dict | None = None,
+        n_threads: int = 1) -> list[dict]:
     """Trains in place; returns a dict an epoch: epoch, loss, val_errors, val_size, lr, seconds.
 
     data : has `train` and `val`, each with x float32 (N, ...) and y int64 (N,)
@@ -144,6 +146,7 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     keep_best : go back to the epoch of fewest validation errors (the last of equals) at the end;
         for both only epochs count that end when every hook is `settled`
     checkpoint : a folder; written after each epoch, taken up if it is there: the same bits result
+    settings : JSON-able, what else a checkpoint must have been written under to be taken up
     n_threads : the batch is split over threads, or BLAS is, where its statistics forbid a split
     Raises UserError where the loss is not finite, a checkpoint is of another run, or two hooks
         replace the loss; ValueError for arguments out of range and a split without examples.
@@ -161,7 +164,8 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     per_epoch = -(-n // batch_size)
     state = State(model, optimizer, rng, steps=epochs * per_epoch)
     step = _Step(model, hooks, label_smoothing)
-    history, best = _resume(checkpoint, state, hooks, epochs, base_lr)
+    run = _run(state, hooks, epochs, settings)
+    history, best = _resume(checkpoint, state, hooks, run)
     best_from = max([-(-hook.settled(state.steps) // per_epoch) - 1 for hook in hooks], default=0)
     counted = slice(max(best_from, 0), None)
     keep_best = keep_best or patience is not None
@@ -188,13 +192,13 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
                                 "lr": optimizer.lr, "seconds": time.perf_counter() - start})
                 log({"event": "epoch", "epochs": epochs, **history[-1]})
                 if keep_best and _last_is_best(history[counted]):
-                    best = model.state_dict()
+                    best = _everything(model, hooks)
                 if checkpoint is not None:
-                    _write_checkpoint(checkpoint, state, hooks, history, best, epochs, base_lr)
+                    _write_checkpoint(checkpoint, state, hooks, history, best, run)
         finally:
             optimizer.lr = base_lr
     if keep_best and best is not None:
-        model.load_state_dict(best)
+        _restore(model, hooks, best)
     return history
 
 
@@ -301,6 +305,8 @@ class _Step:
             if term is not None:
                 term = term * weight if hook.replaces and weight != 1 else term
                 total = term if total is None else total + term
+        if total is None:
+            raise UserError("a hook that replaces the loss must return one, got None")
         return total
 
     def pull_back(self, state: State, decoded: dict[str, Tensor]) -> None:
@@ -390,18 +396,14 @@ def _last_is_best(history: list[dict]) -> bool:
 # -------------------------------------------------------------------------------------- checkpoints
 
 
-def _write_checkpoint(
-    folder: Path, state: State, hooks, history, best, epochs: int, lr: float
-) -> None:
+def _write_checkpoint(folder: Path, state: State, hooks, history, best, run: dict) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {f"model/{k}": v for k, v in state.model.state_dict().items()}
+    arrays = _everything(state.model, hooks)
     arrays |= {f"optimizer/{k}": v for k, v in state.optimizer.state_dict().items()}
     arrays |= {f"best/{k}": v for k, v in (best or {}).items()}
-    arrays |= {f"hooks/{k}": v for k, v in _remembered(hooks).items()}
     notes = {"history": history, "rng": state.rng.bit_generator.state, "step": state.step,
-             "run": _run(state, hooks, epochs, lr),
-             "spawned": state.rng.bit_generator.seed_seq.n_children_spawned}
+             "run": run, "spawned": state.rng.bit_generator.seed_seq.n_children_spawned}
     data = BytesIO()
     np.savez(
         data, notes=np.frombuffer(json.dumps(notes, default=np.ndarray.tolist).encode(), np.uint8),
@@ -419,25 +421,46 @@ def _remembered(hooks: Sequence[Hook]) -> dict[str, Array]:
     return kept
 
 
-def _run(state: State, hooks, epochs: int, lr: float) -> dict:
-    seed = state.rng.bit_generator.seed_seq
-    return {"epochs": epochs, "lr": lr, "optimizer": type(state.optimizer).__name__,
-            "steps": state.steps, "seed": f"{seed.entropy} {seed.spawn_key}",
-            "hooks": [hook.name for hook in hooks]}
+def _everything(model: Model, hooks: Sequence[Hook]) -> dict[str, Array]:
+    # What a training has made so far: "model/NAME" and "hooks/NAME", copies.
+    arrays = {f"model/{k}": v for k, v in model.state_dict().items()}
+    return arrays | {f"hooks/{k}": v.copy() for k, v in _remembered(hooks).items()}
+
+
+def _restore(model: Model, hooks: Sequence[Hook], arrays: dict[str, Array]) -> None:
+    # Takes over what `_everything` returned; ValueError where it does not fit.
+    mine = _remembered(hooks)
+    given = {k.removeprefix("hooks/"): v for k, v in arrays.items() if k.startswith("hooks/")}
+    if wrong := set(mine) ^ set(given):
+        raise ValueError(f"what hooks remember does not fit: {', '.join(sorted(wrong))}")
+    model.load_state_dict(
+        {k.removeprefix("model/"): v for k, v in arrays.items() if k.startswith("model/")}
+    )
+    for name, a in mine.items():
+        a[...] = given[name]
+
+
+def _run(state: State, hooks, epochs: int, settings: dict | None) -> dict:
+    # What a checkpoint must agree on, as JSON gives it back.
+    seed, optimizer = state.rng.bit_generator.seed_seq, state.optimizer
+    run = {"epochs": epochs, "lr": optimizer.lr, "optimizer": type(optimizer).__name__,
+           "steps": state.steps, "seed": f"{seed.entropy} {seed.spawn_key}",
+           "hooks": [hook.name for hook in hooks], "settings": settings or {}}
+    return json.loads(json.dumps(run, default=str))
 
 
 def _resume(
-    folder: Path | None, state: State, hooks, epochs: int, lr: float
+    folder: Path | None, state: State, hooks, run: dict
 ) -> tuple[list[dict], dict | None]:
     if folder is None or not (Path(folder) / "fit.npz").exists():
         return [], None
-    path, run = Path(folder) / "fit.npz", _run(state, hooks, epochs, lr)
+    path = Path(folder) / "fit.npz"
     try:
         with np.load(path, allow_pickle=False) as f:
             arrays = dict(f)
         notes = json.loads(arrays.pop("notes").tobytes())
         parts = {kind: {k[len(kind) + 1:]: v for k, v in arrays.items() if k.startswith(kind + "/")}
-                 for kind in ("model", "optimizer", "best", "hooks")}
+                 for kind in ("optimizer", "best")}
         if notes["run"] != run:
             raise ValueError(f"it is of another run: {notes['run']}, not {run}")
         seed = state.rng.bit_generator.seed_seq
@@ -445,13 +468,8 @@ def _resume(
             raise ValueError(
                 "rng has drawn since the run began; it must be made anew from its seed"
             )
-        mine = _remembered(hooks)
-        if wrong := set(mine) ^ set(parts["hooks"]):
-            raise ValueError(f"what hooks remember does not fit: {', '.join(sorted(wrong))}")
-        state.model.load_state_dict(parts["model"])
+        _restore(state.model, hooks, arrays)
         state.optimizer.load_state_dict(parts["optimizer"])
-        for name, a in mine.items():
-            a[...] = parts["hooks"][name]
         state.rng.bit_generator.state = notes["rng"]
         seed.spawn(notes["spawned"] - seed.n_children_spawned)
     except (

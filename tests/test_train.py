@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from minicomp import train
+from minicomp.compress.finetune import FineTune
+from minicomp.compress.technique import Run
 from minicomp.errors import UserError
 from minicomp.models import MLP, LeNet5
 from minicomp.nn import (
@@ -32,6 +34,7 @@ from minicomp.optim import SGD, Adam, cosine
 from minicomp.tensor import Tensor
 from minicomp.train import Hook, Score, evaluate, fit, parameters_of
 
+RNG = np.random.default_rng
 CALLS = ("before_batch", "loss", "after_backward", "after_step", "after_epoch")
 
 
@@ -915,3 +918,29 @@ def test_any_bit_generator_can_be_resumed(tmp_path):
                 pass
             results.append(bits(model))
         assert results[0] == results[2], kind
+
+
+@pytest.mark.parametrize("wrong", [{"lr": 0.02}, {"weight_decay": 1e-3}, {"schedule": "step"},
+                                   {"label_smoothing": 0.1}, {"shift": 1}, {"momentum": 0.5}])
+def test_a_checkpoint_of_other_knobs_is_refused(wrong, tmp_path):
+    knobs = {"epochs": 2, "lr": 0.01, "batch_size": 16}
+    with pytest.raises(Stop):
+        FineTune(**knobs).apply(conv_net(), images(), Run(RNG(0), stop_at(9), tmp_path))
+    with pytest.raises(UserError, match="of another run"):
+        FineTune(**knobs | wrong).apply(conv_net(), images(), Run(RNG(0), checkpoint=tmp_path))
+    FineTune(**knobs).apply(conv_net(), images(), Run(RNG(0), checkpoint=tmp_path))
+
+
+def test_the_best_epoch_is_that_of_hooks_too():
+    counting = hook("counting", after_step=lambda s: counting.slots["n"].__iadd__(1))
+    counting.slots = {"n": np.zeros(1, np.int64)}
+    errors = iter([5, 1, 3])
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(train, "evaluate", lambda *a, **k: Score(next(errors), 10, 0.0))
+        run(net(), blobs(), epochs=3, hooks=[counting], keep_best=True)
+    assert counting.slots["n"][0] == 16  # of eight steps an epoch, two epochs
+
+
+def test_a_hook_that_replaces_the_loss_must_return_one():
+    with pytest.raises(UserError, match="must return one, got None"):
+        last_loss([hook("ours", loss=lambda state: None)])

@@ -63,6 +63,8 @@ def _declared(header: dict, max_bytes: int):
     if not set(header) <= KEYS:
         raise FormatError(f"a header holds {', '.join(sorted(KEYS))}, got {str(list(header))[:80]}")
     shape = tuple(whole("input", n, 1) for n in header["input"])
+    if len(shape) not in (1, 3):
+        raise FormatError(f"input must be (D,) or (C, H, W), got {len(shape)} sizes")
     steps = []
     for name, kind, args, inputs in header["steps"]:
         if not (isinstance(args, dict) and isinstance(inputs, list)):

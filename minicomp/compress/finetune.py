@@ -148,6 +148,7 @@ class FineTune(Technique):
             keep_best=self.keep_best,
             log=run.log,
             checkpoint=run.checkpoint,
+            settings=self.settings(),
             n_threads=run.n_threads,
         )
 

@@ -8,6 +8,7 @@ kmeans, finetune].
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import numbers
 import time
@@ -19,6 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..atomic import write_atomically
 from ..codec import load, save
 from ..errors import UserError
 from ..nn.graph import Model
@@ -215,11 +217,13 @@ class Pipeline(Technique):
             )
             run.log({"event": "start", "name": step.name, "index": i, "of": len(self.steps)})
             if done is not None and done.exists():
+                _check_note(done, step)
                 model = load(done)
             else:
                 model = step.apply(model, data, part).frozen()
                 if done is not None:
                     done.parent.mkdir(parents=True, exist_ok=True)
+                    write_atomically(done.with_suffix(".json"), _note(step))
                     save(model, done)
             val = evaluate(model, data.val, n_threads=run.n_threads)
             run.log({"event": "step", "name": step.name, "index": i, "knobs": step.settings(),
@@ -231,6 +235,24 @@ class Pipeline(Technique):
         for step, stream in zip(self.steps, rng.spawn(len(self.steps))):
             model = step.sketch(model, rng=stream)
         return model
+
+
+def _note(step: Technique) -> bytes:
+    # What stands beside the model that a step left: its name and knobs.
+    return json.dumps({"name": step.name, **step.settings()}, default=str).encode()
+
+
+def _check_note(done: Path, step: Technique) -> None:
+    # Raises UserError where the step that left `done` had other knobs.
+    note = done.with_suffix(".json")
+    known = json.loads(note.read_bytes()) if note.is_file() else None
+    wanted = json.loads(_note(step))
+    if known != wanted:
+        other = [k for k in wanted if known is None or known.get(k) != wanted[k]]
+        raise UserError(
+            f"checkpoint {done} is of a step with other knobs ({', '.join(other)}); delete it to "
+            f"start again"
+        )
 
 
 def masked(model: Model, masks: dict[str, np.ndarray]) -> Model:

@@ -172,7 +172,7 @@ def _differing(known: dict, settings: dict) -> str:
 
 
 # What a run writes: settings, the state of a training, models after steps, and each half written.
-_NAME = r"(run\.json|fit\.npz|\d\d-[a-z0-9+-]+\.mcz)"
+_NAME = r"(run\.json|fit\.npz|\d\d-[a-z0-9+-]+\.(mcz|json))"
 _OWN = re.compile(rf"{_NAME}|\.{_NAME}\.[0-9a-f]+\.tmp")
 
 

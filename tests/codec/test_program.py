@@ -250,7 +250,7 @@ def test_the_header_is_read_as_it_was_written():
 @pytest.mark.parametrize("path, value, says", [
     (["precision"], "int8", "precision must be one of float, got 'int8'"),
     (["precision"], ["float"], "precision must be one of"),
-    (["input"], [2, 3], "input_shape must be|needs an input"),
+    (["input"], [2, 3], "input must be|needs an input"),
     (["input"], [2, 3, 0], r"input must be an integer in \[1"),
     (["input"], [2, 3, True], "input must be an integer"),
     (["input"], 7, "steps: TypeError"),
@@ -284,6 +284,9 @@ def test_the_header_is_read_as_it_was_written():
     (["steps", 0, 3], [["x"]], "inputs must be earlier steps"),
     (["steps", 0, 3], ["x", "x"], "a conv takes 1 input, got 2"),
     (["steps", 3, 3], ["conv", "x"], "add needs equal shapes"),
+    (["input"], [2, 3], "input must be .* got 2 sizes"),
+    (["input"], [], "input must be .* got 0 sizes"),
+    (["input"], [1, 2, 3, 4], "input must be .* got 4 sizes"),
 ])
 def test_headers_that_break_the_rules(path, value, says):
     with pytest.raises(FormatError, match=says):

@@ -192,7 +192,8 @@ KILLED = """
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_a_killed_process_is_gone_on_with_in_another(tmp_path, bits):
-    args = [sys.executable, "-c", textwrap.dedent(KILLED), os.path.dirname(__file__), str(tmp_path)]
+    args = [sys.executable, "-P", "-c", textwrap.dedent(KILLED)]
+    args += [os.path.dirname(__file__), str(tmp_path)]
     process = subprocess.run(args, capture_output=True, text=True)
     assert process.returncode == -signal.SIGKILL, process.stderr
     training, done = together("dns", "group-lasso", "slimming"), []
