@@ -63,7 +63,10 @@ def _header_of(model: Model) -> dict:
 
 
 def _model_of(header: dict, max_bytes: int) -> Model:
-    origin = whole("origin", header.pop("origin")) if "origin" in header else None
+    known = {"builtin", "args", "origin"} if "builtin" in header else {"input", "nodes", "origin"}
+    if not set(header) <= known:
+        raise FormatError(f"a header holds {', '.join(sorted(known))}, got {str(list(header))[:80]}")
+    origin = whole("origin", header.pop("origin"), 4) if "origin" in header else None
     if "builtin" in header:
         header.setdefault("args", {})
     model = from_spec(header, max_bytes)

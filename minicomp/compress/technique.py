@@ -8,6 +8,7 @@ kmeans, finetune].
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import numbers
@@ -216,14 +217,15 @@ class Pipeline(Technique):
                 else part.checkpoint.with_name(f"{part.checkpoint.name}.mcz")
             )
             run.log({"event": "start", "name": step.name, "index": i, "of": len(self.steps)})
+            note = None if done is None else _note(step, model, stream)
             if done is not None and done.exists():
-                _check_note(done, step)
+                _check_note(done, note)
                 model = load(done)
             else:
                 model = step.apply(model, data, part).frozen()
                 if done is not None:
                     done.parent.mkdir(parents=True, exist_ok=True)
-                    write_atomically(done.with_suffix(".json"), _note(step))
+                    write_atomically(done.with_suffix(".json"), json.dumps(note).encode())
                     save(model, done)
             val = evaluate(model, data.val, n_threads=run.n_threads)
             run.log({"event": "step", "name": step.name, "index": i, "knobs": step.settings(),
@@ -237,22 +239,23 @@ class Pipeline(Technique):
         return model
 
 
-def _note(step: Technique) -> bytes:
-    # What stands beside the model that a step left: its name and knobs.
-    return json.dumps({"name": step.name, **step.settings()}, default=str).encode()
+def _note(step: Technique, start: Model, rng: np.random.Generator) -> dict:
+    # What stands beside the model that a step left: of which step and start, as JSON gives it back.
+    seed, digest = rng.bit_generator.seed_seq, hashlib.sha256(json.dumps(start.spec()).encode())
+    for name, a in start.frozen().state_dict().items():
+        digest.update(name.encode() + a.tobytes())
+    note = {"step": step.name, "knobs": step.settings(), "start": digest.hexdigest()[:16],
+            "seed": f"{seed.entropy} {seed.spawn_key}"}
+    return json.loads(json.dumps(note, default=str))
 
 
-def _check_note(done: Path, step: Technique) -> None:
-    # Raises UserError where the step that left `done` had other knobs.
-    note = done.with_suffix(".json")
-    known = json.loads(note.read_bytes()) if note.is_file() else None
-    wanted = json.loads(_note(step))
-    if known != wanted:
-        other = [k for k in wanted if known is None or known.get(k) != wanted[k]]
-        raise UserError(
-            f"checkpoint {done} is of a step with other knobs ({', '.join(other)}); delete it to "
-            f"start again"
-        )
+def _check_note(done: Path, note: dict) -> None:
+    # Raises UserError where the step that left `done` was another one.
+    path = done.with_suffix(".json")
+    known = json.loads(path.read_bytes()) if path.is_file() else {}
+    if known != note:
+        other = ", ".join(k for k in note if known.get(k) != note[k])
+        raise UserError(f"checkpoint {done} is of another run ({other}); delete it to start again")
 
 
 def masked(model: Model, masks: dict[str, np.ndarray]) -> Model:

@@ -34,6 +34,8 @@ def lower(model: Model, *, precision: str = "float") -> Program:
     Raises ValueError for a precision that there is not, and, by name, for a layer that no step
     computes and for a batch norm that would divide by 0.
     """
+    if not isinstance(model, Model):
+        raise ValueError(f"model must be a Model, got a {type(model).__name__}")
     check_precision(precision)
     steps, source = [], {INPUT: INPUT}  # source : by node, the step that gives its output
     for node in model.nodes:

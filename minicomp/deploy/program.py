@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from ..nn.forms import Form
 from ..nn.graph import INPUT
-from ..tensor import Array
+from ..tensor import Array, raw
 from .runtime import Plan
 from .steps import Shape, Step, count, shapes_of
 
@@ -85,7 +87,11 @@ class Program:
         another number of them comes.
         Raises ValueError for an x of another shape, or without examples.
         """
-        plan = self._plan
+        x, plan = np.asarray(raw(x)), self._plan
+        if x.ndim != 1 + len(self.input_shape):
+            raise ValueError(
+                f"x must have shape (N, {', '.join(map(str, self.input_shape))}), got {x.shape}"
+            )
         if plan is None or plan.batch != len(x):
             plan = self._plan = self.plan(len(x))
         return plan(x)

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import zip_longest
+from numbers import Integral
 
 import numpy as np
 
@@ -48,8 +49,8 @@ class Plan:
     def __init__(self, steps: Sequence[Step], input_shape: Shape, batch: int = 1, *,
                  isa: str = "auto", n_threads: int = 1, skip_zeros: bool = True):
         for name, value in (("batch", batch), ("n_threads", n_threads)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
         if isa != "auto":
             cpu.resolve(isa, "maps")
         self.batch, self.isa, self.n_threads = batch, isa, n_threads

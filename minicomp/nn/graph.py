@@ -127,6 +127,9 @@ class Model:
             raise KeyError(f"no form {name!r}; there are {', '.join(forms)}")
         if forms[name].shape != form.shape:
             raise ValueError(f"{name} must have shape {forms[name].shape}, got {form.shape}")
+        for other, mine in forms.items():
+            if mine is form and other != name:
+                raise ValueError(f"{name}: this form is that of {other}; give it a copy")
         node, part = name.rsplit(".", 1)
         self.node(node).layer.forms[part] = form
 
@@ -349,7 +352,7 @@ def _check(nodes: tuple[Node, ...]) -> None:
         if missing or not node.inputs:
             raise ValueError(
                 f"{node.name}: inputs must be earlier nodes, "
-                f"got {', '.join(map(str, missing)) or 'none'}"
+                f"got {', '.join(ascii(str(i)[:40])[1:-1] for i in missing) or 'none'}"
             )
         if arity is not None and len(node.inputs) != arity:
             raise ValueError(

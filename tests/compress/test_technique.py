@@ -503,3 +503,16 @@ def test_the_contract_returns_a_model_and_a_sketch_needs_no_data():
     model = net()
     sketch = Pipeline(steps=(Toy(), FineTune())).sketch(model, rng=np.random.default_rng(0))
     assert bits(sketch) != bits(model)
+
+
+@pytest.mark.parametrize("other", ["knobs", "start", "seed"])
+def test_what_a_pipeline_of_another_run_left_is_refused(other, tmp_path):
+    def applied(bits=2, seed=0, start=0):
+        pipeline = Pipeline(steps=(Toy(bits=bits), FineTune(epochs=1)))
+        model = MLP([8, 5, 3], rng=np.random.default_rng(start))
+        return pipeline.apply(model, data(), Run(np.random.default_rng(seed), None, tmp_path))
+
+    first = applied()
+    assert bits(applied()) == bits(first)
+    with pytest.raises(UserError, match=f"of another run .*{other}.*; delete it to start again"):
+        applied(**{"knobs": {"bits": 3}, "start": {"start": 1}, "seed": {"seed": 1}}[other])

@@ -191,7 +191,7 @@ def test_a_plan_is_for_one_number_of_examples(nets):
             plan(nets.images(model, n))
     with pytest.raises(ValueError, match="x must have shape"):
         plan(np.zeros((2, 600), np.float32))
-    with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch must be an integer of at least 1, got 0"):
         lower(model)(np.zeros((0, 6, 10, 10)))
 
 
@@ -221,3 +221,14 @@ def test_evaluate_counts_a_programs_errors(nets):
                         for m in (lower(model), model))
         assert (ours.errors, ours.size) == (theirs.errors, theirs.size)
         assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch", [0, 1.5, True, None, "2"])
+def test_a_batch_is_an_integer_of_at_least_1(batch):
+    program = lower(MODELS["lenet300"]())
+    with pytest.raises(ValueError, match="batch must be an integer of at least 1"):
+        program.plan(batch)
+    with pytest.raises(ValueError, match=r"x must have shape \(N, 1, 28, 28\), got \(\)"):
+        program(np.float32(1))
+    with pytest.raises(ValueError, match="model must be a Model, got a Program"):
+        lower(program)

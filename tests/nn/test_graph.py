@@ -641,3 +641,12 @@ def test_a_model_is_a_function_of_decoded_weights():
     np.testing.assert_array_equal(model(x, weights=w).data, model(x).data)
     w["fc2.bias"] = Tensor(w["fc2.bias"].data + np.float32(1))
     np.testing.assert_allclose(model(x, weights=w).data, model(x).data + 1, rtol=1e-6)
+
+
+def test_a_form_is_not_set_in_two_places():
+    model = Model(chain(("a", Linear(3, 3)), ("b", Linear(3, 3))), input_shape=(3,))
+    form = Dense(np.ones((3, 3), np.float32))
+    model.set_form("a.weight", form)
+    model.set_form("a.weight", form)
+    with pytest.raises(ValueError, match="b.weight: this form is that of a.weight"):
+        model.set_form("b.weight", form)

@@ -35,6 +35,8 @@ class Codebook(Form):
                 "centroids must not be masked; a pinned zero is the mask of a codebook"
             )
         self.k, self.pinned_zero = centroids.shape[0], bool(pinned_zero)
+        if self.k < 1:
+            raise ValueError("a codebook needs at least 1 centroid, got none")
         self.shape = np.shape(index)
         check_codes("index", index, self.codes("index"))
         self._hold({"index": index, "centroids": centroids}, trainable)

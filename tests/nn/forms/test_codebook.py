@@ -224,3 +224,9 @@ def test_any_codebook_survives_storage(k, pinned, shape, seed):
     form = Codebook(rng.integers(0, k, shape), rng.standard_normal(k), pinned_zero=pinned)
     assert bits(rebuilt(form)) == bits(form) == bits(form.freeze().thaw())
     assert form.stored()["index"].max(initial=0) < form.k
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_codebook_needs_a_centroid(pinned):
+    with pytest.raises(ValueError, match="needs at least 1 centroid, got none"):
+        Codebook(np.zeros((0, 3), int), np.zeros(0, np.float32), pinned_zero=pinned)
