@@ -385,7 +385,7 @@ rules(reshape,   lambda g, y, x, shape: reshape(g, shape=x.shape))
 rules(transpose, lambda g, y, x, axes=None: transpose(g, axes=_inverse(axes, x.ndim)))
 variadic_rule(concat, lambda i, g, y, *xs, axis=0: _piece(i, g, xs, axis))
 rules(pad, lambda g, y, x, width:
-      getitem(g, key=tuple(slice(a, a + n) for n, (a, b) in zip(x.shape, width))))
+      getitem(g, key=tuple(slice(a, a + n) for n, (a, _) in zip(x.shape, width))))
 
 # --------------------------------------------------------------------------------- indexing, gather
 

@@ -147,7 +147,7 @@ class SGD(Optimizer):
     slots = ("v",)
 
     def __init__(self, params, *, lr, momentum: float = 0.0, nesterov: bool = False,
-                 weight_decay: float = 0.0):
+                 weight_decay: Rate = 0.0):
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         super().__init__(params, lr=lr, weight_decay=weight_decay)

@@ -310,7 +310,7 @@ def milliseconds(run: Callable, other: Callable, x, *, seconds: float = 0.2) -> 
     from threadpoolctl import threadpool_limits
 
     with no_grad(), threadpool_limits(1):
-        for call in (run, other, run, other):  # not counted: caches, and codes built on first use
+        for call in (run, other, run, other):  # not counted: caches
             call(x)
         calls = {"run": lambda: run(x), "other": lambda: other(x)}
         taken = race(calls, seconds=seconds, least=5)

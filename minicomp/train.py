@@ -50,7 +50,7 @@ class State:
     model: Model
     optimizer: Optimizer
     rng: np.random.Generator
-    batch: tuple[Array, Array] = None
+    batch: tuple[Array, Array] | None = None
     step: int = 0
     steps: int = 0
     epoch: int = 0

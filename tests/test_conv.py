@@ -132,7 +132,7 @@ def test_any_convolution_that_fits(data):
 
 
 def test_results_lie_channels_last():
-    x, w, kw, _ = arrays(SHAPES[0], dtype=np.float32)
+    x, w, _, _ = arrays(SHAPES[0], dtype=np.float32)
     y = conv.conv2d(x, w)
     assert y.transpose(0, 2, 3, 1).flags.c_contiguous
     assert nhwc(y).base is y or np.shares_memory(nhwc(y), y)
@@ -141,7 +141,7 @@ def test_results_lie_channels_last():
 
 
 def test_input_layout_does_not_change_the_result():
-    x, w, kw, rng = arrays(SHAPES[2], dtype=np.float32)
+    x, w, kw, _ = arrays(SHAPES[2], dtype=np.float32)
     wide = np.zeros((*x.shape[:3], 2 * x.shape[3]), np.float32)[..., ::2]
     wide[...] = x
     expected = conv.conv2d(x, w, **kw)

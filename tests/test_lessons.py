@@ -221,7 +221,7 @@ def test_a_whole_notebook_of_library_calls_scores_0(of, tmp_path):
 
 
 def test_every_exercise_that_the_library_solves_has_a_cheat():
-    assert {e.id for of, e in EXERCISES if e.banned} == set(CHEATS)
+    assert {e.id for _, e in EXERCISES if e.banned} == set(CHEATS)
 
 
 @pytest.mark.slow

@@ -416,7 +416,7 @@ def test_broadcasting_gradients_have_their_arguments_shapes(data):
     assert (ga.shape, gb.shape) == (a.shape, b.shape)
     whole = np.broadcast_shapes(a.shape, b.shape)
     pads = (1,) * (len(whole) - a.ndim) + a.shape
-    axes = tuple(i for i, (n, m) in enumerate(zip(pads, whole)) if n == 1)
+    axes = tuple(i for i, n in enumerate(pads) if n == 1)
     expected = np.broadcast_to(b.data, whole).sum(axis=axes, keepdims=True).reshape(a.shape)
     np.testing.assert_allclose(ga.data, expected, rtol=1e-12, atol=1e-12)
 

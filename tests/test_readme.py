@@ -26,7 +26,7 @@ def test_every_technique_has_its_row():
     words = [t.word for t in TECHNIQUES]
     assert list(rows) == words, "the table lists `minicomp list` in its order"
     for t in TECHNIQUES:
-        word, file, lesson, paper = rows[t.word]
+        _, file, lesson, paper = rows[t.word]
         module = inspect.getmodule(t).__name__.replace(".", "/") + ".py"
         assert file == f"[{Path(module).name}]({module})" and (ROOT / module).is_file()
         assert paper == (t.source or t.title)

@@ -21,7 +21,6 @@ from minicomp.passport import passport
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
 from minicomp.teach.live import timing
 from minicomp.teach.asking.shown import Table
-from minicomp.train import evaluate
 
 # %% tags=["mode"]
 lesson = Lesson("02", mode="full", student="", course="open")

@@ -13,8 +13,8 @@ from ..compress import TECHNIQUES
 from ..compress.finetune import Rounds, Trained
 from ..compress.technique import Knob
 from ..errors import UserError, did_you_mean
-from ..kernels import cpu
 from ..jobs.recipe import load_recipe, recipes
+from ..kernels import cpu
 from ..models import MODELS
 from . import options
 from .progress import print_table

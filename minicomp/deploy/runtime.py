@@ -181,7 +181,7 @@ _MADE: dict[str, Callable[[Plan, Step], Callable[..., Array]]] = {
     "avg_pool": Plan._avg_pool,
     "add": Plan._add,
 }
-# By activation, from an array into the same array.
+# By activation: may write to its argument; returns the result.
 _IN_PLACE = {
     "relu": lambda y: np.maximum(y, 0, out=y),
     "relu6": lambda y: np.clip(y, 0, 6, out=y),

@@ -17,10 +17,10 @@ from typing import ClassVar
 import numpy as np
 
 from ..codec import encode
-from ..errors import UserError
-from ..nn.graph import Model
 from ..compress.finetune import FineTune
 from ..compress.technique import Log, Pipeline, Technique
+from ..errors import UserError
+from ..nn.graph import Model
 
 ATTEMPTS = 4
 SKETCHES = 11  # about: two to bracket the factor, nine to halve [0.01, 1] to 1 %

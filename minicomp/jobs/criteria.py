@@ -16,7 +16,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import UserError
 from ..compress.prune.fpgm import FPGM
 from ..compress.prune.lamp import LAMP
 from ..compress.prune.magnitude import Magnitude
@@ -26,6 +25,7 @@ from ..compress.prune.snip import SNIP
 from ..compress.prune.taylor import Taylor
 from ..compress.prune.wanda import Wanda
 from ..compress.technique import Run, Technique, kept
+from ..errors import UserError
 from ..nn.graph import Model
 
 CRITERIA: dict[str, Technique] = {c.word: c for c in (

@@ -16,12 +16,12 @@ import numpy as np
 
 from ..atomic import write_atomically
 from ..codec import load, save
+from ..compress.technique import Run, Technique
 from ..errors import UserError
 from ..models import MODELS
 from ..nn.graph import Model
 from .budget import Budgeted
 from .recipe import Recipe
-from ..compress.technique import Run, Technique
 
 
 @dataclass

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, did_you_mean
-from ..models import MODELS
 from ..compress.finetune import FineTune, Rounds, Trained
 from ..compress.technique import Pipeline, Technique
+from ..errors import UserError, did_you_mean
+from ..models import MODELS
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -195,7 +195,7 @@ def _owned(
     # The knobs of each technique, and of the training.
     found: list[dict] = [{} for _ in kinds] + [{}]
     for key, value in knobs.items():
-        prefix, dot, name = key.rpartition(".")
+        prefix, _, name = key.rpartition(".")
         owners = [
             i for i, kind in enumerate(kinds) if name in kind.knobs() and prefix in ("", kind.word)
         ]

@@ -1,5 +1,4 @@
-"""Sensitivity: what the loss does when one layer alone is pruned, and a choice of sparsities under
-a budget.
+"""Sensitivity: what the loss does when one layer alone is pruned, and a choice under a budget.
 
 Layers differ: the first convolution may stand half of its weights going, the large fully connected
 one nine tenths. A scan prunes one layer (its weights of least magnitude), or one group of coupled
@@ -26,15 +25,15 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ..codec import encode
+from ..compress.channels.choosing import check_numbers, without_units
+from ..compress.channels.groups import Group, choose_units, groups
+from ..compress.prune.filters import group_norms
+from ..compress.scores import magnitude_mask
+from ..compress.technique import masked, weights
 from ..errors import UserError
 from ..nn.graph import Model
 from ..tensor import no_grad
 from ..train import evaluate
-from ..compress.channels.groups import Group, choose_units, groups
-from ..compress.prune.filters import group_norms
-from ..compress.scores import magnitude_mask
-from ..compress.channels.choosing import check_numbers, without_units
-from ..compress.technique import masked, weights
 
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ROUNDS = 12
@@ -65,9 +64,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Scan:
-    """The points of a scan, by target and rising sparsity, and the whole model as a point of
-    sparsity 0.
+    """The points of a scan, by target and rising sparsity, and the whole model as a point.
 
+    base : the whole model, sparsity 0        points : the others
     what : "weights" or "channels"        nodes : target -> its layers
     """
 
@@ -82,9 +81,7 @@ class Scan:
         return self.base.errors / max(self.base.size, 1)
 
     def curves(self) -> dict[str, tuple[list[float], list[float]]]:
-        """Returns {target: (sparsities, errors in 0..1)}, as `report.plots.plot_sensitivity` draws
-        them.
-        """
+        """Returns {target: (sparsities, errors in 0..1)}, what `plot_sensitivity` draws."""
         return {
             t: ([p.sparsity for p in self.of(t)], [p.errors / max(p.size, 1) for p in self.of(t)])
             for t in self.nodes
@@ -209,8 +206,7 @@ def scan(
 def pruned(
     model: Model, target: str, group: Group | None, sparsity: float
 ) -> tuple[Model, int, int]:
-    """Returns the model with one target pruned, how many weights (channels) went, and how many
-    there were.
+    """Returns the model with one target pruned, and how many weights (channels) went of how many.
 
     group : the coupled layers whose channels go, or None: weights of the layer `target` go
     """
@@ -235,8 +231,7 @@ def macs(model: Model) -> int:
 
 
 def allocate(model: Model, found: Scan, budget: int, *, unit: str = "bytes") -> Chosen:
-    """Returns the sparsities of least summed rise of the loss at which the whole takes at most the
-    budget.
+    """Returns the sparsities at which the whole fits the budget, of least summed rise of the loss.
 
     found : of this model        budget : of bytes of the file, or multiplications of an example
     Raises UserError where bytes were not counted, or the highest scanned sparsities take more than
@@ -278,9 +273,7 @@ def _tried(model: Model, found: Scan, limit: float, unit: str) -> Chosen:
 
 
 def combined(model: Model, found: Scan, sparsity: dict[str, float]) -> Model:
-    """Returns the model with every target pruned to its sparsity; ranks are those of the model as
-    it was.
-    """
+    """Returns the model with every target pruned to its sparsity, ranked in the model as it was."""
     targets = _targets(model, found.what)
     if found.what == "weights":
         for target, s in sparsity.items():

@@ -60,7 +60,7 @@ def panels(rows: int, size: tuple[float, float], heights: Sequence[float] | None
     import matplotlib.pyplot as plt
 
     with style():
-        figure, axes = plt.subplots(
+        _, axes = plt.subplots(
             rows, 1, figsize=size, layout="constrained", gridspec_kw={"height_ratios": heights}
         )
     return list(axes)

@@ -208,7 +208,7 @@ def test_bits_after_the_last_code_of_a_stream_are_refused():
 
 def test_streams_that_end_early_are_refused():
     lengths = np.array([1, 2, 3, 3])
-    data, bits = encode(np.array([3] * 40), lengths)
+    data, _ = encode(np.array([3] * 40), lengths)
     with pytest.raises(FormatError, match="ends before its 41"):
         decode(data, 0, 41, lengths)
     with pytest.raises(FormatError, match="more than the"):

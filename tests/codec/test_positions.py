@@ -5,16 +5,7 @@ from hypothesis import strategies as st
 
 from minicomp.codec import positions
 from minicomp.codec.bits import BitReader, BitWriter
-from minicomp.codec.positions import (
-    LAYOUTS,
-    Choice,
-    bucket,
-    buckets,
-    cheapest,
-    scan,
-    unbucket,
-    unscan,
-)
+from minicomp.codec.positions import Choice, bucket, buckets, cheapest, scan, unbucket, unscan
 from minicomp.errors import FormatError
 
 CODED = ["bitmap", "relative", "rice", "bucket"]

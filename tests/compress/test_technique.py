@@ -356,8 +356,6 @@ def test_a_pipeline_checks_all_patterns_before_the_first_step():
 
     @dataclass(frozen=True)
     class Spy(Toy):
-        word: ClassVar[str] = "spy"
-
         def change(self, model, data, run):
             calls.append(1)
             return model

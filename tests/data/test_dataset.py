@@ -100,7 +100,7 @@ def test_batches_pass_the_generator_to_the_augmentation():
         return -x
 
     rng = np.random.default_rng(0)
-    ((x, y),) = batches(split(3), 8, rng=rng, augment=augment)
+    ((x, _),) = batches(split(3), 8, rng=rng, augment=augment)
     assert seen == [rng] and x.min() == -split(3).x.max()
 
 

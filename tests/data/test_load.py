@@ -54,7 +54,7 @@ def small(home, monkeypatch):
 
 
 def test_idx_data_set_is_split_and_normalised(small):
-    folder, (x, y, test_x, test_y) = small
+    _, (x, y, _, test_y) = small
     d = data.load("mnist")
     assert (len(d.train), len(d.val), len(d.test)) == (1000, 5000, 10)
     assert (

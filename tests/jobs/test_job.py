@@ -286,7 +286,7 @@ def test_ctrl_c_and_the_same_command_again_end_in_the_same_file(train_only, tmp_
     words += ["--data", "glyphs", "--threads", "1", "--seed", "2", "--out", "f.mcz"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir(), killed.mkdir()
-    out, err = (p := minicomp(*words, cwd=whole)).communicate()
+    _, err = (p := minicomp(*words, cwd=whole)).communicate()
     assert p.returncode == 0, err
     assert [x.name for x in whole.iterdir()] == ["f.mcz"]
 
@@ -297,7 +297,7 @@ def test_ctrl_c_and_the_same_command_again_end_in_the_same_file(train_only, tmp_
         assert lines[-1], "".join(lines)
     time.sleep(0.05)
     p.send_signal(signal.SIGINT)
-    out, err = p.communicate(timeout=60)
+    _, err = p.communicate(timeout=60)
     assert p.returncode == 130
     last = err.strip().splitlines()[-1]
     assert last == (
@@ -307,14 +307,14 @@ def test_ctrl_c_and_the_same_command_again_end_in_the_same_file(train_only, tmp_
     assert not (killed / "f.mcz").exists() and (killed / "f.mcz.run").is_dir()
 
     p = minicomp(*words, "--seed", "3", cwd=killed)
-    out, err = p.communicate()
+    _, err = p.communicate()
     assert (
         p.returncode == 2
         and "other settings (seed: 2 there, 3 here)" in err
         and len(err.splitlines()) == 1
     )
 
-    out, err = (p := minicomp(*words, cwd=killed)).communicate()
+    _, err = (p := minicomp(*words, cwd=killed)).communicate()
     assert p.returncode == 0, err
     assert "epoch 1/12" not in err and "train (0/3)" not in err, "it does not begin again"
     assert (killed / "f.mcz").read_bytes() == (whole / "f.mcz").read_bytes()

@@ -79,7 +79,7 @@ CASES = {
 def test_draws_on_the_axes_given_or_on_its_own(name):
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots()
+    _, ax = plt.subplots()
     assert CASES[name](ax) is ax
     assert CASES[name](None) is not ax
 

@@ -25,8 +25,7 @@ Scored = list[tuple[Group, Array]]  # each with the worth of its units, (U,), Na
 def local(
     word: str, scored: Scored, sparsity: Callable[[Group], float]
 ) -> list[tuple[Group, Array]]:
-    """Returns which units stay, (U,) bool per group, when each group loses round(sparsity U) of
-    least worth.
+    """Returns which units stay, (U,) bool per group: each loses the round(sparsity U) least worth.
 
     word : of the technique, for messages        sparsity : of a group, in [0, 1)
     Raises UserError where that is all of a layer, or its groups and shuffles allow none of it.

@@ -37,9 +37,7 @@ def constants(model: Model) -> dict[str, Array]:
 
 
 def needed(model: Model) -> dict[str, Array]:
-    """Returns for every node, and "x", which channels some output of the model depends on, (C,)
-    bool.
-    """
+    """Returns by node, and "x", which channels some output of the model depends on, (C,) bool."""
     ways = couplings(model)
     need = {INPUT: np.zeros(model.input_shape[0], bool)}
     need |= {name: np.zeros(way.channels, bool) for name, way in ways.items()}
@@ -51,9 +49,9 @@ def needed(model: Model) -> dict[str, Array]:
 
 
 def removable(model: Model, value: dict[str, Array] | None = None) -> Array:
-    """Returns the units (as `units` numbers them) that can go without any output changing,
-    ascending.
+    """Returns the units, ascending, that can go without any output changing.
 
+    The units are numbered as by `units`.
     value : `constants(model)`. Every reader must find them constant, and be able to take the
         constant into its bias, or not need them. Units of the model's input and output are never
         among them.
@@ -68,8 +66,7 @@ def removable(model: Model, value: dict[str, Array] | None = None) -> Array:
 
 
 def folded(model: Model, gone: Array, value: dict[str, Array] | None = None) -> Model:
-    """Returns the model with the constants of the units `gone` moved into the biases of their
-    readers.
+    """Returns the model with the constants of the units `gone` in the biases of their readers.
 
     gone : numbers of `units`        value : `constants(model)`
     What a reader with padding, or a unit that is not constant, would contribute is left out. The

@@ -11,7 +11,6 @@ C channels of a node's output, U units of a group.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,8 +137,9 @@ def choose_units(group: Group, scores: Array, count: int, free: Array | None = N
 
 
 def _balanced(group: Group, scores: Array, count: int, free: Array) -> Array:
-    # max sum z, then min scores . z, over z in {0, 1}: every part of a split loses as many as its
-    # neighbour.
+    # Returns z, (U,) bool, which units go: max sum z, then min scores . z, where sum z <= count,
+    # z <= free, no node loses all its channels and all parts of a split lose equally many.
+    # scores : (U,)        free : (U,) bool        Raises UserError where the solver finds no set.
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     equal = [row for split in group.splits for row in np.diff(split, axis=0)]

@@ -134,8 +134,7 @@ class Removal:
 
 
 def removal(model: Model, keep: Mapping[str, Sequence[int] | Array]) -> Removal:
-    """Returns the removal that keeps the named channels, follows every coupling and touches
-    nothing else.
+    """Returns the removal that keeps the named channels and follows every coupling, no more.
 
     keep : node -> the channels of its output that stay, as indices or as booleans; channels tied to
         those that go, go with them; nodes that are not named keep what no tie takes
@@ -169,9 +168,7 @@ def removed(model: Model, keep: Mapping[str, Sequence[int] | Array]) -> Model:
 
 
 def indices(name: str, kept: Sequence[int] | Array, channels: int) -> Array:
-    """Returns the kept channels as ascending indices; UserError names the node and what is
-    wrong.
-    """
+    """Returns the kept channels as ascending indices; UserError names the node and the fault."""
     kept = np.asarray(kept)
     if kept.dtype == bool:
         if kept.shape != (channels,):
@@ -237,8 +234,8 @@ def _whole(kept: Array, channels: int) -> bool:
 
 
 def _cut(node: Node, channels: int, made: Kept) -> dict[str, dict[int, Array]]:
-    # What stays of each array of a node, by name and axis; an array of one entry is the whole
-    # layer's.
+    # What stays of each array of a node, by name and axis. An array of one entry belongs to the
+    # whole layer.
     axes = {}
     for name, shape in _arrays_of(node).items():
         if math.prod(shape) == 1 and shape != (channels,):

@@ -72,8 +72,8 @@ def units(model: Model) -> Units:
 
 
 def _reached(start: int, ties) -> dict[int, tuple[int, str] | None]:
-    # Every unit tied to `start`, with the step by which it was reached; breadth first, so paths are
-    # shortest.
+    # Every unit tied to `start`, with the step by which it was reached; breadth first, so that
+    # paths are shortest.
     seen, queue = {start: None}, deque([start])
     while queue:
         u = queue.popleft()

@@ -19,7 +19,7 @@ then W* makes up for what the pruning of earlier layers broke.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -30,10 +30,10 @@ from ...nn.graph import Model, Node
 from ...nn.layers import Layer
 from ...nn.taps import Walk, crossing
 from ...tensor import Array
-from .hessian import by_unit, check_movable, damped_inverse, input_rows, layers
 from ..calibration import calibration
 from ..scores import drop_smallest, zeros_of
 from ..technique import Run, Technique, knob
+from .hessian import by_unit, check_movable, damped_inverse, input_rows, layers
 
 BATCH = 128  # examples at a time: their rows stay near the cache
 CARRIED = 2**30  # bytes of activations that a walk carries, at the most; of each of two nets

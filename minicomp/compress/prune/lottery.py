@@ -100,7 +100,11 @@ class Lottery(Rounds):
 
 
 def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array | float:
-    """Returns LeCun's initial weights for two axes or more, else batch norm's 1, or a bias's 0."""
+    """Returns LeCun's initial weights for two axes or more, else batch norm's 1, or a bias's 0.
+
+    name : "conv1.weight"        shape : of the parameter
+    Two axes or more give an array of `shape`, float32; one axis gives one float for all entries.
+    """
     if len(shape) > 1:
         return lecun_uniform(shape, rng=rng)
     return 1.0 if name.endswith(".weight") else 0.0

@@ -1,5 +1,5 @@
-"""Magnitude pruning (Han, Pool, Tran, Dally 2015, "Learning both Weights and Connections",
-arXiv 1506.02626).
+"""Magnitude pruning (Han, Pool, Tran, Dally 2015,
+"Learning both Weights and Connections", arXiv 1506.02626).
 
 Small weights matter least: every connection with |w| at or below a threshold is removed,
 

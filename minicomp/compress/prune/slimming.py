@@ -36,16 +36,15 @@ from ..technique import knob
 
 
 def l1_subgradient(gamma: Array, lam: float) -> Array:
-    """Returns the subgradient of lam sum |gamma|: lam sign(gamma), 0 at 0.   Source: Liu et al.
-    2017, eq. (1)
+    """Returns the subgradient of lam sum |gamma|: lam sign(gamma), 0 at 0.
+
+    Source: Liu et al. 2017, eq. (1)
     """
     return np.asarray(lam, gamma.dtype) * np.sign(gamma)
 
 
 def scales(model: Model, group: Group) -> Array:
-    """Returns the sum of |gamma| of each unit of a group, (U,), NaN where no batch norm scales
-    it.
-    """
+    """Returns the sum of |gamma| of each unit of a group, (U,), NaN where it has no batch norm."""
     total, count = np.zeros(group.size), np.zeros(group.size)
     for name in group.members:
         layer = model.node(name).layer
@@ -60,9 +59,7 @@ def scales(model: Model, group: Group) -> Array:
 
 @dataclass(frozen=True)
 class Slimming(Trained):
-    """Trains with an L1 penalty on batch norm's scales, then removes the channels whose scales are
-    least.
-    """
+    """Trains with an L1 penalty on batch norm's scales, then removes channels of least scale."""
 
     word: ClassVar[str] = "slimming"
     title: ClassVar[str] = "Network slimming"
@@ -139,9 +136,7 @@ class Shrinking(Hook):
 
 
 def switched_off(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
-    """Returns the model with gamma = 0 for the units that do not stay, so that they output
-    f(beta).
-    """
+    """Returns the model with gamma = 0 for the units that go, so that they output f(beta)."""
     model = model.copy()
     for group, kept in chosen:
         for name, of in group.members.items():

@@ -1,5 +1,5 @@
-"""SNIP: connection sensitivity (Lee, Ajanthan, Torr 2019, "SNIP: Single-shot Network Pruning",
-arXiv 1810.02340).
+"""SNIP: connection sensitivity (Lee, Ajanthan, Torr 2019,
+"SNIP: Single-shot Network Pruning", arXiv 1810.02340).
 
 A mask c multiplies every weight; how strongly the loss reacts to it at c = 1 says which connections
 matter,

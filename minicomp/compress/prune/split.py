@@ -1,11 +1,10 @@
-"""Split pruning: a fully connected matrix cut into blocks along its features, each pruned to the
-same sparsity.
+"""Split pruning: a fully connected matrix cut into blocks, each pruned to the same sparsity.
 
-With the blocks along the inputs of each row this is bank-balanced sparsity (Cao et al. 2019,
-"Efficient and Effective Sparse LSTM on FPGA with Bank-Balanced Sparsity", FPGA '19): every bank of
-a row keeps equally many weights, so that parallel units finish together. No settled form exists
-for blocks along the outputs; here both axes are cut alike: `blocks` equal parts along `axis`, one
-ranking in each part (of each row, for inputs).
+The blocks lie along its features. Along the inputs of each row this is bank-balanced sparsity (Cao
+et al. 2019, "Efficient and Effective Sparse LSTM on FPGA with Bank-Balanced Sparsity", FPGA '19):
+every bank of a row keeps equally many weights, so that parallel units finish together. No settled
+form exists for blocks along the outputs; here both axes are cut alike: `blocks` equal parts along
+`axis`, one ranking in each part (of each row, for inputs).
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from ..memory import aligned
 
 Array = np.ndarray
 
-# Beyond about this many floats W leaves the caches between uses, and BLAS, which blocks for that,
-# wins.
+# Beyond about this many floats W leaves the caches between uses, and BLAS wins, which blocks for
+# that case.
 MOST_WEIGHTS = 1 << 20
 AVX512 = cpu.RUNGS.index("avx512")
 

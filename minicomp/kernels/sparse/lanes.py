@@ -138,7 +138,7 @@ def matvec(w: Lanes, x: Array, *, isa: str = "auto", n_threads: int = 1) -> Arra
 
 def matvec_ref(w: Lanes, x: Array) -> Array:
     """Returns what `matvec` returns, step by step for all groups at once."""
-    O, I = w.shape
+    O, _ = w.shape
     x = np.append(x, np.zeros(LANES, np.float32))
     weight = w.table[w.entry >> 4] if w.value is None else w.value
     product = weight * x[w.base[:, None] + (w.entry & 15)]

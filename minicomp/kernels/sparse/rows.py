@@ -149,7 +149,7 @@ def matmul(w: Rows, X: Array, *, isa: str = "auto", n_threads: int = 1) -> Array
 
 def matmul_ref(w: Rows, X: Array) -> Array:
     """Returns what `matmul` returns: decodes all entries, then adds the next one of every row."""
-    O, I = w.shape
+    O, _ = w.shape
     gaps = (w.entry & ((1 << w.gap_bits) - 1)).astype(np.int64) + 1
     ends = np.concatenate([[0], np.cumsum(gaps)])
     length = np.diff(w.start)

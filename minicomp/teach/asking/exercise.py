@@ -352,8 +352,8 @@ def _problem(asked: Asked, answers: list[Answer]) -> Message | None:
 
 def _misconception(exercise, asked, answers, wrong) -> Mutant | None:
     # The mutant that gives the same wrong value in at least half of the wrong cases, or that agrees
-    # everywhere (an error alone may have any cause). Of several, the one that agrees with most
-    # calls.
+    # everywhere (an error alone may have any cause). Of several, the one that most calls agree
+    # with.
     best, best_score = None, -1
     calls = [call for a in asked for call in a.calls]
     valued = [mine for found, _, mine in wrong if found.slug not in (*_UNTOLD, "raised")]

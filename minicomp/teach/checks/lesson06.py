@@ -196,7 +196,7 @@ def _equals_masked(case, result) -> Message | None:
         # numbers of any size: what they compute is compared below
         if wrong := difference(e, r, atol=np.inf, where=name):
             return wrong
-    o, c, k, _ = case["w1"].shape
+    _, c, k, _ = case["w1"].shape
     x = Draw(seed_of("minicomp lesson 06", "image")).normal(2, c, k + 2, k + 3)
     masked = _forward(x, *[case[name] for name in _PARTS], keep=case["keep"])
     small = _forward(x, *[np.asarray(r, np.float64) for r in result])

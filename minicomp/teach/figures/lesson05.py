@@ -88,7 +88,7 @@ def life_shares(
 
 def _runs(ax, alive: Array, top: int, epochs: float) -> None:
     # A line for every run of True; thin before the first cut of a weight, thick after a splice.
-    n, T = alive.shape
+    _, T = alive.shape
     padded = np.pad(alive.astype(np.int8), ((0, 0), (1, 1)))
     change = np.diff(padded, axis=1)
     (row, start), end = np.nonzero(change == 1), np.nonzero(change == -1)[1]

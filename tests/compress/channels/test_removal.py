@@ -141,7 +141,7 @@ def test_every_model_of_the_library(name, part):
         kept = choose_units(group, rng.random(group.size), round(part * group.size))
         assert not kept.all(), group.name
         keep |= group.keep(kept)
-    small = assert_removal(model, keep, rng)
+    assert_removal(model, keep, rng)
 
 
 def residual(rng):

@@ -101,7 +101,7 @@ def test_lasso_satisfies_its_conditions_and_ends_at_zero():
 
 def test_channels_that_contribute_nothing_are_not_selected():
     rng = np.random.default_rng(3)
-    x, w, y, of = problem(rng)
+    x, w, _, of = problem(rng)
     w[:, (of == 1) | (of == 4)] = 0
     G, r = gram(moments(x, x @ w.T), w, of, 5)
     for count in (1, 2, 3):
@@ -124,7 +124,7 @@ def test_reconstruction_is_least_squares():
 
 def test_damping_keeps_old_weights_where_nothing_was_seen():
     rng = np.random.default_rng(5)
-    x, w, y, of = problem(rng)
+    x, w, y, _ = problem(rng)
     x[:, 4] = 0
     new, _ = reconstruct(moments(x, y), w, np.ones(15, bool), 1e-6)
     np.testing.assert_allclose(new[:, 4], w[:, 4])
@@ -217,7 +217,7 @@ def test_moments_of_a_layer_are_of_old_outputs_and_present_inputs():
     a = made(x, taps=("act1",))[1]["act1"].data
     np.testing.assert_allclose(m.mean_x, a.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(m.mean_y, model(x).data.mean(axis=0), rtol=1e-4, atol=1e-6)
-    ((w, of),) = split(made.node("fc2"), groups(made)[0])
+    ((_, of),) = split(made.node("fc2"), groups(made)[0])
     np.testing.assert_array_equal(of, np.arange(5))
 
 

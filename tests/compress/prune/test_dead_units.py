@@ -57,7 +57,7 @@ def assert_same(model, rng, atol=1e-5):
     small, gone = alive(model)
     x = rng.standard_normal((6, *model.input_shape)).astype(np.float32)
     np.testing.assert_allclose(small(x).data, model(x).data, atol=atol, rtol=1e-5)
-    again, more = alive(small)
+    again, _ = alive(small)
     assert again.count() == small.count()
     return small, gone
 
@@ -88,7 +88,7 @@ def test_unread_unit_takes_what_only_it_reads():
     w2, w3 = np.float32([[1, 2, 3], [4, 0, 5]]), np.float32([[0, 1], [0, 2]])
     model.set_form("fc2.weight", Dense(w2))
     model.set_form("fc3.weight", Dense(w3))
-    small, gone = assert_same(model, np.random.default_rng(1), atol=0)
+    _, gone = assert_same(model, np.random.default_rng(1), atol=0)
     assert gone == {"fc1": 1, "fc2": 1}
 
 
@@ -98,7 +98,7 @@ def test_chain_of_constants():
     rng = np.random.default_rng(0)
     model = drawn(MLP([3, 4, 5, 2], activation=Tanh), rng)
     model.set_form("fc1.weight", Dense(np.zeros((4, 3), np.float32)))
-    small, gone = assert_same(model, rng)
+    _, gone = assert_same(model, rng)
     assert gone == {"fc1": 3, "fc2": 4}
 
 
@@ -143,7 +143,7 @@ def test_the_graph_agrees_with_the_chain(sizes, density, seed):
 def test_mlps(activation, sparsity):
     rng = np.random.default_rng(3)
     model = drawn(MLP([20, 30, 20, 5], activation=activation), rng, sparsity)
-    small, gone = assert_same(model, rng, atol=1e-4)
+    _, gone = assert_same(model, rng, atol=1e-4)
     assert sparsity < 0.9 or sum(gone.values()) > 5
 
 
@@ -331,5 +331,5 @@ def test_a_branch_that_nothing_reads_keeps_one_unit():
         Node("fc2", Linear(5, 2), ("fc1",)),
     )
     model = drawn(Model(nodes, input_shape=(3,)), np.random.default_rng(0))
-    small, gone = assert_same(model, np.random.default_rng(1))
+    _, gone = assert_same(model, np.random.default_rng(1))
     assert gone == {"aux": 3, "fc1": 0}

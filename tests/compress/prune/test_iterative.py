@@ -65,7 +65,7 @@ def test_the_last_round_is_round_s_n_to_the_bit(s):
 
 
 def test_survivors_keep_their_values_and_the_smallest_go(watched):
-    model, starts = watched(Iterative(sparsity=0.9, rounds=3, train=FineTune(epochs=1)), net())
+    _, starts = watched(Iterative(sparsity=0.9, rounds=3, train=FineTune(epochs=1)), net())
     before = net()
     for start, _, _ in starts:
         mask = start.forms()["fc1.weight"].mask

@@ -131,7 +131,7 @@ def reference(W1, b1, W2, b2, x, y, *, lr, momentum, steps, sparsity, t0, n, dt)
         for p_, v_, g in zip(params, v, (G1 * M[0], db1, G2 * M[1], db2)):
             v_ *= momentum
             v_ += g
-            p_ -= lr * v_
+            p_[...] -= lr * v_
         if t + 1 >= t0 and (t + 1 - t0) % dt == 0:
             s_t = agp_sparsity(t + 1, s_i=0, s_f=sparsity, t0=t0, n=n, dt=dt)
             M = [smallest_mask(s, s_t) for s in S]

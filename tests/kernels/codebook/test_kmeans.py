@@ -71,7 +71,7 @@ def test_the_sweep_is_as_good_as_layer_by_layer(isa, n, k, kind):
         "heavy": rng.standard_t(1.5, n),
         "whole": rng.integers(0, n // 3, n),
     }[kind]
-    p0, p1, p2 = p = sums(x)
+    _, _, p2 = p = sums(x)
     got, best = kmeans.partition(*p, k, isa=isa)[0], kmeans.partition_ref(*p, k)
     assert len(got) == k + 1
     assert kmeans.cost(*p, got) == pytest.approx(

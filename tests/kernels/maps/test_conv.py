@@ -201,7 +201,7 @@ def test_bits_do_not_depend_on_threads(isa, shape):
 
 @pytest.mark.parametrize("isa", [r for r in RUNGS if r not in ("ref", "portable")])  # not BLAS
 def test_an_image_does_not_depend_on_its_batch(isa):
-    x, w, b, g, kw = case(
+    x, w, b, _, kw = case(
         SHAPES[2], n=5, draw=lambda rng, *s: rng.standard_normal(s).astype(np.float32)
     )
     np.testing.assert_array_equal(
@@ -234,7 +234,7 @@ def test_other_dtypes_run_the_reference(isa, dtype):
 @isa
 def test_shapes_that_do_not_fit_are_named(isa):
     # A kernel trusts what it is given: none of these may reach it.
-    x, w, b, g, kw = case(SHAPES[1])
+    x, w, b, g, _ = case(SHAPES[1])
     for call in (
         lambda: conv.conv2d(x, w[:, :19], isa=isa),
         lambda: conv.conv2d(x, w, b[:49], isa=isa),
@@ -249,7 +249,7 @@ def test_shapes_that_do_not_fit_are_named(isa):
 
 @isa
 def test_nan_and_infinity_come_through(isa):
-    x, w, b, g, kw = case(SHAPES[1])
+    x, w, _, _, _ = case(SHAPES[1])
     x[0, 3, 2, 2], x[1, 0, 4, 4] = np.nan, np.inf
     with np.errstate(invalid="ignore"):
         expected = conv.conv2d_ref(x, w, (1, 1), (0, 0), 1)

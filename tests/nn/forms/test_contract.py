@@ -420,18 +420,18 @@ def assert_equal_forms(a, b):
 
 @EVERY
 def test_saving_and_loading_is_bit_equal(make, tmp_path):
-    model = net(make())
-    for again in range(2):
+    first = model = net(make())
+    for _ in range(2):
         size = minicomp.save(model, tmp_path / "m.mcz")
         loaded = minicomp.load(tmp_path / "m.mcz")
         assert_equal_forms(model.forms()["conv.weight"], loaded.forms()["conv.weight"])
         shown = minicomp.show(tmp_path / "m.mcz")
         assert sum(shown.parts().values()) == size
         assert shown.rows[0].form == model.forms()["conv.weight"].kind
-        model = loaded  # and once more, frozen
+        model = loaded  # the second time what is saved was loaded
     assert encode(loaded) == (tmp_path / "m.mcz").read_bytes()
     x = RNG.standard_normal((2, 4, 4, 4)).astype(np.float32)
-    np.testing.assert_array_equal(loaded(x).data, model(x).data)
+    np.testing.assert_array_equal(loaded(x).data, first(x).data)
 
 
 @MASKABLE

@@ -353,7 +353,7 @@ def test_curvature_goes_back_through_the_squared_jacobian(layer, shapes):
     expected = [np.zeros(x.shape) for x in xs]
     for o in np.ndindex(y.shape):
         for e, g in zip(expected, grad(y[o], xs)):
-            e += g.data**2 * h[o]
+            e[...] += g.data**2 * h[o]
     try:
         found = layer.pull_squared(h, *(x.data for x in xs))
     except NotImplementedError:
