@@ -195,7 +195,7 @@ def _owned(
     # The knobs of each technique, and of the training.
     found: list[dict] = [{} for _ in kinds] + [{}]
     for key, value in knobs.items():
-        prefix, dot, name = key.rpartition(".")
+        prefix, _, name = key.rpartition(".")
         owners = [
             i for i, kind in enumerate(kinds) if name in kind.knobs() and prefix in ("", kind.word)
         ]

@@ -11,7 +11,6 @@ C channels of a node's output, U units of a group.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
