@@ -74,9 +74,10 @@ class Optimizer:
         if not all(d >= 0 for d in [*self.decays.values()] or [weight_decay]):
             raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
         self.params = dict(params)
-        # The schedule moves lr, the largest rate; each parameter keeps its part of it.
+        # The schedule moves lr, the largest rate; each parameter keeps its share of it.
         self.lr = float(max(rates.values(), default=lr if isinstance(lr, Real) else 1.0))
-        self.parts = {name: rate / self.lr for name, rate in rates.items()}
+        self.shares = {name: rate / self.lr for name, rate in rates.items()}
+        self.given = {"lr": lr, "weight_decay": weight_decay, "largest": self.lr}
         self.steps = 0
         self.state = {
             slot: {n: np.zeros_like(p.data) for n, p in self.params.items()} for slot in self.slots
@@ -84,7 +85,7 @@ class Optimizer:
 
     def rate(self, name: str) -> float:
         """Returns the learning rate of a parameter at this moment."""
-        return self.lr * self.parts[name]
+        return self.lr * self.shares[name]
 
     def step(self, grads: dict[str, Array] | None = None) -> None:
         """Moves every parameter with a gradient: grads by name, None takes each Tensor's `grad`."""
@@ -128,12 +129,20 @@ class Optimizer:
         """Returns this optimizer for `removal.apply(model)`; its state follows by name.
 
         removal : of channels, `compress.channels.removal.Removal`
-        params : the smaller model's `parameters()`
+        params : the smaller model's `parameters()`; one that this optimizer does not know, such as
+            a bias that took up a constant, starts with slots of 0, its rate and decay as given
+        Raises ValueError where lr or weight_decay was given by pattern and none matches it.
         """
         other = copy.copy(self)
         other.params = dict(params)
+        new, known = [n for n in params if n not in self.params], {**self.shares, **params}
+        rates, decays = (by_parameter(k, self.given[k], known) for k in ("lr", "weight_decay"))
+        other.shares = self.shares | {n: rates[n] / self.given["largest"] for n in new}
+        other.decays = self.decays | {n: decays[n] for n in new}
         other.state = {
-            s: {n: removal.take(n, named[n]) for n in params} for s, named in self.state.items()
+            s: {n: np.zeros_like(p.data) if n in new else removal.take(n, named[n])
+                for n, p in params.items()}
+            for s, named in self.state.items()
         }
         return other
 

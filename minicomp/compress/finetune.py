@@ -13,15 +13,17 @@ belong to the group. `DNS(c=2.0).training(epochs=30)` is a group of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
+
+import numpy as np
 
 from ..data.augment import Augment
 from ..errors import UserError
 from ..nn.graph import INPUT, Model, Node
-from ..nn.layers import Dropout
 from ..optim import OPTIMIZERS, SCHEDULES, Optimizer, by_parameter
+from ..tensor import Array
 from ..train import Hook, fit, parameters_of
 from .technique import Run, Technique, knob
 
@@ -107,7 +109,7 @@ class FineTune(Technique):
         model = model.thawed()
         hooks = [hook for m in self.methods for hook in m.hooks(model, data, run)]
         if self.epochs:
-            self.fit(with_dropout_of(model) if self.dropout else model, data, run, hooks)
+            self.fit(model, data, run, hooks)
         for hook in () if self.epochs else hooks:
             hook.skip(model)
         model = model.frozen()
@@ -129,12 +131,13 @@ class FineTune(Technique):
         )
 
     def fit(self, model: Model, data, run: Run, hooks: Sequence[Hook] = ()) -> list[dict]:
-        """Trains the model in place; returns the history of `train.fit`.
+        """Trains the model in place; returns the history of `train.fit`. Dropout is rescaled, where
+        the knob says so, for this training alone.
 
         data : may have `black`, the value of what a shift brings in, else 0
         """
         return fit(
-            model,
+            with_dropout_of(model) if self.dropout else model,
             data,
             epochs=self.epochs,
             optimizer=self.make_optimizer(parameters_of(model, hooks)),
@@ -201,6 +204,19 @@ class Rounds(Technique):
         self.train.check(model)
 
 
+def behind(model: Model, names: Iterable[str]) -> dict[str, Array]:
+    """Puts a mask behind each of the named forms, in place: what it hides goes on training.
+
+    result : by name, which entries may be kept: not what an earlier technique pruned
+    """
+    allowed = {}
+    for name in names:
+        form = model.forms()[name]
+        allowed[name] = np.ones(form.shape, bool) if form.mask is None else form.mask.copy()
+        model.set_form(name, form.masked(allowed[name], behind=True))
+    return allowed
+
+
 def with_dropout_of(model: Model) -> Model:
     """Returns the model with every dropout probability rescaled to the connections that are left:
     the layers are shared otherwise.
@@ -215,7 +231,7 @@ def with_dropout_of(model: Model) -> Model:
             kept[node.name] = form.nonzeros() / max(math.prod(form.shape), 1)
         else:
             kept[node.name] = kept[node.inputs[0]]
-        if isinstance(node.layer, Dropout) and kept[node.name] < 1:
+        if node.layer.drops and kept[node.name] < 1:
             p = node.layer.p * math.sqrt(kept[node.name])
-            swap[node.name] = (Node(node.name, Dropout(p), node.inputs),)
+            swap[node.name] = (Node(node.name, type(node.layer)(p), node.inputs),)
     return model.edit(swap) if swap else model

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.dataset import batches
-from ..errors import UserError
 from ..nn.graph import Model
 from ..nn.losses import cross_entropy
 from ..nn.taps import observe
 from ..tensor import Array, Tensor, grad, no_grad
 from .scores import scoped_masks
-from .technique import Run, Technique, knob, masked, weights
+from .technique import Run, Technique, knob, masked, one_for_all, weights
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,13 @@ class ScorePruning(Technique):
     sparsity: float = knob(0.9, "fraction of zeros, exactly round(s n)", lo=0, hi=1, below=True,
                            per_layer=True)
     scope: str = knob("global", "what is ranked together", choices=("global", "local"))
-    samples: int = knob(500, "training examples that the scores are computed on; all where there "
-                             "are fewer", lo=1)
 
     def __post_init__(self):
         super().__post_init__()
-        if self.scope == "global" and not isinstance(self.sparsity, float):
-            raise UserError(f"{self.word}: scope global needs one sparsity for all layers, got one "
-                            "by pattern")
+        one_for_all(self.word, self.scope, self.sparsity)
+
+    def targets(self, model):
+        return list(weights(model))
 
     def scores(self, model: Model, data, run: Run) -> dict[str, Array]:
         """Returns one score per weight, by node name; larger is more important.
@@ -57,6 +55,14 @@ class ScorePruning(Technique):
         masks = scoped_masks(self.word, scores, {node: forms[names[node]].mask for node in scores},
                              lambda node: self.at("sparsity", node), self.scope)
         return masked(model, {names[node]: mask for node, mask in masks.items()})
+
+
+@dataclass(frozen=True)
+class SampledPruning(ScorePruning):
+    """One whose scores are computed on examples."""
+
+    samples: int = knob(500, "training examples that the scores are computed on; all where there "
+                             "are fewer", lo=1)
 
 
 def loss_gradients(model: Model, batch, *, batch_size: int = 500) -> dict[str, Array]:

@@ -13,7 +13,7 @@ import json
 import math
 import numbers
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -273,16 +273,28 @@ def masked(model: Model, masks: dict[str, np.ndarray]) -> Model:
     return model
 
 
-def check_movable(word: str, model: Model, *, biases: bool = False) -> None:
-    """Raises UserError for a weight (or bias) whose entries cannot move alone: a shared one."""
-    names = model.forms() if biases else weights(model).values()
-    for name in names:
+def check_movable(word: str, model: Model, names: Iterable[str] | None = None) -> None:
+    """Raises UserError for a form whose entries cannot move alone: a shared one.
+
+    names : of the forms; None: of all `weights`
+    """
+    for name in weights(model).values() if names is None else names:
         form = model.forms()[name]
         if not form.movable:
             raise UserError(
-                f"{word}: {name.rsplit('.', 1)[0]} must hold plain values to be pruned while it "
-                f"trains, got a {form.kind}; prune before sharing"
+                f"{word}: {name} must hold plain values, of which each can move, got a "
+                f"{form.kind}; prune before sharing"
             )
+
+
+def one_for_all(word: str, scope: str, sparsity, rest: str = "") -> None:
+    """Raises UserError where all layers are ranked together and the sparsity is not one number.
+
+    word : of the technique        rest : of the message, what else the scope needs
+    """
+    if scope == "global" and not isinstance(sparsity, float):
+        rest = rest or (", got one by pattern" if isinstance(sparsity, Mapping) else "")
+        raise UserError(f"{word}: scope global needs one sparsity for all layers{rest}")
 
 
 def weights(model: Model) -> dict[str, str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from ..codec.accounting import summed
-from ..nn.forms import Codebook
 from ..nn.graph import Model
 from ..passport import Passport, dense_parts, stored_parts
 from ..tensor import no_grad
@@ -164,7 +163,7 @@ def weights(model: Model, earlier: Sequence[Model]) -> Picture | None:
     None where no layer of the model is a codebook.
     """
     books = {
-        name: f for name, f in model.forms().items() if isinstance(f, Codebook) and len(f.shape) > 1
+        name: f for name, f in model.forms().items() if "index" in f.parts and len(f.shape) > 1
     }
     if not books:
         return None
@@ -172,7 +171,7 @@ def weights(model: Model, earlier: Sequence[Model]) -> Picture | None:
     sources = [
         m.forms()[name]
         for m in earlier
-        if name in m.forms() and not isinstance(m.forms()[name], Codebook)
+        if name in m.forms() and "index" not in m.forms()[name].parts
     ]
     if not sources:
         return None

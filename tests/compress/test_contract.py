@@ -65,6 +65,7 @@ TOY = {
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights"}
+ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
 TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch
 CASES = [(word, i) for word, toys in TOY.items() for i in range(len(toys))]
@@ -215,6 +216,28 @@ def test_a_pattern_that_matches_nothing_is_refused_by_name(word, name):
     local = {"scope": "local"} if "scope" in KINDS[word].knobs() else {}
     technique = made(word, toy, **local, **{name: {"fc1": value, "none such": value}})
     with pytest.raises(UserError, match=f"^{word}: {name}@none such matches no"):
+        technique.apply(net(), data(), Run(np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize(
+    "word, name",
+    [
+        (t.word, n)
+        for t in TECHNIQUES
+        for n, k in t.knobs().items()
+        if k.per_layer and t.word not in ANY_NODE
+    ],
+)
+def test_a_pattern_that_matches_a_batch_norm_alone_is_refused(word, name):
+    value = next(
+        (knobs[name] for knobs in TOY[word] if name in knobs),
+        KINDS[word].__dataclass_fields__[name].default,
+    )
+    value = next(iter(value.values())) if isinstance(value, dict) else value
+    toy = next((i for i, knobs in enumerate(TOY[word]) if name in knobs), 0)
+    local = {"scope": "local"} if "scope" in KINDS[word].knobs() else {}
+    technique = made(word, toy, **local, **{name: {"*": value, "bn1": value}})
+    with pytest.raises(UserError, match=f"^{word}: {name}@bn1 matches no"):
         technique.apply(net(), data(), Run(np.random.default_rng(0)))
 
 

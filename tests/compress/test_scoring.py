@@ -5,7 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from minicomp.compress.prune.fpgm import FPGM
 from minicomp.compress.prune.lamp import LAMP
+from minicomp.compress.prune.movement import MovementScore
 from minicomp.compress.prune.snip import SNIP
 from minicomp.compress.prune.taylor import Taylor
 from minicomp.compress.prune.wanda import Wanda
@@ -108,3 +110,9 @@ def test_nan_scores_are_refused():
             Wanda(scope=scope).apply(model, data, Run(rng))
     with pytest.raises(UserError, match="scope global needs one sparsity"):
         Taylor(sparsity={"fc1": 0.5})
+
+
+@pytest.mark.parametrize("kind", [LAMP, FPGM])
+def test_a_score_of_the_weights_alone_has_no_examples(kind):
+    assert "samples" not in kind.knobs()
+    assert all("samples" in other.knobs() for other in (Taylor, SNIP, Wanda, MovementScore))

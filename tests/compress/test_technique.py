@@ -301,6 +301,17 @@ def test_each_dropout_is_scaled_by_the_layer_that_feeds_it():
     assert scaled.node("drop2").layer.p == 0.5 == model.node("drop1").layer.p
 
 
+def test_a_layer_that_says_it_drops_is_scaled_as_what_it_is():
+    class Own(Dropout):
+        kind = "Own"
+
+    nodes = chain(("fc1", Linear(4, 4)), ("drop", Own(0.4)), ("fc2", Linear(4, 2)))
+    model = Model(nodes, input_shape=(4,))
+    model.set_form("fc1.weight", Dense(np.float32(np.arange(16).reshape(4, 4) < 4)))
+    scaled = finetune.with_dropout_of(model).node("drop").layer
+    assert type(scaled) is Own and scaled.p == pytest.approx(0.2)
+
+
 def test_the_scaled_dropout_trains_the_weights_that_are_returned():
     model = net(0.5)
     other = FineTune(epochs=1).apply(model, data(), Run(np.random.default_rng(0)))

@@ -197,7 +197,7 @@ def test_a_plan_is_for_one_number_of_examples(nets):
 
 @pytest.mark.parametrize("name", ["batch", "n_threads"])
 def test_refusals(name, nets):
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1, got 0"):
         lower(nets.large()).plan(**{name: 0})
 
 

@@ -12,9 +12,9 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
+from ..technique import masked
 from .constants import folded
 from .groups import Group, choose_units
 from .removal import removed
@@ -94,17 +94,33 @@ def without_units(
 
 
 def emptied(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
-    """Returns the model in which the weights, not the biases, of units that do not stay are 0."""
-    model = model.copy()
-    for group, kept in chosen:
-        for node, keep in group.keep(kept).items():
-            form = model.node(node).layer.forms["weight"]
+    """Returns the model in which the weights, not the biases, of units that do not stay are 0.
+
+    Raises UserError, by name, for a form that can neither move nor carry a mask.
+    """
+    return zeroed(model, {
+        f"{node}.weight": keep
+        for group, kept in chosen
+        for node, keep in group.keep(kept).items()
+    })
+
+
+def zeroed(model: Model, keeps: dict[str, Array]) -> Model:
+    """Returns the model in which the named forms are 0 where they do not stay; kinds are the same.
+
+    keeps : by name, bool along the form's first axis
+    Raises UserError for a form that can neither move nor carry a mask.
+    """
+    model, masks = model.copy(), {}
+    for name, keep in keeps.items():
+        form = model.forms()[name]
+        keep = np.broadcast_to(keep.reshape(-1, *[1] * (len(form.shape) - 1)), form.shape)
+        if form.movable:
             with no_grad():
-                w = form.dense().data.copy()
-            w[~keep] = 0
-            changed = form.moved(w) if form.movable else Dense(w, form.mask, form.trainable)
-            model.set_form(f"{node}.weight", changed)
-    return model
+                model.set_form(name, form.moved(np.where(keep, form.dense().data, np.float32(0))))
+        else:
+            masks[name] = keep
+    return masked(model, masks) if masks else model
 
 
 def removed_row(word: str, model: Model, made: Model, chosen: list[tuple[Group, Array]]) -> dict:

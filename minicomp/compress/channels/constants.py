@@ -96,7 +96,9 @@ def _biased(layer: Layer, delta: Array) -> Layer:
     if "bias" not in forms:
         layer = type(layer)(**(layer.config() | {"bias": True}))
         layer.forms, layer.buffers = forms, buffers
-        layer.forms["bias"] = Dense(delta.astype(np.float32))
+        layer.forms["bias"] = Dense(
+            delta.astype(np.float32), trainable=forms["weight"].trainable
+        )
         return layer
     with no_grad():
         forms["bias"] = Dense(

@@ -31,6 +31,7 @@ from ...nn.graph import INPUT, Model, Node
 from ...nn.layers import Layer
 from ...nn.losses import cross_entropy, one_hot
 from ...tensor import Array, Tensor, grad, no_grad
+from ..technique import check_movable
 
 LOSSES = ("cross-entropy", "squared")
 CHUNK = 256  # examples at a time: bounds the memory of rows and patches
@@ -129,18 +130,16 @@ def layers(model: Model) -> list[Node]:
     return [node for node in model.nodes if node.layer.coupling == "mix"]
 
 
-def check_movable(model: Model, word: str) -> None:
+def check_layers(word: str, model: Model) -> None:
     """Raises UserError, beginning with `word`, where weights cannot be pruned by moving them:
     a form whose entries are shared or not finite, or no Linear or Conv2d at all."""
     if not layers(model):
         raise UserError(f"{word}: the model has no Linear or Conv2d layer")
-    for node in layers(model):
-        for part, form in node.layer.forms.items():
-            if not form.movable:
-                raise UserError(f"{word}: {node.name}.{part} is a {form.kind}, whose weights "
-                                "cannot move; prune before sharing")
-            if not np.isfinite(form.values()).all():
-                raise UserError(f"{word}: {node.name}.{part} must be finite, got NaN or infinity")
+    names = [f"{node.name}.{part}" for node in layers(model) for part in node.layer.forms]
+    check_movable(word, model, names)
+    for name in names:
+        if not np.isfinite(model.forms()[name].values()).all():
+            raise UserError(f"{word}: {name} must be finite, got NaN or infinity")
 
 
 def targets(y: Array, K: int) -> Array:

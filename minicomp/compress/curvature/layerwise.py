@@ -33,7 +33,7 @@ from ...tensor import Array
 from ..calibration import calibration
 from ..scores import drop_smallest, zeros_of
 from ..technique import Run, Technique, knob
-from .hessian import by_unit, check_movable, damped_inverse, input_rows, layers
+from .hessian import by_unit, check_layers, damped_inverse, input_rows, layers
 
 BATCH = 128  # examples at a time: their rows stay near the cache
 CARRIED = 2**30  # bytes of activations that a walk carries, at the most; of each of two nets
@@ -87,7 +87,7 @@ def problems(model: Model, reference: Model, x: Array, damping: float,
     dead : by node (O, weights) bool, what masks have taken already; absent: nothing
     Raises ValueError where X or Z is not finite.
     """
-    for node, H, S in moments(model, reference, x):
+    for node, H, S in layer_moments(model, reference, x):
         layer = reference.node(node.name).layer
         rows, found = rows_of(layer), []
         weights = rows.shape[1] - ("bias" in layer.forms)
@@ -131,8 +131,8 @@ def set_rows(layer: Layer, rows: Array) -> None:
         layer.forms["bias"].value.data[...] = rows[:, C]
 
 
-def moments(model: Model, reference: Model, x: Array
-            ) -> Iterator[tuple[Node, Array, Array | None]]:
+def layer_moments(model: Model, reference: Model, x: Array
+                  ) -> Iterator[tuple[Node, Array, Array | None]]:
     """Yields each layer, first to last, X'X / P, (G, C, C), and X'Z / P, (G, C, O / G).
 
     X : (P L, C) rows of the node's input in `model`, with a column of ones last for a bias
@@ -185,7 +185,7 @@ class LayerPruner(Technique):
 
     def check(self, model):
         super().check(model)
-        check_movable(model, self.word)
+        check_layers(self.word, model)
         self.amounts(model)
 
     def amounts(self, model: Model) -> dict[str, Amount]:

@@ -299,13 +299,17 @@ def sampled_windows(layer: Conv2d, x: Array, y: Array, positions: int,
 
 def refit(model: Model, node: Node, group: Group, kept: Array, parts: list[Moments],
           damping: float) -> None:
-    """Gives one reader the least squares on the inputs that stay, weight and bias, in place."""
+    """Gives one reader the least squares on the inputs that stay, weight and bias, in place.
+
+    Forms keep their kind and mask where their entries can move; others become plain values.
+    """
     layer, rows, biases = node.layer, [], []
     for (w, of), m in zip(split(node, group), parts):
         new, bias = reconstruct(m, w, (of < 0) | kept[of], damping)
         rows.append(new)
         biases.append(bias)
-    weight = np.concatenate(rows).reshape(layer.forms["weight"].shape)
-    model.set_form(f"{node.name}.weight", Dense(weight.astype(np.float32)))
-    if "bias" in layer.forms:
-        model.set_form(f"{node.name}.bias", Dense(np.concatenate(biases).astype(np.float32)))
+    fitted = {"weight": rows, "bias": biases}
+    for part, form in layer.forms.items():
+        value = np.concatenate(fitted[part]).reshape(form.shape).astype(np.float32)
+        new = form.moved(value) if form.movable else Dense(value, trainable=form.trainable)
+        model.set_form(f"{node.name}.{part}", new)

@@ -32,7 +32,7 @@ from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
 from ...train import Hook
-from ..finetune import Trained
+from ..finetune import Trained, behind
 from ..technique import check_movable, knob, weights
 
 ROWS = 100  # of the log in one training, evenly spaced
@@ -103,9 +103,13 @@ class DNS(Trained):
                 f"dns: low must be at most high, got low = {self.low}, high = {self.high}"
             )
 
+    def targets(self, model):
+        return list(weights(model))
+
     def check(self, model):
         super().check(model)
-        check_movable(self.word, model)
+        names = model.forms() if self.variant == "code" else None
+        check_movable(self.word, model, names)
 
     def hooks(self, model, data, run):
         return [Surgery(self, model, run)]
@@ -136,17 +140,12 @@ class Surgery(Hook):
 
     def __init__(self, technique: DNS, model: Model, run):
         super().__init__()
-        self.technique, self.log, self.thresholds, self.allowed = technique, run.log, {}, {}
+        self.technique, self.log, self.thresholds = technique, run.log, {}
         for node, name in weights(model).items():
             for form in technique.cut_forms(model, name):
                 self.thresholds[form] = technique.thresholds(model, node, name)
-        for name in self.thresholds:
-            form = model.forms()[name]
-            self.allowed[name] = (
-                np.ones(form.shape, bool) if form.mask is None else form.mask.copy()
-            )
-            model.set_form(name, form.masked(self.allowed[name], behind=True))
-            self.slots[f"moves.{name}"] = np.zeros(2, np.int64)
+        self.allowed = behind(model, self.thresholds)
+        self.slots |= {f"moves.{name}": np.zeros(2, np.int64) for name in self.allowed}
         self.seed = int(run.rng.integers(2**63))
 
     def settled(self, steps):

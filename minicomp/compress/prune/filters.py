@@ -33,7 +33,7 @@ from ..channels.groups import Group, groups
 from ..channels.choosing import (
     at_group, check_groups, check_numbers, emptied, local, overall, removed_row, without_units,
 )
-from ..technique import Technique, knob
+from ..technique import Technique, knob, one_for_all
 
 
 def filter_norms(w: Array, order: int = 1) -> Array:
@@ -95,8 +95,7 @@ class Filters(Technique):
                 f"filters: exactly one of sparsity and threshold must be given, got "
                 f"{' and '.join(given) or 'none'}"
             )
-        if self.scope == "global" and not isinstance(self.sparsity, float):
-            raise UserError("filters: scope global needs one sparsity for all layers")
+        one_for_all(self.word, self.scope, self.sparsity)
 
     def check(self, model):
         check_numbers(self.word, model)

@@ -19,12 +19,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...errors import UserError
 from ...train import Hook
 from ..finetune import Trained
 from ..schedule import agp_sparsity
 from ..scores import scoped_masks
-from ..technique import check_movable, knob, weights
+from ..technique import check_movable, knob, one_for_all, weights
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,7 @@ class Gradual(Trained):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.scope == "global" and not isinstance(self.sparsity, float):
-            raise UserError(
-                "gradual: scope global needs one sparsity for all layers, got one by pattern"
-            )
+        one_for_all(self.word, self.scope, self.sparsity)
 
     def targets(self, model):
         return list(weights(model))

@@ -13,8 +13,9 @@ optimizer reaches it: every filter shrinks by lr lam, and one that is shorter be
 
 (block soft thresholding: the w that minimises ||w - w_g||^2 / 2 + lr lam ||w||). With momentum m a
 gradient moves the weights by lr / (1 - m) in the long run, which is then the lr of this step too,
-so that lam means the same under any m. Adam's steps do not follow the size of the gradient; there
-lam is a matter of trying.
+so that lam means the same under any m. lr is
+the group's own where rates differ by layer. Adam's steps do not follow the size of the gradient;
+there lam is a matter of trying.
 
 Where we leave the paper: it descends the penalty's gradient, and small weights are set to 0. A
 unit's bias belongs to its group here, so that a unit at 0 outputs f(0). Layers joined by an
@@ -79,10 +80,10 @@ class GroupLasso(Trained):
     def check(self, model):
         super().check(model)
         self.found(model)
-        check_movable(self.word, model, biases=True)
+        check_movable(self.word, model, model.forms())
 
     def hooks(self, model, data, run):
-        return [Shrinking(self, self.found(model))]
+        return [Proximal(self, self.found(model))]
 
     def finish(self, model, run):
         chosen = [(g, survivors(model, g)) for g in self.found(model)]
@@ -100,7 +101,7 @@ class GroupLasso(Trained):
         return found
 
 
-class Shrinking(Hook):
+class Proximal(Hook):
     """Takes the proximal step of every group after each step of the optimizer."""
 
     name = GroupLasso.word
@@ -110,8 +111,8 @@ class Shrinking(Hook):
         self.technique, self.found = technique, found
 
     def after_step(self, state):
-        rate = state.optimizer.lr / (1 - state.optimizer.momentum)
         for group in self.found:
+            rate = group_rate(state, group) / (1 - state.optimizer.momentum)
             lam = at_group(self.technique, "lam", group)
             factor = group_prox(unit_norms(state.model, group), rate * lam)
             if not factor.any():
@@ -125,6 +126,23 @@ class Shrinking(Hook):
                 for form in state.model.node(node).layer.forms.values():
                     w = form.values()
                     w *= scale.reshape((-1,) + (1,) * (w.ndim - 1))
+
+
+def group_rate(state, group: Group) -> float:
+    """Returns the learning rate of a group at this moment; UserError where its weights and biases
+    have different ones: no single step of the group belongs to them.
+    """
+    rates = {
+        name: state.optimizer.rate(name)
+        for node in group.nodes
+        for name in (f"{node}.{part}" for part in state.model.node(node).layer.forms)
+    }
+    if len(set(rates.values())) > 1:
+        raise UserError(
+            f"group-lasso: {group.name} must have one learning rate, got "
+            + ", ".join(f"{rate:g} for {name}" for name, rate in rates.items())
+        )
+    return next(iter(rates.values()))
 
 
 def survivors(model: Model, group: Group) -> Array:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...train import evaluate
-from ..finetune import Rounds, with_dropout_of
+from ..finetune import Rounds
 from ..scores import magnitude_mask
 from ..technique import knob, masked, sparsity, weights
 
@@ -53,8 +53,7 @@ class Iterative(Rounds):
                 for name, form in model.forms().items():
                     if name.rsplit(".", 1)[0] not in nodes:
                         model.set_form(name, form.freeze())
-                tuned = with_dropout_of(model) if self.train.dropout else model
-                self.train.fit(tuned, data, run.child(f"round-{r}-{turn}"))
+                self.train.fit(model, data, run.child(f"round-{r}-{turn}"))
             run.log({"event": "round", "round": r, "rounds": self.rounds,
                      "sparsity": sparsity(model),
                      "errors": evaluate(model, data.val, n_threads=run.n_threads).errors})

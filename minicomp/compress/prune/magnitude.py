@@ -22,7 +22,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ..technique import Technique, knob, masked, weights
+from ..technique import Technique, knob, masked, one_for_all, weights
 from ..scores import percentile_threshold, quality_threshold, scoped_masks
 
 SCOPES = ("local", "global", "kernel")
@@ -53,9 +53,7 @@ class Magnitude(Technique):
                             "given, got " + (", ".join(given) or "none"))
         if self.scope != "local" and given != ["sparsity"]:
             raise UserError(f"magnitude: scope {self.scope} needs sparsity, got {given[0]}")
-        if self.scope == "global" and not isinstance(self.sparsity, float):
-            raise UserError("magnitude: scope global needs one sparsity for all layers, got one by "
-                            "pattern")
+        one_for_all(self.word, self.scope, self.sparsity)
 
     def targets(self, model):
         return list(weights(model))

@@ -11,7 +11,7 @@ large it is. With a = (W M) x and a score S beside every weight,
     S_ij = -alpha_S sum_t (dL/dW_ij) W_ij             after so many steps                (table 1)
 
 M has no gradient; eq. 2 goes straight through it, so that the scores of masked weights move too and
-a weight can come back, at the value with which it went. dL/dW itself is masked: only kept weights
+a weight can come back. dL/dW itself is masked: only kept weights
 learn. v falls along the cubic of Zhu & Gupta 2017 between a warm-up, in which scores gather and
 nothing is masked, and a cool-down, in which the mask goes on following the scores at the final v.
 
@@ -21,7 +21,9 @@ exactly.
 
 Where we leave the paper: scores move by plain gradient steps as in table 1, where the authors' code
 has Adam. The paper's soft threshold is on S; on sigmoid(S) it is the authors' code's. The mask is
-set `prunings` times along the ramp and as often on, not at every step. What an earlier technique
+set `prunings` times along the ramp and as often on, not at every step. A weight
+that is masked does not always come back at the value with which it went: momentum carries it on
+along its velocity until that has died down, and weight decay shrinks it. What an earlier technique
 pruned stays pruned.
 """
 
@@ -39,11 +41,11 @@ from ...tensor import Array
 from ...train import Hook
 from ..calibration import calibration
 from ..channels.choosing import check_numbers
-from ..finetune import FineTune, Trained
+from ..finetune import FineTune, Trained, behind
 from ..schedule import agp_sparsity
 from ..scores import magnitudes, scoped_masks
 from ..scoring import ScorePruning
-from ..technique import Run, check_movable, knob, weights
+from ..technique import Run, check_movable, knob, one_for_all, weights
 
 
 def movement_step(s: Array, w: Array, g: Array, lr: float) -> Array:
@@ -107,10 +109,7 @@ class Movement(Trained):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.scope == "global" and not isinstance(self.sparsity, float):
-            raise UserError(
-                "movement: scope global needs one sparsity for all layers, got one by pattern"
-            )
+        one_for_all(self.word, self.scope, self.sparsity)
         if self.warmup + self.cooldown >= 1:
             raise UserError(
                 f"movement: warmup and cooldown must leave part of the training to the ramp, got "
@@ -146,14 +145,8 @@ class Scores(Hook):
 
     def __init__(self, technique: Movement, model: Model):
         super().__init__()
-        self.technique, self.allowed = technique, {}
-        for node, name in weights(model).items():
-            form = model.forms()[name]
-            self.allowed[name] = (
-                np.ones(form.shape, bool) if form.mask is None else form.mask.copy()
-            )
-            model.set_form(name, form.masked(self.allowed[name], behind=True))
-            self.slots[f"score.{name}"] = np.zeros(form.shape)
+        self.technique, self.allowed = technique, behind(model, weights(model).values())
+        self.slots |= {f"score.{name}": np.zeros(a.shape) for name, a in self.allowed.items()}
 
     def settled(self, steps):
         t0, n, dt = self.technique.ramp_steps(steps)
@@ -221,7 +214,10 @@ class MovementScore(ScorePruning):
     def scores(self, model, data, run):
         split = calibration(self, data, run)
         few = SimpleNamespace(train=split, val=split.take(slice(0, 0)), black=0.0)
-        train = FineTune(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
+        model = model.copy()
+        train = FineTune(
+            epochs=self.epochs, lr=self.lr, batch_size=self.batch_size, dropout=False
+        )
         scores = Scores(Movement(sparsity=0.0), model)
-        train.fit(model, few, Run(run.rng), [scores])
+        train.fit(model, few, Run(run.rng, n_threads=run.n_threads), [scores])
         return {name.rsplit(".", 1)[0]: scores.slots[f"score.{name}"] for name in scores.allowed}

@@ -35,12 +35,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
 from ..curvature.hessian import LOSSES, float64, output_curvature
 from ..curvature.layerwise import Amount, LayerPruner, set_rows, shapes_of_rows, with_rows
-from ..technique import Run, knob
+from ..technique import Run, knob, one_for_all
 from ..scores import zeros_of
 
 BLOCK = 64  # deletions between two products: where their cost and that of the columns balance
@@ -128,9 +127,8 @@ class OBC(LayerPruner):
 
     def __post_init__(self):
         super().__post_init__()
-        one = isinstance(self.sparsity, float) and self.pattern is None
-        if self.scope == "global" and not one:
-            raise UserError("obc: scope global needs one sparsity for all layers and no pattern")
+        sparsity = self.sparsity if self.pattern is None else None
+        one_for_all(self.word, self.scope, sparsity, " and no pattern")
 
     def change(self, model, data, run):
         amounts = self.amounts(model)

@@ -47,7 +47,7 @@ from ..curvature.hessian import (
     patches,
     weight_products,
 )
-from ..technique import Technique, knob, masked
+from ..technique import Technique, knob, masked, one_for_all
 from ..scores import scoped_masks
 
 CURVATURES = ("gauss-newton", "recursion", "exact")
@@ -188,9 +188,7 @@ class OBD(Technique):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.scope == "global" and not isinstance(self.sparsity, float):
-            raise UserError("obd: scope global needs one sparsity for all layers, got one by "
-                            "pattern")
+        one_for_all(self.word, self.scope, self.sparsity)
 
     def targets(self, model):
         return [node.name for node in layers(model)]

@@ -36,7 +36,7 @@ from ...tensor import Array, no_grad
 from ..calibration import calibration
 from ..curvature.hessian import (
     LOSSES,
-    check_movable,
+    check_layers,
     damped_inverse,
     exact_hessian,
     float64,
@@ -223,7 +223,7 @@ class OBS(Technique):
 
     def weights(self, model: Model) -> tuple[Weights, Array, Array]:
         """Returns a float64 copy's weights, which are there, and which may go, (n,) bool."""
-        check_movable(model, self.word)
+        check_layers(self.word, model)
         names = [f"{node.name}.{part}" for node in layers(model) for part in node.layer.forms]
         weights, forms = Weights(float64(model), names), model.forms()
         masks = [np.ones(forms[n].shape, bool) if forms[n].mask is None else forms[n].mask

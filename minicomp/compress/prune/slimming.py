@@ -22,17 +22,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...errors import UserError
-from ...nn.forms import Dense
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ...train import Hook
 from ..channels.groups import Group, groups
 from ..channels.choosing import (
-    at_group, check_groups, check_numbers, local, overall, without_units,
+    at_group, check_groups, check_numbers, local, overall, without_units, zeroed,
 )
 from ..finetune import Trained
-from ..technique import knob
+from ..technique import knob, one_for_all
 
 
 def l1_subgradient(gamma: Array, lam: float) -> Array:
@@ -79,18 +77,17 @@ class Slimming(Trained):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.scope == "global" and not isinstance(self.sparsity, float):
-            raise UserError(
-                "slimming: scope global needs one sparsity for all layers, got one by pattern"
-            )
+        one_for_all(self.word, self.scope, self.sparsity)
 
     def check(self, model):
         super().check(model)
         check_numbers(self.word, model)
-        self.scored(model)
+        scored = self.scored(model)
+        if self.fold:  # a scale that cannot be set to 0 is refused before anything is trained
+            switched_off(model, [(g, np.zeros(g.size, bool)) for g, _ in scored])
 
     def hooks(self, model, data, run):
-        return [Shrinking(self.lam)]
+        return [ScalePenalty(self.lam)]
 
     def finish(self, model, run):
         made = self.slimmed(model)
@@ -116,7 +113,7 @@ class Slimming(Trained):
         return without_units(start, chosen, fold=self.fold)
 
 
-class Shrinking(Hook):
+class ScalePenalty(Hook):
     """Adds the subgradient of lam sum |gamma| to that of every batch norm's scale."""
 
     name = Slimming.word
@@ -136,15 +133,13 @@ class Shrinking(Hook):
 
 
 def switched_off(model: Model, chosen: list[tuple[Group, Array]]) -> Model:
-    """Returns the model with gamma = 0 for the units that go, so that they output f(beta)."""
-    model = model.copy()
-    for group, kept in chosen:
-        for name, of in group.members.items():
-            layer = model.node(name).layer
-            if layer.normalises:
-                form = layer.forms["weight"]
-                with no_grad():
-                    gamma = form.dense().data.copy()
-                gamma[(of >= 0) & ~kept[of]] = 0
-                model.set_form(f"{name}.weight", Dense(gamma, trainable=form.trainable))
-    return model
+    """Returns the model with gamma = 0 for the units that go, so that they output f(beta).
+
+    Raises UserError, by name, for a gamma that can neither move nor carry a mask.
+    """
+    return zeroed(model, {
+        f"{name}.weight": (of < 0) | kept[of]
+        for group, kept in chosen
+        for name, of in group.members.items()
+        if model.node(name).layer.normalises
+    })

@@ -18,7 +18,7 @@ import numpy as np
 
 from ...tensor import Array
 from ..calibration import calibration
-from ..scoring import ScorePruning, loss_gradients
+from ..scoring import SampledPruning, loss_gradients
 from ..technique import knob, weights
 
 
@@ -31,7 +31,7 @@ def snip_score(w: Array, g: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class SNIP(ScorePruning):
+class SNIP(SampledPruning):
     """Drops the connections to which the loss is least sensitive; meant for an untrained net."""
 
     word: ClassVar[str] = "snip"

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from ...tensor import Array
 from ..calibration import calibration
-from ..scoring import ScorePruning, loss_gradients
+from ..scoring import SampledPruning, loss_gradients
 from ..technique import weights
 
 
@@ -24,7 +24,7 @@ def taylor_score(w: Array, g: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Taylor(ScorePruning):
+class Taylor(SampledPruning):
     """Drops the weights whose removal changes the loss least to first order."""
 
     word: ClassVar[str] = "taylor"

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...tensor import Array
 from ..calibration import calibration
-from ..scoring import ScorePruning, layer_inputs
+from ..scoring import SampledPruning, layer_inputs
 from ..technique import knob, weights
 
 
@@ -33,7 +33,7 @@ def wanda_score(w: Array, norm: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Wanda(ScorePruning):
+class Wanda(SampledPruning):
     """Drops, in every output's row, the weights of least |w| times the norm of their input."""
 
     word: ClassVar[str] = "wanda"

@@ -36,6 +36,7 @@ class Layer:
         when not training
     activation : a pointwise layer that bends; rectifies : one that gives exactly 0 below 0
     normalises : after normalising multiplies each channel by its entry of weight
+    drops : in training it sets entries to 0 with probability `p`, its only argument
     tracks : its buffers move in training, so that a batch cannot be split over threads
     groups, padding : of a convolution or a pooling
     sizes : the constructor's arguments that count channels: "in" those read, "out" those made
@@ -51,6 +52,7 @@ class Layer:
     activation: ClassVar[bool] = False
     rectifies: ClassVar[bool] = False
     normalises: ClassVar[bool] = False
+    drops: ClassVar[bool] = False
     tracks: ClassVar[bool] = False
     sizes: ClassVar[dict[str, str]] = {}
     step: ClassVar[str | None] = None

@@ -103,7 +103,7 @@ class ActTopK(Layer):
 class Dropout(Layer):
     """Zeroes each entry with probability p in training and scales the rest by 1 / (1 - p)."""
 
-    kind, coupling, pointwise = "Dropout", "keep", True
+    kind, coupling, pointwise, drops = "Dropout", "keep", True, True
     step = ""
 
     def __init__(self, p: float = 0.5):

@@ -8,15 +8,16 @@ from minicomp.compress.prune.apoz import APoZ
 from minicomp.compress.prune.channel_lasso import ChannelLasso
 from minicomp.compress.prune.dead_units import DeadUnits
 from minicomp.compress.prune.filters import Filters
+from minicomp.compress.prune.fpgm import FPGM
 from minicomp.compress.prune.layer_removal import LayerRemoval
 from minicomp.compress.prune.slimming import Slimming
 from minicomp.jobs.sensitivity import scan
-from minicomp.compress.channels.choosing import local, overall, without_units
+from minicomp.compress.channels.choosing import emptied, local, overall, without_units
 from minicomp.compress.technique import Run
 from minicomp.data.dataset import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import MLP
-from minicomp.nn import Add, Conv2d, Dense, Flatten, Linear, Model, Node, ReLU, chain
+from minicomp.nn import Add, Codebook, Conv2d, Dense, Flatten, Linear, Model, Node, ReLU, chain
 
 
 def dataset(rng, n=40):
@@ -102,3 +103,21 @@ def test_a_group_of_many_layers_has_a_short_name():
     ]
     (group,) = groups(Model(nodes, input_shape=(2, 1, 1)))
     assert group.name == "c0+4 more" and len(group.nodes) == 5
+
+
+@pytest.mark.parametrize("technique", [Filters, FPGM])
+def test_shared_weights_stay_shared_when_constants_are_folded(technique):
+    rng = np.random.default_rng(5)
+    model, table = MLP([5, 6, 3], rng=rng), np.float32([0, -0.7, 0.4, 0.9])
+    codes = rng.integers(1, 4, (6, 5))
+    model.set_form("fc1.weight", Codebook(codes, table, pinned_zero=True))
+    made = technique(sparsity=0.5, fold=True).apply(model, dataset(rng), Run(rng))
+    form = made.forms()["fc1.weight"]
+    assert form.kind == "codebook" and form.shape == (3, 5)
+    (group,) = groups(model)
+    empty = emptied(model, [(group, np.arange(6) > 0)]).forms()["fc1.weight"]
+    np.testing.assert_array_equal(empty.index[1:], codes[1:])
+    assert empty.kind == "codebook" and not empty.dense().data[0].any()
+    model.set_form("fc1.weight", Codebook(codes, table))
+    with pytest.raises(UserError, match="fc1.weight: a codebook without a pinned zero cannot be"):
+        technique(sparsity=0.5, fold=True).apply(model, dataset(rng), Run(rng))

@@ -643,3 +643,45 @@ def test_the_cheapest_even_choice_is_the_optimum(scores, count):
             key = (-z.sum(), np.dot(z, scores))
             best = key if best is None else min(best, key)
     assert (-gone.sum(), np.dot(gone, scores)) == best
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_bias_that_folding_added_starts_afresh_by_its_own_pattern(name):
+    # fc2 has no bias until it takes up what fc1's dead unit gives.
+    rng = np.random.default_rng(7)
+    nodes = chain(("fc1", Linear(4, 3)), ("relu", ReLU()), ("fc2", Linear(3, 2, bias=False)))
+    model = Model(nodes, input_shape=(4,))
+    for form in model.forms().values():
+        form.value.data[:] = rng.uniform(0.5, 1, form.shape)
+    model.forms()["fc1.weight"].value.data[1] = 0
+    lr, decay = {"*": 0.1, "fc2": 0.2, "*.bias": 0.05}, {"*": 0.01, "*.bias": 0.0}
+    optimizer = OPTIMIZERS[name](model.parameters(), lr=lr, weight_decay=decay)
+    optimizer.lr *= 0.5  # the schedule
+    small = DeadUnits().apply(model, None, Run(rng)).thawed()
+    follower = optimizer.select(removal(model, {"fc1": [0, 2]}), small.parameters())
+    assert set(follower.params) == {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}
+    assert follower.rate("fc2.bias") == pytest.approx(0.025) and follower.decays["fc2.bias"] == 0
+    assert follower.rate("fc2.weight") == pytest.approx(0.1)
+    for slot in follower.slots:
+        np.testing.assert_array_equal(follower.state[slot]["fc2.bias"], np.zeros(2), strict=False)
+    before = small.forms()["fc2.bias"].dense().data.copy()
+    follower.step({n: np.ones_like(p.data) for n, p in follower.params.items()})
+    assert (small.forms()["fc2.bias"].dense().data < before).all()
+    assert "fc2.bias" not in optimizer.shares
+    apart = OPTIMIZERS[name](model.parameters(), lr={"fc1": 0.1, "fc2.weight": 0.1})
+    with pytest.raises(ValueError, match="lr by pattern must name .* got none for fc2.bias"):
+        apart.select(removal(model, {"fc1": [0, 2]}), small.parameters())
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_bias_that_folding_adds_trains_where_its_weight_does(trainable):
+    rng = np.random.default_rng(8)
+    nodes = chain(("fc1", Linear(4, 3)), ("relu", ReLU()), ("fc2", Linear(3, 2, bias=False)))
+    model = Model(nodes, input_shape=(4,))
+    for form in model.forms().values():
+        form.value.data[:] = rng.uniform(0.5, 1, form.shape)
+    model.forms()["fc1.weight"].value.data[1] = 0
+    model = model.thawed() if trainable else model.frozen()
+    small = DeadUnits().apply(model, None, Run(rng))
+    assert {f.trainable for f in small.forms().values()} == {trainable}
+    assert "fc2.bias" in small.forms()

@@ -121,7 +121,7 @@ def test_a_net_with_a_branch_is_walked_as_if_run_anew_for_each_layer(technique):
     made = technique(sparsity=0.5, damping=1e-3).apply(model, data, Run(RNG(0)))
     dense, now = second.float64(model), second.float64(made)
     x = data.calibration(40, RNG(0)).x.astype(np.float64)
-    found = {node.name: (H, S) for node, H, S in layerwise.moments(now, dense, x)}
+    found = {node.name: (H, S) for node, H, S in layerwise.layer_moments(now, dense, x)}
     for name, source in (("a", "x"), ("b", "relu"), ("o", "flat")):
         node = model.node(name)
         a = now(x, taps=[source])[1][source].data

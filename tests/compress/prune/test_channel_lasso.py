@@ -23,6 +23,7 @@ from minicomp.data.dataset import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, DepthwiseNet32, LeNet5Classic
 from minicomp.nn import Add, Conv2d, Dense, Flatten, Linear, Model, Node, ReLU, chain
+from minicomp.nn.forms import Half
 from minicomp.nn.taps import observe
 from minicomp.compress.technique import Run, masked
 
@@ -279,3 +280,14 @@ def test_what_is_refused():
         UserError, match="fc2.weight has pruned weights, which least squares would fill"
     ):
         ChannelLasso(samples=9).apply(pruned, data, Run(rng))
+
+
+def test_what_is_refitted_keeps_its_form():
+    rng = np.random.default_rng(12)
+    model, data = MLP([4, 6, 3], rng=rng), dataset(rng, (4,), 60)
+    model.set_form("fc2.weight", Half(model.forms()["fc2.weight"].dense().data))
+    model = masked(model, {"fc2.bias": np.array([True, False, True])}).frozen()
+    made = ChannelLasso(sparsity=0.5, samples=50).apply(model, data, Run(rng)).forms()
+    assert made["fc2.weight"].kind == "half" and made["fc2.bias"].dense().data[1] == 0
+    np.testing.assert_array_equal(made["fc2.bias"].mask, [True, False, True])
+    assert not any(form.trainable for form in made.values())

@@ -13,6 +13,7 @@ from minicomp.compress.technique import Run
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP
+from minicomp.nn.forms import Codebook
 
 
 def toy(rng, n=300):
@@ -236,3 +237,11 @@ def test_a_resumed_training_counts_on(tmp_path):
         assert {k: v for k, v in a.items() if k != "model"} == {
             k: v for k, v in b.items() if k != "model"
         }
+
+
+def test_the_codes_variant_refuses_a_shared_bias():
+    model = MLP([10, 4, 2], rng=np.random.default_rng(0))
+    model.set_form("fc1.bias", Codebook(np.zeros(4, int), [0.1]))
+    DNS(variant="paper").check(model)
+    with pytest.raises(UserError, match="dns: fc1.bias must hold plain values.* got a codebook"):
+        DNS(variant="code").check(model)

@@ -212,7 +212,8 @@ def test_half_is_pruned_and_a_codebook_is_refused(watched, net):
         lambda: Gradual().sketch(model, rng=None),
     ):
         with pytest.raises(
-            UserError, match="gradual: fc2 must hold plain values .* got a codebook; prune before"
+            UserError,
+            match="gradual: fc2.weight must hold plain values.* got a codebook; prune before",
         ):
             run()
 

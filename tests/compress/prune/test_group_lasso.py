@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from minicomp.compress.channels.groups import groups
 from minicomp.compress.prune.group_lasso import (
     GroupLasso,
-    Shrinking,
+    Proximal,
     group_prox,
     survivors,
     unit_norms,
@@ -66,8 +66,8 @@ def padded(rng):
 
 def shrink(technique, model, found, rate):
     # The hook's step after one of an optimizer with this learning rate and no momentum.
-    optimizer = SimpleNamespace(lr=rate, momentum=0.0)
-    Shrinking(technique, found).after_step(SimpleNamespace(model=model, optimizer=optimizer))
+    optimizer = SimpleNamespace(momentum=0.0, rate=lambda name: rate)
+    Proximal(technique, found).after_step(SimpleNamespace(model=model, optimizer=optimizer))
 
 
 # -------------------------------------------------------------------------------- the proximal step
@@ -272,9 +272,33 @@ def test_mistakes_are_one_clear_error():
     shared = model.copy()
     shared.set_form("fc1.weight", Codebook(np.ones((9, 10), int), [0.0, 1.0], pinned_zero=True))
     with pytest.raises(
-        UserError, match="group-lasso: fc1 must hold plain values .* got a codebook"
+        UserError, match="group-lasso: fc1.weight must hold plain values.* got a codebook"
     ):
         GroupLasso().apply(shared, data, Run(rng))
     model.forms()["fc1.weight"].value.data[0, 0] = np.nan
     with pytest.raises(UserError, match="group-lasso: fc1.weight must hold finite numbers"):
         GroupLasso().apply(model, data, Run(rng))
+
+
+def test_a_group_steps_by_its_own_rate():
+    # Of two layers the slow one shrinks by its own rate, not by the largest.
+    model = MLP([10, 6, 5, 3], rng=np.random.default_rng(3))
+    before = {g.name: unit_norms(model, g) for g in groups(model)}
+    optimizer = OPTIMIZERS["sgd"](model.parameters(), lr={"*": 0.1, "fc1": 0.01})
+    technique = GroupLasso(lam=1.0)
+    state = SimpleNamespace(model=model, optimizer=optimizer)
+    Proximal(technique, technique.found(model)).after_step(state)
+    for group in groups(model):
+        rate = 0.01 if group.name == "fc1" else 0.1
+        np.testing.assert_allclose(
+            unit_norms(model, group), np.maximum(before[group.name] - rate, 0), atol=1e-6
+        )
+
+
+def test_a_group_of_different_rates_is_refused():
+    rng = np.random.default_rng(4)
+    message = r"group-lasso: fc1\+fc3 must have one .* 0.01 for fc1.weight, .* 0.05 for fc3.weight"
+    with pytest.raises(UserError, match=message):
+        GroupLasso().training(epochs=1, schedule="constant", lr={"*": 0.05, "fc1": 0.01}).apply(
+            residual(rng), toy(), Run(rng)
+        )

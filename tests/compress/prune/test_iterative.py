@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from minicomp.compress import finetune
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.iterative import Iterative
 from minicomp.compress.prune.magnitude import Magnitude
@@ -31,15 +32,15 @@ def watched(monkeypatch, blobs):
     # Applies it; returns the result and, at the start of every retraining, a copy of the model, the
     # names of what it may train and its dropout.
     def apply(technique, model, given=None):
-        starts, fit = [], FineTune.fit
+        starts, fit = [], finetune.fit
 
-        def spy(self, model, data, run, hooks=()):
+        def spy(model, data, **knobs):
             drop = [n.layer.p for n in model.nodes if isinstance(n.layer, Dropout)]
             starts.append((model.copy(), set(model.parameters()), drop))
-            return fit(self, model, data, run, hooks)
+            return fit(model, data, **knobs)
 
         with monkeypatch.context() as patch:
-            patch.setattr(FineTune, "fit", spy)
+            patch.setattr(finetune, "fit", spy)
             return technique.apply(model, given or blobs(), Run(np.random.default_rng(1))), starts
 
     return apply

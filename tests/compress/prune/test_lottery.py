@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import minicomp
+from minicomp.compress import finetune
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.bias import Bias
 from minicomp.compress.prune.lottery import Lottery
@@ -15,7 +16,7 @@ from minicomp.compress.technique import Run, weights
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP
-from minicomp.nn import BatchNorm1d, Linear, Model, ReLU, chain
+from minicomp.nn import BatchNorm1d, Dropout, Linear, Model, ReLU, chain
 from minicomp.train import evaluate
 
 
@@ -181,3 +182,25 @@ def test_a_ticket_learns_what_the_dense_net_learns(saved, blobs):
     )
     errors = [evaluate(m, blobs(200).val).errors for m in (trained, ticket, rewound)]
     assert errors[1] <= errors[0] + 10 and errors[2] > errors[1] + 50
+
+
+@pytest.mark.parametrize("dropout", [True, False])
+def test_dropout_shrinks_with_the_root_of_what_is_kept(dropout, blobs, monkeypatch):
+    # Half of fc1 goes in each of two rounds: keep 1, 1/2, 1/4.
+    seen, fit = [], finetune.fit
+
+    def spy(model, data, **knobs):
+        seen.append(model.node("drop").layer.p)
+        return fit(model, data, **knobs)
+
+    monkeypatch.setattr(finetune, "fit", spy)
+    nodes = chain(
+        ("fc1", Linear(12, 20)), ("relu", ReLU()), ("drop", Dropout(0.5)), ("fc2", Linear(20, 4))
+    )
+    train = FineTune(epochs=1, dropout=dropout)
+    made = Lottery(sparsity=0.75, rounds=2, train=train).apply(
+        Model(nodes, input_shape=(12,)), blobs(80), Run(np.random.default_rng(0))
+    )
+    kept = (1.0, 0.5, 0.25) if dropout else (1.0, 1.0, 1.0)
+    assert seen == pytest.approx([0.5 * k**0.5 for k in kept])
+    assert made.node("drop").layer.p == 0.5

@@ -359,7 +359,9 @@ def test_the_criterion_is_the_score_of_a_short_training(bits):
         *start, data.train.x, data.train.y, lr=0.1, momentum=0.9, steps=1, sparsity=0.0,
         t0=9, n=1, dt=1,
     )[2]
+    given = bits(model)
     found = criterion.scores(model, data, Run(np.random.default_rng(0)))
+    assert bits(model) == given and model.forms()["fc1.weight"].mask is None
     for s, node in zip(S, ("fc1", "fc2")):
         np.testing.assert_allclose(found[node], 1000 * s, atol=1e-4 * np.abs(1000 * s).max())
     before = bits(model)
@@ -367,6 +369,19 @@ def test_the_criterion_is_the_score_of_a_short_training(bits):
         model, data, Run(np.random.default_rng(0))
     )
     assert bits(model) == before and sum(zeros(pruned).values()) == round(0.5 * 70)
+
+
+def test_the_criterion_trains_on_as_many_threads_as_it_is_given(monkeypatch):
+    threads, fit = [], FineTune.fit
+
+    def spy(self, model, data, run, hooks=()):
+        threads.append(run.n_threads)
+        return fit(self, model, data, run, hooks)
+
+    monkeypatch.setattr(FineTune, "fit", spy)
+    model = MLP([8, 7, 2], rng=np.random.default_rng(1))
+    MovementScore().scores(model, toy(n=60), Run(np.random.default_rng(0), n_threads=2))
+    assert threads == [2]
 
 
 # ----------------------------------------------------------------------------------------- mistakes
@@ -393,7 +408,7 @@ def test_what_a_model_does_not_allow():
     shared.set_form("fc1.weight", Codebook(np.zeros((9, 8), int), [0.0, 1.0], pinned_zero=True))
     with pytest.raises(
         UserError,
-        match="movement: fc1 must hold plain values .* got a codebook; prune before sharing",
+        match="movement: fc1.weight must hold plain values.* got a codebook; prune before sharing",
     ):
         run(shared, toy())
     model.forms()["fc1.weight"].value.data[0, 0] = np.nan

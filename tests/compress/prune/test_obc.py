@@ -290,7 +290,7 @@ def test_wrong_models_and_data_are_named(trained):
         apply(OBC(sparsity=0.5), spoiled, data)
     shared = model.copy()
     shared.set_form("fc2.weight", Codebook(np.zeros((10, 48), int), np.ones(2, np.float32)))
-    with pytest.raises(UserError, match="obc: fc2.weight is a codebook"):
+    with pytest.raises(UserError, match="obc: fc2.weight must .* got a codebook"):
         apply(OBC(sparsity=0.5), shared, data)
     bad = Dataset(
         "bad", Split(data.train.x * np.nan, data.train.y), data.val, None, data.classes, "files"

@@ -307,7 +307,7 @@ def test_mistakes_are_named(monk):
         run(OBS(sparsity=0.5, loss="squared"), spoiled, data)
     shared = model.copy()
     shared.set_form("fc1.weight", Codebook(np.zeros((3, 17), int), np.ones(2, np.float32)))
-    with pytest.raises(UserError, match="fc1.weight is a codebook"):
+    with pytest.raises(UserError, match="fc1.weight must .* got a codebook"):
         run(OBS(sparsity=0.5, loss="squared"), shared, data)
     bad = SimpleNamespace(
         train=data.train, calibration=lambda n, rng: Split(data.train.x * np.inf, data.train.y)

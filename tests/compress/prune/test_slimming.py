@@ -12,7 +12,8 @@ from minicomp.compress.technique import Run
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP, DepthwiseNet32
-from minicomp.nn import BatchNorm1d, Dense, Linear, Model, ReLU, chain
+from minicomp.nn import BatchNorm1d, Codebook, Dense, Linear, Model, ReLU, chain
+from minicomp.nn.forms import Half
 from minicomp.nn.init import he_normal
 from minicomp.nn.losses import l1
 from minicomp.train import evaluate
@@ -152,3 +153,19 @@ def test_what_a_model_does_not_allow():
         Slimming(sparsity=0.99, scope="local").slimmed(net(rng))
     with pytest.raises(UserError, match="would remove all channels of a layer"):
         Slimming(sparsity=0.99).slimmed(net(rng))
+
+
+def test_scales_keep_their_kind_and_their_mask():
+    model = net(np.random.default_rng(5))
+    gamma = model.forms()["bn1.weight"].dense().data
+    model.set_form("bn1.weight", Half(gamma, mask=np.arange(24) != 3))
+    off = switched_off(model, [(g, np.arange(g.size) > 0) for g in groups(model)])
+    form = off.forms()["bn1.weight"]
+    assert form.kind == "half" and form.dense().data[0] == 0
+    np.testing.assert_array_equal(form.mask, np.arange(24) != 3)
+    np.testing.assert_array_equal(
+        form.dense().data[1:], model.forms()["bn1.weight"].dense().data[1:]
+    )
+    model.set_form("bn1.weight", Codebook(np.zeros(24, int), [0.5]))
+    with pytest.raises(UserError, match="bn1.weight: a codebook without a pinned zero"):
+        Slimming(sparsity=0.5).check(model)
