@@ -65,7 +65,8 @@ def _header_of(model: Model) -> dict:
 def _model_of(header: dict, max_bytes: int) -> Model:
     known = {"builtin", "args", "origin"} if "builtin" in header else {"input", "nodes", "origin"}
     if not set(header) <= known:
-        raise FormatError(f"a header holds {', '.join(sorted(known))}, got {str(list(header))[:80]}")
+        got = str(list(header))[:80]
+        raise FormatError(f"a header holds {', '.join(sorted(known))}, got {got}")
     origin = whole("origin", header.pop("origin"), 4) if "origin" in header else None
     if "builtin" in header:
         header.setdefault("args", {})
