@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from minicomp.teach.notebook import build, cells as notebook
+from minicomp.teach.asking.ban import refusing
 from minicomp.teach import catalog
 from minicomp.teach.grading import grade
 from minicomp.teach.live import running
@@ -448,3 +449,9 @@ def test_the_wheel_carries_notebooks_words_and_numbers_and_no_source_or_solution
                          env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True,
                          capture_output=True, text=True)
     assert run.stdout.strip() == f"{tmp_path}/minicomp/lessons {catalog.lesson(4).title}"
+
+
+@pytest.mark.parametrize("exercise", [e for _, e in EXERCISES if e.banned], ids=lambda e: e.id)
+def test_what_an_exercise_bans_is_there(exercise):
+    with refusing(exercise.banned):
+        pass

@@ -21,11 +21,13 @@ import numpy as np
 
 from minicomp import codec, load, no_grad, save
 from minicomp.codec import Choice
+from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.share.kmeans import KMeans
+from minicomp.compress.technique import Run
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
-from minicomp.teach.live import timing
 from minicomp.teach.asking.shown import Table
+from minicomp.teach.live import timing
 from minicomp.train import evaluate
 
 # %% tags=["mode"]
@@ -321,8 +323,6 @@ check("17.broken", failing_input, lesson)
 
 # %% tags=["slow"]
 from minicomp.codec.bits import pack_bits, unpack_bits
-from minicomp.compress.finetune import FineTune
-from minicomp.compress.technique import Run
 from minicomp.kernels.coding import huffman as kernel
 
 def readers(n):

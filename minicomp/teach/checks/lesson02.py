@@ -158,7 +158,7 @@ _CONV = Exercise(
     ),
     banned=(
         "minicomp.nn.layers:Conv2d",
-        "minicomp.nn.layers:_windows",
+        "minicomp.nn.layers.base:windows",
         "minicomp.kernels.maps.conv:conv_size",
         "minicomp.nn.graph:Model.macs",
         "minicomp.nn.graph:Model.count",
