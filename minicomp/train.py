@@ -223,9 +223,10 @@ class _Step:
             f"{hook.name}.{name}": t for hook in hooks for name, t in hook.parameters().items()
         }
         # Of every trainable form its parts, by the parameters' names.
+        self.forms = {name: form for name, form in model.forms().items() if form.trainable}
         self.parts = {
             name: {f"{name}.{path}".rstrip("."): t for path, t in form.parameters().items()}
-            for name, form in model.forms().items() if form.trainable
+            for name, form in self.forms.items()
         }
         self.taps = tuple(dict.fromkeys(name for hook in hooks for name in hook.taps))
 
@@ -316,8 +317,8 @@ class _Step:
             if w is parts.get(name):  # a plain weight is its own only part
                 state.grads[name] = g
             else:
-                pulled = grad(w, list(parts.values()), cotangent=g)
-                state.grads |= {n: p.data for n, p in zip(parts, pulled)}
+                pulled = self.forms[name].pull_back(w, g)
+                state.grads |= {n: p for n, p in zip(parts, pulled.values())}
         params = state.optimizer.params
         for hook in self.hooks:
             term = hook.penalty(params, decoded)

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...errors import FormatError
-from ...tensor import Array, Tensor, no_grad, raw
+from ...tensor import Array, Tensor, grad, no_grad, raw
 from .parts import Part, Setting, check_codes, check_floats, code_dtype, hide, keep
 
 
@@ -87,6 +87,15 @@ class Form:
         """Returns what an optimizer may move by the path of its part, "" for a value."""
         return {path.removesuffix("value").rstrip("."): held for path, part, held in self._leaves()
                 if part.moves and self.trainable}
+
+    def pull_back(self, w: Tensor, g: Array) -> dict[str, Array]:
+        """Returns dL / d(part) by path as in `parameters()`.
+
+        w : what `dense(training=True)` gave        g : dL / dw, of the weight's shape
+        """
+        parts = self.parameters()
+        pulled = grad(w, list(parts.values()), cotangent=g)
+        return {path: p.data for path, p in zip(parts, pulled)}
 
     def values(self) -> Array:
         """Returns the floats that training moves, a view: of every entry, those that a mask hides

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ops import take
+from ...ops import index_add, take
 from .base import Form
 from .dense import Dense
 from .parts import Part, Setting, check_codes
@@ -51,6 +51,10 @@ class Codebook(Form):
     def decode(self, *, training=False, rng=None):
         # d loss / d c_k is the sum over the entries that share c_k: Han et al. 2016, eq. (3).
         return take(self.centroids.dense(training=training, rng=rng), index=self.index)
+
+    def pull_back(self, w, g):
+        # Eq. (3) in one pass of a kernel; centroids stored as float16 pass it straight through.
+        return {"centroids": index_add(g, index=self.index, n=self.k)} if self.trainable else {}
 
     def project(self):
         super().project()

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import array_shapes
 
 from minicomp.errors import FormatError
 from minicomp.gradcheck import grad_check
-from minicomp.nn.forms import FORMS, Codebook, Dense, Half
+from minicomp.nn.forms import FORMS, Codebook, Dense, Form, Half
 from minicomp.optim import OPTIMIZERS
 from minicomp.tensor import grad
 
@@ -230,3 +230,16 @@ def test_any_codebook_survives_storage(k, pinned, shape, seed):
 def test_a_codebook_needs_a_centroid(pinned):
     with pytest.raises(ValueError, match="needs at least 1 centroid, got none"):
         Codebook(np.zeros((0, 3), int), np.zeros(0, np.float32), pinned_zero=pinned)
+
+
+@pytest.mark.parametrize("kind", [Dense, Half])
+@pytest.mark.parametrize("pinned", [False, True])
+def test_the_gradient_in_one_pass_is_that_of_the_graph(kind, pinned):
+    rng = np.random.default_rng(0)
+    table = np.append(np.zeros(1), rng.standard_normal(6)).astype(np.float32)
+    form = Codebook(rng.integers(0, 7, (9, 5)).astype(np.uint8), kind(table), pinned)
+    w, g = form.dense(training=True), rng.standard_normal((9, 5)).astype(np.float32)
+    (path, pulled), = form.pull_back(w, g).items()
+    (same, want), = Form.pull_back(form, w, g).items()
+    assert path == same and pulled.dtype == np.float32
+    np.testing.assert_array_equal(pulled, want)
