@@ -1,30 +1,56 @@
-"""Writing a file so that its name never stands for half of it."""
+"""Files as users leave them: writing so that a name never stands for half, reading any text.
+
+Every file that minicomp writes goes through `write_atomically`, every text that a user wrote
+through `read_text`.
+"""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import secrets
+import stat
 from pathlib import Path
+
+from .errors import UserError
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Writes `data` to `path`: to a temporary file beside it, synced to disk, then renamed over it.
 
+    The path is resolved first: through a symbolic link the file that it names is replaced, not the
+    link. What exists and is no regular file (a pipe, a terminal, /dev/null) is written to directly.
     Whatever goes wrong before the renaming leaves an older file of that name untouched and no
-    temporary one.
+    temporary one. A file keeps its permissions; one that may not be written is not replaced.
+
+    Raises OSError naming `path`.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    path = Path(os.path.realpath(path))
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is not None and not stat.S_ISREG(mode):
+        with open(path, "wb") as f:
+            f.write(data)
+        return
+    if mode is not None and not (mode & 0o222 and os.access(path, os.W_OK)):  # root may all
+        raise PermissionError(13, "the file is write-protected", str(path))
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # never too long a name
     try:
         with open(temporary, "xb") as f:  # x: never somebody else's file
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
+        if mode is not None:
+            os.chmod(temporary, stat.S_IMODE(mode))
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as e:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+        if isinstance(e, OSError):
+            e.filename, e.filename2 = str(path), None  # the name that the user gave, not ours
         raise
     _sync_folder(path.parent)
 
@@ -38,3 +64,25 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
+         (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+def read_text(path: str | Path, *, max_bytes: int = 2**26) -> str:
+    """Returns the text that a user wrote: UTF-8 or UTF-16 by its byte order mark, else UTF-8.
+
+    The mark is no part of the text. Raises UserError: longer than `max_bytes`, or no such text;
+    OSError where the file cannot be read.
+    """
+    with open(path, "rb") as f:
+        raw = f.read(max_bytes + 1)
+    if len(raw) > max_bytes:
+        raise UserError(f"{path}: a text must be at most {max_bytes:,} bytes")
+    mark, encoding = next(((m, e) for m, e in MARKS if raw.startswith(m)), (b"", "utf-8"))
+    try:
+        return raw[len(mark):].decode(encoding).replace("\r\n", "\n")
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path}: not {encoding.upper()} text: byte {e.start + len(mark):,} "
+                        f"is {raw[e.start + len(mark)]:#04x}") from None

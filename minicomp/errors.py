@@ -27,3 +27,20 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     options = list(options)
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(options)}"
+
+
+def printable(text: object, limit: int = 400) -> str:
+    """Returns foreign text on one line, fit for a terminal, a table or a page.
+
+    Everything that a file, a student or an outside program wrote passes through here before it is
+    shown: control and format characters, surrogates and line ends become \\x1b, \\u202e, \\n, so that
+    no escape sequence reaches a terminal; what is longer than `limit` letters is cut, and says so.
+
+    >>> print(printable("a\\x1b[31mb"), printable("n" * 1000, limit=8))
+    a\\x1b[31mb nnnnnnnn... (1,000 letters)
+    """
+    text = str(text)
+    cut = text if len(text) <= limit else text[:limit]
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
+    return shown if cut is text else f"{shown}... ({len(text):,} letters)"
+

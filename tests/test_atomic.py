@@ -1,0 +1,77 @@
+import os
+import stat
+import threading
+
+import pytest
+
+from minicomp.atomic import read_text, write_atomically
+from minicomp.errors import UserError
+
+
+def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    write_atomically(link, b"new")
+    assert link.is_symlink() and target.read_bytes() == b"new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "target"]
+
+
+def test_a_pipe_stays_a_pipe(tmp_path):
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    write_atomically(pipe, b"through")
+    reader.join()
+    assert got == [b"through"] and stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_device_stays_a_device():
+    write_atomically(os.devnull, b"gone")
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def test_a_write_protected_file_is_refused_and_named(tmp_path):
+    path = tmp_path / "kept"
+    path.write_bytes(b"old")
+    path.chmod(0o444)
+    with pytest.raises(PermissionError, match="kept"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
+def test_permissions_are_kept(tmp_path):
+    path = tmp_path / "shared"
+    path.write_bytes(b"old")
+    path.chmod(0o664)
+    write_atomically(path, b"new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o664
+
+
+def test_a_missing_folder_is_named_as_the_user_wrote_it(tmp_path):
+    with pytest.raises(FileNotFoundError) as e:
+        write_atomically(tmp_path / "none" / "out.json", b"")
+    assert e.value.filename == str(tmp_path / "none" / "out.json")
+
+
+def test_a_name_of_255_letters_can_be_written(tmp_path):
+    path = tmp_path / ("n" * 255)
+    write_atomically(path, b"x")
+    assert path.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_texts_with_either_mark_are_read(tmp_path, encoding):
+    path = tmp_path / "key"
+    path.write_bytes("k\u00fc\r\nx".encode(encoding))
+    assert read_text(path) == "k\u00fc\nx"
+
+
+def test_what_is_no_text_is_one_error(tmp_path):
+    path = tmp_path / "latin1"
+    path.write_bytes("k\u00fc".encode("latin-1"))
+    with pytest.raises(UserError, match="latin1: not UTF-8 text: byte 1 is 0xfc"):
+        read_text(path)
+    with pytest.raises(UserError, match="at most 1 bytes"):
+        read_text(path, max_bytes=1)
