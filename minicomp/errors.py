@@ -33,8 +33,9 @@ def printable(text: object, limit: int = 400) -> str:
     """Returns foreign text on one line, fit for a terminal, a table or a page.
 
     Everything that a file, a student or an outside program wrote passes through here before it is
-    shown: control and format characters, surrogates and line ends become \\x1b, \\u202e, \\n, so that
-    no escape sequence reaches a terminal; what is longer than `limit` letters is cut, and says so.
+    shown: control and format characters, surrogates and line ends become \\x1b, \\u202e, \\n, so
+    that no escape sequence reaches a terminal; what is longer than `limit` letters is cut, and
+    says so.
 
     >>> print(printable("a\\x1b[31mb"), printable("n" * 1000, limit=8))
     a\\x1b[31mb nnnnnnnn... (1,000 letters)
