@@ -11,7 +11,7 @@ from ..exchange.safetensors import save_safetensors
 from ..jobs.job import check_data, open_checkpoint, remove_checkpoint, train_dense
 from ..jobs.recipe import load_recipe, make_technique, parse_knobs
 from ..errors import UserError
-from ..models import MODELS
+from ..models import for_data
 from ..train import evaluate
 from . import options
 from .progress import Screen
@@ -58,7 +58,7 @@ def train(args) -> int:
         if out.suffix not in (".mcz", ".safetensors"):
             raise UserError(f"--out must end in .mcz or .safetensors, got {out}")
         options.check_writable("--out", out)
-        check_data(MODELS[name](), data)
+        check_data(for_data(name, data), data)
         recipe = load_recipe("deep-compression", name, TECHNIQUES)
         recipe = recipe.faster(0.25) if args.fast else recipe
         if args.knobs:

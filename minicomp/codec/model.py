@@ -22,7 +22,7 @@ from . import streams
 from .accounting import Shown
 from .bits import BitReader, BitWriter
 from .envelope import Opened, seal
-from .header import read_header, whole, write_header
+from .header import MODELS, label_in, read_header, whole, write_header
 from .sections import Force, named, read_sections, write_sections
 
 
@@ -36,7 +36,8 @@ def encode(model: Model, *, force: Force = None) -> bytes:
                 raise UserError(f"{name} must be finite, got NaN or infinity")
             streams.write_floats(w, a.astype(np.float32))
         sections.append(w.getvalue())
-    return seal("model", write_header(_header_of(model)), sections)
+    header = write_header(_header_of(model), dictionary=MODELS)
+    return seal("model", header, sections, MODELS)
 
 
 def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
@@ -57,17 +58,21 @@ def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
 
 def _header_of(model: Model) -> dict:
     header = {key: value for key, value in model.spec().items() if (key, value) != ("args", {})}
+    if model.trained_on is not None:
+        header["data"] = model.trained_on
     if model.origin_bytes != model.dense_bytes():
         header["origin"] = model.origin_bytes
     return header
 
 
 def _model_of(header: dict, max_bytes: int) -> Model:
-    known = {"builtin", "args", "origin"} if "builtin" in header else {"input", "nodes", "origin"}
+    known = {"builtin", "args"} if "builtin" in header else {"input", "nodes"}
+    known |= {"origin", "data"}
     if not set(header) <= known:
         got = str(list(header))[:80]
         raise FormatError(f"a header holds {', '.join(sorted(known))}, got {got}")
     origin = whole("origin", header.pop("origin"), 4) if "origin" in header else None
+    trained_on = label_in(header)
     if "builtin" in header:
         header.setdefault("args", {})
     model = from_spec(header, max_bytes)
@@ -78,6 +83,7 @@ def _model_of(header: dict, max_bytes: int) -> Model:
         )
     if origin is not None:
         model.origin_bytes = origin
+    model.trained_on = trained_on
     return model
 
 

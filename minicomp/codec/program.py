@@ -1,11 +1,12 @@
 """The .mcz file of a program: its steps as a header, and a section for each canonical form.
 
-    {"precision": "float", "input": [1, 28, 28], "origin": 1724320,
+    {"precision": "float", "input": [1, 28, 28], "origin": 1724320, "data": "mnist",
      "steps": [[name, kind, arguments that are not defaults, inputs], ...]}
 
 Which weights a step has, and of what shapes, follows from its kind, its arguments and the shapes of
 its inputs. Forms are written as a model's are (codec/forms.py). Nothing of batch, rung or machine
-is in the file: packing happens in `plan`. "origin" is left out where it is 4 bytes a weight.
+is in the file: packing happens in `plan`. "origin" is left out where it is 4 bytes a weight, "data"
+where the training set is not known.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from ..deploy.steps import shapes_of
 from ..errors import FormatError
 from .accounting import Shown
 from .envelope import Opened, seal
-from .header import read_header, whole, write_header
+from .header import label_in, read_header, whole, write_header
 from .sections import Force, read_sections, write_sections
 
-KEYS = {"precision", "input", "origin", "steps"}
+KEYS = {"precision", "input", "origin", "data", "steps"}
 
 
 def encode(program: Program, *, force: Force = None) -> bytes:
@@ -30,6 +31,8 @@ def encode(program: Program, *, force: Force = None) -> bytes:
     header = {"precision": program.precision, "input": program.input_shape}
     if program.origin_bytes != 4 * program.count():
         header["origin"] = program.origin_bytes
+    if program.trained_on is not None:
+        header["data"] = program.trained_on
     header["steps"] = [[s.name, s.kind, s.given(), s.inputs] for s in program.steps]
     sections = write_sections(program.forms(), force)
     return seal("program", write_header(header, "program"), sections)
@@ -42,6 +45,7 @@ def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
     try:
         shape, steps, parts = _declared(header, max_bytes)
         origin = whole("origin", header["origin"]) if "origin" in header else None
+        trained_on = label_in(header)
         check_precision(header["precision"])
     except FormatError:
         raise
@@ -51,7 +55,8 @@ def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
     opened.finish()
     steps = [replace(step, weights={name.rsplit(".", 1)[1]: forms[name] for name in names})
              for step, names in steps]
-    program = Program(steps, input_shape=shape, precision=header["precision"], origin_bytes=origin)
+    program = Program(steps, input_shape=shape, precision=header["precision"], origin_bytes=origin,
+                      trained_on=trained_on)
     spent = len(opened.header) + sum(row.bytes for row in rows)
     rest = {"architecture": len(opened.header), "envelope": len(data) - int(spent)}
     return Shown(len(data), program.origin_bytes, rows, 0, rest, program)

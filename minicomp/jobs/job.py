@@ -18,7 +18,7 @@ from ..atomic import write_atomically
 from ..codec import load, save
 from ..compress.technique import Run, Technique
 from ..errors import UserError
-from ..models import MODELS
+from ..models import for_data
 from ..nn.graph import Model
 from .budget import Budgeted
 from .recipe import Recipe
@@ -48,7 +48,7 @@ def train_dense(name: str, data, recipe: Recipe, *, seed: int,
     Raises UserError where the data do not fit the model's input.
     """
     init, stream = np.random.default_rng(seed).spawn(2)
-    model = MODELS[name](rng=init)
+    model = for_data(name, data, rng=init)
     check_data(model, data)
     done = None if checkpoint is None else Path(checkpoint) / "00-dense.mcz"
     if done is not None and done.exists():
@@ -102,7 +102,7 @@ def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int |
 
 def check_job(start: str | Model, data, technique: Technique) -> None:
     """Raises UserError, before anything is trained, where data or patterns do not fit the net."""
-    model = MODELS[start]() if isinstance(start, str) else start
+    model = for_data(start, data) if isinstance(start, str) else start
     check_data(model, data)
     technique.check(model)
 
