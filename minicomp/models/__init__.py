@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
 
 import numpy as np
 
@@ -94,8 +93,9 @@ def renormalized(model: Model, normalize: Statistics | None) -> Model:
     if normalization(model) is not None:
         front = nodes.pop(0).name
     named = {node.name for node in nodes}
-    name = next(n for n in (front, "normalize", *map("normalize{}".format, count(1)))
-                if n not in named and n != INPUT)
+    name = "normalize" if front == INPUT else front
+    while name in named:
+        name += "_"
     source = INPUT if normalize is None else name
     nodes = [replace(n, inputs=tuple(source if i == front else i for i in n.inputs))
              for n in nodes]

@@ -140,7 +140,7 @@ def test_lower_keeps_it_as_a_step_and_folds_it_behind_a_convolution():
 def test_curvature_goes_through_it():
     x, y = RNG(0).random((40, 1, 8, 8), np.float32), RNG(1).integers(0, 3, 40)
     data = Dataset("toy", Split(x, y), Split(x, y))
-    for curvature in ("recursion", "lm"):
+    for curvature in ("recursion", "exact", "gauss-newton"):
         pruned = OBD(sparsity=0.5, curvature=curvature).apply(mapped(), data, Run(RNG(0)))
         kept = sum(f.nonzeros() for n, f in pruned.forms().items() if n.endswith("weight"))
         assert kept == sum(f.value.data.size for n, f in mapped().forms().items()
@@ -170,6 +170,10 @@ def test_an_edited_net_is_renormalised_at_its_input_alone():
     assert [n.name for n in made.nodes][:2] == ["normalize", "conv1"]
     np.testing.assert_allclose(made(x).data, model((x - 0.5) / np.float32(0.5)).data, rtol=1e-5)
     assert made.node("norm").layer is model.node("norm").layer
+    taken = Model(chain(("normalize", Linear(4, 4)), ("fc", Linear(4, 2))), input_shape=(4,))
+    flat = renormalized(taken, ([0.0] * 4, [2.0] * 4))
+    assert [(n.name, n.inputs) for n in flat.nodes] == [
+        ("normalize_", ("x",)), ("normalize", ("normalize_",)), ("fc", ("normalize",))]
 
 
 def test_threads_and_evaluation_see_the_same_net():
