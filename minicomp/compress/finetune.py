@@ -134,8 +134,8 @@ class FineTune(Technique):
         """Trains the model in place; returns the history of `train.fit`. Dropout is rescaled, where
         the knob says so, for this training alone.
 
-        data : may have `mean`, the mean pixel that fills what is cut out, else 0; and `label`, which
-            the model then notes
+        data : may have `mean`, the mean pixel that fills what is cut out, else 0; and `label`,
+            which the model then notes
         """
         model.trained_on = getattr(data, "label", model.trained_on)
         return fit(

@@ -257,8 +257,11 @@ def test_a_name_of_a_set_and_its_normalisation_cost_a_byte(name):
     assert longer <= 1
 
 
-@pytest.mark.parametrize("label", ["", "a b", "n" * 65, "mnist@", "mnist@0123ABCD", "mnist@012345678",
-                                   "../mnist", "x\x1b[31m", 3, None, True, [], {"mnist": 1}])
+@pytest.mark.parametrize(
+    "label",
+    ["", "a b", "n" * 65, "mnist@", "mnist@0123ABCD", "mnist@012345678", "../mnist", "x\x1b[31m", 3,
+     None, True, [], {"mnist": 1}],
+)
 def test_malformed_labels_of_data_are_refused(label):
     header = write_header({"builtin": "lenet300", "data": label})
     opened = Opened(encode(LeNet300()), "model")

@@ -63,7 +63,7 @@ def test_what_is_no_normalisation_is_refused(args, match):
 def test_channels_must_be_as_many_as_the_means():
     with pytest.raises(ValueError, match="Normalize needs a mean for each of 1 channels, got 3"):
         Normalize("cifar10").out_shape((1, 28, 28))
-    with pytest.raises(ValueError, match="normalize must have a mean for each channel of the input"):
+    with pytest.raises(ValueError, match="normalize must have a mean for each channel"):
         MODELS["lenet300"](normalize="cifar10")
 
 
