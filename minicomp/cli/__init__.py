@@ -83,6 +83,11 @@ def _run(args) -> int:
     from . import options
 
     options.check_common(args)
+    with contextlib.ExitStack() as args.ending:  # what a command leaves behind when it ends
+        return _dispatch(args)
+
+
+def _dispatch(args) -> int:
     if getattr(args, "json", None) != "-" or args.command == "lesson":  # which writes its own
         return args.run(args) or 0
     # JSON alone goes to standard output, tables and the rest to standard error.

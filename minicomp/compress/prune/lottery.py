@@ -44,7 +44,7 @@ class Lottery(Rounds):
     rounds: int = knob(3, "times that pruning and rewinding are repeated", lo=1)
     rewind: str | None = knob(
         None, "a .mcz file with the weights to rewind to; none draws LeCun's initial weights",
-        type=str, optional=True)
+        type=str, optional=True, file=True)
 
     def targets(self, model):
         return list(weights(model))
