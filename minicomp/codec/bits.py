@@ -199,7 +199,7 @@ class BitReader:
     """
 
     def __init__(self, data: bytes | memoryview, budget: Budget | None = None):
-        self.data = np.frombuffer(data, np.uint8)
+        self.data, self._bytes = np.frombuffer(data, np.uint8), memoryview(data)
         self.budget = Budget() if budget is None else budget
         self.position = self._charged = 0
         self.spent: dict[str, int] = {}
@@ -219,8 +219,8 @@ class BitReader:
         """Returns one number of `width` <= 32 bits."""
         self._need(width)
         first, self.position = self.position, self.position + width
-        data = self.data[first // 8 : -(-self.position // 8)].tobytes()
-        return int.from_bytes(data, "little") >> first % 8 & ((1 << width) - 1)
+        value = int.from_bytes(self._bytes[first // 8 : (self.position + 7) // 8], "little")
+        return value >> first % 8 & ((1 << width) - 1)
 
     def numbers(self, n: int, width: int) -> Array:
         """Returns (n,) numbers of `width` <= 32 bits each, in the smallest unsigned dtype."""
@@ -271,7 +271,8 @@ class BitReader:
             ends.append(ones + passed)
             passed += used
             self.position += used
-        high = np.diff(np.concatenate(ends), prepend=-1) - 1
+        high = ends[0] if len(ends) == 1 else np.concatenate(ends)
+        high[1:] -= high[:-1] + 1  # gaps from one to the next; the first is its own
         if int(high.max()) > limit >> k:
             raise FormatError(f"a number in a Rice code is past its limit {limit}")
         values = (high << k) | self.numbers(n, k).astype(np.int64)

@@ -44,15 +44,14 @@ def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
     opened = Opened(data, "model")
     header = read_header(opened.header, opened.dictionary, "model", max_bytes)
     model = _model_of(header, budget)
-    shapes, parts = {}, {}
-    for node in model.nodes:
-        for part, form in node.layer.forms.items():
-            name = f"{node.name}.{part}"
-            shapes[name], parts[name] = form.shape, (node.layer.forms, part)
-            node.layer.forms[part] = None  # the zeros in it make room for what is read
+    shapes = {name: form.shape for name, form in model.forms().items()}
+    places = {f"{node.name}.{part}": (node.layer.forms, part)
+              for node in model.nodes for part in node.layer.forms}
+    for layer, part in places.values():
+        layer[part] = None  # its zeros make room for what is read
     rows, forms = read_sections(opened, shapes, budget)
-    for name, (of_layer, part) in parts.items():
-        of_layer[part] = forms[name]
+    for name, (layer, part) in places.items():
+        layer[part] = forms[name]
     buffers = opened.section("running statistics") if model.buffers() else b""
     _read_buffers(BitReader(buffers, budget), model)
     opened.finish()

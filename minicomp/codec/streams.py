@@ -110,19 +110,24 @@ def read_symbols(r: BitReader, n: int, size: int, part: str) -> Array:
     elif tag in (HUFFMAN, FOUR) and size <= huffman.MAX_SYMBOLS:
         lengths = huffman.read_table(r, size)
         r.charge("tables")
-        symbols = _read_one(r, n, lengths) if tag == HUFFMAN else _read_four(r, n, lengths)
+        used = int(np.count_nonzero(lengths))
+        if used > n:
+            raise FormatError(f"{part}: a code of {used} symbols for {n} has some that never occur")
+        symbols = (_read_one if tag == HUFFMAN else _read_four)(r, n, lengths, used == 1)
     else:
         raise FormatError(f"{part}: no coder {tag} for {size} symbols")
     r.charge(part)
     return symbols
 
 
-def _read_one(r: BitReader, n: int, lengths: Array) -> Array:
+def _read_one(r: BitReader, n: int, lengths: Array, lone: bool) -> Array:
+    if lone:
+        return np.full(n, lengths.argmax(), smallest_dtype(bits_needed(len(lengths))))
     symbols, r.position = huffman.decode(r.data, r.position, n, lengths)
     return symbols
 
 
-def _read_four(r: BitReader, n: int, lengths: Array) -> Array:
+def _read_four(r: BitReader, n: int, lengths: Array, lone: bool) -> Array:
     sizes = np.array([r.count() for _ in range(huffman.STREAMS)])
     return huffman.decode_four(r.raw(int(sizes.sum())), sizes, n, lengths)
 

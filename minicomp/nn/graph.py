@@ -23,7 +23,7 @@ from .layers import LAYERS, Layer
 from .layers.base import bounded, padded
 
 INPUT = "x"  # the name by which a node refers to the model's input
-MAX_NODES = 10_000  # of a model
+MAX_NODES = 2048  # of a model
 MAX_INPUTS = 1000  # of a node
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 

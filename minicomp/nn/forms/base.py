@@ -17,6 +17,7 @@ A mask is True where an entry is kept; elsewhere the form decodes to exactly +0.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Iterator
 
@@ -293,8 +294,7 @@ class Form:
     @property
     def carrier(self) -> str | None:
         """The part of a file that has an entry for each of the weight; None without places."""
-        return next((name for name, part in self.parts.items()
-                     if part.axes is None and part.role in ("value", "code")), None)
+        return _carrier(type(self))
 
     def _mask_of(self, mask: Array) -> Array:
         mask = np.asarray(mask, bool)
@@ -368,3 +368,9 @@ class Form:
         elif part.role != "mask":
             held = check_floats(name, part, held)
         return held
+
+
+@functools.cache
+def _carrier(kind: type[Form]) -> str | None:
+    return next((name for name, part in kind.parts.items()
+                 if part.axes is None and part.role in ("value", "code")), None)
