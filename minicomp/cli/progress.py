@@ -72,6 +72,9 @@ class Screen:
                 f"  {self.title}: epoch {row['epoch']}/{row['epochs']}  loss {row['loss']:.4f}  "
                 f"validation errors {row['val_errors']}/{row['val_size']}  {row['seconds']:.1f} s"
             )
+        elif event == "resumed" and row["rows"] and (last := row["rows"][-1]):
+            if last["epoch"] < last["epochs"]:
+                self.say(f"  {self.title}: goes on after epoch {last['epoch']}/{last['epochs']}")
         elif event == "step":
             self.say(f"{row['name']}: sparsity {row['sparsity']:.4f}, validation errors "
                      f"{row['errors']}/{row['size']}, {row['seconds']:.1f} s")
