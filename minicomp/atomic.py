@@ -55,7 +55,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     except BaseException as e:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
-        if isinstance(e, OSError):
+        if isinstance(e, OSError) and e.errno is not None:  # else its words are all it says
             e.filename, e.filename2 = str(path), None  # the name that the user gave, not ours
         raise
     _sync_folder(path.parent)

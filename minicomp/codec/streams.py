@@ -28,6 +28,7 @@ Array = np.ndarray
 PLAIN, HUFFMAN, FOUR = 0, 1, 2  # their numbers in a file
 TAG = 2  # bits of such a number
 CODERS = ("plain", "huffman")  # what a caller may force
+_BLOCK = 1 << 16  # numbers turned at once
 
 
 @dataclass(frozen=True)
@@ -152,14 +153,17 @@ def _planes(values: Array) -> Array:
 def read_floats(r: BitReader, n: int, dtype: type, part: str) -> Array:
     """Returns n numbers of dtype float32 or float16; FormatError where one is NaN or infinite."""
     size = np.dtype(dtype).itemsize
-    rotated = np.empty((n, size), np.uint8)
+    planes = np.empty((n, size), np.uint8)
     for i in range(size):
-        rotated[:, i] = read_symbols(r, n, 256, part)
-    u = rotated.view(f">u{size}").ravel().astype(f"u{size}")
-    values = (u >> 1 | u << (8 * size - 1)).view(dtype)
-    if not np.isfinite(values).all():
-        raise FormatError(f"{part}: numbers must be finite, got NaN or infinity")
-    return values
+        planes[:, size - 1 - i] = read_symbols(r, n, 256, part)  # the most significant comes first
+    u = planes.reshape(-1).view(f"<u{size}")
+    values = u.view(np.dtype(dtype).newbyteorder("<"))
+    for first in range(0, n, _BLOCK):  # in place
+        block = u[first : first + _BLOCK]
+        block[...] = block >> 1 | block << (8 * size - 1)
+        if not np.isfinite(values[first : first + _BLOCK]).all():
+            raise FormatError(f"{part}: numbers must be finite, got NaN or infinity")
+    return values.astype(dtype, copy=False)
 
 
 def all_bits_zero(values: Array) -> Array:
@@ -169,4 +173,4 @@ def all_bits_zero(values: Array) -> Array:
 
 def as_symbols(values: Array, size: int) -> Array:
     """Returns integers below `size` in the smallest unsigned dtype that holds size - 1."""
-    return values.astype(smallest_dtype(bits_needed(size)))
+    return values.astype(smallest_dtype(bits_needed(size)), copy=False)
