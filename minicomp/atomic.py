@@ -34,8 +34,12 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     except FileNotFoundError:
         mode = None
     if mode is not None and not stat.S_ISREG(mode):
-        with open(path, "wb") as f:
-            f.write(data)
+        try:
+            with open(path, "wb") as f:
+                f.write(data)
+        except OSError as e:
+            e.filename = str(path)
+            raise
         return
     if mode is not None and not (mode & 0o222 and os.access(path, os.W_OK)):  # root may all
         raise PermissionError(13, "the file is write-protected", str(path))

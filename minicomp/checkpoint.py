@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -128,8 +129,8 @@ class Checkpoint:
             return [], None
         try:
             return self._read()
-        except (OSError, ValueError, KeyError, TypeError, EOFError, OverflowError, RecursionError,
-                NotImplementedError, zipfile.BadZipFile, zlib.error) as e:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, OverflowError, RuntimeError,
+                struct.error, zipfile.BadZipFile, zlib.error) as e:
             raise UserError(f"checkpoint {self.path} cannot be used: {printable(e, 1000)}; "
                             f"delete it to start again") from None
 

@@ -95,6 +95,21 @@ def test_a_job_stopped_anywhere_ends_in_the_same_bytes(tmp_path):
         resumed = run(model, given, recipe(), seed=5, checkpoint=folder)
         assert encode(resumed.model) == encode(whole.model), f"stopped at row {n}: {rows[n - 1]}"
         assert [s["errors"] for s in resumed.steps] == [s["errors"] for s in whole.steps]
+        untimed = [[{k: v for k, v in row.items() if k != "seconds"} for row in job.epochs]
+                   for job in (resumed, whole)]
+        assert untimed[0] == untimed[1], "the report has the curves of before"
+
+
+def test_the_seconds_of_before_count(tmp_path):
+    model, given = small()
+    whole = run(model, given, recipe(), seed=5, checkpoint=tmp_path)
+    again = run(model, given, recipe(), seed=5, checkpoint=tmp_path)
+    assert again.epochs == whole.epochs
+    assert [s["seconds"] for s in again.steps] == [s["seconds"] for s in whole.steps]
+    # A training that was stopped in its middle: those of the epochs that were done.
+    (tmp_path / "03-finetune.step").unlink()
+    third = run(model, given, recipe(), seed=5, checkpoint=tmp_path)
+    assert third.steps[2]["seconds"] >= sum(e["seconds"] for e in whole.epochs[-2:])
 
 
 @pytest.mark.parametrize("step", [
