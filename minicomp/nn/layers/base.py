@@ -209,17 +209,3 @@ def pair(name: str, value, least: int) -> tuple[int, int]:
             f"{name} must be an integer or a pair, each at least {least}, got {value!r}"
         )
     return int(both[0]), int(both[1])
-
-
-def windows(n: int, k: int, s: int, p: int, ceil_mode: bool = False) -> int:
-    """Returns the number of windows of size k at stride s along n entries padded by p.
-
-    ceil_mode : a last window may hang over the end as long as it starts inside the input or its
-        left padding
-    Raises ValueError where not even one window fits.
-    """
-    span = n + 2 * p - k
-    if span < 0:
-        raise ValueError(f"a window of {k} does not fit {n} entries padded by {p}")
-    count = (-(-span // s) if ceil_mode else span // s) + 1
-    return count - 1 if ceil_mode and (count - 1) * s >= n + p else count
