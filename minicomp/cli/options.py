@@ -11,7 +11,6 @@ from .. import data as datasets
 from ..atomic import as_json, write_atomically
 from ..errors import UserError
 from ..kernels import cpu
-from ..models import MODELS
 
 
 def command(
@@ -122,14 +121,6 @@ def default_model(say) -> str:
         "convolutions in plain NumPy take too long. `minicomp --version` says why they are missing."
     )
     return "lenet300"
-
-
-def check_model(name: str, or_file: bool = True) -> str:
-    """Returns the name of a built-in model; UserError names those there are."""
-    if name not in MODELS:
-        file = ", or a .mcz file" if or_file else ""
-        raise UserError(f"unknown model {name!r}; there are {', '.join(MODELS)}{file}")
-    return name
 
 
 def write_json(target: str | TextIO | None, result: dict) -> None:
