@@ -47,7 +47,9 @@ def explain(e: BaseException) -> str:
     """Returns "NameError: name 'np' is not defined (line 3)": the last line in the cell."""
     try:
         frames = traceback.extract_tb(e.__traceback__)[1:]  # after ours
-        lines = [f.lineno for f in frames if f.filename == frames[0].filename]
+        cells = [f.filename for f in frames if f.filename.startswith("<cell")]
+        where = (cells or [f.filename for f in frames] or [""])[0]
+        lines = [f.lineno for f in frames if f.filename == where]
         if isinstance(e, SyntaxError):
             lines, text = [e.lineno], e.msg
         else:

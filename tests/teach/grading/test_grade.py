@@ -413,7 +413,8 @@ def test_the_broken_variant_is_the_one_that_the_notebook_showed(solved, replaced
         ("hello", "not JSON"),
         ("[1]", "no cells"),
         ('{"cells": 3}', "no cells"),
-        ('{"worksheets": []}', "old format"),
+        ('{"worksheets": []}', "no cells"),
+        ('{"worksheets": [3, {"cells": {}}]}', "no cells"),
         ('{"cells": []}', "not a notebook of a minicomp lesson"),
         (
             '{"cells": [5, {}, {"cell_type": "code", "source": 3}]}',
