@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..codec import load
 from ..deploy import Program
-from ..jobs.job import check_data
+from ..jobs.job import check_data, check_work
 from ..errors import UserError
 from ..nn.graph import Model
 from ..train import evaluate
@@ -29,6 +29,7 @@ def add_parsers(commands) -> None:
     p.add_argument("file", metavar="FILE", help="a .mcz file, of a model or a program")
     options.add_data(p)
     options.add_threads(p)
+    options.add_max_operations(p)
     options.add_json(p)
     p.set_defaults(seed=0)
 
@@ -42,6 +43,7 @@ def run(args) -> int:
         model = load(path)
         data = options.load_data(args, screen.say, screen.log)
         check_data(model, data)
+        check_work(model, len(data.test.y), args.max_operations)
         start = time.perf_counter()
         score = evaluate(model, data.test, n_threads=args.threads)
         seconds = time.perf_counter() - start
