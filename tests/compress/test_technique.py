@@ -9,6 +9,8 @@ import pytest
 
 from minicomp.compress import TECHNIQUES, finetune
 from minicomp.compress.finetune import FineTune, with_dropout_of
+from minicomp.compress.prune.dns import DNS
+from minicomp.compress.prune.iterative import Iterative
 from minicomp.compress.technique import (
     Knob,
     Pipeline,
@@ -112,9 +114,33 @@ def test_a_wrong_knob_is_named_with_its_range_and_what_was_given(knobs, message)
         Toy(**knobs)
 
 
-def test_an_unknown_knob_is_an_error():
-    with pytest.raises(TypeError, match="strenght"):
+def test_an_unknown_knob_is_an_error_that_names_the_nearest():
+    with pytest.raises(UserError, match="toy: unknown knob 'strenght'; did you mean strength"):
         Toy(strenght=0.5)
+    with pytest.raises(UserError, match=r"dns: .* 'epochs'; of its training: DNS\(...\).training"):
+        DNS(epochs=3)
+    with pytest.raises(UserError, match=r"'epochs'; of its .* Iterative\(train=FineTune\(epochs=..."):
+        Iterative(epochs=3)
+
+
+@pytest.mark.parametrize("patterns, shadowed", [
+    ({"fc1": 0.1, "*": 0.2}, "fc1"), ({"*": 0.1, "fc1": 0.2, "fc*": 0.3, "bn1": 0.1}, r"\*"),
+])
+def test_a_pattern_that_later_ones_hide_is_refused(patterns, shadowed):
+    # The last match wins: its value would be dropped without a word.
+    with pytest.raises(UserError, match=f"toy: strength@{shadowed} decides nothing: a later"):
+        Toy(strength=patterns).check(net())
+    Toy(strength={"*": 0.1, "fc*": 0.2, "fc1": 0.3}).check(net())
+
+
+def test_a_rate_that_later_patterns_hide_is_refused_and_the_last_match_wins():
+    tune = FineTune(lr={"fc1": 0.1, "*": 0.01})
+    assert tune.rates("lr") == {"fc1": 0.1, "*": 0.01}
+    for training in (tune, FineTune(weight_decay={"*.bias": 0.1, "fc1": 0.2, "*": 0.0})):
+        with pytest.raises(UserError, match="finetune: (lr@fc1|weight_decay@.*) decides nothing"):
+            training.check(net())
+    for training in (FineTune(lr={"*": 0.01, "fc1": 0.1}), FineTune(lr={"fc*": 0.1, "bn*": 0.2})):
+        training.check(net())
 
 
 def test_knobs_take_numpy_numbers_and_keep_python_ones():
@@ -371,6 +397,9 @@ def test_a_pipeline_checks_all_patterns_before_the_first_step():
             calls.append(1)
             return model
 
+        def sketch(self, model, *, rng):
+            return model
+
     nested = Pipeline(steps=(Spy(), Pipeline(steps=(Toy(strength={"conv*": 0.1}),))))
     with pytest.raises(UserError, match=r"strength@conv\* matches no layer"):
         nested.apply(net(), data(), Run(np.random.default_rng(0)))
@@ -429,6 +458,9 @@ def test_a_stopped_pipeline_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_p
         def change(self, model, data, run):
             calls.append(1)
             return super().change(model, data, run)
+
+        def sketch(self, model, *, rng):
+            return model
 
     # four steps an epoch: stopped in the second epoch of the first training, then in the second
     # training

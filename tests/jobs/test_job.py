@@ -161,9 +161,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained():
 
 
 def test_a_corrected_knob_goes_on_from_the_training_before_it(tmp_path):
-    given, wrong = data(), recipe({"technique": "nm", "n": 2, "m": 5})
-    right = recipe({"technique": "nm", "n": 2, "m": 4})
-    with pytest.raises(UserError, match="m must divide the 784 weights of a row, got 5"):
+    given, wrong = data(), recipe({"technique": "filters", "threshold": 1e9})
+    right = recipe({"technique": "filters", "threshold": 0.0})
+    with pytest.raises(UserError, match=r"threshold 1e\+09 would remove all 300 channels of fc1"):
         run("lenet300", given, wrong, seed=0, checkpoint=tmp_path)
     events = []
     job = run("lenet300", given, right, seed=0, checkpoint=tmp_path, log=events.append)
