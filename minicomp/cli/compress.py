@@ -87,10 +87,10 @@ def compress(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
         begin = time.perf_counter()
-        data = options.load_data(args, screen.say, screen.log)
         start, name, out = opening.start(args, screen.say, "compressed")
         if out.suffix != ".mcz":
             raise UserError(f"--out must end in .mcz, got {out}")
+        data = options.load_data(args, screen.say, screen.log)
         page = Path(args.report or "report.html")
         recipe = _recipe(args, name)
         check_job(start, data, recipe.pipeline)
