@@ -16,8 +16,12 @@
 `help(minicomp.compress)` and so on go on from there; on the command line, `minicomp --help`.
 """
 
-from .kernels.cpu import warn_if_shadowed
-from .tensor import Tensor, grad, hvp, no_grad
+from .interrupt import guard_imports
+
+guard_imports()
+
+from .kernels.cpu import warn_if_shadowed  # noqa: E402
+from .tensor import Tensor, grad, hvp, no_grad  # noqa: E402
 
 __version__ = "0.2.0"
 warn_if_shadowed()

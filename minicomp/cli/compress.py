@@ -11,7 +11,8 @@ import numpy as np
 from ..codec import load, save
 from ..codec.accounting import times
 from ..compress import TECHNIQUES
-from ..jobs.job import Job, check_job, open_checkpoint, remove_checkpoint, run
+from ..jobs.folder import folder_of, run_folder
+from ..jobs.job import Job, check_job, run
 from ..jobs.recipe import Recipe, load_recipe, parse_with, recipes
 from ..jobs.sensitivity import scan
 from ..errors import UserError
@@ -107,9 +108,8 @@ def compress(args) -> int:
             "train": recipe.train.settings(),
             "steps": [{"name": s.word, **s.settings()} for s in recipe.pipeline.steps],
         }
-        args.checkpoint_folder = open_checkpoint(
-            out.with_name(out.name + ".run"), settings, args.restart
-        )
+        args.checkpoint_folder = args.ending.enter_context(run_folder(
+            folder_of(out), settings, data, restart=args.restart, say=screen.say))
         job = run(
             start,
             data.without_test(),
@@ -146,7 +146,6 @@ def compress(args) -> int:
             ),
         )
         print(f"{page}: the same with pictures, {page.stat().st_size:,} bytes")
-    remove_checkpoint(args.checkpoint_folder)
     print(
         f"{out}: {result['file_bytes']:,} bytes, {times(result['ratio'])}x smaller; errors of "
         f"{result['test_size']:,} test images: {result['dense_errors']} before, "

@@ -8,7 +8,8 @@ from dataclasses import replace
 from ..codec import save
 from ..compress import TECHNIQUES, Pipeline
 from ..exchange.safetensors import save_safetensors
-from ..jobs.job import check_data, open_checkpoint, remove_checkpoint, train_dense
+from ..jobs.folder import folder_of, run_folder
+from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe, make_technique, parse_knobs
 from ..errors import UserError
 from ..models import MODELS
@@ -69,9 +70,8 @@ def train(args) -> int:
         settings = {"model": name, "from": opening.digest(start, args.model, args.structure),
                     "data": data.name, "seed": args.seed, "threads": args.threads,
                     "train": recipe.train.settings()}
-        args.checkpoint_folder = open_checkpoint(
-            out.with_name(out.name + ".run"), settings, args.restart
-        )
+        args.checkpoint_folder = args.ending.enter_context(run_folder(
+            folder_of(out), settings, data, restart=args.restart, say=screen.say))
         screen.title = f"train {name}"
         model = train_dense(start, data.without_test(), recipe, seed=args.seed, log=screen.log,
                             checkpoint=args.checkpoint_folder, n_threads=args.threads)
@@ -80,7 +80,6 @@ def train(args) -> int:
             save(model, out)
         else:
             save_safetensors(model.dense().state_dict(), out)
-    remove_checkpoint(args.checkpoint_folder)
     print(
         f"{out}: {out.stat().st_size:,} bytes, {score.errors} errors of {score.size:,} test images "
         f"({100 * score.error:.2f} %)"

@@ -7,11 +7,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..deploy import Program
+from ..errors import UserError
 from ..nn.graph import Model
 
 # Where the bytes of a form go, and those of a file, in which a layer's biases are a part.
 PARTS = ("values", "index", "codebook", "tables", "header")
 FILE_PARTS = ("values", "index", "codebook", "tables", "biases", "buffers", "header")
+
+
+ORIGIN = 2**16  # times its own size that a model may once have had
+
+
+def most_origin(dense_bytes: int) -> int:
+    """Returns the largest believable `origin` of what takes so many bytes as dense float32."""
+    return ORIGIN * max(dense_bytes, 4)
+
+
+def check_origin(origin: int, dense_bytes: int) -> None:
+    """Raises UserError for an origin that a reader would not believe."""
+    if not 4 <= origin <= most_origin(dense_bytes):
+        raise UserError(f"origin_bytes must be in [4, {most_origin(dense_bytes)}], got {origin}")
 
 
 @dataclass
