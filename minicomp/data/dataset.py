@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import dimensions, printable
+
 Array = np.ndarray
 
 
@@ -41,6 +43,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.y)
 
+    def __repr__(self) -> str:
+        return f"<Split: {len(self):,} examples of {dimensions(self.x.shape[1:])}>"
+
     def take(self, index: Array | slice) -> Split:
         """Returns the split of the examples that `index` selects (a slice shares memory)."""
         return Split(self.x[index], self.y[index])
@@ -67,6 +72,12 @@ class Dataset:
     note: str = ""
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(split):,} {name}" for name, split in
+                          (("train", self.train), ("val", self.val), ("test", self.test)) if split is not None)
+        return (f"<Dataset {printable(self.name, 100)}: {dimensions(self.input_shape)}, "
+                f"{len(self.classes)} classes, {sizes}; {printable(self.source, 100)}>")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
