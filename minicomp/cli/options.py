@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import TextIO
 
 from .. import data as datasets
-from ..atomic import write_atomically
+from ..atomic import as_json, write_atomically
 from ..errors import UserError
 from ..kernels import cpu
-from ..models import MODELS
 
 
 def command(
@@ -125,19 +123,11 @@ def default_model(say) -> str:
     return "lenet300"
 
 
-def check_model(name: str, or_file: bool = True) -> str:
-    """Returns the name of a built-in model; UserError names those there are."""
-    if name not in MODELS:
-        file = ", or a .mcz file" if or_file else ""
-        raise UserError(f"unknown model {name!r}; there are {', '.join(MODELS)}{file}")
-    return name
-
-
 def write_json(target: str | TextIO | None, result: dict) -> None:
     """Writes a result as JSON to a file, atomically, or to an open one; nowhere for None."""
     if target is None:
         return
-    text = json.dumps(result, indent=1, default=_plain) + "\n"
+    text = as_json(result, indent=1) + "\n"
     if isinstance(target, str):
         write_text(Path(target), text)
     else:
@@ -145,9 +135,5 @@ def write_json(target: str | TextIO | None, result: dict) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, atomically, in UTF-8."""
-    write_atomically(path, text.encode())
-
-
-def _plain(value):
-    return value.item() if hasattr(value, "item") else str(value)
+    """Writes a text file, atomically, in UTF-8; bytes of names that are no text become \\udce9."""
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))

@@ -89,6 +89,9 @@ class FineTune(Technique):
             more |= {prefix + name: value for name, value in m.settings().items()}
         return more | super().settings()
 
+    def files(self):
+        return [path for m in self.methods for path in m.files()]
+
     def reads(self):
         return ("train", "val") if self.epochs else ()
 

@@ -8,11 +8,8 @@ kmeans, finetune].
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 import numbers
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -22,13 +19,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..atomic import write_atomically
-from ..codec import load, save
+from .. import __version__
+from ..checkpoint import fingerprint
 from ..errors import UserError, did_you_mean
 from ..nn.graph import INPUT, Model
 from ..tensor import no_grad
 from ..train import evaluate
 from .examples import check_examples
+from .stepfile import kept as kept_step
 
 Log = Callable[[dict], None]
 SKETCHING = partial(np.random.default_rng, 0)  # of sketches whose forms alone are looked at
@@ -63,7 +61,7 @@ class Run:
 @dataclass(frozen=True)
 class Knob:
     """What a knob allows: `type` within lo..hi (hi itself unless `below`), or one of `choices`;
-    None too where it is `optional`."""
+    None too where it is `optional`; a text that is the path of a `file` to read."""
 
     type: type
     help: str
@@ -73,6 +71,7 @@ class Knob:
     choices: tuple[str, ...] = ()
     optional: bool = False
     per_layer: bool = False
+    file: bool = False
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the value in the knob's type; UserError names the knob, the range, the value."""
@@ -174,6 +173,11 @@ class Technique:
         """Returns the names of the nodes it may change: what a pattern can match."""
         return [n.name for n in model.nodes if n.layer.forms]
 
+    def files(self) -> list[str]:
+        """Returns the paths of the files that it reads: the values of its knobs that are `file`."""
+        return [getattr(self, name) for name, limits in self.knobs().items()
+                if limits.file and getattr(self, name) is not None]
+
     @property
     def name(self) -> str:
         """What logs and folders call it: its word."""
@@ -241,6 +245,9 @@ class Pipeline(Technique):
     def settings(self) -> dict:
         return {"steps": [{"name": s.name, **s.settings()} for s in self.steps]}
 
+    def files(self):
+        return [path for step in self.steps for path in step.files()]
+
     def reads(self):
         read = {"val"}.union(*(step.reads() for step in self.steps))
         return tuple(name for name in ("train", "val") if name in read)
@@ -268,28 +275,18 @@ class Pipeline(Technique):
 
     def change(self, model, data, run):
         # Each step draws from a stream of its own, so that a resumed run ends in the same bits.
-        streams = run.rng.spawn(len(self.steps))
+        streams, common = run.rng.spawn(len(self.steps)), {}
+        if run.checkpoint is not None:
+            common = {"data": fingerprint(data), "threads": run.n_threads, "minicomp": __version__}
         for i, (step, stream) in enumerate(zip(self.steps, streams), start=1):
-            start, part = time.perf_counter(), run.child(f"{i:02d}-{step.name}", stream)
-            done = (
-                None if run.checkpoint is None
-                else part.checkpoint.with_name(f"{part.checkpoint.name}.mcz")
-            )
+            part = run.child(f"{i:02d}-{step.name}", stream)
             run.log({"event": "start", "name": step.name, "index": i, "of": len(self.steps)})
-            note = None if done is None else _note(step, model, stream)
-            if done is not None and done.exists():
-                _check_note(done, note)
-                model = load(done)
-            else:
-                model = step.apply(model, data, part).frozen()
-                if done is not None:
-                    done.parent.mkdir(parents=True, exist_ok=True)
-                    write_atomically(done.with_suffix(".json"), json.dumps(note).encode())
-                    save(model, done)
+            model, seconds = kept_step(*_file(step, model, part, common),
+                                       partial(_applied, step, model, data, part), run.log)
             val = evaluate(model, data.val, n_threads=run.n_threads)
             run.log({"event": "step", "name": step.name, "index": i, "knobs": step.settings(),
                      "errors": val.errors, "size": val.size, "sparsity": sparsity(model),
-                     "seconds": time.perf_counter() - start, "model": model})
+                     "seconds": seconds, "model": model})
         return model
 
     def sketch(self, model, *, rng):
@@ -298,23 +295,20 @@ class Pipeline(Technique):
         return model
 
 
-def _note(step: Technique, start: Model, rng: np.random.Generator) -> dict:
-    # What stands beside the model that a step left: of which step and start, as JSON gives it back.
-    seed, digest = rng.bit_generator.seed_seq, hashlib.sha256(json.dumps(start.spec()).encode())
-    for name, a in start.frozen().state_dict().items():
-        digest.update(name.encode() + a.tobytes())
-    note = {"step": step.name, "knobs": step.settings(), "start": digest.hexdigest()[:16],
-            "seed": f"{seed.entropy} {seed.spawn_key}"}
-    return json.loads(json.dumps(note, default=str))
+def _applied(step: Technique, model: Model, data, part: Run, log: Log) -> Model:
+    return step.apply(model, data, replace(part, log=log)).frozen()
 
 
-def _check_note(done: Path, note: dict) -> None:
-    # Raises UserError where the step that left `done` was another one.
-    path = done.with_suffix(".json")
-    known = json.loads(path.read_bytes()) if path.is_file() else {}
-    if known != note:
-        other = ", ".join(k for k in note if known.get(k) != note[k])
-        raise UserError(f"checkpoint {done} is of another run ({other}); delete it to start again")
+def _file(step: Technique, start: Model, part: Run, common: dict) -> tuple[Path | None, dict]:
+    # Where the model is kept that a step leaves, and of what it is; (None, {}) without a folder.
+    if part.checkpoint is None:
+        return None, {}
+    seed = part.rng.bit_generator.seed_seq
+    of = {"step": step.name, "knobs": step.settings(), "start": fingerprint(start.frozen()),
+          "seed": f"{seed.entropy} {seed.spawn_key}", **common}
+    if files := step.files():
+        of["files"] = {name: fingerprint(Path(name).read_bytes()) for name in files}
+    return part.checkpoint.with_name(f"{part.checkpoint.name}.step"), of
 
 
 def check_numbers(word: str, model: Model) -> None:
@@ -453,9 +447,8 @@ def kept(model: Model) -> float:
 
 
 def sparsity(model: Model) -> float:
-    """Returns the fraction of weights and biases that are 0."""
-    forms = model.forms().values()
-    return 1 - sum(f.nonzeros() for f in forms) / max(model.count(), 1)
+    """Returns the fraction of weights (of at least two axes) that are 0, in 0..1."""
+    return 1 - kept(model)
 
 
 def masks(model: Model) -> dict[str, np.ndarray]:

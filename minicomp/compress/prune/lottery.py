@@ -50,7 +50,7 @@ class Lottery(Rounds):
                               "sparsity is one number", lo=0.0, hi=1.0)
     rewind: str | None = knob(
         None, "a .mcz file with the weights to rewind to; none draws LeCun's initial weights",
-        type=str, optional=True)
+        type=str, optional=True, file=True)
 
     def targets(self, model):
         return list(weights(model))
