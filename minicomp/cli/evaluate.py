@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from ..jobs.job import check_data
 from ..codec.accounting import times
+from ..jobs.job import check_data, check_work
 from ..train import evaluate
 from . import opening, options
 from .progress import Screen, print_table
@@ -27,6 +27,7 @@ def add_parsers(commands) -> None:
     opening.add_structure(p)
     options.add_data(p)
     options.add_threads(p)
+    options.add_max_operations(p)
     options.add_json(p)
     p.set_defaults(seed=0)
 
@@ -38,6 +39,7 @@ def run(args) -> int:
         model = opening.opened(args.file, args.structure)
         data = options.load_data(args, screen.say, screen.log)
         check_data(model, data)
+        check_work(model, len(data.test.y), args.max_operations)
         start = time.perf_counter()
         score = evaluate(model, data.test, n_threads=args.threads)
         seconds = time.perf_counter() - start

@@ -22,6 +22,8 @@ from ..nn.graph import Model
 from .budget import Budgeted
 from .recipe import Recipe
 
+MAX_OPERATIONS = 10**13  # of one pass over the examples: about an hour of one core
+
 
 @dataclass
 class Job:
@@ -106,6 +108,18 @@ def check_job(start: str | Model, data, technique: Technique) -> None:
     model = MODELS[start]() if isinstance(start, str) else start
     check_data(model, data)
     technique.check(model)
+
+
+def check_work(model: Model, examples: int, most: int = MAX_OPERATIONS) -> None:
+    """Raises UserError where the net takes more than `most` operations for so many examples.
+
+    model : a Model or a Program, such as a stranger's file holds
+    """
+    each = model.operations()
+    if each * examples > most:
+        raise UserError(
+            f"the net takes about {each:.1e} operations an example, {each * examples:.1e} for "
+            f"{examples:,}: more than {most:.1e}; if that is meant, raise --max-operations")
 
 
 def check_data(model: Model, data) -> None:
