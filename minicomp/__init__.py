@@ -5,8 +5,12 @@
     minicomp.reference                                 functions to check an implementation against
 """
 
-from .kernels.cpu import warn_if_shadowed
-from .tensor import Tensor, grad, hvp, no_grad
+from .interrupt import guard_imports
+
+guard_imports()
+
+from .kernels.cpu import warn_if_shadowed  # noqa: E402
+from .tensor import Tensor, grad, hvp, no_grad  # noqa: E402
 
 __version__ = "0.2.0"
 warn_if_shadowed()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(ValueError):
@@ -16,6 +17,21 @@ class DataError(UserError):
 
 class FormatError(UserError):
     """A model file that breaks the rules of its format; says what and where."""
+
+
+@contextlib.contextmanager
+def format_errors() -> Iterator[None]:
+    """Turns whatever a reader of foreign bytes raises into FormatError: its outer door.
+
+    Readers check before they compute, so that what arrives here as something else is a check that
+    is missing: it is the FormatError's cause, for whoever looks for it.
+    """
+    try:
+        yield
+    except (FormatError, OSError):
+        raise
+    except Exception as e:
+        raise FormatError(f"the file is damaged ({type(e).__name__}: {printable(e, 200)})") from e
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

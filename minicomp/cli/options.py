@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import TextIO
 
 from .. import data as datasets
-from ..atomic import write_atomically
+from ..atomic import as_json, write_atomically
 from ..errors import UserError
+from ..jobs.job import MAX_OPERATIONS
 from ..kernels import cpu
-from ..models import MODELS
 
 
 def command(
@@ -61,6 +60,14 @@ def add_threads(parser) -> None:
     """Adds --threads."""
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N",
                         help="threads (default: all cores)")
+
+
+def add_max_operations(parser) -> None:
+    """Adds --max-operations, for commands that run the net of a file."""
+    parser.add_argument(
+        "--max-operations", type=int, default=MAX_OPERATIONS, metavar="N",
+        help="refuse a file whose net takes more operations (MACs, windows of pools, activations) "
+        f"for all examples (default {MAX_OPERATIONS:.0e}, about an hour)")
 
 
 def add_json(parser) -> None:
@@ -125,19 +132,11 @@ def default_model(say) -> str:
     return "lenet300"
 
 
-def check_model(name: str, or_file: bool = True) -> str:
-    """Returns the name of a built-in model; UserError names those there are."""
-    if name not in MODELS:
-        file = ", or a .mcz file" if or_file else ""
-        raise UserError(f"unknown model {name!r}; there are {', '.join(MODELS)}{file}")
-    return name
-
-
 def write_json(target: str | TextIO | None, result: dict) -> None:
     """Writes a result as JSON to a file, atomically, or to an open one; nowhere for None."""
     if target is None:
         return
-    text = json.dumps(result, indent=1, default=_plain) + "\n"
+    text = as_json(result, indent=1) + "\n"
     if isinstance(target, str):
         write_text(Path(target), text)
     else:
@@ -145,9 +144,5 @@ def write_json(target: str | TextIO | None, result: dict) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, atomically, in UTF-8."""
-    write_atomically(path, text.encode())
-
-
-def _plain(value):
-    return value.item() if hasattr(value, "item") else str(value)
+    """Writes a text file, atomically, in UTF-8; bytes of names that are no text become \\udce9."""
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))

@@ -6,7 +6,6 @@ elsewhere the lines are all there is.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 
@@ -22,6 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from ..atomic import as_json
 
 
 class Screen:
@@ -65,13 +66,17 @@ class Screen:
         if event == "progress":
             self._progress(row)
         elif event == "start":
-            self.title = f"{row['name']} ({row['index']}/{row['of']})"
+            of = f" ({row['index']}/{row['of']})" if row["index"] else ""  # 0: before the steps
+            self.title = row["name"] + of
             self._clear()
         elif event == "epoch":
             self.say(
                 f"  {self.title}: epoch {row['epoch']}/{row['epochs']}  loss {row['loss']:.4f}  "
                 f"validation errors {row['val_errors']}/{row['val_size']}  {row['seconds']:.1f} s"
             )
+        elif event == "resumed" and row["rows"] and (last := row["rows"][-1]):
+            if last["epoch"] < last["epochs"]:
+                self.say(f"  {self.title}: goes on after epoch {last['epoch']}/{last['epochs']}")
         elif event == "step":
             self.say(f"{row['name']}: sparsity {row['sparsity']:.4f}, validation errors "
                      f"{row['errors']}/{row['size']}, {row['seconds']:.1f} s")
@@ -91,10 +96,12 @@ class Screen:
         elif event == "say":
             self.say(row["text"])
         if self._file and event != "progress":
-            self._file.write(
-                json.dumps({k: v for k, v in row.items() if k != "model"}, default=_plain) + "\n"
-            )
-            self._file.flush()
+            try:
+                self._file.write(as_json({k: v for k, v in row.items() if k != "model"}) + "\n")
+                self._file.flush()
+            except OSError as e:
+                e.filename = self._file.name
+                raise
 
     def _progress(self, row: dict) -> None:
         now, name = time.monotonic(), self.title or row["name"]
@@ -198,7 +205,3 @@ def _cell(value) -> str:
         if isinstance(value, int)
         else f"{value:.4g}" if isinstance(value, float) else str(value)
     )
-
-
-def _plain(value):
-    return value.item() if hasattr(value, "item") else str(value)

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ..errors import printable
 from ..nn.forms import Form
 from ..nn.graph import INPUT
 from ..tensor import Array, raw
 from .runtime import Plan
-from .steps import Shape, Step, count, shapes_of
+from .steps import Shape, Step, activation_bytes, count, operations, shapes_of
 
 PRECISIONS = ("float",)
 
@@ -74,6 +75,14 @@ class Program:
         """Returns the number of weights, gains and biases."""
         return sum(math.prod(form.shape) for form in self.forms().values())
 
+    def activation_bytes(self) -> int:
+        """Returns the bytes of all values of one example as float32, padded inputs too."""
+        return activation_bytes(self.steps, self._shapes)
+
+    def operations(self) -> int:
+        """Returns about how many operations an example takes, as `Model.operations`."""
+        return operations(self.steps, self._shapes)
+
     def plan(self, batch: int = 1, *, isa: str = "auto", n_threads: int = 1,
              skip_zeros: bool = True) -> Plan:
         """Returns a `Plan`, to be called with `batch` examples; arguments and errors are its."""
@@ -101,4 +110,4 @@ def check_precision(precision: str) -> None:
     """Raises ValueError for a precision that there is not."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, "
-                         f"got {str(precision)[:40]!r}")
+                         f"got {printable(repr(precision), 40)}")

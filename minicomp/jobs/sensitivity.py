@@ -25,11 +25,11 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ..codec import encode
-from ..compress.channels.choosing import check_numbers, without_units
+from ..compress.channels.choosing import without_units
 from ..compress.channels.groups import Group, choose_units, groups
 from ..compress.prune.filters import group_norms
 from ..compress.scores import magnitude_mask
-from ..compress.technique import masked, weights
+from ..compress.technique import check_numbers, masked, weights
 from ..errors import UserError
 from ..nn.graph import Model
 from ..tensor import no_grad

@@ -16,7 +16,7 @@ from minicomp.codec import (
     show,
     streams,
 )
-from minicomp.codec.bits import BitWriter
+from minicomp.codec.bits import BitWriter, Budget
 from minicomp.codec.envelope import CRC_EACH_FROM, Opened, seal
 from minicomp.codec.header import read_header, write_header
 from minicomp.errors import FormatError, UserError
@@ -327,7 +327,7 @@ def test_declared_sizes_are_bounded_before_anything_is_allocated():
         if kind == "Linear":
             header["input"] = [huge]
         with pytest.raises(FormatError, match="must take"):
-            container._model_of(header, 2**30)
+            container._model_of(header, Budget(2**30))
 
 
 def sealed(*sections):

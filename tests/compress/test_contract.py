@@ -33,7 +33,7 @@ from minicomp.nn import (
 )
 from minicomp.nn.init import he_normal
 
-BLOCKS = {"*": "2:3", "fc*": "2:4"}
+BLOCKS = {"conv2": "2:4", "conv3": "2:5", "fc*": "2:4"}
 TOY = {
     "magnitude": [{"sparsity": 0.6}, {"quality": 0.5}, {"percentile": 0.6}],
     "iterative": [{"sparsity": 0.6, "rounds": 2}],

@@ -21,7 +21,7 @@ from typing import ClassVar
 from ...train import evaluate
 from ..finetune import Rounds
 from ..scores import magnitude_mask
-from ..technique import knob, masked, sparsity, weights
+from ..technique import check_maskable, knob, masked, sparsity, weights
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class Iterative(Rounds):
 
     def targets(self, model):
         return list(weights(model))
+
+    def check(self, model):
+        super().check(model)
+        check_maskable(self.word, model)
 
     def change(self, model, data, run):
         model = model.thawed()

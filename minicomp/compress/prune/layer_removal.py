@@ -22,8 +22,7 @@ from typing import ClassVar
 from ...errors import UserError
 from ...nn.graph import Model
 from ...train import evaluate
-from ..channels.choosing import check_numbers
-from ..calibration import calibration
+from ..examples import calibration
 from ..technique import Technique, knob
 
 
@@ -84,8 +83,16 @@ class LayerRemoval(Technique):
         2000, "training examples on which the loss is measured; all where there are fewer", lo=1
     )
 
+    def reads(self):
+        return ("train",)
+
+    def resizes(self):
+        return True
+
+    def check_shapes(self, model):
+        self.all(model, 1)
+
     def change(self, model, data, run):
-        check_numbers(self.word, model)
         sample = calibration(self, data, run)
         start = evaluate(model, sample, n_threads=run.n_threads).loss
         made = model

@@ -31,7 +31,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...errors import UserError
 from ...kernels.codebook import kmeans as kernel
 from ...nn.forms import Codebook, Dense, Form, Half
 from ...tensor import Array
@@ -335,12 +334,8 @@ class KMeans(Technique):
         self, name: str, form: Form, k: int, init: str, rng: np.random.Generator
     ) -> Codebook:
         """Returns a Codebook of at most k codes; code 0 is the pinned 0 where the form has a mask.
-
-        Raises UserError for a weight that is not finite.
         """
         w, pinned = form.dense().data, form.mask is not None
-        if not np.isfinite(w).all():
-            raise UserError(f"kmeans: the weights of {name} must be finite, got NaN or infinity")
         if w.size == 0:
             return Codebook(np.zeros(w.shape, np.uint8), np.zeros(1, np.float32), pinned)
         centroids, index = kmeans_1d(

@@ -17,6 +17,7 @@ A mask is True where an entry is kept; elsewhere the form decodes to exactly +0.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Iterator
 
@@ -243,21 +244,24 @@ class Form:
         try:
             form = cls.blank(shape, settings)
             sound = {name: form._sound(name, parts.get(name)) for name in cls.parts}
-            form._hold(form.filled_parts(sound), trainable=False)
+            form._hold(form.filled_parts(sound), trainable=False, copy=None)
         except ValueError as e:
             raise FormatError(str(e)) from None
-        with np.errstate(all="ignore"):
-            if not np.isfinite(form.dense().data).all():
-                raise FormatError("weights must be finite, got NaN or infinity")
+        if not cls.movable:  # whose weights are the values, known to be finite
+            with np.errstate(all="ignore"), no_grad():
+                w = form.dense().data  # NaN is its own least and largest
+                if w.size and not (np.isfinite(w.min()) and np.isfinite(w.max())):
+                    raise FormatError("weights must be finite, got NaN or infinity")
         return form
 
     # How that is done.
 
-    def _hold(self, parts: dict, trainable: bool) -> Form:
-        # Takes copies of the parts for its own; shape and settings are there already.
+    def _hold(self, parts: dict, trainable: bool, copy: bool | None = True) -> Form:
+        # Takes copies of the parts for its own (with copy=None the arrays themselves where they are
+        # of the right dtype: nobody else has them); shape and settings are there already.
         self.trainable = trainable
         for name in self.parts:
-            setattr(self, name, self._own(name, parts.get(name)))
+            setattr(self, name, self._own(name, parts.get(name), copy))
         self._settle()
         return self
 
@@ -267,7 +271,7 @@ class Form:
         parts = {name: getattr(self, name) for name in self.parts} | parts
         return other._hold(parts, self.trainable if trainable is None else trainable)
 
-    def _own(self, name: str, held):
+    def _own(self, name: str, held, copy: bool | None = True):
         part, held = self.parts[name], raw(held)
         if held is None:
             return None
@@ -277,9 +281,10 @@ class Form:
         if part.axes is None and np.shape(held) != self.shape:
             raise ValueError(f"{name} must have shape {self.shape}, got {np.shape(held)}")
         if part.moves:
-            return Tensor(np.array(held), requires_grad=self.trainable)
+            return Tensor(np.array(held, copy=copy), requires_grad=self.trainable)
         dtype = bool if part.role == "mask" else None
-        return np.array(held, code_dtype(self.codes(name)) if part.role == "code" else dtype)
+        dtype = code_dtype(self.codes(name)) if part.role == "code" else dtype
+        return np.array(held, dtype, copy=copy)
 
     def _settle(self) -> None:
         if self.coded_zero:
@@ -289,8 +294,7 @@ class Form:
     @property
     def carrier(self) -> str | None:
         """The part of a file that has an entry for each of the weight; None without places."""
-        return next((name for name, part in self.parts.items()
-                     if part.axes is None and part.role in ("value", "code")), None)
+        return _carrier(type(self))
 
     def _mask_of(self, mask: Array) -> Array:
         mask = np.asarray(mask, bool)
@@ -364,3 +368,9 @@ class Form:
         elif part.role != "mask":
             held = check_floats(name, part, held)
         return held
+
+
+@functools.cache
+def _carrier(kind: type[Form]) -> str | None:
+    return next((name for name, part in kind.parts.items()
+                 if part.axes is None and part.role in ("value", "code")), None)

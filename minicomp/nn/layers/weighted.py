@@ -8,11 +8,12 @@ import numpy as np
 
 from ... import ops
 from ...conv import conv2d, conv2d_bias, conv2d_max_pool
+from ...kernels.doors import window_count
 from ...kernels.maps.conv import conv2d_input_grad, im2col
 from ...kernels.maps.conv_pool import Steps
 from ..forms import Dense
 from ..linear import linear, linear_relu
-from .base import Layer, flag, pair, positive, windows
+from .base import Layer, flag, pair, positive
 from .pointwise import ReLU
 from .pools import MaxPool2d
 
@@ -36,6 +37,7 @@ class Linear(Layer):
 
     @classmethod
     def entries(cls, in_features, out_features, bias=True):
+        in_features, out_features = positive(in_features=in_features, out_features=out_features)
         return (in_features + 1) * out_features
 
     def forward(self, x, *, weights, **_):
@@ -108,6 +110,8 @@ class Conv2d(Layer):
 
     @classmethod
     def entries(cls, in_channels, out_channels, kernel_size, groups=1, **_):
+        in_channels, out_channels, groups = positive(
+            in_channels=in_channels, out_channels=out_channels, groups=groups)
         return out_channels * (
             in_channels // groups * math.prod(pair("kernel_size", kernel_size, 1)) + 1
         )
@@ -141,7 +145,7 @@ class Conv2d(Layer):
                 f"Conv2d needs {self.in_channels} channels, got an input of shape {shape}"
             )
         return (self.out_channels,) + tuple(
-            windows(n, k, s, p)
+            window_count(n, k, s, p)
             for n, k, s, p in zip(shape[1:], self.kernel_size, self.stride, self.padding)
         )
 

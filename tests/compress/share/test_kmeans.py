@@ -328,5 +328,5 @@ def test_technique_refuses(pruned):
         KMeans(bits={"conv1": 3}).apply(pruned, None, Run(np.random.default_rng(0)))
     spoilt = pruned.copy()
     spoilt.forms()["fc3.weight"].value.data[3, 3] = np.nan
-    with pytest.raises(UserError, match="weights of fc3.weight must be finite"):
+    with pytest.raises(UserError, match="kmeans: fc3.weight must hold finite numbers"):
         KMeans().apply(spoilt, None, Run(np.random.default_rng(0)))
