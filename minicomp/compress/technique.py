@@ -273,10 +273,12 @@ class Pipeline(Technique):
         """
         check_numbers(self.name, model)
         known = True
-        for step in self.steps:
+        for i, step in enumerate(self.steps, start=1):
             step.check(model)
             if known:
                 step.check_shapes(model)
+            if i == len(self.steps):
+                break
             try:
                 model = model if step.resizes() else step.sketch(model, rng=SKETCHING())
                 known &= not step.resizes()

@@ -62,6 +62,13 @@ def _private_channel():
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
+    if hasattr(os, "register_at_fork"):  # what the student's code forks does not speak for it
+
+        def leave() -> None:
+            for stream in (inbox, outbox):
+                os.dup2(null, stream.fileno())
+
+        os.register_at_fork(after_in_child=leave)
     sys.stdin, sys.stdout = io.StringIO(), open(os.devnull, "w", encoding="utf-8")
     sys.stderr = sys.stdout
     return inbox, outbox

@@ -134,9 +134,11 @@ class Child:
         stop, self.refused = time.monotonic() + seconds, False
         while (left := stop - time.monotonic()) > 0:
             try:
-                frame = self._frames.get(timeout=left)
+                frame = self._frames.get(timeout=min(left, 0.5))
             except queue.Empty:
-                break
+                if self._process.poll() is not None:  # somebody else holds the channel open
+                    raise Lost(self._why_ended()) from None
+                continue
             if frame is None:
                 raise Lost(self._why_ended())
             if not isinstance(frame, dict):

@@ -195,7 +195,7 @@ def worth_running(
     A cell that lost its tags gets those of the lesson's cell with the same text. What defines an
     exercise is needed; what is slow, a check, a guess or a plot is left out.
     """
-    known = {c.source.strip(): c for c in _original(of).code()}
+    known = {c.source.strip(): c for c in shipped(of).code()}
     chosen = []
     for i, (cell, said) in enumerate(zip(book.cells, book.said)):
         if cell.kind != "code" or not cell.source.strip():
@@ -210,10 +210,11 @@ def worth_running(
 
 def prelude(of: catalog.LessonChecks) -> str:
     """Returns the lesson's own imports, which run first: the student's may be gone."""
-    return "\n".join(c.source for c in _original(of).code() if c.tagged("imports"))
+    return "\n".join(c.source for c in shipped(of).code() if c.tagged("imports"))
 
 
-def _original(of: catalog.LessonChecks) -> Notebook:
+def shipped(of: catalog.LessonChecks) -> Notebook:
+    """Returns the notebook of a lesson as students get it."""
     return _shipped(catalog.notebook_path(of))
 
 
