@@ -56,8 +56,8 @@ def add_parsers(commands) -> None:
 def train(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
-        data = options.load_data(args, screen.say, screen.log)
         start, name, out = opening.start(args, screen.say, "trained")
+        data = options.load_data(args, screen.say, screen.log)
         if out.suffix not in (".mcz", ".safetensors"):
             raise UserError(f"--out must end in .mcz or .safetensors, got {out}")
         options.check_writable("--out", out)
