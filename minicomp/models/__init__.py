@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..errors import FormatError
+from ..errors import FormatError, printable
 from ..nn.graph import Model
 from . import lenet, mobilenet
 from .arguments import Argument
@@ -38,10 +38,10 @@ def from_spec(spec: dict, max_bytes: int = 2**30) -> Model:
     name, args = spec["builtin"], spec.get("args")
     if not isinstance(name, str) or name not in MODELS:
         raise FormatError(
-            f"architecture must be one of {', '.join(MODELS)}, got {str(name)[:40]!r}")
+            f"architecture must be one of {', '.join(MODELS)}, got {printable(repr(name), 40)}")
     if not isinstance(args, dict) or not set(args) <= set(ARGUMENTS[name]):
         raise FormatError(f"arguments of {name} must be among {', '.join(ARGUMENTS[name])}, "
-                          f"got {str(args)[:40]!r}")
+                          f"got {printable(repr(args), 40)}")
     try:
         return MODELS[name](**args)
     except ValueError as e:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Integral, Real
 
+from ..errors import printable
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -20,7 +22,7 @@ class Argument:
         sound = isinstance(value, Real if real else Integral) and not isinstance(value, bool)
         if not sound or not self.lo <= value <= self.hi:
             raise ValueError(f"{name} must be {'a number' if real else 'an integer'} in "
-                             f"[{self.lo}, {self.hi}], got {str(value)[:40]!r}")
+                             f"[{self.lo}, {self.hi}], got {printable(value, 40)!r}")
         return type(self.default)(value)
 
 
