@@ -109,7 +109,7 @@ def test_each_mistake_is_one_line_that_says_where(text, says):
 
 def test_unreadable_files_are_named(tmp_path):
     path = tmp_path / "bad.toml"
-    for content in (b"title = ", b"\xff\xfe"):
+    for content in (b"title = ", b"\xff\xfd", b"#" * 2**17):
         path.write_bytes(content)
         with pytest.raises(UserError, match="bad.toml is not readable TOML"):
             load_recipe(str(path), "lenet5", TECHNIQUES)
