@@ -285,7 +285,8 @@ class Archive:
 def _header(f) -> tuple[tuple, np.dtype]:
     # Shape and dtype of an array in NumPy's format.
     version = np.lib.format.read_magic(f)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    numpy = np.lib.format
+    read = {(1, 0): numpy.read_array_header_1_0, (2, 0): numpy.read_array_header_2_0}
     if version not in read:
         raise ValueError(f"an array of NumPy's format {version} is not read")
     shape, _, dtype = read[version](f, max_header_size=HEAD)

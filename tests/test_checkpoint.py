@@ -26,7 +26,7 @@ def blobs(n=24):
 def trained(folder, given=None, **kw):
     model = kw.pop("model", None) or MLP([8, 5, 3], rng=np.random.default_rng(kw.pop("start", 0)))
     rng = kw.pop("rng", None) or np.random.default_rng(1)
-    return fit(model, given or blobs(), epochs=2, optimizer=SGD(model.parameters(), lr=0.1), rng=rng,
+    return fit(model, given or blobs(), epochs=2, rng=rng, optimizer=SGD(model.parameters(), lr=0.1),
                checkpoint=folder, **kw)
 
 

@@ -48,6 +48,7 @@ def add_parsers(commands) -> None:
         "--plot", metavar="F.png", help="draw where sparse products break even with dense BLAS"
     )
     options.add_json(p)
+    options.files(p, reads=("against",), writes=("plot",))
 
 
 def run(args) -> int:

@@ -79,20 +79,25 @@ def add_parsers(commands) -> None:
         "--restart", action="store_true", help="discard an unfinished run of the same file name"
     )
     options.add_run(p)
+    options.files(p, reads=("model", "recipe"), writes=("out", "report"))
 
 
 def compress(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
         begin = time.perf_counter()
+        if args.report and args.no_report:
+            raise UserError("--report and --no-report contradict each other: give one")
         data = options.load_data(args, screen.say, screen.log)
         start, name, out = _start(args, screen.say)
         page = Path(args.report or "report.html")
         recipe = _recipe(args, name)
+        folder = folder_of(out)
+        options.check_files(
+            args, out=out, **({} if args.no_report else {"report": page}),
+            also=[("the run", folder, "run"),
+                  *(("--with or --recipe", path, "reads") for path in recipe.pipeline.files())])
         check_job(start, data, recipe.pipeline)
-        options.check_writable("--out", out)
-        if not args.no_report:
-            options.check_writable("--report", page)
         settings = {
             "model": name,
             "from": _digest(start, args.model),
@@ -104,7 +109,7 @@ def compress(args) -> int:
             "steps": [{"name": s.word, **s.settings()} for s in recipe.pipeline.steps],
         }
         args.checkpoint_folder = args.ending.enter_context(run_folder(
-            folder_of(out), settings, data, restart=args.restart, say=screen.say))
+            folder, settings, data, restart=args.restart, say=screen.say))
         job = run(
             start,
             data.without_test(),
@@ -241,13 +246,10 @@ def _start(args, say) -> tuple[str | Model, str, Path]:
         name = options.default_model(say) if args.model is None else options.check_model(args.model)
         return name, name, _out(args.out or f"{name}.mcz")
     path = Path(args.model)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
+    options.check_readable(path)
     model, out = load(path, kind="model"), _out(
         args.out or path.with_name(path.stem + "-compressed.mcz").name
     )
-    if out.exists() and out.samefile(path):
-        raise UserError(f"--out: {out} is the file to start from; give another name")
     return model, model.builtin["name"] if model.builtin else path.stem, out
 
 

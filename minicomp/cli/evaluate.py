@@ -8,7 +8,6 @@ from pathlib import Path
 from ..codec import load
 from ..deploy import Program
 from ..jobs.job import check_data
-from ..errors import UserError
 from ..nn.graph import Model
 from ..train import evaluate
 from . import options
@@ -30,14 +29,14 @@ def add_parsers(commands) -> None:
     options.add_data(p)
     options.add_threads(p)
     options.add_json(p)
+    options.files(p, reads=("file",))
     p.set_defaults(seed=0)
 
 
 def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     path = Path(args.file)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
+    options.check_readable(path)
     with Screen() as screen:
         model = load(path)
         data = options.load_data(args, screen.say, screen.log)

@@ -66,6 +66,7 @@ def add_parsers(commands) -> None:
     )
     p.add_argument("--plot", metavar="F.png", help="draw the curves")
     options.add_run(p)
+    options.files(p, reads=("model",), writes=("plot",))
 
 
 def run(args) -> int:
@@ -137,8 +138,7 @@ def run(args) -> int:
 def found_model(args, data, log):
     """Returns the model of the file, or the built-in one, trained."""
     if args.model.endswith(".mcz"):
-        if not Path(args.model).is_file():
-            raise UserError(f"{args.model}: there is no such file")
+        options.check_readable(Path(args.model))
         model = load(args.model, kind="model")
         check_data(model, data)
         return model

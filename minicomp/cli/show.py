@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..codec import PARTS, Shown, show
-from ..errors import UserError
 from . import options
 from .progress import print_table
 
@@ -26,13 +25,13 @@ def add_parsers(commands) -> None:
     )
     p.add_argument("file", metavar="FILE", help="a .mcz file, of a model or a program")
     options.add_json(p)
+    options.files(p, reads=("file",))
 
 
 def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     path = Path(args.file)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
+    options.check_readable(path)
     shown = show(path)
     print_bytes(str(path), shown)
     options.write_json(
