@@ -85,8 +85,7 @@ def run(args) -> int:
             if "curve" in r
         }
         ax = plots.plot_break_even(curves)
-        ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
-        plots.close(ax.figure)
+        plots.save(ax, args.plot)
         print(f"{args.plot}: how many times faster than dense, against density")
     options.write_json(args.json, {"rows": rows})
     return 0

@@ -10,9 +10,10 @@ from typing import TextIO
 from .. import data as datasets
 from ..atomic import as_json, write_atomically
 from ..errors import UserError
+from ..jobs.job import MAX_OPERATIONS
 from ..kernels import cpu
-from ..models import MODELS
-from .paths import check_files, check_readable, files
+from ..report.plots import check_format
+from .paths import check_files, files
 
 
 def command(
@@ -64,6 +65,14 @@ def add_threads(parser) -> None:
                         help="threads (default: all cores)")
 
 
+def add_max_operations(parser) -> None:
+    """Adds --max-operations, for commands that run the net of a file."""
+    parser.add_argument(
+        "--max-operations", type=int, default=MAX_OPERATIONS, metavar="N",
+        help="refuse a file whose net takes more operations (MACs, windows of pools, activations) "
+        f"for all examples (default {MAX_OPERATIONS:.0e}, about an hour)")
+
+
 def add_json(parser) -> None:
     """Adds --json."""
     parser.add_argument(
@@ -83,6 +92,8 @@ def check_common(args) -> None:
         raise UserError(f"--seed must be at least 0, got {args.seed}")
     if getattr(args, "download", False) and args.data is None:
         raise UserError("--download goes with --data NAME")
+    if getattr(args, "plot", None):
+        check_format(args.plot)
     check_files(args)
 
 
@@ -115,16 +126,6 @@ def default_model(say) -> str:
         "convolutions in plain NumPy take too long. `minicomp --version` says why they are missing."
     )
     return "lenet300"
-
-
-def check_model(name: str, or_file: bool = True) -> str:
-    """Returns the name of a built-in model; UserError names those there are."""
-    if name not in MODELS:
-        if or_file and os.path.exists(name):
-            check_readable(Path(name))
-        file = ", or a .mcz file" if or_file else ""
-        raise UserError(f"unknown model {name!r}; there are {', '.join(MODELS)}{file}")
-    return name
 
 
 def write_json(target: str | TextIO | None, result: dict) -> None:

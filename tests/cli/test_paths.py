@@ -15,8 +15,8 @@ from minicomp.errors import UserError
 # it does with a path.
 TEXTS = {
     "compress": {"data", "steps", "bytes", "seed", "threads"},
-    "train": {"model", "data", "knobs", "seed", "threads"},
-    "eval": {"data", "threads"},
+    "train": {"data", "knobs", "seed", "threads"},
+    "eval": {"data", "threads", "max_operations"},
     "sensitivity": {"data", "only", "bytes", "macs", "criteria", "seed", "threads"},
     "lower": {"precision"},
     "list": {"technique"},

@@ -21,7 +21,7 @@ from ..notebook.cells import Cell, Notebook
 from .process import Child, Limits, Lost
 
 SKIPPED = ("slow", "predict", "check", "reflect", "plot")
-KINDS = ("value", "raised", "refused", "slow", "not-written", "odd")
+KINDS = ("value", "changed", "raised", "refused", "slow", "not-written", "odd")
 MOST_STARTS = 6
 
 
