@@ -30,6 +30,7 @@ def add_parsers(commands) -> None:
     options.add_threads(p)
     options.add_max_operations(p)
     options.add_json(p)
+    options.files(p, reads=("file",))
     p.set_defaults(seed=0)
 
 

@@ -31,18 +31,16 @@ def add_parsers(commands) -> None:
     p.add_argument("--precision", metavar="NAME", default="float",
                    help=f"one of {', '.join(PRECISIONS)} (default float)")
     options.add_json(p)
+    options.files(p, reads=("file",), writes=("out",))
 
 
 def run(args) -> int:
     """Runs the command; see `add_parsers`."""
-    path = Path(args.file)
+    path = opening.existing(args.file)
     out = Path(args.out or path.with_name(f"{path.stem}-program.mcz").name)
-    opening.existing(args.file)
     if out.suffix != ".mcz":
         raise UserError(f"--out must end in .mcz, got {out}")
-    options.check_writable("--out", out)
-    if out.exists() and out.samefile(path):
-        raise UserError(f"--out: {out} is the model's file; give another name")
+    options.check_files(args, out=out)
     model = opening.opened(args.file, args.structure, kind="model")
     try:
         program = lower(model, precision=args.precision)

@@ -13,6 +13,7 @@ from ..exchange.safetensors import load_safetensors
 from ..models import MODELS
 from ..nn.graph import Model
 from . import options
+from .paths import check_readable
 
 FILES = (".mcz", ".safetensors")
 WHAT = "a .mcz file, or a .safetensors file with --model"
@@ -23,6 +24,7 @@ def add_structure(parser) -> None:
     parser.add_argument(
         "--model", dest="structure", metavar="NET",
         help="the net whose weights a .safetensors file holds: a built-in model, or a .mcz file")
+    options.files(parser, reads=("structure",))
 
 
 def is_file(given: str) -> bool:
@@ -48,10 +50,7 @@ def built_in(name: str, structure: str | None) -> str:
 def existing(given: str) -> Path:
     """Returns the path of a file that is there and has one of the endings of FILES; UserError."""
     path = Path(given)
-    if path.is_dir():
-        raise UserError(f"{printable(path)}: a folder, not a file")
-    if not path.is_file():
-        raise UserError(f"{printable(path)}: there is no such file")
+    check_readable(path)
     if path.suffix not in FILES:
         raise UserError(f"{printable(path)}: a model is {WHAT}")
     return path
@@ -96,8 +95,6 @@ def start(args, say, ending: str) -> tuple[str | Model, str, Path]:
     path = existing(args.model)
     out = Path(args.out or f"{path.stem}-{ending}.mcz")
     model = opened(args.model, args.structure, kind="model")
-    if out.exists() and out.samefile(path):
-        raise UserError(f"--out: {printable(out)} is the file to start from; give another name")
     return model, named(model, path.stem), out
 
 

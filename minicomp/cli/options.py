@@ -12,6 +12,8 @@ from ..atomic import as_json, write_atomically
 from ..errors import UserError
 from ..jobs.job import MAX_OPERATIONS
 from ..kernels import cpu
+from ..report.plots import check_format
+from .paths import check_files, files
 
 
 def command(
@@ -25,7 +27,7 @@ def command(
         epilog="examples:\n" + "\n".join("  " + e for e in examples.strip().splitlines()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, files={})
     return parser
 
 
@@ -54,6 +56,7 @@ def add_run(parser) -> None:
     parser.add_argument(
         "--log", metavar="F.jsonl", help="append every step and epoch as a JSON line"
     )
+    files(parser, updates=("log",))
 
 
 def add_threads(parser) -> None:
@@ -78,27 +81,20 @@ def add_json(parser) -> None:
         help="write the result as JSON; - for standard output, which then holds nothing "
         "else",
     )
+    files(parser, writes=("json",))
 
 
 def check_common(args) -> None:
-    """Raises UserError, before any work, for a seed, threads or a file to write that cannot be."""
+    """Raises UserError, before any work, for a seed, threads or files that cannot be."""
     if getattr(args, "threads", 1) < 1:
         raise UserError(f"--threads must be at least 1, got {args.threads}")
     if getattr(args, "seed", 0) < 0:
         raise UserError(f"--seed must be at least 0, got {args.seed}")
-    for option in ("json", "log", "report", "plot"):
-        if getattr(args, option, None) not in (None, "-"):
-            check_writable(f"--{option}", Path(getattr(args, option)))
-
-
-def check_writable(option: str, path: Path) -> None:
-    """Raises UserError where a file cannot be written at that path."""
-    if not path.parent.is_dir():
-        raise UserError(f"{option}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise UserError(f"{option}: {path} is a folder, not a file")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{option}: the folder {path.parent} cannot be written to")
+    if getattr(args, "download", False) and args.data is None:
+        raise UserError("--download goes with --data NAME")
+    if getattr(args, "plot", None):
+        check_format(args.plot)
+    check_files(args)
 
 
 def load_data(args, say, log=None) -> datasets.Dataset:

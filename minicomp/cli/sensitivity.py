@@ -67,6 +67,7 @@ def add_parsers(commands) -> None:
     )
     p.add_argument("--plot", metavar="F.png", help="draw the curves")
     options.add_run(p)
+    options.files(p, reads=("model",), writes=("plot",))
 
 
 def run(args) -> int:
@@ -126,7 +127,7 @@ def run(args) -> int:
         curves = {target: curve for target, curve in found.curves().items() if curve[0]}
         examples = f"{found.base.size:,} validation images"
         ax = plots.plot_sensitivity(curves, found.baseline, examples=examples)
-        ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
+        plots.save(ax, args.plot)
         print(f"{args.plot}: error against sparsity")
     options.write_json(args.json, result)
     return 0
@@ -186,7 +187,7 @@ def compare(args) -> int:
                            [r["error"] for r in rows if r["criterion"] == c.word]) for c in asked}
         curves = {word: curve for word, curve in curves.items() if curve[0]}
         ax = plots.plot_importance(curves, baseline, examples=f"{len(data.val):,} validation images")
-        ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
+        plots.save(ax, args.plot)
         print(f"{args.plot}: error against the fraction of zeros")
     options.write_json(args.json, {"criteria": [c.word for c in asked], "baseline": baseline,
                                    "size": len(data.val), "rows": rows})

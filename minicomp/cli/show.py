@@ -29,6 +29,7 @@ def add_parsers(commands) -> None:
                    help="a .mcz file, of a model or a program, or a .safetensors file")
     opening.add_structure(p)
     options.add_json(p)
+    options.files(p, reads=("file",))
 
 
 def run(args) -> int:

@@ -51,6 +51,7 @@ def add_parsers(commands) -> None:
         "--restart", action="store_true", help="discard an unfinished run of the same file name"
     )
     options.add_run(p)
+    options.files(p, reads=("model",), writes=("out",))
 
 
 def train(args) -> int:
@@ -60,18 +61,22 @@ def train(args) -> int:
         data = options.load_data(args, screen.say, screen.log)
         if out.suffix not in (".mcz", ".safetensors"):
             raise UserError(f"--out must end in .mcz or .safetensors, got {out}")
-        options.check_writable("--out", out)
+        folder = folder_of(out)
+        options.check_files(args, out=out, also=[("the run", folder, "run")])
         check_data(for_data(start, data) if isinstance(start, str) else start, data)
         recipe = load_recipe("deep-compression", name, TECHNIQUES, pipeline=Pipeline())
         recipe = recipe.faster(0.25) if args.fast else recipe
         if args.knobs:
-            knobs = recipe.train.settings() | parse_knobs(args.knobs, "--set")
+            given = parse_knobs(args.knobs, "--set")
+            if args.fast and "epochs" in given:
+                raise UserError("--fast and --set epochs contradict each other: give one")
+            knobs = recipe.train.settings() | given
             recipe = replace(recipe, train=make_technique("finetune", knobs, TECHNIQUES))
         settings = {"model": name, "from": opening.digest(start, args.model, args.structure),
                     "data": data.name, "seed": args.seed, "threads": args.threads,
                     "train": recipe.train.settings()}
         args.checkpoint_folder = args.ending.enter_context(run_folder(
-            folder_of(out), settings, data, restart=args.restart, say=screen.say))
+            folder, settings, data, restart=args.restart, say=screen.say))
         screen.title = f"train {name}"
         model = train_dense(start, data.without_test(), recipe, seed=args.seed, log=screen.log,
                             checkpoint=args.checkpoint_folder, n_threads=args.threads)
