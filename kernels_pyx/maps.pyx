@@ -61,7 +61,7 @@ cdef extern from "simd/maps/dense.h" nogil:
 cdef extern from "simd/maps/softmax.h" nogil:
     long softmax_losses(const float *z, const int64_t *label, long N, long K, double s, float *loss,
                         float *p)
-    void softmax_losses_dz(const float *g, const float *p, const int64_t *label, long N, long K,
+    long softmax_losses_dz(const float *g, const float *p, const int64_t *label, long N, long K,
                            double s, float *dz)
 
 cdef extern from "simd/maps/update.h" nogil:
@@ -516,7 +516,10 @@ def cross_entropy_dz(
     const int64_t[::1] labels,   # IN (N,)
     double smoothing,
     float[:, ::1] dz,            # OUT (N, K)
-):
-    """dz for the cotangent g of the losses."""
+) -> int:
+    """dz for the cotangent g of the losses; returns what `cross_entropy` returns."""
+    cdef long bad
     with nogil:
-        softmax_losses_dz(&g[0], &p[0, 0], &labels[0], p.shape[0], p.shape[1], smoothing, &dz[0, 0])
+        bad = softmax_losses_dz(&g[0], &p[0, 0], &labels[0], p.shape[0], p.shape[1], smoothing,
+                                &dz[0, 0])
+    return bad

@@ -26,6 +26,7 @@ from .errors import UserError
 from .kernels.memory import keep_freed_memory
 from .nn.graph import Model
 from .nn.losses import cross_entropy
+from .nn.taps import fitting
 from .optim import Optimizer, Schedule, constant
 from .tensor import Array, Tensor, grad, no_grad
 
@@ -333,8 +334,11 @@ def evaluate(model: Model | Callable[[Array], Array], split, *, batch_size: int 
     """Returns errors, size and mean cross-entropy of the model on a split.
 
     model : a Model, or what gives logits (N, classes) for x (N, ...), such as a Program
-    Weights are decoded once. Batches are of fixed size: any number of threads counts the same.
+    Weights are decoded once. The size of a batch does not depend on the number of threads, which
+    count the same; a net with large activations takes fewer examples at a time, see `taps.fitting`.
     """
+    if hasattr(model, "activation_bytes"):
+        batch_size = fitting(model, batch_size)
     starts = range(0, len(split.y), batch_size)
     with _workers(n_threads, True) as pool, no_grad():
         predict = model

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from minicomp import conv, ops
 from minicomp.gradcheck import adjoint_check, grad_check
 from minicomp.kernels.layout import as_nhwc, nhwc
-from minicomp.kernels.maps.pool import pool_size
+from minicomp.kernels.doors import window_count
 from minicomp.nn.linear import linear
 from minicomp.nn.losses import cross_entropy
 from minicomp.nn.norm import batch_norm, batch_statistics
@@ -225,7 +225,7 @@ def test_average_pooling_counts_padding_but_not_what_hangs_over():
     ],
 )
 def test_number_of_windows(n, k, s, p, floor, ceil):
-    assert (pool_size(n, k, s, p, False), pool_size(n, k, s, p, True)) == (floor, ceil)
+    assert (window_count(n, k, s, p, False), window_count(n, k, s, p, True)) == (floor, ceil)
 
 
 POOLS = [

@@ -15,19 +15,11 @@ from ..errors import UserError, printable
 from .streams import Stream, streams
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str):
-        """Exits with 2 after one line that names the mistake and where help is."""
-        message = message.replace("argument COMMAND: invalid choice:", "unknown command")
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
     from . import (bench, compress, data, evaluate, lesson, listing, lower, paper, sensitivity,
                    show, train)
+    from .parser import Parser
 
     parser = Parser(
         prog="minicomp",

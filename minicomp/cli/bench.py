@@ -85,7 +85,6 @@ def run(args) -> int:
         }
         ax = plots.plot_break_even(curves)
         ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
-        plots.close(ax.figure)
         print(f"{args.plot}: how many times faster than dense, against density")
     options.write_json(args.json, {"rows": rows})
     return 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..codec import load, save
+from ..codec import save
 from ..deploy import Program, lower
 from ..deploy.program import PRECISIONS
 from ..errors import UserError
-from . import options
+from . import opening, options
 from .progress import print_table
 
 EXAMPLES = """
@@ -25,7 +25,8 @@ def add_parsers(commands) -> None:
         description="Write the program of a model: batch norm is folded, activations are fused, "
                     "what only training needs is gone. Outputs are the model's up to rounding.",
         examples=EXAMPLES)
-    p.add_argument("file", metavar="FILE", help="the .mcz file of a model")
+    p.add_argument("file", metavar="FILE", help=f"{opening.WHAT}; of a model")
+    opening.add_structure(p)
     p.add_argument("--out", metavar="P.mcz", help="the file to write (default FILE-program.mcz)")
     p.add_argument("--precision", metavar="NAME", default="float",
                    help=f"one of {', '.join(PRECISIONS)} (default float)")
@@ -36,14 +37,13 @@ def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     path = Path(args.file)
     out = Path(args.out or path.with_name(f"{path.stem}-program.mcz").name)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
+    opening.existing(args.file)
     if out.suffix != ".mcz":
         raise UserError(f"--out must end in .mcz, got {out}")
     options.check_writable("--out", out)
     if out.exists() and out.samefile(path):
         raise UserError(f"--out: {out} is the model's file; give another name")
-    model = load(path, kind="model")
+    model = opening.opened(args.file, args.structure, kind="model")
     try:
         program = lower(model, precision=args.precision)
     except ValueError as e:

@@ -10,8 +10,8 @@ from typing import TextIO
 from .. import data as datasets
 from ..atomic import as_json, write_atomically
 from ..errors import UserError
+from ..jobs.job import MAX_OPERATIONS
 from ..kernels import cpu
-from ..models import MODELS
 
 
 def command(
@@ -60,6 +60,14 @@ def add_threads(parser) -> None:
     """Adds --threads."""
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N",
                         help="threads (default: all cores)")
+
+
+def add_max_operations(parser) -> None:
+    """Adds --max-operations, for commands that run the net of a file."""
+    parser.add_argument(
+        "--max-operations", type=int, default=MAX_OPERATIONS, metavar="N",
+        help="refuse a file whose net takes more operations (MACs, windows of pools, activations) "
+        f"for all examples (default {MAX_OPERATIONS:.0e}, about an hour)")
 
 
 def add_json(parser) -> None:
@@ -122,14 +130,6 @@ def default_model(say) -> str:
         "convolutions in plain NumPy take too long. `minicomp --version` says why they are missing."
     )
     return "lenet300"
-
-
-def check_model(name: str, or_file: bool = True) -> str:
-    """Returns the name of a built-in model; UserError names those there are."""
-    if name not in MODELS:
-        file = ", or a .mcz file" if or_file else ""
-        raise UserError(f"unknown model {name!r}; there are {', '.join(MODELS)}{file}")
-    return name
 
 
 def write_json(target: str | TextIO | None, result: dict) -> None:

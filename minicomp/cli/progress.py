@@ -66,7 +66,8 @@ class Screen:
         if event == "progress":
             self._progress(row)
         elif event == "start":
-            self.title = f"{row['name']} ({row['index']}/{row['of']})"
+            of = f" ({row['index']}/{row['of']})" if row["index"] else ""  # 0: before the steps
+            self.title = row["name"] + of
             self._clear()
         elif event == "epoch":
             self.say(

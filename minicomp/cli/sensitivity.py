@@ -5,11 +5,8 @@ With --criteria: what the whole net loses when its weights go by different measu
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from ..codec import load
 from ..compress import TECHNIQUES
 from ..jobs import criteria
 from ..jobs.job import check_data, train_dense
@@ -18,7 +15,7 @@ from ..jobs.sensitivity import SPARSITIES, allocate, scan
 from ..errors import UserError
 from ..report import plots
 from ..train import evaluate
-from . import options
+from . import opening, options
 from .progress import Screen, print_table
 
 EXAMPLES = """
@@ -40,8 +37,10 @@ def add_parsers(commands) -> None:
         examples=EXAMPLES,
     )
     p.add_argument(
-        "model", metavar="MODEL", help="a .mcz file, or a built-in model that is trained first"
+        "model", metavar="MODEL",
+        help=f"a built-in model, which is trained first; {opening.WHAT}"
     )
+    opening.add_structure(p)
     options.add_data(p)
     p.add_argument(
         "--what", choices=("weights", "channels"), default="weights", help="what is pruned"
@@ -122,13 +121,10 @@ def run(args) -> int:
             "rise": chosen.rise,
         }
     if args.plot:
-        curves = {
-            t: ([p.sparsity for p in found.of(t)], [p.errors / p.size for p in found.of(t)])
-            for t in found.nodes
-        }
-        ax = plots.plot_sensitivity(curves, found.baseline)
+        curves = {target: curve for target, curve in found.curves().items() if curve[0]}
+        examples = f"{found.base.size:,} validation images"
+        ax = plots.plot_sensitivity(curves, found.baseline, examples=examples)
         ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
-        plots.close(ax.figure)
         print(f"{args.plot}: error against sparsity")
     options.write_json(args.json, result)
     return 0
@@ -136,13 +132,11 @@ def run(args) -> int:
 
 def found_model(args, data, log):
     """Returns the model of the file, or the built-in one, trained."""
-    if args.model.endswith(".mcz"):
-        if not Path(args.model).is_file():
-            raise UserError(f"{args.model}: there is no such file")
-        model = load(args.model, kind="model")
+    if opening.is_file(args.model):
+        model = opening.opened(args.model, args.structure, kind="model")
         check_data(model, data)
         return model
-    name = options.check_model(args.model)
+    name = opening.built_in(args.model, args.structure)
     return train_dense(
         name,
         data.without_test(),
@@ -192,9 +186,9 @@ def compare(args) -> int:
     if args.plot:
         curves = {c.word: ([r["zeros"] for r in rows if r["criterion"] == c.word],
                            [r["error"] for r in rows if r["criterion"] == c.word]) for c in asked}
-        ax = plots.plot_importance(curves, baseline)
+        curves = {word: curve for word, curve in curves.items() if curve[0]}
+        ax = plots.plot_importance(curves, baseline, examples=f"{len(data.val):,} validation images")
         ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
-        plots.close(ax.figure)
         print(f"{args.plot}: error against the fraction of zeros")
     options.write_json(args.json, {"criteria": [c.word for c in asked], "baseline": baseline,
                                    "size": len(data.val), "rows": rows})

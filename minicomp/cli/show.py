@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..codec import PARTS, Shown, show
-from ..errors import UserError
-from . import options
+from ..codec import PARTS, Shown
+from ..codec.accounting import times
+from . import opening, options
 from .progress import print_table
 
 EXAMPLES = """
@@ -21,19 +21,21 @@ def add_parsers(commands) -> None:
         commands,
         "show",
         run,
-        help="where every byte of a .mcz file went, per layer",
+        help="where every byte of a file went, per layer",
         examples=EXAMPLES,
     )
-    p.add_argument("file", metavar="FILE", help="a .mcz file, of a model or a program")
+    p.add_argument("file", metavar="FILE",
+                   help="a .mcz file, of a model or a program, or a .safetensors file")
+    opening.add_structure(p)
     options.add_json(p)
 
 
 def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     path = Path(args.file)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
-    shown = show(path)
+    if args.structure is not None:
+        opening.opened(args.file, args.structure)  # whether the arrays fit
+    shown = opening.shown(args.file)
     print_bytes(str(path), shown)
     options.write_json(
         args.json,
@@ -84,7 +86,7 @@ def print_bytes(title: str, shown: Shown) -> None:
         title,
         ["form", "stored as", "shape", "kept", "encoding", *PARTS, "bytes"],
         rows,
-        footer=f"{shown.file_bytes:,} bytes in all, {shown.ratio:.1f}x smaller than the "
+        footer=f"{shown.file_bytes:,} bytes in all, {times(shown.ratio)}x smaller than the "
         f"{shown.origin_bytes:,} bytes of the dense net it came from",
     )
 

@@ -447,9 +447,8 @@ def kept(model: Model) -> float:
 
 
 def sparsity(model: Model) -> float:
-    """Returns the fraction of weights and biases that are 0."""
-    forms = model.forms().values()
-    return 1 - sum(f.nonzeros() for f in forms) / max(model.count(), 1)
+    """Returns the fraction of weights (of at least two axes) that are 0, in 0..1."""
+    return 1 - kept(model)
 
 
 def masks(model: Model) -> dict[str, np.ndarray]:

@@ -29,8 +29,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import printable
-from ..kernels.maps.conv import conv_size
-from ..kernels.maps.pool import pool_size
+from ..kernels.doors import window_count
 from ..nn.forms import Form
 from ..nn.graph import INPUT, MAX_INPUTS, MAX_NODES
 from ..nn.layers.base import bounded, flag, number, padded, pair, positive
@@ -120,7 +119,7 @@ class _Conv(_Scaled):
         if c % groups or o % groups:
             raise ValueError(f"groups must divide {c} and {o}, got {groups}")
         each = zip(size, args["kernel_size"], args["stride"], args["padding"])
-        return (o, *(conv_size(*one) for one in each))
+        return (o, *(window_count(*one) for one in each))
 
     def parts(self, args, shape):
         weight = (args["out_channels"], shape[0] // args["groups"], *args["kernel_size"])
@@ -149,7 +148,7 @@ class _Pool(Kind):
             raise ValueError(f"padding must be at most half of the window {args['kernel_size']}, "
                              f"got {args['padding']}")
         each = zip(size, args["kernel_size"], args["stride"], args["padding"])
-        return (c, *(pool_size(*one, args["ceil_mode"]) for one in each))
+        return (c, *(window_count(*one, args["ceil_mode"]) for one in each))
 
 
 class _AdaptivePool(Kind):

@@ -22,6 +22,8 @@ from ..nn.graph import Model
 from .budget import Budgeted
 from .recipe import Recipe
 
+MAX_OPERATIONS = 10**13  # of one pass over the examples: about an hour of one core
+
 
 @dataclass
 class Job:
@@ -39,20 +41,23 @@ class Job:
     epochs: list[dict] = field(default_factory=list)
 
 
-def train_dense(name: str, data, recipe: Recipe, *, seed: int,
+def train_dense(start: str | Model, data, recipe: Recipe, *, seed: int,
                 log: Callable[[dict], None] | None = None, checkpoint: Path | None = None,
                 n_threads: int = 1) -> Model:
-    """Returns the built-in model `name` trained on data.train as the recipe says.
+    """Returns a model trained on data.train as the recipe says.
+
+    start : name of a built-in model, whose weights are drawn, or a model to be trained on
 
     Raises UserError where the data do not fit the model's input.
     """
     init, stream = np.random.default_rng(seed).spawn(2)
-    model = MODELS[name](rng=init)
+    model = MODELS[start](rng=init) if isinstance(start, str) else start
     check_data(model, data)
     path, of, part = None, {}, Run(stream, log, checkpoint, n_threads).child("00-dense")
     if checkpoint is not None:
         path = part.checkpoint.with_name("00-dense.step")
-        of = {"model": name, "knobs": recipe.train.settings(), "seed": seed,
+        of = {"model": start if isinstance(start, str) else fingerprint(model),
+              "knobs": recipe.train.settings(), "seed": seed,
               "data": fingerprint(data), "threads": n_threads, "minicomp": __version__}
     return stepfile.kept(
         path, of, lambda log: recipe.train.apply(model, data, replace(part, log=log)), part.log)[0]
@@ -103,6 +108,18 @@ def check_job(start: str | Model, data, technique: Technique) -> None:
     model = MODELS[start]() if isinstance(start, str) else start
     check_data(model, data)
     technique.check(model)
+
+
+def check_work(model: Model, examples: int, most: int = MAX_OPERATIONS) -> None:
+    """Raises UserError where the net takes more than `most` operations for so many examples.
+
+    model : a Model or a Program, such as a stranger's file holds
+    """
+    each = model.operations()
+    if each * examples > most:
+        raise UserError(
+            f"the net takes about {each:.1e} operations an example, {each * examples:.1e} for "
+            f"{examples:,}: more than {most:.1e}; if that is meant, raise --max-operations")
 
 
 def check_data(model: Model, data) -> None:

@@ -39,7 +39,6 @@ PART_NAMES = dict(
     )
 )
 GREY, LIGHT = "#595959", "#D9D9D9"
-LABEL = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10.5,
@@ -75,11 +74,6 @@ def kilobytes(n: float) -> str:
         k = n / 1000
         return f"{k:,.2f} kB" if k < 9.995 else f"{k:,.1f} kB" if k < 99.95 else f"{k:,.0f} kB"
     return f"{n / 1e6:,.1f} MB"
-
-
-def factor(x: float) -> str:
-    """Returns a factor in two digits, more where it is close to 1: 43, 3.1, 1.04."""
-    return f"{x:.0f}" if x >= 9.95 else f"{x:.1f}" if x >= 1.095 else f"{x:.2f}"
 
 
 def ink(colour: str) -> str:

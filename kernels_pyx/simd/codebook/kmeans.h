@@ -1,6 +1,6 @@
 /* Which interval of a line a number falls into: the count of edges below it.
  *
- *   out[i] = #{j : edge[j] < x[i]}     edge ascending, m of them
+ *   out[i] = #{j : edge[j] < x[i]}     edge ascending, m of them; of a NaN m, it sorts last
  *
  * Up to 64 edges each is compared with a block of numbers: no branch, no dependence between
  * numbers, so the compiler fills its vectors (4, 8 or 16 floats by rung). Beyond that, halving the
@@ -25,7 +25,7 @@ ALWAYS_INLINE void kmeans_count(const float *RESTRICT x, const float *RESTRICT e
     for (long i = 0; i < KMEANS_BLOCK; i++) below[i] = 0;
     for (long j = 0; j < m; j++) {
         const float e = edge[j];
-        for (long i = 0; i < KMEANS_BLOCK; i++) below[i] += e < x[i];
+        for (long i = 0; i < KMEANS_BLOCK; i++) below[i] += !(e >= x[i]);
     }
     for (long i = 0; i < KMEANS_BLOCK; i++) out[i] = (uint16_t)below[i];
 }
@@ -41,10 +41,10 @@ static void kmeans_search(const float *x, long n, const float *edge, long m, uin
         long at = 0, left = m;
         while (left > 1) {
             const long half = left / 2;
-            at += edge[at + half - 1] < v ? half : 0;
+            at += !(edge[at + half - 1] >= v) ? half : 0;
             left -= half;
         }
-        out[i] = (uint16_t)(at + (m > 0 && edge[at] < v));
+        out[i] = (uint16_t)(at + (m > 0 && !(edge[at] >= v)));
     }
 }
 

@@ -25,22 +25,25 @@ static long softmax_losses(const float *z, const int64_t *label, long N, long K,
         for (long k = 0; k < K; k++) {
             p[k] = expf(z[k] - top);
             total += p[k];
-            spread += z[k] - top;
         }
+        for (long k = 0; s && k < K; k++) spread += z[k] - top;
         const float share = (float)(1.0 / total);
         for (long k = 0; k < K; k++) p[k] *= share;
-        loss[n] = (float)(log(total) - (1.0 - s) * (z[y] - top) - (s ? s / K * spread : 0.0));
+        loss[n] = (float)(log(total) - (1.0 - s) * (z[y] - top) - s / K * spread);
     }
     return N;
 }
 
-static void softmax_losses_dz(const float *g, const float *p, const int64_t *label, long N, long K,
+/* Returns what softmax_losses returns. */
+static long softmax_losses_dz(const float *g, const float *p, const int64_t *label, long N, long K,
                               double s, float *dz) {
     const float at = (float)(1.0 - s), all = (float)(s / K);
     for (long n = 0; n < N; n++, p += K, dz += K) {
+        if (label[n] < 0 || label[n] >= K) return n;
         for (long k = 0; k < K; k++) dz[k] = g[n] * (p[k] - all);
         dz[label[n]] = g[n] * (p[label[n]] - all - at);
     }
+    return N;
 }
 
 #endif

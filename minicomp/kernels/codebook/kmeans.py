@@ -18,9 +18,12 @@ cheapest partition under a penalty, and a few sweeps the penalty.
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 
-from .. import cpu
+from .. import cpu, doors
+from ..threads import threads
 
 Array = np.ndarray
 MAX_CELLS = 2**29  # of the reference's table of best splits, int32
@@ -33,7 +36,11 @@ def running_sums(x: Array, *, isa: str = "auto") -> tuple[Array, Array, float]:
     x : (n,) float32 or float64, ascending, n >= 1        p1, p2 : (n + 1,) float64
     Both are 0 at the median and grow away from it, so that a large number costs the sums of the
     others no digits.
+    Raises ValueError for other arrays.
     """
+    doors.floats("x", x, 1)
+    if x.dtype not in (np.float32, np.float64) or not x.size:
+        raise ValueError(f"x must hold a float32 or float64 at least, got {x.size} of {x.dtype}")
     x = np.ascontiguousarray(x)
     m = len(x) // 2
     if cpu.resolve(isa, "codebook") == 0:
@@ -72,12 +79,21 @@ def partition(
     starts : (k + 1,) int64        returned penalty : the last tried, None without a search
     Least but for the rounding of the sums; which one of equally good partitions is not said, but it
     is always the same.
-    Raises ValueError where k is not in [1, n], or for more than 2^31 groups.
+    Raises ValueError where k is not in [1, n], for sums that are not finite or do not rise, and for
+        more than 2^31 groups.
     """
+    for name, p in (("p0", p0), ("p1", p1), ("p2", p2)):
+        if not isinstance(p, np.ndarray) or p.dtype.kind not in "iuf" or p.shape != p0.shape:
+            raise ValueError(f"{name} must be numbers of one axis, as many as p0")
     p0, p1, p2 = (np.ascontiguousarray(p, np.float64) for p in (p0, p1, p2))
     n = len(p0) - 1
-    if not 1 <= k <= n < 2**31 - 1:
-        raise ValueError(f"k must be in [1, {min(n, 2**31 - 2)}], got {k}")
+    if p0.ndim != 1 or n < 1 or not np.isfinite(p0[-1] + p1.sum() + p2.sum()):
+        raise ValueError("p0, p1, p2 must be finite running sums of at least one group")
+    if not (p0[1:] > p0[:-1]).all():
+        raise ValueError("p0 must rise: each group has a count above 0")
+    k = doors.whole("k", k, 1, min(n, 2**31 - 2))
+    if not (penalty is None or isinstance(penalty, Real)):
+        raise ValueError(f"penalty must be a number or None, got {penalty!r}")
     if cpu.resolve(isa, "codebook") == 0:
         return partition_ref(p0, p1, p2, k), None
     if k in (1, n):
@@ -181,21 +197,26 @@ def partition_ref(p0: Array, p1: Array, p2: Array, k: int) -> Array:
 def nearest(x: Array, edges: Array, *, isa: str = "auto", n_threads: int = 1) -> Array:
     """Returns how many edges lie below each x: the interval it falls into, uint16 of x's shape.
 
-    x : float32, any shape
+    x : float32, any shape; NaN lies above all edges, where sorting puts it
     edges : (m,) float32, ascending, m < 65536; an x equal to an edge is not above it
-    Raises ValueError for unordered or too many edges.
+    Raises ValueError for other arrays, unordered or too many edges.
     """
-    x, edges = np.ascontiguousarray(x, np.float32), np.ascontiguousarray(edges, np.float32)
+    n_threads = threads(n_threads)
+    doors.floats("edges", edges, 1)
+    for name, a in (("x", x), ("edges", edges)):
+        if not isinstance(a, np.ndarray) or a.dtype != np.float32:
+            raise ValueError(f"{name} must be an array of float32, got {getattr(a, 'dtype', a)!s}")
+    shape, x, edges = x.shape, np.ascontiguousarray(x), np.ascontiguousarray(edges)
     if len(edges) > 65535:
         raise ValueError(f"edges must be at most 65535, got {len(edges)}")
-    if not (edges[1:] >= edges[:-1]).all():
-        raise ValueError("edges must be ascending")
+    if not (edges[1:] >= edges[:-1]).all() or np.isnan(edges[:1]).any():
+        raise ValueError("edges must be ascending, and none NaN")
     level = cpu.resolve(isa, "codebook")
     if level == 0:
-        return nearest_ref(x, edges)
+        return nearest_ref(x, edges).reshape(shape)
     out = np.empty(x.size, np.uint16)
     cpu.kernel_module("codebook").nearest(x.reshape(-1), edges, out, level, n_threads)
-    return out.reshape(x.shape)
+    return out.reshape(shape)
 
 
 def nearest_ref(x: Array, edges: Array) -> Array:

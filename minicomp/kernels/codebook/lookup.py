@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import cpu
+from .. import cpu, doors
 
 Array = np.ndarray
 INDEX_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32))
@@ -20,6 +20,7 @@ def take(table: Array, index: Array, *, isa: str = "auto") -> Array:
     table : (k,) float32        index : uint8, uint16 or uint32, any shape
     Raises IndexError where an index is not below k, ValueError for other types.
     """
+    doors.floats("table", table, 1)
     check(table, index)
     level = cpu.resolve(isa, "codebook")
     if level == 0:
@@ -40,11 +41,11 @@ def take_ref(table: Array, index: Array) -> Array:
 
 def check(values: Array, index: Array) -> None:
     """Raises ValueError where values are not float32 or index is of none of INDEX_TYPES."""
-    if values.dtype != np.float32 or index.dtype not in INDEX_TYPES:
-        raise ValueError(
-            f"values must be float32 and index uint8, uint16 or uint32, got {values.dtype} "
-            f"and {index.dtype}"
-        )
+    arrays = isinstance(values, np.ndarray) and isinstance(index, np.ndarray)
+    if not arrays or values.dtype != doors.F32 or index.dtype not in INDEX_TYPES:
+        given = [getattr(a, "dtype", type(a).__name__) for a in (values, index)]
+        raise ValueError("values must be float32 and index uint8, uint16 or uint32, arrays both, "
+                         f"got {given[0]} and {given[1]}")
 
 
 def index_bytes(index: Array) -> Array:

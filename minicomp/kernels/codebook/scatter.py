@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import cpu
+from .. import cpu, doors
 from .lookup import check, index_bytes, refuse
 
 Array = np.ndarray
@@ -22,13 +22,13 @@ LANES = 8  # sums of a centroid
 def scatter_add(g: Array, index: Array, k: int, *, isa: str = "auto") -> Array:
     """Returns the sums of the entries of g that share an index, (k,) float32.
 
-    g : float32        index : uint8, uint16 or uint32 of its shape, below k
+    g : float32        index : uint8, uint16 or uint32 of its shape, below k, at most 2^31 - 1
     Raises IndexError where an index is not below k, ValueError for other shapes and types.
     """
     check(g, index)
-    if g.shape != index.shape or k < 0:
-        raise ValueError(f"g must have the shape of index, {index.shape}, and k be at least 0, "
-                         f"got {g.shape} and {k}")
+    k = doors.whole("k", k, 0)
+    if g.shape != index.shape:
+        raise ValueError(f"g must have the shape of index, {index.shape}, got {g.shape}")
     level = cpu.resolve(isa, "codebook")
     if level == 0:
         return scatter_add_ref(g, index, k)

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import cpu
+from .. import cpu, doors
+from ..threads import threads
 
 Array = np.ndarray
 MAX_LENGTH = 15
 MAX_SYMBOLS = 4096
+MOST = 2**31 - 1  # symbols of one call
 
 
 def decode(
@@ -40,16 +42,19 @@ def decode(
     isa : rung, see kernels/cpu.py        n_threads : no effect, one core decodes all streams side
         by side
     Bits past the end of `data` read as 0; an end beyond 8 B tells that it happened.
-    Raises ValueError where the lengths are no complete code or a start or count is negative.
+    Raises ValueError where the lengths are no complete code, a start lies beyond the data, a count
+        is negative, or all counts together pass MOST.
     """
-    data = np.frombuffer(data, np.uint8)
-    starts, counts = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(counts, np.int64)
-    lengths = np.ascontiguousarray(lengths, np.uint8)
-    used = lengths[lengths > 0].astype(np.int64)
+    threads(n_threads)
+    data = doors.stream("data", data)
+    doors.integers("starts", starts, 1)
+    doors.integers("counts", counts, 1)
+    doors.integers("lengths", lengths, 1)
+    used = lengths[lengths != 0].astype(np.int64)
     if (
         not 2 <= len(used)
         or len(lengths) > MAX_SYMBOLS
-        or int(used.max()) > MAX_LENGTH
+        or not 1 <= used.min() <= used.max() <= MAX_LENGTH
         or int((1 << (MAX_LENGTH - used)).sum()) != 1 << MAX_LENGTH
     ):
         raise ValueError(
@@ -61,8 +66,12 @@ def decode(
         or (starts < 0).any()
         or (starts > 8 * len(data)).any()
         or (counts < 0).any()
+        or sum(counts.tolist()) > MOST  # of Python's integers, which do not overflow
     ):
-        raise ValueError(f"starts must lie in [0, {8 * len(data)}], counts be >= 0 and as many")
+        raise ValueError(f"starts must lie in [0, {8 * len(data)}], counts be >= 0, as many, and "
+                         f"at most {MOST} together")
+    starts, counts = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(counts, np.int64)
+    lengths = np.ascontiguousarray(lengths, np.uint8)
     if cpu.resolve(isa, "coding") == 0:
         return decode_ref(data, starts, counts, lengths)
     symbols = np.empty(int(counts.sum()), symbol_dtype(len(lengths)))

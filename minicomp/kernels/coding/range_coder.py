@@ -37,7 +37,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import cpu
+from .. import cpu, doors
+from ..threads import threads
 
 Array = np.ndarray
 MAX_BITS = 8  # of code - 1
@@ -54,15 +55,18 @@ RATES = tuple(2**17 // (2 * t + 3) for t in range(LIMIT + 1))  # 2^16 / (t + 3/2
 def encode(codes: Array, bits: int, lag: int, *, isa: str = "auto", n_threads: int = 1) -> Array:
     """Returns the bytes of a table of codes, uint8 (B,).
 
-    codes : (R, C) integers in 0..2**bits, 0 where none is kept        bits : 0..8        lag : 0
-        (none), 2..255
+    codes : (R, C) integers in 0..2**bits, 0 where none is kept; or bool        bits : 0..8
+    lag : 0 (none), 2..255
     isa : rung, see kernels/cpu.py        n_threads : no effect, every bit depends on the one before
     Raises ValueError where an argument is out of range.
     """
+    threads(n_threads)
+    if isinstance(codes, np.ndarray) and codes.dtype == bool:
+        codes = codes.view(np.uint8)
+    doors.integers("codes", codes)
+    _, bits, lag = _checked(codes.shape, bits, lag)
+    doors.integers("codes", codes, least=0, most=1 << bits)
     codes = np.ascontiguousarray(codes, np.uint16)
-    _check(codes.shape, bits, lag)
-    if codes.size and int(codes.max()) > 1 << bits:
-        raise ValueError(f"codes must be at most 2**{bits}, got {codes.max()}")
     kept = int(np.count_nonzero(codes))
     if kept == 0:
         return np.zeros(0, np.uint8)
@@ -94,11 +98,10 @@ def decode(
     Any bytes decode to something; a caller compares the codes' count with kept, and used with B.
     Raises ValueError where an argument is out of range.
     """
-    data = np.frombuffer(data, np.uint8)
-    _check(shape, bits, lag)
-    n, kept = shape[0] * shape[1], int(kept)
-    if not 0 <= kept <= n:
-        raise ValueError(f"kept must be in [0, {n}], got {kept}")
+    threads(n_threads)
+    data = doors.stream("data", data)
+    shape, bits, lag = _checked(shape, bits, lag)
+    kept = doors.whole("kept", kept, 0, shape[0] * shape[1])
     codes = np.zeros(shape, np.uint16)
     if kept == 0:
         return codes, 0, 0
@@ -108,16 +111,18 @@ def decode(
     return codes, used, split
 
 
-def _check(shape: tuple[int, ...], bits: int, lag: int) -> None:
-    if len(shape) != 2 or max(shape) > MAX_SIDE or shape[0] * shape[1] > MAX_ENTRIES:
+def _checked(shape: tuple[int, int], bits: int, lag: int) -> tuple[tuple[int, int], int, int]:
+    # The three as ints; ValueError where one is out of range.
+    shape = doors.pair("shape", shape, 0)
+    if max(shape) > MAX_SIDE or shape[0] * shape[1] > MAX_ENTRIES:
         raise ValueError(
             f"codes must be a table of at most {MAX_ENTRIES} entries, {MAX_SIDE} a side, "
             f"got {shape}"
         )
-    if not (0 <= bits <= MAX_BITS and 0 <= lag <= MAX_LAG and lag != 1):
-        raise ValueError(
-            f"bits must be in [0, {MAX_BITS}] and lag 0 or in [2, {MAX_LAG}], got {bits} and {lag}"
-        )
+    bits, lag = doors.whole("bits", bits, 0, MAX_BITS), doors.whole("lag", lag, 0, MAX_LAG)
+    if lag == 1:
+        raise ValueError(f"lag must be 0 or in [2, {MAX_LAG}], got 1")
+    return shape, bits, lag
 
 
 class _Encoder:

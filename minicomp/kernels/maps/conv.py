@@ -14,19 +14,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from .. import cpu
+from ..doors import F32, Geometry, Pair, floats, geometry, switch, whole, window_count
 from ..layout import nchw, nhwc
 from ..memory import aligned
+from ..threads import threads
 
 Array = np.ndarray
-Pair = tuple[int, int]
 L2_FLOATS = 100_000  # of columns at a time: 400 KB of the 0.5 to 2 MB of L2 that a core has
-
-
-def conv_size(n: int, k: int, stride: int, padding: int) -> int:
-    """Returns how many windows of k entries fit n entries padded on both sides."""
-    if n + 2 * padding < k:
-        raise ValueError(f"a window of {k} does not fit {n} entries padded by {padding}")
-    return (n + 2 * padding - k) // stride + 1
 
 
 class Sizes(NamedTuple):
@@ -46,10 +40,10 @@ class Sizes(NamedTuple):
     Wo: int
 
 
-def sizes_of(size: Pair, c: int, o: int, kernel: Pair, stride: Pair, padding: Pair) -> Sizes:
-    """Returns the numbers of a convolution of (C, *size) maps; ValueError where no window fits."""
+def sizes_of(where: Geometry, c: int, o: int) -> Sizes:
+    """Returns the numbers of a convolution of maps of c channels to maps of o."""
+    size, kernel, stride, padding, out = where
     # A 1 x 1 kernel sees no neighbours: the map is as good as one row.
-    out = [conv_size(*each) for each in zip(size, kernel, stride, padding)]
     if kernel == stride == (1, 1) and padding == (0, 0):
         size, out = (1, size[0] * size[1]), (1, out[0] * out[1])
     return Sizes(*size, c, o, *kernel, *stride, *padding, *out)
@@ -102,7 +96,7 @@ def conv2d_ref(x: Array, w: Array, stride: Pair, padding: Pair, groups: int) -> 
     y[n, o, i, j] = sum_{c, a, b} x[n, c, i s + a - p, j s + b - p] w[o, c, a, b]
     """
     o, kernel = w.shape[0], w.shape[2:]
-    ho, wo = (conv_size(*each) for each in zip(x.shape[2:], kernel, stride, padding))
+    ho, wo = (window_count(*each) for each in zip(x.shape[2:], kernel, stride, padding))
     columns = im2col(x, kernel, stride, padding, groups)
     y = columns @ w.reshape(groups, o // groups, -1).transpose(0, 2, 1)  # (G, N Ho Wo, O/G)
     return nchw(y.transpose(1, 0, 2).reshape(x.shape[0], ho, wo, o))
@@ -140,23 +134,23 @@ def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 
     """Returns x * w (+ bias), (N, O, Ho, Wo).
 
     x : (N, C, H, W)        w : (O, C/G, KH, KW)        bias : (O,) or None
-    Raises ValueError where channels, groups or sizes do not fit.
+    Raises ValueError for other arrays, and where channels, groups or sizes do not fit.
     """
-    check(x, w, bias, groups)
-    stride, padding, n, o = tuple(stride), tuple(padding), len(x), len(w)
+    groups, n_threads = check(x, w, bias, groups), threads(n_threads)
+    where = geometry(x.shape[2:], w.shape[2:], stride, padding)
+    stride, padding, n, o = where.stride, where.padding, len(x), len(w)
     level = _level(isa, x, w, *([] if bias is None else [bias]))
     if level == 0:
         y = conv2d_ref(x, w, stride, padding, groups)
         return y if bias is None else y + bias[:, None, None]
-    out = [conv_size(*each) for each in zip(x.shape[2:], w.shape[2:], stride, padding)]
     if groups == x.shape[1] == o:
-        return _depthwise(x, w, bias, stride, padding, level, n_threads)
+        return _depthwise(x, w, bias, where, level, n_threads)
     if groups > 1:
         parts = [conv2d(x[:, c], w[k], None if bias is None else bias[k], stride=stride,
                         padding=padding, isa=isa, n_threads=n_threads)
                  for c, k in _groups(groups, x.shape[1], o)]
         return nchw(np.concatenate([nhwc(p) for p in parts], axis=3))
-    sizes = sizes_of(x.shape[2:], x.shape[1], o, w.shape[2:], stride, padding)
+    sizes = sizes_of(where, x.shape[1], o)
     x, w = nhwc(x).reshape(n, sizes.H, sizes.W, sizes.C), np.ascontiguousarray(w)
     y = aligned(n, sizes.Ho, sizes.Wo, o)
     if level == 1:
@@ -168,7 +162,7 @@ def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 
         bias = None if bias is None else np.ascontiguousarray(bias)
         cpu.kernel_module("maps").conv(x, w, bias, packed, padded(sizes, n_threads), y, sizes,
                                        level, n_threads)
-    return nchw(y.reshape(n, *out, o))
+    return nchw(y.reshape(n, *where.count, o))
 
 
 def conv2d_input_grad(g: Array, w: Array, *, size: Pair, stride: Pair = (1, 1),
@@ -176,21 +170,28 @@ def conv2d_input_grad(g: Array, w: Array, *, size: Pair, stride: Pair = (1, 1),
                       n_threads: int = 1) -> Array:
     """Returns dx, (N, C, H, W), for the cotangent g of y.   g : (N, O, Ho, Wo)   size : (H, W)
 
-    Raises ValueError where g has not the shape of the output.
+    Raises ValueError for other arrays, groups that do not fit, and where g has not the shape of the
+        output.
     """
-    stride, padding, (n, o) = tuple(stride), tuple(padding), g.shape[:2]
-    _check_cotangent(g, n, len(w), size, w.shape[2:], stride, padding)
+    n_threads = threads(n_threads)
+    floats("g", g, 4)
+    floats("w", w, 4)
+    groups = _dividing(groups, len(w))
+    where = geometry(size, w.shape[2:], stride, padding)
+    size, _, stride, padding, _ = where
+    n, o = g.shape[:2]
+    _check_cotangent(g, (n, len(w), *where.count))
     level = _level(isa, g, w)
     if level == 0:
         return conv2d_input_grad_ref(g, w, size, stride, padding, groups)
     if groups == o and w.shape[1] == 1:
-        return _depthwise_input_grad(g, w, size, stride, padding, level, n_threads)
+        return _depthwise_input_grad(g, w, where, level, n_threads)
     if groups > 1:
         parts = [conv2d_input_grad(g[:, k], w[k], size=size, stride=stride, padding=padding,
                                    isa=isa, n_threads=n_threads)
                  for _, k in _groups(groups, w.shape[1] * groups, o)]
         return nchw(np.concatenate([nhwc(p) for p in parts], axis=3))
-    sizes = sizes_of(size, w.shape[1], o, w.shape[2:], stride, padding)
+    sizes = sizes_of(where, w.shape[1], o)
     g, w = nhwc(g).reshape(n, sizes.Ho, sizes.Wo, o), np.ascontiguousarray(w)
     dx = aligned(n, sizes.H, sizes.W, sizes.C)
     if level == 1:
@@ -208,16 +209,23 @@ def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1
     """Returns dw, (O, C/G, KH, KW), for the cotangent g of y; with `bias` the pair dw, db (O,).
 
     x : (N, C, H, W)        g : (N, O, Ho, Wo)        kernel : (KH, KW)
-    Raises ValueError where g has not the shape of the output.
+    Raises ValueError for other arrays, groups that do not fit, and where g has not the shape of the
+        output.
     """
-    stride, padding, (n, c), o = tuple(stride), tuple(padding), x.shape[:2], g.shape[1]
-    _check_cotangent(g, n, o, x.shape[2:], kernel, stride, padding)
+    n_threads, bias = threads(n_threads), switch("bias", bias)
+    floats("x", x, 4)
+    floats("g", g, 4)
+    (n, c), o = x.shape[:2], g.shape[1]
+    groups = _dividing(groups, c, o)
+    where = geometry(x.shape[2:], kernel, stride, padding)
+    _, kernel, stride, padding, _ = where
+    _check_cotangent(g, (n, o, *where.count))
     level = _level(isa, x, g)
     if level == 0:
         dw = conv2d_weight_grad_ref(x, g, kernel, stride, padding, groups)
         return (dw, g.sum(axis=(0, 2, 3))) if bias else dw
     if groups == c == o:
-        dw = _depthwise_weight_grad(x, g, kernel, stride, padding, level, n_threads)
+        dw = _depthwise_weight_grad(x, g, where, level, n_threads)
         return (dw, g.sum(axis=(0, 2, 3))) if bias else dw
     if groups > 1:
         parts = [conv2d_weight_grad(x[:, c], g[:, k], kernel=kernel, stride=stride, padding=padding,
@@ -226,7 +234,7 @@ def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1
         if bias:
             return tuple(np.concatenate(each) for each in zip(*parts))
         return np.concatenate(parts)
-    sizes = sizes_of(x.shape[2:], c, o, kernel, stride, padding)
+    sizes = sizes_of(where, c, o)
     x = nhwc(x).reshape(n, sizes.H, sizes.W, c)
     g = nhwc(g).reshape(n, sizes.Ho, sizes.Wo, o)
     dw = np.empty((o, c, *kernel), np.float32)
@@ -240,25 +248,37 @@ def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1
     return (dw, db.sum(axis=0)) if bias else dw
 
 
-def check(x: Array, w: Array, bias: Array | None, groups: int) -> None:
-    """Raises ValueError where channels, groups and bias do not fit each other."""
-    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
+def check(x: Array, w: Array, bias: Array | None, groups: int) -> int:
+    """Returns groups; ValueError where arrays, channels, groups and bias do not fit each other."""
+    floats("x", x)
+    floats("w", w)
+    groups = whole("groups", groups, 1)
+    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] * groups or len(w) % groups:
         raise ValueError(f"conv2d in {groups} groups needs x (N, C, H, W) and "
                          f"w (O, C / groups, KH, KW), got {x.shape} and {w.shape}")
-    if bias is not None and bias.shape != w.shape[:1]:
-        raise ValueError(f"bias must have shape {w.shape[:1]}, got {bias.shape}")
+    if bias is not None:
+        floats("bias", bias, 1)
+        if bias.shape != w.shape[:1]:
+            raise ValueError(f"bias must have shape {w.shape[:1]}, got {bias.shape}")
+    return groups
 
 
-def _check_cotangent(g: Array, n: int, o: int, size: Pair, kernel: Pair, stride: Pair,
-                     padding: Pair) -> None:
-    out = tuple(conv_size(*each) for each in zip(size, kernel, stride, padding))
-    if g.shape != (n, o, *out):
-        raise ValueError(f"g must have the shape of the output, {(n, o, *out)}, got {g.shape}")
+def _dividing(groups, *channels: int) -> int:
+    groups = whole("groups", groups, 1)
+    if any(c % groups for c in channels):
+        raise ValueError(f"groups must divide {' and '.join(map(str, channels))} channels, "
+                         f"got {groups}")
+    return groups
+
+
+def _check_cotangent(g: Array, shape: tuple[int, ...]) -> None:
+    if g.shape != shape:
+        raise ValueError(f"g must have the shape of the output, {shape}, got {g.shape}")
 
 
 def _level(isa: str, *arrays: Array) -> int:
     level = cpu.resolve(isa, "maps")
-    return level if all(a.dtype == np.float32 for a in arrays) else 0
+    return level if all(a.dtype == F32 for a in arrays) else 0
 
 
 def _groups(groups: int, c: int, o: int):
@@ -321,9 +341,8 @@ def _weight_grad_blocks(x: Array, g: Array, dw: Array, s: Sizes) -> None:
 # ------------------------------------------------------------------------------------ depthwise
 
 
-def _depthwise_sizes(c: int, size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Sizes:
-    out = [conv_size(*each) for each in zip(size, kernel, stride, padding)]
-    return Sizes(*size, c, c, *kernel, *stride, *padding, *out)
+def _depthwise_sizes(where: Geometry, c: int) -> Sizes:
+    return Sizes(*where.size, c, c, *where.kernel, *where.stride, *where.padding, *where.count)
 
 
 def _taps(w: Array) -> Array:
@@ -331,9 +350,9 @@ def _taps(w: Array) -> Array:
     return np.ascontiguousarray(w.reshape(len(w), -1).T)
 
 
-def _depthwise(x: Array, w: Array, bias: Array | None, stride: Pair, padding: Pair, level: int,
+def _depthwise(x: Array, w: Array, bias: Array | None, where: Geometry, level: int,
                n_threads: int) -> Array:
-    s = _depthwise_sizes(len(w), x.shape[2:], w.shape[2:], stride, padding)
+    s = _depthwise_sizes(where, len(w))
     y = aligned(len(x), s.Ho, s.Wo, s.C)
     bias = None if bias is None else np.ascontiguousarray(bias)
     cpu.kernel_module("maps").depthwise(nhwc(x), _taps(w), bias, padded(s, n_threads), y, s, level,
@@ -341,23 +360,25 @@ def _depthwise(x: Array, w: Array, bias: Array | None, stride: Pair, padding: Pa
     return nchw(y)
 
 
-def _depthwise_input_grad(g: Array, w: Array, size: Pair, stride: Pair, padding: Pair, level: int,
+def _depthwise_input_grad(g: Array, w: Array, where: Geometry, level: int,
                           n_threads: int) -> Array:
-    if stride == (1, 1) and all(p < k for p, k in zip(padding, w.shape[2:])):
+    _, kernel, stride, padding, count = where
+    if stride == (1, 1) and all(p < k for p, k in zip(padding, kernel)):
         # The adjoint of a correlation is the correlation with the kernel turned around.
-        turned = tuple(k - 1 - p for k, p in zip(w.shape[2:], padding))
-        return _depthwise(g, w[:, :, ::-1, ::-1], None, stride, turned, level, n_threads)
-    s = _depthwise_sizes(len(w), size, w.shape[2:], stride, padding)
+        turned = tuple(k - 1 - p for k, p in zip(kernel, padding))
+        return _depthwise(g, w[:, :, ::-1, ::-1], None, geometry(count, kernel, stride, turned),
+                          level, n_threads)
+    s = _depthwise_sizes(where, len(w))
     dx = aligned(len(g), s.H, s.W, s.C)
     cpu.kernel_module("maps").depthwise_dx(nhwc(g), _taps(w), padded(s, n_threads), dx, s, level,
                                            n_threads)
     return nchw(dx)
 
 
-def _depthwise_weight_grad(x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair,
-                           level: int, n_threads: int) -> Array:
-    s = _depthwise_sizes(x.shape[1], x.shape[2:], kernel, stride, padding)
+def _depthwise_weight_grad(x: Array, g: Array, where: Geometry, level: int,
+                           n_threads: int) -> Array:
+    s = _depthwise_sizes(where, x.shape[1])
     module = cpu.kernel_module("maps")
     sums = np.zeros((module.SLABS, s.KH * s.KW * s.C), np.float32)
     module.depthwise_dw(nhwc(x), nhwc(g), padded(s, n_threads), sums, s, level, n_threads)
-    return np.ascontiguousarray(sums.sum(axis=0).reshape(-1, s.C).T).reshape(s.C, 1, *kernel)
+    return np.ascontiguousarray(sums.sum(axis=0).reshape(-1, s.C).T).reshape(s.C, 1, s.KH, s.KW)

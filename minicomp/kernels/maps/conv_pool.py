@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import cpu
+from .. import cpu, doors
+from ..doors import F32, Geometry, Pair
 from ..layout import nchw, nhwc
 from ..memory import aligned
+from ..threads import threads
 from . import conv, pool
-from .conv import Pair
 
 Array = np.ndarray
 
@@ -44,7 +45,8 @@ def conv2d_max_pool_grad_ref(
 ) -> tuple[Array | None, Array, Array]:
     """Returns (dx, dw, db) for the cotangent g of what was pooled; dx None where not wanted."""
     moves = {"stride": steps.stride, "padding": steps.padding, **kw}
-    g = pool.max_pool2d_grad(g, index, size=_between(x, w, steps), **_pooling(steps), **kw)
+    between = doors.geometry(x.shape[2:], w.shape[2:], steps.stride, steps.padding).count
+    g = pool.max_pool2d_grad(g, index, size=between, **_pooling(steps), **kw)
     dx = conv.conv2d_input_grad(g, w, size=x.shape[2:], **moves) if want_dx else None
     return dx, *conv.conv2d_weight_grad(x, g, kernel=w.shape[2:], bias=True, **moves)
 
@@ -55,14 +57,17 @@ def conv2d_max_pool(
     """Returns the pooled maps of x * w + bias, (N, O, Ho, Wo), and where in its window each lay.
 
     x : (N, C, H, W)        w : (O, C, KH, KW)        bias : (O,)
-    Raises ValueError where channels, sizes or windows do not fit.
+    Raises ValueError for other arrays, and where channels, sizes or windows do not fit.
     """
+    n_threads = threads(n_threads)
+    doors.floats("bias", bias, 1)
+    conv.check(x, w, bias, 1)
+    where, pooled = _windows(x, w, steps)
     if not _direct(isa, steps, x, w, bias):
         return conv2d_max_pool_ref(x, w, bias, steps, isa=isa, n_threads=n_threads)
-    conv.check(x, w, bias, 1)
-    sizes, pool_sizes = _sizes(x, w, steps)
+    sizes, pool_sizes = _sizes(where, pooled, x, w)
     x, w = nhwc(x).reshape(len(x), sizes.H, sizes.W, sizes.C), np.ascontiguousarray(w)
-    y = aligned(len(x), *pool_sizes[-2:], sizes.O)
+    y = aligned(len(x), *pooled.count, sizes.O)
     index = np.empty(y.shape, np.uint8)
     cpu.kernel_module("maps").conv_pool(
         x, w, np.ascontiguousarray(bias), aligned(w[0].size * conv.lanes(sizes.O)),
@@ -78,16 +83,21 @@ def conv2d_max_pool_grad(
     """Returns (dx, dw, db) for the cotangent g of what `conv2d_max_pool` returned first.
 
     g, index : (N, O, Ho, Wo)        dx : (N, C, H, W), None where it is not wanted
-    Raises ValueError where g and index differ in shape.
+    Raises ValueError for other arrays, and where g and index have not the shape of the output.
     """
+    n_threads, want_dx = threads(n_threads), doors.switch("want_dx", want_dx)
+    conv.check(x, w, None, 1)
+    doors.floats("g", g, 4)
+    doors.integers("index", index, 4)
+    where, pooled = _windows(x, w, steps)
+    shape = (len(x), len(w), *pooled.count)
+    if g.shape != shape or index.shape != shape:
+        raise ValueError(f"g and index must have shape {shape}, got {g.shape} and {index.shape}")
     direct = _direct(isa, steps, g, x, w) and index.dtype == np.uint8
     if want_dx or not direct:  # dx reads the cotangents once more: they are written after all
         return conv2d_max_pool_grad_ref(g, index, x, w, steps, want_dx, isa=isa,
                                         n_threads=n_threads)
-    sizes, pool_sizes = _sizes(x, w, steps)
-    shape = (len(x), sizes.O, *pool_sizes[-2:])
-    if g.shape != shape or index.shape != shape:
-        raise ValueError(f"g and index must have shape {shape}, got {g.shape} and {index.shape}")
+    sizes, pool_sizes = _sizes(where, pooled, x, w)
     module = cpu.kernel_module("maps")
     x = nhwc(x).reshape(len(x), sizes.H, sizes.W, sizes.C)
     dw, db = np.empty(w.shape, np.float32), np.zeros((module.SLABS, sizes.O), np.float32)
@@ -102,7 +112,7 @@ def conv2d_max_pool_grad(
 def _direct(isa: str, steps: Steps, *arrays: Array) -> bool:
     # Whether the tile convolves without im2col, image by image.
     return (cpu.resolve(isa, "maps") >= cpu.RUNGS.index("avx2")
-            and all(a.dtype == np.float32 and a.size for a in arrays)
+            and all(a.dtype == F32 and a.size for a in arrays)
             and steps.pool_kernel[0] * steps.pool_kernel[1] <= 256)
 
 
@@ -111,16 +121,15 @@ def _pooling(steps: Steps) -> dict:
             "padding": steps.pool_padding}
 
 
-def _between(x: Array, w: Array, steps: Steps) -> Pair:
-    # The size of the maps that are pooled.
-    each = zip(x.shape[2:], w.shape[2:], steps.stride, steps.padding)
-    return tuple(conv.conv_size(*one) for one in each)
+def _windows(x: Array, w: Array, steps: Steps) -> tuple[Geometry, Geometry]:
+    # Those of the convolution, and of the pooling of its output.
+    if not isinstance(steps, Steps):
+        raise ValueError(f"steps must be Steps, got {type(steps).__name__}")
+    where = doors.geometry(x.shape[2:], w.shape[2:], steps.stride, steps.padding)
+    return where, pool.pooling(where.count, **_pooling(steps), ceil_mode=steps.ceil_mode)
 
 
-def _sizes(x: Array, w: Array, steps: Steps) -> tuple[conv.Sizes, tuple[int, ...]]:
+def _sizes(where: Geometry, pooled: Geometry, x: Array,
+           w: Array) -> tuple[conv.Sizes, tuple[int, ...]]:
     # The numbers of both structs: Conv and Pool.
-    between = _between(x, w, steps)
-    count = pool.window_counts(between, **_pooling(steps), ceil_mode=steps.ceil_mode)
-    sizes = conv.sizes_of(x.shape[2:], x.shape[1], len(w), w.shape[2:], steps.stride, steps.padding)
-    return sizes, (*between, len(w), *steps.pool_kernel, *steps.pool_stride, *steps.pool_padding,
-                   *count)
+    return conv.sizes_of(where, x.shape[1], len(w)), pool.sizes_of(pooled, len(w))

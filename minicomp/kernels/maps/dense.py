@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import cpu
+from ..doors import F32, floats, number, switch
 from ..memory import aligned
 
 Array = np.ndarray
@@ -56,9 +57,14 @@ def linear(
 
     One row is BLAS's: packing W into tiles takes longer than reading it once. From two rows on a
     row of the kernel's y does not depend on how many there are.
-    Raises ValueError where the shapes do not fit.
+    Raises ValueError for other arrays and shapes.
     """
-    _fit(x.shape == (len(x), w.shape[1]) and (b is None or b.shape == w.shape[:1]), x, w, b)
+    floats("x", x, 2)
+    floats("w", w, 2)
+    if b is not None:
+        floats("b", b, 1)
+    relu = switch("relu", relu)
+    _fit(x.shape[1] == w.shape[1] and (b is None or b.shape == w.shape[:1]), x, w, b)
     if len(x) == 1 or not _tiled(isa, w.size, x, w, *([] if b is None else [b])):
         y = linear_ref(x, w, b)
         return np.maximum(y, 0) if relu else y
@@ -70,8 +76,13 @@ def linear(
 
 
 def linear_input_grad(g: Array, w: Array, *, isa: str = "auto") -> Array:
-    """Returns g w, (N, I).   g : (N, O)   w : (O, I)"""
-    _fit(g.shape == (len(g), len(w)), g, w)
+    """Returns g w, (N, I).   g : (N, O)   w : (O, I)
+
+    Raises ValueError for other arrays and shapes.
+    """
+    floats("g", g, 2)
+    floats("w", w, 2)
+    _fit(g.shape[1] == len(w), g, w)
     if not _tiled(isa, w.size, g, w):
         return linear_input_grad_ref(g, w)
     g, w = _contiguous(g), _contiguous(w)
@@ -81,8 +92,13 @@ def linear_input_grad(g: Array, w: Array, *, isa: str = "auto") -> Array:
 
 
 def linear_weight_grad(x: Array, g: Array, *, isa: str = "auto") -> tuple[Array, Array]:
-    """Returns g' x, (O, I), and the sum of g over the batch, (O,).   x : (N, I)   g : (N, O)"""
-    _fit(x.ndim == g.ndim == 2 and len(x) == len(g), x, g)
+    """Returns g' x, (O, I), and the sum of g over the batch, (O,).   x : (N, I)   g : (N, O)
+
+    Raises ValueError for other arrays and shapes.
+    """
+    floats("x", x, 2)
+    floats("g", g, 2)
+    _fit(len(x) == len(g), x, g)
     if not _tiled(isa, x.shape[1] * g.shape[1], x, g):
         return linear_weight_grad_ref(x, g)
     x, g = _contiguous(x), _contiguous(g)
@@ -93,10 +109,15 @@ def linear_weight_grad(x: Array, g: Array, *, isa: str = "auto") -> tuple[Array,
 
 
 def relu_dx(g: Array, y: Array, *, isa: str = "auto") -> Array:
-    """Returns g where y > 0, else 0: the cotangent before a ReLU that returned y.   one shape"""
+    """Returns g where y > 0, else 0: the cotangent before a ReLU that returned y.   one shape
+
+    Raises ValueError for other arrays and shapes.
+    """
+    floats("g", g)
+    floats("y", y)
     _fit(g.shape == y.shape, g, y)
     level = cpu.resolve(isa, "maps")
-    if level == 0 or not g.dtype == y.dtype == np.float32 or not g.size:
+    if level == 0 or not g.dtype == y.dtype == F32 or not g.size:
         return relu_dx_ref(g, y)
     g, y = _contiguous(g), _contiguous(y)
     dx = np.empty_like(g)
@@ -109,10 +130,18 @@ def sgd(w: Array, v: Array, g: Array, *, lr: float, momentum: float, decay: floa
     """v = momentum v + (g + decay w);  w = w - lr v, in place.   w, v, g : one shape
 
     The kernel reads and writes each array once and computes the same bits.
+    Raises ValueError for other arrays and shapes, w and v that cannot be written, numbers that are
+        none.
     """
+    floats("w", w)
+    floats("v", v)
+    floats("g", g)
     _fit(w.shape == v.shape == g.shape, w, v, g)
+    if not (w.flags.writeable and v.flags.writeable):
+        raise ValueError("w and v must be writable, got a read-only array")
+    lr, momentum, decay = number("lr", lr), number("momentum", momentum), number("decay", decay)
     level = cpu.resolve(isa, "maps")
-    flat = w.size and all(a.dtype == np.float32 and a.flags.c_contiguous for a in (w, v, g))
+    flat = w.size and all(a.dtype == F32 and a.flags.c_contiguous for a in (w, v, g))
     if flat and level:
         cpu.kernel_module("maps").sgd(w.reshape(-1), v.reshape(-1), g.reshape(-1), lr, momentum,
                                       decay, level)
@@ -124,7 +153,7 @@ def _tiled(isa: str, weights: int, *arrays: Array) -> bool:
     if cpu.resolve(isa, "maps") < AVX512 or not 0 < weights <= MOST_WEIGHTS:
         return False
     for a in arrays:
-        if a.dtype != np.float32 or not a.size:
+        if a.dtype != F32 or not a.size:
             return False
     return True
 

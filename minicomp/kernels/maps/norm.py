@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import cpu
+from ..doors import F32, floats
 from ..layout import nchw, nhwc
 from ..memory import aligned
 
@@ -53,8 +54,9 @@ def moments(x: Array, *, isa: str = "auto") -> tuple[Array, Array]:
 
     The kernel sums x - x0 and its square, x0 a channel's first entry: one pass over x, and no
     cancellation where the mean is large beside the deviation.
+    Raises ValueError for another array.
     """
-    level = _level(isa, x)
+    level = _level(isa, {"x": x}, {})
     if level == 0:
         return moments_ref(x)
     rows = _rows(x)
@@ -68,8 +70,9 @@ def sums(g: Array, x: Array, mean: Array, *, isa: str = "auto") -> tuple[Array, 
     """Returns the sums of g and of g (x - mean) of each channel, (C,) float64.
 
     g, x : one shape        mean : (C,)
+    Raises ValueError for other arrays and shapes.
     """
-    level = _level(isa, g, x, mean)
+    level = _level(isa, {"g": g, "x": x}, {"mean": mean})
     if level == 0:
         return sums_ref(g, x, mean)
     s, q = np.zeros((2, x.shape[1]))
@@ -78,8 +81,11 @@ def sums(g: Array, x: Array, mean: Array, *, isa: str = "auto") -> tuple[Array, 
 
 
 def affine(x: Array, a: Array, b: Array, *, isa: str = "auto") -> Array:
-    """Returns x a + b, channels-last.   a, b : (C,) in the dtype of x"""
-    level = _level(isa, x, a, b)
+    """Returns x a + b, channels-last.   a, b : (C,) in the dtype of x
+
+    Raises ValueError for other arrays and shapes.
+    """
+    level = _level(isa, {"x": x}, {"a": a, "b": b})
     if level == 0:
         return affine_ref(x, a, b)
     rows = _rows(x)
@@ -89,8 +95,11 @@ def affine(x: Array, a: Array, b: Array, *, isa: str = "auto") -> Array:
 
 
 def blend(g: Array, x: Array, a: Array, b: Array, d: Array, *, isa: str = "auto") -> Array:
-    """Returns g a + x b + d, channels-last.   g, x : one shape   a, b, d : (C,) in their dtype"""
-    level = _level(isa, g, x, a, b, d)
+    """Returns g a + x b + d, channels-last.   g, x : one shape   a, b, d : (C,) in their dtype
+
+    Raises ValueError for other arrays and shapes.
+    """
+    level = _level(isa, {"g": g, "x": x}, {"a": a, "b": b, "d": d})
     if level == 0:
         return blend_ref(g, x, a, b, d)
     rows = _rows(x)
@@ -99,13 +108,20 @@ def blend(g: Array, x: Array, a: Array, b: Array, d: Array, *, isa: str = "auto"
     return _shaped(y, x)
 
 
-def _level(isa: str, *arrays: Array) -> int:
-    # The rung for arrays of the map's shape and vectors of one entry per channel.
-    shape = next(a.shape for a in arrays if a.ndim > 1)
-    if wrong := [a.shape for a in arrays if a.shape not in (shape, shape[1:2])]:
-        raise ValueError(f"arrays must have shape {shape} or {shape[1:2]}, got {wrong[0]}")
+def _level(isa: str, maps: dict[str, Array], vectors: dict[str, Array]) -> int:
+    # The rung for maps of one shape and vectors of one entry per channel.
+    for name, a in maps.items():
+        floats(name, a, 2, 4)
+    shape = next(iter(maps.values())).shape
+    for name, a in vectors.items():
+        floats(name, a, 1)
+    for name, a in (*maps.items(), *vectors.items()):
+        if a.shape != (shape if name in maps else shape[1:2]):
+            raise ValueError(f"arrays must have shape {shape} or, a number a channel, "
+                             f"{shape[1:2]}, got {a.shape} for {name}")
     level = cpu.resolve(isa, "maps")
-    return level if all(a.dtype == np.float32 and a.size for a in arrays) else 0
+    every = (*maps.values(), *vectors.values())
+    return level if all(a.dtype == F32 and a.size for a in every) else 0
 
 
 def _rows(x: Array) -> Array:

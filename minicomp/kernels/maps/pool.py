@@ -10,21 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from .. import cpu
-from .conv import Pair, conv_size
+from ..doors import F32, Geometry, Pair, floats, geometry, integers, switch, window_count
 from ..layout import nchw, nhwc
 from ..memory import aligned
+from ..threads import threads
 
 Array = np.ndarray
-
-
-def pool_size(n: int, k: int, stride: int, padding: int, ceil_mode: bool) -> int:
-    """Returns how many windows pooling has: as conv_size; with ceil_mode also those that hang over
-    the end, as long as they start inside the input or its left padding."""
-    floor = conv_size(n, k, stride, padding)
-    if not ceil_mode:
-        return floor
-    count = -(-(n + 2 * padding - k) // stride) + 1
-    return count - 1 if (count - 1) * stride >= n + padding else count
 
 
 # ---------------------------------------------------------------------------------------- reference
@@ -59,7 +50,7 @@ def max_pool2d_ref(x: Array, kernel: Pair, stride: Pair, padding: Pair,
 
     x : (N, C, H, W); padding counts as -inf; of equals the first, in row order; NaN beats all
     """
-    count = window_counts(x.shape[2:], kernel, stride, padding, ceil_mode)
+    count = pooling(x.shape[2:], kernel, stride, padding, ceil_mode).count
     framed = _frame(x, kernel, stride, padding, count, -np.inf)
     windows = np.stack([framed[tap] for _, tap in _taps(kernel, stride, count)])
     index = windows.argmax(axis=0)
@@ -93,7 +84,7 @@ def _shares(size: Pair, kernel: Pair, stride: Pair, padding: Pair, count: Pair, 
 
 def avg_pool2d_ref(x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> Array:
     """Returns the mean of each window, (N, C, Ho, Wo), zero padding counted.   x : (N, C, H, W)"""
-    count = window_counts(x.shape[2:], kernel, stride, padding, ceil_mode)
+    count = pooling(x.shape[2:], kernel, stride, padding, ceil_mode).count
     framed = _frame(x, kernel, stride, padding, count, 0)
     y = np.zeros((len(x), *count, x.shape[1]), x.dtype)
     for _, tap in _taps(kernel, stride, count):
@@ -121,16 +112,19 @@ def max_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
     """Returns the largest entry of each window and its position in it, (N, C, Ho, Wo) each.
 
     x : (N, C, H, W); see max_pool2d_ref
-    Raises ValueError where the window does not fit, or padding is more than half of it.
+    Raises ValueError for another array, where the window does not fit, or padding is more than half
+        of it.
     """
-    count = window_counts(x.shape[2:], kernel, stride, padding, ceil_mode)
+    n_threads = threads(n_threads)
+    floats("x", x, 4)
+    where = pooling(x.shape[2:], kernel, stride, padding, ceil_mode)
     level = cpu.resolve(isa, "maps")
-    if level == 0 or x.dtype != np.float32 or kernel[0] * kernel[1] > 256:
-        return max_pool2d_ref(x, kernel, stride, padding, ceil_mode)
+    if level == 0 or x.dtype != F32 or where.kernel[0] * where.kernel[1] > 256:
+        return max_pool2d_ref(x, where.kernel, where.stride, where.padding, ceil_mode)
     x = nhwc(x)
-    y = aligned(len(x), *count, x.shape[3])
+    y = aligned(len(x), *where.count, x.shape[3])
     index = np.empty(y.shape, np.uint8)
-    sizes = (*x.shape[1:], *kernel, *stride, *padding, *count)
+    sizes = sizes_of(where, x.shape[3])
     cpu.kernel_module("maps").max_pool(x, y, index, sizes, level, n_threads)
     return nchw(y), nchw(index)
 
@@ -140,16 +134,20 @@ def max_pool2d_grad(g: Array, index: Array, *, size: Pair, kernel: Pair, stride:
     """Returns dx, (N, C, H, W): each g added where its window's largest entry lay.
 
     g, index : (N, C, Ho, Wo), index as max_pool2d returns it        size : (H, W)
-    Raises ValueError where g and index differ in shape.
+    Raises ValueError for other arrays, and where g and index have not the shape of the output.
     """
+    n_threads = threads(n_threads)
+    floats("g", g, 4)
+    integers("index", index, 4)
     if g.shape != index.shape:
         raise ValueError(f"g must have the shape of index, {index.shape}, got {g.shape}")
+    where = _pooled_to(g, size, kernel, stride, padding)
     level = cpu.resolve(isa, "maps")
-    if level == 0 or g.dtype != np.float32 or index.dtype != np.uint8:
-        return max_pool2d_grad_ref(g, index, size, kernel, stride, padding)
+    if level == 0 or g.dtype != F32 or index.dtype != np.uint8:
+        return max_pool2d_grad_ref(g, index, *where[:4])
     g, index = nhwc(g), nhwc(index)
-    dx = aligned(len(g), *size, g.shape[3])
-    sizes = (*dx.shape[1:], *kernel, *stride, *padding, *g.shape[1:3])
+    dx = aligned(len(g), *where.size, g.shape[3])
+    sizes = sizes_of(where, g.shape[3])
     cpu.kernel_module("maps").max_pool_dx(g, index, dx, sizes, level, n_threads)
     return nchw(dx)
 
@@ -158,15 +156,18 @@ def avg_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
                ceil_mode: bool = False, isa: str = "auto", n_threads: int = 1) -> Array:
     """Returns the mean of each window, (N, C, Ho, Wo), zero padding counted.   x : (N, C, H, W)
 
-    Raises ValueError where the window does not fit, or padding is more than half of it.
+    Raises ValueError for another array, where the window does not fit, or padding is more than half
+        of it.
     """
-    count = window_counts(x.shape[2:], kernel, stride, padding, ceil_mode)
+    n_threads = threads(n_threads)
+    floats("x", x, 4)
+    where = pooling(x.shape[2:], kernel, stride, padding, ceil_mode)
     level = cpu.resolve(isa, "maps")
-    if level == 0 or x.dtype != np.float32:
-        return avg_pool2d_ref(x, kernel, stride, padding, ceil_mode)
+    if level == 0 or x.dtype != F32:
+        return avg_pool2d_ref(x, where.kernel, where.stride, where.padding, ceil_mode)
     x = nhwc(x)
-    y = aligned(len(x), *count, x.shape[3])
-    sizes = (*x.shape[1:], *kernel, *stride, *padding, *count)
+    y = aligned(len(x), *where.count, x.shape[3])
+    sizes = sizes_of(where, x.shape[3])
     cpu.kernel_module("maps").avg_pool(x, y, sizes, level, n_threads)
     return nchw(y)
 
@@ -176,23 +177,43 @@ def avg_pool2d_grad(g: Array, *, size: Pair, kernel: Pair, stride: Pair, padding
     """Returns dx, (N, C, H, W): each g spread evenly over its window.
 
     g : (N, C, Ho, Wo)        size : (H, W)
+    Raises ValueError for another array, and where g has not the shape of the output.
     """
+    n_threads = threads(n_threads)
+    floats("g", g, 4)
+    where = _pooled_to(g, size, kernel, stride, padding)
     level = cpu.resolve(isa, "maps")
-    if level == 0 or g.dtype != np.float32:
-        return avg_pool2d_grad_ref(g, size, kernel, stride, padding)
+    if level == 0 or g.dtype != F32:
+        return avg_pool2d_grad_ref(g, *where[:4])
     g = nhwc(g)
-    dx = aligned(len(g), *size, g.shape[3])
-    sizes = (*dx.shape[1:], *kernel, *stride, *padding, *g.shape[1:3])
+    dx = aligned(len(g), *where.size, g.shape[3])
+    sizes = sizes_of(where, g.shape[3])
     cpu.kernel_module("maps").avg_pool_dx(g, dx, sizes, level, n_threads)
     return nchw(dx)
 
 
-def window_counts(size: Pair, kernel: Pair, stride: Pair, padding: Pair,
-                  ceil_mode: bool) -> tuple[int, int]:
-    """Returns how many windows there are along each axis of a map of (H, W) = size.
+def pooling(size: Pair, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> Geometry:
+    """Returns the windows of a map of (H, W) = size, checked.
 
     Raises ValueError where the window does not fit, or padding is more than half of it.
     """
-    if any(2 * p > k for p, k in zip(padding, kernel)):
+    where = geometry(size, kernel, stride, padding, switch("ceil_mode", ceil_mode))
+    if any(2 * p > k for p, k in zip(where.padding, where.kernel)):
         raise ValueError(f"padding must be at most half of the window {kernel}, got {padding}")
-    return tuple(pool_size(*each, ceil_mode) for each in zip(size, kernel, stride, padding))
+    return where
+
+
+def sizes_of(where: Geometry, c: int) -> tuple[int, ...]:
+    """Returns the numbers of the struct Pool in pool.h, of maps of c channels."""
+    return (*where.size, c, *where.kernel, *where.stride, *where.padding, *where.count)
+
+
+def _pooled_to(g: Array, size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Geometry:
+    # The windows whose outputs g has: with or without those that hang over the end.
+    where = pooling(size, kernel, stride, padding, True)
+    each = zip(g.shape[2:], where.count, where.size, where.kernel, where.stride, where.padding)
+    for given, most, *axis in each:
+        if given != most and (axis[0] + 2 * axis[3] < axis[1] or given != window_count(*axis)):
+            raise ValueError(f"g must have the shape of the output, at most {where.count}, "
+                             f"got {g.shape}")
+    return where._replace(count=g.shape[2:])

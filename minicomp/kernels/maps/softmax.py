@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import cpu
+from ..doors import F32, floats, integers, number
 
 Array = np.ndarray
 
@@ -23,7 +24,9 @@ def cross_entropy_ref(z: Array, labels: Array, smoothing: float) -> tuple[Array,
     total = p.sum(axis=1, keepdims=True)
     logs = shifted - np.log(total)
     losses = -float(1 - smoothing) * logs[np.arange(len(z)), labels]
-    return losses - float(smoothing / z.shape[1]) * logs.sum(axis=1), p / total
+    if smoothing:  # else a log of -inf would count 0 times
+        losses = losses - float(smoothing / z.shape[1]) * logs.sum(axis=1)
+    return losses, p / total
 
 
 def cross_entropy_dz_ref(g: Array, p: Array, labels: Array, smoothing: float) -> Array:
@@ -39,13 +42,12 @@ def cross_entropy(
     """Returns (losses, p): -sum_k target_k log p_k, (N,), and p = softmax(z), (N, K).
 
     z : (N, K)        labels : (N,) integers in 0..K-1        smoothing : in [0, 1)
-    Raises ValueError for labels of another shape or out of range.
+    A logit of -inf is a class that cannot be: without smoothing it adds nothing but at the label.
+    Raises ValueError for other arrays, labels of another shape or out of range.
     """
-    n, k = z.shape
+    n, k, smoothing = _sizes("z", z, labels, smoothing)
     if not _compiled(isa, z):
         return cross_entropy_ref(z, checked(labels, n, k), smoothing)
-    if labels.shape != (n,) or labels.dtype.kind not in "iu":
-        checked(labels, n, k)
     losses, p = np.empty(n, np.float32), np.empty((n, k), np.float32)
     bad = cpu.kernel_module("maps").cross_entropy(
         np.ascontiguousarray(z), np.ascontiguousarray(labels, np.int64), smoothing, losses, p)
@@ -60,25 +62,44 @@ def cross_entropy_dz(
     """Returns dz, (N, K), for the cotangent g, (N,), of the losses: g (p - target).
 
     p, labels : what `cross_entropy` returned, and was given
+    Raises ValueError for other arrays, labels of another shape or out of range.
     """
+    n, k, smoothing = _sizes("p", p, labels, smoothing)
+    floats("g", g, 1)
+    if g.shape != (n,):
+        raise ValueError(f"g must have shape ({n},), got {g.shape}")
     if not _compiled(isa, p, g):
-        return cross_entropy_dz_ref(g, p, labels, smoothing)
-    dz = np.empty_like(p)
-    cpu.kernel_module("maps").cross_entropy_dz(
+        return cross_entropy_dz_ref(g, p, checked(labels, n, k), smoothing)
+    dz = np.empty((n, k), np.float32)
+    bad = cpu.kernel_module("maps").cross_entropy_dz(
         np.ascontiguousarray(g), np.ascontiguousarray(p), np.ascontiguousarray(labels, np.int64),
         smoothing, dz)
+    if bad < n:
+        checked(labels, n, k)
     return dz
 
 
+def _sizes(name: str, z: Array, labels: Array, smoothing: float) -> tuple[int, int, float]:
+    # N, K and the smoothing as a float; the labels' range is checked where they are read.
+    floats(name, z, 2)
+    n, k = z.shape
+    if not isinstance(labels, np.ndarray):
+        integers("labels", labels)
+    if labels.shape != (n,) or labels.dtype.kind not in "iu":
+        checked(labels, n, k)
+    return n, k, number("smoothing", smoothing, 0.0, 1.0)
+
+
 def _compiled(isa: str, *arrays: Array) -> bool:
-    return cpu.resolve(isa, "maps") > 0 and all(a.dtype == np.float32 and a.size for a in arrays)
+    return cpu.resolve(isa, "maps") > 0 and all(a.dtype == F32 and a.size for a in arrays)
 
 
 def checked(labels: Array, n: int, k: int) -> Array:
     """Returns labels; ValueError where they are not n integers in 0..k-1."""
     legal = labels.shape == (n,) and labels.dtype.kind in "iu"
     if not legal or n and not (0 <= labels.min() and labels.max() < k):
-        found = f", {labels.min()}..{labels.max()}" if labels.size else ""
+        whole = labels.size and labels.dtype.kind in "iu"
+        found = f", {labels.min()}..{labels.max()}" if whole else ""
         raise ValueError(f"target must hold {n} labels in [0, {k - 1}], got shape {labels.shape}, "
                          f"{labels.dtype}{found}")
     return labels

@@ -22,15 +22,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import cpu
+from .. import cpu, doors
+from ..threads import threads
+from .packed import Packed, of_kind
 
 Array = np.ndarray
 LANES = 16
 MAX_CODES = 4096  # 4 bits of place and 12 of code in 16 bits
 
 
-@dataclass(frozen=True)
-class Lanes:
+@dataclass(frozen=True, init=False)
+class Lanes(Packed):
     """W in groups of 16 rows for one column; made by `pack_lanes`.
 
     shape : (O, I)        row : (16 groups,) int32, which row a lane is, -1 for none
@@ -40,19 +42,14 @@ class Lanes:
     value : (steps, 16) float32 beside entries that are places only
     """
 
+    packer = "pack_lanes"
     shape: tuple[int, int]
     row: Array
     start: Array
     base: Array
     entry: Array
     table: Array
-    value: Array | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that one product reads of the weight."""
-        parts = (self.row, self.start, self.base, self.entry, self.table, self.value)
-        return sum(a.nbytes for a in parts if a is not None)
+    value: Array | None
 
 
 def pack_lanes(w: Array, table: Array | None = None) -> Lanes:
@@ -104,23 +101,24 @@ def _in_lanes(w, table, row, ranks, columns, steps, bases, places, sources) -> L
     place, base = places[order], bases[order].astype(np.int32)
     k = 1 if table is None else len(table)
     padded = np.zeros(-(-k // LANES) * LANES, np.float32)
+    where = dict(shape=w.shape, row=row, start=start, base=base, table=padded)
     if table is None:
-        return Lanes(w.shape, row, start, base, place.astype(np.uint8), padded, weight)
+        return Lanes._made(**where, entry=place.astype(np.uint8), value=weight)
     padded[:k] = table
     entry = (place | weight.astype(np.int64) << 4).astype(np.uint8 if k <= 16 else np.uint16)
-    return Lanes(w.shape, row, start, base, entry, padded)
+    return Lanes._made(**where, entry=entry, value=None)
 
 
 def matvec(w: Lanes, x: Array, *, isa: str = "auto", n_threads: int = 1) -> Array:
     """Returns y = W x, (O,) float32.
 
     x : (I,) float32, finite        isa : rung, see kernels/cpu.py
-    Raises ValueError for another shape of x.
+    Raises ValueError for what is no Lanes, and another type or shape of x.
     """
-    x = np.ascontiguousarray(x, np.float32)
+    of_kind(w, Lanes)
+    n_threads = threads(n_threads)
+    x = column(x, w.shape)
     O, I = w.shape
-    if x.shape != (I,):
-        raise ValueError(f"x must have shape ({I},), got {x.shape}")
     if I < LANES:
         x = np.concatenate([x, np.zeros(LANES - I, np.float32)])
     level = cpu.resolve(isa, "sparse")
@@ -152,19 +150,29 @@ def matvec_ref(w: Lanes, x: Array) -> Array:
     return y
 
 
+def column(x: Array, shape: tuple[int, int]) -> Array:
+    """Returns x, (I,) float32, contiguous; ValueError where it does not fit a weight of (O, I)."""
+    doors.floats("x", x)
+    if x.shape != shape[1:] or x.dtype != np.float32:
+        raise ValueError(f"x must have shape ({shape[1]},) and be float32, "
+                         f"got {x.shape}, {x.dtype}")
+    return np.ascontiguousarray(x)
+
+
 def checked(w: Array, table: Array | None) -> tuple[Array, Array | None]:
     """Returns w, (O, I), and its table as float32; without a table w itself as float32.
 
-    Raises ValueError for a code or table out of range.
+    Raises ValueError for a code or table out of range, and for sides beyond 2^31 - 1.
     """
-    w = np.asarray(w)
-    if w.ndim != 2:
-        raise ValueError(f"w must have shape (O, I), got {w.shape}")
     if table is None:
-        return w.astype(np.float32, copy=False), None
-    table = np.asarray(table, np.float32)
-    if table.ndim != 1 or not 1 <= len(table) <= MAX_CODES or table[0] != 0:
-        raise ValueError(f"table must hold 1..{MAX_CODES} centroids, the first of them 0")
-    if w.dtype.kind not in "iu" or w.size and not (0 <= w.min() and w.max() < len(table)):
-        raise ValueError(f"codes must be integers in [0, {len(table) - 1}]")
+        doors.floats("w", w)
+        w = w.astype(np.float32, copy=False)
+    else:
+        doors.floats("table", table, 1)
+        if not 1 <= len(table) <= MAX_CODES or table[0] != 0:
+            raise ValueError(f"table must hold 1..{MAX_CODES} centroids, the first of them 0")
+        doors.integers("codes", w, least=0, most=len(table) - 1)
+        table = table.astype(np.float32, copy=False)
+    if w.ndim != 2 or max(w.shape) > doors.MOST:
+        raise ValueError(f"w must have shape (O, I), each at most {doors.MOST}, got {w.shape}")
     return w, table

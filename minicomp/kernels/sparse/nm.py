@@ -22,7 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import cpu
+from .. import cpu, doors
+from ..threads import threads
+from .lanes import checked, column
+from .packed import Packed, of_kind
 
 Array = np.ndarray
 LANES = 16
@@ -30,8 +33,8 @@ LANES = 16
 _SHIFT = np.array([4 * ((lane & 1) * 8 + lane // 2) for lane in range(LANES)], np.uint64)
 
 
-@dataclass(frozen=True)
-class NM:
+@dataclass(frozen=True, init=False)
+class NM(Packed):
     """W with n of every m weights; made by `pack_nm`.
 
     shape : (O, I)        n, m : kept, of a block        windows : of `width` columns each
@@ -39,6 +42,7 @@ class NM:
     place : (groups, windows steps) uint64, sixteen columns within the window of 4 bits
     """
 
+    packer = "pack_nm"
     shape: tuple[int, int]
     n: int
     m: int
@@ -55,11 +59,6 @@ class NM:
         """Windows in a row; the last may reach past I."""
         return -(-self.shape[1] // self.width)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that one product reads of the weight."""
-        return self.value.nbytes + self.place.nbytes
-
 
 def pack_nm(w: Array, n: int, m: int) -> NM:
     """Returns W in groups of 16 rows.
@@ -67,10 +66,9 @@ def pack_nm(w: Array, n: int, m: int) -> NM:
     w : (O, I) float32, at most n of every m consecutive weights of a row not 0        m : up to 16
     Raises ValueError where m does not divide I, or a block holds more than n.
     """
-    w = np.asarray(w, np.float32)
-    if w.ndim != 2:
-        raise ValueError(f"w must have shape (O, I), got {w.shape}")
-    if not 1 <= n <= m <= LANES:
+    w, _ = checked(w, None)
+    n, m = doors.whole("n", n, 1), doors.whole("m", m, 1)
+    if not n <= m <= LANES:
         raise ValueError(f"n and m must be 1 <= n <= m <= {LANES}, got {n} and {m}")
     O, I = w.shape
     if I % m:
@@ -91,19 +89,19 @@ def pack_nm(w: Array, n: int, m: int) -> NM:
         return np.ascontiguousarray(np.moveaxis(a, 1, 4)).reshape(groups, windows * per * n, LANES)
 
     words = np.bitwise_or.reduce(by_step(place) << _SHIFT, axis=2)
-    return NM((O, I), n, m, by_step(value), words)
+    return NM._made(shape=(O, I), n=n, m=m, value=by_step(value), place=words)
 
 
 def matvec(w: NM, x: Array, *, isa: str = "auto", n_threads: int = 1) -> Array:
     """Returns y = W x, (O,) float32.
 
     x : (I,) float32, finite        isa : rung, see kernels/cpu.py
-    Raises ValueError for another shape of x.
+    Raises ValueError for what is no NM, and another type or shape of x.
     """
-    x = np.asarray(x, np.float32)
+    of_kind(w, NM)
+    n_threads = threads(n_threads)
+    x = column(x, w.shape)
     O, I = w.shape
-    if x.shape != (I,):
-        raise ValueError(f"x must have shape ({I},), got {x.shape}")
     padded = np.zeros(w.windows * w.width + LANES, np.float32)
     padded[:I] = x
     level = cpu.resolve(isa, "sparse")

@@ -20,14 +20,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import cpu
+from .. import cpu, doors
+from ..threads import threads
 from .lanes import checked
+from .packed import Packed, of_kind
 
 Array = np.ndarray
 
 
-@dataclass(frozen=True)
-class Rows:
+@dataclass(frozen=True, init=False)
+class Rows(Packed):
     """W as relative index for many columns; made by `pack_rows`.
 
     shape : (O, I)
@@ -38,6 +40,7 @@ class Rows:
     table : (2^code bits,) float32
     """
 
+    packer = "pack_rows"
     shape: tuple[int, int]
     width: int
     gap_bits: int
@@ -45,46 +48,20 @@ class Rows:
     entry: Array
     table: Array
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that one product reads of the weight."""
-        return self.start.nbytes + self.entry.nbytes + self.table.nbytes
 
-
-@dataclass(frozen=True)
-class Csr:
-    """W in compressed sparse rows.
+@dataclass(frozen=True, init=False)
+class Csr(Packed):
+    """W in compressed sparse rows; made by `pack_csr`.
 
     shape : (O, I)        values : (m,) float32        columns : (m,) int32, in 0..I-1
     starts : (O + 1,) int32, 0 first and m last, not falling
-    Raises ValueError where they do not fit together.
     """
 
+    packer = "pack_csr"
     shape: tuple[int, int]
     values: Array
     columns: Array
     starts: Array
-
-    def __post_init__(self):
-        (O, I), m = self.shape, len(self.values)
-        types = (("values", np.float32), ("columns", np.int32), ("starts", np.int32))
-        for name, dtype in types:
-            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype))
-        starts, columns = self.starts, self.columns
-        if starts.shape != (O + 1,) or columns.shape != (m,) or self.values.ndim != 1:
-            raise ValueError(
-                f"starts must be ({O + 1},), columns and values one axis of one length"
-            )
-        if starts[0] != 0 or starts[-1] != m or (np.diff(starts) < 0).any():
-            raise ValueError(f"starts must rise from 0 to the {m} values")
-        if m and not (0 <= columns.min() and columns.max() < I):
-            found = f"{columns.min()}..{columns.max()}"
-            raise ValueError(f"columns must be in [0, {I - 1}], got {found}")
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that one product reads of the weight."""
-        return self.values.nbytes + self.columns.nbytes + self.starts.nbytes
 
 
 def pack_rows(
@@ -100,12 +77,11 @@ def pack_rows(
     """
     codes, table = checked(codes, table)
     code_bits, (O, I) = max((len(table) - 1).bit_length(), 1), codes.shape
-    if gap_bits is not None and not 1 <= gap_bits <= 16 - code_bits:
-        raise ValueError(f"gap_bits must be in [1, {16 - code_bits}], got {gap_bits}")
+    if gap_bits is not None:
+        gap_bits = doors.whole("gap_bits", gap_bits, 1, 16 - code_bits)
     if width is None:
         width = 128 * max(1, round(16 * codes.size / max(np.count_nonzero(codes), 1) / 128))
-    if width < 1:
-        raise ValueError(f"width must be at least 1, got {width}")
+    width = min(doors.whole("width", width, 1), max(I, 1))  # one block holds a row
     blocks = -(-I // width)
     padded = np.zeros((O, blocks * width), codes.dtype)
     padded[:, :I] = codes
@@ -120,22 +96,26 @@ def pack_rows(
     size = 8 if code_bits + gap_bits <= 8 else 16
     entries = (ahead >> gap_bits) + 1  # the weight and the fillers before it
     ends = np.cumsum(entries)
+    if len(ends) and ends[-1] > doors.MOST:
+        raise ValueError(f"w must take at most {doors.MOST} entries, got {ends[-1]}")
     filler = (1 << gap_bits) - 1
     entry = np.full(int(entries.sum()), filler)
     entry[ends - 1] = (ahead & filler) | lines[line, place].astype(np.int64) << gap_bits
     start = np.append(0, ends)[np.searchsorted(line, np.arange(O * blocks + 1))].astype(np.int32)
     full = np.zeros(1 << (size - gap_bits), np.float32)
     full[: len(table)] = table
-    entry = entry.astype(np.uint8 if size == 8 else np.uint16)
-    return Rows((O, I), width, gap_bits, start, entry, full)
+    return Rows._made(shape=(O, I), width=width, gap_bits=gap_bits, start=start, table=full,
+                      entry=entry.astype(np.uint8 if size == 8 else np.uint16))
 
 
 def matmul(w: Rows, X: Array, *, isa: str = "auto", n_threads: int = 1) -> Array:
     """Returns Y = W X, (O, N) float32.
 
     X : (I, N) float32, finite        isa : rung, see kernels/cpu.py
-    Raises ValueError for another shape of X.
+    Raises ValueError for what is no Rows, and another type or shape of X.
     """
+    of_kind(w, Rows)
+    n_threads = threads(n_threads)
     X = _columns(X, w.shape)
     level = cpu.resolve(isa, "sparse")
     if level == 0:
@@ -162,11 +142,18 @@ def pack_csr(w: Array) -> Csr:
     """Returns W, (O, I) float32, in CSR."""
     w, _ = checked(w, None)
     rows, columns = np.nonzero(w)
-    return Csr(w.shape, w[rows, columns], columns, np.searchsorted(rows, np.arange(len(w) + 1)))
+    if len(rows) > doors.MOST:
+        raise ValueError(f"w must have at most {doors.MOST} weights that are not 0, "
+                         f"got {len(rows)}")
+    starts = np.searchsorted(rows, np.arange(len(w) + 1)).astype(np.int32)
+    return Csr._made(shape=w.shape, values=w[rows, columns], columns=columns.astype(np.int32),
+                     starts=starts)
 
 
 def csr_matmul(w: Csr, X: Array, *, isa: str = "auto", n_threads: int = 1) -> Array:
-    """Returns Y = W X, (O, N) float32; arguments as of `matmul`."""
+    """Returns Y = W X, (O, N) float32; arguments and errors as of `matmul`, of a Csr."""
+    of_kind(w, Csr)
+    n_threads = threads(n_threads)
     X = _columns(X, w.shape)
     level = cpu.resolve(isa, "sparse")
     if level == 0:
@@ -188,7 +175,8 @@ def _add_entries(weight: Array, column: Array, start: Array, X: Array, O: int) -
 
 
 def _columns(X: Array, shape: tuple[int, int]) -> Array:
-    X = np.ascontiguousarray(X, np.float32)
-    if X.ndim != 2 or len(X) != shape[1]:
-        raise ValueError(f"X must have shape ({shape[1]}, N), got {X.shape}")
-    return X
+    doors.floats("X", X)
+    if X.ndim != 2 or len(X) != shape[1] or X.dtype != np.float32:
+        raise ValueError(f"X must have shape ({shape[1]}, N) and be float32, "
+                         f"got {X.shape}, {X.dtype}")
+    return np.ascontiguousarray(X)

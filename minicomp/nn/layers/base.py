@@ -254,17 +254,3 @@ def padded(shape: tuple[int, int, int], padding: tuple[int, int]) -> int:
     """Returns the entries of maps (C, H, W) with their padding on both sides."""
     channels, *size = shape
     return channels * math.prod(n + 2 * p for n, p in zip(size, padding))
-
-
-def windows(n: int, k: int, s: int, p: int, ceil_mode: bool = False) -> int:
-    """Returns the number of windows of size k at stride s along n entries padded by p.
-
-    ceil_mode : a last window may hang over the end as long as it starts inside the input or its
-        left padding
-    Raises ValueError where not even one window fits.
-    """
-    span = n + 2 * p - k
-    if span < 0:
-        raise ValueError(f"a window of {k} does not fit {n} entries padded by {p}")
-    count = (-(-span // s) if ceil_mode else span // s) + 1
-    return count - 1 if ceil_mode and (count - 1) * s >= n + p else count

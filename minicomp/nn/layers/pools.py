@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from ...conv import adaptive_avg_pool2d, avg_pool2d, max_pool2d
-from .base import Layer, flag, pair, pulled, windows
+from ...kernels.doors import window_count
+from .base import Layer, flag, pair, pulled
 
 
 class _Pool(Layer):
@@ -42,7 +43,7 @@ class _Pool(Layer):
         if len(shape) != 3:
             raise ValueError(f"{self.kind} needs an input (C, H, W), got shape {shape}")
         return (shape[0],) + tuple(
-            windows(n, k, s, p, self.ceil_mode)
+            window_count(n, k, s, p, self.ceil_mode)
             for n, k, s, p in zip(shape[1:], self.kernel_size, self.stride, self.padding)
         )
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from ... import ops
 from ...conv import conv2d, conv2d_bias, conv2d_max_pool
+from ...kernels.doors import window_count
 from ...kernels.maps.conv import conv2d_input_grad, im2col
 from ...kernels.maps.conv_pool import Steps
 from ..forms import Dense
 from ..linear import linear, linear_relu
-from .base import Layer, flag, pair, positive, windows
+from .base import Layer, flag, pair, positive
 from .pointwise import ReLU
 from .pools import MaxPool2d
 
@@ -144,7 +145,7 @@ class Conv2d(Layer):
                 f"Conv2d needs {self.in_channels} channels, got an input of shape {shape}"
             )
         return (self.out_channels,) + tuple(
-            windows(n, k, s, p)
+            window_count(n, k, s, p)
             for n, k, s, p in zip(shape[1:], self.kernel_size, self.stride, self.padding)
         )
 

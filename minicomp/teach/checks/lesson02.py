@@ -178,7 +178,7 @@ _CONV = Exercise(
     banned=(
         "minicomp.nn.layers:Conv2d",
         "minicomp.nn.layers.base:windows",
-        "minicomp.kernels.maps.conv:conv_size",
+        "minicomp.kernels.doors:window_count",
         "minicomp.nn.graph:Model.macs",
         "minicomp.nn.graph:Model.count",
     ),

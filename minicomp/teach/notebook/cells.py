@@ -17,7 +17,6 @@ import ast
 import contextlib
 import hashlib
 import json
-import os
 import re
 import stat
 import warnings

@@ -82,7 +82,7 @@ def test_an_index_past_the_sums_is_named(isa, dtype):
     (np.ones(3), np.zeros(3, np.uint8), 2, "float32"),
     (np.ones(3, np.float32), np.zeros(3, np.int64), 2, "uint8, uint16 or uint32"),
     (np.ones(3, np.float32), np.zeros(4, np.uint8), 2, "the shape of index"),
-    (np.ones(3, np.float32), np.zeros(3, np.uint8), -1, "k be at least 0"),
+    (np.ones(3, np.float32), np.zeros(3, np.uint8), -1, "k must be at least 0"),
 ])
 def test_refusals(g, index, k, says):
     with pytest.raises(ValueError, match=says):

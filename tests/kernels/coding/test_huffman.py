@@ -45,7 +45,7 @@ def test_equals_the_reference_bit_for_bit(k, skew, limit):
                 found = huffman.decode(data, starts, counts, lengths, isa=isa)
                 for a, b in zip(found, expected):
                     np.testing.assert_array_equal(a, b, strict=True)
-        found, ends = huffman.decode(data, [0], [n], lengths)
+        found, ends = huffman.decode(data, np.array([0]), np.array([n]), lengths)
         np.testing.assert_array_equal(found, symbols, strict=True)
         assert ends[0] == bits
 
@@ -84,7 +84,9 @@ def test_streams_of_different_density_finish_apart(isa):
 
 @pytest.mark.parametrize("isa", ["ref", *ISAS])
 def test_empty_data_reads_as_zeros(isa):
-    symbols, ends = huffman.decode(b"", [0], [3], np.array([1, 2, 2]), isa=isa)
+    symbols, ends = huffman.decode(
+        b"", np.array([0]), np.array([3]), np.array([1, 2, 2]), isa=isa
+    )
     assert symbols.tolist() == [0, 0, 0] and ends.tolist() == [3]
 
 
@@ -93,13 +95,22 @@ def test_empty_data_reads_as_zeros(isa):
 )
 def test_an_incomplete_code_is_refused(lengths):
     with pytest.raises(ValueError, match="complete code"):
-        huffman.decode(b"abc", [0], [1], np.array(lengths, np.uint8))
+        huffman.decode(b"abc", np.array([0]), np.array([1]), np.array(lengths, np.uint8))
 
 
-@pytest.mark.parametrize("starts, counts", [([-1], [1]), ([25], [1]), ([0], [-1]), ([0, 1], [1])])
+@pytest.mark.parametrize("starts, counts",
+    [
+        ([-1], [1]),
+        ([25], [1]),
+        ([0], [-1]),
+        ([0, 1], [1]),
+        ([0] * 4, [2**62] * 4),  # whose sum is 0 in 64 bits
+        ([0, 0], [2**31 - 1, 1]),
+    ],
+)
 def test_streams_outside_the_data_are_refused(starts, counts):
     with pytest.raises(ValueError, match="starts"):
-        huffman.decode(b"abc", starts, counts, np.array([1, 1], np.uint8))
+        huffman.decode(b"abc", np.array(starts), np.array(counts), np.array([1, 1], np.uint8))
 
 
 def test_compiled_rungs_are_tested():

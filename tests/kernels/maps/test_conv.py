@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicomp.kernels.maps import conv, pool
-from minicomp.kernels import cpu
+from minicomp.kernels import cpu, doors
 from minicomp.kernels.layout import as_nhwc, nchw, nhwc
 from minicomp.kernels.memory import aligned
 
@@ -40,7 +40,7 @@ def test_im2col_is_a_loop_over_windows(stride, padding, groups, ones):
     (kh, kw), (sh, sw), (ph, pw) = (3, 2), stride, padding
     padded = np.zeros((2, 6, 5 + 2 * ph, 7 + 2 * pw))
     padded[:, :, ph : ph + 5, pw : pw + 7] = x
-    ho, wo = (conv.conv_size(*each) for each in zip((5, 7), (kh, kw), stride, padding))
+    ho, wo = (doors.window_count(*each) for each in zip((5, 7), (kh, kw), stride, padding))
     view = conv.window_view(x, (kh, kw), stride, padding)
     assert view.shape == (2, 6, ho, wo, kh, kw)
     rows = conv.im2col(x, (kh, kw), stride, padding, groups, ones)
@@ -65,7 +65,7 @@ def case(shape, n=2, seed=0, draw=whole):
     stride, padding, kernel, (c, o), size = shape
     rng = np.random.default_rng(seed)
     x, w, b = draw(rng, n, c, *size), draw(rng, o, c, *kernel), draw(rng, o)
-    out = [conv.conv_size(*each) for each in zip(size, kernel, stride, padding)]
+    out = [doors.window_count(*each) for each in zip(size, kernel, stride, padding)]
     return x, w, b, draw(rng, n, o, *out), dict(stride=stride, padding=padding)
 
 

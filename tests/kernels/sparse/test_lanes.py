@@ -51,7 +51,7 @@ def test_lanes_by_hand():
     )
     assert not packed.entry[:, 2:].any() and packed.entry.dtype == np.uint8
     np.testing.assert_array_equal(packed.row, [0, 1] + [-1] * 14)
-    x = 10.0 ** -np.arange(40)
+    x = (10.0 ** -np.arange(40)).astype(np.float32)
     np.testing.assert_allclose(lanes.matvec(packed, x), [5e-2 + 7e-7, 3e-1], rtol=1e-6)
 
 

@@ -72,7 +72,7 @@ def test_rows_by_hand():
 
 
 def test_csr_by_hand():
-    W = rows.pack_csr(np.array([[0, 5, 0], [0, 0, 0], [7, 0, 9]]))
+    W = rows.pack_csr(np.array([[0.0, 5, 0], [0, 0, 0], [7, 0, 9]]))
     assert W.values.tolist() == [5, 7, 9] and W.columns.tolist() == [1, 0, 2]
     assert W.starts.tolist() == [0, 1, 1, 3]
     assert W.nbytes == 4 * (2 * 3 + 3 + 1)  # 2 m + rows + 1 numbers
@@ -113,12 +113,6 @@ def test_long_gaps_take_sixteen_bits(make_layer):
             lambda c, t: rows.matmul(rows.pack_rows(c, t), np.zeros((3, 4))),
             r"X must have shape \(20, N\)",
         ),
-        (
-            lambda c, t: rows.Csr((1, 5), [1.0], [5], [0, 1]),
-            r"columns must be in \[0, 4\], got 5..5",
-        ),
-        (lambda c, t: rows.Csr((1, 5), [1.0], [0], [0, 2]), "starts must rise from 0 to the 1"),
-        (lambda c, t: rows.Csr((2, 5), [1.0], [0], [0, 1]), r"starts must be \(3,\)"),
         (lambda c, t: rows.pack_rows(c * 1.0, t), "codes must be integers"),
         (
             lambda c, t: rows.pack_rows(c, t, gap_bits=15),
