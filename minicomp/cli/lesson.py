@@ -135,7 +135,7 @@ def run_open(args) -> int:
     if importlib.util.find_spec("jupyterlab") is None:
         print(
             "JupyterLab is not installed: open the file in VS Code, upload it to Colab, or "
-            "pip install 'minicomp[lessons]'."
+            "pip install '.[lessons]' in the checkout."
         )
         return 0
     with contextlib.suppress(KeyboardInterrupt):
