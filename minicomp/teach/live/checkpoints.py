@@ -19,7 +19,7 @@ from ...compress.finetune import FineTune
 from ...compress.technique import Run
 from ...data.files import cache_dir
 from ...errors import FormatError
-from ...models import MODELS
+from ...models import for_data
 from ...nn.graph import Model
 
 MODES = ("smoke", "full", "paper")
@@ -39,6 +39,7 @@ def recipe(name: str, data, *, mode: str, seed: int) -> dict:
         "net": name,
         "knobs": knobs | {"schedule": "cosine"},
         "data": data.name,
+        "normalize": data.normalize,
         "mode": mode,
         "train": len(data.train),
         "seed": seed,
@@ -59,7 +60,7 @@ def trained(how: dict, data, *, log: Callable[[dict], None] | None = None) -> Mo
     except (OSError, FormatError):  # absent, damaged, or of an older version
         pass
     rng = np.random.default_rng([how["seed"], 300])
-    model = MODELS[how["net"]](rng=rng)
+    model = for_data(how["net"], data, rng=rng)
     model = FineTune(**how["knobs"]).apply(model, data.without_test(), Run(rng, log=log))
     path.parent.mkdir(parents=True, exist_ok=True)
     save(model, path)
