@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..archive import DAMAGED, Archive
 from ..errors import DataError, did_you_mean, printable
 from . import files, glyphs, monks, readers
 from .arrays import from_arrays, read_npz
@@ -261,22 +263,24 @@ def _glyphs() -> Dataset:
 
 def _rendered(n: int) -> tuple[Array, Array]:
     # The glyphs of seed 0 from the cache, or rendered and put there; a cache that cannot be used is
-    # done without.
+    # done without, which is said.
     path = files.cache_dir() / "glyphs" / f"glyphs-{GLYPHS_SHA256[:16]}.npz"
     try:
-        with np.load(path, allow_pickle=False) as f:
-            x, y = f["x"], f["y"]
+        like = {"x": np.empty((n, glyphs.SIZE, glyphs.SIZE), np.uint8), "y": np.empty(n, np.uint8)}
+        with Archive(path, like) as f:
+            f.check()
+            x, y = (f.arrays()[name] for name in like)
         if _glyphs_sha256(x, y) == GLYPHS_SHA256:
             return x, y
-    except Exception:  # numpy raises many kinds for a damaged file; each means: render again
+    except DAMAGED:  # or absent: render again
         pass
     x, y = glyphs.digits(n, seed=0)
     packed = io.BytesIO()
     np.savez(packed, x=x, y=y)
     try:
         files.write(path, packed.getvalue())
-    except DataError:
-        pass
+    except DataError as e:
+        warnings.warn(f"the glyphs are rendered again each time: {e}", stacklevel=2)
     return x, y
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..archive import HEAD, array_header
 from ..errors import DataError, did_you_mean, printable
 from ..kernels.maps.norm import moments
 from ..nn.layers.normalize import Statistics, statistics
@@ -30,7 +31,6 @@ PARTS = ("train", "test", "val")
 KEYS = tuple(f"{letter}_{part}" for part in PARTS for letter in "xy")
 CLASSES = 1000  # labels are below it
 MAX_BYTES = 2**32  # of all arrays, x as float32
-HEAD = 10_240  # bytes, at most, that NumPy's format puts before an array
 
 
 def from_arrays(
@@ -99,7 +99,7 @@ def _arrays(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, Array]:
     total = 0
     for key, entry in entries.items():
         with archive.open(entry) as f:
-            shape, dtype = _header(f)
+            shape, dtype = array_header(f)
             begin = f.tell()
         size = math.prod(shape)
         if dtype.hasobject:
@@ -115,17 +115,6 @@ def _arrays(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, Array]:
         with archive.open(entry) as f:
             found[key] = np.lib.format.read_array(f, allow_pickle=False, max_header_size=HEAD)
     return found
-
-
-def _header(f) -> tuple[tuple[int, ...], np.dtype]:
-    # Shape and dtype of an array in NumPy's format, of which no more than the header is read.
-    version = np.lib.format.read_magic(f)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0,
-               (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"an array of NumPy's format {version}")
-    shape, _, dtype = readers[version](f, max_header_size=HEAD)
-    return shape, dtype
 
 
 def _dataset(given: Mapping[str, Array], name: str, classes, normalize) -> Dataset:

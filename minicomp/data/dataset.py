@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import dimensions, printable
 from ..nn.layers.normalize import Statistics, statistics
 
 Array = np.ndarray
@@ -42,6 +43,9 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def __repr__(self) -> str:
+        return f"<Split: {len(self):,} examples of {dimensions(self.x.shape[1:])}>"
 
     def take(self, index: Array | slice) -> Split:
         """Returns the split of the examples that `index` selects (a slice shares memory)."""
@@ -77,6 +81,12 @@ class Dataset:
             splits = [s for s in (self.train, self.val, self.test) if s is not None]
             largest = max(int(s.y.max(initial=0)) for s in splits)
             object.__setattr__(self, "classes", tuple(map(str, range(largest + 1))))
+
+    def __repr__(self) -> str:
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        sizes = ", ".join(f"{len(s):,} {name}" for name, s in splits.items() if s is not None)
+        return (f"<Dataset {printable(self.name, 100)}: {dimensions(self.input_shape)}, "
+                f"{len(self.classes)} classes, {sizes}; {printable(self.source, 100)}>")
 
     @property
     def input_shape(self) -> tuple[int, ...]:

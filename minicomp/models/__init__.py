@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import FormatError, UserError
+from ..errors import FormatError, UserError, printable
 from ..nn.graph import INPUT, Model, Node
 from ..nn.layers import Normalize
 from ..nn.layers.normalize import Statistics, normalizer
@@ -43,10 +43,10 @@ def from_spec(spec: dict, max_bytes: int = 2**30) -> Model:
     name, args = spec["builtin"], spec.get("args")
     if not isinstance(name, str) or name not in MODELS:
         raise FormatError(
-            f"architecture must be one of {', '.join(MODELS)}, got {str(name)[:40]!r}")
+            f"architecture must be one of {', '.join(MODELS)}, got {printable(repr(name), 40)}")
     if not isinstance(args, dict) or not set(args) <= set(ARGUMENTS[name]):
         raise FormatError(f"arguments of {name} must be among {', '.join(ARGUMENTS[name])}, "
-                          f"got {str(args)[:40]!r}")
+                          f"got {printable(repr(args), 40)}")
     try:
         return MODELS[name](**args)
     except ValueError as e:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Integral, Real
 
+from ..errors import printable
 from ..nn.graph import Node, chain
 from ..nn.layers import Layer
 from ..nn.layers.normalize import NAMED, Statistics, normalizer, statistics
@@ -24,7 +25,7 @@ class Argument:
         sound = isinstance(value, Real if real else Integral) and not isinstance(value, bool)
         if not sound or not self.lo <= value <= self.hi:
             raise ValueError(f"{name} must be {'a number' if real else 'an integer'} in "
-                             f"[{self.lo}, {self.hi}], got {str(value)[:40]!r}")
+                             f"[{self.lo}, {self.hi}], got {printable(value, 40)!r}")
         return type(self.default)(value)
 
 

@@ -16,7 +16,7 @@ from numbers import Integral
 
 import numpy as np
 
-from ..errors import FormatError, did_you_mean, printable
+from ..errors import FormatError, did_you_mean, dimensions, printable
 from ..tensor import Array, Tensor
 from .forms import Dense, Form
 from .layers import LAYERS, Layer
@@ -27,6 +27,7 @@ MAX_NODES = 2048  # of a model
 MAX_INPUTS = 1000  # of a node
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}(@[0-9a-f]{8})?\Z")
+MOST_SHOWN = 20  # nodes that `repr` lists
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Node:
     name: str
     layer: Layer
     inputs: tuple[str, ...] = (INPUT,)
+
+    def __repr__(self) -> str:
+        read = ", ".join(printable(name, 100) for name in self.inputs[:8])
+        more = f" and {len(self.inputs) - 8} more" if len(self.inputs) > 8 else ""
+        return f"<Node {printable(self.name, 100)} of {read}{more}: {self.layer!r}>"
 
 
 def check_label(label: str) -> str:
@@ -80,6 +86,20 @@ class Model:
         self._uses = _uses(self.nodes)
         self._pairs = _pairs(self.nodes, self._uses)
         self.origin_bytes = self.dense_bytes() if origin_bytes is None else origin_bytes
+
+    def __repr__(self) -> str:
+        name = "" if self.builtin is None else f" {printable(self.builtin['name'], 100)}"
+        try:
+            out = dimensions(list(self.shapes().values())[-1])
+        except ValueError as e:  # layers that do not fit one another
+            out = printable(e, 100)
+        head = (f"<Model{name}: {dimensions(self.input_shape)} -> {out}, {len(self.nodes)} nodes, "
+                f"{self.count():,} weights and biases")
+        shown = [n for n in self.nodes if n.layer.forms][:MOST_SHOWN]
+        rest = sum(bool(n.layer.forms) for n in self.nodes) - len(shown)
+        lines = [f"  {printable(n.name, 100)}: {n.layer.kind} {next(iter(n.layer.forms.values()))}"
+                 for n in shown] + ([f"  and {rest} more with weights"] if rest else [])
+        return "\n".join([head, *lines]) + ">"
 
     def decode(self, *, training: bool = False,
                rng: np.random.Generator | None = None) -> dict[str, Tensor]:

@@ -73,6 +73,11 @@ class Layer:
         self.forms: dict[str, Form] = {}
         self.buffers: dict[str, Array] = {}
 
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={printable(value, 40)}" for name, value in self.config().items())
+        held = "".join(f", {part} {form!r}" for part, form in self.forms.items())
+        return f"{self.kind}({given}){held}"
+
     def __call__(
         self,
         *xs: Tensor,

@@ -37,7 +37,7 @@ def test_streams_depend_on_seed_and_purpose_only():
 def test_a_checkpoint_is_trained_once_and_kept_under_its_recipe(lesson, tmp_path, monkeypatch):
     first = lesson.checkpoint("lenet300")
     assert evaluate(first, lesson.data.test).error < 0.4
-    (path,) = (tmp_path / "lessons").glob("lenet300-glyphs-smoke-*.mcz")
+    (path,) = (tmp_path / "lessons").glob("lenet300-glyphs-smoke-*.step")
     how = checkpoints.recipe("lenet300", lesson.data, mode="smoke", seed=0)
     assert path == checkpoints.file_of(how) and how["knobs"]["epochs"] == 3
     assert path != checkpoints.file_of(how | {"knobs": how["knobs"] | {"lr": 0.02}})
@@ -55,7 +55,7 @@ def test_a_checkpoint_is_trained_once_and_kept_under_its_recipe(lesson, tmp_path
     Lesson("04", mode="smoke", data="glyphs", seed=1).checkpoint(
         "lenet300"
     )  # another seed, another file
-    assert len(list((tmp_path / "lessons").glob("*.mcz"))) == 2
+    assert len(list((tmp_path / "lessons").glob("*.step"))) == 2
 
 
 @pytest.mark.parametrize(
