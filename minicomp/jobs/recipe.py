@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..atomic import read_text
 from ..compress.finetune import FineTune, Rounds, Trained
 from ..compress.technique import Pipeline, Technique
 from ..errors import UserError, did_you_mean
@@ -63,8 +64,8 @@ def load_recipe(name: str, model: str, techniques: Sequence[type[Technique]], *,
                 f"recipe must be {' or '.join(recipes())} or a TOML file that exists, got {name!r}"
             )
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
+        table = tomllib.loads(read_text(path))
+    except (ValueError, RecursionError, OSError) as e:
         raise UserError(f"recipe {path} is not readable TOML: {e}") from None
     return parse_recipe(table, path.stem, model, techniques, pipeline=pipeline)
 
