@@ -55,6 +55,10 @@ def _parts(thing):
         for name, a in thing.state_dict().items():
             yield name
             yield from _parts(a)
+    elif isinstance(thing, Mapping):
+        for name, held in thing.items():
+            yield str(name)
+            yield from _parts(held)
     elif hasattr(thing, "train"):
         for split in (thing.train, thing.val):
             yield from _parts(split.x)

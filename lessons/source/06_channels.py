@@ -161,7 +161,7 @@ check("06.remove_channels", remove_channels)
 
 # %% tags=["exercise:06.flatten_columns"]
 def flatten_columns(keep, height, width):
-    """keep: (C,) bool; returns an integer array."""
+    """keep: (C,) bool; returns an array of whole numbers."""
     ### BEGIN SOLUTION
     return np.flatnonzero(np.repeat(keep, height * width))
     ### END SOLUTION

@@ -30,7 +30,8 @@ minicomp compress
 minicomp compress lenet300 --data mnist --out small.mcz --report small.html
 minicomp compress lenet5 --bytes 12000
 minicomp compress lenet300 --with magnitude:sparsity=0.9,sparsity@fc3=0.5 --with finetune:epochs=2
-minicomp compress trained.mcz --recipe my.toml --json result.json
+minicomp compress lenet5.mcz --with kmeans:bits=3 --with finetune:epochs=2 --json result.json
+minicomp compress lenet5.safetensors --model lenet5 --recipe my.toml
 """
 
 
@@ -91,10 +92,10 @@ def compress(args) -> int:
         begin = time.perf_counter()
         if args.report and args.no_report:
             raise UserError("--report and --no-report contradict each other: give one")
-        data = options.load_data(args, screen.say, screen.log)
         start, name, out = opening.start(args, screen.say, "compressed")
         if out.suffix != ".mcz":
             raise UserError(f"--out must end in .mcz, got {out}")
+        data = options.load_data(args, screen.say, screen.log)
         page = Path(args.report or "report.html")
         recipe = _recipe(args, name)
         folder = folder_of(out)

@@ -12,9 +12,10 @@ from . import opening, options
 from .progress import Screen, print_table
 
 EXAMPLES = """
-minicomp eval lenet5.mcz --data mnist
-minicomp eval lenet5.mcz --data mnist --json result.json
-minicomp eval lenet5-program.mcz --data mnist
+minicomp eval lenet5.mcz
+minicomp eval lenet5.mcz --data fashion_mnist --json result.json
+minicomp eval lenet5.safetensors --model lenet5
+minicomp eval lenet5-program.mcz
 """
 
 

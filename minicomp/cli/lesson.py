@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from ..atomic import as_json, write_atomically
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..teach import catalog
 from ..teach.live.checkpoints import MODES
 from . import options
@@ -58,16 +58,18 @@ def _add_grade(commands) -> None:
         "minicomp lesson grade 4 04_magnitude.ipynb --json - --key course.key\n"
         "minicomp lesson grade 4 submissions/ --roster class.csv --key course.key")
     p.add_argument("number", metavar="NN", help="number of the lesson")
-    p.add_argument("path", type=Path, metavar="FILE.ipynb|FOLDER", help="what was handed in")
+    p.add_argument("path", type=Path, metavar="FILE.ipynb|FOLDER|F.zip", help="what was handed in")
     p.add_argument("--roster", type=Path, metavar="F.csv",
                    help='students: a column "student", optionally "file"')
     p.add_argument("--json", metavar="F",
                    help="write the results as JSON; - for standard output (one notebook)")
     p.add_argument("--csv", type=Path, metavar="F",
-                   help="write the table (default for a folder: grades-NN.csv)")
+                   help="write the table (default for a folder: grades-NN.csv); points in its"
+                   " column manual are kept and count")
     p.add_argument("--feedback", type=Path, metavar="FOLDER",
                    help="pages for students (default: feedback-NN)")
-    p.add_argument("--key", type=Path, metavar="FILE", help="course key: hidden tests of your own")
+    p.add_argument("--key", type=Path, metavar="FILE",
+                   help="course key: hidden tests of your own; - for standard input")
     p.add_argument("--jobs", type=int, metavar="N", default=min(2, os.cpu_count() or 1),
                    help="notebooks at a time (default %(default)s)")
     options.files(p, reads=("path", "roster", "key"), writes=("json",), updates=("csv",),
@@ -133,7 +135,7 @@ def run_open(args) -> int:
     if importlib.util.find_spec("jupyterlab") is None:
         print(
             "JupyterLab is not installed: open the file in VS Code, upload it to Colab, or "
-            "pip install 'minicomp[lessons]'."
+            "pip install '.[lessons]' in the checkout."
         )
         return 0
     with contextlib.suppress(KeyboardInterrupt):
@@ -155,27 +157,31 @@ def _copy(source: Path, path: Path) -> None:
 def run_grade(args) -> int:
     """Grades a notebook or a folder; prints points, writes JSON, CSV and feedback."""
     from ..teach.grading.grade import read_key
+    from ..teach.live import keeper
 
     of = catalog.lesson(args.number)
     key = read_key(args.key)
     if args.jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {args.jobs}")
     if not args.path.exists():
-        raise UserError(f"{args.path}: there is no such file or folder")
+        raise UserError(f"{printable(args.path)}: there is no such file or folder")
     if args.key is not None:
+        keeper.prctl(keeper.SET_DUMPABLE, 0)  # no process of this user reads the key from memory
         print(
             f"course code of this key, for Lesson(..., course=...): {key.course}", file=sys.stderr
         )
-    return _grade_folder(args, of, key) if args.path.is_dir() else _grade_file(args, of, key)
+    several = args.path.is_dir() or args.path.suffix.lower() == ".zip"
+    return _grade_folder(args, of, key) if several else _grade_file(args, of, key)
 
 
 def _grade_file(args, of: catalog.LessonChecks, key) -> int:
-    from ..teach.grading.classroom import table
     from ..teach.grading.feedback import page
     from ..teach.grading.grade import grade
+    from ..teach.grading.table import marked, read_kept, table
 
     if args.roster is not None:
         raise UserError("--roster goes with a folder")
+    kept = read_kept(args.csv, of) if args.csv else None
     row = grade(args.path, of.number, key=key)
     if args.json != "-":
         for done in row["exercises"].values():
@@ -183,13 +189,14 @@ def _grade_file(args, of: catalog.LessonChecks, key) -> int:
         for problem in row["problems"]:
             print(f"cell {problem['cell'] + 1}: {problem['problem']}")
         print(f"guesses: {row['prediction']['points']} of {row['prediction']['max_points']}")
+        by_hand = sum(r.max_points for r in of.reflections)
         print(
-            f"{args.path.name}: {row['points']} of {row['max_points']} points ({row['status']}), "
-            f"{row['seconds']:.1f} s"
+            f"{row['file']}: {row['points']} of {row['max_points']} points ({row['status']}), "
+            f"{row['seconds']:.1f} s" + (f"; by hand: up to {by_hand} more" if by_hand else "")
         )
     _write_json(args.json, row)
-    if args.csv:
-        write_atomically(args.csv, table([row], of))
+    if kept is not None:
+        write_atomically(args.csv, table(marked([row], kept, of), of, kept))
     if args.feedback:
         args.feedback.mkdir(parents=True, exist_ok=True)
         write_atomically(args.feedback / f"{args.path.stem}.html", page(row, of).encode())
@@ -206,10 +213,14 @@ def _grade_folder(args, of: catalog.LessonChecks, key) -> int:
         json=Path(args.json or f"grades-{of.number}.json"),
         feedback=args.feedback or Path(f"feedback-{of.number}"),
     )
-
-    options.check_files(args, csv=out.csv, json=out.json, feedback=out.feedback)
+    options.check_files(args, csv=out.csv, json=out.json, feedback=out.feedback,
+                        also=[("the class's page", out.summary, "updates"),
+                              ("the journal", out.journal, "updates")])
 
     def say(row: dict) -> None:
+        if row["event"] == "note":
+            print(printable(row["text"], 1000), file=sys.stderr)
+            return
         print(
             f"{row['done']:3} of {row['total']}  {row['points']:2} of {of.max_points} "
             f" {row['file']}",
@@ -219,8 +230,8 @@ def _grade_folder(args, of: catalog.LessonChecks, key) -> int:
     rows = grade_folder(
         args.path, of.number, out, key=key, roster=args.roster, jobs=args.jobs, log=say
     )
-    odd = [r for r in rows if not r["status"].startswith("graded")]
-    print(f"\n{len(rows)} rows in {out.csv}; pages in {out.feedback}")
+    odd = [r for r in rows if r["status"] != "graded"]
+    print(f"\n{len(rows)} rows in {out.csv}; pages in {out.feedback}; the class in {out.summary}")
     for r in odd:
         print(f"  {r['student'] or '?'} ({r['file'] or 'nothing'}): {r['status']}")
     return 0
@@ -228,26 +239,29 @@ def _grade_folder(args, of: catalog.LessonChecks, key) -> int:
 
 def run_progress(args) -> int:
     """Prints the points of every lesson whose notebook lies in a folder."""
-    from ..teach.grading.grade import grade
+    from ..teach.grading.grade import grade, lesson_of
+    from ..teach.notebook.cells import read_notebook
 
     if not args.folder.is_dir():
         raise UserError(f"{args.folder}: there is no such folder")
     rows = []
-    for of in catalog.lessons().values():
-        for path in sorted(args.folder.glob(f"{of.number}_*.ipynb")):
-            try:
-                rows.append(grade(path, of.number))
-            except UserError as e:
-                print(f"{of.number}  {e}")
+    for path in sorted(args.folder.glob("*.ipynb")):
+        try:
+            of = lesson_of(read_notebook(path))
+            if of not in catalog.lessons():
                 continue
-            done = rows[-1]
-            marks = ", ".join(
-                f"{i.partition('.')[2]} {e['points']}/{e['max_points']}"
-                for i, e in done["exercises"].items()
-            )
-            print(
-                f"{of.number}  {done['points']:2} of {done['max_points']:2}  {path.name}: {marks}"
-            )
+            rows.append(grade(path, of))
+        except UserError as e:
+            print(printable(e))
+    rows.sort(key=lambda row: (row["lesson"], row["file"]))
+    for done in rows:
+        marks = ", ".join(
+            f"{i.partition('.')[2]} {e['points']}/{e['max_points']}"
+            for i, e in done["exercises"].items()
+        )
+        print(
+            f"{done['lesson']}  {done['points']:2} of {done['max_points']:2}  {done['file']}: {marks}"
+        )
     if not rows:
         print(
             f"There is no lesson notebook in {args.folder.resolve()}; minicomp lesson open NN"

@@ -14,7 +14,7 @@ from .progress import print_table
 EXAMPLES = """
 minicomp lower lenet5.mcz
 minicomp lower lenet5.mcz --out program.mcz --precision float --json steps.json
-minicomp eval program.mcz --data mnist
+minicomp eval program.mcz
 """
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..compress import TECHNIQUES
+from ..compress import TECHNIQUES, Pipeline
+from ..data import Dataset
 from ..jobs import criteria
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe
 from ..jobs.sensitivity import SPARSITIES, allocate, scan
 from ..errors import UserError
+from ..nn.graph import Model
 from ..report import plots
 from ..train import evaluate
 from . import opening, options
@@ -75,13 +77,13 @@ def run(args) -> int:
     if args.criteria is not None:
         return compare(args)
     with Screen(args.log) as screen:
-        data = options.load_data(args, screen.say, screen.log)
-        model = found_model(args, data, screen.log)
+        model, data = found_model(args, screen)
         screen.title = "scan"
         found = scan(
             model,
             data.val,
             what=args.what,
+            sparsities=SPARSITIES,
             only=args.only,
             count_bytes=args.macs is None,
             log=screen.log,
@@ -131,21 +133,18 @@ def run(args) -> int:
     return 0
 
 
-def found_model(args, data, log):
-    """Returns the model of the file, or the built-in one, trained."""
+def found_model(args, screen: Screen) -> tuple[Model, Dataset]:
+    """Returns the model of the file, or the built-in one, trained, and the data."""
     if opening.is_file(args.model):
         model = opening.opened(args.model, args.structure, kind="model")
+        data = options.load_data(args, screen.say, screen.log)
         check_data(model, data)
-        return model
+        return model, data
     name = opening.built_in(args.model, args.structure)
-    return train_dense(
-        name,
-        data.without_test(),
-        load_recipe("deep-compression", name, TECHNIQUES),
-        seed=args.seed,
-        log=log,
-        n_threads=args.threads,
-    )
+    data = options.load_data(args, screen.say, screen.log)
+    recipe = load_recipe("deep-compression", name, TECHNIQUES, pipeline=Pipeline())
+    return train_dense(name, data.without_test(), recipe, seed=args.seed, log=screen.log,
+                       n_threads=args.threads), data
 
 
 def compare(args) -> int:
@@ -158,8 +157,7 @@ def compare(args) -> int:
             )
     asked = criteria.named(args.criteria)
     with Screen(args.log) as screen:
-        data = options.load_data(args, screen.say, screen.log)
-        model = found_model(args, data, screen.log)
+        model, data = found_model(args, screen)
         screen.title = "importance"
 
         def error(m):

@@ -12,6 +12,7 @@ from .progress import print_table
 EXAMPLES = """
 minicomp show lenet5.mcz
 minicomp show lenet5.mcz --json parts.json
+minicomp show lenet5.safetensors
 """
 
 

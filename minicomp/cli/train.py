@@ -12,7 +12,7 @@ from ..jobs.folder import folder_of, run_folder
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe, make_technique, parse_knobs
 from ..errors import UserError
-from ..models import MODELS
+from ..models import for_data
 from ..train import evaluate
 from . import opening, options
 from .progress import Screen
@@ -57,13 +57,13 @@ def add_parsers(commands) -> None:
 def train(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
-        data = options.load_data(args, screen.say, screen.log)
         start, name, out = opening.start(args, screen.say, "trained")
+        data = options.load_data(args, screen.say, screen.log)
         if out.suffix not in (".mcz", ".safetensors"):
             raise UserError(f"--out must end in .mcz or .safetensors, got {out}")
         folder = folder_of(out)
         options.check_files(args, out=out, also=[("the run", folder, "run")])
-        check_data(MODELS[start]() if isinstance(start, str) else start, data)
+        check_data(for_data(start, data) if isinstance(start, str) else start, data)
         recipe = load_recipe("deep-compression", name, TECHNIQUES, pipeline=Pipeline())
         recipe = recipe.faster(0.25) if args.fast else recipe
         if args.knobs:

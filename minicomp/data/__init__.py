@@ -27,7 +27,7 @@ from ..errors import DataError, did_you_mean
 from . import files, glyphs, monks, readers
 from .augment import Augment, cutout, shift
 from .catalog import COLLECTIONS, DataFile
-from .dataset import Dataset, Split, batches
+from .dataset import Dataset, Split, batches, pixels
 
 __all__ = [
     "Augment",
@@ -61,13 +61,6 @@ CLOTHES = (
     "Ankle boot",
 )
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-# Mean and standard deviation of the training pixels / 255, per channel, to four places.
-STATISTICS = {
-    "mnist": ((0.1307,), (0.3081,)),
-    "fashion_mnist": ((0.2860,), (0.3530,)),
-    "glyphs": ((0.1593,), (0.3390,)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-}
 GLYPHS = {"train": 12000, "val": 2000, "test": 2000}  # the first 12,000 of one sequence, and so on
 GLYPHS_SHA256 = "1c1c46d598712dfbadbb46f89610b269d113146b583125bfeff935d1fc3614a5"
 
@@ -299,8 +292,7 @@ def _images(
     note: str,
 ) -> Dataset:
     # From bytes (N, C, H, W) and labels; the last n_val of train are the validation split.
-    mean, std = STATISTICS[name]
-    train, test = (Split(_normalised(x, mean, std), y.astype(np.int64)) for x, y in (train, test))
+    train, test = (Split(pixels(x), y.astype(np.int64)) for x, y in (train, test))
     k = len(train) - n_val
     return Dataset(
         name,
@@ -310,14 +302,5 @@ def _images(
         classes,
         source,
         note,
-        mean,
-        std,
+        normalize=name,
     )
-
-
-def _normalised(x: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
-    # (N, C, H, W) bytes -> float32: x * (1 / (255 std)) - mean / std, constants rounded once
-    mean, std = np.array(mean), np.array(std)
-    out = np.multiply(x, (1 / (255 * std)).astype(np.float32)[:, None, None], dtype=np.float32)
-    out -= (mean / std).astype(np.float32)[:, None, None]
-    return out

@@ -46,6 +46,7 @@ class Layer:
     tracks : its buffers move in training, so that a batch cannot be split over threads
     groups, padding : of a convolution or a pooling
     sizes : the constructor's arguments that count channels: "in" those read, "out" those made
+    per_channel : its arguments that hold a number for each channel
     step : the kind of step that computes it in a program (deploy/steps.py), which takes from
         `config` the arguments that it declares; "" where nothing is computed outside of training;
         None: no program computes it
@@ -61,6 +62,7 @@ class Layer:
     drops: ClassVar[bool] = False
     tracks: ClassVar[bool] = False
     sizes: ClassVar[dict[str, str]] = {}
+    per_channel: ClassVar[tuple[str, ...]] = ()
     step: ClassVar[str | None] = None
     buffer_parts: ClassVar[dict[str, Part]] = {}  # what the numbers of `buffers` may be
     groups: int = 1
@@ -70,6 +72,11 @@ class Layer:
         self._config = config
         self.forms: dict[str, Form] = {}
         self.buffers: dict[str, Array] = {}
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={printable(value, 40)}" for name, value in self.config().items())
+        held = "".join(f", {part} {form!r}" for part, form in self.forms.items())
+        return f"{self.kind}({given}){held}"
 
     def __call__(
         self,

@@ -23,7 +23,7 @@ from ...compress.finetune import FineTune
 from ...compress.technique import Run
 from ...data.files import cache_dir
 from ...errors import UserError
-from ...models import MODELS
+from ...models import for_data
 from ...nn.graph import Model
 
 MODES = ("smoke", "full", "paper")
@@ -43,6 +43,7 @@ def recipe(name: str, data, *, mode: str, seed: int) -> dict:
         "net": name,
         "knobs": knobs | {"schedule": "cosine"},
         "data": data.name,
+        "normalize": data.normalize,
         "mode": mode,
         "train": len(data.train),
         "seed": seed,
@@ -65,7 +66,7 @@ def trained(how: dict, data, *, log: Callable[[dict], None] | None = None) -> Mo
     with contextlib.suppress(UserError):  # absent, damaged, or of another recipe
         return stepfile.read(path, how)[0].thawed()
     rng = np.random.default_rng([how["seed"], 300])
-    model = MODELS[how["net"]](rng=rng)
+    model = for_data(how["net"], data, rng=rng)
     model = FineTune(**how["knobs"]).apply(model, data.without_test(), Run(rng, log=log))
     try:
         stepfile.write(path, how, model, [], 0.0)
