@@ -15,19 +15,11 @@ from ..errors import UserError, printable
 from .streams import Stream, streams
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str):
-        """Exits with 2 after one line that names the mistake and where help is."""
-        message = message.replace("argument COMMAND: invalid choice:", "unknown command")
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
     from . import (bench, compress, data, evaluate, lesson, listing, lower, paper, sensitivity,
                    show, train)
+    from .parser import Parser
 
     parser = Parser(
         prog="minicomp",
@@ -53,9 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     with streams():
         try:
             return _flushed(_guarded(argv))
-        except SystemExit:  # of argparse: help, or a mistake that it has said
-            _flushed(0)
-            raise
+        except SystemExit as e:  # of argparse: help, or a mistake that it has said
+            raise SystemExit(_flushed(e.code or 0)) from None
         finally:
             interrupt.end()
 

@@ -17,7 +17,7 @@ from ..checkpoint import fingerprint
 from ..compress import stepfile
 from ..compress.technique import Run, Technique
 from ..errors import UserError
-from ..models import MODELS
+from ..models import for_data
 from ..nn.graph import Model
 from .budget import Budgeted
 from .recipe import Recipe
@@ -41,20 +41,23 @@ class Job:
     epochs: list[dict] = field(default_factory=list)
 
 
-def train_dense(name: str, data, recipe: Recipe, *, seed: int,
+def train_dense(start: str | Model, data, recipe: Recipe, *, seed: int,
                 log: Callable[[dict], None] | None = None, checkpoint: Path | None = None,
                 n_threads: int = 1) -> Model:
-    """Returns the built-in model `name` trained on data.train as the recipe says.
+    """Returns a model trained on data.train as the recipe says.
+
+    start : name of a built-in model, whose weights are drawn, or a model to be trained on
 
     Raises UserError where the data do not fit the model's input.
     """
     init, stream = np.random.default_rng(seed).spawn(2)
-    model = MODELS[name](rng=init)
+    model = for_data(start, data, rng=init) if isinstance(start, str) else start
     check_data(model, data)
     path, of, part = None, {}, Run(stream, log, checkpoint, n_threads).child("00-dense")
     if checkpoint is not None:
         path = part.checkpoint.with_name("00-dense.step")
-        of = {"model": name, "knobs": recipe.train.settings(), "seed": seed,
+        of = {"model": start if isinstance(start, str) else fingerprint(model),
+              "knobs": recipe.train.settings(), "seed": seed,
               "data": fingerprint(data), "threads": n_threads, "minicomp": __version__}
     return stepfile.kept(
         path, of, lambda log: recipe.train.apply(model, data, replace(part, log=log)), part.log)[0]
@@ -102,7 +105,7 @@ def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int |
 
 def check_job(start: str | Model, data, technique: Technique) -> None:
     """Raises UserError, before anything is trained, where data or patterns do not fit the net."""
-    model = MODELS[start]() if isinstance(start, str) else start
+    model = for_data(start, data) if isinstance(start, str) else start
     check_data(model, data)
     technique.check(model)
 

@@ -185,7 +185,7 @@ def parse_knobs(text: str, where: str) -> dict[str, Any]:
     by_pattern: dict[str, dict[str, Any]] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         key, equals, value = (t.strip() for t in part.partition("="))
-        if not equals:
+        if not (equals and key):
             raise UserError(f"{where}: knobs must be written knob=value, got {part!r}")
         knob, at, pattern = key.partition("@")
         group, entry = (by_pattern.setdefault(knob, {}), pattern) if at else (plain, knob)
@@ -209,6 +209,11 @@ def make_technique(
     by_word = {t.word: t for t in techniques}
     kinds = []
     for each in word.split("+"):
+        if not each:
+            raise UserError(
+                "a technique must be named" + (f" on either side of each + in {word!r}" if word
+                                               else f", got none; there are {', '.join(by_word)}")
+            )
         if each not in by_word:
             raise UserError(f"unknown technique {printable(repr(each), 80)}"
                             + did_you_mean(each[:80], by_word))

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import traceback
 
+from ...reference.judges import copied, unchanged
 from ..asking.exercise import REFUSAL
 from . import wire
 
@@ -19,13 +20,16 @@ class TimeUp(BaseException):
 def one_answer(fn, call: dict, seconds: float = 0, slack: float = 1) -> list:
     """Returns [kind, value, text] of fn(*call.values()): "value", or how the call failed.
 
+    Kind "changed" is a value too: the function wrote to the arguments that `text` names.
     seconds : of processor time, 0 for no limit        slack : see `clock`
     """
     try:
+        before = copied(call)
         with clock(seconds, slack):
             value = fn(*call.values())
         wire.pack(value)
-        return ["value", value, ""]
+        changed = [name for name in call if not unchanged(before[name], call[name])]
+        return ["changed" if changed else "value", value, ", ".join(changed)]
     except TimeUp:
         return ["slow", None, f"stopped after {seconds:g} s"]
     except NotImplementedError:
