@@ -62,7 +62,7 @@ class Archive:
         for name in (n for n in self.entries if n in found):
             mine, plain = (self.must | self.may)[name], name.partition("/")[2]
             with self._opened(name, mine.nbytes) as f:
-                shape, dtype = _header(f)
+                shape, dtype = array_header(f)
             if shape != mine.shape:
                 raise ValueError(f"{plain} must have shape {mine.shape}, got {shape}")
             if dtype != mine.dtype:
@@ -95,8 +95,9 @@ class Archive:
         return self.zip.open(entry)
 
 
-def _header(f) -> tuple[tuple, np.dtype]:
-    # Shape and dtype of an array in NumPy's format.
+def array_header(f) -> tuple[tuple, np.dtype]:
+    """Returns shape and dtype of an array in NumPy's format, of which no more than the header is
+    read; ValueError where there is none."""
     version = np.lib.format.read_magic(f)
     numpy = np.lib.format
     read = {(1, 0): numpy.read_array_header_1_0, (2, 0): numpy.read_array_header_2_0}

@@ -95,7 +95,7 @@ def compress(args) -> int:
         start, name, out = opening.start(args, screen.say, "compressed")
         if out.suffix != ".mcz":
             raise UserError(f"--out must end in .mcz, got {out}")
-        data = options.load_data(args, screen.say, screen.log)
+        start, data = opening.with_data(start, args.model, args, screen)
         page = Path(args.report or "report.html")
         recipe = _recipe(args, name)
         folder = folder_of(out)

@@ -38,8 +38,8 @@ def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     path = Path(args.file)
     with Screen() as screen:
-        model = opening.opened(args.file, args.structure)
-        data = options.load_data(args, screen.say, screen.log)
+        model = opening.opened(args.file, args)
+        model, data = opening.with_data(model, args.file, args, screen)
         check_data(model, data)
         check_work(model, len(data.test.y), args.max_operations)
         start = time.perf_counter()

@@ -8,8 +8,9 @@ from ..codec import save
 from ..deploy import Program, lower
 from ..deploy.program import PRECISIONS
 from ..errors import UserError
+from ..models import normalization
 from . import opening, options
-from .progress import print_table
+from .progress import Screen, print_table
 
 EXAMPLES = """
 minicomp lower lenet5.mcz
@@ -41,7 +42,9 @@ def run(args) -> int:
     if out.suffix != ".mcz":
         raise UserError(f"--out must end in .mcz, got {out}")
     options.check_files(args, out=out)
-    model = opening.opened(args.file, args.structure, kind="model")
+    model = opening.opened(args.file, args, kind="model")
+    if path.suffix == ".safetensors" and normalization(model) is None and args.normalize is None:
+        Screen().say(opening.assumed(path, None))
     try:
         program = lower(model, precision=args.precision)
     except ValueError as e:

@@ -35,10 +35,13 @@ def add_data(parser, required: bool = False) -> None:
     """Adds --data and --download."""
     parser.add_argument(
         "--data",
-        metavar="NAME",
+        metavar="NAME|F.npz",
         required=required,
-        help="data set: " + ", ".join(datasets.NAMES) + " (default: mnist if found, else glyphs)",
+        help="data set: " + ", ".join(datasets.NAMES) + ", or a file F.npz of x_train, y_train, "
+        "x_test, y_test (default: what a file's net was trained on; else mnist if found, else "
+        "glyphs)",
     )
+    files(parser, reads=("data",))
     parser.add_argument(
         "--download",
         action="store_true",
@@ -97,18 +100,36 @@ def check_common(args) -> None:
     check_files(args)
 
 
-def load_data(args, say, log=None) -> datasets.Dataset:
-    """Returns the data set that the arguments name, or MNIST if found, else glyphs, and says so.
+def load_data(args, say, log=None, *, trained_on: str | None = None) -> datasets.Dataset:
+    """Returns the data set that the arguments name; else the one on which the net was trained; else
+    MNIST if found, else glyphs. Says which one it took by itself, and where the net was trained on
+    another.
 
     say : takes a line of text        log : takes the rows of a download
+    trained_on : label of the data that the net's file notes
+    Raises UserError where it notes arrays of one's own, of which it has only the name.
     """
     name = args.data
-    if name is None:
+    if name is None and trained_on is not None:
+        name = _noted(trained_on)
+        say(f"data: {name}, on which the net was trained")
+    elif name is None:
         name = datasets.default_name()
         say(datasets.default_note())
-    elif args.download and name in datasets.NAMES and _absent(name):
+    if args.download and name in datasets.NAMES and _absent(name):
         datasets.get(name, progress=log)
-    return datasets.load(name)
+    data = datasets.load(name)
+    if trained_on not in (None, data.label):
+        say(f"data: {data.label}, although the net was trained on {trained_on}")
+    return data
+
+
+def _noted(label: str) -> str:
+    if label in datasets.NAMES:
+        return label
+    name, own, _ = label.partition("@")
+    what = f"arrays of your own, --data {name}.npz" if own else "a set that this version has not"
+    raise UserError(f"the net was trained on {label}: {what}; say which data with --data")
 
 
 def _absent(name: str) -> bool:

@@ -136,11 +136,11 @@ def run(args) -> int:
 def found_model(args, screen: Screen) -> tuple[Model, Dataset]:
     """Returns the model of the file, or the built-in one, trained, and the data."""
     if opening.is_file(args.model):
-        model = opening.opened(args.model, args.structure, kind="model")
-        data = options.load_data(args, screen.say, screen.log)
+        model = opening.opened(args.model, args, kind="model")
+        model, data = opening.with_data(model, args.model, args, screen)
         check_data(model, data)
         return model, data
-    name = opening.built_in(args.model, args.structure)
+    name = opening.built_in(args.model, args)
     data = options.load_data(args, screen.say, screen.log)
     recipe = load_recipe("deep-compression", name, TECHNIQUES, pipeline=Pipeline())
     return train_dense(name, data.without_test(), recipe, seed=args.seed, log=screen.log,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..codec import save
 from ..compress import TECHNIQUES, Pipeline
-from ..exchange.safetensors import save_safetensors
+from ..exchange.safetensors import metadata_of, save_safetensors
 from ..jobs.folder import folder_of, run_folder
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe, make_technique, parse_knobs
@@ -58,7 +58,7 @@ def train(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
         start, name, out = opening.start(args, screen.say, "trained")
-        data = options.load_data(args, screen.say, screen.log)
+        start, data = opening.with_data(start, args.model, args, screen)
         if out.suffix not in (".mcz", ".safetensors"):
             raise UserError(f"--out must end in .mcz or .safetensors, got {out}")
         folder = folder_of(out)
@@ -84,7 +84,7 @@ def train(args) -> int:
         if out.suffix == ".mcz":
             save(model, out)
         else:
-            save_safetensors(model.dense().state_dict(), out)
+            save_safetensors(model.dense().state_dict(), out, metadata_of(model))
     print(
         f"{out}: {out.stat().st_size:,} bytes, {score.errors} errors of {score.size:,} test images "
         f"({100 * score.error:.2f} %)"

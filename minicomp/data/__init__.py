@@ -5,6 +5,9 @@
 | mnist, fashion_mnist, cifar10 | images of ten classes | files: $MINICOMP_DATA, the cache |
 | monks-1, monks-2, monks-3 | 17 one-hot inputs, two classes | files, else made from the rules |
 | glyphs | 28 x 28 digits | rendered from Matplotlib's fonts, always there |
+| FILE.npz, `from_arrays` | arrays of one's own | x_train, y_train, x_test, y_test (`arrays.py`) |
+
+Pixels are float32 in 0..1, byte / 255; a net normalises them itself, as `Dataset.normalize` says.
 
 Nothing here touches the network except `get`, which the user asks for by `minicomp data get NAME`.
 """
@@ -23,8 +26,9 @@ from pathlib import Path
 import numpy as np
 
 from ..archive import DAMAGED, Archive
-from ..errors import DataError, did_you_mean
+from ..errors import DataError, did_you_mean, printable
 from . import files, glyphs, monks, readers
+from .arrays import from_arrays, read_npz
 from .augment import Augment, cutout, shift
 from .catalog import COLLECTIONS, DataFile
 from .dataset import Dataset, Split, batches, pixels
@@ -40,6 +44,7 @@ __all__ = [
     "cutout",
     "default_name",
     "default_note",
+    "from_arrays",
     "get",
     "load",
     "shift",
@@ -81,7 +86,7 @@ class Listing:
 
 
 def load(name: str, *, root: str | os.PathLike | None = None) -> Dataset:
-    """Returns the data set of that name.
+    """Returns the data set of that name, or of a file NAME.npz (`arrays.read_npz`).
 
     root : the folder to look in, instead of $MINICOMP_DATA and then the user's cache
 
@@ -94,6 +99,8 @@ def load(name: str, *, root: str | os.PathLike | None = None) -> Dataset:
     """
     if name == "glyphs":
         return _glyphs()
+    if os.fspath(name).endswith(".npz"):
+        return read_npz(name)
     _check_name(name)
     if name.startswith("monks-"):
         return _monks(name, root)
@@ -168,7 +175,8 @@ def default_note(root: str | os.PathLike | None = None) -> str:
 
 def _check_name(name: str) -> None:
     if name not in NAMES:
-        raise DataError(f"unknown data set {name!r}{did_you_mean(str(name), NAMES)}")
+        raise DataError(f"unknown data set {printable(repr(name))}"
+                        f"{did_you_mean(str(name), (*NAMES, 'FILE.npz'))}")
 
 
 def _idx(name: str, folder: Path) -> Dataset:
