@@ -43,6 +43,10 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # While it is still held: whoever has opened it by now finds that it is no longer there.
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(file), os.stat(folder / NAME)):
+                os.unlink(folder / NAME)
         os.close(file)
 
 
