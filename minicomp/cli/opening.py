@@ -137,10 +137,15 @@ def with_data(begin: str | Model | Program, given: str | None, args, screen
     if Path(given).suffix != ".safetensors":
         screen.say(f"{printable(given)} neither normalises its input nor names its data: pixels in 0..1 go in "
                    "as they are; --normalize says otherwise")
-    elif len(statistics(data.normalize)[0]) == begin.input_shape[0]:
+    elif not says(given) and len(statistics(data.normalize)[0]) == begin.input_shape[0]:
         begin = renormalized(begin, data.normalize)
         screen.say(assumed(given, data.normalize))
     return begin, data
+
+
+def says(given: str | Path) -> bool:
+    """Returns whether a file says what was done to its net's input: arrays do where we wrote them."""
+    return Path(given).suffix != ".safetensors" or noted(load_safetensors(given)) is not None
 
 
 def assumed(given: str | Path, normalize: Statistics | None) -> str:
