@@ -415,7 +415,7 @@ EXACT = [  # word, toy, whether its sparsity is of all weights together, of all 
 def test_a_pruned_net_ends_at_exactly_the_sparsity_asked(word, toy, scope):
     # What is 0 already counts, and nothing above the sparsity comes back.
     before, after = net(pruned=True).forms(), applied(word, toy, net(pruned=True)).forms()
-    zeros, asked, n = 0, 0, 0
+    zeros, n = 0, 0
     for name in PRUNED:
         gone, now = ~before[name].mask, ~after[name].mask
         assert (now | ~gone).all()
