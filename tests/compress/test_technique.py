@@ -127,7 +127,7 @@ def test_an_unknown_knob_is_an_error_that_names_the_nearest():
         Toy(strenght=0.5)
     with pytest.raises(UserError, match=r"dns: .* 'epochs'; of its training: DNS\(...\).training"):
         DNS(epochs=3)
-    with pytest.raises(UserError, match=r"'epochs'; of its .* Iterative\(train=FineTune\(epochs=..."):
+    with pytest.raises(UserError, match=r"'epochs'; of its .* Iterative\(train=FineTune\(epochs="):
         Iterative(epochs=3)
 
 
