@@ -18,7 +18,7 @@ from ..compress.prune.magnitude import Magnitude
 from ..compress.prune.obc import OBC
 from ..compress.prune.sparsegpt import SparseGPT
 from ..compress.technique import Run, Technique, weights
-from ..models import LeNet300
+from ..models import for_data
 from ..nn.graph import Model
 from ..train import evaluate
 from ..timing import Clock
@@ -44,7 +44,7 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     seconds = {"obc": [], "sparsegpt": []}
     sizes = {"obc": [], "sparsegpt": []}
     for seed in seeds:
-        dense = pruned(DENSE, LeNet300(rng=np.random.default_rng(seed)), seed)
+        dense = pruned(DENSE, for_data("lenet300", data, rng=np.random.default_rng(seed)), seed)
         cut = pruned(Magnitude(sparsity=SPARSITY, scope="global"), dense, seed)
         errors["dense"].append(evaluate(dense, data.test, n_threads=n_threads).errors)
         errors["magnitude"].append(evaluate(cut, data.test, n_threads=n_threads).errors)
