@@ -81,8 +81,10 @@ def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.ran
     below = [s for s in sorted(sparsities) if round(s * n) < round(own * n)]
     sparsities = [s for s in sorted(sparsities) if s not in below]
     if not sparsities:
-        raise UserError(f"importance: {own:.4g} of the weights are 0 already; a sparsity above that "
-                        f"must be given, got {', '.join(f'{s:g}' for s in below) or 'none'}")
+        raise UserError(
+            f"importance: {own:.4g} of the weights are 0 already; a sparsity above that must be "
+            f"given, got {', '.join(f'{s:g}' for s in below) or 'none'}"
+        )
     if below:
         tell({"event": "say", "text": f"importance: {own:.4g} of the weights are 0 already: left "
                                       f"out {', '.join(f'{s:g}' for s in below)}"})
