@@ -11,6 +11,7 @@ from ..data import Dataset
 from ..deploy import Program
 from ..errors import UserError, printable
 from ..exchange.safetensors import load_safetensors, noted
+from ..jobs.job import check_work
 from ..models import MODELS, normalization, renormalized
 from ..nn.graph import Model
 from ..nn.layers.normalize import NAMED, Statistics, statistics
@@ -128,9 +129,12 @@ def with_data(begin: str | Model | Program, given: str | None, args, screen
     A file that does not say what was done to its input is taken to be trained on pixels normalised
     as the data's, if it holds arrays; a net stays as it is. What is assumed is said in one line.
     begin : what `start` or `opened` returned of the name `given`
+    Raises UserError for a file whose net takes more operations than --max-operations allows.
     """
     known = None if isinstance(begin, str) else begin.trained_on
     data = options.load_data(args, screen.say, screen.log, trained_on=known)
+    if not isinstance(begin, str):  # a stranger's net
+        check_work(begin, len((data.test or data.val).y), args.max_operations)
     open_ = isinstance(begin, Model) and known is None and normalization(begin) is None
     if not open_ or args.normalize is not None or data.normalize is None:
         return begin, data
