@@ -1,13 +1,15 @@
 """Files as users leave them: writing so that a name never stands for half, reading any text.
 
 Every file that minicomp writes goes through `write_atomically`, every text that a user wrote
-through `read_text`.
+through `read_text`, and all JSON through `as_json`.
 """
 
 from __future__ import annotations
 
 import codecs
 import contextlib
+import json
+import math
 import os
 import secrets
 import stat
@@ -32,8 +34,12 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     except FileNotFoundError:
         mode = None
     if mode is not None and not stat.S_ISREG(mode):
-        with open(path, "wb") as f:
-            f.write(data)
+        try:
+            with open(path, "wb") as f:
+                f.write(data)
+        except OSError as e:
+            e.filename = str(path)
+            raise
         return
     if mode is not None and not (mode & 0o222 and os.access(path, os.W_OK)):  # root may all
         raise PermissionError(13, "the file is write-protected", str(path))
@@ -49,7 +55,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     except BaseException as e:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
-        if isinstance(e, OSError):
+        if isinstance(e, OSError) and e.errno is not None:  # else its words are all it says
             e.filename, e.filename2 = str(path), None  # the name that the user gave, not ours
         raise
     _sync_folder(path.parent)
@@ -86,3 +92,28 @@ def read_text(path: str | Path, *, max_bytes: int = 2**26) -> str:
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not {encoding.upper()} text: byte {e.start + len(mark):,} "
                         f"is {raw[e.start + len(mark)]:#04x}") from None
+
+
+def as_json(value, *, indent: int | None = None, sort_keys: bool = False) -> str:
+    """Returns JSON that every reader takes, in ASCII: NaN and infinities are null.
+
+    NumPy's scalars and arrays become numbers and lists; of anything else, such as a path, stands
+    what str() says.
+    """
+    return json.dumps(_plain(value), indent=indent, sort_keys=sort_keys, allow_nan=False)
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {_key(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):  # of NumPy, which this file does without
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, bool, int)) else str(value)
+
+
+def _key(key):
+    return key if isinstance(key, str) else as_json(key)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(ValueError):
@@ -18,6 +19,21 @@ class FormatError(UserError):
     """A model file that breaks the rules of its format; says what and where."""
 
 
+@contextlib.contextmanager
+def format_errors() -> Iterator[None]:
+    """Turns whatever a reader of foreign bytes raises into FormatError: its outer door.
+
+    Readers check before they compute, so that what arrives here as something else is a check that
+    is missing: it is the FormatError's cause, for whoever looks for it.
+    """
+    try:
+        yield
+    except (FormatError, OSError):
+        raise
+    except Exception as e:
+        raise FormatError(f"the file is damaged ({type(e).__name__}: {printable(e, 200)})") from e
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Returns the end of a message about an unknown name: the nearest options, or all of them.
 
@@ -27,6 +43,15 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     options = list(options)
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(options)}"
+
+
+def dimensions(shape: Iterable[object]) -> str:
+    """Returns a shape as people write it.
+
+    >>> dimensions((300, 784))
+    '300 x 784'
+    """
+    return " x ".join(map(str, shape)) or "a number"
 
 
 def printable(text: object, limit: int = 400) -> str:

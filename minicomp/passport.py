@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from .codec import decode, encode, show
-from .codec.accounting import FILE_PARTS, summed
+from .codec.accounting import FILE_PARTS, summed, times
 from .deploy import lower
 from .kernels.threads import blas
 from .nn.graph import Model
@@ -38,7 +38,8 @@ from .timing import race
 class LayerRow:
     """One layer that has weights.
 
-    weights, parameters : numbers in the weight; with bias and whatever else it holds
+    units : output channels        weights : numbers in the weight, 0 where it has one axis, such
+        as a batch norm's gains        parameters : with bias and whatever else the layer holds
     nonzeros : of parameters        weight_nonzeros : of weights
     macs, effective_macs : per image        input_zeros : fraction, None without data
     bytes : by part, see FILE_PARTS; without a file 4 bytes a number
@@ -46,6 +47,7 @@ class LayerRow:
 
     name: str
     kind: str
+    units: int
     weights: int
     weight_nonzeros: int
     parameters: int
@@ -67,6 +69,7 @@ class Passport:
 
     dense_bytes : 4 bytes x (parameters + running statistics) of the model compression started from
     file_bytes : of the file, None without one        rest : its bytes that belong to no layer
+    statistics : how many running statistics there are
     errors, size : wrong answers, and of how many; None without data
     ms, ms_dense : milliseconds an image of the net's program (deploy/), planned before: with the
         layouts of its forms, which skip zeros where that pays, and as dense float32 matrices; None:
@@ -77,6 +80,7 @@ class Passport:
     dense_bytes: int
     file_bytes: int | None = None
     rest: float = 0.0
+    statistics: int = 0
     errors: int | None = None
     size: int | None = None
     ms: float | None = None
@@ -89,6 +93,26 @@ class Passport:
     @property
     def nonzeros(self) -> int:
         return sum(row.nonzeros for row in self.layers)
+
+    @property
+    def units(self) -> int:
+        """The output channels of all layers that have weights."""
+        return sum(row.units for row in self.layers)
+
+    @property
+    def original_numbers(self) -> int:
+        """Weights, biases and running statistics of the model that compression started from."""
+        return self.dense_bytes // 4
+
+    @property
+    def numbers(self) -> int:
+        """Weights and biases that are not 0, and running statistics."""
+        return self.nonzeros + self.statistics
+
+    @property
+    def left(self) -> float:
+        """numbers / original_numbers: what removed units and zeros together have left, 0..1."""
+        return self.numbers / self.original_numbers if self.original_numbers else 1.0
 
     @property
     def macs(self) -> int:
@@ -137,8 +161,8 @@ class Passport:
     def rows(self) -> list[list]:
         """Returns one list a layer, the file's remaining bytes, and the total: texts, ints, floats.
 
-        sparsity is the fraction of zeros in the weight; bits/weight is 8 x the layer's bytes over
-        its parameters, everything included.
+        sparsity is the fraction of zeros in the weight, biases not counted; bits/weight is 8 x the
+        layer's bytes over its parameters, everything included.
         """
         out = [
             [
@@ -176,6 +200,7 @@ class Passport:
         said = [
             f"{self.parameters:,} parameters",
             f"{self.nonzeros:,} non-zero",
+            f"{100 * self.left:.1f} % of the original's {self.original_numbers:,} numbers left",
             f"{self.macs:,} MACs",
             f"{self.effective_macs:,} effective",
         ]
@@ -183,7 +208,7 @@ class Passport:
             said.append(f"{self.bytes:,.0f} bytes as float32")
         else:
             said.append(
-                f"{self.file_bytes:,} bytes in the file, {self.ratio:.2f}x smaller than "
+                f"{self.file_bytes:,} bytes in the file, {times(self.ratio)}x smaller than "
                 f"{self.dense_bytes:,}"
             )
         if self.errors is not None:
@@ -201,6 +226,8 @@ class Passport:
         names = (
             "parameters",
             "nonzeros",
+            "units",
+            "left",
             "sparsity",
             "macs",
             "effective_macs",
@@ -262,6 +289,7 @@ def passport(
         model.origin_bytes,
         None if shown is None else shown.file_bytes,
         by_layer[""]["header"],
+        sum(a.size for a in model.buffers().values()),
         errors,
         None if data is None else len(data.y),
         ms,
@@ -331,10 +359,12 @@ def _calls(model: Model) -> tuple[Callable, Callable]:
 def _row(node, macs: int, zeros: float | None, parts: dict[str, float]) -> LayerRow:
     forms = node.layer.forms
     counts = {name: (math.prod(f.shape), f.nonzeros()) for name, f in forms.items()}
-    weights, kept = counts.get("weight", (0, 0))
+    ranked = "weight" in forms and len(forms["weight"].shape) > 1
+    weights, kept = counts["weight"] if ranked else (0, 0)
     return LayerRow(
         node.name,
         node.layer.kind,
+        forms["weight"].shape[0] if ranked else 0,
         weights,
         kept,
         sum(n for n, _ in counts.values()),

@@ -12,20 +12,16 @@ Weights are decoded once a step; the shards of a batch, one a thread, share them
 from __future__ import annotations
 
 import functools
-import json
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
-from .atomic import write_atomically
+from .checkpoint import Checkpoint, everything, restore
 from .errors import UserError
 from .kernels.doors import whole
 from .kernels.memory import keep_freed_memory
@@ -33,6 +29,7 @@ from .kernels.threads import MOST as MOST_THREADS
 from .kernels.threads import blas
 from .nn.graph import Model
 from .nn.losses import cross_entropy
+from .nn.taps import fitting
 from .optim import Optimizer, Schedule, constant
 from .tensor import Array, Tensor, grad, no_grad
 
@@ -149,6 +146,7 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     keep_best : go back to the epoch of fewest validation errors (the last of equals) at the end;
         for both only epochs count that end when every hook is `settled`
     checkpoint : a folder; written after each epoch, taken up if it is there: the same bits result
+        and logged as {"event": "resumed", "rows": the epochs as they were logged}
     settings : JSON-able, what else a checkpoint must have been written under to be taken up
     batch_size : of the last batch fewer; where layers take statistics of the batch, an example that
         is left over alone joins the batch before
@@ -169,8 +167,13 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     per_epoch = _batches(model, n, batch_size)
     state = State(model, optimizer, rng, steps=epochs * per_epoch)
     step = _Step(model, hooks, label_smoothing)
-    run = _run(state, hooks, epochs, settings)
-    history, best = _resume(checkpoint, state, hooks, run)
+    given = {"batch_size": batch_size, "label_smoothing": label_smoothing, "patience": patience,
+             "keep_best": keep_best, **(settings or {})}
+    kept = Checkpoint(checkpoint, state, hooks, given, data, epochs=epochs, n_threads=n_threads)
+    history, best = kept.resume()
+    if history:
+        log({"event": "resumed",
+             "rows": [{"event": "epoch", "epochs": epochs, **row} for row in history]})
     best_from = max([-(-hook.settled(state.steps) // per_epoch) - 1 for hook in hooks], default=0)
     counted = slice(max(best_from, 0), None)
     keep_best = keep_best or patience is not None
@@ -198,13 +201,12 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
                                 "lr": optimizer.lr, "seconds": time.perf_counter() - start})
                 log({"event": "epoch", "epochs": epochs, **history[-1]})
                 if keep_best and _last_is_best(history[counted]):
-                    best = _everything(model, hooks)
-                if checkpoint is not None:
-                    _write_checkpoint(checkpoint, state, hooks, history, best, run)
+                    best = everything(model, hooks)
+                kept.write(history, best)
         finally:
             optimizer.lr = base_lr
     if keep_best and best is not None:
-        _restore(model, hooks, best)
+        restore(model, hooks, best)
     return history
 
 
@@ -338,8 +340,11 @@ def evaluate(model: Model | Callable[[Array], Array], split, *, batch_size: int 
     """Returns errors, size and mean cross-entropy of the model on a split.
 
     model : a Model, or what gives logits (N, classes) for x (N, ...), such as a Program
-    Weights are decoded once. Batches are of fixed size: any number of threads counts the same.
+    Weights are decoded once. The size of a batch does not depend on the number of threads, which
+    count the same; a net with large activations takes fewer examples at a time, see `taps.fitting`.
     """
+    if hasattr(model, "activation_bytes"):
+        batch_size = fitting(model, batch_size)
     starts = range(0, len(split.y), batch_size)
     with _workers(n_threads, True) as pool, no_grad():
         predict = model
@@ -410,92 +415,3 @@ def _since_fewer(history: list[dict]) -> int:
 def _last_is_best(history: list[dict]) -> bool:
     # Whether no epoch had fewer validation errors than the last: of equals the last is kept.
     return bool(history) and history[-1]["val_errors"] == min(row["val_errors"] for row in history)
-
-
-# -------------------------------------------------------------------------------------- checkpoints
-
-
-def _write_checkpoint(folder: Path, state: State, hooks, history, best, run: dict) -> None:
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = _everything(state.model, hooks)
-    arrays |= {f"optimizer/{k}": v for k, v in state.optimizer.state_dict().items()}
-    arrays |= {f"best/{k}": v for k, v in (best or {}).items()}
-    notes = {"history": history, "rng": state.rng.bit_generator.state, "step": state.step,
-             "run": run, "spawned": state.rng.bit_generator.seed_seq.n_children_spawned}
-    data = BytesIO()
-    np.savez(
-        data, notes=np.frombuffer(json.dumps(notes, default=np.ndarray.tolist).encode(), np.uint8),
-        **arrays,
-    )
-    write_atomically(folder / "fit.npz", data.getvalue())
-
-
-def _remembered(hooks: Sequence[Hook]) -> dict[str, Array]:
-    # What the hooks must find again: slots, and parameters of their own.
-    kept = {}
-    for hook in hooks:
-        kept |= {f"{hook.name}/slot/{name}": a for name, a in hook.slots.items()}
-        kept |= {f"{hook.name}/own/{name}": t.data for name, t in hook.parameters().items()}
-    return kept
-
-
-def _everything(model: Model, hooks: Sequence[Hook]) -> dict[str, Array]:
-    # What a training has made so far: "model/NAME" and "hooks/NAME", copies.
-    arrays = {f"model/{k}": v for k, v in model.state_dict().items()}
-    return arrays | {f"hooks/{k}": v.copy() for k, v in _remembered(hooks).items()}
-
-
-def _restore(model: Model, hooks: Sequence[Hook], arrays: dict[str, Array]) -> None:
-    # Takes over what `_everything` returned; ValueError where it does not fit.
-    mine = _remembered(hooks)
-    given = {k.removeprefix("hooks/"): v for k, v in arrays.items() if k.startswith("hooks/")}
-    if wrong := set(mine) ^ set(given):
-        raise ValueError(f"what hooks remember does not fit: {', '.join(sorted(wrong))}")
-    model.load_state_dict(
-        {k.removeprefix("model/"): v for k, v in arrays.items() if k.startswith("model/")}
-    )
-    for name, a in mine.items():
-        a[...] = given[name]
-
-
-def _run(state: State, hooks, epochs: int, settings: dict | None) -> dict:
-    # What a checkpoint must agree on, as JSON gives it back.
-    seed, optimizer = state.rng.bit_generator.seed_seq, state.optimizer
-    run = {"epochs": epochs, "lr": optimizer.lr, "optimizer": type(optimizer).__name__,
-           "steps": state.steps, "seed": f"{seed.entropy} {seed.spawn_key}",
-           "hooks": [hook.name for hook in hooks], "settings": settings or {}}
-    return json.loads(json.dumps(run, default=str))
-
-
-def _resume(
-    folder: Path | None, state: State, hooks, run: dict
-) -> tuple[list[dict], dict | None]:
-    if folder is None or not (Path(folder) / "fit.npz").exists():
-        return [], None
-    path = Path(folder) / "fit.npz"
-    try:
-        with np.load(path, allow_pickle=False) as f:
-            arrays = dict(f)
-        notes = json.loads(arrays.pop("notes").tobytes())
-        parts = {kind: {k[len(kind) + 1:]: v for k, v in arrays.items() if k.startswith(kind + "/")}
-                 for kind in ("optimizer", "best")}
-        if notes["run"] != run:
-            raise ValueError(f"it is of another run: {notes['run']}, not {run}")
-        seed = state.rng.bit_generator.seed_seq
-        if notes["spawned"] < seed.n_children_spawned:
-            raise ValueError(
-                "rng has drawn since the run began; it must be made anew from its seed"
-            )
-        _restore(state.model, hooks, arrays)
-        state.optimizer.load_state_dict(parts["optimizer"])
-        state.rng.bit_generator.state = notes["rng"]
-        seed.spawn(notes["spawned"] - seed.n_children_spawned)
-    except (
-        OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error
-    ) as e:
-        raise UserError(
-            f"checkpoint {path} cannot be used: {e}; delete it to start again"
-        ) from None
-    state.step = notes["step"]
-    return notes["history"], parts["best"] or None

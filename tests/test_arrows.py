@@ -8,13 +8,13 @@ ROOT = Path(minicomp.__file__).parent
 # A room imports itself, its row and the rows before it. Models come before the codec: a file may
 # name a built-in net.
 ROWS = [
-    "errors atomic timing",
+    "errors archive atomic interrupt lock timing",
     "_kernels",
     "kernels",
     "tensor ops conv gradcheck grid",
     "nn",
     "models data",
-    "optim train",
+    "optim checkpoint train",
     "deploy",
     "codec exchange",
     "passport",
@@ -29,6 +29,8 @@ APART = {
     ("data", "models"),
     ("optim", "models"),
     ("train", "models"),
+    ("checkpoint", "models"),
+    ("checkpoint", "data"),
     ("optim", "data"),
     ("train", "data"),
 }

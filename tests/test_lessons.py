@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from minicomp.teach.notebook import build, cells as notebook
 from minicomp.teach.asking.ban import refusing
@@ -13,12 +14,14 @@ from minicomp.teach import catalog
 from minicomp.teach.grading import grade
 from minicomp.teach.live import running
 from minicomp.teach.live.calling import one_answer
-from minicomp.reference.judges import copied
+from minicomp.reference.judges import copied, difference
 from minicomp.teach.asking.exercise import Answer, assess, questions
 
 LESSONS = list(catalog.lessons().values())
 EXERCISES = [(of, e) for of in LESSONS for e in of.asked("a student")]
 MUTANTS = [(e, m) for _, e in EXERCISES for m in e.mutants]
+SPELLINGS = [(e, m.slug, fn, i) for e, m in MUTANTS for i, fn in enumerate(m.spellings)]
+VARIANTS = [(of.diagnosis, v) for of in LESSONS for v in of.diagnosis.variants]
 KEYS = ("open", "another course")
 # What a student might write instead of an answer: the library's own function.
 CHEATS = {
@@ -159,16 +162,70 @@ def solution(of, e):
 # --------------------------------------------------------------------------------- grading grades
 
 
-@by_id(EXERCISES)
+@by_id([(of, e) for of in LESSONS for e in of.asked()])  # variants: of an empty name
 def test_the_solution_scores_full_under_every_key(of, e):
     for key in KEYS:
         v = verdict(e, solution(of, e), key)
         assert v.points == e.max_points, repr(v)
 
 
-@by_id([(of, of.diagnosis.exercise(f"student {i}")) for of in LESSONS for i in range(6)])
-def test_the_solution_exposes_whatever_variant_is_drawn(of, e):
-    assert verdict(e, solution(of, e)).points == e.max_points
+def of_variant(diagnosis, variant):
+    # The exercise of a student to whom this variant was drawn.
+    names = (f"student {i}" for i in range(200))
+    return next(diagnosis.exercise(s) for s in names if diagnosis.mutant(s) is variant)
+
+
+@pytest.mark.parametrize(
+    "diagnosis, variant", VARIANTS, ids=[f"{d.id}/{v.slug}" for d, v in VARIANTS]
+)
+def test_each_broken_variant_is_exposed_by_an_input_that_shows_it_alone(diagnosis, variant):
+    e = of_variant(diagnosis, variant)
+    for other in diagnosis.variants:
+        told = verdict(e, lambda: diagnosis.shown_by[other.slug])
+        assert told.points == (e.max_points if other is variant else 0), other.slug
+        assert other is variant or told.message.slug == "no-difference"
+
+
+# What the sources' solutions were when any input counted: each showed every variant of its lesson.
+EVERYTHING = {
+    "01": (np.array([-2.0, 3.0]), np.array([1.0, 0.0])),
+    "02": (2, 2, 6, 7, 3, 2, 2, 2, True),
+    "04": (np.array([-5.0, 1.0, 1.0, 1.0, 3.0]), 0.35),
+    "05": (np.array([-2.0, 1.5, 1.5, 1.0]), np.array([False, True, False, True]), 1.0, 2.0),
+    "06": ((np.array([-5.0, 1.0, 1.0]), np.array([1.0, 9.0])), 0.35),
+    "07": (
+        np.array([1.0, 2.0, 1.25]),
+        np.array([[9.0, -8.0, 0.0], [-8.0, 9.0, 0.0], [0.0, 0.0, 4.25]]) / 17,
+    ),
+    "17": (np.array([3, 8, 30]), 2),
+}
+
+
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_one_input_for_all_students_earns_nothing(of):
+    for variant in of.diagnosis.variants:
+        e = of_variant(of.diagnosis, variant)
+        told = verdict(e, lambda: EVERYTHING[of.number])
+        assert told.points == 0 and told.message.slug in ("shows-another", "no-difference")
+
+
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_the_text_says_which_faults_there_may_be_and_what_the_input_must_show(of):
+    text = " ".join("\n".join(c.source for c in build.cells_of(of, solutions=False)).split())
+    count = ["three", "four", "five"][len(of.diagnosis.slugs) - 3]
+    assert f"has one of {count} faults" in text
+    assert "Find an input that shows this fault alone" in text
+    # On what the notebook shows of it, every variant is right.
+    (cell,) = [c for c in build.cells_of_draft(of) if "lesson.broken(" in c.source]
+    for variant in of.diagnosis.variants:
+        results = []
+        for fn in (variant.fn, of.diagnosis.of.reference):
+            lesson = type("Lesson", (), {"broken": lambda self, id, fn=fn: fn})()
+            *lines, last = cell.source.splitlines()
+            space = {"np": np, "lesson": lesson}
+            exec("\n".join([*lines, f"shown = ({last},)"]), space)
+            results.append(space["shown"])
+        assert difference(results[1], results[0], rtol=1e-9) is None, variant.slug
 
 
 @by_id(EXERCISES)
@@ -180,18 +237,24 @@ def test_a_stub_scores_0(of, e):
     assert v.points == 0 and v.message.slug == "not-written"
 
 
-@pytest.mark.parametrize("e, mutant", MUTANTS, ids=[f"{e.id}/{m.slug}" for e, m in MUTANTS])
-def test_a_wrong_answer_fails_with_its_own_message(e, mutant):
+@pytest.mark.parametrize(
+    "e, slug, fn, i", SPELLINGS, ids=[f"{e.id}/{slug}-{i}" for e, slug, _, i in SPELLINGS]
+)
+def test_a_wrong_answer_in_every_spelling_fails_with_its_own_message(e, slug, fn, i):
     for key in KEYS:
-        v = verdict(e, mutant.fn, key)
-        assert v.message_id == f"{e.id}/{mutant.slug}" and v.points < e.max_points, repr(v)
+        v = verdict(e, fn, key)
+        assert v.message_id == f"{e.id}/{slug}" and v.points < e.max_points, repr(v)
+        # What is shown is an input that everybody may see, and a counterexample on one short line.
+        assert not v.detail_hidden
+        lines = v.message.detail.splitlines()
+        assert max(map(len, lines), default=0) <= (260 if e.id == "06.remove_channels" else 200)
+        assert "(none)" not in v.message.detail and len(lines) <= 6
 
 
 @by_id([(of, e) for of, e in EXERCISES if e.told])
 def test_an_exercise_is_whole(of, e):
-    # 3-5 wrong answers (six for a convolution's cost), three hints that differ and do not solve,
-    # points over parts.
-    assert 3 <= len(e.mutants) <= 6 and len({m.slug for m in e.mutants}) == len(e.mutants)
+    # At least three wrong answers, three hints that differ and do not solve, points over parts.
+    assert 3 <= len(e.mutants) and len({m.slug for m in e.mutants}) == len(e.mutants)
     assert len(set(e.hints)) == 3 and not any("def " in h or "lambda" in h for h in e.hints)
     assert {"tiny", "property", "golden"} <= {p.name for p in e.parts} and e.max_points >= 4
     assert any(p.hidden for p in e.parts) and not any(
@@ -312,7 +375,8 @@ def test_a_student_notebook_gives_nothing_away(of):
 
 @pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
 def test_a_lesson_never_needs_torch_or_the_network_and_defines_nothing_the_library_has(of):
-    code = "\n".join(c.source for c in build.cells_of_draft(of) if c.kind == "code")
+    cells = [c for c in build.cells_of_draft(of) if c.kind == "code" and not c.tagged("colab")]
+    code = "\n".join(c.source for c in cells)
     names = {
         a.name.split(".")[0]
         for n in ast.walk(ast.parse(code))
@@ -324,6 +388,20 @@ def test_a_lesson_never_needs_torch_or_the_network_and_defines_nothing_the_libra
     }
     assert names <= {"numpy", "minicomp", "scipy", "heapq"}
     assert not re.search(r"random\.seed|np\.random\.(?!default_rng)|download", code)
+
+
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_the_first_code_cell_installs_on_colab_and_does_nothing_elsewhere(of, monkeypatch):
+    cell = next(c for c in build.cells_of(of, solutions=False) if c.kind == "code")
+    assert cell.tagged("colab")
+    ran = []
+    monkeypatch.setattr(subprocess, "run", lambda *args, **_: ran.append(args[0]))
+    exec(cell.source, {})
+    assert ran == []
+    monkeypatch.setitem(sys.modules, "google.colab", sys)
+    exec(cell.source, {})
+    (command,) = ran
+    assert command[1:4] == ["-m", "pip", "install"] and command[-1].startswith("minicomp")
 
 
 @pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
@@ -417,8 +495,22 @@ def test_the_teachers_page_names_every_misconception_and_all_points():
             (row,) = [line for line in section.splitlines() if line.startswith(f"| `{e.id}`")]
             assert re.findall(r"`([a-z-]+)`", row.split("|")[2]) == [m.slug for m in e.mutants]
     syllabus = (build.sources().parent / "SYLLABUS.md").read_text(encoding="utf-8")
-    for of in LESSONS:
-        assert f"| {of.max_points} + 3 |" in syllabus
+    by_number = {of.number: of for of in LESSONS}
+    rows = [line.split("|")[1:-1] for line in syllabus.splitlines() if re.match(r"\| \d", line)]
+    rows = [[cell.strip() for cell in row] for row in rows if len(row) == 4]
+    assert {f"{int(row[1].split()[0]):02d}" for row in rows} >= set(by_number)
+    for _, lesson, _, points in rows:
+        of = by_number.get(f"{int(lesson.split()[0]):02d}")
+        assert points == (f"{of.max_points} + 3" if of else "no notebook yet"), lesson
+
+
+def test_no_command_asks_an_index_for_minicomp():
+    # It is on none: commands are those of a checkout or a wheel.
+    root = build.sources().parents[1]
+    paths = [*root.glob("*.md"), *root.glob("lessons/**/*"), *(root / "minicomp").rglob("*.py")]
+    for path in (p for p in paths if p.suffix in (".md", ".py", ".ipynb", ".toml")):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"pip install (-\S+ )*['\"]?minicomp\b(?!-)", text), path
 
 
 # ---------------------------------------------------------------------------------------- the wheel

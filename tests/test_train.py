@@ -796,7 +796,7 @@ def test_early_stopping_is_resumed_too(tmp_path):
         run(net(), data, checkpoint=tmp_path, log=stop_at(9), **kw)
     assert without_time(run(part, data, checkpoint=tmp_path, **kw)) == without_time(history)
     assert bits(part) == bits(whole)
-    assert without_time(run(part, data, checkpoint=tmp_path, **kw)) == without_time(history)
+    assert without_time(run(net(), data, checkpoint=tmp_path, **kw)) == without_time(history)
 
 
 KILLED = textwrap.dedent("""
@@ -835,7 +835,7 @@ def test_a_run_that_was_killed_ends_in_the_same_bits(tmp_path, where):
         env=os.environ,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert any(tmp_path.glob(".fit.npz.*.tmp")) == (where == "write")
+    assert any(tmp_path.glob(".*.tmp")) == (where == "write")
     log = []
     assert without_time(
         run(part, blobs(), checkpoint=tmp_path, keep_best=True, log=log.append)

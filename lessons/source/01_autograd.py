@@ -13,6 +13,16 @@
 # **Needs:** the chain rule; matrix products. **Time:** 60 minutes. **You will have:** three
 # backward passes of your own, and a way to check anybody's.
 
+# %% tags=["colab"]
+import subprocess
+import sys
+
+# On Colab, upload a wheel of minicomp or a zip of its checkout and name it here, or name a
+# git+https://... address. Elsewhere this cell does nothing.
+SOURCE = "minicomp.zip"
+if "google.colab" in sys.modules:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", SOURCE], check=True)
+
 # %% tags=["imports"]
 import numpy as np
 
@@ -90,7 +100,8 @@ def loss_at(value):
 #
 # ## Exercise 1: ReLU (5 minutes)
 #
-# $y = \max(x, 0)$. Return the gradient of $x$. At exactly 0 the slope is taken to be 0.
+# $y = \max(x, 0)$. Return the gradient of $x$. At exactly 0 the slope is taken to be 0. Like all
+# functions that you write here, it leaves its arguments as they are: no `g[...] = 0`, no `g *= 2`.
 
 # %% tags=["exercise:01.relu_backward"]
 def relu_backward(g, x):
@@ -271,8 +282,10 @@ lesson.record(best_exponent=steps[best64], best_error=curve64[best64],
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `relu_backward` is right on the input below. It has one fault, drawn for your
-# name in the second cell. Find an input on which it is wrong.
+# Somebody else's `relu_backward` is right on the input below. It has one of three faults, drawn
+# for your name in the second cell: the gradient passes at $x = 0$; the sign of $g$ decides, not
+# that of $x$; the slope comes back without $g$. Find an input that shows this fault alone: your
+# variant is wrong on it, and functions with the other two faults are right.
 
 # %%
 broken = lesson.broken("01.relu_backward")
@@ -280,9 +293,9 @@ broken(np.array([1.0, 1.0]), np.array([1.0, 2.0]))
 
 # %% tags=["exercise:01.broken"]
 def failing_input():
-    """Returns (g, x) on which `broken` gives a wrong gradient."""
+    """Returns (g, x) that shows the fault of `broken` alone."""
     ### BEGIN SOLUTION
-    return np.array([-2.0, 3.0]), np.array([1.0, 0.0])
+    return np.array([2.0]), np.array([1.0])  # shows the fault of an empty name
     ### END SOLUTION
 
 # %% tags=["check:01.broken"]

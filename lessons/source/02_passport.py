@@ -13,6 +13,16 @@
 # **Needs:** multiplication. **Time:** 55 minutes. **You will have:** counted two nets by hand,
 # exactly, and read the passport that every later lesson prints.
 
+# %% tags=["colab"]
+import subprocess
+import sys
+
+# On Colab, upload a wheel of minicomp or a zip of its checkout and name it here, or name a
+# git+https://... address. Elsewhere this cell does nothing.
+SOURCE = "minicomp.zip"
+if "google.colab" in sys.modules:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", SOURCE], check=True)
+
 # %% tags=["imports"]
 import numpy as np
 
@@ -119,11 +129,12 @@ check("02.conv_cost", conv_cost)
 #
 # Walk through a list of layers with the shape in your hand: `("conv", o, k)` with bias, stride 1
 # and no padding; `("pool", s)` divides height and width by `s`; `("flatten",)`; `("linear", o)`
-# with bias. Return one row `(params, macs)` for each layer that has weights.
+# with bias. Return one row `(params, macs)` for each layer that has weights, and leave the list as
+# it is.
 
 # %% tags=["exercise:02.model_cost"]
 def model_cost(shape, layers):
-    """shape: (c, h, w); layers: list of tuples. Returns an integer array (n, 2)."""
+    """shape: (c, h, w); layers: list of tuples. Returns an array of whole numbers, (n, 2)."""
     ### BEGIN SOLUTION
     c, h, w = shape
     rows = []
@@ -242,8 +253,11 @@ lesson.record(error_lenet300=errors["lenet300"], error_lenet5=errors["lenet5"],
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `conv_cost` agrees with yours on every layer of LeNet-5. It has one fault, drawn
-# for your name in the second cell. Find an input on which it is wrong.
+# Somebody else's `conv_cost` agrees with yours on every layer of LeNet-5. It has one of four
+# faults, drawn for your name in the second cell: padding on one side only; a last window that
+# hangs over the edge counts; groups are forgotten; the map is taken as square. Find an input that
+# shows this fault alone: your variant is wrong on it, and functions with the other three faults
+# are right.
 
 # %%
 broken = lesson.broken("02.conv_cost")
@@ -251,9 +265,9 @@ broken(1, 20, 28, 28, 5, 1, 0, 1, True), broken(20, 50, 12, 12, 5, 1, 0, 1, True
 
 # %% tags=["exercise:02.broken"]
 def failing_input():
-    """Returns (c, o, h, w, k, stride, padding, groups, bias); `broken` is wrong there."""
+    """Returns (c, o, h, w, k, stride, padding, groups, bias): shows `broken` alone."""
     ### BEGIN SOLUTION
-    return 2, 2, 6, 6, 3, 2, 2, 2, True
+    return 2, 2, 3, 3, 2, 1, 0, 2, True  # shows the fault of an empty name
     ### END SOLUTION
 
 # %% tags=["check:02.broken"]

@@ -13,6 +13,16 @@
 # mask that cuts exactly as many weights as you say, an optimizer that leaves them at zero, and a
 # file of the pruned net.
 
+# %% tags=["colab"]
+import subprocess
+import sys
+
+# On Colab, upload a wheel of minicomp or a zip of its checkout and name it here, or name a
+# git+https://... address. Elsewhere this cell does nothing.
+SOURCE = "minicomp.zip"
+if "google.colab" in sys.modules:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", SOURCE], check=True)
+
 # %% tags=["imports"]
 import numpy as np
 
@@ -81,11 +91,13 @@ np.hstack([toy, np.where(np.abs(toy) > tau, toy, 0)])  # left: before; right: af
 
 # %% [markdown]
 # A threshold $\tau$ says which weights go, not how many. To compare nets we want the number
-# exact: `round(s n)` zeros of $n$, and of equal magnitudes those with the lowest index.
+# exact: `round(s n)` zeros of $n$ (Python's `round`: of 2.5 it makes 2, of 3.5 it makes 4), and of
+# equal magnitudes those with the lowest index.
 #
 # ## Exercise 1: the mask (7 minutes)
 #
 # Return a boolean array of the shape of `w`, False at exactly `round(sparsity * w.size)` entries.
+# Leave the arguments as they are: no `w *= ...`, no `w.sort()`.
 
 # %% tags=["exercise:04.magnitude_mask"]
 def magnitude_mask(w, sparsity):
@@ -263,8 +275,10 @@ lesson.record(error_dense=test_error(dense), error_cut=errors["cut"][ten],
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `magnitude_mask` passed all of *their* tests. It has one fault, drawn for your
-# name in the second cell. Find an input on which it is wrong.
+# Somebody else's `magnitude_mask` passed all of *their* tests. It has one of four faults, drawn
+# for your name in the second cell: the sign counts; $s\,n$ is cut off, not rounded; a half is
+# rounded up; equal magnitudes go together. Find an input that shows this fault alone: your
+# variant is wrong on it, and functions with the other three faults are right.
 
 # %%
 broken = lesson.broken("04.magnitude_mask")
@@ -272,9 +286,9 @@ broken(np.array([1.0, 4.0]), 0.5), broken(np.array([2.0, 3.0, 5.0, 8.0]), 0.25)
 
 # %% tags=["exercise:04.broken"]
 def failing_input():
-    """Returns (w, sparsity) on which `broken` gives a wrong mask."""
+    """Returns (w, sparsity) that shows the fault of `broken` alone."""
     ### BEGIN SOLUTION
-    return np.array([-5.0, 1.0, 1.0, 1.0, 3.0]), 0.35
+    return np.array([-2.0, 1.0]), 0.5  # shows the fault of an empty name
     ### END SOLUTION
 
 # %% tags=["check:04.broken"]

@@ -14,6 +14,16 @@
 # with a memory, a training that cuts and splices, and the life lines of 200 weights under the
 # knife.
 
+# %% tags=["colab"]
+import subprocess
+import sys
+
+# On Colab, upload a wheel of minicomp or a zip of its checkout and name it here, or name a
+# git+https://... address. Elsewhere this cell does nothing.
+SOURCE = "minicomp.zip"
+if "google.colab" in sys.modules:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", SOURCE], check=True)
+
 # %% tags=["imports"]
 import numpy as np
 
@@ -85,7 +95,8 @@ toy + 0.0, np.digitize(np.abs(toy), [a, b])
 #
 # ## Exercise 1: two thresholds (6 minutes)
 #
-# Return the pair `(a, b)`. Both $\mu$ and $\sigma$ are of $|w|$, over all entries.
+# Return the pair `(a, b)`. Both $\mu$ and $\sigma$ are of $|w|$, over all entries. Leave the
+# arguments of your functions as they are.
 
 # %% tags=["exercise:05.surgery_thresholds"]
 def surgery_thresholds(w, c):
@@ -286,8 +297,10 @@ lesson.record(error_dense=errors["dense"], error_surgery=errors["surgery"],
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `surgery_mask` passed all of *their* tests. It has one fault, drawn for your
-# name in the second cell. Find an input on which it is wrong.
+# Somebody else's `surgery_mask` passed *their* tests. It has one of five faults, drawn for your
+# name in the second cell: between the thresholds it cuts; or revives; nothing comes back; the
+# sign counts; `>` stands for `>=`. Find an input that shows this fault alone: your variant is
+# wrong on it, and functions with the other four faults are right.
 
 # %%
 broken = lesson.broken("05.surgery_mask")
@@ -295,10 +308,10 @@ broken(np.array([0.5, 3.0]), np.array([False, True]), 1.0, 2.0)
 
 # %% tags=["exercise:05.broken"]
 def failing_input():
-    """Returns (w, mask, a, b) on which `broken` gives a wrong mask."""
+    """Returns (w, mask, a, b) that shows the fault of `broken` alone."""
     ### BEGIN SOLUTION
-    return (np.array([-2.0, 1.5, 1.5, 1.0]), np.array([False, True, False, True]),
-            1.0, 2.0)
+    # shows the fault of an empty name
+    return np.array([1.5]), np.array([False]), 1.0, 2.0
     ### END SOLUTION
 
 # %% tags=["check:05.broken"]

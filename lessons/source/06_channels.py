@@ -13,6 +13,16 @@
 # **Needs:** matrix products; what batch norm does. **Time:** 65 minutes. **You will have:** a net
 # with a fifth of its neurons, equal to the masked one, smaller and measurably faster.
 
+# %% tags=["colab"]
+import subprocess
+import sys
+
+# On Colab, upload a wheel of minicomp or a zip of its checkout and name it here, or name a
+# git+https://... address. Elsewhere this cell does nothing.
+SOURCE = "minicomp.zip"
+if "google.colab" in sys.modules:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", SOURCE], check=True)
+
 # %% tags=["imports"]
 import numpy as np
 
@@ -101,9 +111,10 @@ np.round([gamma, l1, l2], 3)
 #
 # ## Exercise 1: one percentile (7 minutes)
 #
-# The paper ranks the channels of all layers together. Of all $n$ scales, $s\,n$ go, rounded to an
-# integer: those of least $|\gamma|$, of equal ones the first. Return a tuple of boolean arrays,
-# one per layer, True where a channel stays.
+# The paper ranks the channels of all layers together. Of all $n$ scales, `round(s n)` go (Python's
+# `round`: 2.5 are 2, 3.5 are 4): those of least $|\gamma|$, of equal ones the first. Return a tuple
+# of boolean arrays, one per layer, True where a channel stays. Leave the arguments of your
+# functions as they are.
 
 # %% tags=["exercise:06.global_keep"]
 def global_keep(gammas, sparsity):
@@ -150,7 +161,7 @@ check("06.remove_channels", remove_channels)
 
 # %% tags=["exercise:06.flatten_columns"]
 def flatten_columns(keep, height, width):
-    """keep: (C,) bool; returns an integer array."""
+    """keep: (C,) bool; returns an array of whole numbers."""
     ### BEGIN SOLUTION
     return np.flatnonzero(np.repeat(keep, height * width))
     ### END SOLUTION
@@ -206,7 +217,7 @@ def tuned(model):
 # %% tags=["slow"]
 lams = lesson.choose(smoke=[0, 1e-3, 4e-3], full=[0, 1e-3, 4e-3],
                      paper=[0, 1e-4, 1e-3])
-start = SlimmingMLP(rng=lesson.rng("start"))
+start = SlimmingMLP(normalize=data.normalize, rng=lesson.rng("start"))
 
 def trained(lam):
     priced = Slimming(lam=lam, sparsity=0.0).training(**setting)
@@ -337,8 +348,10 @@ error_global = test_error(uneven)
 # The layer whose scales are smaller, the left crowd of the plot, pays for both, though the next
 # batch norm would undo their size.
 #
-# Then a function to expose. Somebody else's `global_keep` has one fault, drawn for your name in
-# the second cell. Find an input on which it is wrong.
+# Then a function to expose. Somebody else's `global_keep` has one of five faults, drawn for your
+# name in the second cell: the sign counts; each layer is ranked alone; $s\,n$ is cut off, not
+# rounded; a half is rounded up; equal scales go together. Find an input that shows this fault
+# alone: your variant is wrong on it, and functions with the other four faults are right.
 
 # %%
 broken = lesson.broken("06.global_keep")
@@ -348,9 +361,9 @@ broken(two, 0.5), broken(three, 0.5)
 
 # %% tags=["exercise:06.broken"]
 def failing_input():
-    """Returns (gammas, sparsity) on which `broken` is wrong."""
+    """Returns (gammas, sparsity) that shows the fault of `broken` alone."""
     ### BEGIN SOLUTION
-    return (np.array([-5.0, 1.0, 1.0]), np.array([1.0, 9.0])), 0.35
+    return (np.array([1.0]),), 0.5  # shows the fault of an empty name
     ### END SOLUTION
 
 # %% tags=["check:06.broken"]

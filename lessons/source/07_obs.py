@@ -13,6 +13,16 @@
 # **Needs:** gradients; inverse matrices. **Time:** 65 minutes. **You will have:** one step of the
 # Optimal Brain Surgeon, and an inverse Hessian made without inverting.
 
+# %% tags=["colab"]
+import subprocess
+import sys
+
+# On Colab, upload a wheel of minicomp or a zip of its checkout and name it here, or name a
+# git+https://... address. Elsewhere this cell does nothing.
+SOURCE = "minicomp.zip"
+if "google.colab" in sys.modules:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", SOURCE], check=True)
+
 # %% tags=["imports"]
 import numpy as np
 
@@ -101,7 +111,8 @@ rise(np.array([0, 2.5])), rise(np.array([2.0, 0])), rise(np.array([3.25, 0]))
 # ## Exercise 1: OBD (6 minutes)
 #
 # Optimal Brain Damage moves one weight and leaves the others. Then $\delta$ has one entry,
-# $-w_q$, and of $H$ only the diagonal counts: $s_q = H_{qq} w_q^2 / 2$. Return all $s_q$.
+# $-w_q$, and of $H$ only the diagonal counts: $s_q = H_{qq} w_q^2 / 2$. Return all $s_q$. Leave
+# the arguments of your functions as they are.
 
 # %% tags=["exercise:07.obd_saliency"]
 def obd_saliency(w, H):
@@ -322,8 +333,10 @@ lesson.record(left_1=left[0], short_obd=np.median(true["OBD"] / said["OBD"]),
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `obs_step` passed all of *their* tests, in which $H^{-1}$ was diagonal. Its one
-# fault is drawn for your name. Find an input on which it is wrong.
+# Somebody else's `obs_step` passed all of *their* tests, in which $H^{-1}$ was $I$. It has one of
+# four faults, drawn for your name: it chooses as OBD does; it chooses the smallest weight; of
+# equals the last; the step is not divided by $[H^{-1}]_{qq}$. Find an input that shows this fault
+# alone: your variant is wrong on it, and functions with the other three faults are right.
 
 # %%
 broken = lesson.broken("07.obs_step")
@@ -331,11 +344,9 @@ broken(np.array([3.0, -2.0]), np.eye(2))
 
 # %% tags=["exercise:07.broken"]
 def failing_input():
-    """Returns (w, Hinv) on which `broken` is wrong; Hinv symmetric, positive eigenvalues."""
+    """Returns (w, Hinv), symmetric, eigenvalues above 0: shows `broken` alone."""
     ### BEGIN SOLUTION
-    H = np.array([[9.0, 8.0, 0.0], [8.0, 9.0, 0.0], [0.0, 0.0, 4.0]])
-    Hinv = np.linalg.inv(H)
-    return np.array([1.0, 2.0, 1.25]), (Hinv + Hinv.T) / 2
+    return np.array([1.0, 1.5]), np.diag([1.0, 4.0])  # shows the fault of an empty name
     ### END SOLUTION
 
 # %% tags=["check:07.broken"]

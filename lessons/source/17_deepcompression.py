@@ -14,6 +14,16 @@
 # have:** an index of gaps and a Huffman code of your own, and a file of which you can account for
 # every byte.
 
+# %% tags=["colab"]
+import subprocess
+import sys
+
+# On Colab, upload a wheel of minicomp or a zip of its checkout and name it here, or name a
+# git+https://... address. Elsewhere this cell does nothing.
+SOURCE = "minicomp.zip"
+if "google.colab" in sys.modules:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", SOURCE], check=True)
+
 # %% tags=["imports"]
 import heapq
 
@@ -83,8 +93,9 @@ places, np.diff(places, prepend=-1)
 #
 # ## Exercise 1: the relative index (8 minutes)
 #
-# Return two integer arrays, one entry per weight or filler: `stored` (gap - 1), and `source`
-# (which weight it is, counted from 0, or -1 for a filler).
+# Return two arrays of whole numbers, one entry per weight or filler: `stored` (gap - 1), and
+# `source` (which weight it is, counted from 0, or -1 for a filler). Leave the arguments of your
+# functions as they are.
 
 # %% tags=["exercise:17.relative_index"]
 def relative_index(positions, p):
@@ -298,8 +309,10 @@ f"{best:,} bytes, {sizes['float32'] / best:.1f}x: {codec.show('best.mcz').rows[0
 # %% [markdown]
 # ## Where it breaks: a function to expose (6 minutes)
 #
-# Somebody else's `relative_index` is right on the toy above. It has one fault, drawn for your
-# name in the second cell. Find an input on which it is wrong.
+# Somebody else's `relative_index` is right on the toy above. It has one of four faults, drawn for
+# your name in the second cell: a gap of $2^p$ already gets a filler; one of $2^p + 1$ gets none;
+# at most one filler is written; $p$ is always 3. Find an input that shows this fault alone: your
+# variant is wrong on it, and functions with the other three faults are right.
 
 # %%
 broken = lesson.broken("17.relative_index")
@@ -307,9 +320,9 @@ broken(np.array([2, 3, 9, 11]), 3)
 
 # %% tags=["exercise:17.broken"]
 def failing_input():
-    """Returns (positions, p) on which `broken` is wrong."""
+    """Returns (positions, p) that shows the fault of `broken` alone."""
     ### BEGIN SOLUTION
-    return np.array([3, 8, 30]), 2
+    return np.array([17]), 3  # shows the fault of an empty name
     ### END SOLUTION
 
 # %% tags=["check:17.broken"]

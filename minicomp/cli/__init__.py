@@ -8,25 +8,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 
-from ..errors import UserError
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str):
-        """Exits with 2 after one line that names the mistake and where help is."""
-        message = message.replace("argument COMMAND: invalid choice:", "unknown command")
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+from .. import interrupt
+from ..errors import UserError, printable
+from .streams import Stream, streams
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
     from . import (bench, compress, data, evaluate, lesson, listing, lower, paper, sensitivity,
                    show, train)
+    from .parser import Parser
 
     parser = Parser(
         prog="minicomp",
@@ -49,40 +42,64 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    with streams():
+        try:
+            return _flushed(_guarded(argv))
+        except SystemExit as e:  # of argparse: help, or a mistake that it has said
+            raise SystemExit(_flushed(e.code or 0)) from None
+        finally:
+            interrupt.end()
+
+
+def _guarded(argv: list[str] | None) -> int:
+    args = argparse.Namespace(command=None)
     try:
         parser = build_parser()
-    except KeyboardInterrupt:  # while modules are imported
-        print("minicomp: stopped", file=sys.stderr)
-        return 130
-    args = parser.parse_args(argv)
-    if args.version:
-        from .listing import print_version
-        print_version()
-        return 0
-    if args.command is None:
-        parser.print_help()
-        return 0
-    try:
+        interrupt.begin()
+        args = parser.parse_args(argv, args)
+        if args.version:
+            from .listing import print_version
+            print_version()
+            return 0
+        if args.command is None:
+            parser.print_help()
+            return 0
         return _run(args)
     except UserError as e:
-        print(f"minicomp {args.command}: {_one_line(e)}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of a pipe has gone, such as head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _said(args, _one_line(e), 2)
     except OSError as e:
-        where = f"{e.filename}: " if e.filename else ""
-        print(f"minicomp {args.command}: {where}{e.strerror or e}", file=sys.stderr)
-        return 2
+        where = f"{printable(e.filename)}: " if e.filename is not None else ""
+        return _said(args, f"{where}{e.strerror or e}" + _resume_hint(args), 2)
     except KeyboardInterrupt:
-        print(f"minicomp {args.command}: stopped" + _resume_hint(args), file=sys.stderr)
-        return 130
+        return _said(args, "stopped" + _resume_hint(args), 130)
+
+
+def _said(args, what: str, code: int) -> int:
+    print(f"minicomp{f' {args.command}' if args.command else ''}: {what}", file=sys.stderr)
+    return code
+
+
+def _flushed(code: int) -> int:
+    # What is still in a buffer is written now, while an error can be said: a full disk behind >.
+    try:
+        sys.stdout.flush()
+    except OSError as e:
+        if isinstance(sys.stdout, Stream):
+            sys.stdout.drop()
+        print(f"minicomp: standard output: {e.strerror or e}", file=sys.stderr)
+        return code or 2
+    return code
 
 
 def _run(args) -> int:
     from . import options
 
     options.check_common(args)
+    with contextlib.ExitStack() as args.ending:  # what a command leaves behind when it ends
+        return _dispatch(args)
+
+
+def _dispatch(args) -> int:
     if getattr(args, "json", None) != "-" or args.command == "lesson":  # which writes its own
         return args.run(args) or 0
     # JSON alone goes to standard output, tables and the rest to standard error.
@@ -92,7 +109,7 @@ def _run(args) -> int:
 
 
 def _one_line(e: Exception) -> str:
-    return " ".join(str(e).split())
+    return printable(" ".join(str(e).split()), 4000)  # each part of it was cut where it came in
 
 
 def _resume_hint(args) -> str:

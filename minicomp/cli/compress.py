@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 import time
-from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
 from ..codec import load, save
+from ..codec.accounting import times
 from ..compress import TECHNIQUES
-from ..jobs.job import Job, check_job, open_checkpoint, remove_checkpoint, run
+from ..jobs.folder import folder_of, run_folder
+from ..jobs.job import Job, check_job, run
 from ..jobs.recipe import Recipe, load_recipe, parse_with, recipes
 from ..jobs.sensitivity import scan
 from ..errors import UserError
@@ -17,7 +20,7 @@ from ..nn.graph import Model
 from ..report.compression import Compression, write_report
 from ..passport import Passport, passport
 from ..train import evaluate
-from . import options
+from . import opening, options
 from .progress import Screen, print_table
 
 SPARSITIES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -27,7 +30,8 @@ minicomp compress
 minicomp compress lenet300 --data mnist --out small.mcz --report small.html
 minicomp compress lenet5 --bytes 12000
 minicomp compress lenet300 --with magnitude:sparsity=0.9,sparsity@fc3=0.5 --with finetune:epochs=2
-minicomp compress trained.mcz --recipe my.toml --json result.json
+minicomp compress lenet5.mcz --with kmeans:bits=3 --with finetune:epochs=2 --json result.json
+minicomp compress lenet5.safetensors --model lenet5 --recipe my.toml
 """
 
 
@@ -46,9 +50,10 @@ def add_parsers(commands) -> None:
         "model",
         nargs="?",
         metavar="MODEL",
-        help="a built-in model or a .mcz file to start from "
+        help=f"what to start from: a built-in model; {opening.WHAT} "
         "(default: lenet5; lenet300 without compiled kernels)",
     )
+    opening.add_structure(p)
     options.add_data(p)
     p.add_argument("--recipe", default="deep-compression", metavar="NAME|FILE",
                    help=f"{', '.join(recipes())}, or a TOML file (default deep-compression)")
@@ -78,23 +83,30 @@ def add_parsers(commands) -> None:
         "--restart", action="store_true", help="discard an unfinished run of the same file name"
     )
     options.add_run(p)
+    options.files(p, reads=("model", "recipe"), writes=("out", "report"))
 
 
 def compress(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
         begin = time.perf_counter()
-        data = options.load_data(args, screen.say, screen.log)
-        start, name, out = _start(args, screen.say)
+        if args.report and args.no_report:
+            raise UserError("--report and --no-report contradict each other: give one")
+        start, name, out = opening.start(args, screen.say, "compressed")
+        if out.suffix != ".mcz":
+            raise UserError(f"--out must end in .mcz, got {out}")
+        start, data = opening.with_data(start, args.model, args, screen)
         page = Path(args.report or "report.html")
         recipe = _recipe(args, name)
+        folder = folder_of(out)
+        options.check_files(
+            args, out=out, **({} if args.no_report else {"report": page}),
+            also=[("the run", folder, "run"),
+                  *(("--with or --recipe", path, "reads") for path in recipe.pipeline.files())])
         check_job(start, data, recipe.pipeline)
-        options.check_writable("--out", out)
-        if not args.no_report:
-            options.check_writable("--report", page)
         settings = {
             "model": name,
-            "from": _digest(start, args.model),
+            "from": opening.digest(start, args.model, args.structure),
             "data": data.name,
             "seed": args.seed,
             "threads": args.threads,
@@ -102,9 +114,8 @@ def compress(args) -> int:
             "train": recipe.train.settings(),
             "steps": [{"name": s.word, **s.settings()} for s in recipe.pipeline.steps],
         }
-        args.checkpoint_folder = open_checkpoint(
-            out.with_name(out.name + ".run"), settings, args.restart
-        )
+        args.checkpoint_folder = args.ending.enter_context(run_folder(
+            folder, settings, data, restart=args.restart, say=screen.say))
         job = run(
             start,
             data.without_test(),
@@ -120,10 +131,10 @@ def compress(args) -> int:
         read = load(out)
         result, before, after = measure(job, read, out, data, name, args, recipe)
         scanned = (
-            None if args.no_report else error_curves(job.dense, data.val, screen.log, args.threads)
+            None if args.no_report else error_curves(job.dense, data.val, screen, args.threads)
         )
     options.write_json(args.json, result)
-    print_passports(job, read, before, after)
+    print_passports(before, after, result)
     if not args.no_report:
         write_report(
             page,
@@ -141,9 +152,8 @@ def compress(args) -> int:
             ),
         )
         print(f"{page}: the same with pictures, {page.stat().st_size:,} bytes")
-    remove_checkpoint(args.checkpoint_folder)
     print(
-        f"{out}: {result['file_bytes']:,} bytes, {result['ratio']:.1f}x smaller; errors of "
+        f"{out}: {result['file_bytes']:,} bytes, {times(result['ratio'])}x smaller; errors of "
         f"{result['test_size']:,} test images: {result['dense_errors']} before, "
         f"{result['errors']} after; "
         f"{time.perf_counter() - begin:.0f} s in all"
@@ -163,10 +173,11 @@ def measure(
     if again != score:
         raise RuntimeError(f"{out} reads back with {again} errors, the model in memory has {score}")
     size = out.stat().st_size
-    steps = [{**step, "test_errors": evaluate(model, data.test, n_threads=args.threads).errors}
-             for step, (_, model) in zip(job.steps, job.stages)]
     before = passport(job.dense, data=data.test, errors=dense, n_threads=args.threads)
     after = passport(read, path=out, data=data.test, errors=again, n_threads=args.threads)
+    steps = [{**step, **_left(model, job.dense),
+              "test_errors": evaluate(model, data.test, n_threads=args.threads).errors}
+             for step, (_, model) in zip(job.steps, job.stages)]
     return (
         {
             "model": name,
@@ -182,6 +193,10 @@ def measure(
             "dense_errors": dense,
             "errors": again,
             "test_size": len(data.test.y),
+            "left": after.left,
+            "units_removed": before.units - after.units,
+            "macs": after.macs,
+            "empty_clusters": empty_clusters(read),
             "steps": steps,
         },
         before,
@@ -189,34 +204,62 @@ def measure(
     )
 
 
-def error_curves(model: Model, split, log, n_threads: int) -> tuple[dict, float]:
-    """Returns ({layer: (sparsities, errors)}, error of the whole net).
+def _left(model: Model, start: Model) -> dict:
+    # What a step has left of the structure and the numbers.
+    now, was = (passport(m, timed=False) for m in (model, start))
+    return {"units_removed": was.units - now.units, "macs": now.macs, "left": now.left}
+
+
+def empty_clusters(model: Model) -> dict[str, tuple[int, int]]:
+    """Returns {form: (centroids that stand for no weight, centroids)} of shared weights that have
+    such."""
+    found = {}
+    for name, form in model.forms().items():
+        if "index" in form.parts:
+            empty = form.k - len(np.unique(form.index)) - form.pinned_zero * (form.index != 0).all()
+            found |= {name: (int(empty), form.k - form.pinned_zero)} if empty else {}
+    return found
+
+
+def error_curves(model: Model, split, screen: Screen, n_threads: int) -> tuple | None:
+    """Returns ({layer: (sparsities, errors)}, error of the whole net, examples), what a report
+    draws; None where no layer can be pruned further, which is said.
 
     One layer is pruned at a time, nothing is retrained.
     """
     few = split.take(slice(0, 2000))
-    found = scan(model, few, sparsities=SPARSITIES, count_bytes=False, log=log, n_threads=n_threads)
-    curves = {
-        t: ([p.sparsity for p in found.of(t)], [p.errors / p.size for p in found.of(t)])
-        for t in found.nodes
-    }
-    return curves, found.baseline
+    try:
+        found = scan(model, few, sparsities=SPARSITIES, count_bytes=False, log=screen.log,
+                     n_threads=n_threads)
+    except UserError as e:
+        screen.say(f"the report has no picture of sensitivity: {e}")
+        return None
+    curves = {target: curve for target, curve in found.curves().items() if curve[0]}
+    return (curves, found.baseline, found.base.size) if curves else None
 
 
-def print_passports(job: Job, read: Model, before: Passport, after: Passport) -> None:
+def print_passports(before: Passport, after: Passport, result: dict) -> None:
     """Prints both passports and the steps between them."""
-    print_table("before", before.headers(), before.rows(), footer=before.summary())
+    print_table("before, errors of the test set", before.headers(), before.rows(), footer=before.summary())
+    steps = result["steps"]
+    cut = any(s["units_removed"] for s in steps)
     print_table(
         "steps",
-        ["step", "sparsity", "validation errors", "of", "seconds"],
+        ["step", "sparsity", *(["units removed", "MACs"] if cut else []), "numbers left, %",
+         "validation errors", "of", "seconds"],
         [
-            [s["name"], round(s["sparsity"], 4), s["errors"], s["size"], round(s["seconds"], 1)]
-            for s in job.steps
+            [s["name"], round(s["sparsity"], 4), *([s["units_removed"], s["macs"]] if cut else []),
+             round(100 * s["left"], 2), s["errors"], s["size"], round(s["seconds"], 1)]
+            for s in steps
         ],
+        footer="sparsity: zeros among the weights that are there, biases not counted; numbers "
+        f"left: of the original's {after.original_numbers:,}, biases too",
     )
     print_table(
-        "after, as the file is read back", after.headers(), after.rows(), footer=after.summary()
+        "after, as the file is read back, errors of the test set", after.headers(), after.rows(), footer=after.summary()
     )
+    for name, (empty, k) in result["empty_clusters"].items():
+        print(f"{name}: {empty} of {k} centroids stand for no weight")
 
 
 def _command(args, name: str) -> str:
@@ -234,37 +277,6 @@ def _command(args, name: str) -> str:
     words += ["--data", args.data] if args.data else []
     words += ["--bytes", str(args.bytes)] if args.bytes else []
     return shlex.join(words + (["--fast"] if args.fast else []))
-
-
-def _start(args, say) -> tuple[str | Model, str, Path]:
-    # The model to start from, the name that recipes know it by, and the file to write.
-    if args.model is None or not args.model.endswith(".mcz"):
-        name = options.default_model(say) if args.model is None else options.check_model(args.model)
-        return name, name, _out(args.out or f"{name}.mcz")
-    path = Path(args.model)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
-    model, out = load(path, kind="model"), _out(
-        args.out or path.with_name(path.stem + "-compressed.mcz").name
-    )
-    if out.exists() and out.samefile(path):
-        raise UserError(f"--out: {out} is the file to start from; give another name")
-    return model, model.builtin["name"] if model.builtin else path.stem, out
-
-
-def _out(name: str) -> Path:
-    if not name.endswith(".mcz"):
-        raise UserError(f"--out must end in .mcz, got {name}")
-    return Path(name)
-
-
-def _digest(start: str | Model, given: str | None) -> str:
-    # A run goes on only from the file that it began with.
-    return (
-        start
-        if isinstance(start, str)
-        else f"{given} (sha256 {sha256(Path(given).read_bytes()).hexdigest()[:16]})"
-    )
 
 
 def _recipe(args, name: str) -> Recipe:

@@ -5,49 +5,49 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from ..codec import load
-from ..deploy import Program
-from ..jobs.job import check_data
-from ..errors import UserError
-from ..nn.graph import Model
+from ..codec.accounting import times
+from ..jobs.job import check_data, check_work
 from ..train import evaluate
-from . import options
+from . import opening, options
 from .progress import Screen, print_table
 
 EXAMPLES = """
-minicomp eval lenet5.mcz --data mnist
-minicomp eval lenet5.mcz --data mnist --json result.json
-minicomp eval lenet5-program.mcz --data mnist
+minicomp eval lenet5.mcz
+minicomp eval lenet5.mcz --data fashion_mnist --json result.json
+minicomp eval lenet5.safetensors --model lenet5
+minicomp eval lenet5-program.mcz
 """
 
 
 def add_parsers(commands) -> None:
     """Adds the command `eval`."""
     p = options.command(
-        commands, "eval", run, help="errors of a .mcz file on a test set", examples=EXAMPLES
+        commands, "eval", run, help="errors of a file on a test set", examples=EXAMPLES
     )
-    p.add_argument("file", metavar="FILE", help="a .mcz file, of a model or a program")
+    p.add_argument("file", metavar="FILE", help=f"{opening.WHAT}; of a model or a program")
+    opening.add_structure(p)
     options.add_data(p)
     options.add_threads(p)
+    options.add_max_operations(p)
     options.add_json(p)
+    options.files(p, reads=("file",))
     p.set_defaults(seed=0)
 
 
 def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     path = Path(args.file)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
     with Screen() as screen:
-        model = load(path)
-        data = options.load_data(args, screen.say, screen.log)
+        model = opening.opened(args.file, args)
+        model, data = opening.with_data(model, args.file, args, screen)
         check_data(model, data)
+        check_work(model, len(data.test.y), args.max_operations)
         start = time.perf_counter()
         score = evaluate(model, data.test, n_threads=args.threads)
         seconds = time.perf_counter() - start
     size = path.stat().st_size
     result = {
-        "model": _named(model),
+        "model": opening.named(model, "edited"),
         "data": data.name,
         "file": str(path),
         "file_bytes": size,
@@ -59,13 +59,8 @@ def run(args) -> int:
         "seconds": seconds,
     }
     print_table("", ["file", "bytes", "ratio", "data", "errors", "of", "error %"],
-                [[str(path), size, f"{result['ratio']:.1f}", data.name, score.errors, score.size,
+                [[str(path), size, times(result["ratio"]), data.name, score.errors, score.size,
                   f"{100 * score.error:.2f}"]])
     options.write_json(args.json, result)
     return 0
 
-
-def _named(model: Model | Program) -> str:
-    if isinstance(model, Program):
-        return "program"
-    return model.builtin["name"] if model.builtin else "edited"

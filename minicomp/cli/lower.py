@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..codec import load, save
+from ..codec import save
 from ..deploy import Program, lower
 from ..deploy.program import PRECISIONS
 from ..errors import UserError
-from . import options
-from .progress import print_table
+from ..models import normalization
+from . import opening, options
+from .progress import Screen, print_table
 
 EXAMPLES = """
 minicomp lower lenet5.mcz
 minicomp lower lenet5.mcz --out program.mcz --precision float --json steps.json
-minicomp eval program.mcz --data mnist
+minicomp eval program.mcz
 """
 
 
@@ -25,25 +26,25 @@ def add_parsers(commands) -> None:
         description="Write the program of a model: batch norm is folded, activations are fused, "
                     "what only training needs is gone. Outputs are the model's up to rounding.",
         examples=EXAMPLES)
-    p.add_argument("file", metavar="FILE", help="the .mcz file of a model")
+    p.add_argument("file", metavar="FILE", help=f"{opening.WHAT}; of a model")
+    opening.add_structure(p)
     p.add_argument("--out", metavar="P.mcz", help="the file to write (default FILE-program.mcz)")
     p.add_argument("--precision", metavar="NAME", default="float",
                    help=f"one of {', '.join(PRECISIONS)} (default float)")
     options.add_json(p)
+    options.files(p, reads=("file",), writes=("out",))
 
 
 def run(args) -> int:
     """Runs the command; see `add_parsers`."""
-    path = Path(args.file)
+    path = opening.existing(args.file)
     out = Path(args.out or path.with_name(f"{path.stem}-program.mcz").name)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
     if out.suffix != ".mcz":
         raise UserError(f"--out must end in .mcz, got {out}")
-    options.check_writable("--out", out)
-    if out.exists() and out.samefile(path):
-        raise UserError(f"--out: {out} is the model's file; give another name")
-    model = load(path, kind="model")
+    options.check_files(args, out=out)
+    model = opening.opened(args.file, args, kind="model")
+    if path.suffix == ".safetensors" and normalization(model) is None and args.normalize is None:
+        Screen().say(opening.assumed(path, None))
     try:
         program = lower(model, precision=args.precision)
     except ValueError as e:

@@ -6,7 +6,6 @@ elsewhere the lines are all there is.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 
@@ -23,13 +22,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ..atomic import as_json
+
 
 class Screen:
     """Renders a library's log on standard error; appends it to a file of JSON lines if given."""
 
     def __init__(self, log_path: str | None = None):
         self.console = Console(stderr=True, highlight=False)
-        self._file = open(log_path, "a", encoding="utf-8") if log_path else None
+        self._log_path, self._file = log_path, None  # opened when there is something to write
         self._bar = Progress(
             TextColumn("{task.description:<24}"),
             BarColumn(),
@@ -65,13 +66,17 @@ class Screen:
         if event == "progress":
             self._progress(row)
         elif event == "start":
-            self.title = f"{row['name']} ({row['index']}/{row['of']})"
+            of = f" ({row['index']}/{row['of']})" if row["index"] else ""  # 0: before the steps
+            self.title = row["name"] + of
             self._clear()
         elif event == "epoch":
             self.say(
                 f"  {self.title}: epoch {row['epoch']}/{row['epochs']}  loss {row['loss']:.4f}  "
                 f"validation errors {row['val_errors']}/{row['val_size']}  {row['seconds']:.1f} s"
             )
+        elif event == "resumed" and row["rows"] and (last := row["rows"][-1]):
+            if last["epoch"] < last["epochs"]:
+                self.say(f"  {self.title}: goes on after epoch {last['epoch']}/{last['epochs']}")
         elif event == "step":
             self.say(f"{row['name']}: sparsity {row['sparsity']:.4f}, validation errors "
                      f"{row['errors']}/{row['size']}, {row['seconds']:.1f} s")
@@ -90,11 +95,14 @@ class Screen:
             )
         elif event == "say":
             self.say(row["text"])
-        if self._file and event != "progress":
-            self._file.write(
-                json.dumps({k: v for k, v in row.items() if k != "model"}, default=_plain) + "\n"
-            )
-            self._file.flush()
+        if self._log_path and event != "progress":
+            try:
+                self._file = self._file or open(self._log_path, "a", encoding="utf-8")
+                self._file.write(as_json({k: v for k, v in row.items() if k != "model"}) + "\n")
+                self._file.flush()
+            except OSError as e:
+                e.filename = self._log_path
+                raise
 
     def _progress(self, row: dict) -> None:
         now, name = time.monotonic(), self.title or row["name"]
@@ -198,7 +206,3 @@ def _cell(value) -> str:
         if isinstance(value, int)
         else f"{value:.4g}" if isinstance(value, float) else str(value)
     )
-
-
-def _plain(value):
-    return value.item() if hasattr(value, "item") else str(value)

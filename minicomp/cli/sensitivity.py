@@ -5,20 +5,19 @@ With --criteria: what the whole net loses when its weights go by different measu
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from ..codec import load
-from ..compress import TECHNIQUES
+from ..compress import TECHNIQUES, Pipeline
+from ..data import Dataset
 from ..jobs import criteria
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe
 from ..jobs.sensitivity import SPARSITIES, allocate, scan
 from ..errors import UserError
+from ..nn.graph import Model
 from ..report import plots
 from ..train import evaluate
-from . import options
+from . import opening, options
 from .progress import Screen, print_table
 
 EXAMPLES = """
@@ -40,8 +39,10 @@ def add_parsers(commands) -> None:
         examples=EXAMPLES,
     )
     p.add_argument(
-        "model", metavar="MODEL", help="a .mcz file, or a built-in model that is trained first"
+        "model", metavar="MODEL",
+        help=f"a built-in model, which is trained first; {opening.WHAT}"
     )
+    opening.add_structure(p)
     options.add_data(p)
     p.add_argument(
         "--what", choices=("weights", "channels"), default="weights", help="what is pruned"
@@ -66,6 +67,7 @@ def add_parsers(commands) -> None:
     )
     p.add_argument("--plot", metavar="F.png", help="draw the curves")
     options.add_run(p)
+    options.files(p, reads=("model",), writes=("plot",))
 
 
 def run(args) -> int:
@@ -75,13 +77,13 @@ def run(args) -> int:
     if args.criteria is not None:
         return compare(args)
     with Screen(args.log) as screen:
-        data = options.load_data(args, screen.say, screen.log)
-        model = found_model(args, data, screen.log)
+        model, data = found_model(args, screen)
         screen.title = "scan"
         found = scan(
             model,
             data.val,
             what=args.what,
+            sparsities=SPARSITIES,
             only=args.only,
             count_bytes=args.macs is None,
             log=screen.log,
@@ -122,35 +124,27 @@ def run(args) -> int:
             "rise": chosen.rise,
         }
     if args.plot:
-        curves = {
-            t: ([p.sparsity for p in found.of(t)], [p.errors / p.size for p in found.of(t)])
-            for t in found.nodes
-        }
-        ax = plots.plot_sensitivity(curves, found.baseline)
-        ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
-        plots.close(ax.figure)
+        curves = {target: curve for target, curve in found.curves().items() if curve[0]}
+        examples = f"{found.base.size:,} validation images"
+        ax = plots.plot_sensitivity(curves, found.baseline, examples=examples)
+        plots.save(ax, args.plot)
         print(f"{args.plot}: error against sparsity")
     options.write_json(args.json, result)
     return 0
 
 
-def found_model(args, data, log):
-    """Returns the model of the file, or the built-in one, trained."""
-    if args.model.endswith(".mcz"):
-        if not Path(args.model).is_file():
-            raise UserError(f"{args.model}: there is no such file")
-        model = load(args.model, kind="model")
+def found_model(args, screen: Screen) -> tuple[Model, Dataset]:
+    """Returns the model of the file, or the built-in one, trained, and the data."""
+    if opening.is_file(args.model):
+        model = opening.opened(args.model, args, kind="model")
+        model, data = opening.with_data(model, args.model, args, screen)
         check_data(model, data)
-        return model
-    name = options.check_model(args.model)
-    return train_dense(
-        name,
-        data.without_test(),
-        load_recipe("deep-compression", name, TECHNIQUES),
-        seed=args.seed,
-        log=log,
-        n_threads=args.threads,
-    )
+        return model, data
+    name = opening.built_in(args.model, args)
+    data = options.load_data(args, screen.say, screen.log)
+    recipe = load_recipe("deep-compression", name, TECHNIQUES, pipeline=Pipeline())
+    return train_dense(name, data.without_test(), recipe, seed=args.seed, log=screen.log,
+                       n_threads=args.threads), data
 
 
 def compare(args) -> int:
@@ -163,8 +157,7 @@ def compare(args) -> int:
             )
     asked = criteria.named(args.criteria)
     with Screen(args.log) as screen:
-        data = options.load_data(args, screen.say, screen.log)
-        model = found_model(args, data, screen.log)
+        model, data = found_model(args, screen)
         screen.title = "importance"
 
         def error(m):
@@ -192,9 +185,9 @@ def compare(args) -> int:
     if args.plot:
         curves = {c.word: ([r["zeros"] for r in rows if r["criterion"] == c.word],
                            [r["error"] for r in rows if r["criterion"] == c.word]) for c in asked}
-        ax = plots.plot_importance(curves, baseline)
-        ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
-        plots.close(ax.figure)
+        curves = {word: curve for word, curve in curves.items() if curve[0]}
+        ax = plots.plot_importance(curves, baseline, examples=f"{len(data.val):,} validation images")
+        plots.save(ax, args.plot)
         print(f"{args.plot}: error against the fraction of zeros")
     options.write_json(args.json, {"criteria": [c.word for c in asked], "baseline": baseline,
                                    "size": len(data.val), "rows": rows})

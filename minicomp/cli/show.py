@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..codec import PARTS, Shown, show
-from ..errors import UserError
-from . import options
+from ..codec import PARTS, Shown
+from ..codec.accounting import times
+from . import opening, options
 from .progress import print_table
 
 EXAMPLES = """
 minicomp show lenet5.mcz
 minicomp show lenet5.mcz --json parts.json
+minicomp show lenet5.safetensors
 """
 
 
@@ -21,20 +22,27 @@ def add_parsers(commands) -> None:
         commands,
         "show",
         run,
-        help="where every byte of a .mcz file went, per layer",
+        help="where every byte of a file went, per layer",
         examples=EXAMPLES,
     )
-    p.add_argument("file", metavar="FILE", help="a .mcz file, of a model or a program")
+    p.add_argument("file", metavar="FILE",
+                   help="a .mcz file, of a model or a program, or a .safetensors file")
+    opening.add_structure(p)
     options.add_json(p)
+    options.files(p, reads=("file",))
 
 
 def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     path = Path(args.file)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
-    shown = show(path)
+    if args.structure is not None or args.normalize is not None:
+        opening.opened(args.file, args)  # whether the arrays fit
+    shown, says = opening.shown(args.file)
     print_bytes(str(path), shown)
+    if says.get("data") is not None:
+        print(f"trained on {says['data']}")
+    if "normalize" in says:
+        print(f"input normalised {opening.described(says['normalize'])}")
     options.write_json(
         args.json,
         {
@@ -45,6 +53,8 @@ def run(args) -> int:
             "parts": shown.parts(),
             "rest": shown.rest,
             "running_statistics": shown.buffers,
+            "data": says.get("data"),
+            "normalize": says.get("normalize"),
             "forms": [
                 {
                     "name": r.name,
@@ -84,7 +94,7 @@ def print_bytes(title: str, shown: Shown) -> None:
         title,
         ["form", "stored as", "shape", "kept", "encoding", *PARTS, "bytes"],
         rows,
-        footer=f"{shown.file_bytes:,} bytes in all, {shown.ratio:.1f}x smaller than the "
+        footer=f"{shown.file_bytes:,} bytes in all, {times(shown.ratio)}x smaller than the "
         f"{shown.origin_bytes:,} bytes of the dense net it came from",
     )
 

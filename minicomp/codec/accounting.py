@@ -7,11 +7,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..deploy import Program
+from ..errors import UserError
 from ..nn.graph import Model
 
 # Where the bytes of a form go, and those of a file, in which a layer's biases are a part.
 PARTS = ("values", "index", "codebook", "tables", "header")
 FILE_PARTS = ("values", "index", "codebook", "tables", "biases", "buffers", "header")
+
+
+ORIGIN = 2**16  # times its own size that a model may once have had
+
+
+def most_origin(dense_bytes: int) -> int:
+    """Returns the largest believable `origin` of what takes so many bytes as dense float32."""
+    return ORIGIN * max(dense_bytes, 4)
+
+
+def check_origin(origin: int, dense_bytes: int) -> None:
+    """Raises UserError for an origin that a reader would not believe."""
+    if not 4 <= origin <= most_origin(dense_bytes):
+        raise UserError(f"origin_bytes must be in [4, {most_origin(dense_bytes)}], got {origin}")
 
 
 @dataclass
@@ -44,7 +59,8 @@ class Shown:
 
     origin_bytes : of the dense float32 model that compression started from
     rows : one a form        buffers : bytes of the running statistics
-    rest : bytes of "architecture" and "envelope"        model : what the file holds, or a program
+    rest : bytes of "architecture" and "envelope"        model : what the file holds, or a program;
+        None for a file of arrays
     """
 
     file_bytes: int
@@ -52,7 +68,7 @@ class Shown:
     rows: list[Row]
     buffers: int
     rest: dict[str, int]
-    model: Model | Program
+    model: Model | Program | None = None
 
     @property
     def ratio(self) -> float:
@@ -64,13 +80,14 @@ class Shown:
         A layer's biases are one part; the parts of all layers and of "" sum to file_bytes.
         """
         program = isinstance(self.model, Program)
-        layers = self.model.steps if program else self.model.nodes
+        layers = self.model.steps if program else self.model.nodes if self.model else ()
         out = {layer.name: dict.fromkeys(FILE_PARTS, 0.0) for layer in layers}
         for row in self.rows:
-            layer, form = row.name.rsplit(".", 1)
+            layer, _, form = row.name.rpartition(".")
+            out.setdefault(layer, dict.fromkeys(FILE_PARTS, 0.0))
             for part, n in row.parts.items():
                 out[layer]["biases" if form == "bias" else part] += n
-        statistics = {} if program else self.model.buffers()
+        statistics = self.model.buffers() if isinstance(self.model, Model) else {}
         numbers = sum(a.size for a in statistics.values())
         for name, a in statistics.items():  # they share one section: charged by their numbers
             out[name.rsplit(".", 1)[0]]["buffers"] += self.buffers * a.size / numbers
@@ -80,6 +97,15 @@ class Shown:
     def parts(self) -> dict[str, float]:
         """Returns the bytes of the whole file by part; they sum to file_bytes."""
         return summed(self.by_layer().values()) | {"buffers": float(self.buffers)}
+
+
+def times(ratio: float) -> str:
+    """Returns how many times smaller something is, in the same three digits everywhere.
+
+    >>> [times(r) for r in (1.04, 2.549, 43.21, 172.6, 2034)]
+    ['1.04', '2.55', '43.2', '173', '2,034']
+    """
+    return f"{ratio:,.{0 if ratio >= 99.95 else 1 if ratio >= 9.995 else 2}f}"
 
 
 def summed(layers: Iterable[Mapping[str, float]]) -> dict[str, float]:

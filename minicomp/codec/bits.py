@@ -158,18 +158,49 @@ class BitWriter:
         return b"".join(self._done) + np.packbits(self._pending, bitorder="little").tobytes()
 
 
+class Budget:
+    """The memory that reading a file may take: what stays, and besides it what one step needs.
+
+    Both are asked for before anything is allocated, so that whatever a file says, no more than
+    2 `max_bytes` and a part of Python's own are ever in use.
+    """
+
+    def __init__(self, max_bytes: int = 2**30):
+        self.max_bytes, self.held = max_bytes, 0
+
+    @property
+    def left(self) -> int:
+        """The bytes that may still be held."""
+        return self.max_bytes - self.held
+
+    def hold(self, size: int) -> None:
+        """Books bytes that stay: the file, its weights; FormatError where they are too many."""
+        if size > self.left:
+            raise FormatError("the file, its weights and activations must take at most "
+                              f"{self.max_bytes} bytes, declared {self.held + size}")
+        self.held += size
+
+    def allow(self, size: int) -> None:
+        """Raises FormatError where a step needs more than max_bytes for its own arrays.
+
+        It is asked where few bits can mean many numbers.
+        """
+        if size > self.max_bytes:
+            raise FormatError(f"decoding needs {size} bytes, at most {self.max_bytes} are allowed")
+
+
 class BitReader:
     """Reads what BitWriter wrote.
 
     Whatever would pass the end raises FormatError, before anything of the asked size is allocated.
 
     data : bytes        position : the next bit        spent : bits by part, as `charge` was told
-    max_bytes : what a reader may allocate for one array, see `allow`
+    budget : of the file that the bits are of; None: one of its own
     """
 
-    def __init__(self, data: bytes, max_bytes: int = 2**30):
-        self.data = np.frombuffer(data, np.uint8)
-        self.max_bytes = max_bytes
+    def __init__(self, data: bytes | memoryview, budget: Budget | None = None):
+        self.data, self._bytes = np.frombuffer(data, np.uint8), memoryview(data)
+        self.budget = Budget() if budget is None else budget
         self.position = self._charged = 0
         self.spent: dict[str, int] = {}
 
@@ -178,14 +209,6 @@ class BitReader:
         bits = self.position - self._charged if bits is None else bits
         self.spent[part] = self.spent.get(part, 0) + bits
         self._charged += bits
-
-    def allow(self, size: int) -> None:
-        """Raises FormatError where `size` bytes are more than max_bytes.
-
-        It is asked where few bits can mean many numbers.
-        """
-        if size > self.max_bytes:
-            raise FormatError(f"decoding needs {size} bytes, at most {self.max_bytes} are allowed")
 
     @property
     def left(self) -> int:
@@ -196,8 +219,8 @@ class BitReader:
         """Returns one number of `width` <= 32 bits."""
         self._need(width)
         first, self.position = self.position, self.position + width
-        data = self.data[first // 8 : -(-self.position // 8)].tobytes()
-        return int.from_bytes(data, "little") >> first % 8 & ((1 << width) - 1)
+        value = int.from_bytes(self._bytes[first // 8 : (self.position + 7) // 8], "little")
+        return value >> first % 8 & ((1 << width) - 1)
 
     def numbers(self, n: int, width: int) -> Array:
         """Returns (n,) numbers of `width` <= 32 bits each, in the smallest unsigned dtype."""
@@ -248,7 +271,8 @@ class BitReader:
             ends.append(ones + passed)
             passed += used
             self.position += used
-        high = np.diff(np.concatenate(ends), prepend=-1) - 1
+        high = ends[0] if len(ends) == 1 else np.concatenate(ends)
+        high[1:] -= high[:-1] + 1  # gaps from one to the next; the first is its own
         if int(high.max()) > limit >> k:
             raise FormatError(f"a number in a Rice code is past its limit {limit}")
         values = (high << k) | self.numbers(n, k).astype(np.int64)

@@ -53,9 +53,11 @@ class Opened:
 
     data : the whole file        kind : what it must be        header : its header, still deflated
     dictionary : the number of that which deflates the header
+    Header and sections are views of the file, not copies.
     """
 
     def __init__(self, data: bytes, kind: str):
+        data = memoryview(data)
         if len(data) < len(MAGIC) + 2 + CRC_BYTES or data[:3] != MAGIC:
             raise FormatError("not an .mcz file: it must start with MCZ")
         version, found, self._each = data[3] >> 4, data[3] >> 1 & 3, data[3] & 1
@@ -71,7 +73,7 @@ class Opened:
             self._check_whole()
         self.header = self._take("header")
 
-    def section(self, name: str) -> bytes:
+    def section(self, name: str) -> memoryview:
         """Returns the next section; `name` says in an error which one it is."""
         section = self._take(name)
         if self._each:
@@ -90,7 +92,7 @@ class Opened:
         if self._data[self._end :] != _crc(self._data[: self._end]):
             raise FormatError("the checksum differs, the file is damaged")
 
-    def _take(self, name: str) -> bytes:
+    def _take(self, name: str) -> memoryview:
         n = 0
         for shift in range(0, 42, 7):
             if self._at >= self._end:
@@ -119,5 +121,5 @@ def _length(n: int) -> bytes:
             return bytes(out)
 
 
-def _crc(data: bytes) -> bytes:
+def _crc(data: bytes | memoryview) -> bytes:
     return zlib.crc32(data).to_bytes(CRC_BYTES, "little")

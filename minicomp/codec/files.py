@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..atomic import write_atomically
 from ..deploy import Program
-from ..errors import FormatError
+from ..errors import FormatError, format_errors, printable
 from ..nn.graph import Model
 from . import model, program
 from .accounting import Shown
@@ -30,8 +30,9 @@ def save(thing: Model | Program, path: str | Path, *, force: Force = None) -> in
 def load(path: str | Path, max_bytes: int = 2**30, *, kind: str | None = None) -> Model | Program:
     """Returns what is in a file: a model, its forms frozen, or a program.
 
-    max_bytes : limit of the file, of the weights and activations it declares, of one array while
-        decoding        kind : "model" or "program", which it must be; None takes both
+    max_bytes : limit of the file, the weights and the activations that it declares together, and of
+        the arrays of one step of decoding; no more than three times as much is ever in use
+    kind : "model" or "program", which it must be; None takes both
     Raises FormatError where anything is wrong with the file, OSError where it cannot be read.
     """
     return show(path, max_bytes, kind=kind).model
@@ -41,13 +42,12 @@ def show(path: str | Path, max_bytes: int = 2**30, *, kind: str | None = None) -
     """Returns where every byte of a file went, and what it holds; raises what `load` raises."""
     path = Path(path)
     if path.stat().st_size > max_bytes:
-        raise FormatError(
-            f"{path}: a file must take at most {max_bytes} bytes, got {path.stat().st_size}"
-        )
+        raise FormatError(f"{printable(path)}: a file must take at most {max_bytes} bytes, "
+                          f"got {path.stat().st_size}")
     try:
         return decode(path.read_bytes(), max_bytes, kind=kind)
     except FormatError as e:
-        raise FormatError(f"{path}: {e}") from None
+        raise FormatError(f"{printable(path)}: {e}") from e.__cause__
 
 
 def encode(thing: Model | Program, *, force: Force = None) -> bytes:
@@ -58,4 +58,5 @@ def encode(thing: Model | Program, *, force: Force = None) -> bytes:
 def decode(data: bytes, max_bytes: int = 2**30, *, kind: str | None = None) -> Shown:
     """Returns what the bytes of a file hold, and where they went; raises what `load` does."""
     holds_program = (kind or kind_of(data)) == "program"
-    return (program if holds_program else model).decode(data, max_bytes)
+    with format_errors():
+        return (program if holds_program else model).decode(data, max_bytes)

@@ -22,13 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FormatError
-from ..nn.forms import FORMS, Form, Part
+from ..nn.forms import FORMS, Form, Part, code_dtype
 from . import context as range_coder, layouts, streams
 from .accounting import PARTS, Row
 from .bits import BitReader, BitWriter
 from .positions import Choice, scan, unscan
 
 Array = np.ndarray
+_BLOCK = 1 << 16  # codes turned at once
 CHARGED = {"value": "values", "code": "values", "scale": "codebook", "table": "codebook"}
 
 
@@ -77,6 +78,8 @@ def _read(r: BitReader, shape: tuple[int, ...], kinds=None, charged="values") ->
     settings = {name: bool(r.read(1)) if setting.type is bool else r.count() + setting.lo
                 for name, setting in cls.settings.items()}
     form, parts, how = cls.blank(shape, settings), {}, "all"
+    if kinds:
+        r.budget.hold(4 * math.prod(shape))
     for name, part in _beside(form):
         there = not part.optional or r.read(1)
         r.charge("header")
@@ -84,6 +87,7 @@ def _read(r: BitReader, shape: tuple[int, ...], kinds=None, charged="values") ->
             parts[name], _ = _read(r, form.stored_shape(name), part.nested, CHARGED[part.role])
         elif there:
             coding, size = _coding(form, name), math.prod(form.stored_shape(name))
+            r.budget.hold(4 * size)
             parts[name] = coding.numbers(coding.read(r, size, "all", CHARGED[part.role]))
     r.charge("header")
     if form.carrier:
@@ -140,8 +144,12 @@ class _Codes:
         return streams.as_symbols(codes.astype(np.int64) - first, self.size + 1)
 
     def numbers(self, symbols: Array) -> Array:
-        first = self.codes.start - (not self.coded_zero)
-        return np.maximum(symbols.astype(np.int64) + first, self.codes.start)
+        first, flat = self.codes.start - (not self.coded_zero), symbols.reshape(-1)
+        out = np.empty(flat.size, code_dtype(self.codes))
+        for at in range(0, flat.size, _BLOCK):
+            block = flat[at : at + _BLOCK].astype(np.int64) + first
+            out[at : at + _BLOCK] = np.maximum(block, self.codes.start)
+        return out.reshape(symbols.shape)
 
     def least(self, layout: str) -> int:
         return 0 if layout == "relative" or layout == "all" and self.coded_zero else 1
@@ -165,7 +173,9 @@ class _Codes:
     def read(self, r: BitReader, n: int, layout: str, charged: str) -> Array:
         least = self.least(layout)
         symbols = streams.read_symbols(r, n, self.size + 1 - least, charged)
-        return streams.as_symbols(symbols, self.size + 1) + least
+        symbols = streams.as_symbols(symbols, self.size + 1)
+        symbols += least
+        return symbols
 
 
 def _coding(form: Form, name: str) -> _Floats | _Codes:
@@ -201,6 +211,7 @@ def _read_carrier(r: BitReader, form: Form, charged: str, within: bool) -> tuple
         return {form.carrier: coding.numbers(unscan(values, shape, order))}, layout
     if not coding.size or not (form.coded_zero or "mask" in form.parts):
         raise FormatError(f"layout {layout} needs a mask, or a pinned zero and a further code")
+    r.budget.hold(math.prod(shape))  # the mask
     if layout == "context" and isinstance(coding, _Codes):
         values, how = range_coder.read(r, shape, order, coding.size)
         mask, how = values != 0, layouts.in_words(how, order)

@@ -6,12 +6,14 @@ import json
 import re
 import zlib
 
-from ..errors import FormatError
+from ..errors import FormatError, printable
+from ..nn.graph import check_label
 
 MAX_BYTES = 2**20  # of the inflated header
+OBJECTS = 32  # bytes that Python's objects take, at most, for a byte of JSON
 MAX_DEPTH = 16
 MAX_NUMBER = 2**53
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_BRACKET = re.compile(r"[\[{]|([\]}])")
 # DEFLATE may point back into this text, what most headers consist of; the nearer its end, the fewer
 # bits. A dictionary never changes; a further one of a kind of file gets a number of its own.
 _DICTIONARIES = {
@@ -71,10 +73,30 @@ _DICTIONARIES = {
         'lu"},["fc1"]],["fc3","linear",{"out_features":10},["fc2"]]]}'
     ).encode(),
 }
+_DICTIONARIES["model", 1] = _DICTIONARIES["model", 0] + (  # nets that know what they were trained on
+    '{"builtin":"depthwise32","args":{"channels":1,"resolution":28,"normalize":"fashion_mnist"}'
+    ',"data":"fashion_mnist"}{"builtin":"depthwise32","args":{"channels":1,"resolution":28,"nor'
+    'malize":"glyphs"},"data":"glyphs"}{"builtin":"depthwise32","args":{"channels":1,"resolutio'
+    'n":28,"normalize":"mnist"},"data":"mnist"}{"builtin":"depthwise32","args":{"normalize":"ci'
+    'far10"},"data":"cifar10"}{"builtin":"lenet5classic","args":{"normalize":"fashion_mnist"},"'
+    'data":"fashion_mnist"}{"builtin":"lenet5classic","args":{"normalize":"glyphs"},"data":"gly'
+    'phs"}{"builtin":"lenet5classic","args":{"normalize":"mnist"},"data":"mnist"}{"builtin":"le'
+    'net300","args":{"normalize":"fashion_mnist"},"data":"fashion_mnist"}{"builtin":"lenet5","a'
+    'rgs":{"normalize":"fashion_mnist"},"data":"fashion_mnist"}{"builtin":"lenet300","args":{"n'
+    'ormalize":"glyphs"},"data":"glyphs"}{"builtin":"lenet5","args":{"normalize":"glyphs"},"dat'
+    'a":"glyphs"}{"input":[1,28,28],"nodes":[["normalize","Normalize",{"mean":"cifar10"},["x"]]'
+    ',["normalize","Normalize",{"mean":"fashion_mnist"},["x"]],["normalize","Normalize",{"mean"'
+    ':"glyphs"},["x"]],["normalize","Normalize",{"mean":"mnist"},["x"]],["flatten","Flatten",{}'
+    ',["normalize"]],["conv1","Conv2d",{"in_channels":1,"out_channels":20,"kernel_size":[5,5],"'
+    'stride":[1,1],"padding":[0,0],"groups":1,"bias":true},["normalize"]],{"builtin":"lenet300"'
+    '}{"builtin":"lenet5"}{"builtin":"lenet5","args":{"normalize":"mnist"},"data":"mnist"}{"bui'
+    'ltin":"lenet300","args":{"normalize":"mnist"},"data":"mnist"}'
+).encode()
+MODELS = 1  # the dictionary with which a model's file is written
 
 
-def write_header(header: dict, kind: str = "model") -> bytes:
-    """Returns the header as compact JSON in raw DEFLATE, with dictionary 0 of a kind of file.
+def write_header(header: dict, kind: str = "model", dictionary: int = 0) -> bytes:
+    """Returns the header as compact JSON in raw DEFLATE, with a dictionary of a kind of file.
 
     Raises ValueError where it is not JSON or too large.
     """
@@ -82,31 +104,37 @@ def write_header(header: dict, kind: str = "model") -> bytes:
     if len(text) > MAX_BYTES:
         raise ValueError(f"a header must take at most {MAX_BYTES} bytes, got {len(text)}")
     packer = zlib.compressobj(
-        9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _DICTIONARIES[kind, 0]
+        9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _DICTIONARIES[kind, dictionary]
     )
     return packer.compress(text) + packer.flush()
 
 
-def read_header(data: bytes, dictionary: int = 0, kind: str = "model") -> dict:
+def read_header(data: bytes, dictionary: int = 0, kind: str = "model",
+                max_bytes: int = 2**30) -> dict:
     """Returns the header that write_header wrote; FormatError for whatever is not.
 
     dictionary, kind : number of that which deflated it, and the kind of file that it is for
+    max_bytes : limit of the objects that it becomes
     At most 1 MiB inflated, depth at most 16, no key twice, no NaN, infinity or number beyond 2**53.
     """
+    most = min(MAX_BYTES, max_bytes // OBJECTS)
     if (kind, dictionary) not in _DICTIONARIES:
         raise FormatError(f"no header dictionary {dictionary}")
     unpacker = zlib.decompressobj(-15, _DICTIONARIES[kind, dictionary])
     try:
-        text = unpacker.decompress(data, MAX_BYTES + 1)
+        text = unpacker.decompress(data, most + 1)
     except zlib.error as e:
         raise FormatError(f"header does not inflate: {e}") from None
-    if len(text) > MAX_BYTES or not unpacker.eof or unpacker.unused_data:
-        raise FormatError(f"header must be one deflated text of at most {MAX_BYTES} bytes")
+    if len(text) > most or not unpacker.eof or unpacker.unused_data:
+        raise FormatError(f"header must be one deflated text of at most {most} bytes")
     return parse_json(text)
 
 
 def parse_json(data: bytes) -> dict:
-    """Returns the JSON object in `data` (UTF-8); rules and errors of read_header."""
+    """Returns the JSON object in `data` (UTF-8), in linear time; rules and errors of read_header.
+
+    Its length is the caller's to bound.
+    """
     try:
         text = data.decode()
         _check_depth(text)
@@ -116,7 +144,7 @@ def parse_json(data: bytes) -> dict:
     except FormatError:
         raise
     except (ValueError, RecursionError) as e:
-        raise FormatError(f"header is not JSON: {e}") from None
+        raise FormatError(f"header is not JSON: {printable(e)}") from None
     if not isinstance(header, dict):
         raise FormatError(f"header must be an object, got {type(header).__name__}")
     return header
@@ -126,26 +154,40 @@ def whole(name: str, value, least: int = 0, most: int = MAX_NUMBER) -> int:
     """Returns value if it is an int (not a bool) in [least, most], else raises FormatError."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise FormatError(
-            f"{name} must be an integer in [{least}, {most}], got {str(value)[:40]!r}"
+            f"{name} must be an integer in [{least}, {most}], got {printable(repr(value), 40)}"
         )
     return value
 
 
+def label_in(header: dict) -> str | None:
+    """Returns the label of the training data that a header may have, taken out of it, or None.
+
+    Any name is fine, also of a data set that there is not; FormatError where it is malformed.
+    """
+    if "data" not in header:
+        return None
+    try:
+        return check_label(header.pop("data"))
+    except ValueError as e:
+        raise FormatError(f"data: {e}") from None
+
+
 def _check_depth(text: str) -> None:
+    # Of what stands outside of texts: every second piece between quotes, those that a backslash
+    # makes part of a text gone. A text that never ends is a last piece, whose brackets do not count.
+    plain = text.replace("\\\\", "").replace('\\"', "")
     depth = 0
-    for token in _TOKEN.finditer(text):
-        if token[0] in "[{":
-            depth += 1
-        elif token[0] in "]}":
-            depth -= 1
+    for bracket in _BRACKET.finditer(" ".join(plain.split('"')[::2])):
+        depth += -1 if bracket[1] else 1
         if depth > MAX_DEPTH:
             raise FormatError(f"header must nest at most {MAX_DEPTH} deep")
 
 
 def _object(pairs: list) -> dict:
-    if len(dict(pairs)) < len(pairs):
+    found = dict(pairs)
+    if len(found) < len(pairs):
         raise FormatError("header has a key twice")
-    return dict(pairs)
+    return found
 
 
 def _int(text: str) -> int:

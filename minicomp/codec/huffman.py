@@ -301,13 +301,11 @@ def read_table(r: BitReader, size: int) -> Array:
     last = r.read(bits_needed(size))
     if last >= size:
         raise FormatError(f"symbol must be below {size}, got {last}")
-    present = np.ones(last + 1, np.uint8)
+    used, lengths = np.arange(last + 1), np.zeros(size, np.uint8)
     if last and r.read(1):
-        present[:last] = r.bits(last)
-        if present.all():
+        used = np.append(np.flatnonzero(r.bits(last)), last)
+        if len(used) > last:
             raise FormatError("a bitmap of absent symbols has none")
-    used = np.flatnonzero(present)
-    lengths = np.zeros(size, np.uint8)
     if len(used) == 1:
         lengths[last] = 1
         return lengths

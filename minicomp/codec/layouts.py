@@ -108,17 +108,16 @@ def read_values(
         found, values = pattern.place(filler), values[~filler]
     else:
         found = pattern.place(None)
-    flat, mask = np.zeros(math.prod(shape), values.dtype), np.zeros(math.prod(shape), bool)
-    flat[found], mask[found] = values, True
-    return (
-        positions.unscan(flat, shape, order),
-        positions.unscan(mask, shape, order),
-        in_words(pattern.how, order),
-    )
+    r.budget.allow(8 * (2 + len(shape)) * len(found) * order)
+    found = positions.places(found, shape, order)
+    flat, mask = np.zeros(shape, values.dtype), np.zeros(shape, bool)
+    flat.reshape(-1)[found], mask.reshape(-1)[found] = values, True
+    return flat, mask, in_words(pattern.how, order)
 
 
 def _read_context(r: BitReader, shape: tuple[int, ...], order: int) -> Pattern:
     codes, how = range_coder.read(r, shape, order, 1)
+    r.budget.allow(2 * codes.nbytes + 8 * int(np.count_nonzero(codes)))
     found = np.flatnonzero(positions.scan(codes, order))
     return Pattern(len(found), how, lambda _: found)
 

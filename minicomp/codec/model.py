@@ -10,19 +10,17 @@ any. Shapes are the architecture's and are not repeated. A section is a string o
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from ..errors import FormatError, UserError
+from ..errors import FormatError, UserError, printable
 from ..models import from_spec
 from ..nn.forms import check_floats
 from ..nn.graph import Model
 from . import streams
-from .accounting import Shown
-from .bits import BitReader, BitWriter
+from .accounting import Shown, check_origin, most_origin
+from .bits import BitReader, BitWriter, Budget
 from .envelope import Opened, seal
-from .header import read_header, whole, write_header
+from .header import MODELS, label_in, read_header, whole, write_header
 from .sections import Force, named, read_sections, write_sections
 
 
@@ -36,19 +34,27 @@ def encode(model: Model, *, force: Force = None) -> bytes:
                 raise UserError(f"{name} must be finite, got NaN or infinity")
             streams.write_floats(w, a.astype(np.float32))
         sections.append(w.getvalue())
-    return seal("model", write_header(_header_of(model)), sections)
+    header = write_header(_header_of(model), dictionary=MODELS)
+    return seal("model", header, sections, MODELS)
 
 
 def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
     """Returns the model in the bytes of a file, and where they went; errors of `files.load`."""
+    budget = Budget(max_bytes)
+    budget.hold(len(data))
     opened = Opened(data, "model")
-    model = _model_of(read_header(opened.header, opened.dictionary), max_bytes)
+    header = read_header(opened.header, opened.dictionary, "model", max_bytes)
+    model = _model_of(header, budget)
     shapes = {name: form.shape for name, form in model.forms().items()}
-    rows, forms = read_sections(opened, shapes, max_bytes)
-    for name, form in forms.items():
-        model.set_form(name, form)
+    places = {f"{node.name}.{part}": (node.layer.forms, part)
+              for node in model.nodes for part in node.layer.forms}
+    for layer, part in places.values():
+        layer[part] = None  # its zeros make room for what is read
+    rows, forms = read_sections(opened, shapes, budget)
+    for name, (layer, part) in places.items():
+        layer[part] = forms[name]
     buffers = opened.section("running statistics") if model.buffers() else b""
-    _read_buffers(BitReader(buffers, max_bytes), model)
+    _read_buffers(BitReader(buffers, budget), model)
     opened.finish()
     spent = len(opened.header) + len(buffers) + sum(row.bytes for row in rows)
     rest = {"architecture": len(opened.header), "envelope": len(data) - int(spent)}
@@ -57,39 +63,29 @@ def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
 
 def _header_of(model: Model) -> dict:
     header = {key: value for key, value in model.spec().items() if (key, value) != ("args", {})}
+    if model.trained_on is not None:
+        header["data"] = model.trained_on
     if model.origin_bytes != model.dense_bytes():
+        check_origin(model.origin_bytes, model.dense_bytes())
         header["origin"] = model.origin_bytes
     return header
 
 
-def _model_of(header: dict, max_bytes: int) -> Model:
-    known = {"builtin", "args", "origin"} if "builtin" in header else {"input", "nodes", "origin"}
+def _model_of(header: dict, budget: Budget) -> Model:
+    known = {"builtin", "args"} if "builtin" in header else {"input", "nodes"}
+    known |= {"origin", "data"}
     if not set(header) <= known:
-        got = str(list(header))[:80]
+        got = printable(", ".join(header), 80)
         raise FormatError(f"a header holds {', '.join(sorted(known))}, got {got}")
-    origin = whole("origin", header.pop("origin"), 4) if "origin" in header else None
+    origin, trained_on = header.pop("origin", None), label_in(header)
     if "builtin" in header:
         header.setdefault("args", {})
-    model = from_spec(header, max_bytes)
-    declared = model.dense_bytes() + _activation_bytes(model)
-    if declared > max_bytes:
-        raise FormatError(
-            f"weights and activations must take at most {max_bytes} bytes, declared {declared}"
-        )
+    model = from_spec(header, budget.left)
+    budget.hold(model.dense_bytes() + model.activation_bytes())
     if origin is not None:
-        model.origin_bytes = origin
+        model.origin_bytes = whole("origin", origin, 4, most_origin(model.dense_bytes()))
+    model.trained_on = trained_on
     return model
-
-
-def _activation_bytes(model: Model) -> int:
-    # 4 bytes an output and, where a layer pads its input, a padded input entry, for one example
-    shapes = model.shapes()
-    total = sum(math.prod(shape) for shape in shapes.values())
-    for node in model.nodes:
-        if any(node.layer.padding):
-            channels, *size = shapes[node.inputs[0]]
-            total += channels * math.prod(n + 2 * p for n, p in zip(size, node.layer.padding))
-    return 4 * total
 
 
 def _read_buffers(r: BitReader, model: Model) -> None:

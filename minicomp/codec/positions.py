@@ -50,8 +50,8 @@ class Choice:
     """How a tensor's entries are laid out; what is None is left to what takes the fewest bits.
 
     layout : one of LAYOUTS        parameter : p of relative, k of rice, s of bucket, lag of context
-    order : number in `orders(ndim)`        gaps, values : "plain" or "huffman"; context is then out
-        of the question
+    order : number in `orders(ndim)`; a tensor of one axis has order 0 alone, whatever is asked
+    gaps, values : "plain" or "huffman"; context is then out of the question
     """
 
     layout: str | None = None
@@ -70,6 +70,8 @@ class Choice:
                 )
         if self.parameter is not None and not 0 <= self.parameter <= 255:
             raise ValueError(f"parameter must be in [0, 255], got {self.parameter}")
+        if self.order not in (None, 0, 1):
+            raise ValueError(f"order must be 0 or 1, got {self.order!r}")
 
 
 def orders(ndim: int) -> list[tuple[int, ...]]:
@@ -83,6 +85,15 @@ def scan(a: Array, order: int) -> Array:
     return a.transpose(orders(a.ndim)[order]).ravel()
 
 
+def places(found: Array, shape: tuple[int, ...], order: int) -> Array:
+    """Returns where positions of a scan stand in C order."""
+    if order == 0:
+        return found
+    axes = orders(len(shape))[order]
+    index = np.unravel_index(found, [shape[a] for a in axes])
+    return np.ravel_multi_index([index[axes.index(a)] for a in range(len(shape))], shape)
+
+
 def unscan(flat: Array, shape: tuple[int, ...], order: int) -> Array:
     """Returns the array of `shape` whose `scan` is flat."""
     axes = orders(len(shape))[order]
@@ -94,13 +105,13 @@ def cheapest(mask: Array, values_cost, choice: Choice) -> tuple[Choice, int]:
 
     The coders stay open; the layout context is not among those tried.
 
-
     mask : array of bool        values_cost : (layout, fillers) -> bits of the values, None where
         impossible
     Raises ValueError where nothing fits what `choice` demands.
     """
     best, least = None, None
-    for order in range(len(orders(mask.ndim))) if choice.order is None else [choice.order]:
+    number = len(orders(mask.ndim))
+    for order in range(number) if choice.order is None else [min(choice.order, number - 1)]:
         positions = np.flatnonzero(scan(mask, order))
         for candidate, bits, fillers in _candidates(
             positions, mask.size, replace(choice, order=order)
@@ -227,14 +238,16 @@ def read(r: BitReader, n: int, layout: str) -> Pattern:
     Raises FormatError where it is damaged, from `place` where a relative index is.
     """
     if layout == "bitmap":
-        positions = np.flatnonzero(r.bits(n))
+        kept = r.bits(n)
+        r.budget.allow(8 * int(np.count_nonzero(kept)))
+        positions = np.flatnonzero(kept)
         r.charge("index")
         return Pattern(len(positions), layout, lambda _: positions)
     m, parameter = r.count(), r.read(_PARAMETER)
     r.charge("header")
     if m > n:
         raise FormatError(f"at most {n} entries can be kept, got {m}")
-    r.allow(32 * m)  # three int64 arrays and what follows
+    r.budget.allow(48 * m)  # at most six arrays of int64 at a time
     if layout == "relative":
         p = parameter + 1
         stored = streams.read_symbols(r, m, 1 << p, "index")

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from ..errors import FormatError, UserError
 from ..nn.forms import Form
 from .accounting import Row
-from .bits import BitReader, BitWriter
+from .bits import BitReader, BitWriter, Budget
 from .envelope import Opened
 from .forms import read_form, write_form
 from .positions import Choice
@@ -30,16 +30,16 @@ def write_sections(forms: dict[str, Form], force: Force = None) -> list[bytes]:
 
 
 def read_sections(
-    opened: Opened, shapes: dict[str, tuple[int, ...]], max_bytes: int
+    opened: Opened, shapes: dict[str, tuple[int, ...]], budget: Budget
 ) -> tuple[list[Row], dict[str, Form]]:
     """Returns where the bytes of the named forms went, and the forms.
 
-    shapes : of the forms by name        max_bytes : limit of one array while decoding
+    shapes : of the forms by name        budget : of the file; 4 bytes a weight are booked already
     Raises FormatError, which names the form, where one is damaged.
     """
     rows, forms = [], {}
     for name, shape in shapes.items():
-        r = BitReader(opened.section(name), max_bytes)
+        r = BitReader(opened.section(name), budget)
         row, forms[name] = named(name, read_form, r, name, shape)
         rows.append(row)
     return rows, forms

@@ -28,6 +28,7 @@ Array = np.ndarray
 PLAIN, HUFFMAN, FOUR = 0, 1, 2  # their numbers in a file
 TAG = 2  # bits of such a number
 CODERS = ("plain", "huffman")  # what a caller may force
+_BLOCK = 1 << 16  # numbers turned at once
 
 
 @dataclass(frozen=True)
@@ -109,19 +110,24 @@ def read_symbols(r: BitReader, n: int, size: int, part: str) -> Array:
     elif tag in (HUFFMAN, FOUR) and size <= huffman.MAX_SYMBOLS:
         lengths = huffman.read_table(r, size)
         r.charge("tables")
-        symbols = _read_one(r, n, lengths) if tag == HUFFMAN else _read_four(r, n, lengths)
+        used = int(np.count_nonzero(lengths))
+        if used > n:
+            raise FormatError(f"{part}: a code of {used} symbols for {n} has some that never occur")
+        symbols = (_read_one if tag == HUFFMAN else _read_four)(r, n, lengths, used == 1)
     else:
         raise FormatError(f"{part}: no coder {tag} for {size} symbols")
     r.charge(part)
     return symbols
 
 
-def _read_one(r: BitReader, n: int, lengths: Array) -> Array:
+def _read_one(r: BitReader, n: int, lengths: Array, lone: bool) -> Array:
+    if lone:
+        return np.full(n, lengths.argmax(), smallest_dtype(bits_needed(len(lengths))))
     symbols, r.position = huffman.decode(r.data, r.position, n, lengths)
     return symbols
 
 
-def _read_four(r: BitReader, n: int, lengths: Array) -> Array:
+def _read_four(r: BitReader, n: int, lengths: Array, lone: bool) -> Array:
     sizes = np.array([r.count() for _ in range(huffman.STREAMS)])
     return huffman.decode_four(r.raw(int(sizes.sum())), sizes, n, lengths)
 
@@ -152,14 +158,17 @@ def _planes(values: Array) -> Array:
 def read_floats(r: BitReader, n: int, dtype: type, part: str) -> Array:
     """Returns n numbers of dtype float32 or float16; FormatError where one is NaN or infinite."""
     size = np.dtype(dtype).itemsize
-    rotated = np.empty((n, size), np.uint8)
+    planes = np.empty((n, size), np.uint8)
     for i in range(size):
-        rotated[:, i] = read_symbols(r, n, 256, part)
-    u = rotated.view(f">u{size}").ravel().astype(f"u{size}")
-    values = (u >> 1 | u << (8 * size - 1)).view(dtype)
-    if not np.isfinite(values).all():
-        raise FormatError(f"{part}: numbers must be finite, got NaN or infinity")
-    return values
+        planes[:, size - 1 - i] = read_symbols(r, n, 256, part)  # the most significant comes first
+    u = planes.reshape(-1).view(f"<u{size}")
+    values = u.view(np.dtype(dtype).newbyteorder("<"))
+    for first in range(0, n, _BLOCK):  # in place
+        block = u[first : first + _BLOCK]
+        block[...] = block >> 1 | block << (8 * size - 1)
+        if not np.isfinite(values[first : first + _BLOCK]).all():
+            raise FormatError(f"{part}: numbers must be finite, got NaN or infinity")
+    return values.astype(dtype, copy=False)
 
 
 def all_bits_zero(values: Array) -> Array:
@@ -169,4 +178,4 @@ def all_bits_zero(values: Array) -> Array:
 
 def as_symbols(values: Array, size: int) -> Array:
     """Returns integers below `size` in the smallest unsigned dtype that holds size - 1."""
-    return values.astype(smallest_dtype(bits_needed(size)))
+    return values.astype(smallest_dtype(bits_needed(size)), copy=False)

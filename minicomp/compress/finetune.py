@@ -21,11 +21,11 @@ import numpy as np
 
 from ..data.augment import Augment
 from ..errors import UserError
-from ..nn.graph import INPUT, Model, Node
+from ..nn.graph import Model, Node
 from ..optim import OPTIMIZERS, SCHEDULES, Optimizer, by_parameter
 from ..tensor import Array
 from ..train import Hook, fit, parameters_of
-from .technique import Run, Technique, knob
+from .technique import Run, Technique, feeding, knob
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class FineTune(Technique):
     batch_size: int = knob(64, "examples a step", lo=1)
     schedule: str = knob("cosine", "of the learning rate", choices=tuple(SCHEDULES))
     shift: int = knob(0, "augmentation: random shift by up to so many pixels", lo=0)
-    cutout: int = knob(0, "augmentation: side of a random square filled with 0, pixels", lo=0)
+    cutout: int = knob(0, "augmentation: side of a random square of the mean pixel, pixels", lo=0)
     label_smoothing: float = knob(
         0.0, "part of the target spread over all classes", lo=0.0, hi=1.0, below=True
     )
@@ -89,21 +89,45 @@ class FineTune(Technique):
             more |= {prefix + name: value for name, value in m.settings().items()}
         return more | super().settings()
 
+    def files(self):
+        return [path for m in self.methods for path in m.files()]
+
+    def reads(self):
+        return ("train", "val") if self.epochs else ()
+
+    def resizes(self):
+        return any(m.resizes() for m in self.methods)
+
     def check(self, model):
         for m in self.methods:
             m.check(model)
         names = model.thawed().parameters()
         for rate in ("lr", "weight_decay"):
+            value = self.rates(rate)
             try:
-                by_parameter(rate, self.rates(rate), names)
+                by_parameter(rate, value, names)
+                patterns = list(value) if isinstance(value, Mapping) else []
+                last = by_parameter(rate, {p: i for i, p in enumerate(patterns)} or 0.0, names)
             except ValueError as e:
                 raise UserError(f"{self.name}: {e}") from None
+            for i, pattern in enumerate(patterns):
+                if i not in last.values() and pattern in getattr(self, rate):
+                    raise UserError(
+                        f"{self.name}: {rate}@{pattern} decides nothing: later patterns match all "
+                        f"of its parameters too, and the last match wins"
+                    )
+
+    def check_shapes(self, model):
+        for m in self.methods:
+            m.check_shapes(model)
 
     def rates(self, name: str) -> float | dict[str, float]:
-        """Returns lr or weight_decay, its default behind the patterns."""
+        """Returns lr or weight_decay, its default in front of patterns that may leave some out."""
         value = getattr(self, name)
         default = type(self).__dataclass_fields__[name].default
-        return {"*": default} | value if isinstance(value, Mapping) else value
+        if not isinstance(value, Mapping) or "*" in value:
+            return value
+        return {"*": default} | value
 
     def change(self, model, data, run):
         model = model.thawed()
@@ -134,8 +158,10 @@ class FineTune(Technique):
         """Trains the model in place; returns the history of `train.fit`. Dropout is rescaled, where
         the knob says so, for this training alone.
 
-        data : may have `black`, the value of what a shift brings in, else 0
+        data : may have `mean`, the mean pixel that fills what is cut out, else 0; and `label`,
+            which the model then notes
         """
+        model.trained_on = getattr(data, "label", model.trained_on)
         return fit(
             with_dropout_of(model) if self.dropout else model,
             data,
@@ -146,7 +172,7 @@ class FineTune(Technique):
             schedule=SCHEDULES[self.schedule](),
             hooks=hooks,
             label_smoothing=self.label_smoothing,
-            augment=Augment(self.shift, self.cutout, getattr(data, "black", 0.0)),
+            augment=Augment(self.shift, self.cutout, getattr(data, "mean", 0.0)),
             patience=self.patience,
             keep_best=self.keep_best,
             log=run.log,
@@ -161,6 +187,14 @@ class Trained(Technique):
     """A technique that changes a net while it trains: hooks, and what is done when it ends."""
 
     masks: ClassVar[bool] = False  # whether it sets masks while the net trains
+
+    @classmethod
+    def elsewhere(cls, name):
+        where = f"{cls.__name__}(...).training({name}=...)"
+        return f"; of its training: {where}" if name in FineTune.knobs() else ""
+
+    def reads(self):
+        return self.training().reads()
 
     def hooks(self, model: Model, data, run: Run) -> list[Hook]:
         """Returns its hooks for a training of `model`, a copy whose forms are trainable and may be
@@ -196,6 +230,14 @@ class Rounds(Technique):
                 f"{self.word} trains in rounds of its own: {self.train.name} cannot take part"
             )
 
+    @classmethod
+    def elsewhere(cls, name):
+        where = f"{cls.__name__}(train=FineTune({name}=...))"
+        return f"; of its training: {where}" if name in FineTune.knobs() else ""
+
+    def reads(self):
+        return "train", "val"
+
     def settings(self):
         return self.train.settings() | super().settings()
 
@@ -221,17 +263,15 @@ def with_dropout_of(model: Model) -> Model:
     """Returns the model with every dropout probability rescaled to the connections that are left:
     the layers are shared otherwise.
 
-    A dropout belongs to the last layer with weights before it, of whose C_o weights C_r are not 0.
+    A dropout belongs to the last layer with weights before it, of whose C_o weights C_r are not 0;
+    behind an addition or a concatenation to the last of each branch together.
     Source: Han et al. 2015, eq. (2): D_r = D_o sqrt(C_r / C_o)
     """
-    kept, swap = {INPUT: 1.0}, {}
-    for node in model.nodes:
-        form = node.layer.forms.get("weight")
-        if form is not None and len(form.shape) > 1:
-            kept[node.name] = form.nonzeros() / max(math.prod(form.shape), 1)
-        else:
-            kept[node.name] = kept[node.inputs[0]]
-        if node.layer.drops and kept[node.name] < 1:
-            p = node.layer.p * math.sqrt(kept[node.name])
+    before, swap = feeding(model), {}
+    for node in (n for n in model.nodes if n.layer.drops):
+        forms = [model.node(n).layer.forms["weight"] for n in before[node.name]]
+        left, of = sum(f.nonzeros() for f in forms), sum(math.prod(f.shape) for f in forms)
+        if left < of:
+            p = node.layer.p * math.sqrt(left / of)
             swap[node.name] = (Node(node.name, type(node.layer)(p), node.inputs),)
     return model.edit(swap) if swap else model

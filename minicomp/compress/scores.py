@@ -5,12 +5,14 @@ zeros (half to even), ties by lowest index. What a mask has taken already goes b
 else and counts: entries outside `mask` rank below all others, whatever their score.
 
 `drop_smallest` is the one ranking: of a tensor, a row, or every block of m. Scopes of a technique:
-"local" ranks a layer by itself, "row" (of magnitude: "kernel") each output's own weights, "global"
-all layers together.
+"local" ranks a layer by itself, "row" each output's own weights, "kernel" each K x K slice of a
+convolution (of a matrix each row), "global" all layers together. Where all are ranked together a
+layer of small scores could lose everything, and the net with it: a floor is what every layer keeps.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -59,27 +61,43 @@ def smallest_mask(scores: Array, sparsity: float, *, width: int | None = None,
 
 
 def global_masks(scores: Sequence[Array], sparsity: float, *,
-                 masks: Sequence[Array | None] | None = None) -> list[Array]:
+                 masks: Sequence[Array | None] | None = None,
+                 least: Sequence[int] | None = None) -> list[Array]:
     """Returns one mask per array: the round(sparsity n) smallest of all n scores together go.
 
     masks : of each array what earlier pruning kept, or None
+    least : how many entries each array keeps in any case, its largest, if it has as many; others
+        go in their place. None: none
+    Raises ValueError where round(sparsity n) cannot go then.
     """
     masks = masks or [None] * len(scores)
     live = [np.ones(s.size, bool) if m is None else m.ravel() for s, m in zip(scores, masks)]
-    flat = smallest_mask(np.concatenate([s.ravel() for s in scores]), sparsity,
-                         mask=np.concatenate(live))
+    flat = [s.ravel() for s in scores]
+    drop = zeros_of(sparsity, sum(s.size for s in flat))
+    if least is not None:
+        safe = [drop_smallest(s, max(s.size - n, 0), mask=m) & m
+                for s, n, m in zip(flat, least, live)]
+        most = sum(np.count_nonzero(~s) for s in safe)
+        if drop > most:
+            raise ValueError(f"sparsity must be at most {most / sum(s.size for s in flat):.4g} for "
+                             f"every layer to keep what it must, got {sparsity:g}")
+        flat = [np.where(s, np.inf, a) for a, s in zip(flat, safe)]
+    flat = drop_smallest(np.concatenate(flat), drop, mask=np.concatenate(live))
     parts = np.split(flat, np.cumsum([s.size for s in scores])[:-1])
     return [part.reshape(s.shape) for part, s in zip(parts, scores)]
 
 
 def scoped_masks(word: str, scores: Mapping[str, Array], masks: Mapping[str, Array | None],
-                 sparsity: Callable[[str], float], scope: str) -> dict[str, Array]:
+                 sparsity: Callable[[str], float], scope: str, *,
+                 least: Mapping[str, int] | None = None) -> dict[str, Array]:
     """Returns the mask of every layer's scores under a technique's scope, by node.
 
     word : of the technique, for messages        masks : what earlier pruning kept, by node
     sparsity : of a node; under scope "global" the same for all
-    scope : "local", "global", or "row" ("kernel"): each entry of axis 0 by itself
-    Raises UserError, naming technique and layer, for a score that is NaN.
+    scope : "local", "global", "row" or "kernel"
+    least : under scope "global" how many entries each keeps in any case, by node; None: none
+    Raises UserError, naming technique and layer, for a score that is NaN, and for a sparsity that
+    leaves a layer less than that.
     """
     for node, s in scores.items():
         if np.isnan(s).any():
@@ -87,11 +105,50 @@ def scoped_masks(word: str, scores: Mapping[str, Array], masks: Mapping[str, Arr
                             "weights, inputs and gradients finite?")
     if scope == "global":
         old = [masks[node] for node in scores]
-        found = global_masks(list(scores.values()), sparsity(next(iter(scores))), masks=old)
+        try:
+            found = global_masks(list(scores.values()), sparsity(next(iter(scores))), masks=old,
+                                 least=None if least is None else [least[n] for n in scores])
+        except ValueError as e:
+            raise UserError(f"{word}: {e}") from None
         return dict(zip(scores, found))
-    return {node: smallest_mask(s, sparsity(node), mask=masks[node],
-                                width=s.size if scope == "local" else s[0].size)
+    return {node: smallest_mask(s, sparsity(node), mask=masks[node], width=width_of(s.shape, scope))
             for node, s in scores.items()}
+
+
+def width_of(shape: tuple[int, ...], scope: str) -> int:
+    """Returns how many entries of a weight are ranked together under a scope within a layer."""
+    first = {"local": 0, "row": 1, "kernel": 2 if len(shape) > 2 else 1}[scope]
+    return math.prod(shape[first:])
+
+
+def channels_last(shape: tuple[int, ...]) -> Array:
+    """Returns the order of a row's entries (C K K,) in which the channels of one place of a kernel
+    follow one another: that of (kh, kw, c). Of a matrix it is the order there is.
+
+    shape : (O, I) or (O, C, K, K), of the weight
+    """
+    return np.moveaxis(np.arange(math.prod(shape[1:])).reshape(shape[1:]), 0, -1).ravel()
+
+
+def block_mask(scores: Array, n: int, m: int, *, mask: Array | None = None) -> Array:
+    """Returns the mask that keeps the n largest of every m scores along the inputs: columns of a
+    matrix, channels of a convolution at each place of its kernel. Of equals those of lowest index
+    go.
+
+    scores : (O, I) or (O, C, K, K)        mask : what earlier pruning kept; the rest goes first
+    Raises ValueError where m does not divide the inputs, or n is not in [1, m].
+    Source: Mishra et al. 2021, section 3; convolutions permuted as in the authors' code
+    """
+    if not 1 <= n <= m:
+        raise ValueError(f"n must be in [1, {m}], got {n}")
+    if scores.shape[1] % m:
+        raise ValueError(f"m must divide the {scores.shape[1]} inputs, got {m}")
+    order, rows = channels_last(scores.shape), (len(scores), -1)
+    kept = np.empty((len(scores), len(order)), bool)
+    kept[:, order] = drop_smallest(
+        scores.reshape(rows)[:, order], m - n, width=m,
+        mask=None if mask is None else mask.reshape(rows)[:, order])
+    return kept.reshape(scores.shape)
 
 
 def magnitudes(w: Array) -> Array:
@@ -114,8 +171,8 @@ def magnitude_mask(w: Array, sparsity: float, *, mask: Array | None = None) -> A
 
 
 def kernel_mask(w: Array, sparsity: float, *, mask: Array | None = None) -> Array:
-    """Returns `magnitude_mask` of each output's own row, every w[o]."""
-    return smallest_mask(magnitudes(w), sparsity, width=w[0].size, mask=mask)
+    """Returns `magnitude_mask` of each K x K slice w[o, c]; of a matrix, of each row w[o]."""
+    return smallest_mask(magnitudes(w), sparsity, width=width_of(w.shape, "kernel"), mask=mask)
 
 
 def quality_threshold(w: Array, quality: float) -> float:

@@ -16,7 +16,9 @@ from ..nn.losses import cross_entropy
 from ..nn.taps import observe
 from ..tensor import Array, Tensor, grad, no_grad
 from .scores import scoped_masks
-from .technique import Run, Technique, knob, masked, one_for_all, weights
+from .technique import (
+    Run, Technique, check_maskable, floor_knob, knob, least_kept, masked, one_for_all, weights,
+)
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,18 @@ class ScorePruning(Technique):
     sparsity: float = knob(0.9, "fraction of zeros, exactly round(s n)", lo=0, hi=1, below=True,
                            per_layer=True)
     scope: str = knob("global", "what is ranked together", choices=("global", "local"))
+    floor: float = floor_knob()
 
     def __post_init__(self):
         super().__post_init__()
-        one_for_all(self.word, self.scope, self.sparsity)
+        one_for_all(self.word, self.scope, self.sparsity, self.floor)
 
     def targets(self, model):
         return list(weights(model))
+
+    def check(self, model):
+        super().check(model)
+        check_maskable(self.word, model)
 
     def scores(self, model: Model, data, run: Run) -> dict[str, Array]:
         """Returns one score per weight, by node name; larger is more important.
@@ -52,8 +59,10 @@ class ScorePruning(Technique):
 
     def _masked(self, model: Model, scores: dict[str, Array]) -> Model:
         names, forms = weights(model), model.forms()
+        least = least_kept(model, self.floor)
         masks = scoped_masks(self.word, scores, {node: forms[names[node]].mask for node in scores},
-                             lambda node: self.at("sparsity", node), self.scope)
+                             lambda node: self.at("sparsity", node), self.scope,
+                             least={node: least[names[node]] for node in scores})
         return masked(model, {names[node]: mask for node, mask in masks.items()})
 
 
@@ -63,6 +72,9 @@ class SampledPruning(ScorePruning):
 
     samples: int = knob(500, "training examples that the scores are computed on; all where there "
                              "are fewer", lo=1)
+
+    def reads(self):
+        return ("train",)
 
 
 def loss_gradients(model: Model, batch, *, batch_size: int = 500) -> dict[str, Array]:

@@ -8,26 +8,28 @@ kmeans, finetune].
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 import numbers
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..atomic import write_atomically
-from ..codec import load, save
-from ..errors import UserError
-from ..nn.graph import Model
+from .. import __version__
+from ..checkpoint import fingerprint
+from ..errors import UserError, did_you_mean, printable
+from ..nn.graph import INPUT, Model
+from ..tensor import no_grad
 from ..train import evaluate
+from .examples import check_examples
+from .stepfile import kept as kept_step
 
 Log = Callable[[dict], None]
+SKETCHING = partial(np.random.default_rng, 0)  # of sketches whose forms alone are looked at
 
 
 def silent(row: dict) -> None:
@@ -59,7 +61,7 @@ class Run:
 @dataclass(frozen=True)
 class Knob:
     """What a knob allows: `type` within lo..hi (hi itself unless `below`), or one of `choices`;
-    None too where it is `optional`."""
+    None too where it is `optional`; a text that is the path of a `file` to read."""
 
     type: type
     help: str
@@ -69,6 +71,7 @@ class Knob:
     choices: tuple[str, ...] = ()
     optional: bool = False
     per_layer: bool = False
+    file: bool = False
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the value in the knob's type; UserError names the knob, the range, the value."""
@@ -114,9 +117,34 @@ def knob(default, help: str, **limits) -> Any:
 class Technique:
     """The contract: knobs as fields, checked when made; `apply` returns another model."""
 
-    word: ClassVar[str]          # its name on the command line
+    word: ClassVar[str] = "technique"  # its name on the command line
     title: ClassVar[str]         # its full name
     source: ClassVar[str] = ""   # authors, year and title of the paper; "" where there is none
+    composite: ClassVar[bool] = False  # made of techniques that log for themselves
+
+    def __new__(cls, *args, **knobs):
+        # Before the dataclass's own __init__, whose message would not name the nearest knob.
+        names = [f.name for f in dataclasses.fields(cls)]
+        for name in knobs:
+            if name not in names:
+                raise UserError(f"{cls.word}: unknown knob {name!r}"
+                                + (cls.elsewhere(name) or did_you_mean(name, names)))
+        return super().__new__(cls)
+
+    @classmethod
+    def elsewhere(cls, name: str) -> str:
+        """Returns the end of a message about a knob that is given in another place, else ""."""
+        return ""
+
+    def __init_subclass__(cls, **kw):
+        super().__init_subclass__(**kw)
+        cls.__repr__ = Technique.__repr__  # there before dataclass looks for one
+
+    def __repr__(self) -> str:
+        plain = {f.name: f.default for f in dataclasses.fields(self)}
+        said = [f"{name}={printable(repr(getattr(self, name)), 100)}" for name, value in plain.items()
+                if getattr(self, name) != value]
+        return printable(f"{type(self).__name__}({', '.join(said)})", 1000)
 
     def __post_init__(self):
         for name, limits in self.knobs().items():
@@ -155,32 +183,55 @@ class Technique:
         """Returns the names of the nodes it may change: what a pattern can match."""
         return [n.name for n in model.nodes if n.layer.forms]
 
+    def files(self) -> list[str]:
+        """Returns the paths of the files that it reads: the values of its knobs that are `file`."""
+        return [getattr(self, name) for name, limits in self.knobs().items()
+                if limits.file and getattr(self, name) is not None]
+
     @property
     def name(self) -> str:
         """What logs and folders call it: its word."""
         return self.word
 
+    def reads(self) -> tuple[str, ...]:
+        """Returns which splits of the data it reads: none, "train", "val" or both."""
+        return ()
+
+    def resizes(self) -> bool:
+        """Returns whether weights or data decide which nodes and shapes it leaves: then those of
+        its sketch need not be those of its result."""
+        return False
+
     def check(self, model: Model) -> None:
-        """Raises UserError, before anything is trained, where the technique cannot work on the
-        model: a pattern that matches none of its `targets`."""
+        """Raises UserError, before anything is trained, where the technique cannot work on such a
+        model, whatever its weights and sizes: a pattern that matches none of its `targets`."""
         nodes = self.targets(model)
         for name in self.knobs():
             value = getattr(self, name)
-            for pattern in value if isinstance(value, Mapping) else ():
-                if not any(fnmatchcase(n, pattern) for n in nodes):
-                    raise UserError(
-                        f"{self.word}: {name}@{pattern} matches no layer; "
-                        f"there are {', '.join(nodes)}"
-                    )
+            if isinstance(value, Mapping):
+                check_patterns(f"{self.word}: {name}", value, nodes)
+
+    def check_shapes(self, model: Model) -> None:
+        """Raises UserError, before anything is trained, where a knob does not fit the sizes of the
+        model's layers."""
 
     def apply(self, model: Model, data, run: Run) -> Model:
         """Returns the compressed model; the model passed in is untouched.
 
-        data : has `train` and `val`        run : rng, log, checkpoint, n_threads
-        Raises UserError where the model, the data or a knob do not fit.
+        data : has what `reads` names of `train` and `val`, each with x float32 (N, ...) and
+            y int64 (N,)        run : rng, log, checkpoint, n_threads
+        Raises UserError where the model, the data or a knob do not fit. A layer that loses its last
+        weight is told to the log.
         """
+        check_numbers(self.name, model)
         self.check(model)
-        return self.change(model.copy(), data, run)
+        self.check_shapes(model)
+        check_examples(self.name, data, self.reads(), model)
+        made = self.change(model.copy(), data, run)
+        for node in () if self.composite else emptied_layers(model, made):
+            run.log({"event": "say", "text": f"{self.word}: no weight of {node} is left: what it "
+                                             "gives does not depend on its input"})
+        return made
 
     def change(self, model: Model, data, run: Run) -> Model:
         """Returns what becomes of `model`, a copy that may be changed in place."""
@@ -197,40 +248,57 @@ class Pipeline(Technique):
 
     word: ClassVar[str] = "pipeline"
     title: ClassVar[str] = "Pipeline"
+    composite: ClassVar[bool] = True
 
     steps: tuple[Technique, ...] = ()
 
     def settings(self) -> dict:
         return {"steps": [{"name": s.name, **s.settings()} for s in self.steps]}
 
+    def files(self):
+        return [path for step in self.steps for path in step.files()]
+
+    def reads(self):
+        read = {"val"}.union(*(step.reads() for step in self.steps))
+        return tuple(name for name in ("train", "val") if name in read)
+
+    def resizes(self):
+        return any(step.resizes() for step in self.steps)
+
     def check(self, model):
-        for step in self.steps:
+        """Raises UserError where a step cannot work on what the steps before it will leave.
+
+        That is known by sketches up to the first step whose sizes depend on weights or data; behind
+        it layers keep names and kinds of forms, while sizes are left open.
+        """
+        check_numbers(self.name, model)
+        known = True
+        for i, step in enumerate(self.steps, start=1):
             step.check(model)
+            if known:
+                step.check_shapes(model)
+            if i == len(self.steps):
+                break
+            try:
+                model = model if step.resizes() else step.sketch(model, rng=SKETCHING())
+                known &= not step.resizes()
+            except UserError:  # of weights that are not those there will be
+                known = False
 
     def change(self, model, data, run):
         # Each step draws from a stream of its own, so that a resumed run ends in the same bits.
-        streams = run.rng.spawn(len(self.steps))
+        streams, common = run.rng.spawn(len(self.steps)), {}
+        if run.checkpoint is not None:
+            common = {"data": fingerprint(data), "threads": run.n_threads, "minicomp": __version__}
         for i, (step, stream) in enumerate(zip(self.steps, streams), start=1):
-            start, part = time.perf_counter(), run.child(f"{i:02d}-{step.name}", stream)
-            done = (
-                None if run.checkpoint is None
-                else part.checkpoint.with_name(f"{part.checkpoint.name}.mcz")
-            )
+            part = run.child(f"{i:02d}-{step.name}", stream)
             run.log({"event": "start", "name": step.name, "index": i, "of": len(self.steps)})
-            note = None if done is None else _note(step, model, stream)
-            if done is not None and done.exists():
-                _check_note(done, note)
-                model = load(done)
-            else:
-                model = step.apply(model, data, part).frozen()
-                if done is not None:
-                    done.parent.mkdir(parents=True, exist_ok=True)
-                    write_atomically(done.with_suffix(".json"), json.dumps(note).encode())
-                    save(model, done)
+            model, seconds = kept_step(*_file(step, model, part, common),
+                                       partial(_applied, step, model, data, part), run.log)
             val = evaluate(model, data.val, n_threads=run.n_threads)
             run.log({"event": "step", "name": step.name, "index": i, "knobs": step.settings(),
                      "errors": val.errors, "size": val.size, "sparsity": sparsity(model),
-                     "seconds": time.perf_counter() - start, "model": model})
+                     "seconds": seconds, "model": model})
         return model
 
     def sketch(self, model, *, rng):
@@ -239,23 +307,57 @@ class Pipeline(Technique):
         return model
 
 
-def _note(step: Technique, start: Model, rng: np.random.Generator) -> dict:
-    # What stands beside the model that a step left: of which step and start, as JSON gives it back.
-    seed, digest = rng.bit_generator.seed_seq, hashlib.sha256(json.dumps(start.spec()).encode())
-    for name, a in start.frozen().state_dict().items():
-        digest.update(name.encode() + a.tobytes())
-    note = {"step": step.name, "knobs": step.settings(), "start": digest.hexdigest()[:16],
-            "seed": f"{seed.entropy} {seed.spawn_key}"}
-    return json.loads(json.dumps(note, default=str))
+def _applied(step: Technique, model: Model, data, part: Run, log: Log) -> Model:
+    return step.apply(model, data, replace(part, log=log)).frozen()
 
 
-def _check_note(done: Path, note: dict) -> None:
-    # Raises UserError where the step that left `done` was another one.
-    path = done.with_suffix(".json")
-    known = json.loads(path.read_bytes()) if path.is_file() else {}
-    if known != note:
-        other = ", ".join(k for k in note if known.get(k) != note[k])
-        raise UserError(f"checkpoint {done} is of another run ({other}); delete it to start again")
+def _file(step: Technique, start: Model, part: Run, common: dict) -> tuple[Path | None, dict]:
+    # Where the model is kept that a step leaves, and of what it is; (None, {}) without a folder.
+    if part.checkpoint is None:
+        return None, {}
+    seed = part.rng.bit_generator.seed_seq
+    of = {"step": step.name, "knobs": step.settings(), "start": fingerprint(start.frozen()),
+          "seed": f"{seed.entropy} {seed.spawn_key}", **common}
+    if files := step.files():
+        of["files"] = {name: fingerprint(Path(name).read_bytes()) for name in files}
+    return part.checkpoint.with_name(f"{part.checkpoint.name}.step"), of
+
+
+def check_numbers(word: str, model: Model) -> None:
+    """Raises UserError where a weight, bias or running statistic is not a finite number, by name.
+    """
+    with no_grad():
+        arrays = {name: form.dense().data for name, form in model.forms().items()}
+    for name, a in (arrays | model.buffers()).items():
+        if not np.isfinite(a).all():
+            raise UserError(f"{word}: {name} must hold finite numbers, got NaN or infinity")
+
+
+def check_patterns(where: str, patterns: Iterable[str], names: Sequence[str], *,
+                   what: str = "") -> None:
+    """Raises UserError for a pattern that matches none of the names, and for one all of whose
+    names a later pattern matches too: the last match wins, so that it would decide nothing.
+
+    where : what messages begin with, "magnitude: sparsity"        names : of nodes
+    what : of messages, what the layers of those names are
+    """
+    last = {n: p for p in patterns for n in names if fnmatchcase(n, p)}
+    for pattern in patterns:
+        matching = [n for n in names if fnmatchcase(n, pattern)]
+        if not matching:
+            raise UserError(f"{where}@{pattern} matches no layer{what}; there are "
+                            f"{', '.join(names)}")
+        if pattern not in last.values():
+            raise UserError(f"{where}@{pattern} decides nothing: a later pattern matches "
+                            f"{', '.join(matching)} too, and the last match wins")
+
+
+def emptied_layers(model: Model, made: Model) -> list[str]:
+    """Returns the nodes all of whose weights are 0 in `made`, of the same shape, not in `model`."""
+    before, after = model.forms(), made.forms()
+    return [node for node, name in weights(made).items()
+            if name in before and before[name].shape == after[name].shape
+            and before[name].nonzeros() and not after[name].nonzeros()]
 
 
 def masked(model: Model, masks: dict[str, np.ndarray]) -> Model:
@@ -287,11 +389,47 @@ def check_movable(word: str, model: Model, names: Iterable[str] | None = None) -
             )
 
 
-def one_for_all(word: str, scope: str, sparsity, rest: str = "") -> None:
-    """Raises UserError where all layers are ranked together and the sparsity is not one number.
+def check_maskable(word: str, model: Model, names: Iterable[str] | None = None) -> None:
+    """Raises UserError for a form that cannot carry a mask, such as a Codebook without a pinned 0.
+
+    names : of the forms; None: of all `weights`
+    """
+    forms = model.forms()
+    for name in weights(model).values() if names is None else names:
+        try:
+            forms[name].masked(np.ones(forms[name].shape, bool))
+        except ValueError as e:
+            raise UserError(f"{word}: {name}: {e}") from None
+
+
+def floor_knob() -> Any:
+    """Returns the field of a technique that can rank all layers together: what a layer keeps."""
+    return knob(0.0, "scope global: fraction of its weights that every layer keeps, at least one "
+                     "weight", lo=0, hi=1, below=True)
+
+
+def least_kept(model: Model, floor: float) -> dict[str, int]:
+    """Returns how many entries each form keeps where all layers are ranked together, by name.
+
+    floor : fraction of a layer's weights, of which at least one stays. Of biases none has to, and
+        none of a layer on which the output does not depend.
+    """
+    used = {model.nodes[-1].name} if model.nodes else set()
+    for node in reversed(model.nodes):
+        used |= set(node.inputs) if node.name in used else set()
+    held = {name for node, name in weights(model).items() if node in used}
+    return {name: max(1, math.ceil(floor * math.prod(form.shape))) if name in held else 0
+            for name, form in model.forms().items()}
+
+
+def one_for_all(word: str, scope: str, sparsity, floor: float = 0.0, rest: str = "") -> None:
+    """Raises UserError where all layers are ranked together and the sparsity is not one number, or
+    where they are not and there is a floor.
 
     word : of the technique        rest : of the message, what else the scope needs
     """
+    if scope != "global" and floor:
+        raise UserError(f"{word}: floor is of scope global, got scope {scope}")
     if scope == "global" and not isinstance(sparsity, float):
         rest = rest or (", got one by pattern" if isinstance(sparsity, Mapping) else "")
         raise UserError(f"{word}: scope global needs one sparsity for all layers{rest}")
@@ -303,6 +441,16 @@ def weights(model: Model) -> dict[str, str]:
             if name.endswith(".weight") and len(form.shape) > 1}
 
 
+def feeding(model: Model) -> dict[str, frozenset[str]]:
+    """Returns by node, and "x", the layers whose `weights` it comes from: itself, or the last such
+    layer on each path to it."""
+    names, found = weights(model), {INPUT: frozenset()}
+    for node in model.nodes:
+        found[node.name] = (frozenset([node.name]) if node.name in names else
+                            frozenset().union(*(found[i] for i in node.inputs)))
+    return found
+
+
 def kept(model: Model) -> float:
     """Returns the fraction of weights (of at least two axes) that are not 0, in 0..1."""
     forms = [model.forms()[name] for name in weights(model).values()]
@@ -311,9 +459,8 @@ def kept(model: Model) -> float:
 
 
 def sparsity(model: Model) -> float:
-    """Returns the fraction of weights and biases that are 0."""
-    forms = model.forms().values()
-    return 1 - sum(f.nonzeros() for f in forms) / max(model.count(), 1)
+    """Returns the fraction of weights (of at least two axes) that are 0, in 0..1."""
+    return 1 - kept(model)
 
 
 def masks(model: Model) -> dict[str, np.ndarray]:

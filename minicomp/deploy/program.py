@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ..errors import printable
 from ..nn.forms import Form
-from ..nn.graph import INPUT
+from ..nn.graph import INPUT, check_label
 from ..tensor import Array, raw
 from .runtime import Plan
-from .steps import Shape, Step, count, shapes_of
+from .steps import Shape, Step, activation_bytes, count, operations, shapes_of
 
 PRECISIONS = ("float",)
 
@@ -26,12 +27,15 @@ class Program:
     steps : topologically ordered        input_shape : of one example, (C, H, W) or (D,)
     precision : one of PRECISIONS        origin_bytes : of the dense float32 model that compression
         started from, None for 4 bytes a weight of this one
+    trained_on : label of the data set on which the model was trained, or None
     Raises ValueError as `Step` and `shapes_of` do, and for weights that do not fit.
     """
 
     def __init__(self, steps: Iterable[Step], *, input_shape: Sequence[int],
-                 precision: str = "float", origin_bytes: int | None = None):
+                 precision: str = "float", origin_bytes: int | None = None,
+                 trained_on: str | None = None):
         check_precision(precision)
+        self.trained_on = None if trained_on is None else check_label(trained_on)
         self.steps, self.precision = tuple(steps), precision
         if len(tuple(input_shape)) not in (1, 3):
             raise ValueError(f"input_shape must be (D,) or (C, H, W), got {str(input_shape)[:40]}")
@@ -74,6 +78,14 @@ class Program:
         """Returns the number of weights, gains and biases."""
         return sum(math.prod(form.shape) for form in self.forms().values())
 
+    def activation_bytes(self) -> int:
+        """Returns the bytes of all values of one example as float32, padded inputs too."""
+        return activation_bytes(self.steps, self._shapes)
+
+    def operations(self) -> int:
+        """Returns about how many operations an example takes, as `Model.operations`."""
+        return operations(self.steps, self._shapes)
+
     def plan(self, batch: int = 1, *, isa: str = "auto", n_threads: int = 1,
              skip_zeros: bool = True) -> Plan:
         """Returns a `Plan`, to be called with `batch` examples; arguments and errors are its."""
@@ -101,4 +113,4 @@ def check_precision(precision: str) -> None:
     """Raises ValueError for a precision that there is not."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, "
-                         f"got {str(precision)[:40]!r}")
+                         f"got {printable(repr(precision), 40)}")

@@ -28,10 +28,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..errors import printable
 from ..kernels.doors import window_count
 from ..nn.forms import Form
-from ..nn.graph import INPUT
-from ..nn.layers.base import flag, pair, positive
+from ..nn.graph import INPUT, MAX_INPUTS, MAX_NODES
+from ..nn.layers.base import bounded, flag, number, padded, pair, positive
 
 ACTIVATIONS = ("relu", "relu6", "sigmoid", "tanh")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
@@ -56,14 +57,13 @@ def _pair(least: int) -> Callable:
 
 
 def _threshold(name: str, value) -> float:
-    if not (isinstance(value, float) and 0 <= value < math.inf):
-        raise ValueError(f"{name} must be a finite float of at least 0, got {value!r}")
-    return value
+    return number(name, value, lambda v: 0 <= v < math.inf, "a finite float of at least 0")
 
 
 def _then(name: str, value) -> str | None:
     if value not in (None, *ACTIVATIONS):
-        raise ValueError(f"{name} must be one of {', '.join(ACTIVATIONS)}, got {str(value)[:40]!r}")
+        raise ValueError(f"{name} must be one of {', '.join(ACTIVATIONS)}, "
+                         f"got {printable(repr(value), 40)}")
     return value
 
 
@@ -222,9 +222,9 @@ class Step:
     def __post_init__(self):
         if not (isinstance(self.name, str) and _NAME.match(self.name)) or self.name == INPUT:
             raise ValueError("names of steps must match [A-Za-z0-9_.-]{1,100} and not be x, "
-                             f"got {str(self.name)[:40]!r}")
+                             f"got {printable(repr(self.name), 40)}")
         if not isinstance(self.kind, str) or self.kind not in KINDS:
-            raise ValueError(f"{self.name}: no step of kind {str(self.kind)[:40]!r}; "
+            raise ValueError(f"{self.name}: no step of kind {printable(repr(self.kind), 40)}; "
                              f"there are {', '.join(KINDS)}")
         declared = KINDS[self.kind].args
         unknown = [name for name in self.args if name not in declared]
@@ -233,7 +233,7 @@ class Step:
         if unknown or missing:
             takes = ", ".join(declared) or "no arguments"
             raise ValueError(f"{self.name}: a {self.kind} takes {takes}, "
-                             f"got {str(list(self.args))[:80]}")
+                             f"got {printable(list(self.args), 80)}")
         given = {name: self.args.get(name, a.default) for name, a in declared.items()}
         try:
             checked = {name: declared[name].check(name, value) for name, value in given.items()}
@@ -263,7 +263,9 @@ def shapes_of(steps: Iterable[Step], input_shape: Shape) -> dict[str, Shape]:
     Raises ValueError for a name twice, inputs that are no earlier steps, more or fewer of them than
     the kind takes, and shapes that do not fit.
     """
-    shapes = {INPUT: tuple(input_shape)}
+    shapes, steps = {INPUT: bounded(tuple(input_shape))}, tuple(steps)
+    if len(steps) > MAX_NODES:
+        raise ValueError(f"a program has at most {MAX_NODES} steps, got {len(steps)}")
     for step in steps:
         kind = KINDS[step.kind]
         if step.name in shapes:
@@ -271,12 +273,40 @@ def shapes_of(steps: Iterable[Step], input_shape: Shape) -> dict[str, Shape]:
         wrong = [i for i in step.inputs if not isinstance(i, str) or i not in shapes]
         if wrong or not step.inputs:
             raise ValueError(f"{step.name}: inputs must be earlier steps, got "
-                             f"{', '.join(str(i)[:40] for i in wrong) or 'none'}")
+                             f"{', '.join(printable(i, 40) for i in wrong[:10]) or 'none'}")
+        if len(step.inputs) > MAX_INPUTS:
+            raise ValueError(f"{step.name}: a step has at most {MAX_INPUTS} inputs, "
+                             f"got {len(step.inputs)}")
         if kind.arity is not None and len(step.inputs) != kind.arity:
             raise ValueError(f"{step.name}: a {step.kind} takes {kind.arity} input, "
                              f"got {len(step.inputs)}")
         try:
-            shapes[step.name] = kind.out_shape(step.args, *(shapes[i] for i in step.inputs))
+            shapes[step.name] = bounded(
+                kind.out_shape(step.args, *(shapes[i] for i in step.inputs)))
         except ValueError as e:
             raise ValueError(f"{step.name}: {e}") from None
     return shapes
+
+
+def activation_bytes(steps: Iterable[Step], shapes: dict[str, Shape]) -> int:
+    """Returns the bytes of all values of one example as float32, padded inputs counted again.
+
+    shapes : of `shapes_of`
+    """
+    total = sum(map(math.prod, shapes.values()))
+    for step in steps:
+        if any(step.args.get("padding", ())):
+            total += padded(shapes[step.inputs[0]], step.args["padding"])
+    return 4 * total
+
+
+def operations(steps: Iterable[Step], shapes: dict[str, Shape]) -> int:
+    """Returns about how many operations an example takes: multiplications, windows of pools, and
+    one for each value that a step reads or gives.   shapes : of `shapes_of`"""
+    total = 0
+    for step in steps:
+        weight = step.parts(shapes).get("weight", ())
+        out = math.prod(shapes[step.name])
+        each = math.prod(weight[1:] or step.args.get("kernel_size", ()))
+        total += out * each + sum(math.prod(shapes[i]) for i in step.inputs)
+    return total

@@ -95,6 +95,7 @@ class Budgeted(Technique):
 
     word: ClassVar[str] = "budget"
     title: ClassVar[str] = "Byte budget"
+    composite: ClassVar[bool] = True
 
     pipeline: Pipeline = Pipeline()
     max_bytes: int = 0
@@ -109,6 +110,12 @@ class Budgeted(Technique):
 
     def settings(self) -> dict:
         return {"max_bytes": self.max_bytes, **self.pipeline.settings()}
+
+    def reads(self):
+        return self.pipeline.reads()
+
+    def resizes(self):
+        return self.pipeline.resizes()
 
     def check(self, model):
         self.pipeline.check(model)

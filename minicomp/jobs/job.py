@@ -6,22 +6,23 @@ ending in the same bits.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from ..atomic import write_atomically
-from ..codec import load, save
+from .. import __version__
+from ..checkpoint import fingerprint
+from ..compress import stepfile
 from ..compress.technique import Run, Technique
 from ..errors import UserError
-from ..models import MODELS
+from ..models import for_data
 from ..nn.graph import Model
 from .budget import Budgeted
 from .recipe import Recipe
+
+MAX_OPERATIONS = 10**13  # of one pass over the examples: about an hour of one core
 
 
 @dataclass
@@ -40,25 +41,26 @@ class Job:
     epochs: list[dict] = field(default_factory=list)
 
 
-def train_dense(name: str, data, recipe: Recipe, *, seed: int,
+def train_dense(start: str | Model, data, recipe: Recipe, *, seed: int,
                 log: Callable[[dict], None] | None = None, checkpoint: Path | None = None,
                 n_threads: int = 1) -> Model:
-    """Returns the built-in model `name` trained on data.train as the recipe says.
+    """Returns a model trained on data.train as the recipe says.
+
+    start : name of a built-in model, whose weights are drawn, or a model to be trained on
 
     Raises UserError where the data do not fit the model's input.
     """
     init, stream = np.random.default_rng(seed).spawn(2)
-    model = MODELS[name](rng=init)
+    model = for_data(start, data, rng=init) if isinstance(start, str) else start
     check_data(model, data)
-    done = None if checkpoint is None else Path(checkpoint) / "00-dense.mcz"
-    if done is not None and done.exists():
-        return load(done)
-    run = Run(stream, log, checkpoint, n_threads).child("00-dense")
-    model = recipe.train.apply(model, data, run)
-    if done is not None:
-        done.parent.mkdir(parents=True, exist_ok=True)
-        save(model, done)
-    return model
+    path, of, part = None, {}, Run(stream, log, checkpoint, n_threads).child("00-dense")
+    if checkpoint is not None:
+        path = part.checkpoint.with_name("00-dense.step")
+        of = {"model": start if isinstance(start, str) else fingerprint(model),
+              "knobs": recipe.train.settings(), "seed": seed,
+              "data": fingerprint(data), "threads": n_threads, "minicomp": __version__}
+    return stepfile.kept(
+        path, of, lambda log: recipe.train.apply(model, data, replace(part, log=log)), part.log)[0]
 
 
 def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int | None = None,
@@ -71,8 +73,9 @@ def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int |
     log, epochs = log or (lambda row: None), []
 
     def listen(row: dict) -> None:
-        if row.get("event") == "epoch":
-            epochs.append({"stage": current[0], **row})
+        if row.get("event") in ("epoch", "resumed"):
+            rows = row["rows"] if row["event"] == "resumed" else [row]
+            epochs.extend({"stage": current[0], **each} for each in rows)
         elif row.get("event") == "start":
             current[0] = row["name"]
         elif row.get("event") == "step":
@@ -102,9 +105,21 @@ def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int |
 
 def check_job(start: str | Model, data, technique: Technique) -> None:
     """Raises UserError, before anything is trained, where data or patterns do not fit the net."""
-    model = MODELS[start]() if isinstance(start, str) else start
+    model = for_data(start, data) if isinstance(start, str) else start
     check_data(model, data)
     technique.check(model)
+
+
+def check_work(model: Model, examples: int, most: int = MAX_OPERATIONS) -> None:
+    """Raises UserError where the net takes more than `most` operations for so many examples.
+
+    model : a Model or a Program, such as a stranger's file holds
+    """
+    each = model.operations()
+    if each * examples > most:
+        raise UserError(
+            f"the net takes about {each:.1e} operations an example, {each * examples:.1e} for "
+            f"{examples:,}: more than {most:.1e}; if that is meant, raise --max-operations")
 
 
 def check_data(model: Model, data) -> None:
@@ -119,80 +134,3 @@ def check_data(model: Model, data) -> None:
         raise UserError(
             f"data {data.name} has {len(data.classes)} classes, the model {outputs[0]} outputs"
         )
-
-
-def open_checkpoint(folder: Path, settings: dict, restart: bool = False) -> Path:
-    """Returns the folder after making sure that it belongs to a run of the same settings.
-
-    Steps that have not begun may be others: whoever corrects a knob keeps the training before it.
-    settings : JSON-able        restart : remove what another run left there
-    Raises UserError where it holds another run and `restart` is not set, or is a file.
-    """
-    note, settings = folder / "run.json", json.loads(json.dumps(settings))
-    if folder.exists() and not folder.is_dir():
-        raise UserError(
-            f"{folder} is a file; a run keeps its unfinished state in a folder of that name"
-        )
-    if restart:
-        remove_checkpoint(folder)
-    known = _read(note)
-    if known is None and (note.exists() or any(folder.glob("??-*.mcz"))):
-        raise UserError(
-            f"{folder} holds an unfinished run whose settings cannot be read; "
-            f"discard it with --restart"
-        )
-    if known is not None and known != settings and not _differ_ahead(known, settings, folder):
-        raise UserError(
-            f"{folder} holds an unfinished run with other settings "
-            f"({_differing(known, settings)}); "
-            f"finish it with those, or discard it with --restart"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(note, json.dumps(settings).encode())
-    return folder
-
-
-def _differ_ahead(known: dict, settings: dict, folder: Path) -> bool:
-    # Whether the settings differ in nothing but steps that have left nothing in the folder.
-    if any(known.get(k) != settings.get(k) for k in {**known, **settings} if k != "steps"):
-        return False
-    if any(folder.glob("attempt-*")):
-        return False
-    begun = max((int(p.name[:2]) for p in folder.glob("[0-9][0-9]-*")), default=0)
-    return known.get("steps", [])[:begun] == settings.get("steps", [])[:begun]
-
-
-def _differing(known: dict, settings: dict) -> str:
-    # "seed: 0 there, 1 here" for plain values, the bare name for tables and lists.
-    names = [k for k in {**known, **settings} if known.get(k) != settings.get(k)]
-    return ", ".join(
-        k if isinstance(known.get(k), (dict, list)) or isinstance(settings.get(k), (dict, list))
-        else f"{k}: {known.get(k)} there, {settings.get(k)} here" for k in names
-    )
-
-
-# What a run writes: settings, the state of a training, models after steps, and each half written.
-_NAME = r"(run\.json|fit\.npz|\d\d-[a-z0-9+-]+\.(mcz|json))"
-_OWN = re.compile(rf"{_NAME}|\.{_NAME}\.[0-9a-f]+\.tmp")
-
-
-def remove_checkpoint(folder: Path) -> None:
-    """Removes a checkpoint folder: the files that a run writes, and the folders left empty."""
-    for path in sorted(folder.rglob("*"), key=lambda p: -len(p.parts)):
-        if path.is_symlink():
-            continue
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif _OWN.fullmatch(path.name):
-            path.unlink()
-    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _read(note: Path) -> dict | None:
-    try:
-        known = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return known if isinstance(known, dict) else None

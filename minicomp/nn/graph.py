@@ -6,6 +6,8 @@ write this one list; there is no other model class and no tracing.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -14,13 +16,18 @@ from numbers import Integral
 
 import numpy as np
 
-from ..errors import FormatError
+from ..errors import FormatError, did_you_mean, dimensions, printable
 from ..tensor import Array, Tensor
 from .forms import Dense, Form
 from .layers import LAYERS, Layer
+from .layers.base import bounded, padded
 
 INPUT = "x"  # the name by which a node refers to the model's input
+MAX_NODES = 2048  # of a model
+MAX_INPUTS = 1000  # of a node
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
+_LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}(@[0-9a-f]{8})?\Z")
+MOST_SHOWN = 20  # nodes that `repr` lists
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,23 @@ class Node:
     name: str
     layer: Layer
     inputs: tuple[str, ...] = (INPUT,)
+
+    def __repr__(self) -> str:
+        read = ", ".join(printable(name, 100) for name in self.inputs[:8])
+        more = f" and {len(self.inputs) - 8} more" if len(self.inputs) > 8 else ""
+        return f"<Node {printable(self.name, 100)} of {read}{more}: {self.layer!r}>"
+
+
+def check_label(label: str) -> str:
+    """Returns the label of a data set, NAME or NAME@DIGEST; ValueError where it is none.
+
+    NAME matches [A-Za-z0-9_.-]{1,64}; DIGEST, 8 hexadecimal digits, tells arrays of one's own apart
+    """
+    if not isinstance(label, str) or not _LABEL.match(label):
+        raise ValueError("the label of a data set must be NAME or NAME@DIGEST, a name of "
+                         "[A-Za-z0-9_.-]{1,64} and 8 hexadecimal digits, "
+                         f"got {printable(label, 40)}")
+    return label
 
 
 def chain(*named: tuple[str, Layer]) -> tuple[Node, ...]:
@@ -45,19 +69,37 @@ class Model:
     builtin : {"name", "args"} of the built-in net that this is, unedited, or None
     origin_bytes : 4 bytes x (parameters + running statistics) of the model that compression
         started from; None stands for this model
+    trained_on : label of the data set on which it was last trained, `Dataset.label`, or None
     Raises ValueError for a repeated or malformed name, an input that is not an earlier node, inputs
-    more or fewer than the layer takes, or an input shape that is not 1 or 3 positive integers.
+    more or fewer than the layer takes, an input shape that is not 1 or 3 positive integers, or a
+    malformed label.
     """
 
     def __init__(self, nodes: Iterable[Node], *, input_shape: Sequence[int],
-                 builtin: dict | None = None, origin_bytes: int | None = None):
+                 builtin: dict | None = None, origin_bytes: int | None = None,
+                 trained_on: str | None = None):
         self.nodes = tuple(nodes)
         self.input_shape = _positive(input_shape)
         self.builtin = builtin
+        self.trained_on = None if trained_on is None else check_label(trained_on)
         _check(self.nodes)
         self._uses = _uses(self.nodes)
         self._pairs = _pairs(self.nodes, self._uses)
         self.origin_bytes = self.dense_bytes() if origin_bytes is None else origin_bytes
+
+    def __repr__(self) -> str:
+        name = "" if self.builtin is None else f" {printable(self.builtin['name'], 100)}"
+        try:
+            out = dimensions(list(self.shapes().values())[-1])
+        except ValueError as e:  # layers that do not fit one another
+            out = printable(e, 100)
+        head = (f"<Model{name}: {dimensions(self.input_shape)} -> {out}, {len(self.nodes)} nodes, "
+                f"{self.count():,} weights and biases")
+        shown = [n for n in self.nodes if n.layer.forms][:MOST_SHOWN]
+        rest = sum(bool(n.layer.forms) for n in self.nodes) - len(shown)
+        lines = [f"  {printable(n.name, 100)}: {n.layer.kind} {next(iter(n.layer.forms.values()))}"
+                 for n in shown] + ([f"  and {rest} more with weights"] if rest else [])
+        return "\n".join([head, *lines]) + ">"
 
     def decode(self, *, training: bool = False,
                rng: np.random.Generator | None = None) -> dict[str, Tensor]:
@@ -120,18 +162,29 @@ class Model:
         }
 
     def set_form(self, name: str, form: Form) -> None:
-        """Replaces one weight or bias, in place; ValueError where the shape differs, KeyError
-        where none has the name."""
-        forms = self.forms()
-        if name not in forms:
-            raise KeyError(f"no form {name!r}; there are {', '.join(forms)}")
-        if forms[name].shape != form.shape:
-            raise ValueError(f"{name} must have shape {forms[name].shape}, got {form.shape}")
-        for other, mine in forms.items():
-            if mine is form and other != name:
-                raise ValueError(f"{name}: this form is that of {other}; give it a copy")
-        node, part = name.rsplit(".", 1)
-        self.node(node).layer.forms[part] = form
+        """Replaces one weight or bias, in place; errors of `set_forms`."""
+        self.set_forms({name: form})
+
+    def set_forms(self, forms: dict[str, Form]) -> None:
+        """Replaces weights and biases by name, in place, in one walk over the net.
+
+        Raises ValueError where a shape differs or a form would stand in the net twice, KeyError
+        where none has the name; the model is then untouched.
+        """
+        mine, owners = self.forms(), {}
+        for name, form in forms.items():
+            if name not in mine:
+                raise KeyError(f"no form {name!r}; there are {', '.join(mine)}")
+            if mine[name].shape != form.shape:
+                raise ValueError(f"{name} must have shape {mine[name].shape}, got {form.shape}")
+        for name, form in {**mine, **forms}.items():
+            if owners.setdefault(id(form), name) != name:
+                one, other = sorted((name, owners[id(form)]), key=lambda n: n not in forms)
+                raise ValueError(f"{one}: this form is that of {other}; give it a copy")
+        for node in self.nodes:
+            for part in node.layer.forms:
+                if f"{node.name}.{part}" in forms:
+                    node.layer.forms[part] = forms[f"{node.name}.{part}"]
 
     def parameters(self) -> dict[str, Tensor]:
         """Returns what an optimizer may move, by name: "fc1.weight", "fc1.weight.centroids"."""
@@ -201,7 +254,8 @@ class Model:
         shapes = {INPUT: self.input_shape}
         for node in self.nodes:
             try:
-                shapes[node.name] = node.layer.out_shape(*(shapes[i] for i in node.inputs))
+                shape = node.layer.out_shape(*(shapes[i] for i in node.inputs))
+                shapes[node.name] = bounded(shape)
             except ValueError as e:
                 raise ValueError(f"{node.name}: {e}") from None
         return shapes
@@ -212,6 +266,27 @@ class Model:
         return {
             node.name: node.layer.macs(*(shapes[i] for i in node.inputs)) for node in self.nodes
         }
+
+    def activation_bytes(self) -> int:
+        """Returns the bytes of all activations of one example as float32.
+
+        An output each and, where a layer pads its input, that input with its padding.
+        """
+        shapes = self.shapes()
+        total = sum(math.prod(shape) for shape in shapes.values())
+        for node in self.nodes:
+            if any(node.layer.padding):
+                total += padded(shapes[node.inputs[0]], node.layer.padding)
+        return 4 * total
+
+    def operations(self) -> int:
+        """Returns about how many operations an example takes: MACs, windows of pools, and an
+        operation for each activation that a node reads or gives."""
+        shapes, macs = self.shapes(), self.macs()
+        return sum(
+            macs[node.name] + sum(math.prod(shapes[i]) for i in node.inputs)
+            + math.prod(shapes[node.name]) * math.prod(getattr(node.layer, "kernel_size", ()))
+            for node in self.nodes)
 
     def count(self) -> int:
         """Returns the number of weights and biases."""
@@ -224,8 +299,13 @@ class Model:
     def copy(self) -> Model:
         """Returns an equal model that shares no writable array."""
         nodes = [replace(node, layer=node.layer.copy()) for node in self.nodes]
-        return Model(nodes, input_shape=self.input_shape, builtin=self.builtin,
-                     origin_bytes=self.origin_bytes)
+        return self.rebuilt(nodes, builtin=self.builtin)
+
+    def rebuilt(self, nodes: Iterable[Node], *, builtin: dict | None = None) -> Model:
+        """Returns the model of other nodes that takes the same input and came from the same net and
+        data.   builtin : where they still are the built-in net's"""
+        return Model(nodes, input_shape=self.input_shape, builtin=builtin,
+                     origin_bytes=self.origin_bytes, trained_on=self.trained_on)
 
     def frozen(self) -> Model:
         """Returns an equal model none of whose forms is trainable: what is stored of them."""
@@ -237,8 +317,7 @@ class Model:
 
     def _with(self, made) -> Model:
         model = self.copy()
-        for name, form in model.forms().items():
-            model.set_form(name, made(form))
+        model.set_forms({name: made(form) for name, form in model.forms().items()})
         return model
 
     def dense(self) -> Model:
@@ -250,8 +329,8 @@ class Model:
         over its output; () removes a node with one input (identity). Layers are shared."""
         renamed: dict[str, str] = {}
         nodes = []
-        for name in swap:
-            self.node(name)
+        for name in set(swap) - {node.name for node in self.nodes}:
+            self.node(name)  # which raises
         for node in self.nodes:
             inputs = tuple(renamed.get(i, i) for i in node.inputs)
             if node.name not in swap:
@@ -268,8 +347,7 @@ class Model:
                 raise ValueError(
                     f"{node.name} has {len(inputs)} inputs: it cannot become the identity"
                 )
-        return Model(nodes, input_shape=self.input_shape, builtin=None if swap else self.builtin,
-                     origin_bytes=self.origin_bytes)
+        return self.rebuilt(nodes, builtin=None if swap else self.builtin)
 
     def spec(self) -> dict:
         """Returns the architecture without weights, JSON-able: a built-in's name and arguments."""
@@ -285,28 +363,57 @@ class Model:
         max_bytes : limit of the weights that it declares, checked before any is allocated
         Raises FormatError where the list is malformed or declares more.
         """
+        entries, shape = spec.get("nodes"), spec.get("input")
+        if not isinstance(entries, list) or not isinstance(shape, list):
+            raise FormatError("architecture must have an input, a list of sizes, and nodes, a list")
+        if len(entries) > MAX_NODES:
+            raise FormatError(f"a model has at most {MAX_NODES} nodes, declared {len(entries)}")
+        i = 0  # the node at which an error is met
         try:
-            entries = [LAYERS[kind].entries(**config) for _, kind, config, _ in spec["nodes"]]
-            if (
-                not all(isinstance(n, int) and n >= 0 for n in entries)
-                or 4 * sum(entries) > max_bytes
-            ):
-                raise FormatError(
-                    f"weights must take 0 to {max_bytes} bytes, declared {4 * sum(entries)}"
-                )
-            if not all(isinstance(inputs, list) for *_, inputs in spec["nodes"]):
-                raise FormatError("inputs of a node must be a list of names")
-            nodes = [
-                Node(name, LAYERS[kind](**config), tuple(inputs))
-                for name, kind, config, inputs in spec["nodes"]
-            ]
-            model = cls(nodes, input_shape=spec["input"])
+            listed, declared = [], 0
+            for i, entry in enumerate(entries):
+                name, kind, config, inputs = _entry(entry)
+                declared += 4 * kind.entries(**config)
+                if declared > max_bytes:
+                    raise ValueError(f"weights must take 0 to {max_bytes} bytes, declared "
+                                     f"{declared} up to here")
+                listed.append((name, kind, config, inputs))
+            nodes = []
+            for i, (name, kind, config, inputs) in enumerate(listed):
+                nodes.append(Node(name, kind(**config), inputs))
+        except ValueError as e:
+            raise FormatError(f"architecture: node {i}: {printable(e)}") from None
+        try:
+            model = cls(nodes, input_shape=shape)
             model.shapes()
-        except FormatError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
-            raise FormatError(f"architecture: {type(e).__name__}: {e}") from None
+        except ValueError as e:
+            raise FormatError(f"architecture: {printable(e)}") from None
         return model
+
+
+def _entry(entry) -> tuple[str, type[Layer], dict, tuple[str, ...]]:
+    # Name, class, arguments and inputs of a node, of the right types, in no other respect checked.
+    if not (isinstance(entry, list) and len(entry) == 4):
+        raise ValueError("a node must be a list of its name, its kind, an object and its inputs")
+    name, kind, config, inputs = entry
+    if not (isinstance(name, str) and isinstance(config, dict) and isinstance(inputs, list)
+            and all(isinstance(i, str) for i in inputs)):
+        raise ValueError("a node must be a text, a text, an object and a list of texts")
+    if not isinstance(kind, str) or kind not in LAYERS:
+        raise ValueError(f"no layer of kind {printable(repr(kind), 40)}"
+                         + did_you_mean(str(kind)[:40], LAYERS))
+    required, known = _arguments(LAYERS[kind])
+    if not required <= set(config) <= known:
+        raise ValueError(f"{kind} takes {', '.join(sorted(known)) or 'no arguments'}, "
+                         f"got {printable(', '.join(config) or 'none', 80)}")
+    return name, LAYERS[kind], config, tuple(inputs)
+
+
+@functools.cache
+def _arguments(kind: type[Layer]) -> tuple[set[str], set[str]]:
+    # The names of a constructor's arguments: those that must be given, and all.
+    found = inspect.signature(kind).parameters.values()
+    return {p.name for p in found if p.default is p.empty}, {p.name for p in found}
 
 
 def _uses(nodes: tuple[Node, ...]) -> dict[str, int]:
@@ -335,6 +442,8 @@ def _join(name: str, part: str) -> str:
 
 def _check(nodes: tuple[Node, ...]) -> None:
     known, owners = {INPUT}, {}
+    if len(nodes) > MAX_NODES:
+        raise ValueError(f"a model has at most {MAX_NODES} nodes, got {len(nodes)}")
     for node in nodes:
         for part in (node.layer, *node.layer.forms.values()):
             if id(part) in owners:
@@ -344,15 +453,17 @@ def _check(nodes: tuple[Node, ...]) -> None:
                 )
             owners[id(part)] = node.name
         if not (isinstance(node.name, str) and _NAME.match(node.name)) or node.name in known:
-            raise ValueError(
-                f"node names must be unique and match [A-Za-z0-9_.-]{{1,100}}, got {node.name!r}"
-            )
+            raise ValueError("node names must be unique and match [A-Za-z0-9_.-]{1,100}, "
+                             f"got {printable(repr(node.name), 120)}")
+        if len(node.inputs) > MAX_INPUTS:
+            raise ValueError(f"{node.name}: a node has at most {MAX_INPUTS} inputs, "
+                             f"got {len(node.inputs)}")
         arity = node.layer.arity
         missing = [i for i in node.inputs if i not in known]
         if missing or not node.inputs:
             raise ValueError(
                 f"{node.name}: inputs must be earlier nodes, "
-                f"got {', '.join(ascii(str(i)[:40])[1:-1] for i in missing) or 'none'}"
+                f"got {', '.join(printable(i, 40) for i in missing[:10]) or 'none'}"
             )
         if arity is not None and len(node.inputs) != arity:
             raise ValueError(
@@ -367,6 +478,7 @@ def _positive(shape: Sequence[int]) -> tuple[int, ...]:
     if len(shape) not in (1, 3) or not all(
             isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in shape):
         raise ValueError(
-            f"input_shape must be positive integers, (D,) or (C, H, W), got {str(shape)[:80]}"
+            "input_shape must be positive integers, (D,) or (C, H, W), "
+            f"got {printable(shape, 80)}"
         )
-    return tuple(int(n) for n in shape)
+    return bounded(tuple(int(n) for n in shape))

@@ -16,20 +16,33 @@ import numpy as np
 from ..tensor import Array, Tensor, no_grad
 from .graph import INPUT, Model, Node
 
+ACTIVATIONS = 2**29  # bytes that the activations of a batch may take, all nodes of it together
+
+
+def fitting(model, batch_size: int) -> int:
+    """Returns batch_size, or fewer examples where the activations of so many would take more than
+    512 MiB; at least 1.
+
+    model : a Model or a Program        batch_size : for nets of the size that is common here
+    """
+    return max(1, min(batch_size, ACTIVATIONS // max(model.activation_bytes(), 1)))
+
 
 def observe(model: Model, x: Array, names: Iterable[str], *, batch_size: int = 500,
             weights: dict[str, Tensor] | None = None) -> Iterator[dict[str, Array]]:
     """Yields the outputs of the named nodes, {name: (n, ...)}, one batch after the other.
 
     x : (N, *input_shape)        names : of nodes; "x" is the input
-    batch_size : examples of a batch, the last may be shorter
+    batch_size : examples of a batch, the last may be shorter; of a net with large activations fewer
+        are taken, see `fitting`
     weights : what `model.decode` gave; None decodes here, once, the weights that are used
     Only nodes that a name depends on are run. Arrays may share memory with the net's own: do not
     write to them.
     Raises KeyError for a name that is no node, ValueError for an x of another shape or a
     batch_size below 1.
     """
-    return Walk(x, batch_size=batch_size).run(model, names, weights=weights)
+    return Walk(x, batch_size=min(batch_size, fitting(model, batch_size))).run(
+        model, names, weights=weights)
 
 
 class Walk:
@@ -111,5 +124,5 @@ def _leading_to(nodes: Sequence[Node], names: set[str]) -> list[Node]:
     for node in reversed(nodes):
         if node.name in needed:
             needed |= set(node.inputs)
-            found.insert(0, node)
-    return found
+            found.append(node)
+    return found[::-1]

@@ -86,16 +86,16 @@ FREQUENCIES = Cases(
 
 def _lengths(draw: Draw) -> list[Case]:
     cases = []
-    for _ in range(20):
+    for i in range(20):
         n = draw.integer(1, 14)
         freq = draw.integers(0, 40, n)
-        freq[draw.integer(0, n)] += 1
+        freq[draw.integer(0, n)] += 1 if i % 3 else 10_000  # lengths that grow by more than one
         cases.append({"lengths": huffman_lengths(freq).astype(np.int64)})
     return cases
 
 
 LENGTHS = Cases(
-    tiny=[{"lengths": np.array(a)} for a in ([2, 1, 2], [1, 0, 3, 3, 2])],
+    tiny=[{"lengths": np.array(a)} for a in ([2, 1, 2], [1, 0, 3, 3, 2], [3, 3, 1, 3, 3])],
     golden=[{"lengths": np.array([3, 3, 3, 3, 3, 2, 4, 4])}],
     property=_lengths,
     limited=lambda draw: [{"lengths": huffman_lengths(**case)} for case in _limits(draw)],

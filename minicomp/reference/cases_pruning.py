@@ -41,9 +41,10 @@ def _weights(draw: Draw) -> list[Case]:
 
 WEIGHTS = Cases(
     tiny=[
-        {"w": np.array([0.5, -0.1, 0.3, -0.9]), "sparsity": 0.5},
+        {"w": np.array([0.5, -0.1, 0.3, -0.9]), "sparsity": 0.4},  # 1.6 are 2
         {"w": np.array([-3.0, 1.0]), "sparsity": 0.5},
         {"w": np.array([[1.0, -1.0], [1.0, 2.0]]), "sparsity": 0.5},
+        {"w": np.array([2.0, 1.0, 4.0, 3.0, 5.0]), "sparsity": 0.5},  # 2.5 are 2: half to even
     ],
     golden=[{"w": np.array([4, -1, 2, -8, 5, 7, -1, 4, 2, 8, 5]) / 8, "sparsity": 0.45}],
     property=_weights,
@@ -303,7 +304,8 @@ PRUNING: dict[str, Entry] = {
     "surgery_thresholds": Entry(
         surgery_thresholds, BANDS,
         "of |w|, the standard deviation of the population; "
-        "|got - expected| <= 1e-12 of each threshold", _GUO + "section 3.2", rtol=1e-12),
+        "|got - expected| <= 1e-12 of each threshold", _GUO + "section 3.2", rtol=1e-12,
+        names=("a", "b")),
     "filter_norms": Entry(
         filter_norms, FILTERS_AND_NORMS, CLOSE, "Li et al. 2017, arXiv:1608.08710, section 3.1",
         rtol=1e-9),

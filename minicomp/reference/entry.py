@@ -41,6 +41,7 @@ class Entry:
     rule : what equal means, in words        source : the paper and equation
     rtol : of the largest entry, within which numbers are equal; 0 asks for equality
     judge : (case, result) -> what is wrong, or None; left out: comparison with fn within rtol
+    names : of the parts of a result that is a tuple
     """
 
     fn: Callable
@@ -49,7 +50,10 @@ class Entry:
     source: str
     rtol: float = 0.0
     judge: Judge | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.judge is None:
-            object.__setattr__(self, "judge", equal_to(self.fn, rtol=self.rtol))
+            object.__setattr__(
+                self, "judge", equal_to(self.fn, rtol=self.rtol, names=self.names)
+            )

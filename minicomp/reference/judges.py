@@ -19,6 +19,8 @@ from ..compress.share.kmeans import assign, kmeans_1d, kmeans_1d_optimal
 
 Array = np.ndarray
 Case = dict[str, Any]
+DIGITS = 6  # significant ones of a number in a message, where they tell two numbers apart
+FEW, MANY, WIDTH = 6, 24, 100  # entries shown of a large array; most, and letters, of a small one
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,23 @@ def copied(value):
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
-def equal_to(fn: Callable, *, rtol: float = 0.0) -> Judge:
+def unchanged(before, after) -> bool:
+    """Returns whether a value is still the one that `copied` returned before a call."""
+    if isinstance(before, np.ndarray):
+        same = isinstance(after, np.ndarray) and before.dtype == after.dtype
+        return same and np.array_equal(before, after)
+    if isinstance(before, list | tuple):
+        return len(before) == len(after) and all(map(unchanged, before, after))
+    return before == after
+
+
+def equal_to(fn: Callable, *, rtol: float = 0.0, names: tuple[str, ...] = ()) -> Judge:
     """Returns the judge that compares with fn(**case), entry by entry.
 
     rtol : |got - expected| <= rtol max|expected|; 0 asks for equality
+    names : of the parts, where the result is a tuple
     """
-    return lambda case, result: difference(fn(**copied(case)), result, rtol=rtol)
+    return lambda case, result: difference(fn(**copied(case)), result, rtol=rtol, names=names)
 
 
 def difference(
@@ -64,20 +77,22 @@ def difference(
     rtol: float = 0.0,
     atol: float = 0.0,
     where: str = "the result",
+    names: tuple[str, ...] = (),
     shown: bool = True,
 ) -> Message | None:
     """Returns how `got` differs from `expected` in type, shape or value; None where it does not.
 
     rtol, atol : |got - expected| <= atol + rtol max|expected|; both 0 ask for equality
+    names : of the parts, where a tuple is expected; without them a part is "entry 0 of `where`"
     shown : whether the message shows the arrays, which takes longer than comparing them
     """
     if isinstance(expected, tuple | list):
         if not isinstance(got, tuple | list) or len(got) != len(expected):
-            kind = type(expected).__name__
-            told = f"{where} must be a {kind} of {len(expected)}, got {describe(got)}"
+            kind, parts = type(expected).__name__, f" ({', '.join(names)})" if names else ""
+            told = f"{where} must be a {kind} of {len(expected)}{parts}, got {describe(got)}"
             return Message("wrong-type", told)
         for i, (e, g) in enumerate(zip(expected, got, strict=True)):
-            part = f"entry {i} of {where}"
+            part = names[i] if names else f"entry {i} of {where}"
             if found := difference(e, g, rtol=rtol, atol=atol, where=part, shown=shown):
                 return found
         return None
@@ -120,6 +135,8 @@ def _array(expected: Array, got, rtol, atol, where: str, shown: bool) -> Message
         return Message("wrong-type", f"{where} must be one array, got rows of different lengths")
     if got.shape != expected.shape:
         told = f"expected shape {expected.shape}, got {got.shape}"
+        if shown and max(expected.ndim, got.ndim) < 3:
+            told = f"{told}\nexpected {show(expected)}\ngot      {show(got)}"
         return Message("wrong-shape", f"{where} has the wrong shape", told)
     kind, mine = expected.dtype.kind, got.dtype.kind
     if (kind == "b") != (mine == "b") or mine not in "biuf":
@@ -129,6 +146,7 @@ def _array(expected: Array, got, rtol, atol, where: str, shown: bool) -> Message
     if mine == "f" and not np.isfinite(got).all():
         return Message("not-finite", f"{where} contains NaN or infinity", f"got {show(got)}")
     wrong = got != expected
+    bound = 0.0
     if kind != "b" and (rtol or atol):
         bound = atol + rtol * float(np.abs(expected).max(initial=0.0))
         wrong = ~(np.abs(got.astype(np.float64) - expected.astype(np.float64)) <= bound)
@@ -136,11 +154,50 @@ def _array(expected: Array, got, rtol, atol, where: str, shown: bool) -> Message
         return None
     count = f"{where} is wrong in {int(wrong.sum())} of {wrong.size} entries"
     told = count if wrong.ndim else f"{where} is wrong"
+    slug = "wrong-value"
+    if _is_coarse(expected, got):
+        slug, told = "too-coarse", f"{where} is right only as far as {got.dtype} goes: keep float64"
     if not shown:
-        return Message("wrong-value", told)
+        return Message(slug, told)
     at = tuple(int(i[0]) for i in np.nonzero(wrong)) if wrong.ndim else ()
-    first = f"first difference at {at}: {expected[at]} is expected, got {got[at]}"
-    return Message("wrong-value", told, f"expected {show(expected)}\ngot      {show(got)}", first)
+    # .item(): a float32 as the double that it is, which no other number reads like
+    one, other = expected[at].item(), got[at].item()
+    first = f"first difference at {at}: {one!r} is expected, got {other!r}"
+    return Message(slug, told, _beside(expected, got, wrong, at), first)
+
+
+def _is_coarse(expected: Array, got: Array) -> bool:
+    # Whether got is what is expected, rounded to a smaller float.
+    if expected.dtype.kind != "f" or got.dtype.kind != "f":
+        return False
+    if got.dtype.itemsize >= expected.dtype.itemsize:
+        return False
+    step = 16 * float(np.finfo(got.dtype).eps) * float(np.abs(expected).max(initial=0.0))
+    return bool((np.abs(got.astype(np.float64) - expected) <= step).all())
+
+
+def _beside(expected: Array, got: Array, wrong: Array, at: tuple[int, ...]) -> str:
+    # Both arrays, with as many digits as tell them apart wherever they differ; of large ones the
+    # first entries and the first difference.
+    digits = next((d for d in range(DIGITS, 17) if _apart(expected, got, wrong, d)), 17)
+    kinds = ("", "")
+    if expected.dtype.kind == "f" and got.dtype.kind == "f" and expected.dtype != got.dtype:
+        kinds = f"  ({expected.dtype})", f"  ({got.dtype})"
+    lines = [
+        f"{name} {show(value, digits=digits)}{kind}"
+        for name, value, kind in zip(("expected", "got     "), (expected, got), kinds)
+    ]
+    if any(map(_shortened, (expected, got))):
+        one, other = (number(value[at], digits) for value in (expected, got))
+        place = ", ".join(map(str, at))
+        lines.append(f"first difference at [{place}]: expected {one}, got {other}")
+    return "\n".join(lines)
+
+
+def _apart(expected: Array, got: Array, wrong: Array, digits: int) -> bool:
+    # Whether no two numbers that differ look alike.
+    pairs = zip(expected[wrong].tolist(), got[wrong].tolist(), strict=True)
+    return all(number(e, digits) != number(g, digits) for e, g in pairs)
 
 
 def describe(value) -> str:
@@ -149,7 +206,9 @@ def describe(value) -> str:
         return f"an array of shape {value.shape}"
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, int | float | np.generic | str) or value is None:
+    if isinstance(value, np.number | np.bool_):
+        return f"{value.item()!r}"
+    if isinstance(value, int | float | str) or value is None:
         return repr(value)[:60]
     return f"a {type(value).__name__}"
 
@@ -165,22 +224,56 @@ def kind_of(expected: Array) -> str:
     return f"an array of {many}" if expected.ndim else one
 
 
-def show(value, limit: int = 24) -> str:
-    """Returns a value on few lines: six digits, large arrays by shape and first entries."""
+def number(value, digits: int = DIGITS) -> str:
+    """Returns a number: integers and booleans whole, floats with so many significant digits."""
+    if isinstance(value, bool | np.bool_ | int | np.integer):
+        return str(value)
+    value = float(value)
+    return f"{value + 0.0:.{digits}g}"  # -0 reads as 0
+
+
+def show(value, *, digits: int = DIGITS) -> str:
+    """Returns a value on one line: large arrays by their first entries and shape.
+
+    An array of one axis, or a small matrix, is shown as NumPy takes it; one of more axes as its
+    entries in C order, with the shape.
+
+    >>> show(np.array([[1.0, 0.5], [2.0, 3.0]])), show(np.ones((1, 1, 2, 1)))
+    ('[[1, 0.5], [2, 3]]', '[1, 1] of shape (1, 1, 2, 1)')
+    """
     if isinstance(value, tuple | list):
-        inner = ", ".join(show(v, limit) for v in value[:6]) + (", ..." if len(value) > 6 else "")
+        each = [show(v, digits=digits) for v in value[:8]]
+        inner = ", ".join(each + ["..."] * (len(value) > 8))
+        inner += "," * (isinstance(value, tuple) and len(value) == 1)
         return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
-    if isinstance(value, np.ndarray) and value.size > limit:
-        return f"shape {value.shape}, first entries {show(value.ravel()[:6])}"
-    if isinstance(value, np.ndarray):
-        value = value + 0.0 if value.dtype.kind == "f" else value  # -0 reads as 0
-        return np.array2string(value, precision=6, separator=", ").replace("\n", "\n         ")
-    return f"{value:.9g}" if isinstance(value, float | np.floating) else repr(value)
+    if not isinstance(value, np.ndarray):
+        plain = isinstance(value, float | np.floating | np.integer | np.bool_)
+        return number(value, digits) if plain else repr(value)
+    if value.ndim == 0:
+        return number(value[()], digits)
+    if _shortened(value):
+        first = ", ".join(number(v, digits) for v in value.ravel()[:FEW].tolist())
+        return f"[{first}, ...] of shape {value.shape}"
+    return _entries(value, digits)
+
+
+def _shortened(value: Array) -> bool:
+    # Whether an array is too large for a line.
+    if value.ndim > 2 and value.size > FEW:
+        return True
+    return value.size > MANY or (value.ndim > 0 and len(_entries(value, DIGITS)) > WIDTH)
+
+
+def _entries(value: Array, digits: int) -> str:
+    if value.ndim > 2 or value.size == 0 and value.ndim > 1:
+        return f"{_entries(value.ravel(), digits)} of shape {value.shape}"
+    each = (number(v, digits) if value.ndim == 1 else _entries(v, digits) for v in value)
+    return f"[{', '.join(each)}]"
 
 
 def show_case(case: Case) -> str:
-    """Returns the arguments of a call on one line: "w = [0.5, 1.]; sparsity = 0.5"."""
-    return "; ".join(f"{name} = {show(value)}" for name, value in case.items()) or "(none)"
+    """Returns the arguments of a call on one line: "w = [0.5, 1]; sparsity = 0.5"."""
+    return "; ".join(f"{name} = {show(value)}" for name, value in case.items())
 
 
 # ---------------------------------------------------------------------------------- of some entries
@@ -188,7 +281,7 @@ def show_case(case: Case) -> str:
 
 def judge_index(case: Case, result) -> Message | None:
     """Equality; the message says what a decoder finds: cumsum(gap) - 1 where there is no filler."""
-    wrong = difference(relative_index(**case), result)
+    wrong = difference(relative_index(**case), result, names=("stored", "source"))
     if wrong and wrong.slug in ("wrong-value", "wrong-shape"):
         stored, source = (np.asarray(r) for r in result)
         if stored.shape == source.shape and stored.ndim == 1:

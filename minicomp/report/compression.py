@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..codec.accounting import summed
+from ..codec.accounting import summed, times
 from ..nn.graph import Model
 from ..passport import Passport, dense_parts, stored_parts
 from ..tensor import no_grad
 from . import pictures, plots
-from .html import Page, Picture, Table, write
+from .html import Notes, Page, Picture, Table, write
 from .palette import PART_NAMES, kilobytes
 
 Array = np.ndarray
@@ -25,12 +25,12 @@ class Compression:
     """What a compression left, for its page.
 
     result : model, data, recipe, seed, threads, steps, as in the command's JSON; steps have name,
-        knobs, errors, size, sparsity, seconds
-    before, after : passports of the dense model and of the file
+        knobs, errors, size, sparsity, units_removed, macs, left, seconds
+    before, after : passports of the model before, which need not be dense, and of the file
     dense, model : the models themselves        stages : (name, model) after each step
     epochs : rows of train.fit, each with the stage it belongs to
-    scan : ({layer: (sparsities, errors)}, error of the dense model), fractions, as
-        `compress.sensitivity.Scan` gives them
+    scan : ({layer: (sparsities, errors)}, error of the whole net, validation images counted), the
+        first two fractions, as `jobs.sensitivity.Scan` gives them
     note : one line on the data        command : what gives this page again
     """
 
@@ -41,32 +41,28 @@ class Compression:
     model: Model
     stages: Sequence[tuple[str, Model]] = ()
     epochs: Sequence[Mapping] = ()
-    scan: tuple[Curves, float] | None = None
+    scan: tuple[Curves, float, int] | None = None
     note: str = ""
     command: str = ""
 
 
 def write_report(path: str | Path, c: Compression) -> int:
     """Writes the page of a compression to `path`, and returns its bytes."""
-    page = compression_page(c)
-    try:
-        return write(page, path)
-    finally:
-        for block in page.blocks:
-            if isinstance(block, Picture):
-                plots.close(block.figure)
+    return write(compression_page(c), path)
 
 
 def compression_page(c: Compression) -> Page:
-    """Returns the page of a compression; its figures stay open until `plots.close`."""
-    parts = [("dense", dense_parts(c.dense)), *((name, stored_parts(m)) for name, m in c.stages)]
+    """Returns the page of a compression; its figures are Matplotlib's."""
+    plain = all(f.kind == "dense" and f.mask is None for f in c.dense.forms().values())
+    first = ("dense", dense_parts(c.dense)) if plain else ("as given", stored_parts(c.dense))
+    parts = [first, *((name, stored_parts(m)) for name, m in c.stages)]
     blocks: list = [c.note] if c.note else []
     if len(parts) > 1:
         blocks.append(bytes_by_stage(parts))
     blocks.append(
         bytes_by_layer(
             {r.name: r.bytes for r in c.after.layers} | {"": {"header": c.after.rest}},
-            {name: sum(p.values()) for name, p in parts[0][1].items()},
+            {name: sum(p.values()) for name, p in dense_parts(c.dense).items()},
         )
     )
     if c.scan:
@@ -77,17 +73,18 @@ def compression_page(c: Compression) -> Page:
         blocks.append(training(c.epochs))
     blocks += [p for p in [bytes_and_macs(c.before)] if p]
     if c.result.get("steps"):
-        blocks.append(_steps(c.result["steps"]))
+        blocks += _steps(c.result["steps"])
     blocks += [
-        _passport("Passport of the file", c.after),
-        _passport("Passport of the dense model", c.before),
+        _passport("Passport of the file, errors of the test set", c.after),
+        _passport("Passport of the net before, errors of the test set", c.before),
     ]
     told = ("data", "recipe", "seed", "threads")
     foot = [f"{key} {c.result[key]}" for key in told if key in c.result]
     foot += [c.command] if c.command else []
     return Page(
-        f"{c.result['model']}, compressed {c.after.ratio:.1f} times",
-        f"From {c.before.bytes:,.0f} bytes of float32 to one file of {c.after.file_bytes:,} bytes. "
+        f"{c.result['model']}, compressed {times(c.after.ratio)} times",
+        f"From {c.after.dense_bytes:,} bytes of dense float32 to one file of "
+        f"{c.after.file_bytes:,} bytes. "
         "Every number here is read from a file or a clock, or counts answers.",
         _facts(c.before, c.after),
         blocks,
@@ -114,7 +111,7 @@ def bytes_by_stage(parts: Sequence[tuple[str, Mapping[str, Mapping[str, float]]]
         "Where the bytes went, stage by stage",
         upper.figure,
         f"Bytes after each stage: {', '.join(said)}; in all "
-        f"{totals[0][1] / totals[-1][1]:.1f} times smaller. Of the last stage's bytes: {last}.",
+        f"{times(totals[0][1] / totals[-1][1])} times smaller. Of the last stage's bytes: {last}.",
         "Above: bytes of the model after each stage, on a logarithmic axis, so that equal lengths "
         "are equal factors. Each stage after the first is the size of the file it would be saved "
         "as. Below: what those bytes are.",
@@ -141,9 +138,13 @@ def bytes_by_layer(
     )
 
 
-def sensitivity(curves: Curves, baseline: float) -> Picture:
-    """Returns the error against the sparsity of each layer pruned alone; fractions."""
-    ax = plots.plot_sensitivity(curves, baseline)
+def sensitivity(curves: Curves, baseline: float, size: int) -> Picture:
+    """Returns the error against the sparsity of each layer pruned alone; fractions.
+
+    size : of the validation images on which errors were counted
+    """
+    examples = f"{size:,} validation images"
+    ax = plots.plot_sensitivity(curves, baseline, examples=examples)
     said = [
         f"{name} from {100 * min(e):.2f} to {100 * max(e):.1f} % at sparsity {s[np.argmax(e)]:g}"
         for name, (s, e) in curves.items()
@@ -151,44 +152,69 @@ def sensitivity(curves: Curves, baseline: float) -> Picture:
     return Picture(
         "How much pruning each layer bears",
         ax.figure,
-        f"Error when one layer alone is pruned, dense {100 * baseline:.2f} %: {'; '.join(said)}.",
-        "Each line prunes one layer by magnitude, without retraining, and leaves the others dense.",
+        f"Error on {examples} when one layer alone is pruned, the whole net "
+        f"{100 * baseline:.2f} %: {'; '.join(said)}.",
+        "Each line prunes one layer by magnitude, without retraining, and leaves the others as "
+        "they were; where it begins further right, that layer was as sparse before.",
     )
 
 
 def weights(model: Model, earlier: Sequence[Model]) -> Picture | None:
-    """Returns the histogram of the largest layer's weights with the centroids that stand for them.
+    """Returns the histogram of the largest shared layer's weights, and the centroids chosen for
+    them: as they were chosen, and below as they are now.
 
-    earlier : models before, oldest first; the last whose layer is not a codebook has the weights
-    None where no layer of the model is a codebook.
+    earlier : models before, oldest first
+    None where no layer of the model is a codebook, or none became one on the way.
     """
-    books = {
-        name: f for name, f in model.forms().items() if "index" in f.parts and len(f.shape) > 1
-    }
+    books = {n: f for n, f in model.forms().items() if "index" in f.parts and len(f.shape) > 1}
     if not books:
         return None
     name = max(books, key=lambda n: books[n].index.size)
-    sources = [
-        m.forms()[name]
-        for m in earlier
-        if name in m.forms() and "index" not in m.forms()[name].parts
-    ]
-    if not sources:
+    line = [m.forms()[name] for m in (*earlier, model) if name in m.forms()]
+    shared = [i for i in range(1, len(line)) if _shares(line[i - 1], line[i])]
+    if not shared or not len(_centroids(books[name])[0]):
         return None
-    w, c = _dense(sources[-1]), _dense(books[name].centroids)
-    c = c[c != 0]
-    if not len(c):
-        return None
-    ax = pictures.plot_weights(w, c)
+    w, chosen, now = _dense(line[shared[-1] - 1]), line[shared[-1]], books[name]
+    rows = [(f"{len(_centroids(chosen)[0])} centroids as chosen", *_centroids(chosen))]
+    if not np.array_equal(rows[0][1], _centroids(now)[0]):
+        rows.append(("after training", *_centroids(now)))
+    ax = pictures.plot_weights(w, rows)
+    c, empty = rows[0][1], int((rows[-1][2] == 0).sum())
+    none = f" {empty} of them stand{'s' if empty == 1 else ''} for no weight." if empty else ""
+    moved = ""
+    if len(rows) > 1 and len(c) == len(rows[1][1]):
+        moved = f" Training moved them by {np.abs(c - rows[1][1]).mean():.4f} on average."
+    hollow = " A hollow one stands for no weight, and costs its place in the codebook." * bool(none)
+    trained = ("Training then moves the centroids (lower row) and leaves to each its weights."
+               if len(rows) > 1 else "")
     return Picture(
         f"Weights of {name.rsplit('.', 1)[0]}, and the centroids that stand for them",
         ax.figure,
         f"Histogram of the {np.count_nonzero(w):,} weights of {name} that are not 0, of "
         f"{w.size:,}; they lie between {w.min():.3f} and {w.max():.3f}. {len(c)} centroids from "
-        f"{c.min():.3f} to {c.max():.3f}.",
-        "Before sharing. Each weight is then replaced by the nearest centroid, and only the "
-        "centroid's number is stored.",
+        f"{c.min():.3f} to {c.max():.3f}.{none}{moved}",
+        "The weights as they were when they were shared: each is replaced by the nearest of the "
+        f"centroids of the {'upper row' if len(rows) > 1 else 'row'}, and only the centroid's "
+        f"number is stored.{hollow} {trained}".strip(),
     )
+
+
+def _shares(before, after) -> bool:
+    # Whether a step gave the weights their codes: not one that only pruned shared weights.
+    if "index" not in after.parts:
+        return False
+    if "index" not in before.parts:
+        return True
+    other = before.shape == after.shape and after.index != before.index
+    return bool(np.any(other & (after.index != 0)))
+
+
+def _centroids(form) -> tuple[Array, Array]:
+    # The centroids of a codebook but a pinned 0, and how many weights each stands for.
+    c = _dense(form.centroids)
+    members = np.bincount(form.index.ravel(), minlength=len(c))
+    first = int(form.pinned_zero)
+    return c[first:], members[first:]
 
 
 def filters(dense: Model, model: Model) -> Picture | None:
@@ -258,60 +284,53 @@ def bytes_and_macs(before: Passport) -> Picture | None:
 
 
 def _facts(before: Passport, after: Passport) -> list[tuple[str, str, str]]:
-    facts = [
-        ("smaller", f"{after.ratio:.1f}x", f"{after.file_bytes:,} of {after.dense_bytes:,} bytes")
-    ]
+    facts = [("smaller", f"{times(after.ratio)}x",
+              f"{after.file_bytes:,} of {after.dense_bytes:,} bytes")]
     if after.errors is not None:
-        dense = (
-            ""
-            if before.errors is None
-            else f"; dense {100 * before.error:.2f} % ({before.errors:,})"
-        )
-        facts.append(
-            (
-                "test error",
-                f"{100 * after.error:.2f} %",
-                f"{after.errors:,} of {after.size:,}{dense}",
-            )
-        )
-    weights = sum(r.weights for r in after.layers)
-    facts.append(
-        (
-            "weights that are not 0",
-            f"{100 * (1 - after.sparsity):.1f} %",
-            f"{sum(r.weight_nonzeros for r in after.layers):,} of {weights:,}",
-        )
-    )
+        was = "" if before.errors is None else (
+            f"; before {100 * before.error:.2f} % ({before.errors:,})")
+        facts.append(("test error", f"{100 * after.error:.2f} %",
+                      f"{after.errors:,} of {after.size:,} test images{was}"))
+    facts.append(("numbers left", f"{100 * after.left:.1f} %",
+                  f"{after.numbers:,} of the original's {after.original_numbers:,} are there and "
+                  "not 0"))
+    if after.units < before.units or after.macs < before.macs:
+        facts.append(("units removed", f"{before.units - after.units:,} of {before.units:,}",
+                      f"MACs {before.macs:,} before, {after.macs:,} now"))
     if after.ms is not None:
-        facts.append(
-            (
-                "an image",
-                f"{after.ms:.2f} ms",
-                f"as dense float32 {after.ms_dense:.2f} ms, one thread",
-            )
-        )
+        facts.append(("an image", f"{after.ms:.2f} ms",
+                      f"as dense float32 {after.ms_dense:.2f} ms, one thread"))
     return facts
 
 
-def _steps(steps: Sequence[Mapping]) -> Table:
-    headers = ["step", "validation errors", "of", "sparsity", "seconds", "knobs"]
+def _steps(steps: Sequence[Mapping]) -> list[Table | Notes]:
+    size, cut = steps[0]["size"], any(s.get("units_removed") for s in steps)
+    headers = ["step", f"errors of {size:,} validation images", "sparsity",
+               *(["units removed", "MACs"] if cut else []), "numbers left, %", "seconds"]
     rows = [
         [
             s["name"],
             s["errors"],
-            s["size"],
             round(float(s["sparsity"]), 4),
+            *([s["units_removed"], s["macs"]] if cut else []),
+            round(100 * s["left"], 2),
             float(f"{s['seconds']:.2g}"),
-            ", ".join(f"{k} = {_knob(v)}" for k, v in s["knobs"].items()),
         ]
         for s in steps
     ]
-    return Table(
-        "Steps",
-        headers,
-        rows,
-        "Knobs are picked on validation data; the test set is read once, at the end.",
-    )
+    knobs = [(s["name"], ", ".join(f"{k} = {_knob(v)}" for k, v in s["knobs"].items()))
+             for s in steps]
+    return [
+        Table(
+            "Steps",
+            headers,
+            rows,
+            "Knobs are picked on validation data; the test set is read once, at the end. Sparsity "
+            "is the fraction of zeros among the weights that are there, biases not counted; numbers "
+            "left are what is there and not 0, biases too, of the original's.",
+        ),
+        Notes("Knobs of the steps", [(name, text) for name, text in knobs if text]),
+    ]
 
 
 def _passport(title: str, p: Passport) -> Table:

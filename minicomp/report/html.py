@@ -42,18 +42,26 @@ class Table:
     last: bool = False
 
 
+@dataclass(frozen=True)
+class Notes:
+    """Pairs of a word and a text of any length, which wraps at the page's width."""
+
+    title: str
+    pairs: Sequence[tuple[str, str]]
+
+
 @dataclass
 class Page:
     """What a page says, from top to bottom.
 
-    facts : (name, value, remark) in large type        blocks : Pictures, Tables and paragraphs
-        (str)
+    facts : (name, value, remark) in large type
+    blocks : Pictures, Tables, Notes and paragraphs (str)
     """
 
     title: str
     lead: str = ""
     facts: list[tuple[str, str, str]] = field(default_factory=list)
-    blocks: list[Picture | Table | str] = field(default_factory=list)
+    blocks: list[Picture | Table | Notes | str] = field(default_factory=list)
     foot: str = ""
 
 
@@ -119,6 +127,9 @@ def cell(value) -> str:
 def _block(block) -> str:
     if isinstance(block, str):
         return f"<p>{escape(block)}</p>"
+    if isinstance(block, Notes):
+        pairs = "".join(f"<dt>{escape(w)}</dt><dd>{escape(t)}</dd>" for w, t in block.pairs)
+        return f'<section><h2>{escape(block.title)}</h2>\n<dl class="notes">{pairs}</dl></section>'
     return _picture(block) if isinstance(block, Picture) else _table(block)
 
 
@@ -198,7 +209,9 @@ th, td { padding: .375rem .6rem; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { padding-left: 0; }
 th:first-child { position: sticky; left: 0; background: #fff; }
-td:last-child:not(.n) { min-width: 22rem; }
+.notes { font-size: .9375rem; line-height: 1.5; max-width: 44rem; }
+.notes dt { font-weight: 600; }
+.notes dd { margin: 0 0 .6rem; color: var(--soft); overflow-wrap: anywhere; }
 thead th { font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--ink);
   vertical-align: bottom; }
 tbody th { font-weight: 500; white-space: nowrap; }
@@ -223,7 +236,6 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
   figure, tr, .facts { break-inside: avoid; }
   img { max-width: 10.5cm; }
   .scroll { overflow: visible; }
-  td:last-child:not(.n) { min-width: 0; }
   table { font-size: 8pt; }
   th, td { padding: .2rem .35rem; }
 }

@@ -77,11 +77,6 @@ def kilobytes(n: float) -> str:
     return f"{n / 1e6:,.1f} MB"
 
 
-def factor(x: float) -> str:
-    """Returns a factor in two digits, more where it is close to 1: 43, 3.1, 1.04."""
-    return f"{x:.0f}" if x >= 9.95 else f"{x:.1f}" if x >= 1.095 else f"{x:.2f}"
-
-
 def ink(colour: str) -> str:
     """Returns "black" or "white", whichever reads better on `colour`, "#rrggbb".
 

@@ -16,30 +16,37 @@ Array = np.ndarray
 
 
 @styled
-def plot_weights(weights: Array, centroids: Array | None = None, ax=None, *, bins: int = 80):
-    """Draws the histogram of the weights that are not 0, and where the centroids lie.
+def plot_weights(
+    weights: Array,
+    rows: Sequence[tuple[str, Array, Array]] = (),
+    ax=None,
+    *,
+    bins: int = 80,
+):
+    """Draws the histogram of the weights that are not 0, and below it where the centroids lie.
 
-    weights : any shape        centroids : (k,) or None
+    weights : any shape
+    rows : at most two (label, centroids (k,), how many weights each stands for (k,)), the upper
+        first, of the same centroids; one that stands for no weight is hollow
     """
-    ax = axes(ax, (5.2, 3.0))
+    ax = axes(ax, (5.2, 3.0 + 0.25 * len(rows)))
     w = np.asarray(weights, np.float64).ravel()
     kept, zeros = w[w != 0], w.size - np.count_nonzero(w)
     ax.hist(kept, bins=bins, color=OKABE_ITO["sky"], edgecolor="none")
     top = ax.get_ylim()[1]
-    if centroids is not None:
-        c = np.asarray(centroids, np.float64)
-        c = c[c != 0]
-        ax.vlines(c, 0, 0.06 * top, color=OKABE_ITO["vermillion"], linewidth=1.6)
-        ax.plot(
-            c,
-            np.full(len(c), 0.06 * top),
-            linestyle="",
-            marker="o",
-            markersize=4,
-            color=OKABE_ITO["vermillion"],
-            label=f"{len(c)} centroids",
-        )
-        ax.legend(loc="upper right", handletextpad=0.1)
+    places = [-0.09 * top * (i + 1) for i in range(len(rows))]
+    for (_, a, _), (_, b, _), y, below in zip(rows, rows[1:], places, places[1:]):
+        if len(a) == len(b):
+            ax.plot([a, b], [y, below], color=GREY, linewidth=0.7, zorder=1)
+    for (label, c, members), y, colour in zip(rows, places, ("vermillion", "blue")):
+        full = np.asarray(members) > 0
+        look = {"linestyle": "", "marker": "o", "markersize": 4.5, "color": OKABE_ITO[colour]}
+        ax.plot(np.asarray(c)[full], np.full(full.sum(), y), label=label, **look)
+        if not full.all():
+            ax.plot(np.asarray(c)[~full], np.full((~full).sum(), y), markerfacecolor="white",
+                    label=f"{(~full).sum()} of them for no weight", **look)
+    if rows:
+        ax.legend(loc="best", handletextpad=0.1)
     ax.text(
         0.0,
         1.02,
@@ -49,7 +56,8 @@ def plot_weights(weights: Array, centroids: Array | None = None, ax=None, *, bin
         va="bottom",
     )
     ax.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
-    ax.set_ylim(0, top * 1.05)
+    ax.set_ylim(-0.09 * top * (len(rows) + 1) if rows else 0, top * 1.05)
+    ax.set_yticks([t for t in ax.get_yticks() if 0 <= t <= top * 1.05])
     ax.yaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")
     ax.set_xlabel("weight")
     ax.set_ylabel("number of weights")

@@ -7,14 +7,17 @@ A value that matters is written beside its mark, so no picture needs its colours
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from ..codec.accounting import FILE_PARTS
+from ..atomic import write_atomically
+from ..codec.accounting import FILE_PARTS, times
+from ..errors import UserError, printable
 from .palette import (
     GREY,
-    LABEL,
     LIGHT,
     LINES,
     MARKERS,
@@ -23,7 +26,6 @@ from .palette import (
     PART_NAMES,
     STYLE,
     apart,
-    factor,
     ink,
     kilobytes,
     legend_above,
@@ -32,6 +34,7 @@ from .palette import (
 )
 
 Array = np.ndarray
+FORMATS = (".png", ".svg", ".pdf")
 
 
 def style():
@@ -57,20 +60,33 @@ def panels(rows: int, size: tuple[float, float], heights: Sequence[float] | None
 
     size : width and height in inches        heights : relative, of each
     """
-    import matplotlib.pyplot as plt
-
     with style():
-        _, axes = plt.subplots(
-            rows, 1, figsize=size, layout="constrained", gridspec_kw={"height_ratios": heights}
-        )
-    return list(axes)
+        return list(figure(size).subplots(rows, 1, gridspec_kw={"height_ratios": heights}))
 
 
-def close(figure) -> None:
-    """Lets go of a figure that a function here made."""
-    import matplotlib.pyplot as plt
+def figure(size: tuple[float, float]):
+    """Returns an empty figure of `size`, inches, that can be saved.
 
-    plt.close(figure)
+    It is made without pyplot, which imports the backend that $MPLBACKEND names, be it installed or
+    not, and keeps every figure until it is closed.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    return FigureCanvasAgg(Figure(size, layout="constrained")).figure
+
+
+def save(ax, path: str | Path) -> None:
+    """Writes the axes' figure as its name's end says, one of `FORMATS`, whole or not at all."""
+    out = io.BytesIO()
+    ax.figure.savefig(out, format=Path(path).suffix[1:].lower(), dpi=150, bbox_inches="tight")
+    write_atomically(path, out.getvalue())
+
+
+def check_format(path: str | Path) -> None:
+    """Raises UserError where the end of a picture's name is not one of `FORMATS`."""
+    if Path(path).suffix.lower() not in FORMATS:
+        raise UserError(f"a picture must end in {', '.join(FORMATS)}, got {printable(path)}")
 
 
 @styled
@@ -90,7 +106,7 @@ def plot_waterfall(stages: Sequence[tuple[str, float]], ax=None):
         if i and sizes[i - 1] > 1.05 * n:
             wide = sizes[i - 1] > 1.6 * n
             at = np.sqrt(sizes[i - 1] * n) if wide else sizes[i - 1]
-            text = f"÷{factor(sizes[i - 1] / n)}"
+            text = f"÷{times(sizes[i - 1] / n)}"
             write(ax, text, (at, i), (0 if wide else 4, 0), ha="center" if wide else "left")
     ax.vlines(sizes[:-1], y[:-1] + 0.37, y[1:] - 0.37, color=GREY, linewidth=0.8)
     ax.set_xscale("log")
@@ -149,7 +165,7 @@ def plot_layer_bytes(
     for i, (name, _) in enumerate(shown):
         text = kilobytes(left[i])
         if dense and dense.get(name):
-            text += f", {factor(dense[name] / left[i])}x smaller"
+            text += f", {times(dense[name] / left[i])}x smaller"
         write(ax, text, (left[i] / 1000, i), (4, 0))
     ax.set_xlim(0, 1.55 * left.max() / 1000)
     ax.set_xlabel("kB in the file (1 kB = 1000 bytes)")
@@ -184,15 +200,17 @@ def plot_bytes_and_macs(names: Sequence[str], sizes: Sequence[float], macs: Sequ
 
 @styled
 def plot_sensitivity(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], baseline: float, ax=None
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], baseline: float, ax=None, *,
+    examples: str = "",
 ):
     """Draws the error when one layer alone is pruned, against that layer's sparsity.
 
-    curves : {layer: (sparsities 0..1, errors 0..1)}        baseline : error of the dense net, 0..1
+    curves : {layer: (sparsities 0..1, errors 0..1)}, none of them empty
+    baseline : error of the whole net, 0..1        examples : on which, "2,000 validation images"
     """
     ax = axes(ax, (5.2, 3.6))
     least = 0.01  # %; a logarithmic axis has no place for 0 errors
-    ends = [(max(100 * baseline, least), f"dense {100 * baseline:.2f} %", "black")]
+    ends = [(max(100 * baseline, least), f"whole net {100 * baseline:.2f} %", "black")]
     for i, (name, (sparsities, errors)) in enumerate(curves.items()):
         percent = np.maximum(100 * np.asarray(errors, np.float64), least)
         ax.plot(
@@ -205,41 +223,39 @@ def plot_sensitivity(
         ends.append((percent[-1], name, LINES[i % len(LINES)]))
     ax.axhline(ends[0][0], color="black", linestyle="--", linewidth=1)
     heights = [y for line in ax.lines for y in line.get_ydata()]
-    left = min(min(s) for s, _ in curves.values())
-    right = max(max(s) for s, _ in curves.values())
+    left = min((min(s) for s, _ in curves.values()), default=0.0)
     ax.set_ylim(0.75 * min(heights), 1.3 * max(heights))
     ax.set_yscale("log")
-    ax.set_xlim(left - 0.02 * (right - left), right + 0.28 * (right - left))
+    ax.set_xlim(max(0.0, left - 0.02), 1.0)
     ends.sort()
     for (_, name, colour), y in zip(ends, apart(ax, [e[0] for e in ends])):
         ax.annotate(
             name,
-            (right, y),
-            (9, 0),
+            (1.0, y),
+            (5, 0),
             textcoords="offset points",
             va="center",
             color=colour,
             fontweight="bold",
             fontsize=10,
-            bbox=LABEL,
         )
     log_labels(ax)
-    ax.set_xticks([t for t in ax.get_xticks() if left - 1e-9 <= t <= 1 + 1e-9])
     ax.set_xlabel("sparsity of that layer (fraction of zeros)")
-    ax.set_ylabel("error, %")
+    ax.set_ylabel(f"error, % of {examples}" if examples else "error, %")
     ax.grid(axis="y", color=LIGHT, linewidth=0.6)
     return ax
 
 
 @styled
 def plot_importance(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], baseline: float, ax=None
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], baseline: float, ax=None, *,
+    examples: str = "",
 ):
     """Draws the error when weights go by each importance criterion, against the fraction of zeros.
 
-    curves : {criterion: (fractions of zeros 0..1, errors 0..1)}, the zeros rising; up to 8 differ
-        in marker and colour
-    baseline : error of the dense net, 0..1
+    curves : {criterion: (fractions of zeros 0..1, errors 0..1)}, the zeros rising, none of them
+        empty; up to 8 differ in marker and colour
+    baseline : error of the whole net, 0..1        examples : on which, "2,000 validation images"
     """
     ax = axes(ax, (6.2, 3.8))
     least = 0.01  # %; a logarithmic axis has no place for 0 errors
@@ -260,11 +276,11 @@ def plot_importance(
     heights = [y for line in ax.lines for y in line.get_ydata()]
     ax.set_yscale("log")
     ax.set_ylim(0.7 * min(heights), 1.3 * max(heights))
-    write(ax, f"dense {100 * baseline:.2f} %", (ax.get_xlim()[1], dense), (-3, -8), ha="right")
+    write(ax, f"whole net {100 * baseline:.2f} %", (ax.get_xlim()[1], dense), (-3, -8), ha="right")
     log_labels(ax)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=2.6)
     ax.set_xlabel("fraction of weights that are 0")
-    ax.set_ylabel("error, %")
+    ax.set_ylabel(f"error, % of {examples}" if examples else "error, %")
     ax.grid(axis="y", color=LIGHT, linewidth=0.6)
     return ax
 
@@ -303,11 +319,7 @@ def plot_break_even(curves: Mapping[str, Mapping[float, float]], ax=None):
 
 def axes(ax, size: tuple[float, float]):
     """Returns `ax`, or where it is None the axes of a new figure of `size`, inches."""
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=size, layout="constrained")[1]
+    return figure(size).subplots() if ax is None else ax
 
 
 def write(ax, text: str, at, offset, *, ha: str = "left", color: str = "black") -> None:

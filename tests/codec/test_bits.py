@@ -7,6 +7,7 @@ from minicomp.codec import bits
 from minicomp.codec.bits import (
     BitReader,
     BitWriter,
+    Budget,
     pack_bits,
     rice_cost,
     unpack_bits,
@@ -171,4 +172,4 @@ def test_align_raw_and_charges():
 
 def test_allow_bounds_what_is_allocated():
     with pytest.raises(FormatError, match="at most 100"):
-        BitReader(b"", max_bytes=100).allow(101)
+        BitReader(b"", Budget(100)).budget.allow(101)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.codec import positions
-from minicomp.codec.bits import BitReader, BitWriter
+from minicomp.codec.bits import BitReader, BitWriter, Budget
 from minicomp.codec.positions import Choice, bucket, buckets, cheapest, scan, unbucket, unscan
 from minicomp.errors import FormatError
 
@@ -148,4 +148,4 @@ def test_few_bits_cannot_claim_much_memory():
     w, _ = write(np.ones(10**6, bool), Choice("bucket", 0, 0))
     assert len(w) < 100
     with pytest.raises(FormatError, match="at most 1000000 are allowed"):
-        positions.read(BitReader(w.getvalue(), max_bytes=10**6), 10**6, "bucket")
+        positions.read(BitReader(w.getvalue(), Budget(10**6)), 10**6, "bucket")

@@ -253,15 +253,20 @@ def test_the_header_is_read_as_it_was_written():
     (["input"], [2, 3], "input must be|needs an input"),
     (["input"], [2, 3, 0], r"input must be an integer in \[1"),
     (["input"], [2, 3, True], "input must be an integer"),
-    (["input"], 7, "steps: TypeError"),
+    (["input"], 7, "input must be a list of sizes"),
     (["input"], [3, 3, 3], "groups must divide 3 and 4"),
-    (["input"], [2, 10**6, 10**6], "weights and activations must take at most 1048576 bytes"),
+    (["input"], [2, 10**5, 10**5], "weights and activations must take at most 1048576 bytes"),
+    (["input"], [2, 10**6, 10**6], "an array must take at most 4398046511104 bytes"),
+    (["input"], [2**31, 3, 3], r"input must be an integer in \[1, 2147483647\]"),
     (["origin"], -1, "origin must be"),
     (["origin"], 1.5, "origin must be"),
-    (["more"], 1, "a header holds input, origin, precision, steps, got"),
-    (["steps"], 3, "steps: TypeError"),
-    (["steps"], {"a": 1}, "steps: ValueError"),
-    (["steps", 0], ["conv", "conv"], "steps: ValueError: not enough values"),
+    (["more"], 1, "a header holds data, input, origin, precision, steps, got"),
+    (["origin"], 2**40, r"origin must be an integer in \[4, "),
+    (["steps"], 3, "steps a list"),
+    (["steps"], {"a": 1}, "steps a list"),
+    (["steps"], [["a", "relu", {}, ["x"]]] * 2049, "at most 2048 steps, got 2049"),
+    (["steps", 0], ["conv", "conv"], "a step is a name, a kind, an object and a list"),
+    (["steps", 3, 3], ["conv"] * 1001, "at most 1000 inputs, got 1001"),
     (["steps", 0, 0], "x", "and not be x"),
     (["steps", 0, 0], "\x1b[31m", "names of steps must match"),
     (["steps", 0, 0], 3, "names of steps must match"),
@@ -271,10 +276,12 @@ def test_the_header_is_read_as_it_was_written():
     (["steps", 0, 1], "linear", "a linear takes out_features"),
     (["steps", 0, 2], [], "a step is a name, a kind, an object and a list"),
     (["steps", 0, 2, "out_channels"], 0, "out_channels must be"),
-    (["steps", 0, 2, "out_channels"], 2**40, "at most 1048576 bytes"),
+    (["steps", 0, 2, "out_channels"], 2**30, "at most 1048576 bytes"),
+    (["steps", 0, 2, "out_channels"], 2**40, r"out_channels must be an integer below 2\*\*31"),
     (["steps", 0, 2, "kernel_size"], [9, 9], "does not fit"),
     (["steps", 0, 2, "kernel_size"], [3], "kernel_size must be"),
-    (["steps", 0, 2, "padding"], [2**40, 1], "at most 1048576 bytes"),
+    (["steps", 0, 2, "padding"], [2**30, 1], "at most 1048576 bytes"),
+    (["steps", 0, 2, "padding"], [2**40, 1], r"padding must be .* below 2\*\*31"),
     (["steps", 0, 2, "gain"], 1, "gain must be true or false"),
     (["steps", 0, 2, "then"], "relu9", "then must be one of"),
     (["steps", 0, 2, "dilation"], 2, "a conv takes"),
@@ -290,7 +297,7 @@ def test_the_header_is_read_as_it_was_written():
 ])
 def test_headers_that_break_the_rules(path, value, says):
     with pytest.raises(FormatError, match=says):
-        decode(reheaded(changed(path, value)), MAX_BYTES)
+        decode(reheaded(changed(path, value)), 2**23 if path == ["steps"] else MAX_BYTES)
 
 
 def test_what_a_step_pads_counts_though_its_output_is_small():
@@ -304,8 +311,27 @@ def test_what_a_step_pads_counts_though_its_output_is_small():
 def test_headers_that_leave_something_out(key):
     made = header()
     del made[key]
-    with pytest.raises(FormatError, match=f"steps: KeyError: '{key}'"):
+    left = ", ".join(made)
+    with pytest.raises(FormatError, match=f"a header holds .*{key}.*, got {left}"):
         decode(reheaded(made), MAX_BYTES)
+
+
+def test_a_dictionary_that_there_is_not_is_refused():
+    data = bytearray(small())
+    data[3] |= 8
+    with pytest.raises(FormatError, match="no header dictionary 1"):
+        decode(rechecked(data), MAX_BYTES)
+
+
+def test_the_data_of_the_training_are_handed_on():
+    model = wired()
+    assert "data" not in header() and decode(small()).model.trained_on is None
+    model.trained_on = "fashion_mnist"
+    program = lower(model)
+    assert program.trained_on == decode(encode(program)).model.trained_on == "fashion_mnist"
+    for label in ("a b", 3, None, []):
+        with pytest.raises(FormatError, match="^data: the label of a data set must be NAME"):
+            decode(reheaded(header() | {"data": label}), MAX_BYTES)
 
 
 def test_a_section_that_is_missing_or_too_many_is_refused():

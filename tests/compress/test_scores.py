@@ -98,9 +98,10 @@ def test_masks_are_exact_ordered_and_nested(w, a, b):
 
 
 @given(SMALL, SPARSITY)
-def test_kernel_masks_are_exact_in_each_row(w, s):
+def test_kernel_masks_are_exact_in_each_kernel(w, s):
     mask = kernel_mask(w, s)
-    for row, kept in zip(w, mask):
+    last = 2 if w.ndim > 2 else 1  # a K x K slice of a convolution, a row of a matrix
+    for row, kept in zip(w.reshape(-1, *w.shape[last:]), mask.reshape(-1, *w.shape[last:])):
         np.testing.assert_array_equal(kept, magnitude_mask(row, s), strict=True)
 
 

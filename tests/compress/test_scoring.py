@@ -103,13 +103,15 @@ def test_nan_scores_are_refused():
     rng = np.random.default_rng(6)
     model, data = MLP([6, 2], rng=rng), toy(rng)
     data.train.x[0, 0] = np.nan
-    with pytest.raises(UserError, match="taylor: the scores of fc1 must be numbers, got NaN"):
-        Taylor().apply(model, data, Run(rng))
-    for scope in ("row", "local", "global"):
-        with pytest.raises(UserError, match="wanda: the scores of fc1 must be numbers, got NaN"):
-            Wanda(scope=scope).apply(model, data, Run(rng))
+    for technique in (Taylor(), *(Wanda(scope=scope) for scope in ("row", "local", "global"))):
+        with pytest.raises(UserError, match="the examples of train must hold finite numbers"):
+            technique.apply(model, data, Run(rng))
+        with pytest.raises(UserError, match=f"{technique.word}: the scores of fc1 must be numbers"):
+            technique.change(model, data, Run(rng))
     with pytest.raises(UserError, match="scope global needs one sparsity"):
         Taylor(sparsity={"fc1": 0.5})
+    with pytest.raises(UserError, match="taylor: floor is of scope global, got scope local"):
+        Taylor(scope="local", floor=0.1)
 
 
 @pytest.mark.parametrize("kind", [LAMP, FPGM])

@@ -9,6 +9,8 @@ import pytest
 
 from minicomp.compress import TECHNIQUES, finetune
 from minicomp.compress.finetune import FineTune, with_dropout_of
+from minicomp.compress.prune.dns import DNS
+from minicomp.compress.prune.iterative import Iterative
 from minicomp.compress.technique import (
     Knob,
     Pipeline,
@@ -112,9 +114,33 @@ def test_a_wrong_knob_is_named_with_its_range_and_what_was_given(knobs, message)
         Toy(**knobs)
 
 
-def test_an_unknown_knob_is_an_error():
-    with pytest.raises(TypeError, match="strenght"):
+def test_an_unknown_knob_is_an_error_that_names_the_nearest():
+    with pytest.raises(UserError, match="toy: unknown knob 'strenght'; did you mean strength"):
         Toy(strenght=0.5)
+    with pytest.raises(UserError, match=r"dns: .* 'epochs'; of its training: DNS\(...\).training"):
+        DNS(epochs=3)
+    with pytest.raises(UserError, match=r"'epochs'; of its .* Iterative\(train=FineTune\(epochs=..."):
+        Iterative(epochs=3)
+
+
+@pytest.mark.parametrize("patterns, shadowed", [
+    ({"fc1": 0.1, "*": 0.2}, "fc1"), ({"*": 0.1, "fc1": 0.2, "fc*": 0.3, "bn1": 0.1}, r"\*"),
+])
+def test_a_pattern_that_later_ones_hide_is_refused(patterns, shadowed):
+    # The last match wins: its value would be dropped without a word.
+    with pytest.raises(UserError, match=f"toy: strength@{shadowed} decides nothing: a later"):
+        Toy(strength=patterns).check(net())
+    Toy(strength={"*": 0.1, "fc*": 0.2, "fc1": 0.3}).check(net())
+
+
+def test_a_rate_that_later_patterns_hide_is_refused_and_the_last_match_wins():
+    tune = FineTune(lr={"fc1": 0.1, "*": 0.01})
+    assert tune.rates("lr") == {"fc1": 0.1, "*": 0.01}
+    for training in (tune, FineTune(weight_decay={"*.bias": 0.1, "fc1": 0.2, "*": 0.0})):
+        with pytest.raises(UserError, match="finetune: (lr@fc1|weight_decay@.*) decides nothing"):
+            training.check(net())
+    for training in (FineTune(lr={"*": 0.01, "fc1": 0.1}), FineTune(lr={"fc*": 0.1, "bn*": 0.2})):
+        training.check(net())
 
 
 def test_knobs_take_numpy_numbers_and_keep_python_ones():
@@ -233,13 +259,13 @@ def test_every_knob_of_finetune_reaches_the_training(monkeypatch):
         label_smoothing=0.25,
     )
     given = data()
-    given.black = -0.4
+    given.mean = 0.4
     run = Run(np.random.default_rng(0), log=print, checkpoint="here", n_threads=2)
     tune.apply(net(), given, run)
     o, a = seen["optimizer"], seen["augment"]
     assert (o.lr, o.momentum, o.nesterov) == (0.3, 0.8, True)
     assert {o.rate(name) for name in o.params} == {0.3} and set(o.decays.values()) == {0.01}
-    assert (a.shift, a.cutout, a.black) == (2, 3, -0.4)
+    assert (a.shift, a.cutout, a.mean) == (2, 3, 0.4)
     reached = ("epochs", "batch_size", "keep_best", "patience", "label_smoothing")
     assert {k: seen[k] for k in reached} == {k: getattr(tune, k) for k in reached}
     assert (seen["n_threads"], seen["checkpoint"], seen["hooks"]) == (2, "here", [])
@@ -371,6 +397,9 @@ def test_a_pipeline_checks_all_patterns_before_the_first_step():
             calls.append(1)
             return model
 
+        def sketch(self, model, *, rng):
+            return model
+
     nested = Pipeline(steps=(Spy(), Pipeline(steps=(Toy(strength={"conv*": 0.1}),))))
     with pytest.raises(UserError, match=r"strength@conv\* matches no layer"):
         nested.apply(net(), data(), Run(np.random.default_rng(0)))
@@ -400,11 +429,11 @@ def test_a_pipeline_with_float16_centroids_is_resumed_in_the_same_bits(tmp_path)
     with pytest.raises(Stop):
         pipeline.apply(net(), data(), Run(np.random.default_rng(4), log=stop, checkpoint=tmp_path))
     (tmp_path / "02-finetune" / "fit.npz").unlink()
-    (tmp_path / "02-finetune.mcz").unlink()  # goes on from the first file, then from the second
+    (tmp_path / "02-finetune.step").unlink()  # goes on from the first file, then from the second
     for _ in range(2):
         resumed = pipeline.apply(net(), data(), Run(np.random.default_rng(4), checkpoint=tmp_path))
         assert bits(resumed.dense()) == bits(whole.dense())
-        for path in tmp_path.glob("03-*.mcz"):
+        for path in tmp_path.glob("03-*.step"):
             path.unlink()
         (tmp_path / "03-finetune" / "fit.npz").unlink()
 
@@ -430,6 +459,9 @@ def test_a_stopped_pipeline_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_p
             calls.append(1)
             return super().change(model, data, run)
 
+        def sketch(self, model, *, rng):
+            return model
+
     # four steps an epoch: stopped in the second epoch of the first training, then in the second
     # training
     pipeline = Pipeline(
@@ -443,7 +475,7 @@ def test_a_stopped_pipeline_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_p
                 data(),
                 Run(np.random.default_rng(4), log=stop_at(n), checkpoint=tmp_path),
             )
-    assert (tmp_path / "02-toy.mcz").exists()
+    assert (tmp_path / "02-toy.step").exists()
     log = []
     resumed = pipeline.apply(
         net(0.5), data(), Run(np.random.default_rng(4), log=log.append, checkpoint=tmp_path)
@@ -475,7 +507,7 @@ def test_kept_and_sparsity_count_entries():
     mask = np.ones((5, 4), bool)
     mask[0] = False
     model.set_form("fc1.weight", Dense(w, mask))
-    assert kept(model) == pytest.approx(26 / 30) and sparsity(model) == pytest.approx(11 / 37)
+    assert kept(model) == pytest.approx(26 / 30) and sparsity(model) == pytest.approx(4 / 30)
 
 
 def test_masked_keeps_what_both_masks_keep_and_copies():
@@ -514,14 +546,18 @@ def test_the_contract_returns_a_model_and_a_sketch_needs_no_data():
     assert bits(sketch) != bits(model)
 
 
-@pytest.mark.parametrize("other", ["knobs", "start", "seed"])
+@pytest.mark.parametrize("other", [{"knobs": 3}, {"start": 1}, {"seed": 1}, {"data": 1},
+                                   {"threads": 2}], ids=lambda other: next(iter(other)))
 def test_what_a_pipeline_of_another_run_left_is_refused(other, tmp_path):
-    def applied(bits=2, seed=0, start=0):
-        pipeline = Pipeline(steps=(Toy(bits=bits), FineTune(epochs=1)))
-        model = MLP([8, 5, 3], rng=np.random.default_rng(start))
-        return pipeline.apply(model, data(), Run(np.random.default_rng(seed), None, tmp_path))
+    def applied(knobs=2, seed=0, start=0, data=0, threads=1):
+        pipeline = Pipeline(steps=(Toy(bits=knobs), FineTune(epochs=1)))
+        model, given = MLP([8, 5, 3], rng=np.random.default_rng(start)), globals()["data"]()
+        given.val.x[0, 0] += data
+        run = Run(np.random.default_rng(seed), None, tmp_path, threads)
+        return pipeline.apply(model, given, run)
 
     first = applied()
     assert bits(applied()) == bits(first)
-    with pytest.raises(UserError, match=f"of another run .*{other}.*; delete it to start again"):
-        applied(**{"knobs": {"bits": 3}, "start": {"start": 1}, "seed": {"seed": 1}}[other])
+    name = next(iter(other))
+    with pytest.raises(UserError, match=f"of another run: .*{name}.*; delete it to start again"):
+        applied(**other)

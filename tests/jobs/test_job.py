@@ -1,6 +1,5 @@
 """The main job: the same bytes from the same seed, stopped or not; its checkpoint folders."""
 
-import json
 import os
 import signal
 import subprocess
@@ -15,11 +14,11 @@ import pytest
 import minicomp as package
 from minicomp.codec import encode, load
 from minicomp.compress import TECHNIQUES
-from minicomp.jobs.job import open_checkpoint, remove_checkpoint, run, train_dense
+from minicomp.jobs.job import run, train_dense
 from minicomp.jobs.recipe import parse_recipe
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
-from minicomp.models import MLP, MODELS
+from minicomp.models import MLP, MODELS, LeNet300
 
 
 def data(shape=(1, 28, 28), classes=10, n=96):
@@ -96,6 +95,21 @@ def test_a_job_stopped_anywhere_ends_in_the_same_bytes(tmp_path):
         resumed = run(model, given, recipe(), seed=5, checkpoint=folder)
         assert encode(resumed.model) == encode(whole.model), f"stopped at row {n}: {rows[n - 1]}"
         assert [s["errors"] for s in resumed.steps] == [s["errors"] for s in whole.steps]
+        untimed = [[{k: v for k, v in row.items() if k != "seconds"} for row in job.epochs]
+                   for job in (resumed, whole)]
+        assert untimed[0] == untimed[1], "the report has the curves of before"
+
+
+def test_the_seconds_of_before_count(tmp_path):
+    model, given = small()
+    whole = run(model, given, recipe(), seed=5, checkpoint=tmp_path)
+    again = run(model, given, recipe(), seed=5, checkpoint=tmp_path)
+    assert again.epochs == whole.epochs
+    assert [s["seconds"] for s in again.steps] == [s["seconds"] for s in whole.steps]
+    # A training that was stopped in its middle: those of the epochs that were done.
+    (tmp_path / "03-finetune.step").unlink()
+    third = run(model, given, recipe(), seed=5, checkpoint=tmp_path)
+    assert third.steps[2]["seconds"] >= sum(e["seconds"] for e in whole.epochs[-2:])
 
 
 @pytest.mark.parametrize("step", [
@@ -135,7 +149,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained():
     ):
         run("lenet300", data((17,), 2), recipe(), seed=0, log=pytest.fail)
     with pytest.raises(UserError, match="data toy has 12 classes, the model 10 outputs"):
-        run("lenet300", data(classes=12), recipe(), seed=0, log=pytest.fail)
+        run(LeNet300(), data(classes=12), recipe(), seed=0, log=pytest.fail)
     with pytest.raises(UserError, match=r"sparsity@conv\* matches no layer"):
         run(
             "lenet300",
@@ -146,57 +160,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained():
         )
 
 
-# ------------------------------------------------------------------------------- checkpoint folders
-
-
-def test_a_checkpoint_is_of_its_settings(tmp_path):
-    folder, settings = (
-        tmp_path / "f.run", {"seed": 0, "steps": [{"epochs": (1, 2)}], "data": "glyphs"}
-    )
-    assert open_checkpoint(folder, settings) == folder
-    assert (
-        open_checkpoint(folder, settings) == folder
-    ), "the same settings go on; tuples are JSON's lists"
-    with pytest.raises(
-        UserError,
-        match=r"other settings \(seed: 0 there, 1 here, steps\); finish it .* --restart",
-    ):
-        (folder / "01-kmeans.mcz").write_bytes(b"")
-        open_checkpoint(folder, settings | {"seed": 1, "steps": []})
-    (folder / "01-kmeans.mcz").write_bytes(b"old")
-    open_checkpoint(folder, settings | {"seed": 1}, restart=True)
-    assert sorted(p.name for p in folder.iterdir()) == ["run.json"]
-    assert json.loads((folder / "run.json").read_text())["seed"] == 1
-
-
-def test_steps_that_have_not_begun_may_be_corrected(tmp_path):
-    a, b, c = ({"name": name} for name in ("magnitude", "nm", "kmeans"))
-    folder = tmp_path / "f.run"
-    open_checkpoint(folder, {"seed": 0, "steps": [a, b]})
-    (folder / "00-dense.mcz").write_bytes(b"")
-    (folder / "01-magnitude").mkdir()
-    open_checkpoint(folder, {"seed": 0, "steps": [a, c]})  # nothing of step 2 is there yet
-    assert json.loads((folder / "run.json").read_text())["steps"] == [a, c]
-    for other in (
-        {"seed": 0, "steps": [b, c]},
-        {"seed": 1, "steps": [a, c]},
-        {"seed": 0, "steps": []},
-    ):
-        with pytest.raises(UserError, match="holds an unfinished run with other settings"):
-            open_checkpoint(folder, other)
-    (folder / "02-kmeans.mcz").write_bytes(b"")
-    with pytest.raises(UserError, match="other settings"):
-        open_checkpoint(folder, {"seed": 0, "steps": [a, b]})
-    open_checkpoint(folder, {"seed": 0, "steps": [a, c, b]})
-    (folder / "attempt-1").mkdir()  # a budget's attempts name their steps elsewhere
-    with pytest.raises(UserError, match="other settings"):
-        open_checkpoint(folder, {"seed": 0, "steps": [a, c, a]})
-
-
 def test_a_corrected_knob_goes_on_from_the_training_before_it(tmp_path):
-    given, wrong = data(), recipe({"technique": "nm", "n": 2, "m": 5})
-    right = recipe({"technique": "nm", "n": 2, "m": 4})
-    with pytest.raises(UserError, match="m must divide the 784 weights of a row, got 5"):
+    given, wrong = data(), recipe({"technique": "filters", "threshold": 1e9})
+    right = recipe({"technique": "filters", "threshold": 0.0})
+    with pytest.raises(UserError, match=r"threshold 1e\+09 would remove all 300 channels of fc1"):
         run("lenet300", given, wrong, seed=0, checkpoint=tmp_path)
     events = []
     job = run("lenet300", given, right, seed=0, checkpoint=tmp_path, log=events.append)
@@ -204,62 +171,6 @@ def test_a_corrected_knob_goes_on_from_the_training_before_it(tmp_path):
         e for e in events if e.get("event") == "epoch"
     ], "the dense net was not trained again"
     assert encode(job.model) == encode(run("lenet300", given, right, seed=0).model)
-
-
-def test_a_folder_that_is_no_checkpoint(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(
-        UserError, match="file is a file; a run keeps its unfinished state in a folder"
-    ):
-        open_checkpoint(tmp_path / "file", {}, restart=True)
-    assert (tmp_path / "file").read_text() == "mine"
-    (tmp_path / "empty").mkdir()  # a run killed before it wrote its settings
-    open_checkpoint(tmp_path / "empty", {"seed": 0})
-    for content in ("{", "[1]"):
-        folder = tmp_path / f"broken{len(content)}"
-        folder.mkdir()
-        (folder / "run.json").write_text(content)
-        with pytest.raises(
-            UserError, match="whose settings cannot be read; discard it with --restart"
-        ):
-            open_checkpoint(folder, {"seed": 0})
-        open_checkpoint(folder, {"seed": 0}, restart=True)
-
-
-def test_only_what_a_run_writes_is_removed(tmp_path):
-    folder = tmp_path / "f.run"
-    ours = [
-        "run.json", ".run.json.0a1b2c3d.tmp", "00-dense.mcz", "01-channel-lasso.mcz",
-        ".02-kmeans.mcz.0a1b2c3d.tmp", "00-dense/fit.npz",
-        "attempt-1/01-dns+slimming/.fit.npz.0a1b2c3d.tmp", "01-iterative/round-1-0/fit.npz",
-    ]
-    theirs = ["notes.json", "best.mcz", "data.npz", "old/README", "01-iterative/my.npz"]
-    for name in ours + theirs:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "fit.npz").write_bytes(b"")
-    (folder / "link").symlink_to(outside)
-    remove_checkpoint(folder)
-    left = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    assert (
-        left == sorted(theirs)
-        and (outside / "fit.npz").exists()
-        and (folder / "link").is_symlink()
-    )
-    assert not (folder / "attempt-1").exists()
-
-
-def test_a_whole_run_is_removed_with_its_folder(tmp_path):
-    model, given = small()
-    folder = open_checkpoint(tmp_path / "f.run", {"seed": 5})
-    with pytest.raises(Stop):
-        run(model, given, recipe(), seed=5, max_bytes=180, log=stop_at(60), checkpoint=folder)
-    assert len(list(folder.rglob("*.npz"))) >= 1
-    remove_checkpoint(folder)
-    assert not folder.exists()
-    remove_checkpoint(folder)  # nothing there: nothing to do
 
 
 # ------------------------------------------------------------------------------ the command, killed

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from minicomp.reference.judges import copied, difference, equal_to, first_difference, show
+from minicomp.reference.judges import copied, difference, equal_to, first_difference, show, unchanged
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,72 @@ def test_a_judge_compares_with_its_reference():
     judge = equal_to(lambda a, b: a + b)
     assert judge({"a": 1, "b": 2}, 3) is None
     assert "expected 3, got 4" in judge({"a": 1, "b": 2}, 4).detail
+
+
+@pytest.mark.parametrize("got", [np.float32(0.1), np.nextafter(0.1, 1), 0.1 + 1e-9])
+def test_numbers_that_differ_never_look_alike(got):
+    for shape in ((), (2,), (2, 2), (5, 5, 2)):
+        told = difference(np.full(shape, 0.1), np.full(shape, got), rtol=1e-18)
+        expected, mine = told.detail.splitlines()[:2]
+        assert expected.split()[1] != mine.split()[1] and "first difference" not in told.text
+        one, _, other = told.first.partition(": ")[2].partition(" is expected, got ")
+        assert one != other
+    assert ("float32" in told.detail) == isinstance(got, np.float32)
+
+
+def test_only_as_many_digits_as_tell_numbers_apart():
+    assert difference(np.array([1 / 3]), np.array([0.5])).detail == (
+        "expected [0.333333]\ngot      [0.5]"
+    )
+    told = difference(np.array([1 / 3, 1.0]), np.array([1 / 3 + 1e-8, 2.0])).detail
+    assert told == "expected [0.33333333, 1]\ngot      [0.33333334, 2]"
+
+
+def test_a_right_answer_in_float32_is_told_so():
+    expected = np.linspace(0.1, 0.9, 7)
+    told = difference(expected, expected.astype(np.float32), rtol=1e-10)
+    assert told.slug == "too-coarse" and "right only as far as float32 goes" in told.text
+    wrong = difference(expected, (expected + 0.01).astype(np.float32), rtol=1e-10)
+    assert wrong.slug == "wrong-value"
+
+
+def test_values_are_shown_on_one_line_with_shapes():
+    assert show(np.array([[1.0, 0.5]])) == "[[1, 0.5]]"
+    assert show(np.arange(4.0).reshape(1, 1, 2, 2)) == "[0, 1, 2, 3] of shape (1, 1, 2, 2)"
+    large = show(np.arange(81.0).reshape(3, 3, 3, 3))
+    assert large == "[0, 1, 2, 3, 4, 5, ...] of shape (3, 3, 3, 3)"
+    assert show(np.zeros((0, 3))) == "[] of shape (0, 3)" and show(-0.0) == "0"
+    assert show([("conv", 2), ("flatten",)]) == "[('conv', 2), ('flatten',)]"
+    assert show((np.float32(0.5), np.int64(3), None)) == "(0.5, 3, None)"
+
+
+def test_of_arrays_too_large_for_a_line_the_first_difference_is_shown():
+    got = np.zeros((5, 5, 2))
+    got[4, 3, 1] = 2
+    told = difference(np.zeros((5, 5, 2)), got).detail
+    assert told.endswith("first difference at [4, 3, 1]: expected 0, got 2")
+    assert len(told.splitlines()) == 3
+
+
+def test_the_parts_of_a_result_have_names():
+    right = (np.ones(2), np.zeros(1))
+    told = difference(right, (np.ones(2), np.ones(1)), names=("ga", "gb"))
+    assert told.text == "gb is wrong in 1 of 1 entries"
+    assert "a tuple of 2 (ga, gb), got an array" in difference(right, right[0], names=("ga", "gb")).text
+
+
+def test_wrong_shapes_are_shown_with_their_entries():
+    told = difference(np.array([2, 3]), np.array([2])).detail
+    assert told == "expected shape (2,), got (1,)\nexpected [2, 3]\ngot      [2]"
+
+
+def test_what_a_call_changed_is_seen():
+    case = {"w": np.array([1.0, 2.0]), "rows": [("a", 1)], "s": 0.5}
+    before = copied(case)
+    assert all(unchanged(before[name], case[name]) for name in case)
+    case["w"][0] = 3
+    case["rows"].append(("b", 2))
+    assert [unchanged(before[name], case[name]) for name in case] == [False, False, True]
 
 
 def test_large_arrays_are_shown_by_shape():

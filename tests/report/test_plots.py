@@ -1,4 +1,7 @@
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -52,6 +55,10 @@ rng = np.random.default_rng(0)
 W = rng.standard_normal((300, 784)).astype(np.float32)
 W[np.abs(W) < 1.6] = 0
 
+CENTROIDS = [
+    ("16 centroids as chosen", np.linspace(-3, 3, 16), np.arange(16)),
+    ("after training", np.linspace(-3, 3.2, 16), np.arange(16)),
+]
 EVEN = {
     "codebook, 1 column": {0.02: 9.5, 0.1: 5.4, 1.0: 1.2},
     "CSR, 64 columns": {0.02: 20.0, 0.1: 4.6, 1.0: 0.5},
@@ -68,7 +75,7 @@ CASES = {
     "sensitivity": lambda ax: plots.plot_sensitivity(CURVES, 0.02, ax=ax),
     "importance": lambda ax: plots.plot_importance(IMPORTANCE, 0.014, ax=ax),
     "break-even": lambda ax: plots.plot_break_even(EVEN, ax=ax),
-    "weights": lambda ax: pictures.plot_weights(W, np.linspace(-3, 3, 16), ax=ax),
+    "weights": lambda ax: pictures.plot_weights(W, CENTROIDS, ax=ax),
     "filters": lambda ax: pictures.plot_filters(W[:20], W[20:40], ax=ax),
     "training": lambda ax: pictures.plot_training(EPOCHS, ax=ax),
     "loss": lambda ax: pictures.plot_training(EPOCHS, ax=ax, quantity="loss", labels=False),
@@ -113,7 +120,7 @@ def test_waterfall_bars_are_the_bytes_and_the_drops():
     np.testing.assert_allclose(ends[:3], [1724320, 140000, 138000])
     assert drops[-1].get_width() == 0  # the last stage grew
     said = [t.get_text() for t in ax.texts]
-    assert {"1,724 kB", "140 kB", "÷12", "÷3.2"} <= set(said) and ax.get_xscale() == "log"
+    assert {"1,724 kB", "140 kB", "÷12.3", "÷3.21"} <= set(said) and ax.get_xscale() == "log"
 
 
 def test_composition_sums_to_100_percent_and_leaves_out_what_is_not_there():
@@ -127,7 +134,7 @@ def test_composition_sums_to_100_percent_and_leaves_out_what_is_not_there():
 def test_layer_bytes_say_size_and_factor():
     ax = plots.plot_layer_bytes(LAYERS, {"conv1": 2080, "fc1": 1602000})
     said = [t.get_text() for t in ax.texts]
-    assert said == ["480 B, 4.3x smaller", "38.3 kB, 42x smaller", "30 B"]
+    assert said == ["480 B, 4.33x smaller", "38.3 kB, 41.9x smaller", "30 B"]
     assert [t.get_text() for t in ax.get_yticklabels()][-1] == "rest of file"
 
 
@@ -147,7 +154,7 @@ def test_importance_draws_every_criterion_apart_and_the_dense_net():
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 8
     assert {line.get_color() for line in lines} <= set(palette.LINES) - {palette.OKABE_ITO["black"]}
     np.testing.assert_allclose(dense.get_ydata(), [1.4, 1.4])
-    assert dense.get_linestyle() == "--" and "dense 1.40 %" in [t.get_text() for t in ax.texts]
+    assert dense.get_linestyle() == "--" and "whole net 1.40 %" in [t.get_text() for t in ax.texts]
     assert ax.get_yscale() == "log"
     plots.plot_importance({"a": ([0.5], [0.0])}, 0.0)  # no errors at all can be drawn
 
@@ -169,6 +176,26 @@ def test_weights_count_zeros_apart():
     assert ax.texts[0].get_text() == "2 weights; 3 more are 0 (60.0 %)"
     assert sum(b.get_height() for b in ax.patches) == 2
     pictures.plot_weights(np.zeros(4))  # nothing kept
+
+
+def test_centroids_stand_in_rows_below_the_weights_and_empty_ones_are_hollow():
+    chosen = ("3 centroids as chosen", np.array([-1.0, 0.5, 1.0]), np.array([1, 0, 1]))
+    now = ("after training", np.array([-1.5, 0.5, 1.2]), np.array([1, 0, 1]))
+    ax = pictures.plot_weights(np.array([0, -1.0, 1.0]), [chosen, now])
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    found = [(list(d.get_xdata()), d.get_markerfacecolor() == "white") for d in dots]
+    assert found == [([-1, 1], False), ([0.5], True), ([-1.5, 1.2], False), ([0.5], True)]
+    heights = [d.get_ydata()[0] for d in dots]
+    assert 0 > heights[0] == heights[1] > heights[2] == heights[3]
+    assert min(ax.get_yticks()) == 0, "numbers of weights begin at 0"
+    labels = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert labels[:2] == ["3 centroids as chosen", "1 of them for no weight"]
+
+
+def test_sparsity_is_an_axis_from_0_to_1_at_most():
+    ax = plots.plot_sensitivity(CURVES, 0.02, examples="500 validation images")
+    assert 0 <= ax.get_xlim()[0] < ax.get_xlim()[1] == 1
+    assert ax.get_ylabel() == "error, % of 500 validation images"
 
 
 def test_filters_are_shown_at_their_own_values():
@@ -197,13 +224,26 @@ def test_training_is_one_line_a_stage():
         pictures.plot_training(EPOCHS, quantity="accuracy")
 
 
-def test_panels_and_close():
+def test_panels_are_of_one_figure_of_their_own():
     import matplotlib.pyplot as plt
 
     upper, lower = plots.panels(2, (4, 4), [2, 1])
     assert upper.figure is lower.figure
-    plots.close(upper.figure)
     assert not plt.get_fignums()
+
+
+# A notebook leaves its backend in the environment of every process that it starts.
+def test_figures_need_no_backend_of_pyplot(tmp_path):
+    code = f"""
+import sys
+from minicomp.report import plots
+ax = plots.plot_waterfall([("dense", 1e6), ("small", 1e4)])
+ax.figure.savefig({str(tmp_path / "f.png")!r}, dpi=50, bbox_inches="tight")
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    env = os.environ | {"MPLBACKEND": "module://no_such_backend"}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)
+    assert (tmp_path / "f.png").stat().st_size > 1000
 
 
 def test_style_is_left_as_it_was():

@@ -7,14 +7,13 @@ per group or over all groups together, and removed at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 
 import numpy as np
 
 from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
-from ..technique import masked
+from ..technique import check_patterns, masked
 from .constants import folded
 from .groups import Group, choose_units
 from .removal import removed
@@ -41,6 +40,11 @@ def local(
                 )
         chosen.append((group, _chosen(word, group, worth, count)))
     return chosen
+
+
+def unscored(found: list[Group]) -> Scored:
+    """Returns groups with some worth of their units: to ask how many may go, not which."""
+    return [(group, np.arange(group.size, dtype=np.float64)) for group in found]
 
 
 def overall(word: str, scored: Scored, sparsity: float) -> list[tuple[Group, Array]]:
@@ -129,14 +133,6 @@ def removed_row(word: str, model: Model, made: Model, chosen: list[tuple[Group, 
             "units": {group.name: int((~kept).sum()) for group, kept in chosen}}
 
 
-def check_numbers(word: str, model: Model) -> None:
-    """Raises UserError where a weight or bias is not a finite number, by the name of its layer."""
-    for name, form in model.forms().items():
-        with no_grad():
-            if not np.isfinite(form.dense().data).all():
-                raise UserError(f"{word}: {name} must hold finite numbers, got NaN or infinity")
-
-
 def at_group(technique, name: str, group: Group):
     """Returns a per-layer knob at a group; UserError where tied layers have different values."""
     values = {node: technique.at(name, node) for node in group.nodes}
@@ -151,15 +147,11 @@ def at_group(technique, name: str, group: Group):
 def check_groups(
     technique, found: list[Group], what: str = "whose channels can be removed"
 ) -> None:
-    """Raises UserError where there is no group, or a pattern of a knob matches no layer of one."""
+    """Raises UserError where there is no group, or a pattern of a knob decides nothing for one."""
     nodes = [node for group in found for node in group.nodes]
     if not nodes:
         raise UserError(f"{technique.word}: the model has no layer {what}")
     for name in technique.knobs():
         value = getattr(technique, name)
-        for pattern in value if isinstance(value, Mapping) else ():
-            if not any(fnmatchcase(n, pattern) for n in nodes):
-                raise UserError(
-                    f"{technique.word}: {name}@{pattern} matches no layer {what}; there are "
-                    f"{', '.join(nodes)}"
-                )
+        if isinstance(value, Mapping):
+            check_patterns(f"{technique.word}: {name}", value, nodes, what=f" {what}")

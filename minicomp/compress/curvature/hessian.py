@@ -132,14 +132,18 @@ def layers(model: Model) -> list[Node]:
 
 def check_layers(word: str, model: Model) -> None:
     """Raises UserError, beginning with `word`, where weights cannot be pruned by moving them:
-    a form whose entries are shared or not finite, or no Linear or Conv2d at all."""
+    a form whose entries are shared, or no Linear or Conv2d at all."""
     if not layers(model):
         raise UserError(f"{word}: the model has no Linear or Conv2d layer")
     names = [f"{node.name}.{part}" for node in layers(model) for part in node.layer.forms]
     check_movable(word, model, names)
-    for name in names:
-        if not np.isfinite(model.forms()[name].values()).all():
-            raise UserError(f"{word}: {name} must be finite, got NaN or infinity")
+
+
+def check_loss(word: str, model: Model, loss: str) -> None:
+    """Raises UserError, beginning with `word`, for cross-entropy of a model of one output."""
+    if loss == "cross-entropy" and [*model.shapes().values()][-1][0] < 2:
+        raise UserError(f"{word}: loss must be squared for a model of one output, got "
+                        "cross-entropy")
 
 
 def targets(y: Array, K: int) -> Array:

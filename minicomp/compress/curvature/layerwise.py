@@ -30,8 +30,8 @@ from ...nn.graph import Model, Node
 from ...nn.layers import Layer
 from ...nn.taps import Walk, crossing
 from ...tensor import Array
-from ..calibration import calibration
-from ..scores import drop_smallest, zeros_of
+from ..examples import calibration
+from ..scores import block_mask, channels_last, drop_smallest, zeros_of
 from ..technique import Run, Technique, knob
 from .hessian import by_unit, check_layers, damped_inverse, input_rows, layers
 
@@ -59,6 +59,13 @@ class LayerProblem:
     dead: Array
     damping: float
     asked: float
+
+    def ordered(self, order: Array) -> tuple[Array, Array, Array]:
+        """Returns W, Hinv and dead with the weights of a row in another order, the bias last."""
+        at = np.concatenate([order, np.arange(self.weights, len(self.H))])
+        if np.array_equal(at, np.arange(len(at))):
+            return self.W, self.Hinv, self.dead
+        return self.W[:, at], self.Hinv[np.ix_(at, at)], self.dead[:, order]
 
     def solve(self, kept: Array) -> Array:
         """Returns the rows of least error over the kept entries, (O, C), 0 elsewhere.
@@ -167,8 +174,8 @@ class LayerPruner(Technique):
 
     sparsity: float | None = knob(None, "fraction of zeros, exactly round(s n)", type=float, lo=0,
                                   hi=1, below=True, optional=True, per_layer=True)
-    pattern: str | None = knob(None, "instead of sparsity: N:M keeps N of every M weights of a row",
-                               type=str, optional=True, per_layer=True)
+    pattern: str | None = knob(None, "instead of sparsity: N:M keeps N of every M inputs of an "
+                                     "output", type=str, optional=True, per_layer=True)
     samples: int = knob(2000, "training examples drawn for X; all where there are fewer", lo=1)
     damping: float = knob(0.01, "added to H's diagonal, times its mean", lo=0, hi=1)
 
@@ -183,13 +190,19 @@ class LayerPruner(Technique):
     def targets(self, model):
         return [node.name for node in layers(model)]
 
+    def reads(self):
+        return ("train",)
+
     def check(self, model):
         super().check(model)
         check_layers(self.word, model)
+
+    def check_shapes(self, model):
         self.amounts(model)
 
     def amounts(self, model: Model) -> dict[str, Amount]:
-        """Returns how much goes from each layer, by node; UserError where M divides no row."""
+        """Returns how much goes from each layer, by node; UserError where M does not divide the
+        inputs of one."""
         found = {}
         for node in layers(model):
             sparsity, pattern = self.at("sparsity", node.name), self.at("pattern", node.name)
@@ -198,10 +211,10 @@ class LayerPruner(Technique):
             found[node.name] = sparsity or 0.0
             if pattern is not None:
                 N, M = found[node.name] = parse_pattern(pattern, self.word)
-                width = shapes_of_rows(model)[node.name][1]
-                if width % M:
-                    raise UserError(f"{self.word}: pattern {N}:{M} needs rows that {M} divides, "
-                                    f"got {width} weights a row in {node.name}")
+                inputs = node.layer.forms["weight"].shape[1]
+                if inputs % M:
+                    raise UserError(f"{self.word}: pattern {N}:{M} needs inputs that {M} divides, "
+                                    f"got {inputs} in {node.name}")
         return found
 
     def examples(self, model: Model, data, run: Run) -> Array:
@@ -235,16 +248,23 @@ class LayerPruner(Technique):
     def sketch(self, model, *, rng):
         # As many zeros, of least magnitude: the layers' problems would need data.
         self.check(model)
+        self.check_shapes(model)
         kept = {}
         for name, amount in self.amounts(model).items():
             form = model.node(name).layer.forms["weight"]
             w = np.abs(form.dense().data)
             if isinstance(amount, tuple):
-                drop, width = amount[1] - amount[0], amount[1]
+                kept[name] = block_mask(w, *amount, mask=form.mask)
             else:
-                drop, width = zeros_of(amount, w.size), None
-            kept[name] = drop_smallest(w, drop, width=width, mask=form.mask)
+                kept[name] = drop_smallest(w, zeros_of(amount, w.size), mask=form.mask)
         return with_rows(model, model, kept)
+
+
+def block_order(layer: Layer, amount: Amount) -> Array:
+    """Returns the order of a row's weights (C,) in which they are gone through: for (N, M) the
+    inputs of a block follow one another, else as they stand."""
+    shape = layer.forms["weight"].shape
+    return channels_last(shape if isinstance(amount, tuple) else (1, math.prod(shape[1:])))
 
 
 def shapes_of_rows(model: Model) -> dict[str, tuple[int, int]]:

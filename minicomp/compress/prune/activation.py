@@ -24,7 +24,7 @@ from ...nn.graph import Model, Node
 from ...nn.layers import LAYERS, ActThreshold, ActTopK
 from ...nn.taps import Walk
 from ...tensor import Array
-from ..calibration import calibration
+from ..examples import calibration
 from ..technique import Technique, knob
 
 
@@ -74,11 +74,20 @@ class SparseActivations(Technique):
                 + (" and ".join(given) or "none")
             )
 
-    def change(self, model, data, run):
-        made, names, shapes = model, activations_of(model), model.shapes()
-        if not names:
+    def reads(self):
+        return () if self.sparsity is None else ("train",)
+
+    def resizes(self):
+        return True  # its sketch has none of the layers that it inserts
+
+    def check(self, model):
+        super().check(model)
+        if not activations_of(model):
             kinds = ", ".join(kind for kind, layer in LAYERS.items() if layer.activation)
             raise UserError(f"sparse-activations: the model has no activation ({kinds})")
+
+    def change(self, model, data, run):
+        made, names, shapes = model, activations_of(model), model.shapes()
         walk = None
         if self.sparsity is not None:
             walk = Walk(calibration(self, data, run).x)

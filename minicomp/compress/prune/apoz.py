@@ -23,12 +23,14 @@ import numpy as np
 from ...nn.graph import Model
 from ...nn.taps import observe
 from ...tensor import Array
-from ..calibration import calibration
+from ..examples import calibration
 from ..channels.groups import Group, choose_units, groups
 from ..channels.choosing import (
-    at_group, check_groups, check_numbers, local, removed_row, without_units,
+    Scored, at_group, check_groups, local, removed_row, without_units,
 )
 from ..technique import Run, Technique, knob
+
+WHAT = "whose channels pass a ReLU and can be removed"
 
 
 def apoz(a: Array) -> Array:
@@ -88,8 +90,36 @@ class APoZ(Technique):
         2000, "training examples on which zeros are counted; all where there are fewer", lo=1
     )
 
+    def reads(self):
+        return ("train",)
+
+    def resizes(self):
+        return self.sparsity is None
+
+    def check(self, model):
+        check_groups(self, [g for g, _ in self.seen(model)], WHAT)
+
+    def check_shapes(self, model):
+        if not self.resizes():
+            local(self.word, self.seen(model), self.asked)
+
+    def seen(self, model: Model) -> Scored:
+        """Returns the groups that a ReLU sees, NaN for units that none does."""
+        zeros = {n.name: np.zeros(model.shapes()[n.name][0])
+                 for n in model.nodes if n.layer.rectifies}
+        return self.scored(model, zeros)
+
+    def scored(self, model: Model, zeros: dict[str, Array]) -> Scored:
+        """Returns the groups that a ReLU sees with 1 - APoZ of their units; zeros : of `measured`.
+        """
+        found = [(g, 1 - of_group(g, zeros)) for g in groups(model)]
+        return [(g, worth) for g, worth in found if not np.isnan(worth).all()]
+
+    def asked(self, group: Group) -> float:
+        """Returns the sparsity asked of a group."""
+        return at_group(self, "sparsity", group) or 0.0
+
     def change(self, model, data, run):
-        check_numbers(self.word, model)
         x = calibration(self, data, run).x
         return self.trim(model, measured(model, x), run)
 
@@ -99,13 +129,11 @@ class APoZ(Technique):
 
     def trim(self, model: Model, zeros: dict[str, Array], run: Run) -> Model:
         """Returns the model without the units whose APoZ is too high; zeros : of `measured`."""
-        scored = [(g, 1 - of_group(g, zeros)) for g in groups(model)]
-        scored = [(g, worth) for g, worth in scored if not np.isnan(worth).all()]
-        check_groups(self, [g for g, _ in scored], "whose channels pass a ReLU and can be removed")
+        scored = self.scored(model, zeros)
         if self.sparsity is None:
             chosen = [(g, self.by_rule(g, worth)) for g, worth in scored]
         else:
-            chosen = local(self.word, scored, lambda g: at_group(self, "sparsity", g) or 0.0)
+            chosen = local(self.word, scored, self.asked)
         made = without_units(model, chosen)
         run.log(removed_row(self.word, model, made, chosen))
         return made

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...tensor import Array
-from ..technique import Technique, knob, masked
+from ..technique import Technique, check_maskable, knob, masked
 
 
 def bias_mask(b: Array, threshold: float) -> Array:
@@ -35,6 +35,10 @@ class Bias(Technique):
 
     def targets(self, model):
         return [n.name for n in model.nodes if "bias" in n.layer.forms]
+
+    def check(self, model):
+        super().check(model)
+        check_maskable(self.word, model, [f"{node}.bias" for node in self.targets(model)])
 
     def change(self, model, data, run):
         masks = {}

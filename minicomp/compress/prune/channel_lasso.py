@@ -39,10 +39,10 @@ from ...nn.graph import Model, Node
 from ...nn.layers import Conv2d
 from ...nn.taps import Walk
 from ...tensor import Array, no_grad
-from ..calibration import calibration
+from ..examples import calibration
 from ..channels.groups import Group, choose_units, groups
 from ..channels.couplings import multiplier
-from ..channels.choosing import at_group, check_groups, check_numbers, local, without_units
+from ..channels.choosing import at_group, check_groups, local, unscored, without_units
 from ..technique import Run, Technique, knob
 
 BATCH = 250
@@ -171,17 +171,23 @@ class ChannelLasso(Technique):
     positions: int = knob(10, "places sampled from each map of a convolution", lo=1)
     damping: float = knob(1e-4, "pull of the least squares towards the old weights", lo=1e-9)
 
-    def change(self, model, data, run):
-        check_numbers(self.word, model)
-        found = groups(model)
-        check_groups(self, found)
+    def reads(self):
+        return ("train",)
+
+    def check(self, model):
+        check_groups(self, groups(model))
         for name, form in model.forms().items():
             if form.mask is not None and len(form.shape) > 1:
                 raise UserError(
                     f"channel-lasso: {name} has pruned weights, which least squares would fill; "
                     f"remove channels before weights"
                 )
-        local(self.word, [(g, np.zeros(g.size)) for g in found], self.asked)
+
+    def check_shapes(self, model):
+        local(self.word, unscored(groups(model)), self.asked)
+
+    def change(self, model, data, run):
+        found = groups(model)
         x = calibration(self, data, run).x
         made, now, then = model, Walk(x, batch_size=BATCH), Walk(x, batch_size=BATCH)
         # Of a reader's outputs those that it still has: a layer that is added to an earlier one has
@@ -229,7 +235,7 @@ class ChannelLasso(Technique):
 
     def sketch(self, model, *, rng):
         return without_units(
-            model, local(self.word, [(g, np.arange(g.size)) for g in groups(model)], self.asked)
+            model, local(self.word, unscored(groups(model)), self.asked)
         )
 
 

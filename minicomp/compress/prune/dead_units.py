@@ -28,7 +28,7 @@ from ...nn.graph import Model
 from ...tensor import Array
 from ..channels.constants import removable
 from ..channels.groups import Group, choose_units, groups
-from ..channels.choosing import check_numbers, removed_row, without_units
+from ..channels.choosing import removed_row, without_units
 from ..technique import Technique
 
 
@@ -74,8 +74,14 @@ class DeadUnits(Technique):
         "Networks, arXiv:1506.02626"
     )
 
+    def resizes(self):
+        return True
+
+    def check(self, model):
+        super().check(model)
+        groups(model)
+
     def change(self, model, data, run):
-        check_numbers(self.word, model)
         made, gone, done = model, Counter(), False
         while not done:
             chosen = dead_of(made)

@@ -7,9 +7,11 @@ W behind a mask T, computes with W T, and goes on training *every* entry of W, t
     W <- W - beta dL / d(W T)                                     for all entries           (eq. 2)
     h(w) = 0 if |w| < a,   T if a <= |w| < b,   1 if |w| >= b                               (eq. 3)
 
-A cut weight that the loss still wants grows back over b and is *spliced* into the net again. T is
-updated at a step i with probability sigma(i) = (1 + gamma i)^-power, and no more after `stop` of
-the training, so that the survivors settle.
+A cut weight that the loss still wants grows back over b and is *spliced* into the net again. T of a
+layer is updated at a step i with probability sigma(i) = (1 + gamma i)^-power, each layer with a
+draw of its own as in the authors' code, and no more after `stop` of the training, so that the
+survivors settle. At step 0 it always is: with `stop` 0 the first cut is the last. The best epoch,
+where one is kept, is one after `stop`: before it the net is another, under a ramp a denser one.
 
 tau = max(mu + c sigma, 0), mu and sigma the mean and standard deviation of |w|, taken once at the
 start; a = 0.9 tau and b = 1.1 tau.
@@ -23,6 +25,7 @@ and cuts biases too. (The code also compares with <= a and > b, which differs fr
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -102,6 +105,11 @@ class DNS(Trained):
             raise UserError(
                 f"dns: low must be at most high, got low = {self.low}, high = {self.high}"
             )
+        if self.ramp > self.stop:
+            raise UserError(
+                f"dns: ramp must be at most stop, after which masks stay, got ramp = "
+                f"{self.ramp:g}, stop = {self.stop:g}"
+            )
 
     def targets(self, model):
         return list(weights(model))
@@ -141,33 +149,38 @@ class Surgery(Hook):
     def __init__(self, technique: DNS, model: Model, run):
         super().__init__()
         self.technique, self.log, self.thresholds = technique, run.log, {}
-        for node, name in weights(model).items():
-            for form in technique.cut_forms(model, name):
-                self.thresholds[form] = technique.thresholds(model, node, name)
+        self.layers = {
+            node: technique.cut_forms(model, name) for node, name in weights(model).items()
+        }
+        for node, forms in self.layers.items():
+            a_b = technique.thresholds(model, node, forms[0])
+            self.thresholds |= dict.fromkeys(forms, a_b)
         self.allowed = behind(model, self.thresholds)
         self.slots |= {f"moves.{name}": np.zeros(2, np.int64) for name in self.allowed}
         self.seed = int(run.rng.integers(2**63))
 
     def settled(self, steps):
-        return math.ceil(max(self.technique.stop, self.technique.ramp) * steps)
+        return math.ceil(self.technique.stop * steps)
 
     def before_batch(self, state):
-        # A draw is of the seed and the step alone, so that a resumed training draws the same.
+        # Draws are of the seed and the step alone, so that a resumed training draws the same.
         of, done = self.technique, state.step / max(state.steps, 1)
-        draw = np.random.default_rng([self.seed, state.step])
-        if done < of.stop and draw.random() < (1 + of.gamma * state.step) ** -of.power:
-            self.operate(state.model, 1.0 if of.ramp == 0 else min(done / of.ramp, 1.0))
+        draws = np.random.default_rng([self.seed, state.step]).random(len(self.layers))
+        if done < of.stop or state.step == 0:
+            chosen = draws < (1 + of.gamma * state.step) ** -of.power
+            forms = [f for go, layer in zip(chosen, self.layers.values()) if go for f in layer]
+            self.operate(state.model, forms, 1.0 if of.ramp == 0 else min(done / of.ramp, 1.0))
         if state.step * ROWS % state.steps < ROWS:
             self.log(self.row(state))
 
     def skip(self, model):
-        self.operate(model)
+        self.operate(model, self.thresholds)
 
-    def operate(self, model: Model, rise: float = 1.0) -> None:
-        """Sets every mask by eq. (3), in place, with thresholds times `rise`."""
+    def operate(self, model: Model, names: Iterable[str], rise: float = 1.0) -> None:
+        """Sets the masks of the named forms by eq. (3), in place, with thresholds times `rise`."""
         forms = model.forms()
-        for name, (a, b) in self.thresholds.items():
-            form = forms[name]
+        for name in names:
+            form, (a, b) = forms[name], self.thresholds[name]
             mask = surgery_mask(form.values(), form.mask, rise * a, rise * b) & self.allowed[name]
             if mask.any():  # the last weights of a layer are not cut: an empty layer cannot learn
                 moves = np.count_nonzero(form.mask > mask), np.count_nonzero(mask > form.mask)

@@ -31,7 +31,7 @@ from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..channels.groups import Group, groups
 from ..channels.choosing import (
-    at_group, check_groups, check_numbers, emptied, local, overall, removed_row, without_units,
+    at_group, check_groups, emptied, local, overall, removed_row, unscored, without_units,
 )
 from ..technique import Technique, knob, one_for_all
 
@@ -97,9 +97,19 @@ class Filters(Technique):
             )
         one_for_all(self.word, self.scope, self.sparsity)
 
+    def resizes(self):
+        return self.threshold is not None or self.scope == "global"
+
     def check(self, model):
-        check_numbers(self.word, model)
         check_groups(self, groups(model))
+
+    def check_shapes(self, model):
+        if not self.resizes():
+            local(self.word, unscored(groups(model)), self.asked)
+
+    def asked(self, group: Group) -> float:
+        """Returns the sparsity asked of a group."""
+        return at_group(self, "sparsity", group) or 0.0
 
     def change(self, model, data, run):
         scored = [(g, group_norms(model, g, self.norm)) for g in groups(model)]
@@ -109,7 +119,7 @@ class Filters(Technique):
             relative = [(g, norms / (norms.mean() or 1.0)) for g, norms in scored]
             chosen = overall(self.word, relative, self.sparsity)
         else:
-            chosen = local(self.word, scored, lambda g: at_group(self, "sparsity", g) or 0.0)
+            chosen = local(self.word, scored, self.asked)
         start = emptied(model, chosen) if self.fold else model
         made = without_units(start, chosen, fold=self.fold)
         run.log(removed_row(self.word, model, made, chosen))

@@ -25,11 +25,10 @@ import numpy as np
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..channels.groups import Group, groups
-from ..scoring import ScorePruning
 from ..channels.choosing import (
-    at_group, check_groups, check_numbers, emptied, local, removed_row, without_units,
+    at_group, check_groups, emptied, local, removed_row, unscored, without_units,
 )
-from ..technique import Run, knob, masked, weights
+from ..technique import Technique, check_maskable, knob, masked
 
 
 def fpgm_score(w: Array) -> Array:
@@ -53,7 +52,7 @@ def group_distances(model: Model, group: Group) -> Array:
 
 
 @dataclass(frozen=True)
-class FPGM(ScorePruning):
+class FPGM(Technique):
     """Removes the filters, or units, that the others of their layer can best stand in for."""
 
     word: ClassVar[str] = "fpgm"
@@ -66,19 +65,22 @@ class FPGM(ScorePruning):
     sparsity: float = knob(
         0.3, "fraction of a layer's filters that goes", lo=0, hi=1, below=True, per_layer=True
     )
-    scope: str = knob("local", "what is ranked together: one layer's filters", choices=("local",))
     remove: bool = knob(True, "take the filters out; false masks them")
     fold: bool = knob(
         False, "keep the removed filters' biases as a constant in the next layer's bias"
     )
 
-    def scores(self, model, data, run):
-        values = {node: model.forms()[name].dense().data for node, name in weights(model).items()}
-        return {node: _by_row(fpgm_score(w), w.shape) for node, w in values.items()}
-
     def check(self, model):
-        check_numbers(self.word, model)
         check_groups(self, groups(model))
+        if not self.remove:
+            check_maskable(self.word, model)
+
+    def check_shapes(self, model):
+        local(self.word, unscored(groups(model)), self.asked)
+
+    def asked(self, group: Group) -> float:
+        """Returns the sparsity asked of a group."""
+        return at_group(self, "sparsity", group)
 
     def change(self, model, data, run):
         chosen = self.chosen(model)
@@ -92,10 +94,7 @@ class FPGM(ScorePruning):
     def chosen(self, model: Model) -> list[tuple[Group, Array]]:
         """Returns which units stay, (U,) bool, of every group."""
         scored = [(g, group_distances(model, g)) for g in groups(model)]
-        return local(self.word, scored, lambda g: at_group(self, "sparsity", g))
-
-    def sketch(self, model, *, rng):
-        return self.apply(model, None, Run(rng))  # its scores need no data
+        return local(self.word, scored, self.asked)
 
 
 def _rows(model: Model, chosen: list[tuple[Group, Array]]) -> dict[str, Array]:

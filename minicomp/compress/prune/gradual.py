@@ -23,7 +23,7 @@ from ...train import Hook
 from ..finetune import Trained
 from ..schedule import agp_sparsity
 from ..scores import scoped_masks
-from ..technique import check_movable, knob, one_for_all, weights
+from ..technique import check_movable, floor_knob, knob, least_kept, one_for_all, weights
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Gradual(Trained):
     sparsity: float = knob(0.9, "final fraction of zeros of a layer",
                            lo=0, hi=1, below=True, per_layer=True)
     scope: str = knob("local", "what is ranked together", choices=("local", "global"))
+    floor: float = floor_knob()
     initial: float = knob(
         0.0, "sparsity at the start of the ramp, where the final one is not lower",
         lo=0, hi=1, below=True)
@@ -50,7 +51,7 @@ class Gradual(Trained):
 
     def __post_init__(self):
         super().__post_init__()
-        one_for_all(self.word, self.scope, self.sparsity)
+        one_for_all(self.word, self.scope, self.sparsity, self.floor)
 
     def targets(self, model):
         return list(weights(model))
@@ -75,13 +76,15 @@ class Gradual(Trained):
         """Sets every mask to its sparsity at step t, in place; what is pruned stays pruned, 0."""
         forms = {node: model.forms()[name] for node, name in weights(model).items()}
         w = {node: form.dense().data for node, form in forms.items()}
+        least = least_kept(model, self.floor)
 
         def s_t(s_f: float) -> float:
             return agp_sparsity(t, s_i=min(self.initial, s_f), s_f=s_f, t0=0, n=n, dt=dt)
 
         masks = scoped_masks(self.word, {node: np.abs(a) for node, a in w.items()},
                              {node: form.mask for node, form in forms.items()},
-                             lambda node: s_t(self.at("sparsity", node)), self.scope)
+                             lambda node: s_t(self.at("sparsity", node)), self.scope,
+                             least={node: least[f"{node}.weight"] for node in w})
         for node, form in forms.items():
             form.remask(masks[node] & form.mask)
 

@@ -20,7 +20,8 @@ there lam is a matter of trying.
 Where we leave the paper: it descends the penalty's gradient, and small weights are set to 0. A
 unit's bias belongs to its group here, so that a unit at 0 outputs f(0). Layers joined by an
 addition lose the same units, so these are one group. Of the paper's shapes, filters are here; the
-others (channels, columns, depth) are not.
+others (channels, columns, depth) are not. The penalty acts to the end, so that no earlier epoch is
+the best one: its net has more filters.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from ...nn.graph import Model
 from ...tensor import Array
 from ...train import Hook
 from ..channels.groups import Group, choose_units, groups
-from ..channels.choosing import at_group, check_groups, check_numbers, removed_row, without_units
+from ..channels.choosing import at_group, check_groups, removed_row, without_units
 from ..finetune import Trained
 from ..technique import check_movable, knob
 
@@ -77,6 +78,9 @@ class GroupLasso(Trained):
 
     lam: float = knob(1e-3, "weight of the sum of the filters' norms", lo=0.0, per_layer=True)
 
+    def resizes(self):
+        return True
+
     def check(self, model):
         super().check(model)
         self.found(model)
@@ -93,7 +97,6 @@ class GroupLasso(Trained):
 
     def found(self, model: Model) -> list[Group]:
         """Returns the groups under the penalty; UserError for none, or one that is not known."""
-        check_numbers(self.word, model)
         found = groups(model)
         check_groups(self, found)
         for group in found:
@@ -109,6 +112,9 @@ class Proximal(Hook):
     def __init__(self, technique: GroupLasso, found: list[Group]):
         super().__init__()
         self.technique, self.found = technique, found
+
+    def settled(self, steps):
+        return steps  # filters become 0 up to the last step
 
     def after_step(self, state):
         for group in self.found:

@@ -22,8 +22,7 @@ from typing import ClassVar
 from ...errors import UserError
 from ...nn.graph import Model
 from ...train import evaluate
-from ..channels.choosing import check_numbers
-from ..calibration import calibration
+from ..examples import calibration
 from ..technique import Technique, knob
 
 
@@ -61,7 +60,7 @@ def rewired(model: Model, name: str, inputs: tuple[str, ...]) -> Model:
         if node.name in used:
             used |= set(node.inputs)
     nodes = [n for n in nodes if n.name in used]
-    return Model(nodes, input_shape=model.input_shape, origin_bytes=model.origin_bytes)
+    return model.rebuilt(nodes)
 
 
 def weights_of(model: Model) -> int:
@@ -84,8 +83,16 @@ class LayerRemoval(Technique):
         2000, "training examples on which the loss is measured; all where there are fewer", lo=1
     )
 
+    def reads(self):
+        return ("train",)
+
+    def resizes(self):
+        return True
+
+    def check_shapes(self, model):
+        self.all(model, 1)
+
     def change(self, model, data, run):
-        check_numbers(self.word, model)
         sample = calibration(self, data, run)
         start = evaluate(model, sample, n_threads=run.n_threads).loss
         made = model

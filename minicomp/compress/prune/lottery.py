@@ -10,10 +10,14 @@ It is found by
 with p = 1 - (1 - sparsity)^(1 / rounds), and a last training of the ticket. With `rewind` the net
 that is given was trained from those weights, and the first training is left out; without, the first
 training starts from initial weights drawn here, to which every rewinding returns.
+
+Of the output layer each round takes `output` p %: half, as in the paper (its figure 2), so that it
+ends denser than the others. A sparsity by pattern is each layer's own, the output's too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,7 +30,7 @@ from ...nn.init import lecun_uniform
 from ...tensor import Array
 from ...train import evaluate
 from ..finetune import Rounds
-from ..technique import knob, masked, sparsity, weights
+from ..technique import feeding, knob, masked, sparsity, weights
 from ..technique import masks as masks_of
 from ..scores import magnitude_mask
 
@@ -42,12 +46,29 @@ class Lottery(Rounds):
     sparsity: float = knob(0.8, "final fraction of zeros of a layer",
                            lo=0, hi=1, below=True, per_layer=True)
     rounds: int = knob(3, "times that pruning and rewinding are repeated", lo=1)
+    output: float = knob(0.5, "part of a round's rate at which the output layer is pruned, where "
+                              "sparsity is one number", lo=0.0, hi=1.0)
     rewind: str | None = knob(
         None, "a .mcz file with the weights to rewind to; none draws LeCun's initial weights",
-        type=str, optional=True)
+        type=str, optional=True, file=True)
 
     def targets(self, model):
         return list(weights(model))
+
+    def check(self, model):
+        super().check(model)
+        if self.rewind is not None:
+            self.start(model, None)
+
+    def at_round(self, model: Model, node: str, r: int) -> float:
+        """Returns the sparsity of a layer after r rounds."""
+        s = self.at("sparsity", node)
+        outputs = feeding(model)[model.nodes[-1].name]
+        if node in outputs and not isinstance(self.sparsity, Mapping) and self.output < 1:
+            rate = self.output * (1 - (1 - s) ** (1 / self.rounds))
+            return 1 - (1 - rate) ** r
+        # s itself at the end: exact
+        return s if r == self.rounds else 1 - (1 - s) ** (r / self.rounds)
 
     def change(self, model, data, run):
         start = self.start(model, run.rng)
@@ -63,10 +84,7 @@ class Lottery(Rounds):
         current = model if self.rewind else trained(first, 0)
         for r, stream in enumerate(streams, start=1):
             for node, name in weights(current).items():
-                s = self.at("sparsity", node)
-                # s itself at the end: exact.
-                s = s if r == self.rounds else 1 - (1 - s) ** (r / self.rounds)
-                w = current.forms()[name].dense().data
+                w, s = current.forms()[name].dense().data, self.at_round(model, node, r)
                 masks[name] = masks[name] & magnitude_mask(w, s, mask=masks[name])
             current = trained(stream, r)
             run.log({"event": "round", "round": r, "rounds": self.rounds,
@@ -95,7 +113,8 @@ class Lottery(Rounds):
 
     def sketch(self, model, *, rng):
         return masked(model, {
-            name: magnitude_mask(form.dense().data, self.at("sparsity", node), mask=form.mask)
+            name: magnitude_mask(form.dense().data, self.at_round(model, node, self.rounds),
+                                 mask=form.mask)
             for node, name, form in ((n, f, model.forms()[f]) for n, f in weights(model).items())})
 
 

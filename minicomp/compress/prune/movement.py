@@ -25,6 +25,9 @@ set `prunings` times along the ramp and as often on, not at every step. A weight
 that is masked does not always come back at the value with which it went: momentum carries it on
 along its velocity until that has died down, and weight decay shrinks it. What an earlier technique
 pruned stays pruned.
+
+The best epoch, where one is kept, is one after the ramp; of the soft variant the last, for there
+layers find their sparsity up to the end.
 """
 
 from __future__ import annotations
@@ -39,13 +42,12 @@ from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
 from ...train import Hook
-from ..calibration import calibration
-from ..channels.choosing import check_numbers
+from ..examples import calibration
 from ..finetune import FineTune, Trained, behind
 from ..schedule import agp_sparsity
 from ..scores import magnitudes, scoped_masks
 from ..scoring import ScorePruning
-from ..technique import Run, check_movable, knob, one_for_all, weights
+from ..technique import Run, check_movable, floor_knob, knob, least_kept, one_for_all, weights
 
 
 def movement_step(s: Array, w: Array, g: Array, lr: float) -> Array:
@@ -96,6 +98,7 @@ class Movement(Trained):
         0.9, "final fraction of zeros, 1 - v (hard)", lo=0, hi=1, below=True, per_layer=True
     )
     scope: str = knob("local", "what is ranked together", choices=("local", "global"))
+    floor: float = floor_knob()
     variant: str = knob(
         "hard", "hard: the top v; soft: by threshold under a penalty", choices=("hard", "soft")
     )
@@ -109,7 +112,7 @@ class Movement(Trained):
 
     def __post_init__(self):
         super().__post_init__()
-        one_for_all(self.word, self.scope, self.sparsity)
+        one_for_all(self.word, self.scope, self.sparsity, self.floor)
         if self.warmup + self.cooldown >= 1:
             raise UserError(
                 f"movement: warmup and cooldown must leave part of the training to the ramp, got "
@@ -121,7 +124,6 @@ class Movement(Trained):
 
     def check(self, model):
         super().check(model)
-        check_numbers(self.word, model)
         check_movable(self.word, model)
 
     def hooks(self, model, data, run):
@@ -149,6 +151,8 @@ class Scores(Hook):
         self.slots |= {f"score.{name}": np.zeros(a.shape) for name, a in self.allowed.items()}
 
     def settled(self, steps):
+        if self.technique.variant == "soft":  # how many are masked follows the scores to the end
+            return steps
         t0, n, dt = self.technique.ramp_steps(steps)
         return t0 + n * dt
 
@@ -183,7 +187,7 @@ class Scores(Hook):
             masks = {name: expit(s) > part * of.threshold for name, s in scores.items()}
         else:
             masks = scoped_masks(self.name, scores, self.allowed, lambda name: part * of.at(
-                "sparsity", name.rsplit(".", 1)[0]), of.scope)
+                "sparsity", name.rsplit(".", 1)[0]), of.scope, least=least_kept(model, of.floor))
         for name, mask in masks.items():
             mask = mask & self.allowed[name]
             # the last weights of a layer are not masked by a threshold: an empty layer cannot learn
@@ -211,9 +215,12 @@ class MovementScore(ScorePruning):
     lr: float = knob(0.01, "learning rate of the copy", lo=1e-9)
     batch_size: int = knob(50, "examples a step", lo=1)
 
+    def reads(self):
+        return ("train",)
+
     def scores(self, model, data, run):
         split = calibration(self, data, run)
-        few = SimpleNamespace(train=split, val=split.take(slice(0, 0)), black=0.0)
+        few = SimpleNamespace(train=split, val=split.take(slice(0, 0)))
         model = model.copy()
         train = FineTune(
             epochs=self.epochs, lr=self.lr, batch_size=self.batch_size, dropout=False

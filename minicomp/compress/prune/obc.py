@@ -35,11 +35,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array
 from ..curvature.hessian import LOSSES, float64, output_curvature
-from ..curvature.layerwise import Amount, LayerPruner, set_rows, shapes_of_rows, with_rows
-from ..technique import Run, knob, one_for_all
+from ..curvature.layerwise import (
+    Amount, LayerPruner, block_order, set_rows, shapes_of_rows, with_rows,
+)
+from ..technique import Run, floor_knob, knob, least_kept, one_for_all
 from ..scores import zeros_of
 
 BLOCK = 64  # deletions between two products: where their cost and that of the columns balance
@@ -104,10 +107,8 @@ def obc_merge(rises: Sequence[Array], drop: int) -> Array:
     >>> obc_merge([np.array([1., 5.]), np.array([2., 3.])], 3).tolist()
     [1, 2]
     """
-    # Taking the least next rise is sorting by the largest so far: what lies behind a peak waits.
-    key = np.concatenate([np.maximum.accumulate(r) for r in rises])
     row = np.repeat(np.arange(len(rises)), [len(r) for r in rises])
-    return np.bincount(row[np.argsort(key, kind="stable")[:drop]], minlength=len(rises))
+    return np.bincount(row[_order(rises)[:drop]], minlength=len(rises))
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class OBC(LayerPruner):
                              "arXiv:2208.11580")
 
     scope: str = knob("local", "what is ranked together", choices=("local", "global"))
+    floor: float = floor_knob()
     sequential: bool = knob(True, "solve a layer for the inputs that pruned layers before it give")
     loss: str = knob("cross-entropy", "for scope global: whose curvature weighs the rows",
                      choices=LOSSES)
@@ -128,7 +130,7 @@ class OBC(LayerPruner):
     def __post_init__(self):
         super().__post_init__()
         sparsity = self.sparsity if self.pattern is None else None
-        one_for_all(self.word, self.scope, sparsity, " and no pattern")
+        one_for_all(self.word, self.scope, sparsity, self.floor, " and no pattern")
 
     def change(self, model, data, run):
         amounts = self.amounts(model)
@@ -151,12 +153,14 @@ class OBC(LayerPruner):
         shapes, done = shapes_of_rows(model), 0
         for node, given in self.problems(model, dense, dense, x, run):
             amount, traces[node.name] = amounts[node.name], []
+            places = block_order(node.layer, amount)
             for p in given:
-                for w, dead in zip(p.W, p.dead):
-                    order, rises = obc_trace(w, p.Hinv, weights=p.weights, dead=dead,
+                rows, Hinv, gone = p.ordered(places)
+                for w, dead in zip(rows, gone):
+                    order, rises = obc_trace(w, Hinv, weights=p.weights, dead=dead,
                                              pattern=amount if isinstance(amount, tuple) else None)
                     rises[:np.count_nonzero(dead)] = -1.0             # gone already: always first
-                    traces[node.name].append((order, rises))
+                    traces[node.name].append((places[order], rises))
                     done += 1
                     run.log({"event": "progress", "name": self.word, "done": done,
                              "total": sum(O for O, _ in shapes.values())})
@@ -181,9 +185,39 @@ class OBC(LayerPruner):
         unit = output_curvature(dense, x, self.loss)
         weighed = [np.where(r < 0, r, c * r) for n, each in rises.items()
                    for r, c in zip(each, unit[n])]
-        drop = max(zeros_of(self.sparsity, sum(sizes.values())), _gone(weighed))
+        n = sum(sizes.values())
+        drop = max(zeros_of(self.sparsity, n), _gone(weighed))
         ends = np.cumsum([len(each) for each in rises.values()])[:-1]
-        return dict(zip(rises, np.split(obc_merge(weighed, drop), ends)))
+        least = least_kept(dense, self.floor)
+        safe = [protected(layer, least[f"{name}.weight"])
+                for layer, name in zip(_parts(weighed, ends), sizes)]
+        most = sum(int(np.count_nonzero(r < np.inf)) for layer in safe for r in layer)
+        if drop > most:
+            raise UserError(f"obc: sparsity must be at most {most / n:.4g} for every layer to keep "
+                            f"what it must, got {self.sparsity:g}")
+        counts = obc_merge([r for layer in safe for r in layer], drop)
+        return dict(zip(rises, np.split(counts, ends)))
+
+
+def protected(rises: Sequence[Array], least: int) -> list[Array]:
+    """Returns a layer's rises with infinity for the `least` deletions that would be its last ones.
+
+    rises : of each row, in the order of its deletions, -1 for what is gone already and counts not
+    """
+    ends = np.cumsum([len(r) for r in rises])[:-1]
+    flat, order = np.concatenate(rises), _order(rises)
+    live = order[flat[order] >= 0]
+    flat[live[max(len(live) - least, 0):]] = np.inf
+    return np.split(flat, ends)
+
+
+def _order(rises: Sequence[Array]) -> Array:
+    # Taking the least next rise is sorting by the largest so far: what lies behind a peak waits.
+    return np.argsort(np.concatenate([np.maximum.accumulate(r) for r in rises]), kind="stable")
+
+
+def _parts(rows: list, ends: Array) -> list[list]:
+    return [rows[a:b] for a, b in zip([0, *ends], [*ends, len(rows)])]
 
 
 def _gone(rises: Sequence[Array]) -> int:

@@ -36,10 +36,11 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import INPUT, Model, Node
 from ...tensor import Array, Tensor, grad
-from ..calibration import calibration
+from ..examples import calibration
 from ..curvature.hessian import (
     CHUNK,
     LOSSES,
+    check_loss,
     exact_diagonal,
     float64,
     layers,
@@ -47,7 +48,9 @@ from ..curvature.hessian import (
     patches,
     weight_products,
 )
-from ..technique import Technique, knob, masked, one_for_all
+from ..technique import (
+    Technique, check_maskable, floor_knob, knob, least_kept, masked, one_for_all,
+)
 from ..scores import scoped_masks
 
 CURVATURES = ("gauss-newton", "recursion", "exact")
@@ -179,6 +182,7 @@ class OBD(Technique):
     sparsity: float = knob(0.5, "fraction of zeros, exactly round(s n)", lo=0, hi=1, below=True,
                            per_layer=True)
     scope: str = knob("global", "what is ranked together", choices=("local", "global"))
+    floor: float = floor_knob()
     curvature: str = knob("gauss-newton", "h_kk without or with f'' terms, or exact",
                           choices=CURVATURES)
     loss: str = knob("cross-entropy", "whose second derivatives are taken", choices=LOSSES)
@@ -188,10 +192,18 @@ class OBD(Technique):
 
     def __post_init__(self):
         super().__post_init__()
-        one_for_all(self.word, self.scope, self.sparsity)
+        one_for_all(self.word, self.scope, self.sparsity, self.floor)
 
     def targets(self, model):
         return [node.name for node in layers(model)]
+
+    def reads(self):
+        return ("train",)
+
+    def check(self, model):
+        super().check(model)
+        check_maskable(self.word, model, self.names(model))
+        check_loss(self.word, model, self.loss)
 
     def change(self, model, data, run):
         names = self.names(model)
@@ -224,17 +236,15 @@ class OBD(Technique):
 
     @staticmethod
     def scores(model: Model, name: str, score: Callable[[Array], Array]) -> Array:
-        """Returns scores of a form's entries; UserError where one is not finite."""
-        u = model.forms()[name].dense().data.astype(np.float64)
-        if not np.isfinite(u).all():
-            raise UserError(f"obd: {name} must be finite, got NaN or infinity")
-        return score(u)
+        """Returns scores of a form's entries, float64."""
+        return score(model.forms()[name].dense().data.astype(np.float64))
 
     def masks(self, model: Model, scores: dict[str, Array], part: float) -> dict[str, Array]:
         """Returns the masks that drop `part` of the sparsity, smallest scores first, by name."""
         old = {name: form.mask for name, form in model.forms().items()}
         return scoped_masks(self.word, scores, old, lambda name: part * self.at(
-            "sparsity", name.rsplit(".", 1)[0]), self.scope)
+            "sparsity", name.rsplit(".", 1)[0]), self.scope,
+            least=least_kept(model, self.floor))
 
     def sketch(self, model, *, rng):
         scores = {n: self.scores(model, n, np.abs) for n in self.names(model)}

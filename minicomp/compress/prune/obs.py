@@ -24,6 +24,7 @@ is then raised until H is regular, and the log says to what.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -33,10 +34,11 @@ import numpy as np
 from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
-from ..calibration import calibration
+from ..examples import calibration
 from ..curvature.hessian import (
     LOSSES,
     check_layers,
+    check_loss,
     damped_inverse,
     exact_hessian,
     float64,
@@ -193,11 +195,22 @@ class OBS(Technique):
     def targets(self, model):
         return [node.name for node in layers(model)]
 
+    def reads(self):
+        return ("train",)
+
+    def check(self, model):
+        super().check(model)
+        check_layers(self.word, model)
+        check_loss(self.word, model, self.loss)
+
+    def check_shapes(self, model):
+        n = sum(math.prod(f.shape) for node in layers(model) for f in node.layer.forms.values())
+        if n > LARGEST:
+            raise UserError(f"obs: a Hessian of at most {LARGEST} weights fits, got {n}; "
+                            "obc and sparsegpt take one layer at a time")
+
     def change(self, model, data, run):
         weights, live, may_go = self.weights(model)
-        if live.size > LARGEST:
-            raise UserError(f"obs: a Hessian of at most {LARGEST} weights fits, got {live.size}; "
-                            "obc and sparsegpt take one layer at a time")
         split = calibration(self, data, run)
         x, asked = np.asarray(split.x, np.float64), self.alpha
         steps = deletions(weights, live, x, split.y, alpha=self.alpha, loss=self.loss,
@@ -223,7 +236,6 @@ class OBS(Technique):
 
     def weights(self, model: Model) -> tuple[Weights, Array, Array]:
         """Returns a float64 copy's weights, which are there, and which may go, (n,) bool."""
-        check_layers(self.word, model)
         names = [f"{node.name}.{part}" for node in layers(model) for part in node.layer.forms]
         weights, forms = Weights(float64(model), names), model.forms()
         masks = [np.ones(forms[n].shape, bool) if forms[n].mask is None else forms[n].mask

@@ -27,7 +27,7 @@ from ...tensor import Array, no_grad
 from ...train import Hook
 from ..channels.groups import Group, groups
 from ..channels.choosing import (
-    at_group, check_groups, check_numbers, local, overall, without_units, zeroed,
+    at_group, check_groups, local, overall, without_units, zeroed,
 )
 from ..finetune import Trained
 from ..technique import knob, one_for_all
@@ -79,9 +79,19 @@ class Slimming(Trained):
         super().__post_init__()
         one_for_all(self.word, self.scope, self.sparsity)
 
+    def resizes(self):
+        return self.scope == "global"
+
+    def check_shapes(self, model):
+        if not self.resizes():
+            local(self.word, self.scored(model), self.asked)
+
+    def asked(self, group: Group) -> float:
+        """Returns the sparsity asked of a group."""
+        return at_group(self, "sparsity", group)
+
     def check(self, model):
         super().check(model)
-        check_numbers(self.word, model)
         scored = self.scored(model)
         if self.fold:  # a scale that cannot be set to 0 is refused before anything is trained
             switched_off(model, [(g, np.zeros(g.size, bool)) for g, _ in scored])
@@ -107,7 +117,7 @@ class Slimming(Trained):
         chosen = (
             overall(self.word, scored, self.sparsity)
             if self.scope == "global"
-            else local(self.word, scored, lambda g: at_group(self, "sparsity", g))
+            else local(self.word, scored, self.asked)
         )
         start = switched_off(model, chosen) if self.fold else model
         return without_units(start, chosen, fold=self.fold)

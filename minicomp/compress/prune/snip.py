@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...tensor import Array
-from ..calibration import calibration
+from ..examples import calibration
 from ..scoring import SampledPruning, loss_gradients
 from ..technique import knob, weights
 

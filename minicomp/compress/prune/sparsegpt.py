@@ -31,7 +31,7 @@ import numpy as np
 
 from ...tensor import Array
 from ..curvature.hessian import float64
-from ..curvature.layerwise import Amount, LayerPruner, set_rows, with_rows
+from ..curvature.layerwise import Amount, LayerPruner, block_order, set_rows, with_rows
 from ..technique import knob
 from ..scores import drop_smallest, zeros_of
 
@@ -108,10 +108,13 @@ class SparseGPT(LayerPruner):
         dense, work, kept = float64(model), float64(model), {}
         walked = self.problems(model, work, dense, x, run)
         for done, (node, given) in enumerate(walked, start=1):
-            rows, masks = [], []
+            rows, masks, places = [], [], block_order(node.layer, amounts[node.name])
+            back = np.argsort(places)                                 # where each weight went
             for p in given:
-                W, mask = sparsegpt(p.W, p.Hinv, amounts[node.name], weights=p.weights, dead=p.dead,
+                W, Hinv, dead = p.ordered(places)
+                W, mask = sparsegpt(W, Hinv, amounts[node.name], weights=p.weights, dead=dead,
                                     block=self.block)
+                mask, W[:, :p.weights] = mask[:, back], W[:, back]
                 rows.append(p.solve(mask) if self.refit else W)
                 masks.append(mask)
             set_rows(work.node(node.name).layer, np.concatenate(rows))

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from ...errors import UserError
 from ...tensor import Array
-from ..technique import Technique, knob, masked, weights
+from ..technique import Technique, check_maskable, knob, masked, weights
 from ..scores import magnitudes, smallest_mask
 
 
@@ -58,16 +58,25 @@ class Split(Technique):
         forms = model.forms()
         return [node for node, name in weights(model).items() if len(forms[name].shape) == 2]
 
+    def check(self, model):
+        super().check(model)
+        check_maskable(self.word, model, [f"{node}.weight" for node in self.targets(model)])
+
+    def check_shapes(self, model):
+        for node in self.targets(model):
+            shape = model.forms()[f"{node}.weight"].shape
+            try:
+                _check(shape[self.axis == "inputs"], self.at("blocks", node))
+            except ValueError as e:
+                raise UserError(f"split: {node}: {e}") from None
+
     def change(self, model, data, run):
         make, masks = bank_mask if self.axis == "inputs" else split_mask, {}
         for node in self.targets(model):
-            name = weights(model)[node]
-            form = model.forms()[name]
-            try:
-                masks[name] = make(form.dense().data, self.at("sparsity", node),
-                                   self.at("blocks", node), mask=form.mask)
-            except ValueError as e:
-                raise UserError(f"split: {node}: {e}") from None
+            form = model.forms()[f"{node}.weight"]
+            masks[f"{node}.weight"] = make(
+                form.dense().data, self.at("sparsity", node), self.at("blocks", node),
+                mask=form.mask)
         return masked(model, masks)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...tensor import Array
-from ..calibration import calibration
+from ..examples import calibration
 from ..scoring import SampledPruning, loss_gradients
 from ..technique import weights
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...tensor import Array
-from ..calibration import calibration
+from ..examples import calibration
 from ..scoring import SampledPruning, layer_inputs
 from ..technique import knob, weights
 

@@ -16,8 +16,9 @@ A further form is one file, which declares its parts (parts.py, base.py), and on
 from .base import Form
 from .codebook import Codebook
 from .dense import Dense, Half
-from .parts import MASK, Part, Setting, check_floats
+from .parts import MASK, Part, Setting, check_floats, code_dtype
 
 FORMS: dict[str, type[Form]] = {"dense": Dense, "half": Half, "codebook": Codebook}
 
-__all__ = ["FORMS", "MASK", "Codebook", "Dense", "Form", "Half", "Part", "Setting", "check_floats"]
+__all__ = ["FORMS", "MASK", "Codebook", "Dense", "Form", "Half", "Part", "Setting", "check_floats",
+           "code_dtype"]

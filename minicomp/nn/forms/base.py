@@ -17,12 +17,13 @@ A mask is True where an entry is kept; elsewhere the form decodes to exactly +0.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from ...errors import FormatError
+from ...errors import FormatError, dimensions
 from ...tensor import Array, Tensor, grad, no_grad, raw
 from .parts import Part, Setting, check_codes, check_floats, code_dtype, hide, keep
 
@@ -43,6 +44,18 @@ class Form:
     shape: tuple[int, ...]
     mask: Array | None = None
     trainable: bool
+
+    def __repr__(self) -> str:
+        held = vars(self)
+        said = [*self._said()] if all(name in held for name in self.parts) else ["without its parts"]
+        return f"<{type(self).__name__} {dimensions(held.get('shape', ()))}: {', '.join(said)}>"
+
+    def _said(self) -> Iterator[str]:
+        # What `repr` says of the form, in short.
+        yield from (f"{name} {getattr(self, name)}" for name in self.settings)
+        zeros = 1 - self.nonzeros() / max(math.prod(self.shape), 1)
+        yield f"{100 * zeros:.1f} % zeros"
+        yield "trainable" if self.trainable else "frozen"
 
     # What a form says itself.
 
@@ -246,21 +259,24 @@ class Form:
         try:
             form = cls.blank(shape, settings)
             sound = {name: form._sound(name, parts.get(name)) for name in cls.parts}
-            form._hold(form.filled_parts(sound), trainable=False)
+            form._hold(form.filled_parts(sound), trainable=False, copy=None)
         except ValueError as e:
             raise FormatError(str(e)) from None
-        with np.errstate(all="ignore"):
-            if not np.isfinite(form.dense().data).all():
-                raise FormatError("weights must be finite, got NaN or infinity")
+        if not cls.movable:  # whose weights are the values, known to be finite
+            with np.errstate(all="ignore"), no_grad():
+                w = form.dense().data  # NaN is its own least and largest
+                if w.size and not (np.isfinite(w.min()) and np.isfinite(w.max())):
+                    raise FormatError("weights must be finite, got NaN or infinity")
         return form
 
     # How that is done.
 
-    def _hold(self, parts: dict, trainable: bool) -> Form:
-        # Takes copies of the parts for its own; shape and settings are there already.
+    def _hold(self, parts: dict, trainable: bool, copy: bool | None = True) -> Form:
+        # Takes copies of the parts for its own (with copy=None the arrays themselves where they are
+        # of the right dtype: nobody else has them); shape and settings are there already.
         self.trainable = trainable
         for name in self.parts:
-            setattr(self, name, self._own(name, parts.get(name)))
+            setattr(self, name, self._own(name, parts.get(name), copy))
         self._settle()
         return self
 
@@ -270,7 +286,7 @@ class Form:
         parts = {name: getattr(self, name) for name in self.parts} | parts
         return other._hold(parts, self.trainable if trainable is None else trainable)
 
-    def _own(self, name: str, held):
+    def _own(self, name: str, held, copy: bool | None = True):
         part, held = self.parts[name], raw(held)
         if held is None:
             return None
@@ -280,9 +296,10 @@ class Form:
         if part.axes is None and np.shape(held) != self.shape:
             raise ValueError(f"{name} must have shape {self.shape}, got {np.shape(held)}")
         if part.moves:
-            return Tensor(_floats(name, held), requires_grad=self.trainable)
+            return Tensor(_floats(name, held, copy), requires_grad=self.trainable)
         dtype = bool if part.role == "mask" else None
-        return np.array(held, code_dtype(self.codes(name)) if part.role == "code" else dtype)
+        dtype = code_dtype(self.codes(name)) if part.role == "code" else dtype
+        return np.array(held, dtype, copy=copy)
 
     def _settle(self) -> None:
         if self.coded_zero:
@@ -292,8 +309,7 @@ class Form:
     @property
     def carrier(self) -> str | None:
         """The part of a file that has an entry for each of the weight; None without places."""
-        return next((name for name, part in self.parts.items()
-                     if part.axes is None and part.role in ("value", "code")), None)
+        return _carrier(type(self))
 
     def _mask_of(self, mask: Array) -> Array:
         mask = np.asarray(mask, bool)
@@ -369,9 +385,15 @@ class Form:
         return held
 
 
-def _floats(name: str, held) -> Array:
-    # A copy as float32; float64 stays, for gradient checks and second-order methods are in it.
+def _floats(name: str, held, copy) -> Array:
+    # As float32; float64 stays, for gradient checks and second-order methods run in it.
     held = np.asarray(held)
     if held.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers, got {held.dtype}")
-    return np.array(held, np.float64 if held.dtype == np.float64 else np.float32)
+    return np.array(held, np.float64 if held.dtype == np.float64 else np.float32, copy=copy)
+
+
+@functools.cache
+def _carrier(kind: type[Form]) -> str | None:
+    return next((name for name, part in kind.parts.items()
+                 if part.axes is None and part.role in ("value", "code")), None)

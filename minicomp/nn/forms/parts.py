@@ -89,7 +89,7 @@ def check_floats(name: str, part: Part, held: Array) -> Array:
         raise ValueError(f"{name} must be at least {part.least:g}, got {held.min():g}")
     if part.role == "scale" and not held.all():
         raise ValueError(f"{name} must not be 0")
-    return held.astype(np.float32)
+    return held.astype(np.float32, copy=False)
 
 
 def code_dtype(codes: range) -> np.dtype:

@@ -6,13 +6,19 @@ N batch, C in, O out, H W size, K kernel. Meaning is NCHW and OIHW with PyTorch'
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
+from numbers import Real
 from typing import ClassVar
 
 import numpy as np
 
+from ...errors import printable
 from ...tensor import Array, Tensor, grad, no_grad
-from ..forms import Form, Part
+from ..forms import Dense, Form, Part
+
+MAX_SIZE = 2**31 - 1  # of one axis, kernel, stride or padding
+MAX_ENTRIES = 2**40  # of an array: sums of a net's thousands of them stay below 2**63
 
 
 class Layer:
@@ -40,6 +46,7 @@ class Layer:
     tracks : its buffers move in training, so that a batch cannot be split over threads
     groups, padding : of a convolution or a pooling
     sizes : the constructor's arguments that count channels: "in" those read, "out" those made
+    per_channel : its arguments that hold a number for each channel
     step : the kind of step that computes it in a program (deploy/steps.py), which takes from
         `config` the arguments that it declares; "" where nothing is computed outside of training;
         None: no program computes it
@@ -55,6 +62,7 @@ class Layer:
     drops: ClassVar[bool] = False
     tracks: ClassVar[bool] = False
     sizes: ClassVar[dict[str, str]] = {}
+    per_channel: ClassVar[tuple[str, ...]] = ()
     step: ClassVar[str | None] = None
     buffer_parts: ClassVar[dict[str, Part]] = {}  # what the numbers of `buffers` may be
     groups: int = 1
@@ -64,6 +72,40 @@ class Layer:
         self._config = config
         self.forms: dict[str, Form] = {}
         self.buffers: dict[str, Array] = {}
+
+    @property
+    def weight(self) -> Form:
+        """The form of the weight; a form or an array of its shape may be put in its place."""
+        return self._part("weight")
+
+    @weight.setter
+    def weight(self, value: Form | Array) -> None:
+        self._put("weight", value)
+
+    @property
+    def bias(self) -> Form:
+        """The form of the bias; a form or an array of its shape may be put in its place."""
+        return self._part("bias")
+
+    @bias.setter
+    def bias(self, value: Form | Array) -> None:
+        self._put("bias", value)
+
+    def _part(self, part: str) -> Form:
+        if part not in self.forms:
+            raise AttributeError(f"{self.kind} has no {part}")
+        return self.forms[part]
+
+    def _put(self, part: str, value: Form | Array) -> None:
+        form = value if isinstance(value, Form) else Dense(np.asarray(value, np.float32))
+        if form.shape != self._part(part).shape:
+            raise ValueError(f"{part} must have shape {self._part(part).shape}, got {form.shape}")
+        self.forms[part] = form
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={printable(value, 40)}" for name, value in self.config().items())
+        held = "".join(f", {part} {form!r}" for part, form in self.forms.items())
+        return f"{self.kind}({given}){held}"
 
     def __call__(
         self,
@@ -160,7 +202,10 @@ class Layer:
 
     @classmethod
     def entries(cls, **config) -> int:
-        """Returns how many numbers a layer of this configuration holds, before it is made."""
+        """Returns how many numbers a layer of this configuration holds, before it is made.
+
+        Sizes may be anything that a file can say: ValueError where the constructor would raise it.
+        """
         return 0
 
     def copy(self) -> Layer:
@@ -187,25 +232,61 @@ def pulled(layer: Layer, h: Array, *xs: Array, weights=None) -> list[Array]:
 def flag(name: str, value) -> bool:
     """Returns value; ValueError where it is not True or False."""
     if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, got {value!r}")
+        raise ValueError(f"{name} must be true or false, got {printable(repr(value), 40)}")
     return value
 
 
+def number(name: str, value, within: Callable[[float], bool], words: str) -> float:
+    """Returns a number as float, whatever type of real number it has.
+
+    within : whether one is allowed (NaN must not be)        words : for the message, "in [0, 1)"
+    Raises ValueError for one that is not, or what is no number.
+    """
+    real = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+    if not real or not within(value):
+        raise ValueError(f"{name} must be {words}, got {printable(repr(value), 40)}")
+    return float(value)
+
+
 def positive(**sizes) -> tuple[int, ...]:
-    """Returns the sizes as ints; ValueError where one is not an integer of at least 1."""
+    """Returns the sizes as ints; ValueError where one is not an integer in [1, 2**31)."""
     for name, n in sizes.items():
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {n!r}")
+        if not _whole(n, 1):
+            raise ValueError(f"{name} must be an integer {_range(n, 'of at least 1')}, "
+                             f"got {printable(repr(n), 40)}")
     return tuple(int(n) for n in sizes.values())
 
 
+def _whole(n, least: int) -> bool:
+    return (isinstance(n, (int, np.integer)) and not isinstance(n, bool)
+            and least <= n <= MAX_SIZE)
+
+
+def _range(value, else_: str) -> str:
+    # In words, which end of the range a size, or one of a pair, is beyond.
+    sizes = value if isinstance(value, (tuple, list)) else (value,)
+    above = any(isinstance(n, (int, np.integer)) and n > MAX_SIZE for n in sizes)
+    return "below 2**31" if above else else_
+
+
 def pair(name: str, value, least: int) -> tuple[int, int]:
-    """Returns an integer or a pair as a pair; ValueError where one is below `least`."""
+    """Returns an integer or a pair as a pair; ValueError where one is not in [least, 2**31)."""
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(both) != 2 or any(
-        isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < least for n in both
-    ):
-        raise ValueError(
-            f"{name} must be an integer or a pair, each at least {least}, got {value!r}"
-        )
+    if len(both) != 2 or not all(_whole(n, least) for n in both):
+        raise ValueError(f"{name} must be an integer or a pair, each "
+                         f"{_range(value, f'at least {least}')}, got {printable(repr(value), 40)}")
     return int(both[0]), int(both[1])
+
+
+def bounded(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns a shape of ints; ValueError where it has more than 2**40 entries."""
+    if math.prod(shape) > MAX_ENTRIES:
+        raise ValueError(f"an array must take at most {4 * MAX_ENTRIES} bytes, "
+                         f"got shape {printable(shape, 80)}")
+    return shape
+
+
+def padded(shape: tuple[int, int, int], padding: tuple[int, int]) -> int:
+    """Returns the entries of maps (C, H, W) with their padding on both sides."""
+    channels, *size = shape
+    return channels * math.prod(n + 2 * p for n, p in zip(size, padding))

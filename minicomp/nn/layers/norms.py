@@ -8,7 +8,7 @@ from ... import ops
 from ...tensor import Array, no_grad
 from ..forms import Dense, Part
 from ..norm import batch_norm, batch_statistics
-from .base import Layer, positive
+from .base import Layer, number, positive
 
 
 class _BatchNorm(Layer):
@@ -24,9 +24,8 @@ class _BatchNorm(Layer):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
         (num_features,) = positive(num_features=num_features)
-        for name, value in (("eps", eps), ("momentum", momentum)):
-            if not (isinstance(value, float) and 0 <= value <= 1):
-                raise ValueError(f"{name} must be a float in [0, 1], got {value!r}")
+        eps, momentum = (number(name, value, lambda v: 0 <= v <= 1, "a float in [0, 1]")
+                         for name, value in (("eps", eps), ("momentum", momentum)))
         super().__init__(num_features=num_features, eps=eps, momentum=momentum)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.forms = {
@@ -40,7 +39,7 @@ class _BatchNorm(Layer):
 
     @classmethod
     def entries(cls, num_features, **_):
-        return 4 * num_features
+        return 4 * positive(num_features=num_features)[0]
 
     def forward(self, x, *, weights, training, **_):
         gamma, beta, m = weights["weight"], weights["bias"], x.size // self.num_features

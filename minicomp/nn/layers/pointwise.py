@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ... import ops
-from .base import Layer, Plain, positive
+from .base import Layer, Plain, number, positive
 
 
 class _Activation(Plain):
@@ -71,10 +71,9 @@ class ActThreshold(Layer):
     step = "threshold"
 
     def __init__(self, threshold: float):
-        if not (isinstance(threshold, float) and 0 <= threshold < math.inf):
-            raise ValueError(f"threshold must be a finite float of at least 0, got {threshold!r}")
-        super().__init__(threshold=threshold)
-        self.threshold = threshold
+        self.threshold = number("threshold", threshold, lambda v: 0 <= v < math.inf,
+                                "a finite float of at least 0")
+        super().__init__(threshold=self.threshold)
 
     def forward(self, x, **_):
         return x * (np.abs(x.data) >= self.threshold).astype(x.dtype)
@@ -107,10 +106,8 @@ class Dropout(Layer):
     step = ""
 
     def __init__(self, p: float = 0.5):
-        if isinstance(p, bool) or not 0 <= p < 1:
-            raise ValueError(f"p must be in [0, 1), got {p}")
-        super().__init__(p=p)
-        self.p = p
+        self.p = number("p", p, lambda v: 0 <= v < 1, "in [0, 1)")
+        super().__init__(p=self.p)
 
     def forward(self, x, *, training, rng, **_):
         if not training or self.p == 0:

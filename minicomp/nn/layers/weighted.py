@@ -37,6 +37,7 @@ class Linear(Layer):
 
     @classmethod
     def entries(cls, in_features, out_features, bias=True):
+        in_features, out_features = positive(in_features=in_features, out_features=out_features)
         return (in_features + 1) * out_features
 
     def forward(self, x, *, weights, **_):
@@ -109,6 +110,8 @@ class Conv2d(Layer):
 
     @classmethod
     def entries(cls, in_channels, out_channels, kernel_size, groups=1, **_):
+        in_channels, out_channels, groups = positive(
+            in_channels=in_channels, out_channels=out_channels, groups=groups)
         return out_channels * (
             in_channels // groups * math.prod(pair("kernel_size", kernel_size, 1)) + 1
         )

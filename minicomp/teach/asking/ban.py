@@ -31,11 +31,15 @@ def refusing(names: Iterable[str]) -> Iterator[None]:
     undo: list = []
     try:
         for name in names:
-            module, _, path = name.partition(":")
-            target = importlib.import_module(module)
-            for part in path.split("."):
-                target = getattr(target, part)
-            for fn in _functions(target, undo):
+            target = named(name)
+            if isinstance(target, Primitive):
+                undo.append((target, "rules", target.rules))
+                target.rules = (
+                    _refuse
+                    if callable(target.rules)
+                    else tuple(r and _refuse for r in target.rules)
+                )
+            for fn in functions(target):
                 if fn.__code__.co_freevars:
                     raise ValueError(f"{name} is a closure and cannot refuse")
                 undo.append((fn, "__code__", fn.__code__))
@@ -46,12 +50,18 @@ def refusing(names: Iterable[str]) -> Iterator[None]:
             setattr(owner, attribute, value)
 
 
-def _functions(target, undo: list) -> list[FunctionType]:
+def named(name: str):
+    """Returns what "module:path" names."""
+    module, _, path = name.partition(":")
+    target = importlib.import_module(module)
+    for part in path.split("."):
+        target = getattr(target, part)
+    return target
+
+
+def functions(target) -> list[FunctionType]:
+    """Returns the functions that do the work of a function, a class or a primitive."""
     if isinstance(target, Primitive):
-        undo.append((target, "rules", target.rules))
-        target.rules = (
-            _refuse if callable(target.rules) else tuple(r and _refuse for r in target.rules)
-        )
         fused = [target.backward, target.composite] if isinstance(target, FusedPrimitive) else []
         return [target.fn, *fused]
     if isinstance(target, type):

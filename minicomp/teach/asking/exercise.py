@@ -16,11 +16,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ...reference import Entry
 from ...reference.draw import Draw, seed_of
-from ...reference.judges import Judge, Message, copied, describe, difference, show, show_case
+from ...reference.judges import (
+    Judge,
+    Message,
+    copied,
+    describe,
+    difference,
+    show,
+    show_case,
+)
 
 OPEN = "open"  # the course of whoever has no course key
 REFUSAL = "write this one yourself"  # how the library's own function answers during a graded call
@@ -77,11 +87,25 @@ def _group(cases: Group | list) -> Group:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A wrong answer: a function of the arguments, and what to tell whoever wrote it."""
+    """A wrong answer: a function of the arguments, and what to tell whoever wrote it.
+
+    forms : the same misconception as others write it, where that gives other values
+    perhaps : forms that are right on some machines, as those that sort equals in any order
+    seen : takes a call's arguments by name and a wrong result, returns whether the result shows the
+        misconception, whatever its numbers
+    """
 
     slug: str
     fn: Callable
     says: str = ""
+    forms: tuple[Callable, ...] = ()
+    perhaps: tuple[Callable, ...] = ()
+    seen: Callable[[dict, object], bool] = lambda call, result: False
+
+    @property
+    def spellings(self) -> tuple[Callable, ...]:
+        """Returns every form of it that is wrong everywhere, the usual one first."""
+        return self.fn, *self.forms
 
 
 @dataclass(frozen=True)
@@ -132,30 +156,48 @@ class Exercise:
 class Diagnosis:
     """An exercise whose answer is an input on which a broken variant of another exercise fails.
 
-    of : the exercise whose mutants are drawn from        slugs : which of them
+    A student's variant has one of a few faults. The input must show that fault and no other: the
+    variant is wrong there, and each of the other variants is right. So an input that exposes
+    everything earns nothing, and each variant asks for an input of its own.
+
+    of : the exercise whose mutants are the variants
+    shown_by : for each variant's slug an input on which it alone is wrong
     valid : takes the arguments by name, returns why they are no valid input, or None
-    agreeing, invalid : () -> arguments on which right and broken agree, and some that are not valid
+    agreeing : an input on which all variants are right        invalid : one that is not valid
+    several : inputs that show more than one variant; each variant by one of them
     """
 
     id: str
     of: Exercise
-    slugs: tuple[str, ...]
+    shown_by: dict[str, tuple]
     valid: Callable[..., str | None]
-    agreeing: Callable[[], tuple]
-    invalid: Callable[[], tuple]
+    agreeing: tuple
+    several: tuple[tuple, ...]
+    invalid: tuple
     hints: tuple[str, ...] = ()
     minutes: int = 6
     points: int = 2
 
+    @property
+    def slugs(self) -> tuple[str, ...]:
+        """Returns the names of the variants."""
+        return tuple(self.shown_by)
+
+    @property
+    def variants(self) -> tuple[Mutant, ...]:
+        """Returns the variants, in the order of their names in `shown_by`."""
+        known = {m.slug: m for m in self.of.mutants}
+        return tuple(known[slug] for slug in self.slugs)
+
     def mutant(self, student: str = "", course: str = OPEN) -> Mutant:
         """Returns the broken variant of a student in a course."""
         seed = seed_of("minicomp broken", self.id, course, student.strip().casefold())
-        slug = Draw(seed).choice(self.slugs)
-        return next(m for m in self.of.mutants if m.slug == slug)
+        return Draw(seed).choice(self.variants)
 
     def exercise(self, student: str = "", course: str = OPEN) -> Exercise:
         """Returns this student's exercise: a function without arguments returns the input."""
-        broken = self.mutant(student, course)
+        broken, names = self.mutant(student, course), self.of.arguments
+        several = next(i for i in self.several if self.shows(broken, dict(zip(names, i))))
         return Exercise(
             id=self.id,
             title=f"Expose the broken {self.of.name}",
@@ -165,11 +207,15 @@ class Diagnosis:
             ),
             mutants=(
                 Mutant("no-input", lambda: 0),
-                Mutant("no-difference", self.agreeing),
-                Mutant("invalid-input", self.invalid),
+                Mutant("no-difference", lambda: self.agreeing),
+                Mutant("shows-another", lambda: several),
+                Mutant("invalid-input", lambda: self.invalid),
             ),
             hints=self.hints,
-            tolerance="any input counts on which the two results differ by more than rounding",
+            tolerance=(
+                "any input on which the result of your variant is wrong by more than rounding and"
+                f" those of the other {len(self.slugs) - 1} are right"
+            ),
             name="failing_input",
             told=False,
         )
@@ -181,6 +227,17 @@ class Diagnosis:
         except Exception as e:  # a strange input may break the very question
             return f"{type(e).__name__}: {e}"
 
+    def shows(self, variant: Mutant, call: dict) -> bool:
+        """Returns whether a variant is wrong on a valid input."""
+        right = self.of.reference(**copied(call))
+        try:
+            with np.errstate(all="ignore"):
+                wrong = variant.fn(*copied(call).values())
+        except Exception:  # failing loudly is failing too
+            return True
+        within = {"rtol": self.of.rtol, "atol": self.of.atol}
+        return difference(right, wrong, **within, shown=False) is not None
+
     def _judge(self, broken: Mutant, result) -> Message | None:
         names = self.of.arguments
         if not isinstance(result, tuple | list) or len(result) != len(names):
@@ -190,15 +247,19 @@ class Diagnosis:
         if why := self.why_invalid(call):
             told = f"the input is not one that {self.of.name} is asked about: {why}"
             return Message("invalid-input", told)
-        right = self.of.reference(**copied(call))
-        try:
-            wrong = broken.fn(**copied(call))
-        except Exception:  # failing loudly is failing too
+        given = f"your input: {show_case(call)}"
+        if not self.shows(broken, call):
+            both = show(self.of.reference(**copied(call)))
+            told = "on this input the broken function is right"
+            return Message("no-difference", told, f"{given}\nboth give {both}")
+        others = [v for v in self.variants if v is not broken and self.shows(v, call)]
+        if not others:
             return None
-        if difference(right, wrong, rtol=self.of.rtol, atol=self.of.atol):
-            return None
-        told = "on this input the broken function is right"
-        return Message("no-difference", told, f"both give {show(right)}")
+        told = (
+            "the broken function is wrong here, but so is a function with another of the faults."
+            " Change the input until yours alone shows"
+        )
+        return Message("shows-another", told, f"{given}\nthe other fault: {others[0].says}")
 
 
 @dataclass(frozen=True)
@@ -228,7 +289,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one call gave: kind "value", or how it failed: the keys of `_SAYS`, "refused"."""
+    """What one call gave.
+
+    kind : "value"; "changed", a value of a function that wrote to its arguments, whose names are
+        `text`; or how it failed: the keys of `_SAYS`, "refused"
+    """
 
     kind: str
     value: object = None
@@ -268,7 +333,9 @@ class Verdict:
 
     @property
     def _wrong(self) -> PartScore | None:
-        return next((p for p in self.parts if p.message), None)
+        # Of the parts that fail the first whose input may be shown to everybody.
+        failed = [p for p in self.parts if p.message]
+        return next((p for p in failed if not p.hidden), failed[0] if failed else None)
 
     @property
     def message(self) -> Message | None:
@@ -308,26 +375,22 @@ def assess(exercise: Exercise, asked: Sequence[Asked], answers: Sequence[Answer]
         )
     wanted = sum(len(a.calls) for a in asked)
     answers = [*answers, *[Answer("missing")] * (wanted - len(answers))]
-    wrong: list[tuple[Message, Asked, slice]] = []  # what, of which case, in which answers
-    at = 0
+    tried, at = [], 0
     for a in asked:
-        mine = slice(at, at + len(a.calls))
-        at = mine.stop
-        if found := _problem(a, answers[mine]):
-            wrong.append((found, a, mine))
-    first = {a.part.name: (found, a) for found, a, _ in reversed(wrong)}
-    why = _misconception(exercise, asked, answers, wrong) if exercise.told else None
-    told = {
-        name: _told(None if found.slug in _UNTOLD else why, found, a)
-        for name, (found, a) in first.items()
-    }
-    scores = (
-        PartScore(p.name, p.points * (p.name not in told), p.points, told.get(p.name), p.hidden)
-        for p in exercise.parts
-    )
+        mine = tuple(answers[at : at + len(a.calls)])
+        at += len(a.calls)
+        tried.append(_Tried(a, mine, _problem(a, mine)))
+    why = _misconception(exercise, tried) if exercise.told else None
+    scores = []
+    for part in exercise.parts:
+        wrong = [t for t in tried if t.asked.part is part and t.problem]
+        message = _told(why, wrong) if wrong else None
+        points = 0 if wrong else part.points
+        scores.append(PartScore(part.name, points, part.points, message, part.hidden))
     return Verdict(exercise, tuple(scores))
 
 
+_VALUES = ("value", "changed")
 _UNTOLD = ("slow", "not-written", "missing", "odd")  # no misconception explains these
 _SAYS = {
     "raised": "the function raised an error",
@@ -338,47 +401,139 @@ _SAYS = {
 }
 
 
-def _problem(asked: Asked, answers: list[Answer]) -> Message | None:
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    # A case, the answers to its calls, and what is wrong with them.
+    asked: Asked
+    answers: tuple[Answer, ...]
+    problem: Message | None
+
+    @property
+    def size(self) -> int:
+        return sum(map(_numbers, self.asked.calls))
+
+
+def _numbers(value) -> int:
+    # How many numbers a case has.
+    if isinstance(value, dict | list | tuple):
+        return sum(map(_numbers, value.values() if isinstance(value, dict) else value))
+    return np.size(value)
+
+
+def _problem(asked: Asked, answers: Sequence[Answer]) -> Message | None:
     for answer in answers:
-        if answer.kind != "value":
+        if answer.kind not in _VALUES:
             text = f": {answer.text}" if answer.text else ""
             return Message(answer.kind, _SAYS[answer.kind] + text)
-    values = [a.value for a in answers]
+    wrong = _judged(asked, [a.value for a in answers])
+    changed = next((a.text for a in answers if a.kind == "changed"), "")
+    if wrong is None and changed:
+        told = (
+            f"the result is right, but the function writes to what it was given ({changed}), which"
+            " belongs to the caller: work on a copy"
+        )
+        return Message("overwrites", told)
+    if changed:
+        more = f"and the function wrote to what it was given: {changed}"
+        return replace(wrong, detail="\n".join(filter(None, (wrong.detail, more))))
+    return wrong
+
+
+def _judged(asked: Asked, values: list) -> Message | None:
     try:
         return asked.part.judge(asked.case, values if isinstance(asked.case, list) else values[0])
     except Exception as e:  # a result so odd that it cannot even be compared is wrong, not our end
         return Message("odd", f"the result cannot be checked: {type(e).__name__}")
 
 
-def _misconception(exercise, asked, answers, wrong) -> Mutant | None:
-    # The mutant that gives the same wrong value in at least half of the wrong cases, or that agrees
-    # everywhere (an error alone may have any cause). Of several, the one that most calls agree
-    # with.
-    best, best_score = None, -1
-    calls = [call for a in asked for call in a.calls]
-    valued = [mine for found, _, mine in wrong if found.slug not in (*_UNTOLD, "raised")]
+@dataclass(frozen=True)
+class _Why:
+    # A misconception that explains an answer, and the wrong cases on which it gives that answer.
+    mutant: Mutant
+    cases: tuple[_Tried, ...]
+
+
+def _misconception(exercise: Exercise, tried: Sequence[_Tried]) -> _Why | None:
+    # The mutant that gives the student's wrong answer in at least as many cases as it does not (a
+    # case where the student is right and it is wrong counts against it too), or that agrees
+    # everywhere: an error alone may have any cause. Of several, the one that most cases agree with.
+    best, most = None, -1
+    untold = (*_UNTOLD, "overwrites")
+    wrong = [t for t in tried if t.problem and t.problem.slug not in untold]
+    valued = [t for t in wrong if t.problem.slug != "raised"]
     for mutant in exercise.mutants if wrong else ():
-        alike = [_alike(exercise, mutant, call, answer) for call, answer in zip(calls, answers)]
-        explains = valued and 2 * sum(all(alike[mine]) for mine in valued) >= len(valued)
-        if (explains or all(alike)) and sum(alike) > best_score:
-            best, best_score = mutant, sum(alike)
+        for fn in (*mutant.spellings, *mutant.perhaps):
+            found = _found(exercise, mutant, fn, wrong)
+            if not found or 2 * sum(t in valued for t in found) < len(valued):
+                continue
+            alike = len(found) + sum(_alike(exercise, fn, t) for t in tried if t not in wrong)
+            if len(found) < len(tried) - alike or not valued and alike < len(tried):
+                continue
+            shown = tuple(t for t in found if _fails(fn, t))
+            if shown and alike > most:
+                best, most = _Why(mutant, shown), alike
     return best
 
 
-def _alike(exercise: Exercise, mutant: Mutant, call: dict, answer: Answer) -> bool:
+def _found(
+    exercise: Exercise, mutant: Mutant, fn: Callable, wrong: Sequence[_Tried]
+) -> list[_Tried]:
+    # The wrong cases that a wrong function answers alike; none as soon as more are not.
+    found: list[_Tried] = []
+    for i, t in enumerate(wrong):
+        if _alike(exercise, fn, t) or _is_seen(mutant, t):
+            found.append(t)
+        elif 2 * (i + 1 - len(found)) > len(wrong):
+            return []
+    return found
+
+
+def _is_seen(mutant: Mutant, tried: _Tried) -> bool:
+    each = zip(tried.asked.calls, tried.answers, strict=True)
+    return all(a.kind in _VALUES and mutant.seen(call, a.value) for call, a in each)
+
+
+def _values(fn: Callable, tried: _Tried) -> list:
+    with np.errstate(all="ignore"):
+        return [fn(*copied(call).values()) for call in tried.asked.calls]
+
+
+def _alike(exercise: Exercise, fn: Callable, tried: _Tried) -> bool:
+    # Whether a wrong function answers a case as the student did; an error is like one of its kind.
+    within = {"rtol": exercise.rtol, "atol": exercise.atol, "shown": False}
+    for call, answer in zip(tried.asked.calls, tried.answers, strict=True):
+        try:
+            with np.errstate(all="ignore"):
+                value = fn(*copied(call).values())
+        except Exception as e:
+            if answer.kind != "raised" or answer.text.partition(":")[0] != type(e).__name__:
+                return False
+            continue
+        if answer.kind not in _VALUES:
+            return False
+        if difference(value, answer.value, **within) is not None:
+            return False
+    return True
+
+
+def _fails(fn: Callable, tried: _Tried) -> bool:
+    # Whether a case shows that a function is wrong.
     try:
-        value = mutant.fn(**copied(call))
+        values = _values(fn, tried)
     except Exception:
-        return answer.kind == "raised"
-    if answer.kind != "value":
-        return False
-    within = {"rtol": exercise.rtol, "atol": exercise.atol}
-    return difference(value, answer.value, **within, shown=False) is None
+        return True
+    return _judged(tried.asked, values) is not None
 
 
-def _told(why: Mutant | None, found: Message, asked: Asked) -> Message:
-    lines = [f"input    {show_case(call)}" for call in asked.calls] + [found.detail]
+def _told(why: _Why | None, wrong: Sequence[_Tried]) -> Message:
+    # What is said of a part: of its wrong cases the smallest, rather one with a result than an
+    # error; where there are any, of those on which the misconception gives the answer that came.
+    explained = [t for t in wrong if why and t in why.cases]
+    worst = ("missing", "raised")
+    case = min(explained or wrong, key=lambda t: (*(t.problem.slug == s for s in worst), t.size))
+    found = case.problem
+    lines = [f"input    {show_case(call)}" for call in case.asked.calls if call] + [found.detail]
     detail = "\n".join(filter(None, lines))
-    if why is None:
+    if not explained:
         return Message(found.slug, found.text, detail)
-    return Message(why.slug, f"{why.says} ({found.text})", detail)
+    return Message(why.mutant.slug, f"{why.mutant.says} ({found.text})", detail)

@@ -71,9 +71,18 @@ _RELU = Exercise(
     mutants=(
         Mutant("gradient-everywhere", lambda g, x: g.copy()),
         Mutant("zero-passes", lambda g, x: g * (x >= 0)),
-        Mutant("mask-only", lambda g, x: (x > 0).astype(g.dtype)),
+        Mutant(
+            "mask-only",
+            lambda g, x: (x > 0).astype(g.dtype),
+            forms=(lambda g, x: x > 0, lambda g, x: np.heaviside(x, 1.0)),
+        ),
         Mutant("masks-the-gradient", lambda g, x: g * (g > 0)),
-        Mutant("multiplies-by-output", lambda g, x: g * np.maximum(x, 0)),
+        Mutant(
+            "multiplies-by-output",
+            lambda g, x: g * np.maximum(x, 0),
+            forms=(lambda g, x: g * x,),
+        ),
+        Mutant("forward-again", lambda g, x: np.maximum(x, 0)),
     ),
     banned=("minicomp.ops:relu", "minicomp.tensor:_pull"),
     reference=relu_backward,
@@ -93,7 +102,7 @@ def _matmul_draw(draw, m, k, n):
 
 def _matmul_adjoint(case, result) -> Message | None:
     # <g, a b> = <ga, a> = <gb, b>: the product is linear in each argument.
-    wrong = difference(matmul_backward(**case), result, rtol=ROUNDING)
+    wrong = difference(matmul_backward(**case), result, rtol=ROUNDING, names=("ga", "gb"))
     if wrong and wrong.slug == "wrong-value":
         ga, gb = (np.asarray(r, float) for r in result)
         whole = float(np.sum(case["g"] * (case["a"] @ case["b"])))
@@ -109,7 +118,7 @@ _MATMUL = Exercise(
     id="01.matmul_backward",
     minutes=8,
     parts=standard_parts(
-        equal_to(matmul_backward, rtol=ROUNDING),
+        equal_to(matmul_backward, rtol=ROUNDING, names=("ga", "gb")),
         tiny=[
             {
                 "g": np.eye(2),
@@ -139,11 +148,19 @@ _MATMUL = Exercise(
         ),
     ),
     mutants=(
-        Mutant("not-transposed", lambda g, a, b: (g @ b, a @ g)),
+        Mutant(
+            "not-transposed",
+            lambda g, a, b: (g @ b, a @ g),
+            forms=(lambda g, a, b: (g @ b, a.T @ g), lambda g, a, b: (g @ b.T, a @ g)),
+        ),
         Mutant("wrong-order", lambda g, a, b: (b.T @ g, g @ a.T)),
         Mutant("answers-swapped", lambda g, a, b: (a.T @ g, g @ b.T)),
         Mutant("as-if-elementwise", lambda g, a, b: (g * b, g * a)),
-        Mutant("result-transposed", lambda g, a, b: ((g @ b.T).T, (a.T @ g).T)),
+        Mutant(
+            "result-transposed",
+            lambda g, a, b: ((g @ b.T).T, (a.T @ g).T),
+            forms=(lambda g, a, b: (b @ g.T, a.T @ g), lambda g, a, b: (g @ b.T, g.T @ a)),
+        ),
     ),
     banned=("minicomp.ops:matmul", "minicomp.tensor:_pull"),
     reference=matmul_backward,
@@ -155,7 +172,7 @@ _MATMUL = Exercise(
 
 def conv2d_backward(
     g: Array, x: Array, w: Array, stride: int,
-    *, step=None, flip=False, add=True, swap=False, mean=False,
+    *, step=None, flip=False, flip_x=False, add_x=True, add_w=True, swap=False, mean=False,
 ) -> tuple[Array, Array]:
     """Returns the gradients of x and w for a cross-correlation without padding.
 
@@ -170,9 +187,10 @@ def conv2d_backward(
                 for b in range(l):
                     r, c = (i * step + b, j * step + a) if swap else (i * step + a, j * step + b)
                     p, q = (k - 1 - a, l - 1 - b) if flip else (a, b)
-                    dx, dw = g[:, :, i, j] @ w[:, :, p, q], g[:, :, i, j].T @ x[:, :, r, c]
-                    gx[:, :, r, c] = gx[:, :, r, c] * add + dx
-                    gw[:, :, p, q] = gw[:, :, p, q] * add + dw
+                    t, u = (k - 1 - a, l - 1 - b) if flip or flip_x else (a, b)
+                    dx, dw = g[:, :, i, j] @ w[:, :, t, u], g[:, :, i, j].T @ x[:, :, r, c]
+                    gx[:, :, r, c] = gx[:, :, r, c] * add_x + dx
+                    gw[:, :, p, q] = gw[:, :, p, q] * add_w + dw
     return gx, gw / len(x) if mean else gw
 
 
@@ -182,6 +200,16 @@ def _conv_draw(draw, n, c, o, k, l, ho, wo, stride, rest=(0, 0)):
         "g": draw.normal(n, o, ho, wo),
         "x": draw.normal(n, c, h, width),
         "w": draw.normal(o, c, k, l),
+        "stride": stride,
+    }
+
+
+def _one_weight(g, x, images, stride) -> dict:
+    # Images of one row, one channel, a kernel of one weight, 0.5.
+    return {
+        "g": np.array(g).reshape(images, 1, 1, -1),
+        "x": np.array(x).reshape(images, 1, 1, -1),
+        "w": np.full((1, 1, 1, 1), 0.5),
         "stride": stride,
     }
 
@@ -201,7 +229,8 @@ def _conv_reversed(draw):
 
 
 def _conv_batch(case, results) -> Message | None:
-    wrong = difference(conv2d_backward(**case[0]), results[0], rtol=ROUNDING)
+    names = ("gx", "gw")
+    wrong = difference(conv2d_backward(**case[0]), results[0], rtol=ROUNDING, names=names)
     if wrong:
         return wrong
     gx, gw = map(np.asarray, results[0])
@@ -213,14 +242,16 @@ _CONV = Exercise(
     id="01.conv2d_backward",
     minutes=12,
     parts=standard_parts(
-        equal_to(conv2d_backward, rtol=ROUNDING),
+        equal_to(conv2d_backward, rtol=ROUNDING, names=("gx", "gw")),
         tiny=[
             {
                 "g": np.ones((1, 1, 2, 2)),
                 "x": np.arange(9.0).reshape(1, 1, 3, 3),
                 "w": np.array([[[[1.0, 2.0], [3.0, 4.0]]]]),
                 "stride": 1,
-            }
+            },
+            _one_weight(g=[1.0, 2.0], x=[3.0, 4.0], images=2, stride=1),
+            _one_weight(g=[1.0, 2.0], x=[1.0, 2.0, 3.0], images=1, stride=2),
         ],
         many=_conv_property,
         golden=[
@@ -235,9 +266,17 @@ _CONV = Exercise(
         points=(1, 3, 1),
     ),
     mutants=(
-        Mutant("overwritten", partial(conv2d_backward, add=False)),
+        Mutant(
+            "overwritten",
+            partial(conv2d_backward, add_x=False, add_w=False),
+            forms=(partial(conv2d_backward, add_x=False), partial(conv2d_backward, add_w=False)),
+        ),
         Mutant("stride-forgotten", partial(conv2d_backward, step=1)),
-        Mutant("kernel-flipped", partial(conv2d_backward, flip=True)),
+        Mutant(
+            "kernel-flipped",
+            partial(conv2d_backward, flip=True),
+            forms=(partial(conv2d_backward, flip_x=True),),
+        ),
         Mutant("mean-over-batch", partial(conv2d_backward, mean=True)),
         Mutant("rows-and-columns", partial(conv2d_backward, swap=True)),
     ),
@@ -272,10 +311,15 @@ LESSON = LessonChecks(
     diagnosis=Diagnosis(
         id="01.broken",
         of=_RELU,
-        slugs=("zero-passes", "masks-the-gradient", "mask-only"),
+        shown_by={
+            "zero-passes": (np.array([-1.0]), np.array([0.0])),
+            "masks-the-gradient": (np.array([1.0]), np.array([-1.0])),
+            "mask-only": (np.array([2.0]), np.array([1.0])),
+        },
         valid=_valid_relu,
-        agreeing=lambda: (np.array([1.0, 1.0]), np.array([1.0, 2.0])),
-        invalid=lambda: (np.array([1.0, 1.0]), np.array([1.0])),
+        agreeing=(np.array([1.0, 1.0]), np.array([1.0, 2.0])),
+        several=((np.array([2.0, 3.0]), np.array([0.0, 1.0])),),
+        invalid=(np.array([1.0, 1.0]), np.array([1.0])),
     ),
     predictions=(Prediction("01.p1", unit="exponent p", lo=-16, hi=0),),
     reflections=(Reflection("01.r1"),),

@@ -47,11 +47,12 @@ def _linear_halves(draw):
         yield [{"inputs": i, "outputs": o, "bias": True} for o in (a + b, a, b)]
 
 
+_COST = ("params", "macs")
 _LINEAR = Exercise(
     id="02.linear_cost",
     minutes=5,
     parts=standard_parts(
-        equal_to(linear_cost),
+        equal_to(linear_cost, names=_COST),
         tiny=[
             {"inputs": 3, "outputs": 2, "bias": True},
             {"inputs": 3, "outputs": 2, "bias": False},
@@ -99,17 +100,20 @@ def _places(n, k, s, p):
 
 def conv_cost(
     c: int, o: int, h: int, w: int, k: int, stride: int, padding: int, groups: int, bias: bool,
-    *, size=_places, grouped=True, positions=True, bias_macs=False,
+    *, size=_places, grouped=True, twice=False, positions=True, pixels=False, bias_macs=False,
+    square=False, flops=False,
 ) -> tuple[int, int, int, int]:
     """Returns (ho, wo, params, macs) of a convolution.
 
-    The switches are how the mutants slip: another rule for the size, groups forgotten, positions
-    forgotten, bias counted.
+    The switches are how the mutants slip: another rule for the size, groups forgotten or counted
+    twice, positions forgotten or those of the input, bias counted, the width not looked at,
+    operations for MACs.
     """
-    ho, wo = (size(n, k, stride, padding) for n in (h, w))
-    weights = o * (c // groups if grouped else c) * k * k
-    per_place = weights + (o * bias if bias_macs else 0)
-    return ho, wo, weights + o * bias, per_place * (ho * wo if positions else 1)
+    ho, wo = (size(n, k, stride, padding) for n in (h, h if square else w))
+    weights = (o // groups if twice else o) * (c // groups if grouped else c) * k * k
+    per_place = (weights + (o * bias if bias_macs else 0)) * (2 if flops else 1)
+    places = h * w if pixels else ho * wo if positions else 1
+    return ho, wo, weights + o * bias, per_place * places
 
 
 def _conv_case(c, o, h, w, k, stride=1, padding=0, groups=1, bias=True) -> dict:
@@ -135,30 +139,44 @@ def _conv_as_linear(draw):
 def _same_as_linear(case, result) -> Message | None:
     # A kernel as large as its input is a fully connected layer over c k k inputs.
     params, macs = linear_cost(case["c"] * case["k"] ** 2, case["o"], case["bias"])
-    return difference((1, 1, params, macs), result)
+    return difference((1, 1, params, macs), result, names=_SIZES)
 
 
+_SIZES = ("ho", "wo", "params", "macs")
 _CONV = Exercise(
     id="02.conv_cost",
     minutes=10,
     parts=standard_parts(
-        equal_to(conv_cost),
-        tiny=[_conv_case(1, 1, 3, 3, 2), _conv_case(2, 4, 5, 4, 3, 2, 1, groups=2, bias=False)],
+        equal_to(conv_cost, names=_SIZES),
+        tiny=[
+            _conv_case(1, 1, 3, 3, 2),
+            _conv_case(1, 1, 3, 4, 1, padding=1, bias=False),
+            _conv_case(1, 1, 4, 4, 3, stride=2, bias=False),
+            _conv_case(2, 4, 3, 3, 3, groups=2, bias=False),
+        ],
         many=lambda draw: [_conv(draw) for _ in range(20)],
         golden=[_conv_case(20, 50, 12, 12, 5)],
         more=hidden("invariance", _conv_as_linear, _same_as_linear),
     ),
     mutants=(
-        Mutant("size-kept", partial(conv_cost, size=lambda n, k, s, p: n // s)),
+        Mutant(
+            "size-kept",
+            partial(conv_cost, size=lambda n, k, s, p: n // s),
+            forms=(partial(conv_cost, size=lambda n, k, s, p: -(-n // s)),),
+        ),
         Mutant("padding-once", partial(conv_cost, size=lambda n, k, s, p: (n + p - k) // s + 1)),
         Mutant("rounded-up", partial(conv_cost, size=lambda n, *of: _places(n + of[1] - 1, *of))),
+        Mutant("one-forgotten", partial(conv_cost, size=lambda *of: _places(*of) - 1)),
         Mutant("groups-ignored", partial(conv_cost, grouped=False)),
+        Mutant("groups-twice", partial(conv_cost, twice=True)),
+        Mutant("square-map", partial(conv_cost, square=True)),
         Mutant("one-position", partial(conv_cost, positions=False)),
+        Mutant("input-positions", partial(conv_cost, pixels=True)),
         Mutant("bias-as-mac", partial(conv_cost, bias_macs=True)),
+        Mutant("two-operations", partial(conv_cost, flops=True)),
     ),
     banned=(
         "minicomp.nn.layers:Conv2d",
-        "minicomp.nn.layers.base:windows",
         "minicomp.kernels.doors:window_count",
         "minicomp.nn.graph:Model.macs",
         "minicomp.nn.graph:Model.count",
@@ -170,7 +188,8 @@ _CONV = Exercise(
 
 
 def model_cost(
-    shape: tuple, layers: list, *, pools=True, flat=True, carry=True, bias_macs=False
+    shape: tuple, layers: list,
+    *, pools=True, flat=True, carry=True, bias_macs=False, flops=False, whole=False,
 ) -> Array:
     """Returns (params, macs) of each layer with weights, (n, 2).
 
@@ -185,15 +204,19 @@ def model_cost(
             c = layer[1]
             h, w, params, macs = conv_cost(seen, c, h, w, layer[2], 1, 0, 1, True)
             rows.append((params, macs + (c * h * w if bias_macs else 0)))
-        elif kind == "pool" and pools:
-            h, w = h // layer[1], w // layer[1]
-        elif kind == "flatten":
-            features = c * h * w if flat else c
-        elif kind == "linear":
+            continue
+        if kind == "linear":
             params, macs = linear_cost(features, layer[1], True)
             features = layer[1]
             rows.append((params, macs + (features if bias_macs else 0)))
-    return np.array(rows, dtype=np.int64).reshape(-1, 2)
+            continue
+        if kind == "pool" and pools:
+            h, w = h // layer[1], w // layer[1]
+        elif kind == "flatten":
+            features = c * h * w if flat else c
+        if whole:
+            rows.append((0, 0))
+    return np.array(rows, dtype=np.int64).reshape(-1, 2) * (1, 2 if flops else 1)
 
 
 LENET5 = [
@@ -238,7 +261,7 @@ _MODEL = Exercise(
     parts=standard_parts(
         equal_to(model_cost),
         tiny=[
-            {"shape": (1, 4, 4), "layers": [("flatten",), ("linear", 2)]},
+            {"shape": (1, 2, 2), "layers": [("flatten",), ("linear", 2)]},
             {
                 "shape": (1, 5, 5),
                 "layers": [("conv", 2, 2), ("pool", 2), ("flatten",), ("linear", 3)],
@@ -253,7 +276,9 @@ _MODEL = Exercise(
         Mutant("pool-forgotten", partial(model_cost, pools=False)),
         Mutant("maps-only", partial(model_cost, flat=False)),
         Mutant("channels-not-carried", partial(model_cost, carry=False)),
+        Mutant("row-for-every-layer", partial(model_cost, whole=True)),
         Mutant("bias-as-mac", partial(model_cost, bias_macs=True)),
+        Mutant("two-operations", partial(model_cost, flops=True)),
     ),
     banned=(
         "minicomp.nn.graph:Model.macs",
@@ -284,10 +309,16 @@ LESSON = LessonChecks(
     diagnosis=Diagnosis(
         id="02.broken",
         of=_CONV,
-        slugs=("padding-once", "rounded-up", "groups-ignored"),
+        shown_by={
+            "padding-once": (1, 1, 3, 3, 2, 1, 1, 1, True),
+            "rounded-up": (1, 1, 4, 4, 3, 2, 0, 1, True),
+            "groups-ignored": (2, 2, 3, 3, 2, 1, 0, 2, True),
+            "square-map": (1, 1, 3, 4, 2, 1, 0, 1, True),
+        },
         valid=_valid_conv,
-        agreeing=lambda: (1, 1, 4, 4, 1, 1, 0, 1, True),
-        invalid=lambda: (3, 4, 4, 4, 1, 1, 0, 2, True),
+        agreeing=(1, 1, 4, 4, 1, 1, 0, 1, True),
+        several=((2, 2, 6, 8, 3, 2, 2, 2, True),),
+        invalid=(3, 4, 4, 4, 1, 1, 0, 2, True),
     ),
     predictions=(
         Prediction("02.p1", options=("conv1", "conv2", "fc1", "fc2")),

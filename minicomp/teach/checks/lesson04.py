@@ -5,6 +5,8 @@ w weights, mask True where kept, s sparsity (fraction of zeros).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -37,9 +39,46 @@ def _smallest_go(score: Array, zeros: int) -> Array:
     return mask.reshape(score.shape)
 
 
+def _by_count(count: Callable[[float], int]) -> Callable:
+    # The right mask with another number of zeros.
+    return lambda w, sparsity: _smallest_go(np.abs(w), count(sparsity * w.size))
+
+
+def _last_of_equals(w: Array, sparsity: float) -> Array:
+    # Keeps the largest, as a stable sort of -|w| orders them.
+    mask = np.zeros(w.size, bool)
+    kept = w.size - round(sparsity * w.size)
+    mask[np.argsort(-np.abs(w), axis=None, kind="stable")[:kept]] = True
+    return mask.reshape(w.shape)
+
+
+def _any_of_equals(w: Array, sparsity: float) -> Array:
+    mask = np.ones(w.size, bool)
+    mask[np.argsort(np.abs(w), axis=None)[: round(sparsity * w.size)]] = False
+    return mask.reshape(w.shape)
+
+
+def _partitioned(w: Array, sparsity: float) -> Array:
+    mask, zeros = np.ones(w.size, bool), round(sparsity * w.size)
+    mask[np.argpartition(np.abs(w), max(zeros - 1, 0), axis=None)[:zeros]] = False
+    return mask.reshape(w.shape)
+
+
+def _by_percentile(w: Array, sparsity: float) -> Array:
+    return np.abs(w) >= np.percentile(np.abs(w), 100 * sparsity)
+
+
+def _above_percentile(w: Array, sparsity: float) -> Array:
+    return np.abs(w) > np.quantile(np.abs(w), sparsity)
+
+
 def _up_to_threshold(w: Array, sparsity: float) -> Array:
     zeros = round(sparsity * w.size)
     return np.abs(w) > (np.sort(np.abs(w), axis=None)[zeros - 1] if zeros else -1)
+
+
+def _from_threshold(w: Array, sparsity: float) -> Array:
+    return np.abs(w) >= np.sort(np.abs(w), axis=None)[round(sparsity * w.size)]
 
 
 def _mask_signs(draw):
@@ -58,14 +97,29 @@ _MASK = Exercise(
     parts=entry_parts(MASK, more=hidden("invariance", _mask_signs, _signs_do_not_count)),
     mutants=(
         Mutant("sign-forgotten", lambda w, sparsity: _smallest_go(w, round(sparsity * w.size))),
-        Mutant("rounded-down", lambda w, sparsity: _smallest_go(np.abs(w), int(sparsity * w.size))),
-        Mutant("ties-together", _up_to_threshold),
-        Mutant("part-of-the-largest", lambda w, sparsity: np.abs(w) > sparsity * np.abs(w).max()),
-        Mutant("sparsity-as-threshold", lambda w, sparsity: np.abs(w) > sparsity),
+        Mutant("rounded-down", _by_count(int)),
+        Mutant("half-up", _by_count(lambda zeros: int(zeros + 0.5))),
+        Mutant("rounded-up", _by_count(math.ceil)),
+        Mutant("percentile", _by_percentile, forms=(_above_percentile,)),
+        Mutant("ties-together", _up_to_threshold, forms=(_from_threshold,)),
+        Mutant("last-of-equals", _last_of_equals, perhaps=(_any_of_equals, _partitioned)),
+        Mutant(
+            "part-of-the-largest",
+            lambda w, sparsity: np.abs(w) > sparsity * np.abs(w).max(),
+            forms=(lambda w, sparsity: np.abs(w) >= sparsity * np.abs(w).max(),),
+        ),
+        Mutant(
+            "sparsity-as-threshold",
+            lambda w, sparsity: np.abs(w) > sparsity,
+            forms=(lambda w, sparsity: np.abs(w) >= sparsity,),
+        ),
         Mutant(
             "keeps-the-small",
             lambda w, sparsity: ~_smallest_go(np.abs(w), w.size - round(sparsity * w.size)),
+            forms=(lambda w, sparsity: ~_smallest_go(np.abs(w), round(sparsity * w.size)),),
         ),
+        Mutant("sparsity-is-kept", lambda w, sparsity: _smallest_go(
+            np.abs(w), w.size - round(sparsity * w.size))),
     ),
     banned=(
         "minicomp.compress.scores:magnitude_mask",
@@ -83,6 +137,7 @@ _MASK = Exercise(
 def masked_sgd(
     w: Array, v: Array, mask: Array, grads: Array, lr: float, momentum: float, weight_decay: float,
     *, each=True, first=True, last=False, gradient=False, decay=True, copies=True,
+    rate_first=False, decoupled=False,
 ) -> Array:
     """Returns w after each step, (T, ...); pruned entries are 0 throughout.
 
@@ -90,9 +145,11 @@ def masked_sgd(
     """
     w, v, path = w * mask if first else w.copy(), v.copy(), []
     for g in grads:
-        g = g + weight_decay * w if decay else g
-        v = momentum * v + (g * mask if gradient else g)
-        w = w - lr * v
+        shrunk = w * (1 - lr * weight_decay) if decoupled else w
+        g = g + weight_decay * w if decay and not decoupled else g
+        g = g * mask if gradient else g
+        v = momentum * v + (lr * g if rate_first else g)
+        w = shrunk - (v if rate_first else lr * v)
         if each:
             w = w * mask
         path.append(w)
@@ -169,10 +226,17 @@ _SGD = Exercise(
         more=hidden("hundred steps", _sgd_hundred, _zeros_stay, points=2),
     ),
     mutants=(
-        Mutant("momentum-revives", partial(masked_sgd, each=False, gradient=True)),
+        Mutant(
+            "momentum-revives",
+            partial(masked_sgd, each=False, gradient=True),
+            forms=(partial(masked_sgd, each=False, gradient=True, first=False),),
+        ),
         Mutant("masked-once", partial(masked_sgd, each=False)),
+        Mutant("never-masked", partial(masked_sgd, each=False, first=False)),
         Mutant("masked-at-the-end", partial(masked_sgd, each=False, last=True)),
         Mutant("decay-forgotten", partial(masked_sgd, decay=False)),
+        Mutant("decay-beside-momentum", partial(masked_sgd, decoupled=True)),
+        Mutant("rate-in-the-velocity", partial(masked_sgd, rate_first=True)),
         Mutant("one-array", partial(masked_sgd, copies=False)),
     ),
     banned=("minicomp.optim:SGD", "minicomp.optim:Optimizer"),
@@ -202,7 +266,11 @@ _ROUNDS = Exercise(
     ),
     mutants=(
         Mutant("equal-steps", lambda keep, rounds: np.linspace(1, keep, rounds + 1)[1:]),
-        Mutant("starts-at-one", lambda keep, rounds: keep ** (np.arange(rounds) / rounds)),
+        Mutant(
+            "starts-at-one",
+            lambda keep, rounds: keep ** (np.arange(rounds) / rounds),
+            forms=(lambda keep, rounds: np.geomspace(1, keep, rounds),),
+        ),
         Mutant("sparsity", lambda keep, rounds: 1 - keep ** (np.arange(1, rounds + 1) / rounds)),
         Mutant("all-at-once", lambda keep, rounds: keep ** np.arange(1.0, rounds + 1)),
     ),
@@ -225,10 +293,19 @@ LESSON = LessonChecks(
     diagnosis=Diagnosis(
         id="04.broken",
         of=_MASK,
-        slugs=("sign-forgotten", "rounded-down", "ties-together", "part-of-the-largest"),
+        shown_by={
+            "sign-forgotten": (np.array([-2.0, 1.0]), 0.5),
+            "rounded-down": (np.array([1.0, 2.0, 3.0]), 0.3),
+            "half-up": (np.array([1.0]), 0.5),
+            "ties-together": (np.array([1.0, 1.0]), 0.5),
+        },
         valid=_valid_mask,
-        agreeing=lambda: (np.array([1.0, 4.0]), 0.5),
-        invalid=lambda: (np.array([1.0, 4.0]), 1.5),
+        agreeing=(np.array([1.0, 4.0]), 0.5),
+        several=(
+            (np.array([-5.0, 1.0, 1.0, 1.0, 3.0]), 0.35),
+            (np.array([-5.0, 1.0, 1.0, 1.0, 1.0]), 0.5),
+        ),
+        invalid=(np.array([1.0, 4.0]), 1.5),
     ),
     predictions=(Prediction("04.p1", unit="%"), Prediction("04.p2", unit="%")),
     reflections=(Reflection("04.r1"),),

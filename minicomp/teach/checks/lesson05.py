@@ -34,7 +34,11 @@ BAND = ENTRIES["surgery_thresholds"]
 
 
 def _band(size, c, *, ddof=0, floor=True) -> tuple[float, float]:
-    tau = size.mean() + c * size.std(ddof=ddof)
+    return _of(size.mean() + c * size.std(ddof=ddof), floor)
+
+
+def _of(tau: float, floor: bool = True) -> tuple[float, float]:
+    # The pair about a threshold.
     tau = max(tau, 0.0) if floor else tau
     return 0.9 * tau, 1.1 * tau
 
@@ -65,9 +69,21 @@ _BAND = Exercise(
     minutes=6,
     parts=entry_parts(BAND, more=hidden("invariance", _band_same, _scales_and_repeats)),
     mutants=(
-        Mutant("sign-forgotten", lambda w, c: _band(w, c)),
+        Mutant(
+            "sign-forgotten",
+            lambda w, c: _band(w, c),
+            forms=(
+                lambda w, c: _of(np.abs(w).mean() + c * w.std()),
+                lambda w, c: _of(w.mean() + c * np.abs(w).std()),
+            ),
+        ),
         Mutant("sample-deviation", lambda w, c: _band(np.abs(w), c, ddof=1)),
-        Mutant("floor-forgotten", lambda w, c: _band(np.abs(w), c, floor=False)),
+        Mutant("variance", lambda w, c: _of(np.abs(w).mean() + c * np.abs(w).var())),
+        Mutant(
+            "floor-forgotten",
+            lambda w, c: _band(np.abs(w), c, floor=False),
+            forms=(lambda w, c: _of(abs(np.abs(w).mean() + c * np.abs(w).std())),),
+        ),
         Mutant("tenth-added", _apart),
         Mutant("spread-only", _on_the_spread),
     ),
@@ -100,7 +116,15 @@ _RULE = Exercise(
         Mutant("middle-revives", lambda w, mask, a, b: np.abs(w) >= a),
         Mutant("no-way-back", lambda w, mask, a, b: mask & (np.abs(w) >= a)),
         Mutant("sign-forgotten", lambda w, mask, a, b: (w >= b) | (mask & (w >= a))),
-        Mutant("strict", lambda w, mask, a, b: (np.abs(w) > b) | (mask & (np.abs(w) > a))),
+        Mutant(
+            "strict",
+            lambda w, mask, a, b: (np.abs(w) > b) | (mask & (np.abs(w) > a)),
+            forms=(
+                lambda w, mask, a, b: (np.abs(w) >= b) | (mask & (np.abs(w) > a)),
+                lambda w, mask, a, b: (np.abs(w) > b) | (mask & (np.abs(w) >= a)),
+            ),
+        ),
+        Mutant("turned-round", lambda w, mask, a, b: ~RULE.fn(w, mask, a, b)),
     ),
     banned=("minicomp.compress.prune.dns:surgery_mask", "minicomp.compress.prune.dns:DNS"),
     reference=RULE.fn,
@@ -111,7 +135,8 @@ _RULE = Exercise(
 
 def surgery_steps(
     w: Array, mask: Array, target: Array, lr: float, a: float, b: float, steps: int,
-    *, dense=True, zeroed=False, full=False, first=False, late=False,
+    *, dense=True, zeroed=False, full=False, first=False, late=False, copies=True, early=False,
+    masked=False,
 ) -> tuple[Array, Array]:
     """Returns the weights after each step and the masks of each step, (steps, ...) both.
 
@@ -121,14 +146,26 @@ def surgery_steps(
     for _ in range(steps):
         if not late:
             mask = RULE.fn(w, start if first else mask, a, b)
-        w = w * mask if zeroed else w
+        before = w = w * mask if zeroed else w
         g = (w if full else w * mask) - target
         w = w - lr * (g if dense else g * mask)
         if late:
             mask = RULE.fn(w, mask, a, b)
-        path.append(w)
+        path.append(before if early else w * mask if masked else w)
         masks.append(mask)
+    if not copies:
+        path, masks = [path[-1]] * steps, [masks[-1]] * steps
     return np.stack(path), np.stack(masks)
+
+
+def _weights_of_one_array(*args) -> tuple[Array, Array]:
+    path, masks = surgery_steps(*args)
+    return np.stack([path[-1]] * len(path)), masks
+
+
+def _masks_of_one_array(*args) -> tuple[Array, Array]:
+    path, masks = surgery_steps(*args)
+    return path, np.stack([masks[-1]] * len(masks))
 
 
 def _patient(draw, shape, steps, *, one_sided=False) -> dict:
@@ -160,9 +197,12 @@ def _steps_sixty(draw):
     return [_patient(draw, (4, 5), 60) for _ in range(4)]
 
 
+_PATHS = ("the path of the weights", "the path of the masks")
+
+
 def _comes_back(case, result) -> Message | None:
     right = surgery_steps(**case)
-    wrong = difference(right, result, rtol=ROUNDING)
+    wrong = difference(right, result, rtol=ROUNDING, names=_PATHS)
     if wrong and wrong.slug == "wrong-value":
         back = (~right[1]).any(0) & right[1][-1]
         missing = back & ~np.asarray(result[1], bool)[-1]
@@ -179,7 +219,7 @@ _STEPS = Exercise(
     id="05.surgery_steps",
     minutes=14,
     parts=standard_parts(
-        equal_to(surgery_steps, rtol=ROUNDING),
+        equal_to(surgery_steps, rtol=ROUNDING, names=_PATHS),
         tiny=[
             _SLOPE | {"w": np.array([0.25, 1.0]), "mask": np.ones(2, bool), "target": np.ones(2)},
             _SLOPE | {"w": np.array([-0.5]), "mask": np.array([False]), "target": np.array([-0.5])},
@@ -205,6 +245,13 @@ _STEPS = Exercise(
         Mutant("gradient-of-w", partial(surgery_steps, full=True)),
         Mutant("mask-starts-over", partial(surgery_steps, first=True)),
         Mutant("mask-too-late", partial(surgery_steps, late=True)),
+        Mutant(
+            "one-array",
+            partial(surgery_steps, copies=False),
+            forms=(_weights_of_one_array, _masks_of_one_array),
+        ),
+        Mutant("before-the-step", partial(surgery_steps, early=True)),
+        Mutant("weights-masked", partial(surgery_steps, masked=True)),
     ),
     banned=(
         "minicomp.compress.prune.dns:surgery_mask",
@@ -236,10 +283,24 @@ LESSON = LessonChecks(
     diagnosis=Diagnosis(
         id="05.broken",
         of=_RULE,
-        slugs=("middle-is-cut", "middle-revives", "no-way-back", "sign-forgotten", "strict"),
+        shown_by={
+            "middle-is-cut": (np.array([1.5]), np.array([True]), 1.0, 2.0),
+            "middle-revives": (np.array([1.5]), np.array([False]), 1.0, 2.0),
+            "no-way-back": (np.array([3.0]), np.array([False]), 1.0, 2.0),
+            "sign-forgotten": (np.array([-3.0]), np.array([True]), 1.0, 2.0),
+            "strict": (np.array([1.0]), np.array([True]), 1.0, 1.0),
+        },
         valid=_valid_rule,
-        agreeing=lambda: (np.array([0.5, 3.0]), np.array([False, True]), 1.0, 2.0),
-        invalid=lambda: (np.array([0.5, 3.0]), np.array([False, True]), 2.0, 1.0),
+        agreeing=(np.array([0.5, 3.0]), np.array([False, True]), 1.0, 2.0),
+        several=(
+            (
+                np.array([-2.0, 1.5, 1.5, 1.0]),
+                np.array([False, True, False, True]),
+                1.0,
+                2.0,
+            ),
+        ),
+        invalid=(np.array([0.5, 3.0]), np.array([False, True]), 2.0, 1.0),
     ),
     predictions=(Prediction("05.p1", unit="%"),),
     reflections=(Reflection("05.r1"),),

@@ -6,13 +6,15 @@ channel stays.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from ...reference.draw import Draw, seed_of
-from ...reference.judges import Message, difference, equal_to, first_difference, show
+from ...reference.judges import Message, difference, equal_to, first_difference
 from ..asking.exercise import (
     Diagnosis,
     Exercise,
@@ -34,7 +36,7 @@ _PARTS = ("w1", "b1", "gamma", "beta", "mean", "var", "w2")
 
 def global_keep(
     gammas: tuple[Array, ...], sparsity: float,
-    *, score=np.abs, count=round, ties=False, low=False,
+    *, score=np.abs, count=round, ties=False, low=False, kind="stable",
 ) -> tuple[Array, ...]:
     """Returns a mask per layer: of all n scales the round(sparsity n) least |gamma| are False.
 
@@ -43,7 +45,7 @@ def global_keep(
     worth = score(np.concatenate(gammas))
     n = count(sparsity * worth.size)
     keep = np.ones(worth.size, bool)
-    keep[np.argsort(worth, kind="stable")[:n]] = False
+    keep[np.argsort(worth, kind=kind)[:n]] = False
     if ties and n:
         keep = worth > np.sort(worth)[n - 1]
     keep = ~keep if low else keep
@@ -52,6 +54,29 @@ def global_keep(
 
 def _each_layer(gammas, sparsity) -> tuple[Array, ...]:
     return tuple(global_keep((g,), sparsity)[0] for g in gammas)
+
+
+def _by_percentile(gammas, sparsity) -> tuple[Array, ...]:
+    cut = np.percentile(np.abs(np.concatenate(gammas)), 100 * sparsity)
+    return tuple(np.abs(g) >= cut for g in gammas)
+
+
+def _above_percentile(gammas, sparsity) -> tuple[Array, ...]:
+    cut = np.quantile(np.abs(np.concatenate(gammas)), sparsity)
+    return tuple(np.abs(g) > cut for g in gammas)
+
+
+def _from_threshold(gammas, sparsity) -> tuple[Array, ...]:
+    worth = np.sort(np.abs(np.concatenate(gammas)))
+    return tuple(np.abs(g) >= worth[round(sparsity * worth.size)] for g in gammas)
+
+
+def _last_of_equals(gammas, sparsity) -> tuple[Array, ...]:
+    # Keeps the largest, as a stable sort of -|gamma| orders them.
+    worth = np.abs(np.concatenate(gammas))
+    keep = np.zeros(worth.size, bool)
+    keep[np.argsort(-worth, kind="stable")[: worth.size - round(sparsity * worth.size)]] = True
+    return tuple(np.split(keep, np.cumsum([len(g) for g in gammas])[:-1]))
 
 
 def _layers(*rows) -> tuple[Array, ...]:
@@ -86,7 +111,7 @@ _GLOBAL = Exercise(
         equal_to(global_keep),
         tiny=[
             {"gammas": _layers([0.5, 0.125], [0.25, 1.0]), "sparsity": 0.25},
-            {"gammas": _layers([3, 2], [0.25, 0.5, 5]), "sparsity": 0.4},
+            {"gammas": _layers([3, 2], [0.25, 0.5, 5]), "sparsity": 0.5},  # 2.5 are 2
             {"gammas": _layers([-3, 1], [2]), "sparsity": 0.4},
             {"gammas": _layers([1, 1], [1, 2]), "sparsity": 0.4},
         ],
@@ -98,7 +123,11 @@ _GLOBAL = Exercise(
         Mutant("sign-forgotten", partial(global_keep, score=lambda g: g)),
         Mutant("each-layer", _each_layer),
         Mutant("rounded-down", partial(global_keep, count=int)),
-        Mutant("ties-together", partial(global_keep, ties=True)),
+        Mutant("half-up", partial(global_keep, count=lambda n: int(n + 0.5))),
+        Mutant("rounded-up", partial(global_keep, count=math.ceil)),
+        Mutant("percentile", _by_percentile, forms=(_above_percentile,)),
+        Mutant("ties-together", partial(global_keep, ties=True), forms=(_from_threshold,)),
+        Mutant("last-of-equals", _last_of_equals, perhaps=(partial(global_keep, kind=None),)),
         Mutant("keeps-the-small", partial(global_keep, low=True)),
     ),
     banned=(
@@ -166,7 +195,7 @@ def _eighths(draw, keep, *sizes) -> dict:
 
 
 def _remove_tiny(draw):
-    shapes = (([False, True], 2, 2, 1), ([True, False, True], 1, 2, 1), ([True, True], 1, 1, 1))
+    shapes = (([False, True], 1, 2, 1), ([True, False, True], 1, 2, 1), ([True, True], 1, 1, 1))
     return [_eighths(draw, *shape) for shape in shapes]
 
 
@@ -189,30 +218,28 @@ def _remove_no_trace(draw):
 
 
 def _equals_masked(case, result) -> Message | None:
+    """Equality of all arrays: what stays is copied. The message says what the smaller net does."""
     expected = remove_channels(**case)
-    if not isinstance(result, tuple | list) or len(result) != len(expected):
-        return difference(expected, result)
-    for name, e, r in zip(_PARTS, expected, result):
-        # numbers of any size: what they compute is compared below
-        if wrong := difference(e, r, atol=np.inf, where=name):
-            return wrong
+    wrong = difference(expected, result, names=_PARTS)
+    if wrong is None or wrong.slug != "wrong-value":
+        return wrong
     _, c, k, _ = case["w1"].shape
     x = Draw(seed_of("minicomp lesson 06", "image")).normal(2, c, k + 2, k + 3)
     masked = _forward(x, *[case[name] for name in _PARTS], keep=case["keep"])
-    small = _forward(x, *[np.asarray(r, np.float64) for r in result])
-    wrong = difference(masked, small, rtol=ROUNDING)
+    try:
+        with np.errstate(invalid="ignore"):  # a variance may be negative by now
+            small = _forward(x, *[np.asarray(r, np.float64) for r in result])
+    except (TypeError, ValueError):  # another array has the wrong shape
+        return wrong
+    if difference(masked, small, rtol=ROUNDING) is None:
+        told = "the smaller net computes the same, but the channels are in another order"
+        return replace(wrong, text=f"{told}: {wrong.text}")
     told = "the smaller net does not compute what the net with those channels at 0 computes"
-    shown = f"expected {show(expected)}\ngot      {show(tuple(result))}"
-    return wrong and Message("wrong-value", told, shown)
+    return replace(wrong, text=f"{told}: {wrong.text}")
 
 
 def _leaves_no_trace(case, results) -> Message | None:
-    where = "the result for other numbers in the channels that go"
-    return (
-        _equals_masked(case[0], results[0])
-        or _equals_masked(case[1], results[1])
-        or difference(tuple(map(np.asarray, results[0])), results[1], where=where)
-    )
+    return _equals_masked(case[0], results[0]) or _equals_masked(case[1], results[1])
 
 
 def _slip(change: Callable[[Array, dict], dict]) -> Callable:
@@ -223,6 +250,56 @@ def _slip(change: Callable[[Array, dict], dict]) -> Callable:
         return tuple((right | change(keep, whole)).values())
 
     return answer
+
+
+def _whole(*names: str) -> Callable:
+    # These arrays keep an entry for every old channel.
+    return _slip(lambda keep, a: {name: a[name] for name in names})
+
+
+def _first(*names: str) -> Callable:
+    # These are taken from the first channels, as many as stay.
+    return _slip(lambda keep, a: {name: a[name][: int(keep.sum())] for name in names})
+
+
+def _first_channels(keep, *arrays) -> tuple[Array, ...]:
+    *own, w2 = arrays
+    n = int(keep.sum())
+    return *(a[:n] for a in own), w2[:, :n]
+
+
+def _zeroed(*names: str) -> Callable:
+    # Nothing is removed: of these arrays the channels that go are 0.
+    def answer(keep, *arrays):
+        row = {"w1": (-1, 1, 1, 1), "w2": (1, -1, 1, 1)}
+        return tuple(
+            a * keep.reshape(row.get(name, -1)) if name in names else a
+            for name, a in zip(_PARTS, arrays)
+        )
+
+    return answer
+
+
+def _nothing_removed(call: dict, result) -> bool:
+    # Whether all arrays have their old shapes, although channels go.
+    if not isinstance(result, tuple | list) or len(result) != len(_PARTS) or call["keep"].all():
+        return False
+    return all(np.shape(r) == call[name].shape for name, r in zip(_PARTS, result))
+
+
+_ZEROED = (_zeroed("w1"), _zeroed("gamma", "beta"), _zeroed("w1", "b1"), _zeroed("w1", "w2"))
+
+
+def _reversed(keep, *arrays) -> tuple[Array, ...]:
+    # The channels that stay from the last to the first, in all arrays alike.
+    *own, w2 = remove_channels(keep, *arrays)
+    return *(a[::-1] for a in own), w2[:, ::-1]
+
+
+def _reversed_entries(keep, *arrays) -> tuple[Array, ...]:
+    # Only those of the first convolution and batch norm.
+    *own, w2 = remove_channels(keep, *arrays)
+    return *(a[::-1] for a in own), w2
 
 
 _REMOVE = Exercise(
@@ -248,14 +325,31 @@ _REMOVE = Exercise(
         points=(1, 3, 1),
     ),
     mutants=(
-        Mutant("next-layer-forgotten", _slip(lambda keep, a: {"w2": a["w2"]})),
+        Mutant("zeroed-not-removed", _zeroed(*_PARTS), forms=_ZEROED, seen=_nothing_removed),
+        Mutant("next-layer-forgotten", _whole("w2")),
         Mutant("rows-and-columns", _slip(lambda keep, a: {"w2": a["w2"][keep]})),
-        Mutant("statistics-forgotten", _slip(lambda keep, a: {"mean": a["mean"], "var": a["var"]})),
+        Mutant(
+            "statistics-forgotten", _whole("mean", "var"), forms=(_whole("var"), _whole("mean"))
+        ),
         Mutant(
             "first-statistics",
-            _slip(lambda keep, a: {n: a[n][: int(keep.sum())] for n in ("beta", "mean", "var")}),
+            _first("mean", "var"),
+            forms=(
+                _first("beta", "mean", "var"),
+                _first("gamma", "beta", "mean", "var"),
+                _first("mean"),
+                _first("var"),
+                _first("b1", "gamma", "beta", "mean", "var"),
+            ),
         ),
-        Mutant("bias-forgotten", _slip(lambda keep, a: {"b1": a["b1"]})),
+        Mutant("first-channels", _first_channels),
+        Mutant(
+            "bias-forgotten",
+            _whole("b1"),
+            forms=(_whole("b1", "gamma", "beta", "mean", "var"), _whole("b1", "mean", "var")),
+        ),
+        Mutant("scales-forgotten", _whole("gamma", "beta"), forms=(_whole("beta"),)),
+        Mutant("order-reversed", _reversed, forms=(_reversed_entries,)),
         Mutant(
             "keeps-the-removed",
             _slip(lambda keep, a: dict(zip(_PARTS, remove_channels(~keep, **a)))),
@@ -326,13 +420,15 @@ _FLATTEN = Exercise(
     ),
     mutants=(
         Mutant("one-column-each", lambda keep, height, width: np.flatnonzero(keep)),
-        Mutant(
-            "first-pixel-only", partial(flatten_columns, used=1)
-        ),
+        Mutant("first-pixel-only", partial(flatten_columns, used=1)),
         Mutant(
             "interleaved", lambda keep, height, width: np.flatnonzero(np.tile(keep, height * width))
         ),
-        Mutant("as-if-square", lambda keep, height, width: flatten_columns(keep, height, height)),
+        Mutant(
+            "as-if-square",
+            lambda keep, height, width: flatten_columns(keep, height, height),
+            forms=(lambda keep, height, width: flatten_columns(keep, width, width),),
+        ),
         Mutant("the-removed", lambda keep, height, width: flatten_columns(~keep, height, width)),
     ),
     banned=(
@@ -359,10 +455,20 @@ LESSON = LessonChecks(
     diagnosis=Diagnosis(
         id="06.broken",
         of=_GLOBAL,
-        slugs=("sign-forgotten", "each-layer", "rounded-down", "ties-together"),
+        shown_by={
+            "sign-forgotten": (_layers([-2, 1]), 0.5),
+            "each-layer": (_layers([1, 2], [3, 4]), 0.5),
+            "rounded-down": (_layers([1, 2, 3]), 0.3),
+            "half-up": (_layers([1]), 0.5),
+            "ties-together": (_layers([1, 1]), 0.5),
+        },
         valid=_valid_scales,
-        agreeing=lambda: (_layers([1.0, 4.0], [2.0, 3.0]), 0.0),
-        invalid=lambda: (_layers([1.0, 4.0], [2.0, 3.0]), 1.5),
+        agreeing=(_layers([1.0, 4.0], [2.0, 3.0]), 0.0),
+        several=(
+            (_layers([-5, 1, 1], [1, 9]), 0.35),
+            (_layers([-5, 1, 1], [1, 9]), 0.5),
+        ),
+        invalid=(_layers([1.0, 4.0], [2.0, 3.0]), 1.5),
     ),
     predictions=(
         Prediction("06.p1", unit="%"),

@@ -47,7 +47,7 @@ def _weights(draw, n: int, i: int) -> Array:
 
 
 def obd_saliency(w: Array, H: Array) -> Array:
-    """Returns s_k = H_kk w_k^2 / 2, (n,).
+    """Returns s_q = H_qq w_q^2 / 2, (n,).
 
     The entry takes the diagonal; here H is whole, so that its other entries can mislead, and the
     cases are the lesson's own.
@@ -95,10 +95,19 @@ _SALIENCY = Exercise(
     ),
     mutants=(
         Mutant("no-half", lambda w, H: np.diag(H) * w * w),
-        Mutant("not-squared", lambda w, H: np.diag(H) * np.abs(w) / 2),
+        Mutant(
+            "not-squared",
+            lambda w, H: np.diag(H) * np.abs(w) / 2,
+            forms=(lambda w, H: np.diag(H) * w / 2,),
+        ),
         Mutant("whole-row", lambda w, H: w * (H @ w) / 2),
         Mutant("inverse-diagonal", lambda w, H: w * w / (2 * np.diag(np.linalg.inv(H)))),
-        Mutant("magnitude", lambda w, H: w * w / 2),
+        Mutant("divided-by-h", lambda w, H: w * w / (2 * np.diag(H))),
+        Mutant(
+            "magnitude",
+            lambda w, H: w * w / 2,
+            forms=(lambda w, H: np.abs(w), lambda w, H: w * w),
+        ),
     ),
     banned=("minicomp.compress.prune.obd:obd_saliency",),
     reference=obd_saliency,
@@ -120,12 +129,15 @@ def obs_step(w: Array, Hinv: Array) -> tuple[int, float, Array]:
     return q, rise, moved
 
 
-def _step(w, Hinv, *, score=None, move=None, sign=1.0, zero=True) -> tuple[int, float, Array]:
+def _step(
+    w, Hinv, *, score=None, move=None, sign=1.0, divide=True, zero=True, last=False
+) -> tuple[int, float, Array]:
     # How the mutants slip. score: what chooses; move: the matrix whose column moves the others.
     L = w * w / (2 * np.diag(Hinv))
-    q = int(np.argmin(L if score is None else score))
+    score = L if score is None else score
+    q = len(w) - 1 - int(np.argmin(score[::-1])) if last else int(np.argmin(score))
     move = Hinv if move is None else move
-    moved = w - sign * w[q] / move[q, q] * move[:, q]
+    moved = w - sign * w[q] / (move[q, q] if divide else 1.0) * move[:, q]
     if zero:
         moved[q] = 0.0
     return q, float(L[q]), moved
@@ -139,6 +151,14 @@ def _by_obd(w, Hinv):
     return _step(w, Hinv, score=obd_saliency(w, np.linalg.inv(Hinv)))
 
 
+def _no_half(w, Hinv):
+    q, L, moved = obs_step(w, Hinv)
+    return q, 2 * L, moved
+
+
+_STEPPED = ("q", "L_q", "the vector of weights")
+
+
 def _step_right(case, result) -> Message | None:
     """Says what is wrong with (q, L_q, weights): the weight first, then the numbers, then the 0."""
     right = obs_step(**case)
@@ -147,7 +167,7 @@ def _step_right(case, result) -> Message | None:
         if isinstance(q, int | np.integer) and not isinstance(q, bool) and int(q) != right[0]:
             told = f"expected q = {right[0]}, got {int(q)}"
             return Message("wrong-weight", "another weight has the smallest L_q", told)
-    wrong = difference(right, result, rtol=SOLVED)
+    wrong = difference(right, result, rtol=SOLVED, names=_STEPPED)
     if wrong is None and (left := float(np.asarray(result[2])[right[0]])) != 0:
         told = f"got {left:.3g} at entry {right[0]}"
         return Message("not-zero", "the deleted weight is not exactly 0", told)
@@ -156,7 +176,7 @@ def _step_right(case, result) -> Message | None:
 
 def _step_property(draw):
     for i in range(24):
-        n = draw.choice((2, 3, 5, 7, 9))
+        n = draw.choice((1, 2, 3, 5, 7, 9))
         yield {"w": _weights(draw, n, i), "Hinv": _spd(draw, n)}
 
 
@@ -196,20 +216,27 @@ _STEP = Exercise(
             {"w": np.array([1.0, 3.0]), "Hinv": np.array([[2.0, -1.0], [-1.0, 2.0]]) / 3},
             {"w": np.array([2.0, 2.5]), "Hinv": np.array([[0.5, -0.5], [-0.5, 1.0]])},
             {"w": np.array([3.0, 2.0, -2.0]), "Hinv": np.eye(3)},  # of two equal L the first
-            {"w": np.array([-4.0]), "Hinv": np.array([[0.5]])},
+            {  # the third weight is cheapest by OBD, the first with help
+                "w": np.array([1.0, 2.0, 1.25]),
+                "Hinv": np.array([[1.0, -0.875, 0.0], [-0.875, 1.0, 0.0], [0.0, 0.0, 0.5]]),
+            },
         ],
         many=_step_property,
         golden=[
             {
-                "w": np.array([1.0, 1.25, -3.0]),
-                "Hinv": np.array([[4.0, 3.0, 1.0], [3.0, 7.0, 2.0], [1.0, 2.0, 5.0]]) / 8,
+                "w": np.array([1.0, 1.45, -3.0]),  # rounding leaves 2e-16 of 1.45
+                "Hinv": np.array([[4.0, 3.0, 1.0], [3.0, 9.0, 2.0], [1.0, 2.0, 5.0]]) / 8,
             }
         ],
         more=hidden("nothing is cheaper", _step_small, _nothing_is_cheaper, points=2),
     ),
     mutants=(
         Mutant("obd-choice", _by_obd),
+        Mutant("smallest-weight", lambda w, Hinv: _step(w, Hinv, score=np.abs(w))),
+        Mutant("last-of-equals", partial(_step, last=True)),
         Mutant("only-zeroed", lambda w, Hinv: _step(w, Hinv, move=np.eye(len(w)))),
+        Mutant("not-divided", partial(_step, divide=False)),
+        Mutant("no-half", _no_half),
         Mutant("wrong-way", partial(_step, sign=-1.0)),
         Mutant("not-inverted", _not_inverted),
         Mutant("nearly-zero", partial(_step, zero=False)),
@@ -225,13 +252,21 @@ _STEP = Exercise(
 INVERSE = ENTRIES["inverse_hessian"]
 
 
-def _recursion(X, alpha, *, start=None, rows=None, sign=1.0, outer=np.outer) -> Array:
-    # The switches are how the mutants slip.
-    P, Hinv = rows or len(X), np.eye(X.shape[1]) * (1 / alpha if start is None else start)
+def _recursion(
+    X, alpha, *, start=None, rows=None, sign=1.0, outer=np.outer, below=True, fixed=False
+) -> Array:
+    # The switches are how the mutants slip. below: x' v in the denominator; fixed: every v is of
+    # the first inverse.
+    P = len(X) if rows is None else rows
+    first = Hinv = np.eye(X.shape[1]) * (1 / alpha if start is None else start)
     for x in X:
-        v = Hinv @ x
-        Hinv = Hinv - sign * outer(v, v) / (P + x @ v)
+        v = (first if fixed else Hinv) @ x
+        Hinv = Hinv - sign * outer(v, v) / (P + (x @ v if below else 0))
     return Hinv
+
+
+def _hessian(X, alpha) -> Array:
+    return alpha * np.eye(X.shape[1]) + X.T @ X / len(X)
 
 
 def _inverse_permuted(draw):
@@ -246,9 +281,8 @@ def _order_does_not_count(case, results) -> Message | None:
     if wrong := first_difference([INVERSE.fn(**case[0])] * 2, results, names, rtol=SOLVED):
         return wrong
     X, alpha = case[0]["X"], case[0]["alpha"]
-    H = alpha * np.eye(X.shape[1]) + X.T @ X / len(X)
-    product = H @ np.asarray(results[0])
-    return difference(np.eye(len(H)), product, rtol=SOLVED, where="H times the result")
+    product = _hessian(X, alpha) @ np.asarray(results[0])
+    return difference(np.eye(X.shape[1]), product, rtol=SOLVED, where="H times the result")
 
 
 _INVERSE = Exercise(
@@ -258,7 +292,13 @@ _INVERSE = Exercise(
         INVERSE, more=hidden("two hundred rows", _inverse_permuted, _order_does_not_count, points=2)
     ),
     mutants=(
-        Mutant("p-forgotten", partial(_recursion, rows=1)),
+        Mutant(
+            "p-forgotten", partial(_recursion, rows=1), forms=(partial(_recursion, rows=0),)
+        ),
+        Mutant("columns-counted", lambda X, alpha: _recursion(X, alpha, rows=X.shape[1])),
+        Mutant("not-inverted", _hessian),
+        Mutant("denominator-of-p", partial(_recursion, below=False)),
+        Mutant("inverse-not-updated", partial(_recursion, fixed=True)),
         Mutant("alpha-not-inverted", lambda X, alpha: _recursion(X, alpha, start=alpha)),
         Mutant("added", partial(_recursion, sign=-1.0)),
         Mutant("elementwise", partial(_recursion, outer=lambda a, b: a * b)),
@@ -299,10 +339,26 @@ LESSON = LessonChecks(
     diagnosis=Diagnosis(
         id="07.broken",
         of=_STEP,
-        slugs=("obd-choice", "only-zeroed", "wrong-way", "not-inverted"),
+        shown_by={
+            "obd-choice": (
+                np.array([1.0, 2.0, 1.25]),
+                np.array([[1.0, -0.875, 0.0], [-0.875, 1.0, 0.0], [0.0, 0.0, 0.5]]),
+            ),
+            "smallest-weight": (np.array([1.0, 1.5]), np.diag([1.0, 4.0])),
+            "last-of-equals": (np.array([2.0, -2.0]), np.eye(2)),
+            "not-divided": (np.array([1.0, 3.0]), np.array([[2.0, -1.0], [-1.0, 2.0]])),
+        },
         valid=_valid_step,
-        agreeing=lambda: (np.array([3.0, -2.0]), np.eye(2)),
-        invalid=lambda: (np.array([3.0, -2.0]), np.array([[1.0, 0.0], [2.0, 1.0]])),
+        agreeing=(np.array([3.0, -2.0]), np.eye(2)),
+        several=(
+            (
+                np.array([1.0, 2.0, 1.25]),
+                np.array([[9.0, -8.0, 0.0], [-8.0, 9.0, 0.0], [0.0, 0.0, 4.25]]) / 17,
+            ),
+            (np.array([1.0, 1.5]), np.array([[1.0, -0.5], [-0.5, 4.0]])),
+            (np.array([2.0, -2.0]), np.array([[2.0, -0.5], [-0.5, 2.0]])),
+        ),
+        invalid=(np.array([3.0, -2.0]), np.array([[1.0, 0.0], [2.0, 1.0]])),
     ),
     predictions=(
         Prediction("07.p1", unit="weights", lo=0, hi=58),

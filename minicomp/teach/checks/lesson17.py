@@ -29,17 +29,18 @@ Array = np.ndarray
 
 
 def _index(
-    positions, p, *, before=-1, less=1, limit=None, once=False, marked=True
+    positions, p,
+    *, before=-1, less=1, limit=None, once=False, mark=lambda i: -1, fill=None, step=None,
 ) -> tuple[Array, Array]:
     # Gaps of p bits with fillers; the switches are how the mutants slip.
-    largest = limit or 1 << p
+    largest = 1 << p if limit is None else limit
     stored, source, at = [], [], before
     for i, position in enumerate(positions):
         gap = int(position) - at
         while gap > largest:
-            stored.append((1 << p) - less)
-            source.append(-1 if marked else i)
-            gap -= 1 << p
+            stored.append((1 << p) - less if fill is None else fill)
+            source.append(mark(i))
+            gap -= 1 << p if step is None else step
             if once:
                 break
         stored.append(gap - less)
@@ -56,8 +57,17 @@ _INDEX = Exercise(
         Mutant("starts-at-zero", partial(_index, before=0)),
         Mutant("gap-itself", partial(_index, less=0)),
         Mutant("filler-too-early", lambda positions, p: _index(positions, p, limit=(1 << p) - 1)),
+        Mutant("filler-too-late", lambda positions, p: _index(positions, p, limit=(1 << p) + 1)),
         Mutant("one-filler-only", partial(_index, once=True)),
-        Mutant("fillers-not-marked", partial(_index, marked=False)),
+        Mutant("no-filler", lambda positions, p: _index(positions, 62)),
+        Mutant(
+            "fillers-not-marked",
+            partial(_index, mark=lambda i: i),
+            forms=(partial(_index, mark=lambda i: 0), partial(_index, mark=lambda i: i - 1)),
+        ),
+        Mutant("filler-stores-zero", partial(_index, fill=0)),
+        Mutant("filler-too-short", lambda positions, p: _index(positions, p, step=(1 << p) - 1)),
+        Mutant("always-three-bits", lambda positions, p: _index(positions, 3)),
     ),
     banned=("minicomp.codec.index:relative_index", "minicomp.codec.index:gaps"),
     reference=ENTRIES["relative_index"].fn,
@@ -94,13 +104,13 @@ def _scaled_costs(case, results) -> Message | None:
     return _code_lengths(case[0], results[0]) or _code_lengths(case[1], results[1])
 
 
-def _merge(counts, *, pick=heapq.heappop, absent=False) -> Array:
+def _merge(counts, *, pick=heapq.heappop, absent=False, lone=1) -> Array:
     # Lengths by merging two at a time; `pick` takes the next of the two.
     heap = [(int(c), [i]) for i, c in enumerate(counts) if c > 0 or absent]
     heapq.heapify(heap)
     lengths = np.zeros(len(counts), np.int64)
     if len(heap) == 1:
-        lengths[heap[0][1]] = 1
+        lengths[heap[0][1]] = lone
     while len(heap) > 1:
         (a, left), (b, right) = pick(heap), pick(heap)
         lengths[left + right] += 1
@@ -120,6 +130,17 @@ def _shannon(counts) -> Array:
     used = counts > 0
     bits = np.log2(counts.sum() / np.where(used, counts, 1))
     return np.where(used, np.maximum(np.ceil(bits - 1e-12), 1), 0).astype(np.int64)
+
+
+def _shannon_of_all(counts) -> Array:
+    # As it is written first: an absent symbol has an infinite length, a lone one 0.
+    counts = np.asarray(counts)
+    with np.errstate(divide="ignore"):
+        return np.ceil(-np.log2(counts / counts.sum()))
+
+
+def _plain_shannon(counts) -> Array:
+    return np.where(np.asarray(counts) > 0, _shannon_of_all(counts), 0)
 
 
 def _flat(counts) -> Array:
@@ -146,10 +167,11 @@ _HUFFMAN = Exercise(
         more=hidden("invariance", _counts_scaled, _scaled_costs),
     ),
     mutants=(
-        Mutant("shannon", _shannon),
+        Mutant("shannon", _shannon, forms=(_plain_shannon, _shannon_of_all)),
         Mutant("all-equal", _flat),
         Mutant("comb", _unary),
         Mutant("absent-symbols", partial(_merge, absent=True)),
+        Mutant("lone-symbol", partial(_merge, lone=0)),
         Mutant("largest-first", partial(_merge, pick=_pop_largest)),
     ),
     banned=(
@@ -163,14 +185,18 @@ _HUFFMAN = Exercise(
 # ---------------------------------------------------------------------------------- canonical codes
 
 
-def _canonical(lengths, *, shift=True, rank=1, start=0, absent=False) -> Array:
+def _canonical(
+    lengths, *, shift=lambda grown: grown, rank=1, start=0, absent=False, back=False, kind="stable"
+) -> Array:
     # Codes in the order of rank times the length; the switches are how the mutants slip.
     lengths = np.asarray(lengths, np.int64)
     codes, code, before = np.zeros(len(lengths), np.int64), start, 0
-    for i in np.argsort(rank * lengths, kind="stable"):
+    last = len(lengths) - 1
+    order = np.argsort(rank * (lengths[::-1] if back else lengths), kind=kind)
+    for i in last - order if back else order:
         if lengths[i] == 0 and not absent:
             continue
-        code = code << (int(lengths[i]) - before) if shift and lengths[i] > before else code
+        code <<= shift(max(int(lengths[i]) - before, 0))
         codes[i], code, before = code, code + 1, int(lengths[i])
     return codes
 
@@ -180,11 +206,21 @@ _CANONICAL = Exercise(
     minutes=8,
     parts=entry_parts(ENTRIES["canonical_codes"]),
     mutants=(
-        Mutant("no-shift", partial(_canonical, shift=False)),
+        Mutant("no-shift", partial(_canonical, shift=lambda grown: 0)),
+        Mutant("one-zero-only", partial(_canonical, shift=lambda grown: min(grown, 1))),
         Mutant("order-of-symbols", partial(_canonical, rank=0)),
+        Mutant(
+            "last-of-equals",
+            partial(_canonical, back=True),
+            perhaps=(partial(_canonical, kind=None),),
+        ),
         Mutant("longest-first", partial(_canonical, rank=-1)),
         Mutant("starts-at-one", partial(_canonical, start=1)),
-        Mutant("absent-symbols", partial(_canonical, absent=True)),
+        Mutant(
+            "absent-symbols",
+            partial(_canonical, absent=True),
+            perhaps=(partial(_canonical, kind=None, absent=True),),
+        ),
     ),
     banned=("minicomp.codec.huffman:canonical_codes",),
     reference=ENTRIES["canonical_codes"].fn,
@@ -210,10 +246,16 @@ LESSON = LessonChecks(
     diagnosis=Diagnosis(
         id="17.broken",
         of=_INDEX,
-        slugs=("filler-too-early", "one-filler-only", "fillers-not-marked"),
+        shown_by={
+            "filler-too-early": (np.array([7]), 3),
+            "filler-too-late": (np.array([8]), 3),
+            "one-filler-only": (np.array([17]), 3),
+            "always-three-bits": (np.array([9]), 4),
+        },
         valid=_valid_index,
-        agreeing=lambda: (np.array([0, 1, 2]), 3),
-        invalid=lambda: (np.array([3, 1]), 3),
+        agreeing=(np.array([0, 1, 2]), 3),
+        several=((np.array([3, 8, 30]), 2),),
+        invalid=(np.array([3, 1]), 3),
     ),
     predictions=(Prediction("17.p1", unit="kB", lo=0.1, hi=1066),),
     reflections=(Reflection("17.r1"),),

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import traceback
 
+from ...reference.judges import copied, unchanged
 from ..asking.exercise import REFUSAL
 from . import wire
 
@@ -19,13 +20,16 @@ class TimeUp(BaseException):
 def one_answer(fn, call: dict, seconds: float = 0, slack: float = 1) -> list:
     """Returns [kind, value, text] of fn(*call.values()): "value", or how the call failed.
 
+    Kind "changed" is a value too: the function wrote to the arguments that `text` names.
     seconds : of processor time, 0 for no limit        slack : see `clock`
     """
     try:
+        before = copied(call)
         with clock(seconds, slack):
             value = fn(*call.values())
         wire.pack(value)
-        return ["value", value, ""]
+        changed = [name for name in call if not unchanged(before[name], call[name])]
+        return ["changed" if changed else "value", value, ", ".join(changed)]
     except TimeUp:
         return ["slow", None, f"stopped after {seconds:g} s"]
     except NotImplementedError:
@@ -43,7 +47,9 @@ def explain(e: BaseException) -> str:
     """Returns "NameError: name 'np' is not defined (line 3)": the last line in the cell."""
     try:
         frames = traceback.extract_tb(e.__traceback__)[1:]  # after ours
-        lines = [f.lineno for f in frames if f.filename == frames[0].filename]
+        cells = [f.filename for f in frames if f.filename.startswith("<cell")]
+        where = (cells or [f.filename for f in frames] or [""])[0]
+        lines = [f.lineno for f in frames if f.filename == where]
         if isinstance(e, SyntaxError):
             lines, text = [e.lineno], e.msg
         else:

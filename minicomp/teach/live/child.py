@@ -2,7 +2,7 @@
 
 It knows no key, no expected value and no points; it returns what the functions returned. So
 patching NumPy, this package or builtins, printing a result or exiting gains nothing. It is not a
-sandbox.
+sandbox: `guard` closes the short ways to the answers, `keeper` ends what the process leaves behind.
 
 The parent sends the cells once, then one message for each exercise, and gets a line for every cell
 before it runs, then the answers.
@@ -10,16 +10,19 @@ before it runs, then the answers.
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
 import io
 import os
 import sys
 import time
 
-from ..asking.ban import refusing
 from ..notebook.cells import plain
+from . import shell
 from .calling import TimeUp, clock, explain, one_answer
-from .wire import read_frame, write_frame
+from .guard import Guard
+from .wire import WireError, read_frame, write_frame
 
 # What knows cases, answers, words or solutions. The functions that an exercise asks for refuse.
 HIDDEN = (
@@ -34,18 +37,25 @@ def main() -> None:
     """Serves a parent over standard input and output, which the student's code does not get."""
     inbox, outbox = _private_channel()
     job = read_frame(inbox)
-    _limit(job["memory"])
+    _limit(job["memory"], job["processor"])
     _quiet_lesson(inbox, outbox)
-    space = {"__name__": "__main__", "__builtins__": __builtins__}
-    write_frame(outbox, {"started": time.process_time()})
+    guard = Guard(HIDDEN, job["banned"])
+    space = {"__name__": "__main__", "__builtins__": __builtins__} | shell.names()
+    os.environ["TMPDIR"] = os.getcwd()
+    write_frame(outbox, {"started": _slowness()})
     slack = read_frame(inbox)["slack"]
-    problems = _run_cells(job, space, outbox, slack)
+    run = _Run(job, space, outbox, slack)
+    run.all_cells()
     names = {name: callable(space.get(name)) for name in job["names"]}
-    write_frame(outbox, {"done": "cells", "problems": problems, "names": names})
+    told = {"problems": [[i, text] for i, text in run.problems.items()], "defined": run.defined}
+    write_frame(outbox, {"done": "cells", "names": names} | told)
     while (ask := read_frame(inbox)) is not None:
-        fn = space.get(ask["name"])
-        answers = _answers(fn, ask["calls"], ask["banned"], ask["seconds"], slack)
-        write_frame(outbox, {"done": "call", "answers": answers})
+        with guard.refusing(ask["banned"]):
+            answers = _answers(space.get(ask["name"]), ask["calls"], ask["seconds"], slack)
+        try:
+            write_frame(outbox, {"done": "call", "answers": answers})
+        except WireError as e:  # each can cross, all together are too much
+            write_frame(outbox, {"done": "call", "answers": [["odd", None, str(e)]]})
 
 
 def _private_channel():
@@ -53,13 +63,29 @@ def _private_channel():
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
+    if hasattr(os, "register_at_fork"):  # what the student's code forks does not speak for it
+
+        def leave() -> None:
+            for stream in (inbox, outbox):
+                os.dup2(null, stream.fileno())
+
+        os.register_at_fork(after_in_child=leave)
     sys.stdin, sys.stdout = io.StringIO(), open(os.devnull, "w", encoding="utf-8")
     sys.stderr = sys.stdout
     return inbox, outbox
 
 
-def _limit(memory: int) -> None:
-    # Address space, file sizes and core dumps; where the platform has no such limits, the parent's
+def _slowness() -> float:
+    # How much longer than its processor time this process takes now: 1 on an idle machine.
+    wall, used = time.perf_counter(), time.process_time()
+    while (spent := time.process_time() - used) < 0.02:
+        pass
+    return (time.perf_counter() - wall) / spent
+
+
+def _limit(memory: int, seconds: int) -> None:
+    # Address space, file sizes, core dumps, and more processor time than a notebook can use, which
+    # ends what nobody else would; where the platform has no such limits, the parent's
     # clock remains.
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
@@ -67,6 +93,7 @@ def _limit(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 2**20, 16 * 2**20))
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 
 
 def _quiet_lesson(inbox, outbox) -> None:
@@ -89,6 +116,7 @@ def _quiet_lesson(inbox, outbox) -> None:
     teach.check = teach.hint = lambda *a, **k: None
     teach.predict = lambda id=None, guess=None, *a, **k: guess
     teach.reflect = lambda *a, **k: None
+    sys.modules.update(shell.modules())
     teach.Lesson.idle, teach.Lesson.broken = True, broken
 
 
@@ -101,35 +129,56 @@ def _hide(name: str) -> None:
         sys.modules[loaded] = None
 
 
-def _run_cells(job: dict, space: dict, outbox, slack: float) -> list:
-    # Runs the cells in order and returns [index, message] of those that raised. What defines an
-    # exercise runs always, the rest while its time lasts. A cell that missed a name runs once more
-    # at the end.
-    problems, again = {}, []
-    start = time.process_time()
-    for i, source, needed in [(-1, job["prelude"], False), *map(tuple, job["cells"])]:
-        left = job["seconds"] - (time.process_time() - start)
-        if left <= 0 and not needed:
-            problems[i] = "not run: the time for the cells was used up"
-            continue
-        write_frame(outbox, {"cell": i})
-        seconds = job["cell_seconds"] if needed else min(job["cell_seconds"], left)
-        found = _run(i, source, space, seconds, slack)
-        if found:
-            problems[i] = found
-            if found.startswith("NameError") and needed:
-                again.append((i, source, seconds))
-    for i, source, seconds in again:
-        write_frame(outbox, {"cell": i})
-        if _run(i, source, space, seconds, slack) is None:
-            del problems[i]
-    return [[i, text] for i, text in problems.items() if i >= 0]
+class _Run:
+    # Runs the cells in order. problems: messages by cell, of those that raised; defined: by name of
+    # an exercise, the last cell that changed what the name means.
+
+    def __init__(self, job: dict, space: dict, outbox, slack: float):
+        self.job, self.space, self.outbox, self.slack = job, space, outbox, slack
+        self.problems: dict[int, str] = {}
+        self.defined: dict[str, int] = {}
+
+    def all_cells(self) -> None:
+        # What defines an exercise runs always, the rest while its time lasts. A cell that missed a
+        # name runs once more at the end.
+        job, again, start = self.job, [], time.process_time()
+        _run(-1, job["prelude"], self.space, job["cell_seconds"], self.slack)
+        for i, source, needed in map(tuple, job["cells"]):
+            left = job["seconds"] - (time.process_time() - start)
+            if left <= 0 and not needed:
+                self.problems[i] = "not run: the time for the cells was used up"
+                continue
+            seconds = job["cell_seconds"] if needed else min(job["cell_seconds"], left)
+            found = self.one(i, source, seconds)
+            if found:
+                self.problems[i] = found
+                if found.startswith("NameError") and needed:
+                    again.append((i, source, seconds))
+        for i, source, seconds in again:
+            if self.one(i, source, seconds) is None:
+                del self.problems[i]
+
+    def one(self, i: int, source: str, seconds: float) -> str | None:
+        before = {name: self.space.get(name) for name in self.job["names"]}
+        write_frame(self.outbox, {"cell": i})
+        found = _run(i, source, self.space, seconds, self.slack)
+        for name, value in before.items():
+            if self.space.get(name) is not value:
+                self.defined[name] = i
+        return found
 
 
 def _run(i: int, source: str, space: dict, seconds: float, slack: float) -> str | None:
     try:
         with clock(seconds, slack):
-            exec(compile(plain(source), f"<cell {i}>", "exec"), space)
+            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            code = compile(plain(source), f"<cell {i}>", "exec", flags)
+            if code.co_flags & inspect.CO_COROUTINE:
+                import asyncio  # here: few cells wait, and loading it takes as long as most cells
+
+                asyncio.run(eval(code, space))
+            else:
+                exec(code, space)
     except TimeUp:
         return f"stopped after {seconds:.0f} s"
     except BaseException as e:
@@ -137,15 +186,14 @@ def _run(i: int, source: str, space: dict, seconds: float, slack: float) -> str 
     return None
 
 
-def _answers(fn, calls: list, banned: list, seconds: float, slack: float) -> list:
+def _answers(fn, calls: list, seconds: float, slack: float) -> list:
     # One [kind, value, text] per call; after a call that is too slow the rest is not tried.
     out = []
     try:
-        with refusing(banned):
-            for call in calls:
-                out.append(one_answer(fn, call, seconds, slack))
-                if out[-1][0] == "slow":
-                    break
+        for call in calls:
+            out.append(one_answer(fn, call, seconds, slack))
+            if out[-1][0] == "slow":
+                break
     except TimeUp:
         out.append(["slow", None, ""])
     return out

@@ -10,26 +10,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
+from ...errors import printable
 from .. import catalog
 from ..notebook import cells as notebook
 from ..asking.exercise import Answer, Asked, Exercise
 from ..notebook.cells import Cell, Notebook
-from .process import Child, Limits, Lost
+from .process import Child, Limits, Lost, Nursery
 
 SKIPPED = ("slow", "predict", "check", "reflect", "plot")
-KINDS = ("value", "raised", "refused", "slow", "not-written", "odd")
+KINDS = ("value", "changed", "raised", "refused", "slow", "not-written", "odd")
 MOST_STARTS = 6
 
 
 @dataclass
 class Ran:
-    """What running a notebook gave: cases and answers by exercise, and cells that raised."""
+    """What running a notebook gave: cases and answers by exercise, cells that raised, and which
+    cell, by the name of a function, defined what was asked.
+    """
 
     asked: dict[str, list[Asked]]
     answers: dict[str, list[Answer]]
     problems: list[dict]
     notes: list[str]
+    defined: dict[str, int]
 
     def status(self, verdicts: dict) -> str:
         """Returns "graded", or what went wrong on the way."""
@@ -49,22 +55,27 @@ def run_cells(
     limits: Limits,
     *,
     broken: Callable[[list], dict],
+    nursery: Nursery,
 ) -> Ran:
     """Returns the answers of a notebook's functions.
 
     asked : the cases of each exercise by id        broken : answers calls of the broken variant
+    nursery : where its process comes from
     """
-    return _Runner(book, of, asked, exercises, limits, broken).run()
+    return _Runner(book, of, asked, exercises, limits, broken, nursery).run()
 
 
 class _Runner:
     # One notebook. `spent` counts seconds of an unhurried machine: the wall's, divided by slack.
 
-    def __init__(self, book, of, asked, exercises, limits, broken):
+    def __init__(self, book, of, asked, exercises, limits, broken, nursery):
+        self.nursery = nursery
         self.cells = worth_running(book, of, {e.name for e in exercises})
         self.prelude = prelude(of)
         self.exercises, self.limits, self.broken = exercises, limits, broken
-        self.ran = Ran(asked, {}, [], [])
+        self.may_ask = {of.diagnosis.id} if of.diagnosis else set()
+        self.ran = Ran(asked, {}, [], [], {})
+        self.note_problems(book.problems)
         self.left_out: set[int] = set()
         self.spent, self.since, self.child = 0.0, 0.0, None
 
@@ -88,7 +99,7 @@ class _Runner:
 
     def once(self) -> None:
         # One process, from its start until all is answered or it is lost.
-        with Child(self.broken) as child:
+        with Child(self.nursery, self.broken, self.limits.memory) as child:
             self.child, self.since = child, time.monotonic()
             names = self.run_all_cells()
             for e in self.exercises if names is not None else ():
@@ -103,6 +114,8 @@ class _Runner:
         try:
             self.child.start(
                 {
+                    "banned": sorted({name for e in self.exercises for name in e.banned}),
+                    "processor": int(2 * limits.total) + 1,
                     "cells": [c for c in self.cells if c[0] not in self.left_out],
                     "names": sorted({e.name for e in self.exercises}),
                     "prelude": self.prelude,
@@ -112,13 +125,19 @@ class _Runner:
                 }
             )
             self.since = time.monotonic()
-            while "cell" in (frame := self.child.receive(self.wait(limits.cell))):
+            while "cell" in (frame := self.child.receive(self.wait(limits.cell), broken=True)):
                 at = int(frame["cell"])
-            self.note_problems({int(i): str(text)[:400] for i, text in frame["problems"]})
-            return {str(name): bool(there) for name, there in dict(frame["names"]).items()}
-        except (Lost, KeyError, TypeError, ValueError) as e:
+                if self.left() <= 0:
+                    raise Lost("it did not stop in time")
+            known = {c[0] for c in self.cells}
+            self.note_problems(
+                {i: printable(text) for i, text in list(frame["problems"]) if i in known}
+            )
+            self.ran.defined |= {str(n): i for n, i in frame["defined"].items() if i in known}
+            return {e.name: bool(frame["names"].get(e.name)) for e in self.exercises}
+        except _LOST as e:
             why = _why(e)
-            self.note_problems({at: why})
+            self.note_problems({at: why} if at >= 0 else {})
             self.ran.notes.append(f"cell {at + 1}: {why}" if at >= 0 else why)
             self.left_out.add(at)
             return None
@@ -140,17 +159,24 @@ class _Runner:
                     "calls": calls,
                     "banned": list(e.banned),
                     "seconds": self.limits.call,
-                }
+                },
+                self.wait(self.limits.exercise),
             )
-            frame = self.child.receive(self.wait(self.limits.exercise))
-            self.ran.answers[e.id] = [_answer(row) for row in list(frame["answers"])[: len(calls)]]
+            frame = self.child.receive(self.wait(self.limits.exercise), e.id in self.may_ask)
+            answers = [_answer(row) for row in list(frame["answers"])[: len(calls)]]
+            # Whoever lets the broken variant answer did not write the function.
+            self.ran.answers[e.id] = [Answer("refused")] if self.child.refused else answers
             return True
-        except (Lost, KeyError, TypeError, ValueError) as error:
+        except _LOST as error:
             why = _why(error)
             kind = "slow" if "in time" in why else "raised"
             self.ran.answers[e.id] = [Answer(kind, text=why)]
             self.ran.notes.append(f"{e.id}: {why}")
             return False
+
+
+# What a message that is none, or of odd parts, may raise.
+_LOST = (Lost, KeyError, TypeError, ValueError, AttributeError)
 
 
 def _why(e: Exception) -> str:
@@ -161,7 +187,7 @@ def _answer(row) -> Answer:
     kind, value, text = row
     if kind not in KINDS or not isinstance(text, str):
         raise ValueError("not an answer")
-    return Answer(kind, value, text[:400])
+    return Answer(kind, value, printable(text))
 
 
 def worth_running(
@@ -172,14 +198,14 @@ def worth_running(
     A cell that lost its tags gets those of the lesson's cell with the same text. What defines an
     exercise is needed; what is slow, a check, a guess or a plot is left out.
     """
-    known = {c.source.strip(): c for c in _original(of).code()}
+    known = {c.source.strip(): c for c in shipped(of).code()}
     chosen = []
-    for i, cell in enumerate(book.cells):
+    for i, (cell, said) in enumerate(zip(book.cells, book.said)):
         if cell.kind != "code" or not cell.source.strip():
             continue
         same = known.get(cell.source.strip())
         tags = Cell("code", "", cell.tags + (same.tags if same else ()))
-        needed = bool(notebook.defines(cell.source) & names) or tags.tagged("exercise")
+        needed = bool(said.defines & names) or tags.tagged("exercise")
         if needed or not any(tags.tagged(t) for t in SKIPPED):
             chosen.append((i, cell.source, needed))
     return chosen
@@ -187,8 +213,14 @@ def worth_running(
 
 def prelude(of: catalog.LessonChecks) -> str:
     """Returns the lesson's own imports, which run first: the student's may be gone."""
-    return "\n".join(c.source for c in _original(of).code() if c.tagged("imports"))
+    return "\n".join(c.source for c in shipped(of).code() if c.tagged("imports"))
 
 
-def _original(of: catalog.LessonChecks) -> Notebook:
-    return notebook.read_notebook(catalog.notebook_path(of))
+def shipped(of: catalog.LessonChecks) -> Notebook:
+    """Returns the notebook of a lesson as students get it."""
+    return _shipped(catalog.notebook_path(of))
+
+
+@cache
+def _shipped(path: Path) -> Notebook:
+    return notebook.read_notebook(path)

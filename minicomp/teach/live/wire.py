@@ -13,14 +13,16 @@ import zipfile
 
 import numpy as np
 
-MAX_BYTES = 64 * 2**20
-MAX_DEPTH, MAX_ITEMS = 8, 100_000
+MAX_BYTES = 16 * 2**20
+MAX_DEPTH, MAX_ITEMS, MAX_ARRAYS = 8, 100_000, 4000
+MAX_SHAPE_BYTES = 2**21  # of the JSON: each of its values takes about fifty times its letters
+_END = struct.Struct("<4s6xHLLH")  # the end of a zip: mark, entries, bytes and place of their list
 _PLAIN = (bool, int, float, str, type(None))
-_SHAPE = "shape.json"
+_SHAPE, _KINDS = "shape.json", "biufcU"
 # What reading bytes that are no value can raise, in zipfile, json, NumPy and below.
 _DAMAGED = (
     zipfile.BadZipFile, LookupError, ValueError, TypeError, AttributeError, EOFError, OSError,
-    RecursionError, NotImplementedError, MemoryError, SyntaxError,
+    RecursionError, NotImplementedError, MemoryError, SyntaxError, RuntimeError, struct.error,
 )
 
 
@@ -34,7 +36,7 @@ def pack(value) -> bytes:
     shape = _shape_of(value, arrays, 0)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as z:
-        z.writestr(_SHAPE, json.dumps(shape))
+        z.writestr(_SHAPE, _written(shape))
         for i, a in enumerate(arrays):
             entry = io.BytesIO()
             np.lib.format.write_array(entry, a, allow_pickle=False)
@@ -47,15 +49,17 @@ def pack(value) -> bytes:
 def unpack(data: bytes):
     """Returns the value that `pack` wrote; WireError where the bytes are anything else."""
     try:
+        _check_list(data)
         with zipfile.ZipFile(io.BytesIO(data)) as z:
+            if z.getinfo(_SHAPE).file_size > MAX_SHAPE_BYTES:
+                raise WireError("the value has too many parts")
             if sum(i.file_size for i in z.infolist()) > MAX_BYTES:
                 raise WireError("the value is too large")
+            if any(i.compress_type != zipfile.ZIP_STORED for i in z.infolist()):
+                raise WireError("not a value: it is compressed")
             shape = json.loads(z.read(_SHAPE))
             names = [n for n in z.namelist() if n != _SHAPE]
-            arrays = [
-                np.lib.format.read_array(io.BytesIO(z.read(f"{i}.npy")), allow_pickle=False)
-                for i in range(len(names))
-            ]
+            arrays = {i: _array(z.read(f"{i}.npy")) for i in range(len(names))}
         return _value_of(shape, arrays, 0)
     except WireError:
         raise
@@ -63,10 +67,15 @@ def unpack(data: bytes):
         raise WireError(f"not a value: {type(e).__name__}") from None
 
 
+def packed_frame(value) -> bytes:
+    """Returns a value's bytes with their length before them."""
+    data = pack(value)
+    return struct.pack("<Q", len(data)) + data
+
+
 def write_frame(stream, value) -> None:
     """Writes a value with its length before it."""
-    data = pack(value)
-    stream.write(struct.pack("<Q", len(data)) + data)
+    stream.write(packed_frame(value))
     stream.flush()
 
 
@@ -76,18 +85,41 @@ def read_frame(stream):
     if len(head) < 8:
         return None
     (length,) = struct.unpack("<Q", head)
-    if length > 2 * MAX_BYTES:
+    if length > MAX_BYTES:
         raise WireError(f"a message of {length} bytes")
     data = stream.read(length)
     return unpack(data) if len(data) == length else None
 
 
+def _written(shape) -> str:
+    text = json.dumps(shape)
+    if len(text) > MAX_SHAPE_BYTES:
+        raise WireError(f"the value has too many parts: {len(text)} letters; return arrays")
+    return text
+
+
+def _check_list(data: bytes) -> None:
+    # zipfile reads the list of entries whole, before anything can be asked of it.
+    mark, entries, size, place, comment = _END.unpack(data[-_END.size:])
+    listed = place + size + _END.size == len(data) and size <= 100 * (MAX_ARRAYS + 1)
+    if mark != b"PK\5\6" or comment or entries > MAX_ARRAYS + 1 or not listed:
+        raise WireError("not a value, or one of too many arrays")
+
+
+def _array(data: bytes) -> np.ndarray:
+    array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    # An array of entries of no bytes has any size for none.
+    if array.dtype.kind not in _KINDS or array.size > MAX_BYTES:
+        raise WireError(f"an array of dtype {array.dtype} and {array.size} entries")
+    return array
+
+
 def _shape_of(value, arrays: list, depth: int):
-    if depth > MAX_DEPTH or len(arrays) > MAX_ITEMS:
+    if depth > MAX_DEPTH or len(arrays) >= MAX_ARRAYS:
         raise WireError("the value is nested too deeply or has too many parts")
     if isinstance(value, np.ndarray | np.generic):
         array = np.asarray(value)
-        if array.dtype.kind not in "biufcU":
+        if array.dtype.kind not in _KINDS:
             raise WireError(f"an array of dtype {array.dtype} cannot be checked")
         arrays.append(array)
         return {"n" if isinstance(value, np.generic) else "a": len(arrays) - 1}
@@ -106,7 +138,9 @@ def _shape_of(value, arrays: list, depth: int):
     raise WireError(f"a {type(value).__name__} cannot be checked; return arrays, numbers or tuples")
 
 
-def _value_of(shape, arrays: list, depth: int):
+def _value_of(shape, arrays: dict, depth: int):
+    # Each array stands in one place: one that stood in thousands would fill the memory when they
+    # are compared.
     if depth > MAX_DEPTH:
         raise WireError("the value is nested too deeply")
     ((kind, part),) = shape.items()
@@ -115,7 +149,8 @@ def _value_of(shape, arrays: list, depth: int):
             raise WireError("not a plain value")
         return part
     if kind in "an":
-        return arrays[part] if kind == "a" else arrays[part][()]
+        array = arrays.pop(part)
+        return array if kind == "a" else array[()]
     if kind == "d":
         return {str(k): _value_of(v, arrays, depth + 1) for k, v in part}
     items = [_value_of(v, arrays, depth + 1) for v in part]

@@ -14,19 +14,35 @@ grading work where Jupyter is not installed.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import re
+import stat
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from textwrap import dedent
 
-from ...errors import UserError
+from ...atomic import MARKS
+from ...errors import UserError, printable
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 MAX_NOTEBOOK_BYTES = 50 * 2**20
+MAX_VALUES = 2_000_000  # of JSON: each takes up to about 100 bytes of memory
+MAX_TEXT = 20_000  # letters that are kept of a reflection
+MAX_CELLS, MAX_CELL, MAX_CODE = 1000, 50_000, 300_000  # cells; letters of a cell, of all code
 _MARKER = re.compile(r"# %%(?P<kind> \[markdown\])?(?P<rest>.*)")
 _TAGS = re.compile(r"tags=(\[.*?\])")
-_MAGIC = re.compile(r"^(\s*)(?:[!?].*|%[A-Za-z]+.*|[\w.]+\?{1,2}\s*)$")
+# A line of IPython's: what it assigns to, then a command, a magic or a question.
+_MAGIC = re.compile(
+    r"^(?P<indent>\s*)(?P<to>[A-Za-z_][\w.,\s\[\]]*=\s*)?"
+    r"(?:!{1,2}(?P<command>.*)|%(?P<magic>[A-Za-z_]\w*)(?P<rest>.*)|\?.*|[\w.]+\?{1,2}\s*)$"
+)
+_TIMED = {"time", "prun", "memit", "mprun"}  # magics before a statement that is run as it is
+_PYTHON = {*_TIMED, "timeit", "capture", "debug"}  # magics of a cell whose other lines are Python
 _HOLE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 
 
@@ -51,6 +67,16 @@ class Notebook:
     cells: tuple[Cell, ...]
     meta: dict = field(default_factory=dict)
     sha256: str = ""
+    problems: dict[int, str] = field(default_factory=dict)  # of cells that are not taken, by index
+
+    @cached_property
+    def said(self) -> tuple[Said, ...]:
+        """What each cell says, in order; each is parsed once."""
+        return tuple(said(c.source) if c.kind == "code" else Said() for c in self.cells)
+
+    def calls(self, name: str) -> list[Call]:
+        """Returns the calls of a function of ASKED in all code cells, in order."""
+        return [call for s in self.said for call in s.calls if call.name == name]
 
     def code(self) -> list[Cell]:
         """Returns the code cells in order."""
@@ -176,30 +202,88 @@ def to_json(cells: list[Cell], meta: dict) -> str:
 
 def read_notebook(path: Path) -> Notebook:
     """Returns the notebook in a file; UserError says in one line why it is none."""
-    raw = _read(path)
+    return parsed_notebook(read_bytes(path), path.name)
+
+
+def parsed_notebook(raw: bytes, name: str) -> Notebook:
+    """Returns the notebook that a file's bytes are, of nbformat 3 or 4, in bounded time and memory.
+
+    Text that cannot be written as UTF-8 is mended. A cell that is too long to be parsed stands
+    empty, and `problems` says so.
+    Raises UserError, naming `name`: not a notebook, or too large for one.
+    """
+    name = printable(name, 100)
+    if not raw.strip(b"\0 \r\n\t"):
+        raise UserError(f"{name}: not a notebook (not JSON: the file is empty)")
+    if sum(raw.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
+        raise UserError(f"{name}: more than {MAX_VALUES:,} values, no notebook of a lesson")
     try:
-        tree = json.loads(raw.decode("utf-8-sig"))
+        mark, encoding = next(((m, e) for m, e in MARKS if raw.startswith(m)), (b"", "utf-8"))
+        tree = _dict(json.loads(raw[len(mark):].decode(encoding)))
     except (ValueError, RecursionError):
-        raise UserError(f"{path.name}: not a notebook (not JSON)") from None
-    tree = _dict(tree)
-    if not isinstance(tree.get("cells"), list):
-        old = "a notebook of the old format 3; save it again with Jupyter"
-        why = old if "worksheets" in tree else "not a notebook (no cells)"
-        raise UserError(f"{path.name}: {why}")
-    cells = tuple(filter(None, map(_cell, tree["cells"])))
+        raise UserError(f"{name}: not a notebook (not JSON)") from None
+    rows = tree.get("cells")
+    if not isinstance(rows, list):  # nbformat 3
+        sheets = map(_dict, _list(tree.get("worksheets")))
+        rows = [row for s in sheets for row in _list(s.get("cells"))]
+    if not rows and tree.get("cells") != []:
+        raise UserError(f"{name}: not a notebook (no cells)")
+    if len(rows) > MAX_CELLS:
+        raise UserError(f"{name}: {len(rows):,} cells, more than {MAX_CELLS:,}")
+    cells, problems = _bounded([c for c in map(_cell, rows) if c is not None])
     lesson = _dict(_dict(tree.get("metadata")).get("minicomp"))
-    return Notebook(cells, lesson, hashlib.sha256(raw).hexdigest())
+    meta = {str(k): _clean(str(v))[:200] for k, v in list(lesson.items())[:20]}
+    return Notebook(cells, meta, hashlib.sha256(raw).hexdigest(), problems)
 
 
-def _read(path: Path) -> bytes:
+def _bounded(cells: list[Cell]) -> tuple[tuple[Cell, ...], dict[int, str]]:
+    # Cells that are short enough to be parsed and run, those that are not emptied.
+    problems: dict[int, str] = {}
+    left = MAX_CODE
+    for i, cell in enumerate(cells):
+        size = len(cell.source)
+        if cell.kind != "code":
+            cells[i] = replace(cell, source=cell.source[:MAX_CELL])
+        elif size > min(left, MAX_CELL):
+            most = f"{MAX_CELL:,} in a cell, {MAX_CODE:,} in a notebook"
+            problems[i] = f"not run: {size:,} letters; there may be {most}"
+            cells[i] = replace(cell, source="")
+        else:
+            left -= size
+    return tuple(cells), problems
+
+
+def read_bytes(path: Path, *, links: bool = True) -> bytes:
+    """Returns a file's bytes, at most MAX_NOTEBOOK_BYTES; UserError says why not.
+
+    links : whether a symbolic link is followed: in what students hand in it may lead to a file of
+        the teacher's
+    Nothing but a regular file is read: a pipe may never end.
+    """
+    name = printable(path.name, 100)
     try:
-        if path.stat().st_size <= MAX_NOTEBOOK_BYTES:
-            return path.read_bytes()
+        if not links and path.is_symlink():
+            raise UserError(f"{name}: a link, which is not followed; hand in the file itself")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{name}: a folder, a pipe or a device, not a file")
+        with open(path, "rb") as f:
+            raw = f.read(MAX_NOTEBOOK_BYTES + 1)
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
+        raise UserError(f"{printable(path)}: there is no such file") from None
     except OSError as e:
-        raise UserError(f"{path.name}: cannot be read: {e.strerror}") from None
-    raise UserError(f"{path.name}: larger than {MAX_NOTEBOOK_BYTES // 2**20} MiB")
+        raise UserError(f"{name}: cannot be read: {e.strerror}") from None
+    if len(raw) > MAX_NOTEBOOK_BYTES:
+        raise UserError(f"{name}: larger than {MAX_NOTEBOOK_BYTES // 2**20} MiB")
+    return raw
+
+
+def _clean(text: str) -> str:
+    # Half of a surrogate pair, which JSON can escape, is no letter and cannot be written.
+    return text.encode("utf-8", "replace").decode()
+
+
+def _list(value) -> list:
+    return value if isinstance(value, list) else []
 
 
 def _dict(value) -> dict:
@@ -210,63 +294,119 @@ def _cell(row) -> Cell | None:
     # A cell as far as it can be understood; None for what is no cell.
     if not isinstance(row, dict):
         return None
-    source = row.get("source", "")
+    source = row.get("source", row.get("input", ""))  # nbformat 3 calls it input
     if isinstance(source, list):
         source = "".join(s for s in source if isinstance(s, str))
     if not isinstance(source, str):
         return None
-    tags = _dict(row.get("metadata")).get("tags")
-    named = tuple(t for t in tags if isinstance(t, str)) if isinstance(tags, list) else ()
+    tags = _list(_dict(row.get("metadata")).get("tags"))[:50]
+    named = tuple(_clean(t)[:100] for t in tags if isinstance(t, str))
     kind = "code" if row.get("cell_type") == "code" else "markdown"
-    return Cell(kind, source, named, str(row.get("id", "")))
+    return Cell(kind, _clean(source), named, _clean(str(row.get("id", "")))[:100])
 
 
 def _parsed(source: str) -> ast.Module | None:
     try:
-        return ast.parse(source)
+        with warnings.catch_warnings():  # of a student's "\d" or `x is 1`
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
 def plain(source: str) -> str:
-    """Returns a cell as plain Python: where it does not parse, IPython's magics go."""
-    if _parsed(source) is not None:
-        return source
-    lines = source.splitlines()
-    if lines and lines[0].startswith("%%"):
-        lines[0] = ""
-    return "\n".join(_MAGIC.sub(r"\1pass", line) for line in lines)
+    """Returns a cell as plain Python: where it does not parse, IPython's magics and commands become
+    calls of `get_ipython()`, and a cell in another language becomes nothing.
+
+    >>> plain("x = %pwd")
+    "x = get_ipython().run_line_magic('pwd', '')"
+    """
+    return source if _parsed(source) is not None else _translated(source)
 
 
-def calls(cells: list[Cell], name: str) -> list[ast.Call]:
-    """Returns the calls of the function `name` in all cells that are Python, in order."""
-    found = []
-    for tree in filter(None, (_parsed(plain(cell.source)) for cell in cells)):
-        nodes = [
-            n
-            for n in ast.walk(tree)
-            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == name
-        ]
-        found += sorted(nodes, key=lambda n: (n.lineno, n.col_offset))
-    return found
+def _translated(source: str) -> str:
+    lines = dedent(source).splitlines()
+    first = next((i for i, line in enumerate(lines) if line.strip()), 0)
+    if lines and lines[first].startswith("%%"):
+        if (re.findall(r"\w+", lines[first]) or [""])[0] not in _PYTHON:
+            return ""
+        lines[first] = ""
+    return "\n".join(_MAGIC.sub(_as_call, line) for line in lines)
 
 
-def literal(node: ast.AST):
-    """Returns the value of a literal expression, or None where it is none."""
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return None
+def _as_call(line: re.Match) -> str:
+    begin = f"{line['indent']}{line['to'] or ''}"
+    if line["command"] is not None:
+        how = "getoutput" if line["to"] else "system"
+        return f"{begin}get_ipython().{how}({line['command'].strip()!r})"
+    if line["magic"] is None:
+        return f"{begin}None"
+    rest = line["rest"].strip()
+    if line["magic"] in _TIMED and rest and not line["to"]:
+        return f"{begin}{rest}"
+    return f"{begin}get_ipython().run_line_magic({line['magic']!r}, {rest!r})"
 
 
-def defines(source: str) -> set[str]:
-    """Returns the names that a cell binds at its top level; empty where it is not Python."""
-    names: set[str] = set()
-    for node in getattr(_parsed(plain(source)), "body", ()):
+@dataclass(frozen=True)
+class Call:
+    """A call of a function by its plain name: its arguments where they are one text or number,
+    None for each that is anything else.
+    """
+
+    name: str
+    args: tuple = ()
+    keywords: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a cell says, without being run: the names it binds at its top level, and its calls."""
+
+    defines: frozenset[str] = frozenset()
+    calls: tuple[Call, ...] = ()
+
+
+def said(source: str) -> Said:
+    """Returns what a code cell says; nothing where it is no Python."""
+    tree = _parsed(source) or _parsed(_translated(source))
+    if tree is None:
+        return Said()
+    found = [
+        n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+    ]
+    found.sort(key=lambda n: (n.lineno, n.col_offset))
+    calls = (
+        Call(
+            n.func.id,
+            tuple(map(_scalar, n.args[:8])),
+            {k.arg: _scalar(k.value) for k in n.keywords[:20] if k.arg},
+        )
+        for n in found
+        if n.func.id in ASKED
+    )
+    return Said(frozenset(_bound(tree)), tuple(calls))
+
+
+ASKED = ("Lesson", "check", "predict", "reflect")  # the calls that grading reads
+
+
+def _scalar(node: ast.AST) -> str | int | float | None:
+    # One text, cut, or one number of a size that can be written down.
+    if isinstance(node, ast.Constant | ast.UnaryOp):
+        with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            value = ast.literal_eval(node)
+            if isinstance(value, str):
+                return _clean(value[:MAX_TEXT])
+            if isinstance(value, int | float) and abs(value) < 1e15:
+                return value
+    return None
+
+
+def _bound(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
+            yield node.name
         elif isinstance(node, ast.Assign):
-            names |= {t.id for t in node.targets if isinstance(t, ast.Name)}
+            yield from (t.id for t in node.targets if isinstance(t, ast.Name))
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {(a.asname or a.name).split(".")[0] for a in node.names}
-    return names
+            yield from ((a.asname or a.name).split(".")[0] for a in node.names)

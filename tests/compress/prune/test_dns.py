@@ -131,7 +131,8 @@ def operated(monkeypatch):
         before(self, state)
     monkeypatch.setattr(Surgery, "before_batch", count)
     monkeypatch.setattr(
-        Surgery, "operate", lambda self, model, rise=1.0: seen.append((self.at, rise))
+        Surgery, "operate",
+        lambda self, model, names, rise=1.0: seen.append((self.at, rise)) if names else None,
     )
     return seen
 
@@ -152,6 +153,46 @@ def test_masks_move_as_often_as_sigma_says_and_later_less_often(operated):
     expected = sum((1 + 0.01 * i) ** -1.0 for i in range(600))  # 195 of 600 steps
     assert abs(len(at) - expected) < 4 * expected**0.5
     assert sum(i < 300 for i in at) > 1.5 * sum(i >= 300 for i in at)
+
+
+def test_every_layer_draws_for_itself(monkeypatch):
+    # As in the authors' code: a layer's mask may move at a step at which another's stays.
+    seen, rng = [], np.random.default_rng(4)
+    monkeypatch.setattr(Surgery, "operate", lambda self, model, names, rise=1.0: seen.append(names))
+    technique = DNS(c=0.5, stop=1.0, gamma=0.1, variant="code")
+    technique.training(epochs=20, batch_size=30).apply(MLP([10, 4, 2], rng=rng), toy(rng), Run(rng))
+    assert seen[0] == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]  # sigma(0) = 1
+    assert {tuple(n[:3] for n in names[::2]) for names in seen} == {
+        (), ("fc1",), ("fc2",), ("fc1", "fc2")
+    }
+    assert all(len(names) % 2 == 0 for names in seen), "a layer's bias goes with its weight"
+
+
+def test_with_stop_0_the_first_cut_is_the_last_with_and_without_training(operated):
+    # A training without epochs leaves the same zeros: the mask is set once.
+    rng = np.random.default_rng(3)
+    DNS(c=0.5, stop=0.0).training(epochs=4, batch_size=100).apply(
+        MLP([10, 2], rng=rng), toy(rng), Run(rng)
+    )
+    assert operated == [(0, 1.0)]
+
+
+def test_masks_of_stop_0_are_those_of_no_epochs():
+    rng = np.random.default_rng(3)
+    model, given = MLP([10, 2], rng=rng), toy(rng)
+    masks = [
+        DNS(c=0.5, stop=0.0).training(epochs=epochs).apply(model, given, Run(rng)).forms()[
+            "fc1.weight"
+        ].mask
+        for epochs in (0, 2)
+    ]
+    np.testing.assert_array_equal(*masks)
+    assert not masks[0].all()
+
+
+def test_a_ramp_that_ends_behind_stop_is_refused():
+    with pytest.raises(UserError, match="dns: ramp must be at most stop.*ramp = 0.8, stop = 0.7"):
+        DNS(ramp=0.8)
 
 
 def test_thresholds_rise_over_the_ramp(operated):

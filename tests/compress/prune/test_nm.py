@@ -40,14 +40,23 @@ def test_fewer_kept_is_nested():
     assert all((b | ~a).all() for a, b in zip(masks, masks[1:])) and masks[-1].all()
 
 
-def test_convolutions_are_cut_along_each_filter():
+def test_blocks_of_a_convolution_are_of_input_channels():
+    # (O, C, K, K) is permuted to (O, K, K, C), and there they are those of a matrix.
     model = MODELS["lenet5"](rng=np.random.default_rng(0))
-    made = NM(n={"*": 2, "conv1": 1}, m={"*": 4, "conv1": 5}).apply(
-        model, None, Run(np.random.default_rng(0))
-    )
-    assert (made.forms()["conv1.weight"].mask.reshape(20, 5, 5).sum(axis=2) == 1).all()
-    assert (made.forms()["conv2.weight"].mask.reshape(-1, 4).sum(axis=1) == 2).all()
+    made = NM(skip=True).apply(model, None, Run(np.random.default_rng(0)))
+    assert made.forms()["conv1.weight"].mask is None, "one channel has no blocks"
+    w, mask = (a.transpose(0, 2, 3, 1) for a in (
+        model.forms()["conv2.weight"].dense().data, made.forms()["conv2.weight"].mask
+    ))
+    assert (mask.reshape(-1, 4).sum(axis=1) == 2).all()
+    np.testing.assert_array_equal(mask.reshape(50, -1), nm_mask(w.reshape(50, -1), 2, 4))
     assert made.forms()["fc1.bias"].mask is None
+
+
+def test_a_block_of_channels_by_hand():
+    # Two channels of a 1 x 2 kernel: at each place the larger of the two channels stays.
+    w = np.array([[[[1.0, 5.0]], [[3.0, -2.0]]]])
+    np.testing.assert_array_equal(nm_mask(w, 1, 2), [[[[False, True]], [[True, False]]]])
 
 
 def test_what_is_pruned_already_goes_first():
@@ -68,7 +77,7 @@ def test_what_is_pruned_already_goes_first():
 
 def test_a_width_that_m_does_not_divide_is_refused_or_skipped():
     model = MLP([6, 8, 3], rng=np.random.default_rng(0))
-    with pytest.raises(UserError, match="nm: fc1: m must divide the 6 weights of a row, got 4"):
+    with pytest.raises(UserError, match="nm: fc1: m must divide the 6 inputs, got 4; skip=true"):
         NM().apply(model, None, Run(np.random.default_rng(0)))
     made = NM(skip=True).apply(model, None, Run(np.random.default_rng(0)))
     assert made.forms()["fc1.weight"].mask is None
@@ -77,8 +86,10 @@ def test_a_width_that_m_does_not_divide_is_refused_or_skipped():
 
 def test_wrong_numbers_are_refused():
     model = MLP([8, 4], rng=np.random.default_rng(0))
-    with pytest.raises(UserError, match=r"nm: fc1: n must be in \[1, 4\], got 5"):
-        NM(n=5).apply(model, None, Run(np.random.default_rng(0)))
-    model.forms()["fc1.weight"].value.data[0, 0] = np.nan
-    with pytest.raises(UserError, match="nm: fc1: w must hold numbers, got NaN"):
-        NM().apply(model, None, Run(np.random.default_rng(0)))
+    with pytest.raises(UserError, match="nm: n must be at most m = 4, got 5"):
+        NM(n=5)
+    with pytest.raises(UserError, match="nm: fc1: n must be at most m = 2, got 3"):
+        NM(n={"fc*": 3}, m=2).apply(model, None, Run(np.random.default_rng(0)))
+    for n, m, words in ((5, 4, r"n must be in \[1, 4\], got 5"), (2, 3, "m must divide the 8")):
+        with pytest.raises(ValueError, match=words):
+            nm_mask(model.forms()["fc1.weight"].value.data, n, m)

@@ -273,7 +273,7 @@ def test_a_singular_hessian_is_damped_and_told(trained):
         ({"sparsity": {"fc1": 0.5}, "scope": "global"}, "scope global needs one sparsity"),
         ({"pattern": "2:4", "scope": "global"}, "scope global needs one sparsity"),
         ({"sparsity": 0.5, "pattern": "2:4"}, "fc1 takes a sparsity or a pattern, got both"),
-        ({"pattern": "2:5"}, "2:5 needs rows that 5 divides, got 64 weights a row in fc1"),
+        ({"pattern": "2:5"}, "2:5 needs inputs that 5 divides, got 64 in fc1"),
     ],
 )
 def test_wrong_knobs_are_named(trained, wrong, match):
@@ -286,7 +286,7 @@ def test_wrong_models_and_data_are_named(trained):
     model, data = trained
     spoiled = model.copy()
     spoiled.forms()["fc1.bias"].value.data[0] = np.nan
-    with pytest.raises(UserError, match="obc: fc1.bias must be finite"):
+    with pytest.raises(UserError, match="obc: fc1.bias must hold finite numbers"):
         apply(OBC(sparsity=0.5), spoiled, data)
     shared = model.copy()
     shared.set_form("fc2.weight", Codebook(np.zeros((10, 48), int), np.ones(2, np.float32)))
@@ -295,7 +295,7 @@ def test_wrong_models_and_data_are_named(trained):
     bad = Dataset(
         "bad", Split(data.train.x * np.nan, data.train.y), data.val, None, data.classes, "files"
     )
-    with pytest.raises(UserError, match="obc: inputs and outputs of fc1 must be finite"):
+    with pytest.raises(UserError, match="obc: the examples of train must hold finite numbers"):
         apply(OBC(sparsity=0.5), model, bad)
     with pytest.raises(UserError, match="obc: the model has no Linear or Conv2d layer"):
         apply(OBC(sparsity=0.5), Model(chain(("f", Flatten())), input_shape=(64,)), data)

@@ -303,21 +303,20 @@ def test_mistakes_are_named(monk):
         run(OBS(sparsity=0.5), MLP([17, 300, 8, 17], rng=RNG(0)), data)
     spoiled = model.copy()
     spoiled.forms()["fc1.weight"].value.data[0, 0] = np.nan
-    with pytest.raises(UserError, match="fc1.weight must be finite"):
+    with pytest.raises(UserError, match="fc1.weight must hold finite numbers"):
         run(OBS(sparsity=0.5, loss="squared"), spoiled, data)
     shared = model.copy()
     shared.set_form("fc1.weight", Codebook(np.zeros((3, 17), int), np.ones(2, np.float32)))
     with pytest.raises(UserError, match="fc1.weight must .* got a codebook"):
         run(OBS(sparsity=0.5, loss="squared"), shared, data)
-    bad = SimpleNamespace(
-        train=data.train, calibration=lambda n, rng: Split(data.train.x * np.inf, data.train.y)
-    )
+    bad = SimpleNamespace(train=Split(data.train.x * np.inf, data.train.y))
     for kind in ("recursion", "exact"):
-        with (
-            pytest.raises(UserError, match="must be finite, got NaN or infinity"),
-            np.errstate(all="ignore"),
-        ):
-            run(OBS(sparsity=0.5, loss="squared", hessian=kind), model, bad)
+        technique = OBS(sparsity=0.5, loss="squared", hessian=kind)
+        with np.errstate(all="ignore"):
+            with pytest.raises(UserError, match="the examples of train must hold finite numbers"):
+                run(technique, model, bad)
+            with pytest.raises(UserError, match="must be finite, got NaN or infinity"):
+                technique.change(model, bad, Run(RNG(0)))
 
 
 def test_a_sketch_has_the_zeros_and_needs_no_data(monk):

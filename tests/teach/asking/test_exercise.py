@@ -87,6 +87,88 @@ def test_a_mutant_that_explains_few_of_the_wrong_cases_is_not_told():
     assert verdict(lambda x, y: x * x, exercise).message_id == "99.double/squares"
 
 
+def of_cases(*xs, **more):
+    # The exercise with y = 0 and these x, all in one part.
+    part = Part("tiny", 1, lambda draw: [{"x": x, "y": 0} for x in xs], equal_to(double))
+    return dataclasses.replace(EXERCISE, parts=(part,), **more)
+
+
+def test_a_misconception_is_named_on_a_case_that_shows_it_and_on_no_other():
+    # The smallest wrong x is 1; the squares begin at 3, and 2 is right as a square too.
+    told = verdict(lambda x, y: x * x if x > 1 else 0, of_cases(1, 2, 3, 5, 6)).message
+    assert told.slug == "squares" and "x = 3" in told.detail
+    # In a part without such a case the same answer is only wrong.
+    parts = of_cases(1).parts + (dataclasses.replace(of_cases(3, 5, 6).parts[0], name="golden"),)
+    scores = verdict(
+        lambda x, y: x * x if x > 1 else 0, dataclasses.replace(EXERCISE, parts=parts)
+    ).parts
+    assert [s.message.slug for s in scores] == ["wrong-value", "squares"]
+
+
+def test_a_mutant_that_is_right_within_the_tolerance_explains_nothing():
+    # Within the exercise's tolerance the answer is the mutant's, and the mutant is right there.
+    exercise = of_cases(1.0, 2.0, mutants=(Mutant("none", double, "It is right."),), rtol=0.5)
+    assert verdict(lambda x, y: 2.5 * x, exercise).message.slug == "wrong-value"
+
+
+def test_cases_where_the_student_is_right_and_the_mutant_wrong_count_against_it():
+    # Right for 3, 4 and 5, where squares are wrong: whoever errs at 6 only does not square.
+    exercise = of_cases(3, 4, 5, 6)
+    assert verdict(lambda x, y: 2 * x if x < 6 else 36, exercise).message.slug == "wrong-value"
+
+
+def test_errors_are_alike_only_where_they_are_of_one_kind():
+    exercise = of_cases(1, 2)
+    assert verdict(lambda x, y: 1 // 0, exercise).message.slug == "raises"
+    told = verdict(lambda x, y: undefined_name, exercise).message
+    assert told.slug == "raised" and "NameError" in told.text
+
+
+def test_of_several_wrong_cases_the_smallest_is_shown():
+    part = Part(
+        "tiny", 1, lambda draw: [{"w": np.arange(float(n))} for n in (9, 2, 5)],
+        equal_to(lambda w: w + 1),
+    )
+    exercise = dataclasses.replace(EXERCISE, parts=(part,), reference=lambda w: w + 1, mutants=())
+    assert "w = [0, 1]\n" in verdict(lambda w: w + 2, exercise).message.detail
+
+
+def test_a_public_case_is_told_before_a_hidden_one():
+    hidden, public = (
+        Part(name, 1, lambda draw, x=x: [{"x": x, "y": 0}], equal_to(double), hidden=x == 3)
+        for name, x in (("property", 3), ("golden", 5))
+    )
+    v = verdict(lambda x, y: 0, dataclasses.replace(EXERCISE, parts=(hidden, public)))
+    assert not v.detail_hidden and "x = 5" in v.message.detail
+
+
+@pytest.mark.parametrize("change", ["in place", "sorted", "shorter list"])
+def test_a_right_answer_that_overwrites_its_argument_fails_and_says_so(change):
+    def answer(w, rows):
+        total = float(w.sum()) + len(rows)
+        if change == "in place":
+            w *= 2
+        elif change == "sorted":
+            w.sort()
+        else:
+            rows.pop()
+        return total
+
+    def right(w, rows):
+        return float(w.sum()) + len(rows)
+
+    case = {"w": np.array([2.0, 1.0]), "rows": [(1, 2), (3,)]}
+    part = Part("tiny", 1, lambda draw: [case], equal_to(right))
+    exercise = dataclasses.replace(EXERCISE, parts=(part,), reference=right, mutants=())
+    assert verdict(right, exercise).points == 1
+    told = verdict(answer, exercise)
+    assert told.points == 0 and told.message.slug == "overwrites"
+    name = "rows" if change == "shorter list" else "w"
+    assert f"writes to what it was given ({name})," in told.message.text
+    wrong = verdict(lambda w, rows: answer(w, rows) + 1, exercise).message
+    assert wrong.slug == "wrong-value" and f"wrote to what it was given: {name}" in wrong.detail
+
+
 def test_an_error_of_the_students_is_not_explained_by_a_mutant_that_raises_only_sometimes():
     assert verdict(lambda x, y: undefined_name).message.slug in (
         "raises",
@@ -138,11 +220,12 @@ def test_hidden_cases_follow_the_key_and_are_not_shown():
 DIAGNOSIS = Diagnosis(
     id="99.broken",
     of=EXERCISE,
-    slugs=("squares", "forgets"),
+    shown_by={"squares": (3, 0), "forgets": (2, 5)},
     hints=("a", "b", "c"),
-    agreeing=lambda: (2, 0),
+    agreeing=(2, 0),
+    several=((3, 5),),
     valid=lambda x, y: None if x > 0 else "x is positive",
-    invalid=lambda: (-1, 0),
+    invalid=(-1, 0),
 )
 
 
@@ -153,11 +236,20 @@ def test_the_broken_variant_depends_on_student_and_course_and_not_on_spelling():
     assert DIAGNOSIS.mutant(" Ann ") is DIAGNOSIS.mutant("ann")
 
 
-def test_an_input_on_which_the_broken_variant_fails_is_right():
-    e = DIAGNOSIS.exercise("ann")
-    assert verdict(lambda: (3, 5), e).points == 2
-    assert verdict(DIAGNOSIS.agreeing, e).message.slug == "no-difference"
-    assert verdict(DIAGNOSIS.invalid, e).message.slug == "invalid-input"
+@pytest.mark.parametrize("slug", DIAGNOSIS.slugs)
+def test_an_input_on_which_the_broken_variant_alone_fails_is_right(slug):
+    e = next(
+        DIAGNOSIS.exercise(str(i)) for i in range(50) if DIAGNOSIS.mutant(str(i)).slug == slug
+    )
+    other = next(s for s in DIAGNOSIS.slugs if s != slug)
+    assert verdict(lambda: DIAGNOSIS.shown_by[slug], e).points == 2
+    assert verdict(lambda: DIAGNOSIS.shown_by[other], e).message.slug == "no-difference"
+    both = verdict(lambda: (3, 5), e)
+    says = {"squares": "y is missing.", "forgets": "That is the square."}[slug]
+    assert both.points == 0 and both.message.slug == "shows-another" and says in repr(both)
+    told = verdict(lambda: DIAGNOSIS.agreeing, e).message
+    assert told.slug == "no-difference" and told.detail.startswith("your input: x = 2; y = 0")
+    assert verdict(lambda: DIAGNOSIS.invalid, e).message.slug == "invalid-input"
     assert verdict(lambda: 3, e).message.slug == "no-input"
     assert verdict(lambda: ("a", np.zeros(3)), e).message.slug == "invalid-input"
 

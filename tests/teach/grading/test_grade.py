@@ -102,7 +102,13 @@ def test_a_wrong_answer_is_named_in_the_report_without_hidden_inputs(solved, rep
     row = graded(solved(replaced({f"exercise:{MASK}": WRONG})), key=Key("a long secret key", "c"))
     done = row["exercises"][MASK]
     assert done["message_id"] == f"{MASK}/rounded-down" and 0 < done["points"] < done["max_points"]
-    assert "input" not in done["report"]
+    assert "input    w = [0.5, -0.1, 0.3, -0.9]; sparsity = 0.4" in done["report"]  # a public one
+    only_hidden = "def magnitude_mask(w, sparsity):\n    if w.ndim == 4: return w > 0\n"
+    right = "    mask = np.ones(w.size, bool)\n    order = np.argsort(abs(w), axis=None, kind='stable')\n"
+    right += "    mask[order[:round(sparsity * w.size)]] = False\n    return mask.reshape(w.shape)"
+    cells = replaced({f"exercise:{MASK}": only_hidden + right})
+    done = graded(solved(cells), key=Key("a long secret key", "c"))["exercises"][MASK]
+    assert 0 < done["points"] < done["max_points"] and "input" not in done["report"]
 
 
 CHEATS = {
@@ -369,8 +375,8 @@ def test_processes_that_the_student_starts_end_too(solved, replaced, tmp_path):
 
 def test_answers_may_search_with_the_broken_variant(solved, replaced):
     search = (
-        "def failing_input():\n    rng = np.random.default_rng(0)\n    for _ in range(300):\n"
-        "        w, s = np.round(rng.normal(size=4), 0), float(rng.uniform(0, 0.9))\n"
+        "def failing_input():\n    tried = ([-2.0, 1.0], 0.5), ([1.0, 2.0, 3.0], 0.3), ([1.0], 0.5)\n"
+        "    for w, s in [*tried, ([1.0, 1.0], 0.5)]:\n        w = np.array(w)\n"
         "        if (broken(w, s) != magnitude_mask(w, s)).any():\n            return w, s"
     )
     assert (
@@ -407,7 +413,8 @@ def test_the_broken_variant_is_the_one_that_the_notebook_showed(solved, replaced
         ("hello", "not JSON"),
         ("[1]", "no cells"),
         ('{"cells": 3}', "no cells"),
-        ('{"worksheets": []}', "old format"),
+        ('{"worksheets": []}', "no cells"),
+        ('{"worksheets": [3, {"cells": {}}]}', "no cells"),
         ('{"cells": []}', "not a notebook of a minicomp lesson"),
         (
             '{"cells": [5, {}, {"cell_type": "code", "source": 3}]}',
@@ -469,7 +476,10 @@ def test_no_process_is_left_behind(solved, tmp_path, monkeypatch):
                 found += [p] if os.readlink(p).startswith(str(tmp_path)) else []
         return found
 
-    with process.Child(lambda args: {}):
+    with process.Nursery() as nursery, process.Child(nursery, lambda args: {}, 2**31):
+        stop = time.monotonic() + 60
+        while not there() and time.monotonic() < stop:
+            time.sleep(0.01)
         assert there()
     graded(solved())
     assert not there()

@@ -112,10 +112,10 @@ def test_numbers_are_filled_into_prose():
 )
 def test_magics_do_not_stop_a_cell(source, runs):
     if runs:
-        assert "x" in notebook.defines(source)
+        assert "x" in notebook.said(source).defines
         ast.parse(notebook.plain(source))
     else:
-        assert notebook.defines(source) == set()
+        assert notebook.said(source).defines == set()
 
 
 def test_literals_of_calls_are_read_without_running_them():
@@ -124,8 +124,8 @@ def test_literals_of_calls_are_read_without_running_them():
         Cell("code", "this is not python"),
         Cell("code", 'if True:\n    predict("q", exit())'),
     ]
-    found = notebook.calls(cells, "predict")
-    assert [notebook.literal(c.args[1]) for c in found] == [3, -4.5, None]
+    found = notebook.Notebook(tuple(cells)).calls("predict")
+    assert [c.args[1] for c in found] == [3, -4.5, None]
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):

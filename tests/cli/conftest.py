@@ -1,0 +1,66 @@
+"""Nets as the techniques leave them, and a data set of few examples, for every command."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import minicomp
+from minicomp import data as datasets
+from minicomp.compress import TECHNIQUES, Run
+from minicomp.jobs.recipe import parse_with
+from minicomp.models import MODELS
+from minicomp.nn import Half
+
+FEW = {"train": 160, "val": 80, "test": 80}  # of glyphs
+TRAINING = "epochs=1,batch_size=32,lr=0.05"
+TINY = {"channels": 1, "resolution": 28, "width": 0.05}  # of depthwise32, for images of digits
+
+# What a file went through: a net, and the steps of `minicomp compress`.
+MADE = {
+    "dense": ("lenet5classic", f"finetune:{TRAINING}"),
+    "pruned": ("lenet5classic", f"finetune:{TRAINING} magnitude:sparsity=0.9"),
+    "shared": ("lenet5classic", f"finetune:{TRAINING} kmeans:bits=3"),
+    "pruned-shared": ("lenet300", f"finetune:{TRAINING} magnitude:sparsity=0.95 kmeans:bits=4"),
+    "blocks": ("lenet5classic", "nm:n=2,m=4,skip=true bias:threshold=0.3"),
+    "surgery": ("lenet300", f"dns:c=0.5,{TRAINING}"),
+    "filters": ("lenet5classic", "filters:sparsity=0.5"),
+    "all-three": ("lenet5classic", "filters:sparsity=0.5 magnitude:sparsity=0.8 kmeans:bits=2"),
+    "dead-units": ("lenet300", "magnitude:sparsity=0.99 dead-units"),
+    "thresholds": ("lenet5classic", "sparse-activations:top=0.5"),
+    "slim": ("depthwise32", f"slimming:sparsity=0.3,{TRAINING}"),
+    "shallow": ("depthwise32", "layer-removal:samples=40 lamp:sparsity=0.5"),
+    "half": ("lenet300", "magnitude:sparsity=0.5"),  # its values are then stored as float16
+}
+
+
+@pytest.fixture(scope="session")
+def few():
+    # Glyphs, of which few examples are taken.
+    whole = datasets.load("glyphs")
+    return replace(whole, **{part: getattr(whole, part).take(slice(n)) for part, n in FEW.items()})
+
+
+@pytest.fixture(scope="session")
+def zoo(few, tmp_path_factory):
+    # {name: the .mcz file}, nobody writes there.
+    folder = tmp_path_factory.mktemp("zoo")
+    for name, (net, steps) in MADE.items():
+        rng = np.random.default_rng(0)
+        model = MODELS[net](rng=rng, **(TINY if net == "depthwise32" else {}))
+        model = parse_with(steps.split(), TECHNIQUES).apply(model, few.without_test(), Run(rng))
+        if name == "half":
+            for part, form in model.forms().items():
+                model.set_form(part, Half(form.dense().data, form.mask))
+        minicomp.save(model, folder / f"{name}.mcz")
+    return {name: folder / f"{name}.mcz" for name in MADE}
+
+
+@pytest.fixture
+def small(few, tmp_path, monkeypatch):
+    # Commands find few examples, and write into a folder of their own, which this returns.
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda name, **kw: few if name == "glyphs"
+                        else load(name, **kw))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
