@@ -45,6 +45,15 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(options)}"
 
 
+def dimensions(shape: Iterable[object]) -> str:
+    """Returns a shape as people write it.
+
+    >>> dimensions((300, 784))
+    '300 x 784'
+    """
+    return " x ".join(map(str, shape)) or "a number"
+
+
 def printable(text: object, limit: int = 400) -> str:
     """Returns foreign text on one line, fit for a terminal, a table or a page.
 

@@ -292,6 +292,7 @@ def var(x, *, axis=None, keepdims=False):
 def logsumexp(x, *, axis=-1, keepdims=False):
     """Returns log(sum(exp(x))) over `axis`, without overflow."""
     top = raw(x).max(axis=axis, keepdims=True)
+    top = np.where(np.isinf(top), x.dtype.type(0), top)  # inf - inf is no number
     y = log(sum(exp(x - top), axis=axis, keepdims=True)) + top
     return y if keepdims else reshape(y, shape=np.delete(y.shape, axis))
 

@@ -27,6 +27,7 @@ import numpy as np
 from .codec import decode, encode, show
 from .codec.accounting import FILE_PARTS, summed, times
 from .deploy import lower
+from .kernels.threads import blas
 from .nn.graph import Model
 from .nn.taps import observe
 from .tensor import no_grad
@@ -335,9 +336,7 @@ def milliseconds(run: Callable, other: Callable, x, *, seconds: float = 0.2) -> 
 
     x : (1, ...) one image        seconds : how long the measurement lasts, about; at least 5 rounds
     """
-    from threadpoolctl import threadpool_limits
-
-    with no_grad(), threadpool_limits(1):
+    with no_grad(), blas(1):
         for call in (run, other, run, other):  # not counted: caches
             call(x)
         calls = {"run": lambda: run(x), "other": lambda: other(x)}

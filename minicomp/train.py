@@ -23,7 +23,9 @@ import numpy as np
 
 from .checkpoint import Checkpoint, everything, restore
 from .errors import UserError
+from .kernels.doors import whole
 from .kernels.memory import keep_freed_memory
+from .kernels.threads import MOST, blas
 from .nn.graph import Model
 from .nn.losses import cross_entropy
 from .nn.taps import fitting
@@ -145,6 +147,8 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     checkpoint : a folder; written after each epoch, taken up if it is there: the same bits result
         and logged as {"event": "resumed", "rows": the epochs as they were logged}
     settings : JSON-able, what else a checkpoint must have been written under to be taken up
+    batch_size : of the last batch fewer; where layers take statistics of the batch, an example that
+        is left over alone joins the batch before
     n_threads : the batch is split over threads, or BLAS is, where its statistics forbid a split
     Raises UserError where the loss is not finite, a checkpoint is of another run, or two hooks
         replace the loss; ValueError for arguments out of range and a split without examples.
@@ -159,7 +163,7 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     log, schedule, base_lr, n = (
         log or (lambda row: None), schedule or constant(), optimizer.lr, len(data.train.y)
     )
-    per_epoch = -(-n // batch_size)
+    per_epoch = _batches(model, n, batch_size)
     state = State(model, optimizer, rng, steps=epochs * per_epoch)
     step = _Step(model, hooks, label_smoothing)
     given = {"batch_size": batch_size, "label_smoothing": label_smoothing, "patience": patience,
@@ -179,7 +183,8 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
                     break
                 start, order, total = time.perf_counter(), rng.permutation(n), 0.0
                 for i in range(per_epoch):
-                    rows = order[i * batch_size:(i + 1) * batch_size]
+                    last = i + 1 == per_epoch  # one more, where it would be alone
+                    rows = order[i * batch_size:None if last else (i + 1) * batch_size]
                     x = data.train.x[rows]
                     state.batch = (augment(x, rng=rng) if augment else x, data.train.y[rows])
                     optimizer.lr = float(base_lr * schedule(state.step / max(state.steps, 1)))
@@ -362,12 +367,9 @@ def _score(predict: Callable, x: Array, y: Array) -> tuple[int, float]:
 @contextmanager
 def _workers(n_threads: int, split: bool):
     # A pool of n_threads with BLAS at one thread each, or None with BLAS at n_threads.
-    from threadpoolctl import threadpool_limits
-
-    if n_threads < 1:
-        raise ValueError(f"n_threads must be at least 1, got {n_threads}")
+    n_threads = whole("n_threads", n_threads, 1, MOST)
     keep_freed_memory()
-    with threadpool_limits(1 if split else n_threads):
+    with blas(1 if split else n_threads):
         if n_threads == 1 or not split:
             yield None
         else:
@@ -381,11 +383,26 @@ class _Pool(ThreadPoolExecutor):
         self.size = size
 
 
+def _batches(model: Model, n: int, batch_size: int) -> int:
+    # How many batches n examples are. One example has no statistics: where a layer takes those of
+    # the batch, an example that is left over joins the batch before.
+    if not _takes_statistics(model):
+        return -(-n // batch_size)
+    for name, value in (("batch_size", batch_size), ("examples of data.train", n)):
+        if value < 2:
+            raise ValueError(f"{name} must be at least 2 where batch normalisation trains, "
+                             f"got {value}")
+    return -(-n // batch_size) - (n % batch_size == 1)
+
+
+def _takes_statistics(model: Model) -> bool:
+    return any(node.layer.tracks for node in model.nodes)
+
+
 def _splits(model: Model, batch_size: int) -> bool:
     # Whether a batch is split over threads: not across statistics of the batch, and not where
     # to hand over a shard takes as long as to compute it, below about 30 million multiplications.
-    statistics = any(node.layer.tracks for node in model.nodes)
-    return not statistics and sum(model.macs().values()) * batch_size >= 1 << 25
+    return not _takes_statistics(model) and sum(model.macs().values()) * batch_size >= 1 << 25
 
 
 def _since_fewer(history: list[dict]) -> int:

@@ -30,7 +30,8 @@ minicomp compress
 minicomp compress lenet300 --data mnist --out small.mcz --report small.html
 minicomp compress lenet5 --bytes 12000
 minicomp compress lenet300 --with magnitude:sparsity=0.9,sparsity@fc3=0.5 --with finetune:epochs=2
-minicomp compress trained.mcz --recipe my.toml --json result.json
+minicomp compress lenet5.mcz --with kmeans:bits=3 --with finetune:epochs=2 --json result.json
+minicomp compress lenet5.safetensors --model lenet5 --recipe my.toml
 """
 
 
@@ -82,22 +83,27 @@ def add_parsers(commands) -> None:
         "--restart", action="store_true", help="discard an unfinished run of the same file name"
     )
     options.add_run(p)
+    options.files(p, reads=("model", "recipe"), writes=("out", "report"))
 
 
 def compress(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
         begin = time.perf_counter()
-        data = options.load_data(args, screen.say, screen.log)
+        if args.report and args.no_report:
+            raise UserError("--report and --no-report contradict each other: give one")
         start, name, out = opening.start(args, screen.say, "compressed")
         if out.suffix != ".mcz":
             raise UserError(f"--out must end in .mcz, got {out}")
+        start, data = opening.with_data(start, args.model, args, screen)
         page = Path(args.report or "report.html")
         recipe = _recipe(args, name)
+        folder = folder_of(out)
+        options.check_files(
+            args, out=out, **({} if args.no_report else {"report": page}),
+            also=[("the run", folder, "run"),
+                  *(("--with or --recipe", path, "reads") for path in recipe.pipeline.files())])
         check_job(start, data, recipe.pipeline)
-        options.check_writable("--out", out)
-        if not args.no_report:
-            options.check_writable("--report", page)
         settings = {
             "model": name,
             "from": opening.digest(start, args.model, args.structure),
@@ -109,7 +115,7 @@ def compress(args) -> int:
             "steps": [{"name": s.word, **s.settings()} for s in recipe.pipeline.steps],
         }
         args.checkpoint_folder = args.ending.enter_context(run_folder(
-            folder_of(out), settings, data, restart=args.restart, say=screen.say))
+            folder, settings, data, restart=args.restart, say=screen.say))
         job = run(
             start,
             data.without_test(),

@@ -12,9 +12,10 @@ from . import opening, options
 from .progress import Screen, print_table
 
 EXAMPLES = """
-minicomp eval lenet5.mcz --data mnist
-minicomp eval lenet5.mcz --data mnist --json result.json
-minicomp eval lenet5-program.mcz --data mnist
+minicomp eval lenet5.mcz
+minicomp eval lenet5.mcz --data fashion_mnist --json result.json
+minicomp eval lenet5.safetensors --model lenet5
+minicomp eval lenet5-program.mcz
 """
 
 
@@ -29,6 +30,7 @@ def add_parsers(commands) -> None:
     options.add_threads(p)
     options.add_max_operations(p)
     options.add_json(p)
+    options.files(p, reads=("file",))
     p.set_defaults(seed=0)
 
 
@@ -36,8 +38,8 @@ def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     path = Path(args.file)
     with Screen() as screen:
-        model = opening.opened(args.file, args.structure)
-        data = options.load_data(args, screen.say, screen.log)
+        model = opening.opened(args.file, args)
+        model, data = opening.with_data(model, args.file, args, screen)
         check_data(model, data)
         check_work(model, len(data.test.y), args.max_operations)
         start = time.perf_counter()

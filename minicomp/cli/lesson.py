@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from ..atomic import write_atomically
-from ..errors import UserError
+from ..atomic import as_json, write_atomically
+from ..errors import UserError, printable
 from ..teach import catalog
 from ..teach.live.checkpoints import MODES
 from . import options
@@ -38,6 +37,7 @@ def add_parsers(commands) -> None:
                    help="where your notebooks are (default: here)")
     p.add_argument("--json", metavar="F",
                    help="write the result as JSON; - for standard output")
+    options.files(p, reads=("folder",), writes=("json",))
 
 
 def _add_open(commands) -> None:
@@ -58,18 +58,22 @@ def _add_grade(commands) -> None:
         "minicomp lesson grade 4 04_magnitude.ipynb --json - --key course.key\n"
         "minicomp lesson grade 4 submissions/ --roster class.csv --key course.key")
     p.add_argument("number", metavar="NN", help="number of the lesson")
-    p.add_argument("path", type=Path, metavar="FILE.ipynb|FOLDER", help="what was handed in")
+    p.add_argument("path", type=Path, metavar="FILE.ipynb|FOLDER|F.zip", help="what was handed in")
     p.add_argument("--roster", type=Path, metavar="F.csv",
                    help='students: a column "student", optionally "file"')
     p.add_argument("--json", metavar="F",
                    help="write the results as JSON; - for standard output (one notebook)")
     p.add_argument("--csv", type=Path, metavar="F",
-                   help="write the table (default for a folder: grades-NN.csv)")
+                   help="write the table (default for a folder: grades-NN.csv); points in its"
+                   " column manual are kept and count")
     p.add_argument("--feedback", type=Path, metavar="FOLDER",
                    help="pages for students (default: feedback-NN)")
-    p.add_argument("--key", type=Path, metavar="FILE", help="course key: hidden tests of your own")
+    p.add_argument("--key", type=Path, metavar="FILE",
+                   help="course key: hidden tests of your own; - for standard input")
     p.add_argument("--jobs", type=int, metavar="N", default=min(2, os.cpu_count() or 1),
                    help="notebooks at a time (default %(default)s)")
+    options.files(p, reads=("path", "roster", "key"), writes=("json",), updates=("csv",),
+                  folder=("feedback",))
 
 
 def _add_build(commands) -> None:
@@ -94,6 +98,7 @@ minicomp lesson build 4 --expected --seeds 5     runs the lesson, records its nu
                    help="data set of --expected (default: mnist and glyphs)")
     p.add_argument("--seeds", type=int, default=5, metavar="N",
                    help="runs of --expected (default 5)")
+    options.files(p, folder=("html",))
 
 
 # ----------------------------------------------------------------------------------------- handlers
@@ -152,27 +157,31 @@ def _copy(source: Path, path: Path) -> None:
 def run_grade(args) -> int:
     """Grades a notebook or a folder; prints points, writes JSON, CSV and feedback."""
     from ..teach.grading.grade import read_key
+    from ..teach.live import keeper
 
     of = catalog.lesson(args.number)
     key = read_key(args.key)
     if args.jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {args.jobs}")
     if not args.path.exists():
-        raise UserError(f"{args.path}: there is no such file or folder")
+        raise UserError(f"{printable(args.path)}: there is no such file or folder")
     if args.key is not None:
+        keeper.prctl(keeper.SET_DUMPABLE, 0)  # no process of this user reads the key from memory
         print(
             f"course code of this key, for Lesson(..., course=...): {key.course}", file=sys.stderr
         )
-    return _grade_folder(args, of, key) if args.path.is_dir() else _grade_file(args, of, key)
+    several = args.path.is_dir() or args.path.suffix.lower() == ".zip"
+    return _grade_folder(args, of, key) if several else _grade_file(args, of, key)
 
 
 def _grade_file(args, of: catalog.LessonChecks, key) -> int:
-    from ..teach.grading.classroom import table
     from ..teach.grading.feedback import page
     from ..teach.grading.grade import grade
+    from ..teach.grading.table import marked, read_kept, table
 
     if args.roster is not None:
         raise UserError("--roster goes with a folder")
+    kept = read_kept(args.csv, of) if args.csv else None
     row = grade(args.path, of.number, key=key)
     if args.json != "-":
         for done in row["exercises"].values():
@@ -180,13 +189,14 @@ def _grade_file(args, of: catalog.LessonChecks, key) -> int:
         for problem in row["problems"]:
             print(f"cell {problem['cell'] + 1}: {problem['problem']}")
         print(f"guesses: {row['prediction']['points']} of {row['prediction']['max_points']}")
+        by_hand = sum(r.max_points for r in of.reflections)
         print(
-            f"{args.path.name}: {row['points']} of {row['max_points']} points ({row['status']}), "
-            f"{row['seconds']:.1f} s"
+            f"{row['file']}: {row['points']} of {row['max_points']} points ({row['status']}), "
+            f"{row['seconds']:.1f} s" + (f"; by hand: up to {by_hand} more" if by_hand else "")
         )
     _write_json(args.json, row)
-    if args.csv:
-        write_atomically(args.csv, table([row], of))
+    if kept is not None:
+        write_atomically(args.csv, table(marked([row], kept, of), of, kept))
     if args.feedback:
         args.feedback.mkdir(parents=True, exist_ok=True)
         write_atomically(args.feedback / f"{args.path.stem}.html", page(row, of).encode())
@@ -203,8 +213,14 @@ def _grade_folder(args, of: catalog.LessonChecks, key) -> int:
         json=Path(args.json or f"grades-{of.number}.json"),
         feedback=args.feedback or Path(f"feedback-{of.number}"),
     )
+    options.check_files(args, csv=out.csv, json=out.json, feedback=out.feedback,
+                        also=[("the class's page", out.summary, "updates"),
+                              ("the journal", out.journal, "updates")])
 
     def say(row: dict) -> None:
+        if row["event"] == "note":
+            print(printable(row["text"], 1000), file=sys.stderr)
+            return
         print(
             f"{row['done']:3} of {row['total']}  {row['points']:2} of {of.max_points} "
             f" {row['file']}",
@@ -214,8 +230,8 @@ def _grade_folder(args, of: catalog.LessonChecks, key) -> int:
     rows = grade_folder(
         args.path, of.number, out, key=key, roster=args.roster, jobs=args.jobs, log=say
     )
-    odd = [r for r in rows if not r["status"].startswith("graded")]
-    print(f"\n{len(rows)} rows in {out.csv}; pages in {out.feedback}")
+    odd = [r for r in rows if r["status"] != "graded"]
+    print(f"\n{len(rows)} rows in {out.csv}; pages in {out.feedback}; the class in {out.summary}")
     for r in odd:
         print(f"  {r['student'] or '?'} ({r['file'] or 'nothing'}): {r['status']}")
     return 0
@@ -223,26 +239,29 @@ def _grade_folder(args, of: catalog.LessonChecks, key) -> int:
 
 def run_progress(args) -> int:
     """Prints the points of every lesson whose notebook lies in a folder."""
-    from ..teach.grading.grade import grade
+    from ..teach.grading.grade import grade, lesson_of
+    from ..teach.notebook.cells import read_notebook
 
     if not args.folder.is_dir():
         raise UserError(f"{args.folder}: there is no such folder")
     rows = []
-    for of in catalog.lessons().values():
-        for path in sorted(args.folder.glob(f"{of.number}_*.ipynb")):
-            try:
-                rows.append(grade(path, of.number))
-            except UserError as e:
-                print(f"{of.number}  {e}")
+    for path in sorted(args.folder.glob("*.ipynb")):
+        try:
+            of = lesson_of(read_notebook(path))
+            if of not in catalog.lessons():
                 continue
-            done = rows[-1]
-            marks = ", ".join(
-                f"{i.partition('.')[2]} {e['points']}/{e['max_points']}"
-                for i, e in done["exercises"].items()
-            )
-            print(
-                f"{of.number}  {done['points']:2} of {done['max_points']:2}  {path.name}: {marks}"
-            )
+            rows.append(grade(path, of))
+        except UserError as e:
+            print(printable(e))
+    rows.sort(key=lambda row: (row["lesson"], row["file"]))
+    for done in rows:
+        marks = ", ".join(
+            f"{i.partition('.')[2]} {e['points']}/{e['max_points']}"
+            for i, e in done["exercises"].items()
+        )
+        print(
+            f"{done['lesson']}  {done['points']:2} of {done['max_points']:2}  {done['file']}: {marks}"
+        )
     if not rows:
         print(
             f"There is no lesson notebook in {args.folder.resolve()}; minicomp lesson open NN"
@@ -257,6 +276,7 @@ def run_build(args) -> int:
     from ..teach.notebook import build
 
     lessons = [catalog.lesson(n) for n in args.numbers] or list(catalog.lessons().values())
+    _check_build(args)
     if args.check:
         lines = build.stale()
         print("\n".join(lines) or "every notebook is what its source builds")
@@ -280,10 +300,20 @@ def run_build(args) -> int:
     return 0
 
 
+def _check_build(args) -> None:
+    # Options that say nothing without another one, or against it.
+    if args.check and (args.expected or args.html is not None or args.numbers):
+        raise UserError("--check looks at every notebook and writes nothing: it goes alone")
+    if not args.expected and (args.data or args.seeds != 5):
+        raise UserError("--data and --seeds go with --expected")
+    if args.html is None and (args.no_solutions or args.mode != "full"):
+        raise UserError("--no-solutions and --mode go with --html")
+
+
 def _write_json(target: str | None, value) -> None:
     if target is None:
         return
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    text = as_json(value, indent=1) + "\n"
     if target == "-":
         print(text, end="")
     else:

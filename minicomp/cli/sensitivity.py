@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..compress import TECHNIQUES
+from ..compress import TECHNIQUES, Pipeline
+from ..data import Dataset
 from ..jobs import criteria
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe
 from ..jobs.sensitivity import SPARSITIES, allocate, scan
 from ..errors import UserError
+from ..nn.graph import Model
 from ..report import plots
 from ..train import evaluate
 from . import opening, options
@@ -65,6 +67,7 @@ def add_parsers(commands) -> None:
     )
     p.add_argument("--plot", metavar="F.png", help="draw the curves")
     options.add_run(p)
+    options.files(p, reads=("model",), writes=("plot",))
 
 
 def run(args) -> int:
@@ -74,13 +77,13 @@ def run(args) -> int:
     if args.criteria is not None:
         return compare(args)
     with Screen(args.log) as screen:
-        data = options.load_data(args, screen.say, screen.log)
-        model = found_model(args, data, screen.log)
+        model, data = found_model(args, screen)
         screen.title = "scan"
         found = scan(
             model,
             data.val,
             what=args.what,
+            sparsities=SPARSITIES,
             only=args.only,
             count_bytes=args.macs is None,
             log=screen.log,
@@ -124,27 +127,24 @@ def run(args) -> int:
         curves = {target: curve for target, curve in found.curves().items() if curve[0]}
         examples = f"{found.base.size:,} validation images"
         ax = plots.plot_sensitivity(curves, found.baseline, examples=examples)
-        ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
+        plots.save(ax, args.plot)
         print(f"{args.plot}: error against sparsity")
     options.write_json(args.json, result)
     return 0
 
 
-def found_model(args, data, log):
-    """Returns the model of the file, or the built-in one, trained."""
+def found_model(args, screen: Screen) -> tuple[Model, Dataset]:
+    """Returns the model of the file, or the built-in one, trained, and the data."""
     if opening.is_file(args.model):
-        model = opening.opened(args.model, args.structure, kind="model")
+        model = opening.opened(args.model, args, kind="model")
+        model, data = opening.with_data(model, args.model, args, screen)
         check_data(model, data)
-        return model
-    name = opening.built_in(args.model, args.structure)
-    return train_dense(
-        name,
-        data.without_test(),
-        load_recipe("deep-compression", name, TECHNIQUES),
-        seed=args.seed,
-        log=log,
-        n_threads=args.threads,
-    )
+        return model, data
+    name = opening.built_in(args.model, args)
+    data = options.load_data(args, screen.say, screen.log)
+    recipe = load_recipe("deep-compression", name, TECHNIQUES, pipeline=Pipeline())
+    return train_dense(name, data.without_test(), recipe, seed=args.seed, log=screen.log,
+                       n_threads=args.threads), data
 
 
 def compare(args) -> int:
@@ -157,8 +157,7 @@ def compare(args) -> int:
             )
     asked = criteria.named(args.criteria)
     with Screen(args.log) as screen:
-        data = options.load_data(args, screen.say, screen.log)
-        model = found_model(args, data, screen.log)
+        model, data = found_model(args, screen)
         screen.title = "importance"
 
         def error(m):
@@ -188,7 +187,7 @@ def compare(args) -> int:
                            [r["error"] for r in rows if r["criterion"] == c.word]) for c in asked}
         curves = {word: curve for word, curve in curves.items() if curve[0]}
         ax = plots.plot_importance(curves, baseline, examples=f"{len(data.val):,} validation images")
-        ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
+        plots.save(ax, args.plot)
         print(f"{args.plot}: error against the fraction of zeros")
     options.write_json(args.json, {"criteria": [c.word for c in asked], "baseline": baseline,
                                    "size": len(data.val), "rows": rows})

@@ -7,6 +7,7 @@ import re
 import zlib
 
 from ..errors import FormatError, printable
+from ..nn.graph import check_label
 
 MAX_BYTES = 2**20  # of the inflated header
 OBJECTS = 32  # bytes that Python's objects take, at most, for a byte of JSON
@@ -72,10 +73,30 @@ _DICTIONARIES = {
         'lu"},["fc1"]],["fc3","linear",{"out_features":10},["fc2"]]]}'
     ).encode(),
 }
+_DICTIONARIES["model", 1] = _DICTIONARIES["model", 0] + (  # nets that know what they were trained on
+    '{"builtin":"depthwise32","args":{"channels":1,"resolution":28,"normalize":"fashion_mnist"}'
+    ',"data":"fashion_mnist"}{"builtin":"depthwise32","args":{"channels":1,"resolution":28,"nor'
+    'malize":"glyphs"},"data":"glyphs"}{"builtin":"depthwise32","args":{"channels":1,"resolutio'
+    'n":28,"normalize":"mnist"},"data":"mnist"}{"builtin":"depthwise32","args":{"normalize":"ci'
+    'far10"},"data":"cifar10"}{"builtin":"lenet5classic","args":{"normalize":"fashion_mnist"},"'
+    'data":"fashion_mnist"}{"builtin":"lenet5classic","args":{"normalize":"glyphs"},"data":"gly'
+    'phs"}{"builtin":"lenet5classic","args":{"normalize":"mnist"},"data":"mnist"}{"builtin":"le'
+    'net300","args":{"normalize":"fashion_mnist"},"data":"fashion_mnist"}{"builtin":"lenet5","a'
+    'rgs":{"normalize":"fashion_mnist"},"data":"fashion_mnist"}{"builtin":"lenet300","args":{"n'
+    'ormalize":"glyphs"},"data":"glyphs"}{"builtin":"lenet5","args":{"normalize":"glyphs"},"dat'
+    'a":"glyphs"}{"input":[1,28,28],"nodes":[["normalize","Normalize",{"mean":"cifar10"},["x"]]'
+    ',["normalize","Normalize",{"mean":"fashion_mnist"},["x"]],["normalize","Normalize",{"mean"'
+    ':"glyphs"},["x"]],["normalize","Normalize",{"mean":"mnist"},["x"]],["flatten","Flatten",{}'
+    ',["normalize"]],["conv1","Conv2d",{"in_channels":1,"out_channels":20,"kernel_size":[5,5],"'
+    'stride":[1,1],"padding":[0,0],"groups":1,"bias":true},["normalize"]],{"builtin":"lenet300"'
+    '}{"builtin":"lenet5"}{"builtin":"lenet5","args":{"normalize":"mnist"},"data":"mnist"}{"bui'
+    'ltin":"lenet300","args":{"normalize":"mnist"},"data":"mnist"}'
+).encode()
+MODELS = 1  # the dictionary with which a model's file is written
 
 
-def write_header(header: dict, kind: str = "model") -> bytes:
-    """Returns the header as compact JSON in raw DEFLATE, with dictionary 0 of a kind of file.
+def write_header(header: dict, kind: str = "model", dictionary: int = 0) -> bytes:
+    """Returns the header as compact JSON in raw DEFLATE, with a dictionary of a kind of file.
 
     Raises ValueError where it is not JSON or too large.
     """
@@ -83,7 +104,7 @@ def write_header(header: dict, kind: str = "model") -> bytes:
     if len(text) > MAX_BYTES:
         raise ValueError(f"a header must take at most {MAX_BYTES} bytes, got {len(text)}")
     packer = zlib.compressobj(
-        9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _DICTIONARIES[kind, 0]
+        9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _DICTIONARIES[kind, dictionary]
     )
     return packer.compress(text) + packer.flush()
 
@@ -136,6 +157,19 @@ def whole(name: str, value, least: int = 0, most: int = MAX_NUMBER) -> int:
             f"{name} must be an integer in [{least}, {most}], got {printable(repr(value), 40)}"
         )
     return value
+
+
+def label_in(header: dict) -> str | None:
+    """Returns the label of the training data that a header may have, taken out of it, or None.
+
+    Any name is fine, also of a data set that there is not; FormatError where it is malformed.
+    """
+    if "data" not in header:
+        return None
+    try:
+        return check_label(header.pop("data"))
+    except ValueError as e:
+        raise FormatError(f"data: {e}") from None
 
 
 def _check_depth(text: str) -> None:

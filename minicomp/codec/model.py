@@ -20,7 +20,7 @@ from . import streams
 from .accounting import Shown, check_origin, most_origin
 from .bits import BitReader, BitWriter, Budget
 from .envelope import Opened, seal
-from .header import read_header, whole, write_header
+from .header import MODELS, label_in, read_header, whole, write_header
 from .sections import Force, named, read_sections, write_sections
 
 
@@ -34,7 +34,8 @@ def encode(model: Model, *, force: Force = None) -> bytes:
                 raise UserError(f"{name} must be finite, got NaN or infinity")
             streams.write_floats(w, a.astype(np.float32))
         sections.append(w.getvalue())
-    return seal("model", write_header(_header_of(model)), sections)
+    header = write_header(_header_of(model), dictionary=MODELS)
+    return seal("model", header, sections, MODELS)
 
 
 def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
@@ -62,6 +63,8 @@ def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
 
 def _header_of(model: Model) -> dict:
     header = {key: value for key, value in model.spec().items() if (key, value) != ("args", {})}
+    if model.trained_on is not None:
+        header["data"] = model.trained_on
     if model.origin_bytes != model.dense_bytes():
         check_origin(model.origin_bytes, model.dense_bytes())
         header["origin"] = model.origin_bytes
@@ -69,17 +72,19 @@ def _header_of(model: Model) -> dict:
 
 
 def _model_of(header: dict, budget: Budget) -> Model:
-    known = {"builtin", "args", "origin"} if "builtin" in header else {"input", "nodes", "origin"}
+    known = {"builtin", "args"} if "builtin" in header else {"input", "nodes"}
+    known |= {"origin", "data"}
     if not set(header) <= known:
         got = printable(", ".join(header), 80)
         raise FormatError(f"a header holds {', '.join(sorted(known))}, got {got}")
-    origin = header.pop("origin", None)
+    origin, trained_on = header.pop("origin", None), label_in(header)
     if "builtin" in header:
         header.setdefault("args", {})
     model = from_spec(header, budget.left)
     budget.hold(model.dense_bytes() + model.activation_bytes())
     if origin is not None:
         model.origin_bytes = whole("origin", origin, 4, most_origin(model.dense_bytes()))
+    model.trained_on = trained_on
     return model
 
 

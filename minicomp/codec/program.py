@@ -1,11 +1,12 @@
 """The .mcz file of a program: its steps as a header, and a section for each canonical form.
 
-    {"precision": "float", "input": [1, 28, 28], "origin": 1724320,
+    {"precision": "float", "input": [1, 28, 28], "origin": 1724320, "data": "mnist",
      "steps": [[name, kind, arguments that are not defaults, inputs], ...]}
 
 Which weights a step has, and of what shapes, follows from its kind, its arguments and the shapes of
 its inputs. Forms are written as a model's are (codec/forms.py). Nothing of batch, rung or machine
-is in the file: packing happens in `plan`. "origin" is left out where it is 4 bytes a weight.
+is in the file: packing happens in `plan`. "origin" is left out where it is 4 bytes a weight, "data"
+where the training set is not known.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from ..nn.layers.base import MAX_SIZE
 from .accounting import Shown, check_origin, most_origin
 from .bits import Budget
 from .envelope import Opened, seal
-from .header import read_header, whole, write_header
+from .header import label_in, read_header, whole, write_header
 from .sections import Force, read_sections, write_sections
 
-KEYS = {"precision", "input", "origin", "steps"}
+KEYS = {"precision", "input", "origin", "data", "steps"}
 
 
 def encode(program: Program, *, force: Force = None) -> bytes:
@@ -33,6 +34,8 @@ def encode(program: Program, *, force: Force = None) -> bytes:
     if program.origin_bytes != 4 * program.count():
         check_origin(program.origin_bytes, 4 * program.count())
         header["origin"] = program.origin_bytes
+    if program.trained_on is not None:
+        header["data"] = program.trained_on
     header["steps"] = [[s.name, s.kind, s.given(), s.inputs] for s in program.steps]
     sections = write_sections(program.forms(), force)
     return seal("program", write_header(header, "program"), sections)
@@ -46,6 +49,7 @@ def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
     header = read_header(opened.header, opened.dictionary, "program", max_bytes)
     try:
         shape, steps, parts = _declared(header, budget)
+        trained_on = label_in(header)
     except FormatError:
         raise
     except ValueError as e:
@@ -58,7 +62,8 @@ def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
     opened.finish()
     steps = [replace(step, weights={name.rsplit(".", 1)[1]: forms[name] for name in names})
              for step, names in steps]
-    program = Program(steps, input_shape=shape, precision=header["precision"], origin_bytes=origin)
+    program = Program(steps, input_shape=shape, precision=header["precision"], origin_bytes=origin,
+                      trained_on=trained_on)
     spent = len(opened.header) + sum(row.bytes for row in rows)
     rest = {"architecture": len(opened.header), "envelope": len(data) - int(spent)}
     return Shown(len(data), program.origin_bytes, rows, 0, rest, program)
@@ -67,7 +72,7 @@ def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
 def _declared(header: dict, budget: Budget):
     # The input's shape, the steps that a header lists, each with the names of its weights, and the
     # shapes of these; FormatError or ValueError where they are none, or take more than there is.
-    if not KEYS - {"origin"} <= set(header) <= KEYS:
+    if not KEYS - {"origin", "data"} <= set(header) <= KEYS:
         raise FormatError(f"a header holds {', '.join(sorted(KEYS))}, "
                           f"got {printable(', '.join(header), 80)}")
     sizes, listed = header["input"], header["steps"]

@@ -1,7 +1,13 @@
-"""Techniques by word: one paper, one file, one class."""
+"""Techniques by word: one paper, one file, one class.
+
+A technique works on a model, and on arrays of one's own through `net_of`; `data` is anything with
+`train` and `val`, each with x and y. The paper's formulas stand in the technique's file, functions
+of arrays: `minicomp.compress.prune.wanda.wanda_score(w, norm)`.
+"""
 
 from __future__ import annotations
 
+from .arrays import net_of
 from .finetune import FineTune
 from .prune.activation import SparseActivations
 from .prune.apoz import APoZ
@@ -41,4 +47,4 @@ __all__ = ["TECHNIQUES", "APoZ", "Bias", "ChannelLasso", "DeadUnits", "DNS", "Fi
            "FPGM", "Gradual", "GroupLasso", "Iterative", "KMeans", "LAMP", "LayerRemoval",
            "Lottery", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS", "Pipeline", "Run",
            "Slimming", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique",
-           "Wanda"]
+           "Wanda", "net_of"]

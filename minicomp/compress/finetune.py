@@ -48,7 +48,7 @@ class FineTune(Technique):
     batch_size: int = knob(64, "examples a step", lo=1)
     schedule: str = knob("cosine", "of the learning rate", choices=tuple(SCHEDULES))
     shift: int = knob(0, "augmentation: random shift by up to so many pixels", lo=0)
-    cutout: int = knob(0, "augmentation: side of a random square filled with 0, pixels", lo=0)
+    cutout: int = knob(0, "augmentation: side of a random square of the mean pixel, pixels", lo=0)
     label_smoothing: float = knob(
         0.0, "part of the target spread over all classes", lo=0.0, hi=1.0, below=True
     )
@@ -158,8 +158,10 @@ class FineTune(Technique):
         """Trains the model in place; returns the history of `train.fit`. Dropout is rescaled, where
         the knob says so, for this training alone.
 
-        data : may have `black`, the value of what a shift brings in, else 0
+        data : may have `mean`, the mean pixel that fills what is cut out, else 0; and `label`,
+            which the model then notes
         """
+        model.trained_on = getattr(data, "label", model.trained_on)
         return fit(
             with_dropout_of(model) if self.dropout else model,
             data,
@@ -170,7 +172,7 @@ class FineTune(Technique):
             schedule=SCHEDULES[self.schedule](),
             hooks=hooks,
             label_smoothing=self.label_smoothing,
-            augment=Augment(self.shift, self.cutout, getattr(data, "black", 0.0)),
+            augment=Augment(self.shift, self.cutout, getattr(data, "mean", 0.0)),
             patience=self.patience,
             keep_best=self.keep_best,
             log=run.log,

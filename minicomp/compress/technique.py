@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import __version__
 from ..checkpoint import fingerprint
-from ..errors import UserError, did_you_mean
+from ..errors import UserError, did_you_mean, printable
 from ..nn.graph import INPUT, Model
 from ..tensor import no_grad
 from ..train import evaluate
@@ -135,6 +135,16 @@ class Technique:
     def elsewhere(cls, name: str) -> str:
         """Returns the end of a message about a knob that is given in another place, else ""."""
         return ""
+
+    def __init_subclass__(cls, **kw):
+        super().__init_subclass__(**kw)
+        cls.__repr__ = Technique.__repr__  # there before dataclass looks for one
+
+    def __repr__(self) -> str:
+        plain = {f.name: f.default for f in dataclasses.fields(self)}
+        said = [f"{name}={printable(repr(getattr(self, name)), 100)}" for name, value in plain.items()
+                if getattr(self, name) != value]
+        return printable(f"{type(self).__name__}({', '.join(said)})", 1000)
 
     def __post_init__(self):
         for name, limits in self.knobs().items():
@@ -263,10 +273,12 @@ class Pipeline(Technique):
         """
         check_numbers(self.name, model)
         known = True
-        for step in self.steps:
+        for i, step in enumerate(self.steps, start=1):
             step.check(model)
             if known:
                 step.check_shapes(model)
+            if i == len(self.steps):
+                break
             try:
                 model = model if step.resizes() else step.sketch(model, rng=SKETCHING())
                 known &= not step.resizes()

@@ -1,9 +1,13 @@
 """Augmentation: a batch as it could also have been photographed.
 
-`shift` moves each image by its own whole number of pixels. `cutout` fills a random square of each
-with 0 (DeVries & Taylor 2017, arXiv:1708.04552), which is a regulariser of training; it removes no
+`shift` moves each image by its own whole number of pixels. `cutout` covers a random square of each
+(DeVries & Taylor 2017, arXiv:1708.04552), which is a regulariser of training; it removes no
 weight and compresses nothing. Both run on every batch, so both are one gather or one mask over the
 whole batch.
+
+Images are pixels in 0..1, before a net normalises them. What comes in from outside an image is
+black, 0. A square is filled with the mean pixel: the normalised net sees 0 there, as in the paper's
+code, and the batch's statistics stay.
 
 N images, C channels, H W size.
 """
@@ -56,14 +60,17 @@ def shift_by(x: Array, dy: Array, dx: Array, *, fill: float | Array = 0.0) -> Ar
     return windows[np.arange(n), k - dy, k - dx]
 
 
-def cutout(x: Array, size: int, *, rng: np.random.Generator, fill: float = 0.0) -> Array:
+def cutout(
+    x: Array, size: int, *, rng: np.random.Generator, fill: float | Array = 0.0
+) -> Array:
     """Returns each image with one square of size x size pixels set to `fill`.
 
     The square's centre is uniform over the pixels, so the square may hang over the border, as in
-    the paper (section 3.2); 0 is the mean of normalised data, which keeps the batch's statistics.
+    the paper (section 3.2).
 
     x : (N, C, H, W) float
     size : side of the square in pixels, at least 0
+    fill : a number or (C, 1, 1)
 
     Raises ValueError where x has not four axes or size is negative.
     Source: DeVries & Taylor 2017, section 3.
@@ -76,25 +83,25 @@ def cutout(x: Array, size: int, *, rng: np.random.Generator, fill: float = 0.0) 
     left = rng.integers(0, w, size=n) - size // 2
     rows = _inside(top, size, h)[:, None, :, None]  # (N, 1, H, 1)
     columns = _inside(left, size, w)[:, None, None, :]  # (N, 1, 1, W)
-    return np.where(rows & columns, x.dtype.type(fill), x)
+    return np.where(rows & columns, np.asarray(fill, x.dtype), x)
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Shift, then cutout; called as augment(x, rng=rng) on a batch.
+    """Shift, then cutout; called as augment(x, rng=rng) on a batch of pixels in 0..1.
 
     shift : largest move in pixels        cutout : side of the square in pixels; 0 leaves a step out
-    black : what comes in from outside the image, `Dataset.black`
+    mean : what fills the square, `Dataset.mean`
     """
 
     shift: int = 0
     cutout: int = 0
-    black: float | Array = 0.0
+    mean: float | Array = 0.0
 
     def __call__(self, x: Array, *, rng: np.random.Generator) -> Array:
         if self.shift:
-            x = shift(x, self.shift, rng=rng, fill=self.black)
-        return cutout(x, self.cutout, rng=rng) if self.cutout else x
+            x = shift(x, self.shift, rng=rng)
+        return cutout(x, self.cutout, rng=rng, fill=self.mean) if self.cutout else x
 
 
 def _inside(start: Array, size: int, n: int) -> Array:

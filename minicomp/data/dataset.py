@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import dimensions, printable
+from ..nn.layers.normalize import Statistics, statistics
+
 Array = np.ndarray
 
 
@@ -21,7 +24,7 @@ Array = np.ndarray
 class Split:
     """Inputs and their labels.
 
-    x : (N, C, H, W) or (N, D) float32
+    x : (N, C, H, W) or (N, D) float32; of images, pixels in 0..1
     y : (N,) int64, the class of each
 
     Raises ValueError where shapes or dtypes are others.
@@ -41,6 +44,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.y)
 
+    def __repr__(self) -> str:
+        return f"<Split: {len(self):,} examples of {dimensions(self.x.shape[1:])}>"
+
     def take(self, index: Array | slice) -> Split:
         """Returns the split of the examples that `index` selects (a slice shares memory)."""
         return Split(self.x[index], self.y[index])
@@ -50,23 +56,37 @@ class Split:
 class Dataset:
     """A named data set.
 
-    train, val, test : Splits; test is None where it has been taken away
-    classes : name of each label
+    train, val, test : Splits; test is None where there is none, or it has been taken away
+    classes : name of each label; left out: the numbers up to the largest label
     source : "files" (the real ones, checksums compared), "generated" (from the rules that define
-        the problem, where the files are absent) or "rendered" (glyphs)
+        the problem, where the files are absent), "rendered" (glyphs) or "arrays" (one's own)
     note : one line on where the data came from and what is special about it
-    mean, std : per channel; x = (pixel / 255 - mean) / std
+    normalize : what a net should begin with, `Normalize` of nn/layers/normalize.py: the name of a
+        set, or (mean, std), a number each a channel; None: nothing
+    digest : 8 hexadecimal digits that tell arrays of one's own apart; "" for a set with a name
     """
 
     name: str
     train: Split
     val: Split
-    test: Split | None
-    classes: tuple[str, ...]
-    source: str
+    test: Split | None = None
+    classes: tuple[str, ...] = ()
+    source: str = "arrays"
     note: str = ""
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    normalize: Statistics | None = None
+    digest: str = ""
+
+    def __post_init__(self):
+        if not self.classes:
+            splits = [s for s in (self.train, self.val, self.test) if s is not None]
+            largest = max(int(s.y.max(initial=0)) for s in splits)
+            object.__setattr__(self, "classes", tuple(map(str, range(largest + 1))))
+
+    def __repr__(self) -> str:
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        sizes = ", ".join(f"{len(s):,} {name}" for name, s in splits.items() if s is not None)
+        return (f"<Dataset {printable(self.name, 100)}: {dimensions(self.input_shape)}, "
+                f"{len(self.classes)} classes, {sizes}; {printable(self.source, 100)}>")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -79,15 +99,15 @@ class Dataset:
         return self.source == "files"
 
     @property
-    def black(self) -> float | Array:
-        """The value of a black pixel in x: -mean / std, a number or (C, 1, 1) float32."""
-        value = (0.0 - np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
-        return float(value[0]) if len(value) == 1 else value[:, None, None]
+    def label(self) -> str:
+        """What a file notes of the data its net was trained on: the name, or NAME@DIGEST."""
+        return f"{self.name}@{self.digest}" if self.digest else self.name
 
-    def pixels(self, x: Array) -> Array:
-        """Returns images as they look, (N, C, H, W) in 0..1, from normalised ones."""
-        mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (self.mean, self.std))
-        return np.clip(x * std + mean, 0.0, 1.0)
+    @property
+    def mean(self) -> Array:
+        """The mean pixel, (C, 1, 1) float32; (1, 1, 1), 0, where no normalisation is known."""
+        mean = (0.0,) if self.normalize is None else statistics(self.normalize)[0]
+        return np.array(mean, np.float32)[:, None, None]
 
     def without_test(self) -> Dataset:
         """Returns the same data set with `test` taken away."""
@@ -101,6 +121,11 @@ class Dataset:
         if not 1 <= n <= len(self.train):
             raise ValueError(f"n must be in [1, {len(self.train)}], got {n}")
         return self.train.take(rng.choice(len(self.train), size=n, replace=False))
+
+
+def pixels(x: Array) -> Array:
+    """Returns bytes as float32 pixels in 0..1: byte / 255."""
+    return np.divide(x, np.float32(255), dtype=np.float32)
 
 
 def batches(

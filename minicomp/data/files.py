@@ -22,6 +22,7 @@ from ..atomic import write_atomically
 from ..errors import DataError
 from .catalog import COLLECTIONS, DataFile
 
+PACKED, UNPACKED = 2**30, 2**28  # bytes of an .xz file, of what a .gz file holds
 GZIP, XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
 
 
@@ -102,41 +103,50 @@ def read(path: Path, file: DataFile, name: str) -> bytes:
     Raises DataError where it cannot be read, is of another kind, is truncated, or is altered.
     """
     try:
-        raw = path.read_bytes()
+        with open(path, "rb") as f:  # no more than tells that it is too long
+            raw = f.read((PACKED if path.suffix == ".xz" else file.size) + 1)
+            length = os.fstat(f.fileno()).st_size
     except OSError as e:
         raise DataError(f"{path}: cannot be read: {e.strerror or e}{mend(path, name)}") from e
     if path.suffix == ".xz":
-        raw = _unxz(raw, path, name)
+        raw = _unxz(raw, path, name, file.size + 1)
+        length = len(raw)
     elif file.name.endswith(".gz") and not raw.startswith(GZIP[: len(raw)]):
         raise DataError(
             f"{path}: wrong magic: expected a gzip file ({GZIP.hex(' ')}), "
             f"found {raw[:2].hex(' ')}{mend(path, name)}"
         )
-    problem = compare(raw, file)
+    problem = compare(raw, file, length)
     if problem:
         raise DataError(f"{path}: {problem}{mend(path, name)}")
     return raw
 
 
-def compare(raw: bytes, file: DataFile) -> str | None:
-    """Returns how `raw` differs from the published file, in words: size, checksum; else None."""
+def compare(raw: bytes, file: DataFile, length: int | None = None) -> str | None:
+    """Returns how `raw` differs from the published file, in words: size, checksum; else None.
+
+    length : of the file of which `raw` is the beginning; None: raw is all
+    """
+    length = len(raw) if length is None else length
     if len(raw) < file.size:
         return f"truncated: expected {file.size:,} bytes, found {len(raw):,}"
     found = hashlib.sha256(raw).hexdigest()
     if found != file.sha256:
-        size = "" if len(raw) == file.size else f" in {len(raw):,} bytes instead of {file.size:,}"
+        size = "" if length == file.size else f" in {length:,} bytes instead of {file.size:,}"
         return f"wrong checksum: expected sha256 {file.sha256[:16]}..., found {found[:16]}...{size}"
     return None
 
 
 def gunzip(raw: bytes, path: Path, name: str) -> bytes:
-    """Returns what a gzip file of one member holds.
+    """Returns what a gzip file of one member holds, at most 256 MiB.
 
-    Raises DataError where it is not one, or ends early.
+    Raises DataError where it is not one, ends early, or holds more.
     """
     unpack = zlib.decompressobj(wbits=31)
     try:
-        out = unpack.decompress(raw)
+        out = unpack.decompress(raw, UNPACKED)
+        if not unpack.eof and len(out) == UNPACKED:
+            raise DataError(f"{path}: holds more than {UNPACKED:,} bytes{mend(path, name)}")
     except zlib.error as e:
         raise DataError(f"{path}: not a sound gzip file: {e}{mend(path, name)}") from e
     if not unpack.eof:
@@ -188,7 +198,8 @@ def _complete(root: Path, name: str) -> bool:
     return enough(name, {p.name.removesuffix(".xz") for p in found})
 
 
-def _unxz(raw: bytes, path: Path, name: str) -> bytes:
+def _unxz(raw: bytes, path: Path, name: str, most: int) -> bytes:
+    # At most so many bytes: what is longer is not the published file.
     import lzma  # a Python built without it reads everything else
 
     if not raw.startswith(XZ[: len(raw)]):
@@ -198,9 +209,9 @@ def _unxz(raw: bytes, path: Path, name: str) -> bytes:
         )
     unpack = lzma.LZMADecompressor(lzma.FORMAT_XZ)
     try:
-        out = unpack.decompress(raw)
+        out = unpack.decompress(raw, most)
     except lzma.LZMAError as e:
         raise DataError(f"{path}: not a sound xz file: {e}{mend(path, name)}") from e
-    if not unpack.eof:
+    if not unpack.eof and len(out) < most:
         raise DataError(f"{path}: truncated: the xz stream ends early{mend(path, name)}")
     return out

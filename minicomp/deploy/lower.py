@@ -5,6 +5,8 @@
     a layer that is the identity outside of training, such as dropout, vanishes;
     a step that nothing reads goes;
     batch norm, y = x gain + bias a channel, becomes the gain and bias of the step before it;
+    so does a normalisation, which as the first of all has none before it and stays a step `scale`:
+    two numbers a channel, less than the biases that would have to change behind it;
     an activation becomes what that step does `then`;
     all else stays a step.
 
@@ -47,7 +49,8 @@ def lower(model: Model, *, precision: str = "float") -> Program:
             source[node.name] = node.name
     output = source[model.nodes[-1].name] if model.nodes else INPUT
     return Program(_fused(_leading_to(steps, output)), input_shape=model.input_shape,
-                   precision=precision, origin_bytes=model.origin_bytes)
+                   precision=precision, origin_bytes=model.origin_bytes,
+                   trained_on=model.trained_on)
 
 
 def _step(node: Node, inputs: tuple[str, ...]) -> Step:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import printable
 from ..nn.forms import Form
-from ..nn.graph import INPUT
+from ..nn.graph import INPUT, check_label
 from ..tensor import Array, raw
 from .runtime import Plan
 from .steps import Shape, Step, activation_bytes, count, operations, shapes_of
@@ -27,12 +27,15 @@ class Program:
     steps : topologically ordered        input_shape : of one example, (C, H, W) or (D,)
     precision : one of PRECISIONS        origin_bytes : of the dense float32 model that compression
         started from, None for 4 bytes a weight of this one
+    trained_on : label of the data set on which the model was trained, or None
     Raises ValueError as `Step` and `shapes_of` do, and for weights that do not fit.
     """
 
     def __init__(self, steps: Iterable[Step], *, input_shape: Sequence[int],
-                 precision: str = "float", origin_bytes: int | None = None):
+                 precision: str = "float", origin_bytes: int | None = None,
+                 trained_on: str | None = None):
         check_precision(precision)
+        self.trained_on = None if trained_on is None else check_label(trained_on)
         self.steps, self.precision = tuple(steps), precision
         if len(tuple(input_shape)) not in (1, 3):
             raise ValueError(f"input_shape must be (D,) or (C, H, W), got {str(input_shape)[:40]}")

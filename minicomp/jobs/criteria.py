@@ -6,10 +6,14 @@ filters. OBD is the Hessian diagonal. Movement's scores gather in a short traini
 (`MovementScore`): they say which weights the training moves towards 0. Of a net that has already
 learned these data those may be its largest, so that movement, meant for fine-tuning on other data,
 starts badly here.
+
+A net may be pruned and shared already. Criteria look at the values that its weights have, each as
+if it could move, and a sparsity below that which the net has is left out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -24,8 +28,9 @@ from ..compress.prune.obd import OBD
 from ..compress.prune.snip import SNIP
 from ..compress.prune.taylor import Taylor
 from ..compress.prune.wanda import Wanda
-from ..compress.technique import Run, Technique, kept
+from ..compress.technique import Run, Technique, kept, weights
 from ..errors import UserError
+from ..nn.forms import Dense
 from ..nn.graph import Model
 
 CRITERIA: dict[str, Technique] = {c.word: c for c in (
@@ -60,12 +65,32 @@ def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.ran
     evaluate : model -> error, 0..1        zeros : fraction of the weights that are 0 then, 0..1
     At every sparsity a criterion sees the same examples. Its rows end before the first sparsity but
     the least that it refuses: where whole filters go, a small layer does not stand every sparsity.
+    Sparsities below the model's own are left out and told to the log; what a criterion tells of its
+    runs is told once.
+    Raises UserError where no sparsity is left, or a criterion refuses the least.
     """
-    rows, sparsities, log = [], sorted(sparsities), log or (lambda row: None)
+    rows, told, log = [], set(), log or (lambda row: None)
+
+    def tell(row: dict) -> None:
+        if row["event"] == "say" and row["text"] not in told:
+            told.add(row["text"])
+            log(row)
+
+    model, own = with_values(model), 1 - kept(model)
+    n = sum(math.prod(model.forms()[name].shape) for name in weights(model).values())
+    below = [s for s in sorted(sparsities) if round(s * n) < round(own * n)]
+    sparsities = [s for s in sorted(sparsities) if s not in below]
+    if not sparsities:
+        raise UserError(f"importance: {own:.4g} of the weights are 0 already; a sparsity above that "
+                        f"must be given, got {', '.join(f'{s:g}' for s in below) or 'none'}")
+    if below:
+        tell({"event": "say", "text": f"importance: {own:.4g} of the weights are 0 already: left "
+                                      f"out {', '.join(f'{s:g}' for s in below)}"})
     for i, (criterion, stream) in enumerate(zip(criteria, rng.spawn(len(criteria)))):
         for j, s in enumerate(sparsities):
             try:
-                pruned = replace(criterion, sparsity=s).apply(model, data, Run(deepcopy(stream)))
+                run = Run(deepcopy(stream), tell)
+                pruned = replace(criterion, sparsity=s).apply(model, data, run)
             except UserError as e:
                 if j == 0:
                     raise
@@ -77,3 +102,13 @@ def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.ran
             log({"event": "progress", "name": "importance", "done": i * len(sparsities) + j + 1,
                  "total": len(criteria) * len(sparsities)})
     return rows
+
+
+def with_values(model: Model) -> Model:
+    """Returns the model in which each entry of every form can move: those of a shared form become
+    plain values, masked where it is."""
+    made = model.copy()
+    for name, form in model.forms().items():
+        if not form.movable:
+            made.set_form(name, Dense(form.dense().data.copy(), form.mask))
+    return made

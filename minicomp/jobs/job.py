@@ -17,7 +17,7 @@ from ..checkpoint import fingerprint
 from ..compress import stepfile
 from ..compress.technique import Run, Technique
 from ..errors import UserError
-from ..models import MODELS
+from ..models import for_data
 from ..nn.graph import Model
 from .budget import Budgeted
 from .recipe import Recipe
@@ -51,7 +51,7 @@ def train_dense(start: str | Model, data, recipe: Recipe, *, seed: int,
     Raises UserError where the data do not fit the model's input.
     """
     init, stream = np.random.default_rng(seed).spawn(2)
-    model = MODELS[start](rng=init) if isinstance(start, str) else start
+    model = for_data(start, data, rng=init) if isinstance(start, str) else start
     check_data(model, data)
     path, of, part = None, {}, Run(stream, log, checkpoint, n_threads).child("00-dense")
     if checkpoint is not None:
@@ -105,7 +105,7 @@ def run(start: str | Model, data, recipe: Recipe, *, seed: int, max_bytes: int |
 
 def check_job(start: str | Model, data, technique: Technique) -> None:
     """Raises UserError, before anything is trained, where data or patterns do not fit the net."""
-    model = MODELS[start]() if isinstance(start, str) else start
+    model = for_data(start, data) if isinstance(start, str) else start
     check_data(model, data)
     technique.check(model)
 

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..atomic import read_text
 from ..compress.finetune import FineTune, Rounds, Trained
 from ..compress.technique import Pipeline, Technique
-from ..errors import UserError, did_you_mean
+from ..errors import UserError, did_you_mean, printable
 from ..models import MODELS
 
+MAX_BYTES, MAX_DEPTH, MAX_DOTS = 2**16, 16, 100  # of a recipe; its values; a line of it
 FOLDER = Path(__file__).parent / "recipes"
 
 
@@ -60,13 +62,39 @@ def load_recipe(name: str, model: str, techniques: Sequence[type[Technique]], *,
         path = Path(name)
         if path.suffix != ".toml" or not path.is_file():
             raise UserError(
-                f"recipe must be {' or '.join(recipes())} or a TOML file that exists, got {name!r}"
+                f"recipe must be {' or '.join(recipes())} or a TOML file that exists, "
+                f"got {printable(repr(name))}"
             )
+    return parse_recipe(_table(path), printable(path.stem, 80), model, techniques,
+                        pipeline=pipeline)
+
+
+def _table(path: Path) -> dict:
+    # What a TOML file holds. tomllib takes time with the square of a dotted key's parts, and nests
+    # and counts without a limit: UserError before, or after, it would.
+    where = f"recipe {printable(path)}"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
-        raise UserError(f"recipe {path} is not readable TOML: {e}") from None
-    return parse_recipe(table, path.stem, model, techniques, pipeline=pipeline)
+        text = read_text(path, max_bytes=MAX_BYTES)
+    except (UserError, OSError) as e:
+        raise UserError(f"{where} is not readable TOML: {printable(e)}") from None
+    if any(line.count(".") > MAX_DOTS for line in text.splitlines()):
+        raise UserError(f"{where}: a line must have at most {MAX_DOTS} dots")
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise UserError(f"{where}: values must nest at most {MAX_DEPTH} deep") from None
+    except ValueError as e:
+        raise UserError(f"{where} is not readable TOML: {printable(e)}") from None
+    level = [table]
+    for _ in range(MAX_DEPTH):
+        level = [v for held in level for v in (held.values() if isinstance(held, dict) else held)]
+        for value in level:
+            if isinstance(value, int) and abs(value) >= 2**63:
+                raise UserError(f"{where}: an integer must be below 2**63")
+        level = [value for value in level if isinstance(value, (dict, list))]
+    if level:
+        raise UserError(f"{where}: values must nest at most {MAX_DEPTH} deep")
+    return table
 
 
 def parse_recipe(table: Mapping, name: str, model: str, techniques: Sequence[type[Technique]], *,
@@ -78,11 +106,13 @@ def parse_recipe(table: Mapping, name: str, model: str, techniques: Sequence[typ
     own = {**table, **table.get(model, {})}
     train, steps = own.get("train", {}), own.get("step", [])
     if not isinstance(train, Mapping):
-        raise UserError(f"recipe {name}: train must be a table of knobs, got {train!r}")
+        raise UserError(f"recipe {name}: train must be a table of knobs, "
+                        f"got {printable(repr(train), 80)}")
     if pipeline is None:
         if not isinstance(steps, list) or not all(isinstance(s, Mapping) for s in steps):
             raise UserError(
-                f"recipe {name}: step must be written as tables [[step]], got {steps!r}"
+                f"recipe {name}: step must be written as tables [[step]], "
+                f"got {printable(repr(steps), 80)}"
             )
         if not steps:
             having = [
@@ -100,16 +130,17 @@ def parse_recipe(table: Mapping, name: str, model: str, techniques: Sequence[typ
 
 def _check_entries(where: str, table, known: Sequence[str]) -> None:
     if not isinstance(table, Mapping):
-        raise UserError(f"{where} must be a table, got {table!r}")
+        raise UserError(f"{where} must be a table, got {printable(repr(table), 80)}")
     if unknown := sorted(set(table) - set(known)):
         raise UserError(
-            f"{where}: unknown entry {', '.join(unknown)}; there are {', '.join(known)}"
+            f"{where}: unknown entry {printable(', '.join(unknown), 80)}; "
+            f"there are {', '.join(known)}"
         )
 
 
 def _step(where: str, word, table: Mapping, techniques: Sequence[type[Technique]]) -> Technique:
     if not isinstance(word, str):
-        raise UserError(f"{where}: technique must be a text, got {word!r}")
+        raise UserError(f"{where}: technique must be a text, got {printable(repr(word), 80)}")
     try:
         return make_technique(
             word, {k: v for k, v in table.items() if k != "technique"}, techniques
@@ -154,7 +185,7 @@ def parse_knobs(text: str, where: str) -> dict[str, Any]:
     by_pattern: dict[str, dict[str, Any]] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         key, equals, value = (t.strip() for t in part.partition("="))
-        if not equals:
+        if not (equals and key):
             raise UserError(f"{where}: knobs must be written knob=value, got {part!r}")
         knob, at, pattern = key.partition("@")
         group, entry = (by_pattern.setdefault(knob, {}), pattern) if at else (plain, knob)
@@ -178,8 +209,14 @@ def make_technique(
     by_word = {t.word: t for t in techniques}
     kinds = []
     for each in word.split("+"):
+        if not each:
+            raise UserError(
+                "a technique must be named" + (f" on either side of each + in {word!r}" if word
+                                               else f", got none; there are {', '.join(by_word)}")
+            )
         if each not in by_word:
-            raise UserError(f"unknown technique {each!r}{did_you_mean(each, by_word)}")
+            raise UserError(f"unknown technique {printable(repr(each), 80)}"
+                            + did_you_mean(each[:80], by_word))
         kinds.append(by_word[each])
     if len(kinds) == 1 and not issubclass(kinds[0], (Trained, Rounds)):
         return kinds[0](**_owned(word, kinds, knobs, [])[0])
@@ -203,8 +240,8 @@ def _owned(
             owners = [len(kinds)]
         if not owners:
             known = [k for kind in kinds if prefix in ("", kind.word) for k in kind.knobs()]
-            raise UserError(f"{word}: unknown knob {key!r}"
-                            + did_you_mean(name, known + ([] if known and prefix else training)))
+            raise UserError(f"{word}: unknown knob {printable(repr(key), 80)}"
+                            + did_you_mean(name[:80], known + ([] if known and prefix else training)))
         if len(owners) > 1:
             raise UserError(
                 f"{word}: {key} may be of {' or '.join(kinds[i].word for i in owners)}; "
@@ -221,9 +258,12 @@ def _value(text: str) -> Any:
         return named[text.lower()]
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        if kind is int and abs(number) >= 2**63:
+            raise UserError(f"an integer must be below 2**63, got {printable(text, 40)}")
+        return number
     return text
 
 

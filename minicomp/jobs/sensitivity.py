@@ -12,6 +12,10 @@ a small integer program. It takes rises and savings of layers to add up, which s
 one layer's channels are the next one's inputs; so the choice is counted as a whole, and the budget
 given to the program bisected until the whole just fits.
 
+A net may be pruned already: at a sparsity up to its own nothing of a layer would go, and there is
+no point. A layer whose weights are shared without a code for 0 gets one, at code 0, where it is
+pruned.
+
 Source: Han et al. 2015 (arXiv 1506.02626), figure 6, and Li et al. 2017 (arXiv 1608.08710), section
 3.2, for the scan; the choice under a budget is ours.
 """
@@ -31,6 +35,7 @@ from ..compress.prune.filters import group_norms
 from ..compress.scores import magnitude_mask
 from ..compress.technique import check_numbers, masked, weights
 from ..errors import UserError
+from ..nn.forms import Codebook
 from ..nn.graph import Model
 from ..tensor import no_grad
 from ..train import evaluate
@@ -85,6 +90,7 @@ class Scan:
         return {
             t: ([p.sparsity for p in self.of(t)], [p.errors / max(p.size, 1) for p in self.of(t)])
             for t in self.nodes
+            if self.of(t)
         }
 
     def of(self, target: str) -> list[Point]:
@@ -127,8 +133,9 @@ def scan(
     sparsities : in (0, 1), tried on each target
     only : pattern (fnmatch) of the layers to scan
     count_bytes : encode the model at every point
+    Sparsities at which nothing of a target would go are left out of it and told to the log.
     Raises UserError for another `what`, a sparsity out of range, a pattern that matches nothing, or
-        a point at which nothing would be pruned.
+        where nothing would go at any point.
     """
     if what not in ("weights", "channels"):
         raise UserError(f"what must be weights or channels, got {what!r}")
@@ -160,14 +167,14 @@ def scan(
         macs(model),
     )
     points: list[Point] = []
+    left_out = 0
     for target, group in named.items():
+        idle = []
         for s in sparsities:
             smaller, removed, of = pruned(model, target, group, s)
             if not removed:
-                raise UserError(
-                    f"sensitivity: sparsity {s:g} prunes nothing of {target}, which has {of} "
-                    f"{what}; a higher one must be given"
-                )
+                idle.append(f"{s:g}")
+                continue
             score = evaluate(smaller, split, n_threads=n_threads)
             points.append(
                 Point(
@@ -187,7 +194,7 @@ def scan(
                 {
                     "event": "progress",
                     "name": "sensitivity",
-                    "done": len(points),
+                    "done": len(points) + left_out + len(idle),
                     "total": len(named) * len(sparsities),
                 }
             )
@@ -200,6 +207,15 @@ def scan(
                     "size": score.size,
                 }
             )
+        left_out += len(idle)
+        if idle:
+            log({"event": "say", "text": f"sensitivity: {_own(model, target, group)}: at "
+                                         f"{', '.join(idle)} nothing would go, left out"})
+    if not points:
+        raise UserError(
+            f"sensitivity: nothing of {', '.join(named)} goes at "
+            f"{', '.join(f'{s:g}' for s in sparsities)}; a higher sparsity must be given"
+        )
     return Scan(what, base, tuple(points), {t: _nodes(t, g) for t, g in named.items()})
 
 
@@ -215,10 +231,21 @@ def pruned(
         form = model.forms()[name]
         with no_grad():
             w = form.dense().data
-        smaller = masked(model, {name: magnitude_mask(w, sparsity)})
+        if form.mask is None and not form.movable:
+            model = model.copy()
+            model.set_form(name, with_zero(form))
+        smaller = masked(model, {name: magnitude_mask(w, sparsity, mask=form.mask)})
         return smaller, form.nonzeros() - smaller.forms()[name].nonzeros(), w.size
     kept = choose_units(group, group_norms(model, group), round(sparsity * group.size))
     return without_units(model, [(group, kept)]), int((~kept).sum()), group.size
+
+
+def with_zero(form: Codebook) -> Codebook:
+    """Returns an equal codebook with one more code, 0, for an exact 0: it can be pruned."""
+    table = np.concatenate([[0.0], form.centroids.dense().data]).astype(np.float32)
+    return Codebook(
+        form.index.astype(np.int64) + 1, type(form.centroids)(table), True, form.trainable
+    )
 
 
 def macs(model: Model) -> int:
@@ -244,7 +271,9 @@ def allocate(model: Model, found: Scan, budget: int, *, unit: str = "bytes") -> 
     if unit == "bytes" and found.base.bytes is None:
         raise UserError("a budget of bytes needs a scan that counted them (count_bytes)")
     full = getattr(found.base, unit)
-    least = full - sum(max(full - getattr(p, unit) for p in found.of(t)) for t in found.nodes)
+    least = full - sum(
+        max((full - getattr(p, unit) for p in found.of(t)), default=0) for t in found.nodes
+    )
     best = _tried(model, found, min(least, full), unit)
     if best.cost > budget:
         raise UserError(
@@ -318,6 +347,15 @@ def _targets(model: Model, what: str) -> dict[str, Group | None]:
     return (
         {g.name: g for g in groups(model)} if what == "channels" else dict.fromkeys(weights(model))
     )
+
+
+def _own(model: Model, target: str, group: Group | None) -> str:
+    # What a target is that nothing goes of: "fc1 has 0.95 of its 400 weights at 0".
+    if group is not None:
+        return f"{target} has {group.size} channels"
+    form = model.forms()[f"{target}.weight"]
+    size = int(np.prod(form.shape))
+    return f"{target} has {1 - form.nonzeros() / max(size, 1):.4g} of its {size} weights at 0"
 
 
 def _nodes(target: str, group: Group | None) -> tuple[str, ...]:

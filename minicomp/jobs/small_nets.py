@@ -36,7 +36,7 @@ def error(model: Model, split: Split) -> float:
 
 def operated(net: Model, split: Split, technique: Technique) -> Model:
     """Returns the net after a technique that sees all of the split's examples."""
-    whole = SimpleNamespace(train=split, calibration=lambda n, rng: split)
+    whole = SimpleNamespace(train=split)
     return technique.apply(net, whole, Run(np.random.default_rng(0)))
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from ..errors import FormatError
-from ..nn.graph import Model
+import numpy as np
+
+from ..errors import FormatError, UserError, printable
+from ..nn.graph import INPUT, Model, Node
+from ..nn.layers import Normalize
+from ..nn.layers.normalize import Statistics, normalizer
 from . import lenet, mobilenet
-from .arguments import Argument
+from .arguments import CLASSES, NORMALIZE, Argument, Normalization
 from .lenet import MLP, LeNet5, LeNet5Classic, LeNet300
 from .mobilenet import DepthwiseNet32
 
@@ -17,7 +22,7 @@ MODELS: dict[str, Callable[..., Model]] = {
     "lenet5classic": LeNet5Classic,
     "depthwise32": DepthwiseNet32,
 }
-ARGUMENTS: dict[str, dict[str, Argument]] = {
+ARGUMENTS: dict[str, dict[str, Argument | Normalization]] = {
     "lenet300": lenet.ARGUMENTS,
     "lenet5": lenet.ARGUMENTS,
     "lenet5classic": lenet.ARGUMENTS,
@@ -38,15 +43,77 @@ def from_spec(spec: dict, max_bytes: int = 2**30) -> Model:
     name, args = spec["builtin"], spec.get("args")
     if not isinstance(name, str) or name not in MODELS:
         raise FormatError(
-            f"architecture must be one of {', '.join(MODELS)}, got {str(name)[:40]!r}")
+            f"architecture must be one of {', '.join(MODELS)}, got {printable(repr(name), 40)}")
     if not isinstance(args, dict) or not set(args) <= set(ARGUMENTS[name]):
         raise FormatError(f"arguments of {name} must be among {', '.join(ARGUMENTS[name])}, "
-                          f"got {str(args)[:40]!r}")
+                          f"got {printable(repr(args), 40)}")
     try:
         return MODELS[name](**args)
     except ValueError as e:
         raise FormatError(f"{name}: {e}") from None
 
 
+def for_data(name: str, data, *, rng: np.random.Generator | None = None) -> Model:
+    """Returns the built-in net `name` as it suits a data set.
+
+    It has the data's channels and classes, and normalises its input as the data say; an argument
+    `resolution` is the data's height. Whether the data then fit is for `jobs.job.check_data`.
+    data : has `name` and `train`, and may have `classes` and `normalize`, as `Dataset`
+    rng : draws the weights; None leaves them 0
+    Raises UserError for more channels, pixels or classes than the net can have.
+    """
+    shape, declared = tuple(data.train.x.shape[1:]), ARGUMENTS[name]
+    args = {"normalize": getattr(data, "normalize", None)}
+    args["classes"] = len(getattr(data, "classes", ())) or CLASSES.default
+    if len(shape) == 3:
+        args |= {"channels": shape[0], "resolution": shape[1]}
+    try:
+        return MODELS[name](**{key: v for key, v in args.items() if key in declared}, rng=rng)
+    except ValueError as e:
+        raise UserError(f"{name} cannot take data {data.name}: {e}") from None
+
+
+def normalization(model: Model) -> Statistics | None:
+    """Returns what the model's first node does to its input: a name or (mean, std), None where it
+    is no `Normalize`."""
+    first = model.nodes[0].layer if model.nodes else None
+    if not isinstance(first, Normalize):
+        return None
+    given = first.config()
+    return (given["mean"], given["std"]) if "std" in given else given["mean"]
+
+
+def renormalized(model: Model, normalize: Statistics | None) -> Model:
+    """Returns the model with another input normalisation, or with one, or without; layers are
+    shared. A built-in net stays one.
+
+    Raises ValueError for one that `Normalize` or the input refuses.
+    """
+    nodes, front = list(model.nodes), INPUT
+    if normalization(model) is not None:
+        front = nodes.pop(0).name
+    named = {node.name for node in nodes}
+    name = "normalize" if front == INPUT else front
+    while name in named:
+        name += "_"
+    source = INPUT if normalize is None else name
+    nodes = [replace(n, inputs=tuple(source if i == front else i for i in n.inputs))
+             for n in nodes]
+    if normalize is not None:
+        nodes.insert(0, Node(name, normalizer(normalize)))
+    made = model.rebuilt(nodes, builtin=_renamed(model.builtin, normalize))
+    made.shapes()
+    return made
+
+
+def _renamed(builtin: dict | None, normalize: Statistics | None) -> dict | None:
+    if builtin is None:
+        return None
+    args = {key: value for key, value in builtin["args"].items() if key != "normalize"}
+    if normalize is not None:
+        args["normalize"] = NORMALIZE.check("normalize", normalize)
+    return builtin | {"args": args}
+
+
 __all__ = ["ARGUMENTS", "MODELS", "DepthwiseNet32", "LeNet300", "LeNet5", "LeNet5Classic", "MLP",
-           "from_spec"]
+           "for_data", "from_spec", "normalization", "renormalized"]

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Integral, Real
 
+from ..errors import printable
+from ..nn.graph import Node, chain
+from ..nn.layers import Layer
+from ..nn.layers.normalize import NAMED, Statistics, normalizer, statistics
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -20,20 +25,47 @@ class Argument:
         sound = isinstance(value, Real if real else Integral) and not isinstance(value, bool)
         if not sound or not self.lo <= value <= self.hi:
             raise ValueError(f"{name} must be {'a number' if real else 'an integer'} in "
-                             f"[{self.lo}, {self.hi}], got {str(value)[:40]!r}")
+                             f"[{self.lo}, {self.hi}], got {printable(value, 40)!r}")
         return type(self.default)(value)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What the net subtracts from its input and divides it by: None, nothing; a name of NAMED in
+    nn/layers/normalize.py; or (mean, std), a number each a channel."""
+
+    default: None = None
+
+    def check(self, name: str, value):
+        """Returns the value as a header holds it; ValueError where it is none of these."""
+        if value is None or isinstance(value, str) and value in NAMED:
+            return value
+        layer = normalizer(value)
+        return [list(layer.mean), list(layer.std)]
 
 
 CLASSES = Argument(10, 1, 1000)
 CHANNELS = Argument(1, 1, 16)         # of the input
 RESOLUTION = Argument(32, 8, 224)     # height and width of the input
 WIDTH = Argument(1.0, 0.05, 4.0)      # times the channels of every layer
+NORMALIZE = Normalization()
 
 
-def checked(declared: dict[str, Argument], given: dict) -> dict:
+def checked(declared: dict[str, Argument | Normalization], given: dict) -> dict:
     """Returns the arguments that are not the default, as a header holds them; errors of `check`."""
     values = {name: argument.check(name, given[name]) for name, argument in declared.items()}
+    if values.get("normalize") is not None:
+        means, channels = len(statistics(values["normalize"])[0]), values["channels"]
+        if means != channels:
+            raise ValueError(f"normalize must have a mean for each channel of the input, "
+                             f"{channels}, got {means}")
     return {name: value for name, value in values.items() if value != declared[name].default}
+
+
+def chained(normalize: Statistics | None, *named: tuple[str, Layer]) -> tuple[Node, ...]:
+    """Returns nodes in a row as `chain`, behind a `Normalize` unless `normalize` is None."""
+    front = () if normalize is None else (("normalize", normalizer(normalize)),)
+    return chain(*front, *named)
 
 
 def widened(channels: int, width: float) -> int:

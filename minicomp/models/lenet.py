@@ -14,52 +14,59 @@ from ..nn.forms import Dense
 from ..nn.graph import Model, chain
 from ..nn.init import lecun_uniform
 from ..nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
-from .arguments import CHANNELS, CLASSES, checked
+from ..nn.layers.normalize import Statistics
+from .arguments import CHANNELS, CLASSES, NORMALIZE, chained, checked
 
 Rng = np.random.Generator
-ARGUMENTS = {"classes": CLASSES, "channels": CHANNELS}
+ARGUMENTS = {"classes": CLASSES, "channels": CHANNELS, "normalize": NORMALIZE}
 
 
-def LeNet300(*, classes: int = 10, channels: int = 1, rng: Rng | None = None) -> Model:
+def LeNet300(*, classes: int = 10, channels: int = 1, normalize: Statistics | None = None,
+             rng: Rng | None = None) -> Model:
     """Returns LeNet-300-100: 784-300-100-10 with ReLU, 266,610 parameters, 266,200 MACs.
 
     x (N, 1, 28, 28)
     classes, channels : outputs, and channels of the input; ValueError outside ARGUMENTS
+    normalize : what a first node `Normalize` does to pixels in 0..1, such as `Dataset.normalize`;
+        None: the net has no such node
     rng : draws the weights (LeCun uniform, biases 0); None leaves them 0, for a file to fill
     Source: LeCun et al. 1998 in the form of Han et al. 2015 (arXiv 1506.02626), table 3
     """
-    args = checked(ARGUMENTS, {"classes": classes, "channels": channels})
-    nodes = chain(("flatten", Flatten()), ("fc1", Linear(784 * channels, 300)), ("relu1", ReLU()),
-                  ("fc2", Linear(300, 100)), ("relu2", ReLU()), ("fc3", Linear(100, classes)))
+    args = checked(ARGUMENTS, {"classes": classes, "channels": channels, "normalize": normalize})
+    nodes = chained(normalize, ("flatten", Flatten()), ("fc1", Linear(784 * channels, 300)),
+                    ("relu1", ReLU()), ("fc2", Linear(300, 100)), ("relu2", ReLU()),
+                    ("fc3", Linear(100, classes)))
     return _built_in("lenet300", args, nodes, channels, rng)
 
 
-def LeNet5(*, classes: int = 10, channels: int = 1, rng: Rng | None = None) -> Model:
+def LeNet5(*, classes: int = 10, channels: int = 1, normalize: Statistics | None = None,
+           rng: Rng | None = None) -> Model:
     """Returns Caffe's LeNet-5: conv 20, pool, conv 50, pool, 500, ReLU, 10.
 
     431,080 parameters, 2,293,000 MACs; x (N, 1, 28, 28); kernels 5 x 5, max-pooling 2 x 2, no ReLU
     after the convolutions; arguments as in LeNet300
     Source: Caffe's lenet_train_test.prototxt, the net of Han et al. 2015, table 4
     """
-    args = checked(ARGUMENTS, {"classes": classes, "channels": channels})
-    nodes = chain(("conv1", Conv2d(channels, 20, 5)), ("pool1", MaxPool2d(2)),
-                  ("conv2", Conv2d(20, 50, 5)), ("pool2", MaxPool2d(2)), ("flatten", Flatten()),
-                  ("fc1", Linear(800, 500)), ("relu1", ReLU()), ("fc2", Linear(500, classes)))
+    args = checked(ARGUMENTS, {"classes": classes, "channels": channels, "normalize": normalize})
+    nodes = chained(normalize, ("conv1", Conv2d(channels, 20, 5)), ("pool1", MaxPool2d(2)),
+                    ("conv2", Conv2d(20, 50, 5)), ("pool2", MaxPool2d(2)), ("flatten", Flatten()),
+                    ("fc1", Linear(800, 500)), ("relu1", ReLU()), ("fc2", Linear(500, classes)))
     return _built_in("lenet5", args, nodes, channels, rng)
 
 
-def LeNet5Classic(*, classes: int = 10, channels: int = 1, rng: Rng | None = None) -> Model:
+def LeNet5Classic(*, classes: int = 10, channels: int = 1, normalize: Statistics | None = None,
+                  rng: Rng | None = None) -> Model:
     """Returns the 6-16-120-84-10 net with ReLU and max-pooling: 61,706 parameters, 416,520 MACs.
 
     x (N, 1, 28, 28), padded by 2; arguments as in LeNet300
     Source: LeCun et al. 1998, figure 2
     """
-    args = checked(ARGUMENTS, {"classes": classes, "channels": channels})
-    nodes = chain(("conv1", Conv2d(channels, 6, 5, padding=2)), ("relu1", ReLU()),
-                  ("pool1", MaxPool2d(2)), ("conv2", Conv2d(6, 16, 5)), ("relu2", ReLU()),
-                  ("pool2", MaxPool2d(2)), ("flatten", Flatten()), ("fc1", Linear(400, 120)),
-                  ("relu3", ReLU()), ("fc2", Linear(120, 84)), ("relu4", ReLU()),
-                  ("fc3", Linear(84, classes)))
+    args = checked(ARGUMENTS, {"classes": classes, "channels": channels, "normalize": normalize})
+    nodes = chained(normalize, ("conv1", Conv2d(channels, 6, 5, padding=2)), ("relu1", ReLU()),
+                    ("pool1", MaxPool2d(2)), ("conv2", Conv2d(6, 16, 5)), ("relu2", ReLU()),
+                    ("pool2", MaxPool2d(2)), ("flatten", Flatten()), ("fc1", Linear(400, 120)),
+                    ("relu3", ReLU()), ("fc2", Linear(120, 84)), ("relu4", ReLU()),
+                    ("fc3", Linear(84, classes)))
     return _built_in("lenet5classic", args, nodes, channels, rng)
 
 

@@ -10,13 +10,15 @@ from dataclasses import replace
 import numpy as np
 
 from ..nn.forms import Dense
-from ..nn.graph import Model, Node, chain
+from ..nn.graph import Model, Node
 from ..nn.init import he_normal
 from ..nn.layers import Add, AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, ReLU6
-from .arguments import CHANNELS, CLASSES, RESOLUTION, WIDTH, checked, widened
+from ..nn.layers.normalize import Statistics
+from .arguments import (CHANNELS, CLASSES, NORMALIZE, RESOLUTION, WIDTH, chained, checked,
+                        widened)
 
 ARGUMENTS = {"classes": CLASSES, "channels": replace(CHANNELS, default=3),
-             "resolution": RESOLUTION, "width": WIDTH}
+             "resolution": RESOLUTION, "width": WIDTH, "normalize": NORMALIZE}
 
 
 def separable(name: str, channels: int, out: int, stride: int) -> list[tuple[str, object]]:
@@ -29,23 +31,27 @@ def separable(name: str, channels: int, out: int, stride: int) -> list[tuple[str
 
 
 def DepthwiseNet32(*, classes: int = 10, channels: int = 3, resolution: int = 32,
-                   width: float = 1.0, rng: np.random.Generator | None = None) -> Model:
+                   width: float = 1.0, normalize: Statistics | None = None,
+                   rng: np.random.Generator | None = None) -> Model:
     """Returns a small depthwise separable net: 3 -> 32 -> 64 -> 128 -> 128 -> 10; x (N, 3, 32, 32).
 
     A 3 x 3 stem of stride 2, three separable blocks with BN and ReLU6 (the last two of stride 2 and
     1), a residual add around the last, global average pooling; at most 4 MMAC.
     classes : outputs        channels, resolution : of the input
     width : times 32, 64 and 128, as `widened` rounds it
+    normalize : what a first node `Normalize` does to pixels in 0..1, or None, as in LeNet300
     rng : draws the weights (He normal); None leaves them 0
     Raises ValueError for an argument outside ARGUMENTS.
     """
     args = checked(ARGUMENTS, {"classes": classes, "channels": channels,
-                               "resolution": resolution, "width": width})
+                               "resolution": resolution, "width": width,
+                               "normalize": normalize})
     a, b, c = (widened(n, width) for n in (32, 64, 128))
-    nodes = chain(("stem", Conv2d(channels, a, 3, stride=2, padding=1, bias=False)),
-                  ("stem_bn", BatchNorm2d(a)), ("stem_relu", ReLU6()),
-                  *separable("block1", a, b, 1), *separable("block2", b, c, 2),
-                  *separable("block3", c, c, 1))
+    nodes = chained(normalize,
+                    ("stem", Conv2d(channels, a, 3, stride=2, padding=1, bias=False)),
+                    ("stem_bn", BatchNorm2d(a)), ("stem_relu", ReLU6()),
+                    *separable("block1", a, b, 1), *separable("block2", b, c, 2),
+                    *separable("block3", c, c, 1))
     tail = [Node("add", Add(), ("block2.pw_relu", "block3.pw_relu")),
             Node("pool", AdaptiveAvgPool2d(1), ("add",)), Node("flatten", Flatten(), ("pool",)),
             Node("fc", Linear(c, classes), ("flatten",))]

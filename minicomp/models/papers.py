@@ -8,20 +8,23 @@ from ..nn.forms import Dense
 from ..nn.graph import Model, chain
 from ..nn.init import lecun_uniform, torch_uniform
 from ..nn.layers import BatchNorm1d, Conv2d, Flatten, Linear, ReLU, Sigmoid, Tanh
+from ..nn.layers.normalize import Statistics
+from .arguments import chained
 
 Rng = np.random.Generator
 
 
-def DigitNet(*, rng: Rng) -> Model:
+def DigitNet(*, normalize: Statistics | None = None, rng: Rng) -> Model:
     """Returns 28 x 28 - 8 maps - 12 maps - 30 - 10, tanh but for the outputs; x (N, 1, 28, 28).
 
     5 x 5 kernels at stride 2, 8,720 parameters; LeCun uniform, biases 0.
+    normalize : of a first node `Normalize`, or None
     Source: after LeCun, Denker & Solla 1990, whose net has 2,578 of them shared
     """
-    model = Model(chain(("c1", Conv2d(1, 8, 5, stride=2)), ("t1", Tanh()),
-                        ("c2", Conv2d(8, 12, 5, stride=2)), ("t2", Tanh()), ("flatten", Flatten()),
-                        ("fc1", Linear(192, 30)), ("t3", Tanh()),
-                        ("fc2", Linear(30, 10))), input_shape=(1, 28, 28))
+    nodes = chained(normalize, ("c1", Conv2d(1, 8, 5, stride=2)), ("t1", Tanh()),
+                    ("c2", Conv2d(8, 12, 5, stride=2)), ("t2", Tanh()), ("flatten", Flatten()),
+                    ("fc1", Linear(192, 30)), ("t3", Tanh()), ("fc2", Linear(30, 10)))
+    model = Model(nodes, input_shape=(1, 28, 28))
     for name, form in model.forms().items():
         if name.endswith(".weight"):
             model.set_form(name, Dense(lecun_uniform(form.shape, rng=rng)))
@@ -40,16 +43,18 @@ def SigmoidNet(inputs: int, hidden: int, *, rng: Rng) -> Model:
     return model
 
 
-def SlimmingMLP(*, rng: Rng) -> Model:
+def SlimmingMLP(*, normalize: Statistics | None = None, rng: Rng) -> Model:
     """Returns 784-500-300-10 with batch norm and ReLU; scales 0.5, x (N, 1, 28, 28).
 
     Weights are drawn as Torch's layers draw them, biases are 0.
+    normalize : of a first node `Normalize`, or None
     Source: Liu et al. 2017, section 4.2
     """
     named = [("flatten", Flatten())]
     for i, (a, b) in enumerate([(784, 500), (500, 300)], start=1):
         named += [(f"fc{i}", Linear(a, b)), (f"bn{i}", BatchNorm1d(b)), (f"relu{i}", ReLU())]
-    model = Model(chain(*named, ("fc3", Linear(300, 10))), input_shape=(1, 28, 28))
+    nodes = chained(normalize, *named, ("fc3", Linear(300, 10)))
+    model = Model(nodes, input_shape=(1, 28, 28))
     for name, form in model.forms().items():
         if len(form.shape) > 1:
             model.set_form(name, Dense(torch_uniform(form.shape, rng=rng)))

@@ -4,11 +4,11 @@ from .forms import Codebook, Dense, Form, Half
 from .graph import Model, Node, chain
 from .layers import (ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d,
                      BatchNorm2d, ChannelShuffle, Concat, Conv2d, Dropout, Flatten, Identity, Layer,
-                     Linear, MaxPool2d, ReLU, ReLU6, Sigmoid, Tanh)
+                     Linear, MaxPool2d, Normalize, ReLU, ReLU6, Sigmoid, Tanh)
 from .losses import cross_entropy, huber, l1, l2, mse, squared_hinge
 
 __all__ = ["ActThreshold", "ActTopK", "AdaptiveAvgPool2d", "Add", "AvgPool2d", "BatchNorm1d",
            "BatchNorm2d", "ChannelShuffle", "Codebook", "Concat", "Conv2d", "Dense", "Dropout",
            "Flatten", "Form", "Half", "Identity", "Layer", "Linear", "MaxPool2d", "Model", "Node",
-           "ReLU", "ReLU6", "Sigmoid", "Tanh", "chain", "cross_entropy", "huber", "l1", "l2", "mse",
-           "squared_hinge"]
+           "Normalize", "ReLU", "ReLU6", "Sigmoid", "Tanh", "chain", "cross_entropy", "huber", "l1",
+           "l2", "mse", "squared_hinge"]

@@ -16,7 +16,7 @@ from numbers import Integral
 
 import numpy as np
 
-from ..errors import FormatError, did_you_mean, printable
+from ..errors import FormatError, did_you_mean, dimensions, printable
 from ..tensor import Array, Tensor
 from .forms import Dense, Form
 from .layers import LAYERS, Layer
@@ -26,6 +26,8 @@ INPUT = "x"  # the name by which a node refers to the model's input
 MAX_NODES = 2048  # of a model
 MAX_INPUTS = 1000  # of a node
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
+_LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}(@[0-9a-f]{8})?\Z")
+MOST_SHOWN = 20  # nodes that `repr` lists
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,23 @@ class Node:
     name: str
     layer: Layer
     inputs: tuple[str, ...] = (INPUT,)
+
+    def __repr__(self) -> str:
+        read = ", ".join(printable(name, 100) for name in self.inputs[:8])
+        more = f" and {len(self.inputs) - 8} more" if len(self.inputs) > 8 else ""
+        return f"<Node {printable(self.name, 100)} of {read}{more}: {self.layer!r}>"
+
+
+def check_label(label: str) -> str:
+    """Returns the label of a data set, NAME or NAME@DIGEST; ValueError where it is none.
+
+    NAME matches [A-Za-z0-9_.-]{1,64}; DIGEST, 8 hexadecimal digits, tells arrays of one's own apart
+    """
+    if not isinstance(label, str) or not _LABEL.match(label):
+        raise ValueError("the label of a data set must be NAME or NAME@DIGEST, a name of "
+                         "[A-Za-z0-9_.-]{1,64} and 8 hexadecimal digits, "
+                         f"got {printable(label, 40)}")
+    return label
 
 
 def chain(*named: tuple[str, Layer]) -> tuple[Node, ...]:
@@ -50,19 +69,37 @@ class Model:
     builtin : {"name", "args"} of the built-in net that this is, unedited, or None
     origin_bytes : 4 bytes x (parameters + running statistics) of the model that compression
         started from; None stands for this model
+    trained_on : label of the data set on which it was last trained, `Dataset.label`, or None
     Raises ValueError for a repeated or malformed name, an input that is not an earlier node, inputs
-    more or fewer than the layer takes, or an input shape that is not 1 or 3 positive integers.
+    more or fewer than the layer takes, an input shape that is not 1 or 3 positive integers, or a
+    malformed label.
     """
 
     def __init__(self, nodes: Iterable[Node], *, input_shape: Sequence[int],
-                 builtin: dict | None = None, origin_bytes: int | None = None):
+                 builtin: dict | None = None, origin_bytes: int | None = None,
+                 trained_on: str | None = None):
         self.nodes = tuple(nodes)
         self.input_shape = _positive(input_shape)
         self.builtin = builtin
+        self.trained_on = None if trained_on is None else check_label(trained_on)
         _check(self.nodes)
         self._uses = _uses(self.nodes)
         self._pairs = _pairs(self.nodes, self._uses)
         self.origin_bytes = self.dense_bytes() if origin_bytes is None else origin_bytes
+
+    def __repr__(self) -> str:
+        name = "" if self.builtin is None else f" {printable(self.builtin['name'], 100)}"
+        try:
+            out = dimensions(list(self.shapes().values())[-1])
+        except ValueError as e:  # layers that do not fit one another
+            out = printable(e, 100)
+        head = (f"<Model{name}: {dimensions(self.input_shape)} -> {out}, {len(self.nodes)} nodes, "
+                f"{self.count():,} weights and biases")
+        shown = [n for n in self.nodes if n.layer.forms][:MOST_SHOWN]
+        rest = sum(bool(n.layer.forms) for n in self.nodes) - len(shown)
+        lines = [f"  {printable(n.name, 100)}: {n.layer.kind} {next(iter(n.layer.forms.values()))}"
+                 for n in shown] + ([f"  and {rest} more with weights"] if rest else [])
+        return "\n".join([head, *lines]) + ">"
 
     def decode(self, *, training: bool = False,
                rng: np.random.Generator | None = None) -> dict[str, Tensor]:
@@ -262,8 +299,13 @@ class Model:
     def copy(self) -> Model:
         """Returns an equal model that shares no writable array."""
         nodes = [replace(node, layer=node.layer.copy()) for node in self.nodes]
-        return Model(nodes, input_shape=self.input_shape, builtin=self.builtin,
-                     origin_bytes=self.origin_bytes)
+        return self.rebuilt(nodes, builtin=self.builtin)
+
+    def rebuilt(self, nodes: Iterable[Node], *, builtin: dict | None = None) -> Model:
+        """Returns the model of other nodes that takes the same input and came from the same net and
+        data.   builtin : where they still are the built-in net's"""
+        return Model(nodes, input_shape=self.input_shape, builtin=builtin,
+                     origin_bytes=self.origin_bytes, trained_on=self.trained_on)
 
     def frozen(self) -> Model:
         """Returns an equal model none of whose forms is trainable: what is stored of them."""
@@ -305,8 +347,7 @@ class Model:
                 raise ValueError(
                     f"{node.name} has {len(inputs)} inputs: it cannot become the identity"
                 )
-        return Model(nodes, input_shape=self.input_shape, builtin=None if swap else self.builtin,
-                     origin_bytes=self.origin_bytes)
+        return self.rebuilt(nodes, builtin=None if swap else self.builtin)
 
     def spec(self) -> dict:
         """Returns the architecture without weights, JSON-able: a built-in's name and arguments."""

@@ -1,7 +1,8 @@
 """Losses and regularisers.
 
 N batch, K classes; z (N, K) are logits. `reduction` is "mean", "sum" or "none". Cross-entropy
-averages over examples; the elementwise losses average over entries, as PyTorch does.
+averages over examples; the elementwise losses average over entries, as PyTorch does. A logit of
+-inf is a class that cannot be: it adds nothing to a loss but where the target asks for it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 def _ce_composite(z, *, target):
-    return -ops.sum(ops.log_softmax(z) * target, axis=1)
+    # where: 0 log 0 is 0, where a class cannot be and the target does not ask for it
+    logs = ops.where(target != 0, ops.log_softmax(z), z.dtype.type(0))
+    return -ops.sum(logs * target, axis=1)
 
 
 def _ce_backward(g, saved, wanted, z, *, target):
@@ -32,7 +35,7 @@ def soft_cross_entropy(z, *, target, save):
     shifted = z - z.max(axis=1, keepdims=True)
     e = np.exp(shifted)
     total = e.sum(axis=1, keepdims=True)
-    loss = -((shifted - np.log(total)) * target).sum(axis=1)
+    loss = -(np.where(target != 0, shifted - np.log(total), 0) * target).sum(axis=1)
     return loss, (e / total if save else None)
 
 

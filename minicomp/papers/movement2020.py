@@ -23,7 +23,7 @@ from ..compress.prune.gradual import Gradual
 from ..compress.prune.movement import Movement
 from ..compress.technique import Run, Technique, weights
 from ..errors import UserError
-from ..models import LeNet300
+from ..models import for_data, renormalized
 from ..nn.graph import Model
 from ..timing import Clock
 from .table import Paper, file_errors, mean, percent
@@ -63,7 +63,8 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
         return technique.apply(model, given.without_test(), run)
 
     for seed in seeds:
-        starts[seed] = tuned(FIRST, LeNet300(rng=np.random.default_rng(seed)), data, seed)
+        net = for_data("lenet300", data, rng=np.random.default_rng(seed))
+        starts[seed] = renormalized(tuned(FIRST, net, data, seed), second.normalize)
     rows = []
     for number, (title, (sparsity, lr)) in enumerate(ROWS.items()):
         files: dict[str, list[tuple[int, int]]] = {"movement": [], "gradual": []}

@@ -54,7 +54,7 @@ class SquaredError(Hook):
 
 def train(data: Dataset, *, rng: np.random.Generator, log, n_threads: int) -> Model:
     """Returns the net trained on squared error."""
-    model = DigitNet(rng=rng)
+    model = DigitNet(normalize=data.normalize, rng=rng)
     optimizer = SGD(model.parameters(), lr=0.05, momentum=0.9)
     fit(model, data, epochs=EPOCHS, optimizer=optimizer, rng=rng, batch_size=32, schedule=cosine(),
         hooks=[SquaredError()], log=log, n_threads=n_threads)

@@ -66,7 +66,7 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     made: dict[str, list[Model]] = {"dense": [], "published": [], "shifts": [], "smaller": []}
     for seed in seeds:
         init, *streams = np.random.default_rng(seed).spawn(8)
-        start, given = SlimmingMLP(rng=init), whole(data)
+        start, given = SlimmingMLP(normalize=data.normalize, rng=init), whole(data)
 
         def trained(rng, lam, **more):
             how = Slimming(sparsity=0.0, lam=lam).training(**SETTING, **more)

@@ -12,6 +12,7 @@ The lessons' exercises and the tests take the same cases and judges.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,17 +32,21 @@ ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING}
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:
     """Runs a stranger's function over the cases of entry `name`.
 
-    fn : takes the reference's arguments by name        seed : of the cases
+    fn : takes the reference's arguments, by their names or, where its own are called otherwise, in
+        their order        seed : of the cases
     rule : further keyword arguments of every call, for a function whose convention can be chosen
     Raises AssertionError with the failing case of the fewest numbers, what was expected, what came,
-    the rule and its tolerance; ValueError for an unknown name.
+    the rule and its tolerance; ValueError for an unknown name, and for a function that takes other
+    arguments.
     """
     entry = _entry(name)
     numbered = enumerate(entry.cases(Draw(seed)))
     for number, case in sorted(numbered, key=lambda pair: _size(pair[1])):
         shown = f"{name}, case {number}: {', '.join(f'{k} = {_text(v)}' for k, v in case.items())}"
         try:
-            result = fn(**copied(case), **rule)
+            result = _called(name, entry, fn, copied(case), rule)
+        except Arguments as e:
+            raise ValueError(str(e)) from None
         except Exception as e:
             raise AssertionError(f"{shown}\n  raised {type(e).__name__}: {e}") from e
         try:
@@ -70,6 +75,27 @@ def _entry(name: str) -> Entry:
     if name not in ENTRIES:
         raise ValueError(f"name must be one of {', '.join(ENTRIES)}, got {name!r}")
     return ENTRIES[name]
+
+
+class Arguments(Exception):
+    """A function that does not take the reference's arguments, neither by name nor in order."""
+
+
+def _called(name: str, entry: Entry, fn: Callable, case: Case, rule: dict):
+    try:
+        asked = inspect.signature(fn)
+    except (TypeError, ValueError):  # a function of C that does not show its arguments
+        return fn(**case, **rule)
+    ordered = [case[k] for k in inspect.signature(entry.fn).parameters if k in case]
+    for args, named in (((), case | rule), (ordered, rule)):
+        try:
+            asked.bind(*args, **named)
+        except TypeError:
+            continue
+        return fn(*args, **named)
+    also = f" and {', '.join(rule)} by name" if rule else ""
+    raise Arguments(f"{name}: fn must take {', '.join(case)}, by these names or in this order"
+                    f"{also}, got a function of {asked}")
 
 
 def _size(case: Case) -> int:

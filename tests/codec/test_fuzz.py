@@ -13,7 +13,7 @@ import pytest
 
 from minicomp.codec import decode, encode
 from minicomp.codec.envelope import Opened, _length
-from minicomp.codec.header import read_header, write_header
+from minicomp.codec.header import MODELS, read_header, write_header
 from minicomp.errors import FormatError
 from minicomp.models import DepthwiseNet32
 from minicomp.nn import (
@@ -242,6 +242,7 @@ def spoiled(header, rng):
                         "padding",
                         "stride",
                         "origin",
+                        "data",
                         "nodes",
                         "builtin",
                         "args",
@@ -253,7 +254,7 @@ def spoiled(header, rng):
 
 
 def reheaded(data, header):
-    packed = header if isinstance(header, bytes) else write_header(header)
+    packed = header if isinstance(header, bytes) else write_header(header, dictionary=MODELS)
     old = Opened(data, "model").header
     return rechecked(
         data[:4] + _length(len(packed)) + packed + data[4 + len(_length(len(old))) + len(old) :]
@@ -264,7 +265,7 @@ def fuzz_headers(mutants, seed):
     rng, files = random.Random(seed), corpus()
     for i in range(mutants):
         data = rng.choice(files)
-        header = read_header(Opened(data, "model").header)
+        header = read_header(Opened(data, "model").header, MODELS)
         for _ in range(rng.choice([1, 1, 2, 4])):
             header = spoiled(header, rng)
         try_decode(reheaded(data, header), memory=i % 20 == 0)

@@ -17,7 +17,7 @@ NAMES = ("dc-lenet300", "dc-lenet5", "dns-lenet300", "dns-lenet5")
 def rebuilt(name):
     # (the model, its dense arrays by form, the note beside them)
     note = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    model, expected = MODELS[note["model"]](), {}
+    model, expected = MODELS[note["model"]](normalize="mnist"), {}
     with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as arrays:
         for form in model.forms():
             index, centroids, pinned = (

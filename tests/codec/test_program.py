@@ -260,7 +260,7 @@ def test_the_header_is_read_as_it_was_written():
     (["input"], [2**31, 3, 3], r"input must be an integer in \[1, 2147483647\]"),
     (["origin"], -1, "origin must be"),
     (["origin"], 1.5, "origin must be"),
-    (["more"], 1, "a header holds input, origin, precision, steps, got"),
+    (["more"], 1, "a header holds data, input, origin, precision, steps, got"),
     (["origin"], 2**40, r"origin must be an integer in \[4, "),
     (["steps"], 3, "steps a list"),
     (["steps"], {"a": 1}, "steps a list"),
@@ -314,6 +314,24 @@ def test_headers_that_leave_something_out(key):
     left = ", ".join(made)
     with pytest.raises(FormatError, match=f"a header holds .*{key}.*, got {left}"):
         decode(reheaded(made), MAX_BYTES)
+
+
+def test_a_dictionary_that_there_is_not_is_refused():
+    data = bytearray(small())
+    data[3] |= 8
+    with pytest.raises(FormatError, match="no header dictionary 1"):
+        decode(rechecked(data), MAX_BYTES)
+
+
+def test_the_data_of_the_training_are_handed_on():
+    model = wired()
+    assert "data" not in header() and decode(small()).model.trained_on is None
+    model.trained_on = "fashion_mnist"
+    program = lower(model)
+    assert program.trained_on == decode(encode(program)).model.trained_on == "fashion_mnist"
+    for label in ("a b", 3, None, []):
+        with pytest.raises(FormatError, match="^data: the label of a data set must be NAME"):
+            decode(reheaded(header() | {"data": label}), MAX_BYTES)
 
 
 def test_a_section_that_is_missing_or_too_many_is_refused():

@@ -6,6 +6,7 @@ one of several knobs, it has a TOY for each.
 
 import dataclasses
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 import minicomp
 from minicomp.compress import TECHNIQUES
 from minicomp.compress.finetune import FineTune, Rounds, Trained
-from minicomp.compress.technique import Run
+from minicomp.compress.technique import Pipeline, Run, weights
 from minicomp.data import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.jobs.recipe import make_technique
@@ -51,7 +52,7 @@ TOY = {
     "obs": [{"sparsity": 0.3, "samples": 4, "refresh": 200}],
     "obc": [{"sparsity": 0.6, "samples": 20}, {"pattern": BLOCKS, "samples": 20}],
     "sparsegpt": [{"sparsity": 0.6, "samples": 20}, {"pattern": BLOCKS, "samples": 20}],
-    "dns": [{"c": 0.5}, {"c": -5.0}, {"c": 0.5, "variant": "code"}],
+    "dns": [{"c": 0.5, "ramp": 0.6}, {"c": -5.0}, {"c": 0.5, "variant": "code"}],
     "movement": [{"sparsity": 0.6}, {"variant": "soft", "penalty": 0.02}],
     "filters": [{"sparsity": 0.5}, {"threshold": {"*": 4.0, "fc1": 1.0}}],
     "channel-lasso": [{"sparsity": 0.5, "samples": 20}],
@@ -309,3 +310,169 @@ def test_a_sketch_needs_no_data_and_no_training(word, toy, bits):
         untrained = dataclasses.replace(made(word, toy), epochs=0)
         made_so = untrained.apply(model, None, Run(np.random.default_rng(3)))
         assert bits(made_so) == bits(sketch)
+
+
+# --------------------------------------------------------------- odd nets, odd data, odd orders
+
+
+@cache
+def branched():
+    # The net with a branch that nothing reads.
+    nodes = list(net().copy().nodes)
+    at = next(i for i, node in enumerate(nodes) if node.name == "pool")
+    aux = Conv2d(4, 6, 3)
+    aux.forms["weight"] = Dense(he_normal((6, 4, 3, 3), rng=np.random.default_rng(8)))
+    nodes[at:at] = [
+        Node("aux", aux, ("relu1",)),
+        Node("auxbn", BatchNorm2d(6), ("aux",)),
+        Node("auxrelu", ReLU(), ("auxbn",)),
+        Node("auxdrop", Dropout(0.5), ("auxrelu",)),
+    ]
+    return Model(nodes, input_shape=(1, 4, 4))
+
+
+@each
+def test_a_branch_that_nothing_reads_is_no_obstacle(word, toy, tmp_path):
+    sketch = made(word, toy).sketch(branched(), rng=np.random.default_rng(3))
+    for model in (applied(word, toy, branched()), sketch):
+        minicomp.save(model, tmp_path / "x.mcz")
+        assert np.isfinite(minicomp.load(tmp_path / "x.mcz")(data().val.x).data).all()
+
+
+def spoiled(kind, name):
+    # The data, of which one split is not as it should be, and what is said of it.
+    split = getattr(data(), name)
+    x, y = split.x.copy(), split.y.copy()
+    if kind == "nan":
+        x[1, 0, 2, 3] = np.nan
+    elif kind == "inf":
+        x[-1, 0, 0, 0] = np.inf
+    elif kind == "empty":
+        x, y = x[:0], y[:0]
+    elif kind == "shape":
+        x = x[:, :, :3]
+    elif kind == "labels":
+        y[0] = 3
+    bad = None if kind == "none" else Split(x, y)
+    return SimpleNamespace(**{"train": data().train, "val": data().val} | {name: bad})
+
+
+SAID = {
+    "nan": "the examples of {} must hold finite numbers, got NaN or infinity",
+    "inf": "the examples of {} must hold finite numbers, got NaN or infinity",
+    "empty": "the examples of {} must be at least one, got none",
+    "shape": r"the examples of {} must be x \(N, 1, 4, 4\) and y \(N,\), got \(60, 1, 3, 4\)",
+    "labels": r"the examples of {} must have labels 0..2, integers, got int64 0..3",
+    "none": "data must have .*{}.*, each with x and y, got none as {}",
+}
+
+
+@pytest.mark.parametrize("kind", SAID)
+@each
+def test_data_that_will_not_do_are_one_error_by_name(word, toy, kind, bits):
+    technique = made(word, toy)
+    for name in ("train", "val"):
+        given = spoiled(kind, name)
+        if name in technique.reads():
+            with pytest.raises(UserError, match=f"^{word}: {SAID[kind].format(name, name)}"):
+                technique.apply(net(), given, Run(np.random.default_rng(3)))
+        elif name == "train" or not technique.reads():  # it does not look at them
+            found = technique.apply(net(), given, Run(np.random.default_rng(3)))
+            assert bits(found) == bits(once(word, toy))
+    if technique.reads():
+        with pytest.raises(UserError, match=f"^{word}: data must have .*, got None"):
+            technique.apply(net(), None, Run(np.random.default_rng(3)))
+
+
+@each
+def test_weights_that_are_no_numbers_are_one_error_by_name(word, toy):
+    for name in ("conv2.weight", "fc1.bias", "bn1.running_var"):
+        model = net().copy()
+        model._state()[name].reshape(-1)[1] = np.nan
+        with pytest.raises(UserError, match=f"^{word}: {name} must hold finite numbers, got NaN"):
+            applied(word, toy, model)
+
+
+@each
+def test_few_examples_are_all_used_and_said_once(word, toy):
+    few, rows = SimpleNamespace(train=data().train.take(slice(0, 3)), val=data().val), []
+    made(word, toy).apply(net(), few, Run(np.random.default_rng(3), rows.append))
+    asked = getattr(made(word, toy), "samples", 0) if made(word, toy).reads() else 0
+    told = [row["text"] for row in rows if row["event"] == "say" and "asked for" in row["text"]]
+    assert told == [f"{word}: {asked} training examples are asked for and 3 are there: all are "
+                    "used"] * (asked > 3)
+
+
+EXACT = [  # word, toy, whether its sparsity is of all weights together, of all layers or of each row
+    ("magnitude", 0, "local"), ("iterative", 0, "local"), ("gradual", 0, "local"),
+    ("movement", 0, "local"), ("obc", 0, "local"), ("sparsegpt", 0, "local"),
+    ("taylor", 0, "global"), ("snip", 0, "global"), ("lamp", 0, "global"), ("obd", 0, "global"),
+    ("wanda", 0, "row"),
+]
+
+
+@pytest.mark.parametrize("word, toy, scope", EXACT)
+def test_a_pruned_net_ends_at_exactly_the_sparsity_asked(word, toy, scope):
+    # What is 0 already counts, and nothing above the sparsity comes back.
+    before, after = net(pruned=True).forms(), applied(word, toy, net(pruned=True)).forms()
+    zeros, asked, n = 0, 0, 0
+    for name in PRUNED:
+        gone, now = ~before[name].mask, ~after[name].mask
+        assert (now | ~gone).all()
+        rows = len(gone) if scope == "row" else 1
+        gone, now = gone.reshape(rows, -1), now.reshape(rows, -1)
+        wanted = np.maximum(round(0.6 * gone.shape[1]), gone.sum(axis=1))
+        if scope != "global":
+            np.testing.assert_array_equal(now.sum(axis=1), wanted, err_msg=name)
+        zeros, n = zeros + now.sum(), n + now.size
+    if scope == "global":
+        assert zeros == round(0.6 * n)
+        assert all(after[name].mask.any() for name in PRUNED), "no layer is empty"
+
+
+@pytest.mark.parametrize("best", [{"keep_best": True}, {"patience": 1}], ids=str)
+@pytest.mark.parametrize("word, toy", TRAINS)
+def test_the_best_epoch_is_never_one_of_a_denser_net(word, toy, best):
+    # The labels are what the net said before: each epoch errs more than the one before it, and the
+    # first, which is the densest, would be the best.
+    x = data().val.x
+    said = Split(x, net()(x).data.argmax(axis=1))
+    given, counts = SimpleNamespace(train=data().train, val=said), []
+    for knobs in ({}, best):
+        found = made(word, toy, epochs=4, lr=0.05, **knobs).apply(
+            net(), given, Run(np.random.default_rng(3))
+        )
+        forms = [found.forms()[name] for name in weights(found).values()]
+        if word == "slimming":  # of which at any epoch equally many channels go
+            counts.append(sum(len(form.dense().data) for form in forms))
+        else:
+            counts.append(sum(form.nonzeros() for form in forms))
+    assert counts[1] <= counts[0]
+
+
+LATER = [
+    ("dns", {}), ("obs", {"sparsity": 0.1}), ("channel-lasso", {}), ("group-lasso", {}),
+    ("split", {"blocks": 4}), ("nm", {"skip": True}), ("magnitude", {"sparsity": 0.5}),
+    ("layer-removal", {}), ("finetune", {"lr": {"*": 0.1, "*.centroids": 0.2}}),
+    ("filters", {"sparsity": {"conv1": 0.5}}), ("apoz", {"sparsity": 0.75}),
+]
+
+
+@each
+def test_a_pipeline_is_checked_against_what_its_steps_will_leave(word, toy):
+    # Refused in front is what would be refused later; where sizes depend on weights or data, only
+    # what is certain.
+    first, left = made(word, toy), once(word, toy)
+    for later, knobs in LATER:
+        step = make_technique(later, knobs, TECHNIQUES)
+        try:
+            step.check(left)
+            step.check_shapes(left)
+            refused = ""
+        except UserError as e:
+            refused = str(e)
+        try:
+            Pipeline(steps=(first, step)).check(net())
+            assert not refused or first.resizes(), refused
+        except UserError as e:
+            assert refused and (first.resizes() or refused == str(e))

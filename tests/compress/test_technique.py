@@ -259,13 +259,13 @@ def test_every_knob_of_finetune_reaches_the_training(monkeypatch):
         label_smoothing=0.25,
     )
     given = data()
-    given.black = -0.4
+    given.mean = 0.4
     run = Run(np.random.default_rng(0), log=print, checkpoint="here", n_threads=2)
     tune.apply(net(), given, run)
     o, a = seen["optimizer"], seen["augment"]
     assert (o.lr, o.momentum, o.nesterov) == (0.3, 0.8, True)
     assert {o.rate(name) for name in o.params} == {0.3} and set(o.decays.values()) == {0.01}
-    assert (a.shift, a.cutout, a.black) == (2, 3, -0.4)
+    assert (a.shift, a.cutout, a.mean) == (2, 3, 0.4)
     reached = ("epochs", "batch_size", "keep_best", "patience", "label_smoothing")
     assert {k: seen[k] for k in reached} == {k: getattr(tune, k) for k in reached}
     assert (seen["n_threads"], seen["checkpoint"], seen["hooks"]) == (2, "here", [])

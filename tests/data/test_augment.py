@@ -97,11 +97,12 @@ def test_refusals(fn):
         fn(images(), -1, rng=np.random.default_rng(0))
 
 
-def test_augment_is_shift_with_black_then_cutout_with_zero():
-    x = images(50)
-    y = Augment(shift=2, cutout=3, black=-7.0)(x, rng=np.random.default_rng(5))
+def test_augment_is_shift_with_black_then_cutout_with_the_mean_of_each_channel():
+    x, mean = images(50), np.array([0.25, -7.0], np.float32)[:, None, None]
+    y = Augment(shift=2, cutout=3, mean=mean)(x, rng=np.random.default_rng(5))
     rng = np.random.default_rng(5)
-    np.testing.assert_array_equal(y, cutout(shift(x, 2, rng=rng, fill=-7.0), 3, rng=rng))
+    np.testing.assert_array_equal(y, cutout(shift(x, 2, rng=rng), 3, rng=rng, fill=mean))
+    assert (y[:, 1] == -7.0).any() and not (y[:, 0] == -7.0).any()
     assert Augment()(x, rng=rng) is x
 
 

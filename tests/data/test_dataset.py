@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ def split(n, shape=(1, 4, 4)):
 
 def dataset(n=20):
     return Dataset(
-        "toy", split(n), split(5), split(4), ("a", "b"), "files", "a note", (0.5,), (0.25,)
+        "toy", split(n), split(5), split(4), ("a", "b"), "files", "a note", ((0.5,), (0.25,))
     )
 
 
@@ -45,24 +47,20 @@ def test_without_test_takes_only_the_test_split_away():
     assert d.test is not None and stripped.note == d.note
 
 
-def test_black_and_pixels_undo_the_normalisation():
+def test_the_mean_pixel_is_that_of_the_normalisation():
     d = dataset()
-    assert d.black == -2.0
-    assert d.pixels(np.full((1, 1, 2, 2), d.black, np.float32)).max() == 0.0
-    np.testing.assert_allclose(d.pixels(np.full((1, 1, 2, 2), 2.0, np.float32)), 1.0)
-    colour = Dataset(
-        "c",
-        split(2, (3, 2, 2)),
-        split(1),
-        None,
-        ("a",),
-        "files",
-        "",
-        (0.5, 0.2, 0.0),
-        (0.5, 0.1, 1.0),
-    )
-    np.testing.assert_allclose(colour.black[:, 0, 0], [-1.0, -2.0, 0.0])
-    assert colour.black.dtype == np.float32
+    assert d.mean.dtype == np.float32 and d.mean.shape == (1, 1, 1) and d.mean.item() == 0.5
+    named, colour = replace(d, normalize="cifar10"), replace(d, normalize=([0.5, 0.2], [1, 2]))
+    np.testing.assert_allclose(named.mean[:, 0, 0], [0.4914, 0.4822, 0.4465])
+    np.testing.assert_allclose(colour.mean[:, 0, 0], [0.5, 0.2])
+    assert replace(d, normalize=None).mean.tolist() == [[[0.0]]]
+
+
+def test_a_data_set_of_ones_own_needs_no_more_than_a_name_and_two_splits():
+    d = Dataset("mine", split(7), split(2))
+    assert d.classes == ("0", "1", "2", "3", "4", "5", "6") and d.test is None
+    assert (d.source, d.original, d.normalize, d.label) == ("arrays", False, None, "mine")
+    assert replace(d, digest="0123abcd").label == "mine@0123abcd"
 
 
 def test_calibration_draws_without_repetition_and_by_the_seed():

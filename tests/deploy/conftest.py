@@ -50,7 +50,8 @@ def pruned(model, how, seed=0):
 def every_layer():
     # A net in which every layer stands, batch norms and activations in all positions.
     nodes = [
-        Node("stem", nn.Conv2d(3, 8, 3, padding=1, bias=False)),
+        Node("normalize", nn.Normalize("cifar10")),
+        Node("stem", nn.Conv2d(3, 8, 3, padding=1, bias=False), ("normalize",)),
         Node("stem_bn", nn.BatchNorm2d(8), ("stem",)),
         Node("stem_relu", nn.ReLU(), ("stem_bn",)),
         Node("drop", nn.Dropout(0.5), ("stem_relu",)),

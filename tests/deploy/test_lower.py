@@ -15,7 +15,8 @@ def kinds(program):
 def test_layers_become_steps_or_vanish(nets):
     program = lower(nets.every_layer())
     assert kinds(program) == [
-        ("stem", "conv", ("x",), "relu"),
+        ("normalize", "scale", ("x",), None),  # nothing stands before it
+        ("stem", "conv", ("normalize",), "relu"),
         ("left", "conv", ("stem",), None),  # its sum with `right` is no activation's
         ("right", "avg_pool", ("stem",), None),
         ("right_bn", "scale", ("right",), "relu6"),  # a pool takes no gain
@@ -32,7 +33,7 @@ def test_layers_become_steps_or_vanish(nets):
         ("topk", "topk", ("fc2",), None),
         ("fc3", "linear", ("topk",), None),
     ]
-    assert list(program.steps[0].weights) == ["weight", "gain", "bias"]
+    assert list(program.steps[1].weights) == ["weight", "gain", "bias"]
 
 
 def test_a_fold_by_hand():

@@ -12,6 +12,7 @@ from minicomp.compress.finetune import FineTune
 from minicomp.jobs.criteria import CRITERIA, importance, named
 from minicomp.compress.prune.fpgm import FPGM
 from minicomp.compress.scores import smallest_mask
+from minicomp.compress.share.kmeans import KMeans
 from minicomp.compress.prune.taylor import Taylor
 from minicomp.compress.technique import Run, masked, weights
 from minicomp.data.dataset import Split
@@ -41,7 +42,7 @@ def trained():
     ), data
 
 
-def curves(model, data, criteria, sparsities, seed=0):
+def curves(model, data, criteria, sparsities, seed=0, log=None):
     seen = []
 
     def error(pruned):
@@ -54,6 +55,7 @@ def curves(model, data, criteria, sparsities, seed=0):
         rng=np.random.default_rng(seed),
         evaluate=error,
         sparsities=sparsities,
+        log=log,
     )
     return rows, seen
 
@@ -202,3 +204,25 @@ def test_importance_gives_one_row_per_criterion_and_sparsity():
         ("lamp", 0.75),
         ("lamp", 0.5),
     ]
+
+
+@pytest.mark.parametrize("word", list(CRITERIA))
+def test_every_criterion_works_on_shared_and_on_pruned_weights(trained, word):
+    # Taken as the values that they decode to; a sparsity below the net's own is left out.
+    model, data = trained
+    pruned = CRITERIA["magnitude"].apply(model, data, Run(np.random.default_rng(0)))  # 0.5
+    for start in (model, pruned):
+        shared = KMeans(bits=4).apply(start, data, Run(np.random.default_rng(0)))
+        said = []
+        rows, _ = curves(shared, data, [CRITERIA[word]], [0.3, 0.5, 0.6], log=said.append)
+        asked = [0.3, 0.5, 0.6] if start is model else [0.5, 0.6]
+        assert [r["sparsity"] for r in rows] == asked
+        assert [r["zeros"] for r in rows] == sorted(r["zeros"] for r in rows)
+        told = [r["text"] for r in said if r["event"] == "say"]
+        few = [t for t in told if "training examples are asked for" in t]
+        assert len(few) == (getattr(CRITERIA[word], "samples", 0) > 600), "told once"
+        assert [t for t in told if "0 already" in t] == (
+            [] if start is model else ["importance: 0.5 of the weights are 0 already: left out 0.3"]
+        )
+    with pytest.raises(UserError, match="importance: 0.5 of the weights are 0 already; a sparsity"):
+        curves(pruned, data, [CRITERIA[word]], [0.3])

@@ -18,7 +18,7 @@ from minicomp.jobs.job import run, train_dense
 from minicomp.jobs.recipe import parse_recipe
 from minicomp.data.dataset import Split
 from minicomp.errors import UserError
-from minicomp.models import MLP, MODELS
+from minicomp.models import MLP, MODELS, LeNet300
 
 
 def data(shape=(1, 28, 28), classes=10, n=96):
@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained():
     ):
         run("lenet300", data((17,), 2), recipe(), seed=0, log=pytest.fail)
     with pytest.raises(UserError, match="data toy has 12 classes, the model 10 outputs"):
-        run("lenet300", data(classes=12), recipe(), seed=0, log=pytest.fail)
+        run(LeNet300(), data(classes=12), recipe(), seed=0, log=pytest.fail)
     with pytest.raises(UserError, match=r"sparsity@conv\* matches no layer"):
         run(
             "lenet300",

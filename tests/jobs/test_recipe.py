@@ -109,7 +109,7 @@ def test_each_mistake_is_one_line_that_says_where(text, says):
 
 def test_unreadable_files_are_named(tmp_path):
     path = tmp_path / "bad.toml"
-    for content in (b"title = ", b"\xff\xfe"):
+    for content in (b"title = ", b"\xff\xfd", b"#" * 2**17):
         path.write_bytes(content)
         with pytest.raises(UserError, match="bad.toml is not readable TOML"):
             load_recipe(str(path), "lenet5", TECHNIQUES)
@@ -205,7 +205,11 @@ def test_the_last_pattern_that_matches_wins():
     ("magnitude:sparsty=0.5", "magnitude: unknown knob 'sparsty'; did you mean sparsity"),
     ("finetune:epochs@fc1=3", "epochs is one value for the whole model, got one by pattern"),
     ("finetune:epochs=2.5", r"epochs must be an integer in \[0, inf\), got 2.5"),
-    ("", "unknown technique ''; there are magnitude"),
+    ("", "a technique must be named, got none; there are magnitude"),
+    ("dns+", r"a technique must be named on either side of each \+ in 'dns\+'"),
+    ("+dns", r"a technique must be named on either side of each \+ in '\+dns'"),
+    ("dns:epochs=", r"epochs must be an integer in \[0, inf\), got ''"),
+    ("dns:=3", "dns:=3: knobs must be written knob=value, got '=3'"),
     ("kmaens", "unknown technique 'kmaens'; did you mean kmeans"),
 ])
 def test_each_wrong_word_is_answered(text, says):
@@ -308,3 +312,12 @@ def test_a_knob_of_two_techniques_must_say_whose_it_is():
         UserError, match=r"sparsity may be of gradual or slimming; write gradual\.sparsity"
     ):
         parsed("[[step]]\ntechnique = 'gradual+slimming'\nsparsity = 0.5\n")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_recipe_may_begin_with_a_byte_order_mark(encoding, tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text('title = "\u00e9"\n[[step]]\ntechnique = "magnitude"\nsparsity = 0.5\n',
+                    encoding=encoding)
+    recipe = load_recipe(str(path), "lenet300", TECHNIQUES)
+    assert recipe.title == "\u00e9" and [s.word for s in recipe.pipeline.steps] == ["magnitude"]

@@ -11,6 +11,7 @@ from minicomp.codec import encode
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.magnitude import Magnitude
+from minicomp.compress.share.kmeans import KMeans
 from minicomp.jobs.sensitivity import Point, Scan, _solve, allocate, combined, macs, scan
 from minicomp.compress.technique import Run, masked
 from minicomp.data.dataset import Split
@@ -176,12 +177,12 @@ def test_rising_sparsities_nest_and_cost_less():
             r"only=conv\* matches no layer with weights to prune; there are fc1, fc2, fc3",
         ),
         (
-            {"sparsities": (0.01,)},
-            "sparsity 0.01 prunes nothing of fc3, which has 36 weights; a higher one must be given",
+            {"sparsities": (0.01,), "only": "fc3"},
+            "nothing of fc3 goes at 0.01; a higher sparsity must be given",
         ),
         (
-            {"sparsities": (0.03,), "what": "channels"},
-            "sparsity 0.03 prunes nothing of fc2, which has 12 channels",
+            {"sparsities": (0.03,), "what": "channels", "only": "fc2"},
+            "nothing of fc2 goes at 0.03; a higher sparsity must be given",
         ),
     ],
 )
@@ -194,9 +195,38 @@ def test_a_scan_that_cannot_be_done(trained, knobs, message):
 def test_a_layer_that_is_as_sparse_already_is_not_a_point(trained):
     model, data = trained
     w = model.forms()["fc1.weight"].dense().data
-    pruned = masked(model, {"fc1.weight": np.abs(w) > np.median(np.abs(w))})
-    with pytest.raises(UserError, match="sparsity 0.3 prunes nothing of fc1"):
-        scan(pruned, data.val, sparsities=(0.3, 0.7))
+    pruned, rows = masked(model, {"fc1.weight": np.abs(w) > np.median(np.abs(w))}), []
+    found = scan(pruned, data.val, sparsities=(0.3, 0.5, 0.7), log=rows.append)
+    assert [(p.target, p.sparsity) for p in found.points] == [("fc1", 0.7)] + [
+        (n, s) for n in ("fc2", "fc3") for s in (0.3, 0.5, 0.7)
+    ]
+    assert found.of("fc1")[0].removed == round(0.7 * 120) - 60
+    assert [r["text"] for r in rows if r["event"] == "say"] == [
+        "sensitivity: fc1 has 0.5 of its 120 weights at 0: at 0.3, 0.5 nothing would go, left out"
+    ]
+    progress = [r for r in rows if r["event"] == "progress"]
+    assert (progress[-1]["done"], progress[-1]["total"]) == (9, 9)
+    low = scan(pruned, data.val, sparsities=(0.3,))
+    assert "fc1" not in low.curves() and allocate(pruned, low, 10**6).sparsity["fc1"] == 0.0
+    with pytest.raises(UserError, match="nothing of fc1 goes at 0.3; a higher sparsity"):
+        scan(pruned, data.val, sparsities=(0.3,), only="fc1")
+
+
+@pytest.mark.parametrize("steps", [
+    (KMeans(bits=3),), (Magnitude(sparsity=0.5), KMeans(bits=3)), (KMeans(bits=3, half=True),)
+])
+def test_shared_weights_are_scanned_as_what_they_are(trained, steps):
+    # A codebook without a code for 0 gets one: nothing else about the net changes.
+    model, data = trained
+    for step in steps:
+        model = step.apply(model, data, Run(np.random.default_rng(0)))
+    found = scan(model, data.val, sparsities=(0.4, 0.8))
+    dense = scan(model.dense(), data.val, sparsities=(0.4, 0.8))
+    assert [(p.target, p.sparsity, p.errors, p.macs) for p in found.points] == [
+        (p.target, p.sparsity, p.errors, p.macs) for p in dense.points
+    ]
+    assert all(p.bytes < q.bytes for p, q in zip(found.points, dense.points))
+    assert allocate(model, found, found.base.bytes - 10).cost <= found.base.bytes - 10
 
 
 @pytest.mark.parametrize(

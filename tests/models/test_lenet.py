@@ -70,7 +70,8 @@ def test_arguments_are_declared_with_the_defaults_of_the_builder(name):
         n: a.default for n, a in ARGUMENTS[name].items()
     }
     for end in ("lo", "hi"):
-        model = MODELS[name](**{n: getattr(a, end) for n, a in ARGUMENTS[name].items()})
+        args = {n: getattr(a, end) for n, a in ARGUMENTS[name].items() if n != "normalize"}
+        model = MODELS[name](**args)
         assert from_spec(model.spec()).spec() == model.spec() and model.dense_bytes() < 2**24
 
 

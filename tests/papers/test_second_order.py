@@ -15,13 +15,15 @@ from minicomp.papers.second_order import _row
     [
         ([110, 112], [5.0, 6.0], True),
         ([110, 130], [5.0, 6.0], False),
-        ([110, 112], [5.0, 61.0], False),
+        ([110, 112], [5.0, 6100.0], True),
     ],
 )
-def test_a_row_is_met_at_a_third_of_the_rise_within_a_minute(errors, seconds, met):
+def test_a_row_is_met_at_a_third_of_the_rise_however_long_it_takes(errors, seconds, met):
+    # A busy machine fails no row: the time stands beside it, and not in its text.
     every = {"dense": [100, 100], "magnitude": [130, 136], "obc": errors}
     row = _row("obc", every, seconds, [9, 9], 10_000)
     assert row["met"] is met and row["errors"] == errors and "1.00 %" in row["ours"]
+    assert row["pruning_seconds"] == seconds and " s;" not in row["ours"]
 
 
 def test_run_prunes_both_ways_to_the_same_sparsity(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """The public reference: it passes itself, wrong answers fail with their smallest input."""
 
+import inspect
 import subprocess
 import sys
 
@@ -149,6 +150,25 @@ def test_rules_are_passed_on():
         order="little",
     )
     assert set(seen) == {"little"}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_arguments_may_be_called_otherwise_and_come_in_the_reference_s_order(name):
+    case, *_ = ENTRIES[name].cases(reference.Draw(0))
+    names = [n for n in inspect.signature(ENTRIES[name].fn).parameters if n in case]
+    mine = {n: f"my_{n}" for n in names}
+    space = {"fn": ENTRIES[name].fn}
+    given = ", ".join(f"{n}={m}" for n, m in mine.items())
+    exec(f"def renamed({', '.join(mine.values())}): return fn({given})", space)
+    verify(name, space["renamed"])
+    with pytest.raises(ValueError, match=rf"^{name}: fn must take {names[0]}.*, got a function of"):
+        verify(name, lambda: None)
+
+
+def test_a_function_that_takes_other_arguments_is_told_which():
+    with pytest.raises(ValueError, match=r"pack_bits: fn must take values, width, by these names or "
+                       r"in this order and order by name, got a function of \(a, b, c, \*, d\)"):
+        verify("pack_bits", lambda a, b, c, *, d: None, order="little")
 
 
 def test_unknown_names_are_refused():

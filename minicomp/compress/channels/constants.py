@@ -85,10 +85,7 @@ def folded(model: Model, gone: Array, value: dict[str, Array] | None = None) -> 
                 layer = _biased(layer, delta)
         nodes.append(replace(node, layer=layer))
     same = all(set(a.layer.forms) == set(b.layer.forms) for a, b in zip(nodes, model.nodes))
-    return Model(
-        nodes, input_shape=model.input_shape, builtin=model.builtin if same else None,
-        origin_bytes=model.origin_bytes,
-    )
+    return model.rebuilt(nodes, builtin=model.builtin if same else None)
 
 
 def _biased(layer: Layer, delta: Array) -> Layer:

@@ -45,7 +45,7 @@ class Removal:
 
     keep: dict[str, Array]
     axes: dict[str, dict[int, Array]]
-    sizes: dict[str, dict[str, int]]
+    sizes: dict[str, dict[str, int | list[float]]]
     shapes: dict[str, tuple[int, ...]]
     parts: dict[str, dict[str, Part]]
 
@@ -67,12 +67,7 @@ class Removal:
                     p: self.take(f"{node.name}.{p}", a) for p, a in node.layer.buffers.items()
                 }
             nodes.append(replace(node, layer=layer))
-        return Model(
-            nodes,
-            input_shape=model.input_shape,
-            builtin=None if self.sizes else model.builtin,
-            origin_bytes=model.origin_bytes,
-        )
+        return model.rebuilt(nodes, builtin=None if self.sizes else model.builtin)
 
     def mask(self, model: Model) -> Model:
         """Returns the model at its old size with 0, masked, wherever `apply` would remove an entry.
@@ -154,7 +149,7 @@ def removal(model: Model, keep: Mapping[str, Sequence[int] | Array]) -> Removal:
         read = made.columns is None or _whole(kept[node.inputs[0]], way.sizes[0])
         if not (read and _whole(made.out, way.channels)):
             cut = _cut(node, way.channels, made)
-            if cut or node.layer.sizes:
+            if cut or node.layer.sizes or node.layer.per_channel:
                 axes |= cut
                 sizes[node.name] = _sizes(node, len(kept[node.inputs[0]]), made)
     arrays = _arrays(model)
@@ -248,9 +243,12 @@ def _cut(node: Node, channels: int, made: Kept) -> dict[str, dict[int, Array]]:
     return axes
 
 
-def _sizes(node: Node, read: int, made: Kept) -> dict[str, int]:
-    # The constructor arguments that count channels, after the removal.
+def _sizes(node: Node, read: int, made: Kept) -> dict[str, int | list[float]]:
+    # The constructor arguments that count channels, or hold a number for each, after the removal.
     layer, counts = node.layer, {"in": read, "out": len(made.out)}
+    if layer.per_channel:
+        return {argument: [getattr(layer, argument)[c] for c in made.out]
+                for argument in layer.per_channel}
     if not layer.sizes:
         raise UserError(
             f"{node.name}: channels of a {layer.kind} cannot be removed: it does not say which of "

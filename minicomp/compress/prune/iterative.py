@@ -4,9 +4,11 @@ Pruning to the final sparsity at once loses more than pruning a little and letti
 
     repeat rounds times:  prune the smallest weights  ->  retrain what is left
 
-The survivors keep their values (no new initial weights, section 3.3), the learning rate of
-retraining is a tenth of the original (section 3.2), and dropout shrinks with the square root of the
-kept connections, D_r = D_o sqrt(C_r / C_o) (eq. 2).
+The survivors keep their values (no new initial weights, section 3.3), and dropout shrinks with the
+square root of the kept connections, D_r = D_o sqrt(C_r / C_o) (eq. 2). The learning rate of
+retraining, in the paper a tenth of the original (section 3.2), is the training's knob `lr`; with
+`alternate` convolutions and fully connected layers are retrained in turn (section 3.3), not, as is
+the default, together.
 
 Where we leave the paper: the paper picks each round's threshold by hand; here the kept fraction
 falls geometrically, keep_r = (1 - sparsity)^(r / rounds), so that a round removes the same share of

@@ -60,7 +60,7 @@ def rewired(model: Model, name: str, inputs: tuple[str, ...]) -> Model:
         if node.name in used:
             used |= set(node.inputs)
     nodes = [n for n in nodes if n.name in used]
-    return Model(nodes, input_shape=model.input_shape, origin_bytes=model.origin_bytes)
+    return model.rebuilt(nodes)
 
 
 def weights_of(model: Model) -> int:

@@ -220,7 +220,7 @@ class MovementScore(ScorePruning):
 
     def scores(self, model, data, run):
         split = calibration(self, data, run)
-        few = SimpleNamespace(train=split, val=split.take(slice(0, 0)), black=0.0)
+        few = SimpleNamespace(train=split, val=split.take(slice(0, 0)))
         model = model.copy()
         train = FineTune(
             epochs=self.epochs, lr=self.lr, batch_size=self.batch_size, dropout=False

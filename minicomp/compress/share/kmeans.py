@@ -11,7 +11,9 @@ and the centroids are trained on with the gradients of their members summed,
 
 which is the rule of `take` in the engine. Clusters are of one layer. Pruned weights keep code 0,
 whose centroid is pinned to exactly 0; the remaining 2^bits - 1 centroids are shared out among the
-weights that are left.
+weights that are left. With `signs` they are first dealt to the negative and to the positive weights,
+as many to each as it has of the weights (E7): else a few large weights of one sign may take most of
+those that "linear" spaces evenly, and leave the other sign two.
 
 Where centroids start (section 3.2): "linear" spaces them evenly from the smallest to the largest
 weight, which spares the few large weights and which the paper found best after retraining, not in
@@ -49,6 +51,7 @@ def kmeans_1d(
     rng: np.random.Generator | None,
     iterations: int = 50,
     pinned_zero: bool = False,
+    signs: bool = False,
 ) -> tuple[Array, Array]:
     """Returns (centroids, index): at most k centroids, and the number of the nearest for every x.
 
@@ -57,6 +60,7 @@ def kmeans_1d(
         "histogram" or "optimal", which need none
     rng : for "random" and "k-means++", else None
     pinned_zero : centroid 0 is exactly 0 and has the x that are 0; the others share the rest
+    signs : with a pinned zero, the others are split between negative and positive x (`by_sign`)
     centroids : float32, ascending after a pinned 0; all distinct values where those are at most k
     index : uint16, of x's shape; an x half-way between two centroids has the lower one
     A cluster that loses all its members keeps its centroid, which can win some back.
@@ -75,12 +79,31 @@ def kmeans_1d(
     if not pinned_zero:
         centroids = _centroids(x, k, init, rng, iterations)
         return centroids, assign(x, centroids)
-    live, centroids, index = x != 0, np.zeros(1, np.float32), np.zeros(x.shape, np.uint16)
-    if live.any():
-        others = _centroids(x[live], k - 1, init, rng, iterations)
-        centroids = np.concatenate([centroids, others])
-        index[live] = assign(x[live], others) + np.uint16(1)
+    parts, shares = [x != 0], (k - 1,)
+    if signs and k > 2 and (x < 0).any() and (x > 0).any():
+        parts = [x < 0, x > 0]
+        shares = by_sign(x[x < 0], x[x > 0], k - 1)
+    centroids, index = np.zeros(1, np.float32), np.zeros(x.shape, np.uint16)
+    for live, share in zip(parts, shares):
+        if live.any():
+            others = _centroids(x[live], share, init, rng, iterations)
+            index[live] = assign(x[live], others) + np.uint16(len(centroids))
+            centroids = np.concatenate([centroids, others])
     return centroids, index
+
+
+def by_sign(negative: Array, positive: Array, k: int) -> tuple[int, int]:
+    """Returns how many of k centroids go to the negative and to the positive values.
+
+    negative, positive : (n,), at least one value each        k : at least 2
+    Each gets its share of the values, rounded half to even, at least one, and no more than it has
+    distinct values where the other can take the rest.
+    """
+    share = round(k * len(negative) / (len(negative) + len(positive)))
+    most = min(len(np.unique(negative)), k - 1)
+    least = max(k - len(np.unique(positive)), 1)
+    share = min(max(share, min(least, most)), most)
+    return share, k - share
 
 
 def kmeans_1d_optimal(x: Array, k: int) -> tuple[Array, float]:
@@ -132,7 +155,7 @@ def assign(x: Array, centroids: Array) -> Array:
 
     x : float32, any shape        centroids : (k,) float32, ascending
     """
-    index = kernel.nearest(x, edges_between(centroids))
+    index = kernel.nearest(np.asarray(x, np.float32), edges_between(centroids))
     if (centroids[1:] == centroids[:-1]).any():
         index = np.searchsorted(centroids, centroids).astype(np.uint16)[index]
     return index
@@ -305,6 +328,8 @@ class KMeans(Technique):
     )
     init: str = knob("linear", "where centroids start", choices=INITS, per_layer=True)
     iterations: int = knob(50, "Lloyd's iterations at most", lo=0)
+    signs: bool = knob(False, "deal a pruned layer's centroids to negative and positive weights by "
+                              "their numbers")
     half: bool = knob(False, "store centroids as float16")
     biases: str = knob(
         "keep",
@@ -339,6 +364,7 @@ class KMeans(Technique):
         if w.size == 0:
             return Codebook(np.zeros(w.shape, np.uint8), np.zeros(1, np.float32), pinned)
         centroids, index = kmeans_1d(
-            w, k, init=init, rng=rng, iterations=self.iterations, pinned_zero=pinned
+            w, k, init=init, rng=rng, iterations=self.iterations, pinned_zero=pinned,
+            signs=self.signs,
         )
         return Codebook(index, (Half if self.half else Dense)(centroids), pinned)

@@ -129,7 +129,8 @@ def _search(cheapest, error, n: int, k: int, price: float | None) -> tuple[Array
             many, price_many = found, price
         elif chord:
             break
-        if price_few is None or price_many is None:
+        # A chord between errors that are equal but for rounding may fall the wrong way: price <= 0.
+        if not all(p is not None and p > 0 for p in (price_few, price_many)):
             price *= (links / k) ** 3  # the price is about 1 / k^3
         else:  # on the straight line between both, in the logarithms
             part = np.log(k / (len(few) - 1)) / np.log((len(many) - 1) / (len(few) - 1))

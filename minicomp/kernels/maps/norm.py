@@ -41,7 +41,9 @@ def sums_ref(g: Array, x: Array, mean: Array) -> tuple[Array, Array]:
 
 def affine_ref(x: Array, a: Array, b: Array) -> Array:
     """Returns x a + b.   a, b : (C,) in the dtype of x"""
-    return x * along(a, x) + along(b, x)
+    y = x * along(a, x)
+    y += along(b, x)
+    return y
 
 
 def blend_ref(g: Array, x: Array, a: Array, b: Array, d: Array) -> Array:
@@ -83,10 +85,11 @@ def sums(g: Array, x: Array, mean: Array, *, isa: str = "auto") -> tuple[Array, 
 def affine(x: Array, a: Array, b: Array, *, isa: str = "auto") -> Array:
     """Returns x a + b, channels-last.   a, b : (C,) in the dtype of x
 
+    The kernel's inner loop is over channels; of a single one NumPy makes a long row.
     Raises ValueError for other arrays and shapes.
     """
     level = _level(isa, {"x": x}, {"a": a, "b": b})
-    if level == 0:
+    if level == 0 or x.shape[1] == 1:
         return affine_ref(x, a, b)
     rows = _rows(x)
     y = aligned(*rows.shape)

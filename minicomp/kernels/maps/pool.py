@@ -48,12 +48,16 @@ def max_pool2d_ref(x: Array, kernel: Pair, stride: Pair, padding: Pair,
                    ceil_mode: bool) -> tuple[Array, Array]:
     """Returns the largest entry of each window, (N, C, Ho, Wo), and its position a KW + b in it.
 
-    x : (N, C, H, W); padding counts as -inf; of equals the first, in row order; NaN beats all
+    x : (N, C, H, W); padding is never the largest; of equals the first, in row order; NaN beats all
     """
     count = pooling(x.shape[2:], kernel, stride, padding, ceil_mode).count
     framed = _frame(x, kernel, stride, padding, count, -np.inf)
     windows = np.stack([framed[tap] for _, tap in _taps(kernel, stride, count)])
     index = windows.argmax(axis=0)
+    if (lost := windows.max(axis=0) == -np.inf).any():  # where all are equal to the padding
+        framed = _frame(np.ones(x.shape, bool), kernel, stride, padding, count, False)
+        inside = np.stack([framed[tap] for _, tap in _taps(kernel, stride, count)])
+        index = np.where(lost, inside.argmax(axis=0), index)
     y = np.take_along_axis(windows, index[None], axis=0)[0]
     return nchw(y), nchw(index.astype(np.uint8 if len(windows) <= 256 else np.int32))
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...errors import FormatError
+from ...errors import FormatError, dimensions
 from ...tensor import Array, Tensor, grad, no_grad, raw
 from .parts import Part, Setting, check_codes, check_floats, code_dtype, hide, keep
 
@@ -44,6 +44,18 @@ class Form:
     shape: tuple[int, ...]
     mask: Array | None = None
     trainable: bool
+
+    def __repr__(self) -> str:
+        held = vars(self)
+        said = [*self._said()] if all(name in held for name in self.parts) else ["without its parts"]
+        return f"<{type(self).__name__} {dimensions(held.get('shape', ()))}: {', '.join(said)}>"
+
+    def _said(self) -> Iterator[str]:
+        # What `repr` says of the form, in short.
+        yield from (f"{name} {getattr(self, name)}" for name in self.settings)
+        zeros = 1 - self.nonzeros() / max(math.prod(self.shape), 1)
+        yield f"{100 * zeros:.1f} % zeros"
+        yield "trainable" if self.trainable else "frozen"
 
     # What a form says itself.
 

@@ -41,6 +41,12 @@ class Codebook(Form):
         check_codes("index", index, self.codes("index"))
         self._hold({"index": index, "centroids": centroids}, trainable)
 
+    def _said(self):
+        zero = ", one pinned to 0" if self.pinned_zero else ""
+        *_, zeros, state = super()._said()
+        yield from (f"{self.k} centroids{zero}", f"{(self.k - 1).bit_length()} bits an index",
+                    zeros, state)
+
     def codes(self, name):
         return range(self.k)
 

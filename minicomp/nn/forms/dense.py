@@ -27,6 +27,13 @@ class Dense(Form):
     def decode(self, *, training=False, rng=None):
         return self.value
 
+    def _said(self):
+        bits = 8 * np.dtype(self.parts["value"].dtype).itemsize
+        yield f"{bits} bits a value"
+        if self.mask is not None:
+            yield "a mask behind" if self.behind else "a mask"
+        yield from super()._said()
+
 
 class Half(Dense):
     """Values stored as IEEE float16; while trainable a float32 latent stands behind them.

@@ -1,6 +1,7 @@
 """The layers by kind; a further one is a class in one of these files and its name here."""
 
 from .base import Layer
+from .normalize import Normalize
 from .norms import BatchNorm1d, BatchNorm2d
 from .pointwise import ActThreshold, ActTopK, Dropout, Identity, ReLU, ReLU6, Sigmoid, Tanh
 from .pools import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
@@ -12,6 +13,7 @@ LAYERS: dict[str, type[Layer]] = {
     for layer in (
         Linear,
         Conv2d,
+        Normalize,
         BatchNorm1d,
         BatchNorm2d,
         ReLU,
@@ -50,6 +52,7 @@ __all__ = [
     "Layer",
     "Linear",
     "MaxPool2d",
+    "Normalize",
     "ReLU",
     "ReLU6",
     "Sigmoid",

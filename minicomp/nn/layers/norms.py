@@ -42,15 +42,18 @@ class _BatchNorm(Layer):
         return 4 * positive(num_features=num_features)[0]
 
     def forward(self, x, *, weights, training, **_):
-        gamma, beta = weights["weight"], weights["bias"]
-        if not training:
+        gamma, beta, m = weights["weight"], weights["bias"], x.size // self.num_features
+        if training and m == 1:
+            raise ValueError(f"{self.kind} must see more than one value a channel in training, got "
+                             f"x of shape {x.shape}")
+        if not training or not m:  # no examples: nothing to learn from
             shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
             std = np.sqrt(self.buffers["running_var"] + np.float32(self.eps))
             gain = ops.reshape(gamma / std, shape=shape)
             offset = ops.reshape(beta - gamma * (self.buffers["running_mean"] / std), shape=shape)
             return x * gain + offset
         statistics = batch_statistics(x.data)
-        self._track(*statistics, n=x.size // self.num_features)
+        self._track(*statistics, n=m)
         return batch_norm(x, gamma, beta, eps=self.eps, statistics=statistics)
 
     def lowered(self):
@@ -64,7 +67,7 @@ class _BatchNorm(Layer):
         return {part: Dense(a.astype(np.float32), trainable=False) for part, a in made.items()}
 
     def _track(self, mean: Array, var: Array, n: int) -> None:
-        for name, value in (("running_mean", mean), ("running_var", var * (n / max(n - 1, 1)))):
+        for name, value in (("running_mean", mean), ("running_var", var * (n / (n - 1)))):
             self.buffers[name] += (self.momentum * (value - self.buffers[name])).astype(np.float32)
 
     def switched_off(self, channels):

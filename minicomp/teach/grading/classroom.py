@@ -1,39 +1,42 @@
-"""Grading a folder of notebooks: one row a student, a feedback page each, and nothing is lost.
+"""Grading what a class handed in: one row a file and student, a feedback page each, and nothing is
+lost.
 
-Every notebook gets a row, also those that are missing, twice there, or no notebook at all. Results
-are kept in a journal as they come; an interrupted run, or one after a few late submissions, takes
-up what has not changed.
+Every notebook gets a row, also those that are missing, twice there, or no notebook at all; whatever
+is in one costs the others nothing. All files, the roster and the teacher's marks are read before
+any code of a student runs. Results are kept in a journal as they come; an interrupted run, or one
+after a few late submissions, takes up what has not changed.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ... import __version__
 from ...atomic import write_atomically
-from ...errors import UserError
+from ...errors import UserError, printable
 from .. import catalog
+from ..live.process import Limits, Nursery
+from ..live.running import shipped
+from ..notebook.cells import Notebook
+from .copies import other_names, shared, work
 from .feedback import page
-from .grade import Key, blank, fingerprint, grade, named_in
-from ..notebook.cells import read_notebook
-from ..live.process import Limits
-
-HANDED_IN = (".py", ".zip", ".pdf", ".txt", ".json")  # what people hand in instead of a notebook
-SKIPPED_FOLDERS = {".ipynb_checkpoints", "__MACOSX", "__pycache__", ".git"}
+from .grade import Key, check_lesson, empty, graded, named_in
+from .handed_in import File, read_all
+from .journal import Journal
+from .roster import Student, named, of_path, read_roster
+from .spreadsheet import fold
+from .summary import summary
+from .table import marked, read_kept, table
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the results go; the journal lies beside the table."""
+    """Where the results go; the journal and the class's page lie beside the table."""
 
     csv: Path
     json: Path
@@ -43,14 +46,22 @@ class Outputs:
     def journal(self) -> Path:
         return self.csv.with_name(f".{self.csv.stem}.journal.jsonl")
 
+    @property
+    def summary(self) -> Path:
+        return self.csv.with_name(f"{self.csv.stem}.html")
+
 
 @dataclass(frozen=True)
 class Submission:
-    """One file of one student; student "" where nobody is named."""
+    """One file of one student: its name, the student ("" where nobody is named), the notebook or
+    what is wrong with it, and what its status says before how it went.
+    """
 
-    path: Path
+    name: str
     student: str
     status: str = ""
+    book: Notebook | None = None
+    problem: str = ""
 
 
 def grade_folder(
@@ -66,256 +77,168 @@ def grade_folder(
 ) -> list[dict]:
     """Returns one result per student and file, in the order of roster or names; writes all outputs.
 
+    folder : of what was handed in, or a zip of it
     roster : a CSV with a column "student" and optionally "file"        jobs : notebooks at a time
-    Raises UserError where the folder holds no file, or the roster has no students.
+    Raises UserError where nothing was handed in, the roster has no students, or an earlier table
+    cannot be read.
     """
     of = catalog.lesson(number)
-    files = notebooks_in(folder)
     students = read_roster(roster) if roster is not None else None
-    if not files and not students:
-        raise UserError(f"{folder}: there is no .ipynb file in it")
-    submissions = matched(files, folder, students)
-    done = _journal(out.journal, of, key)
-    rows = [
-        _empty(of, "", name, status) for name, status in _missing(students, submissions, folder)
-    ]
-    pool = ThreadPoolExecutor(max(jobs, 1))
-    try:
-        running = [
-            pool.submit(_graded, s, folder, of, key, limits, done) for s in submissions
-        ]
-        for i, future in enumerate(as_completed(running), 1):
-            rows.append(row := future.result())
-            if row.pop("fresh", False):
-                _append(out.journal, row)
-            told = {"event": "progress", "name": "grade", "done": i, "total": len(running)}
-            log(told | {"file": row["file"], "points": row["points"]})
-    finally:
-        pool.shutdown(cancel_futures=True)
-    place = {s["student"]: i for i, s in enumerate(students or ())}
+    kept = read_kept(out.csv, of, [s.name for s in students or ()])
+    files = [_of_lesson(f, of) for f in read_all(folder)]
+    submissions = matched([f for f in files if not f.other], students)
+    if not submissions and not students:
+        raise UserError(f"{printable(folder)}: there is no .ipynb file in it")
+    works = ["" if s.problem else work(s.book, of, shipped(of)) for s in submissions]
+    said = list(zip(shared(submissions, works), other_names(submissions, students)))
+    journal = Journal(out.journal, of, key)
+    if journal.dropped:
+        log({"event": "note", "text": f"{out.journal}: {journal.dropped} lines are damaged or not"
+                                      " signed with this key; what they held is graded anew"})
+    rows = [empty(of, "", name, status) for name, status in _missing(students, submissions, files)]
+    done = 0
+    for row, which in _all_graded(submissions, of, key, limits, journal, jobs):
+        for i in which:
+            s, shares = submissions[i], "; ".join(filter(None, said[i]))
+            status = "; ".join(filter(None, (s.status, row["status"], shares)))
+            mine = {"file": s.name, "student": s.student, "status": status, "shares": shares}
+            rows.append(row | mine)
+            done += 1
+            told = {"event": "progress", "name": "grade", "done": done, "total": len(submissions)}
+            log(told | {"file": s.name, "points": row["points"]})
+    rows = marked(rows, kept, of)
+    place = {s.name: i for i, s in enumerate(students or ())}
     rows.sort(key=lambda r: (place.get(r["student"], len(place)), r["file"]))
-    _write(rows, of, out)
+    write_atomically(_parent(out.csv), table(rows, of, kept))
+    write_atomically(_parent(out.json), json_text(rows))
+    out.feedback.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        write_atomically(out.feedback / f"{_safe(row)}.html", page(row, of).encode())
+    write_atomically(out.summary, summary(rows, of).encode())
     return rows
 
 
-def notebooks_in(folder: Path) -> list[Path]:
-    """Returns the notebooks below a folder in order of names; UserError where there is none."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder")
-    return [p for p in _files(folder) if p.suffix.lower() == ".ipynb"]
-
-
-def _files(folder: Path) -> list[Path]:
-    return [
-        p
-        for p in sorted(folder.rglob("*"))
-        if p.is_file()
-        and not p.name.startswith(".")
-        and not SKIPPED_FOLDERS & set(p.relative_to(folder).parts)
-    ]
-
-
-def read_roster(path: Path) -> list[dict]:
-    """Returns the rows of a roster, each with "student" and "file" ("" where not given)."""
+def _of_lesson(file: File, of: catalog.LessonChecks) -> File:
+    # A file whose notebook is of another lesson has a problem; who handed it in may stand in it.
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(
-            f"roster {path}: cannot be read: {getattr(e, 'strerror', None) or 'not UTF-8'}"
-        ) from None
-    head = text.split("\n", 1)[0]
-    delimiter = ";" if head.count(";") > head.count(",") else ","
-    rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
-    if not rows or "student" not in rows[0]:
-        raise UserError(f'roster {path}: the first line must name a column "student"')
-    students = [{k: (r.get(k) or "").strip() for k in ("student", "file")} for r in rows]
-    students = [s for s in students if s["student"]]
-    count = Counter(s["student"] for s in students)
-    twice = ", ".join(sorted(name for name, n in count.items() if n > 1))
-    if not students or twice:
-        raise UserError(f"roster {path}: {f'{twice} stands twice' if twice else 'no students'}")
-    return students
+        if file.book is not None:
+            check_lesson(file.book, file.name.rpartition("/")[2], of.number)
+    except UserError as e:
+        return replace(file, problem=str(e))
+    return file
 
 
-def matched(files: list[Path], folder: Path, students: list[dict] | None) -> list[Submission]:
+def matched(files: Iterable[File], students: list[Student] | None) -> list[Submission]:
     """Returns each file with its student.
 
     That is the roster's student of this file, or whose name stands in the path, or in the
     notebook. Without a roster, the name in the notebook or the file's name counts.
     """
     found = []
-    for path in files:
-        relative, said = str(path.relative_to(folder)), _said(path)
+    for f in files:
+        said = printable(named_in(f.book, "student")) if f.book is not None else ""
+        who, status = said, ""
         if students is None:
-            found.append(Submission(path, said or path.stem))
-            continue
-        listed = (s["student"] for s in students if s["file"] in (relative, path.name))
-        named = (s["student"] for s in students if said and _folded(said) == _folded(s["student"]))
-        who = next(listed, None) or _in_path(relative, students) or next(named, None)
-        found.append(Submission(path, who or said, "" if who else "not in the roster"))
-    count = Counter(_folded(s.student) for s in found)
+            who = said or f.name.rpartition("/")[2].rpartition(".")[0]
+        else:
+            student, several = of_path(f.name, students)
+            if student is None and said:
+                mine = [s for s in several or students if fold(s.name) == fold(said)]
+                student = mine[0] if mine else next(iter(_only(named(said, students))), None)
+            if student is not None:
+                who = student.name
+            elif several:
+                names = " or ".join(s.name for s in several[:3])
+                who, status = "", f"whose it is, is open: {names}"
+            else:
+                status = "not in the roster"
+        found.append(Submission(f.name, who, status, f.book, f.problem))
+    files_of: dict[str, int] = {}
+    for s in found:
+        files_of[fold(s.student)] = files_of.get(fold(s.student), 0) + 1
     return [
-        replace(s, status=f"duplicate: {n} files") if s.student and n > 1 else s
+        Submission(s.name, s.student, "; ".join(filter(None, (_twice(n), s.status))), s.book,
+                   s.problem)
         for s in found
-        for n in [count[_folded(s.student)]]
+        for n in [files_of[fold(s.student)] if s.student else 1]
     ]
 
 
-def _said(path: Path) -> str:
-    try:
-        return named_in(read_notebook(path), "student")
-    except UserError:
-        return ""
+def _twice(n: int) -> str:
+    return f"duplicate: {n} files" if n > 1 else ""
 
 
-def _folded(name: str) -> str:
-    return " ".join(re.findall(r"\w+", name.casefold().replace("_", " ")))
-
-
-def _in_path(relative: str, students: list[dict]) -> str | None:
-    # The student whose name's words stand in the path in a row; the longest name where several do.
-    words = f" {_folded(relative)} "
-    hits = [s["student"] for s in students if f" {_folded(s['student'])} " in words]
-    return max(hits, key=len) if hits else None
+def _only(found: list) -> list:
+    return found if len(found) == 1 else []
 
 
 def _missing(
-    students: list[dict] | None, submissions: list[Submission], folder: Path
+    students: list[Student] | None, submissions: list[Submission], files: list[File]
 ) -> list[tuple[str, str]]:
     # (student, status) of those without a notebook; what else bears their name is said.
-    there = {m.student for m in submissions}
-    absent = [s for s in students or () if s["student"] not in there]
-    others = [p for p in _files(folder) if p.suffix.lower() in HANDED_IN] if absent else []
-    names = [str(p.relative_to(folder)) for p in others]
-    return [
-        (
-            s["student"],
-            "missing" + "".join(f"; no notebook, but {o}" for o in names if _in_path(o, [s])),
-        )
-        for s in absent
-    ]
+    there = {s.student for s in submissions}
+    others = [f.name for f in files if f.other]
+    out = []
+    for s in students or ():
+        if s.name not in there:
+            theirs = [o for o in others if of_path(o, [s])[0]][:5]
+            out.append((s.name, "missing" + "".join(f"; no notebook, but {o}" for o in theirs)))
+    return out
 
 
-def _graded(s: Submission, folder: Path, of, key: Key, limits: Limits, done: dict) -> dict:
-    name = str(s.path.relative_to(folder))
-    try:
-        digest = hashlib.sha256(s.path.read_bytes()).hexdigest()
-        row = done.get((name, s.student, digest)) or {
-            **grade(s.path, of.number, key=key, student=s.student, limits=limits),
-            "file": name,
-            "fresh": True,
-        }
-    except UserError as e:
-        row = _empty(of, name, s.student, str(e))
-    except OSError as e:
-        row = _empty(of, name, s.student, f"cannot be read: {e.strerror}")
-    except Exception as e:  # a defect of ours must not cost the other students their grades
-        row = _empty(of, name, s.student, f"the grader failed: {type(e).__name__}: {e}")
-    if s.status:
-        row = row | {"status": f"{s.status}; {row['status']}"}
-    return row
+def _all_graded(
+    submissions: list[Submission], of, key: Key, limits: Limits, journal: Journal, jobs: int
+) -> Iterator[tuple[dict, list[int]]]:
+    # Results as they come, each with the submissions that it is of: equal files are graded once.
+    books: dict[str, list[int]] = {}
+    for i, s in enumerate(submissions):
+        if s.problem:
+            yield empty(of, "", "", s.problem), [i]
+        else:
+            books.setdefault(s.book.sha256, []).append(i)
+    with Nursery() as nursery:
+        pool = ThreadPoolExecutor(max(jobs, 1))
+        try:
+            running = {
+                pool.submit(
+                    _graded, submissions[which[0]].book, of, key, limits, journal, nursery
+                ): which
+                for which in books.values()
+            }
+            for future in as_completed(running):
+                row, fresh = future.result()
+                if fresh:
+                    journal.add(row)
+                yield row, running[future]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _empty(of: catalog.LessonChecks, file: str, student: str, status: str) -> dict:
-    return blank(of) | {"file": file, "student": student, "status": status}
+def _graded(
+    book: Notebook,
+    of: catalog.LessonChecks,
+    key: Key,
+    limits: Limits,
+    journal: Journal,
+    nursery: Nursery,
+) -> tuple[dict, bool]:
+    # The result of one notebook, and whether it goes into the journal. Whatever is in it ends here:
+    # the row can be written, and its page made.
+    for kept in (journal.get(book.sha256), None):
+        try:
+            row = kept or graded(book, of.number, nursery, key=key, limits=limits)
+            page(row, of).encode()
+            table([row], of)
+            json_text([row]).decode()
+            return row, kept is None
+        except Exception as e:  # a defect of ours must not cost the other students their grades
+            why = f"the grader failed: {type(e).__name__}: {e}"
+    return empty(of, "", "", printable(why)), False
 
 
-# -------------------------------------------------------------------------------------- the journal
-
-
-def _stamp(of: catalog.LessonChecks, key: Key) -> dict:
-    # What must be equal for a kept result to stand: lesson, notebook as shipped, key, version.
-    shipped = hashlib.sha256(catalog.notebook_path(of).read_bytes()).hexdigest()[:16]
-    return {
-        "lesson": of.number,
-        "shipped": shipped,
-        "key": fingerprint(key),
-        "minicomp": __version__,
-    }
-
-
-def _journal(path: Path, of: catalog.LessonChecks, key: Key) -> dict:
-    # Kept results by (file, student, sha256). A journal of another lesson, key or version is begun
-    # anew; a last line that was cut off by an interruption is dropped.
-    stamp = _stamp(of, key)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    rows = [row for row in map(_parsed, lines) if row is not None]
-    if not rows or rows[0] != stamp:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(stamp) + "\n").encode())
-        return {}
-    return {(r["file"], r["student"], r["sha256"]): r for r in rows[1:]}
-
-
-def _parsed(line: str) -> dict | None:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
-def _append(path: Path, row: dict) -> None:
-    with open(path, "ab") as f:
-        if f.tell() and not path.read_bytes().endswith(b"\n"):
-            f.write(b"\n")
-        f.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-
-
-# -------------------------------------------------------------------------------------- the outputs
-
-
-def _write(rows: Iterable[dict], of: catalog.LessonChecks, out: Outputs) -> None:
-    rows = list(rows)
-    write_atomically(
-        _parent(out.json), (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
-    )
-    write_atomically(_parent(out.csv), table(rows, of, _by_hand(out.csv)))
-    out.feedback.mkdir(parents=True, exist_ok=True)
-    for row in rows:
-        write_atomically(out.feedback / f"{_safe(row)}.html", page(row, of).encode())
-
-
-def table(rows: list[dict], of: catalog.LessonChecks, by_hand: dict | None = None) -> bytes:
-    """Returns the CSV of results: UTF-8 with a byte-order mark, by which spreadsheets know it.
-
-    by_hand : (student, file) -> what a teacher wrote into the column "manual", which is kept
-    """
-    ids, text = of.ids(), io.StringIO()
-    end = ["prediction", "manual", "points", "max_points", "seconds", "status", "versions"]
-    out = csv.writer(text)
-    out.writerow(["student", "file", *ids, *end])
-    for r in rows:
-        who = [_cell(r["student"]), _cell(r["file"])]
-        words = sum(m["words"] for m in r["manual"].values())
-        cells = {
-            "prediction": r["prediction"]["points"],
-            "manual": (by_hand or {}).get(tuple(who), f"{words} words" if words else ""),
-            "status": _cell(r["status"]),
-            "versions": " ".join(f"{k} {v}" for k, v in r["versions"].items()),
-        }
-        points = (r["exercises"][i]["points"] for i in ids)
-        out.writerow([*who, *points, *((r | cells)[name] for name in end)])
-    return b"\xef\xbb\xbf" + text.getvalue().encode()
-
-
-def _by_hand(path: Path) -> dict:
-    # Points that a teacher wrote into the column "manual" of an earlier table.
-    if not path.is_file():
-        return {}
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return {}
-    return {
-        (r.get("student"), r.get("file")): r["manual"]
-        for r in rows
-        if (r.get("manual") or "").strip() and not r["manual"].endswith(" words")
-    }
-
-
-def _cell(text: str) -> str:
-    # A text that a spreadsheet would take for a formula is marked as text.
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+def json_text(value) -> bytes:
+    """Returns results as JSON."""
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _safe(row: dict) -> str:

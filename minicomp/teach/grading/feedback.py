@@ -16,6 +16,7 @@ table { border-collapse: collapse; max-width: 100% }
 td.n, th.n { text-align: right; white-space: nowrap }
 td, th { padding: .25em .8em; border-bottom: 1px solid #8886; text-align: left }
 pre { background: #8882; padding: .8em; overflow-x: auto; white-space: pre-wrap }
+.wide { overflow-x: auto } .bar { display: inline-block; height: .8em; background: #4477aa }
 .id { font-family: ui-monospace, monospace; font-size: .9em }
 blockquote { margin: 1em 0; padding-left: 1em; border-left: 3px solid #8886 }
 @media (max-width: 30em) { body { font-size: 15px } td, th { padding: .25em .3em } }
@@ -24,7 +25,10 @@ blockquote { margin: 1em 0; padding-left: 1em; border-left: 3px solid #8886 }
 
 
 def page(row: dict, of: LessonChecks) -> str:
-    """Returns the feedback page of one result, a whole HTML document."""
+    """Returns the feedback page of one result, a whole HTML document.
+
+    With a teacher's mark in `by_hand` the points are those of machine and teacher together.
+    """
     parts = [
         f"<h1>Lesson {int(of.number)}: {escape(of.title)}</h1>",
         f"<p><strong>{escape(row['student'] or 'no name')}</strong>,"
@@ -42,11 +46,18 @@ def page(row: dict, of: LessonChecks) -> str:
                 f"<p>The idea: {escape(exercise.hints[0])}</p>"
             )
     parts += _cells(row) + _words(row, of)
+    return document(f"Lesson {of.number}: {row['student']}", "".join(parts))
+
+
+def document(title: str, body: str) -> str:
+    """Returns a whole HTML document that needs nothing beside itself.
+
+    title : text        body : HTML
+    """
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport"
         " content='width=device-width,initial-scale=1'>"
-        f"<title>Lesson {of.number}: {escape(row['student'])}</title><style>{_STYLE}</style>"
-        f"<body>{''.join(parts)}</body></html>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style><body>{body}</body></html>\n"
     )
 
 
@@ -65,6 +76,13 @@ def _table(row: dict, of: LessonChecks) -> str:
         p = row["prediction"]
         lines.append(
             f"<tr><td>guesses before the run<td><td class=n>{p['points']} of {p['max_points']}</tr>"
+        )
+    by_hand = row.get("by_hand", {"points": None, "max_points": 0, "mark": ""})
+    if by_hand["max_points"]:
+        mark = by_hand["points"] if by_hand["points"] is not None else "not marked yet; 0"
+        lines.append(
+            "<tr><td>reflection, marked by hand<td><td class=n>"
+            f"{mark} of {by_hand['max_points']}</tr>"
         )
     return "".join(lines) + "</table>"
 

@@ -8,6 +8,7 @@ are read as literals, without running anything.
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from .. import catalog
 from ..asking.exercise import OPEN, Verdict, assess, questions
 from ..asking.shown import verdict_text
 from ..live import wire
-from ..live.process import Limits, adopting
+from ..live.process import Limits, Nursery
 from ..live.running import Ran, run_cells
 from ..notebook import cells as notebook
 from ..notebook.cells import Notebook
@@ -46,7 +47,13 @@ def read_key(path: Path | None) -> Key:
     if path is None:
         return Key()
     try:
-        secret = read_text("/dev/stdin" if str(path) == "-" else path, max_bytes=2**16).strip()
+        if str(path) == "-":
+            with open(os.devnull, "rb") as null:
+                given = os.dup(0)
+                os.dup2(null.fileno(), 0)  # what is not open is not found by other processes
+            secret = read_text(given, max_bytes=2**16).strip()
+        else:
+            secret = read_text(path, max_bytes=2**16).strip()
     except OSError as e:
         raise UserError(f"key {printable(path)}: cannot be read: {e.strerror}") from None
     if len(secret) < 16:
@@ -70,23 +77,24 @@ def grade(
     Raises UserError where the file is no notebook, or is one of another lesson.
     """
     book = notebook.read_notebook(path)
-    with adopting():
-        row = graded(book, path.name, number, key=key, limits=limits)
+    check_lesson(book, path.name, number)
+    with Nursery() as nursery:
+        row = graded(book, number, nursery, key=key, limits=limits)
+    row["file"] = printable(path.name, 250)
     return row if student is None else row | {"student": student}
 
 
 def graded(
-    book: Notebook, name: str, number: str, *, key: Key = Key(), limits: Limits = Limits()
+    book: Notebook,
+    number: str,
+    nursery: Nursery,
+    *,
+    key: Key = Key(),
+    limits: Limits = Limits(),
 ) -> dict:
-    """Returns the grades of a notebook that was read, as `grade` does.
-
-    name : of its file, for messages
-    """
+    """Returns the grades of a notebook of this lesson that was read, as `grade` does; no "file"."""
     start = time.perf_counter()
     of = catalog.lesson(number)
-    if (said := lesson_of(book, of.number)) != of.number:
-        what = f"a notebook of lesson {said[:10]}, not of lesson {of.number}" if said else NO_LESSON
-        raise UserError(f"{printable(name, 100)}: {what}")
     who, course = named_in(book, "student"), named_in(book, "course") or key.course
     exercises = of.asked(who, course)  # with the broken variant that this notebook showed
     ran = run_cells(
@@ -96,12 +104,12 @@ def graded(
         exercises,
         limits,
         broken=lambda args: _broken(of, who, course, args),
+        nursery=nursery,
     )
     verdicts = {e.id: assess(e, ran.asked[e.id], ran.answers[e.id]) for e in exercises}
     predictions = predictions_of(book, of)
     earned = sum(p.points for p in of.predictions if p.problem(predictions[p.id]) is None)
     return blank(of) | {
-        "file": printable(name, 250),
         "student": printable(who),
         "notebook_student": printable(who),
         "notebook_course": printable(course),
@@ -139,6 +147,11 @@ def blank(of: catalog.LessonChecks) -> dict:
         "sha256": "",
         "key": "",
     }
+
+
+def empty(of: catalog.LessonChecks, file: str, student: str, status: str) -> dict:
+    """Returns the row of whom there is nothing to grade of, and why."""
+    return blank(of) | {"file": file, "student": student, "status": status}
 
 
 def _guesses(of: catalog.LessonChecks) -> dict:
@@ -227,7 +240,16 @@ def _last_literal(book: Notebook, function: str, id: str):
     return found
 
 
-NO_LESSON = "not a notebook of a minicomp lesson"
+def check_lesson(book: Notebook, name: str, number: str) -> None:
+    """Raises UserError, naming the file `name`, where a notebook is not one of this lesson."""
+    of = catalog.lesson(number)
+    said = lesson_of(book, of.number)
+    if not said:
+        raise UserError(f"{printable(name, 100)}: not a notebook of a minicomp lesson")
+    if said != of.number:
+        raise UserError(
+            f"{printable(name, 100)}: a notebook of lesson {said[:10]}, not of lesson {of.number}"
+        )
 
 
 def lesson_of(book: Notebook, first: str = "") -> str:

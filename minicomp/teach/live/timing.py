@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ...kernels.threads import blas
 from ...timing import race
 
 
 def side_by_side(first: Callable, second: Callable, *, seconds: float = 0.4) -> tuple[float, float]:
     """Returns the median seconds of first() and of second(), called in turn for about `seconds`."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
+    with blas(1):
         first(), second()
         taken = race({"first": first, "second": second}, seconds=seconds, least=5)
     return taken["first"], taken["second"]

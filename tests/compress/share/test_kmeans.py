@@ -1,4 +1,5 @@
 import itertools
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -10,11 +11,12 @@ from minicomp.compress.share import kmeans as share
 from minicomp.compress.share.kmeans import (
     KMeans,
     assign,
+    by_sign,
     centroid_gradient,
     kmeans_1d,
     kmeans_1d_optimal,
 )
-from minicomp.compress.technique import Run, masked
+from minicomp.compress.technique import Run, masked, weights
 from minicomp.errors import UserError
 from minicomp.kernels import cpu
 from minicomp.models import MODELS
@@ -330,3 +332,58 @@ def test_technique_refuses(pruned):
     spoilt.forms()["fc3.weight"].value.data[3, 3] = np.nan
     with pytest.raises(UserError, match="kmeans: fc3.weight must hold finite numbers"):
         KMeans().apply(spoilt, None, Run(np.random.default_rng(0)))
+
+
+def test_signs_get_centroids_by_their_numbers():
+    # 900 weights in -.15..-.05 and 100 in .1..1: spaced evenly, the 900 would have two of 15.
+    rng = np.random.default_rng(0)
+    w = np.concatenate([rng.uniform(-0.15, -0.05, 900), rng.uniform(0.1, 1, 100), np.zeros(500)])
+    found = {
+        signs: kmeans_1d(w, 16, init="linear", rng=None, pinned_zero=True, signs=signs)
+        for signs in (False, True)
+    }
+    counts = {s: ((c < 0).sum(), (c > 0).sum()) for s, (c, _) in found.items()}
+    assert counts == {False: (2, 13), True: (14, 1)}  # 13.5 and 1.5 of 15, half to even
+    centroids, index = found[True]
+    assert centroids[0] == 0 and (np.diff(centroids[1:]) > 0).all()
+    assert (np.sign(centroids[index]) == np.sign(np.float32(w))).all()
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.integers(2, 20), st.integers(0, 2**32 - 1)
+)
+def test_shares_of_the_signs(n, m, k, seed):
+    rng = np.random.default_rng(seed)
+    a, b = -rng.integers(1, 9, n).astype(np.float32), rng.integers(1, 9, m).astype(np.float32)
+    share, rest = by_sign(a, b, k)
+    assert share + rest == k and share >= 1 and rest >= 1
+    few = len(np.unique(a)), len(np.unique(b))
+    if share > few[0] or rest > few[1]:  # only where one must have one, or nobody has a use
+        assert k > sum(few) or 1 in (share, rest)
+    elif share < few[0] and rest < few[1]:
+        assert abs(share - k * n / (n + m)) <= 1
+    w = np.concatenate([a, b, [0.0]])
+    centroids, index = kmeans_1d(w, k + 1, init="optimal", rng=None, pinned_zero=True, signs=True)
+    assert (np.sign(centroids[index]) == np.sign(w)).all() and len(centroids) <= k + 1
+
+
+def test_the_technique_deals_centroids_by_sign(pruned):
+    made = KMeans(bits=3, signs=True).apply(pruned, None, Run(np.random.default_rng(0)))
+    masks = [n for n in weights(pruned).values() if pruned.forms()[n].mask is not None]
+    assert masks
+    for name in masks:
+        w, form = pruned.forms()[name].dense().data, made.forms()[name]
+        share, rest = by_sign(w[w < 0], w[w > 0], 7)
+        table = form.centroids.dense().data
+        assert ((table < 0).sum(), (table > 0).sum()) == (share, rest)
+        np.testing.assert_array_equal(np.sign(form.dense().data), np.sign(w))
+
+
+def test_a_price_that_rounding_made_negative_is_no_warning():
+    # 279 of 280 distinct values: errors are 0 but for rounding, and so is the price between them.
+    x = np.repeat(np.random.default_rng(6).standard_normal(280), 30).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for k in (277, 278, 279):
+            centroids, least = kmeans_1d_optimal(x, k)
+            assert len(centroids) == k and least >= 0

@@ -11,7 +11,7 @@ from minicomp.gradcheck import grad_check
 from minicomp.nn import (
     ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchNorm2d,
     ChannelShuffle, Concat, Conv2d, Dense, Dropout, Flatten, Identity, Linear, MaxPool2d, Model,
-    Node, ReLU, ReLU6, Sigmoid, Tanh,
+    Node, Normalize, ReLU, ReLU6, Sigmoid, Tanh,
 )
 from minicomp.nn import layers
 from minicomp.nn.layers import LAYERS, Layer
@@ -29,6 +29,8 @@ LEGAL = [
     (Conv2d(6, 4, (3, 2), stride=(2, 1), padding=(1, 0), bias=False), [MAP]),
     (Conv2d(6, 6, 3, padding=1, groups=6), [MAP]),
     (Conv2d(6, 4, 1, groups=2), [MAP]),
+    (Normalize([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [1.0, 0.5, 0.25, 2.0, 4.0, 0.1]), [MAP]),
+    (Normalize([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [1.0, 0.5, 0.25, 2.0, 4.0, 0.1]), [ROW]),
     (BatchNorm1d(6), [ROW]),
     (BatchNorm2d(6), [MAP]),
     (ReLU(), [MAP]),

@@ -6,7 +6,9 @@ import shutil
 import pytest
 from minicomp.errors import UserError
 from minicomp.teach import catalog
-from minicomp.teach.grading import classroom
+from minicomp.teach.grading import classroom, grade, handed_in, roster
+from minicomp.teach.grading.table import read_kept
+from minicomp.teach.grading.table import marked, table as csv_of
 from minicomp.teach.live import process
 from minicomp.teach.grading.grade import Key
 
@@ -82,7 +84,8 @@ def test_everybody_gets_a_row_and_a_page(tmp_path, room):
         "",
     ]
     status = [r["status"] for r in told]
-    assert status[0] == "graded" and status[1] == "blank" and "not JSON" in status[2]
+    copied = "same file as dot (dot.ipynb), stranger.ipynb"
+    assert status[0] == f"graded; {copied}" and status[1] == "blank" and "not JSON" in status[2]
     assert all(s.startswith("duplicate: 2 files") for s in status[3:5])
     assert status[5] == "missing; no notebook, but report_eve.pdf" and status[6] == "missing"
     assert status[7].startswith("not in the roster")
@@ -110,32 +113,32 @@ def test_everybody_gets_a_row_and_a_page(tmp_path, room):
 
 @pytest.mark.slow
 def test_an_interrupted_run_is_taken_up(tmp_path, room, monkeypatch):
-    real, calls = classroom.grade, []
+    real, calls = classroom.graded, []
 
-    def stops(path, *a, **k):
-        calls.append(path.name)
-        if len(calls) == 3:
+    def stops(book, *a, **k):
+        calls.append(book.sha256)
+        if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(path, *a, **k)
+        return real(book, *a, **k)
 
-    monkeypatch.setattr(classroom, "grade", stops)
+    monkeypatch.setattr(classroom, "graded", stops)
     with pytest.raises(KeyboardInterrupt):
         classroom.grade_folder(
             room[0], "04", outputs(tmp_path), key=Key(), roster=room[1], limits=LIMITS
         )
     journal = outputs(tmp_path).journal
-    kept = len(journal.read_text().splitlines()) - 1
-    assert kept >= 1
+    kept = len(journal.read_text().splitlines())
+    assert kept == 1
     journal.write_text(journal.read_text() + '{"cut off')  # as a crash would leave it
     calls.clear()
     monkeypatch.setattr(
-        classroom, "grade", lambda path, *a, **k: calls.append(path.name) or real(path, *a, **k)
+        classroom, "graded", lambda book, *a, **k: calls.append(book) or real(book, *a, **k)
     )
     rows, _ = run(tmp_path, room)
-    assert len(rows) == 8 and len(calls) == 6 - kept
+    assert len(rows) == 8 and len(calls) == 2 - kept  # equal files are graded once
     calls.clear()
     run(tmp_path, room)
-    assert len(calls) == 1  # what is no notebook is looked at again
+    assert calls == []
 
 
 @pytest.mark.slow
@@ -146,14 +149,14 @@ def test_a_changed_notebook_or_key_is_graded_anew(tmp_path, room, monkeypatch):
     for name in ("dot.ipynb", "dot (1).ipynb", "stranger.ipynb", "04_cem.ipynb"):
         (folder / name).unlink()
     run(tmp_path, room)
-    calls, real = [], classroom.grade
+    calls, real = [], classroom.graded
     monkeypatch.setattr(
-        classroom, "grade", lambda path, *a, **k: calls.append(path.name) or real(path, *a, **k)
+        classroom, "graded", lambda book, *a, **k: calls.append(book) or real(book, *a, **k)
     )
     run(tmp_path, room)
     assert calls == []
     run(tmp_path, room, key=Key("another key, long enough", "c"))
-    assert calls == ["04_ann.ipynb"]
+    assert len(calls) == 1
     path = folder / "04_ann.ipynb"
     path.write_text(path.read_text() + "\n")
     run(tmp_path, room, key=Key("another key, long enough", "c"))
@@ -161,26 +164,27 @@ def test_a_changed_notebook_or_key_is_graded_anew(tmp_path, room, monkeypatch):
 
 
 def row(student="ann", file="a.ipynb", words=0):
-    return classroom._empty(OF, file, student, "graded") | {
+    return grade.empty(OF, file, student, "graded") | {
         "manual": {"04.r1": {"words": words, "text": "<b>x</b>", "max_points": 3}}
     }
 
 
 def test_points_by_hand_are_kept(tmp_path):
     path = tmp_path / "g.csv"
-    path.write_bytes(classroom.table([row(words=12), row("bea", "b.ipynb")], OF))
+    path.write_bytes(csv_of([row(words=12), row("bea", "b.ipynb")], OF))
     assert [r["manual"] for r in csv.DictReader(io.StringIO(path.read_text("utf-8-sig")))] == [
         "12 words",
         "",
     ]
     path.write_text(path.read_text("utf-8-sig").replace("12 words", "3"), encoding="utf-8-sig")
-    again = classroom.table([row(words=12)], OF, classroom._by_hand(path))
+    kept = read_kept(path, OF)
+    again = csv_of(marked([row(words=12)], kept, OF), OF, kept)
     assert next(csv.DictReader(io.StringIO(again.decode("utf-8-sig"))))["manual"] == "3"
 
 
 def test_a_name_cannot_become_a_formula():
     told = next(
-        csv.DictReader(io.StringIO(classroom.table([row("=HYPERLINK(1)")], OF).decode("utf-8-sig")))
+        csv.DictReader(io.StringIO(csv_of([row("=HYPERLINK(1)")], OF).decode("utf-8-sig")))
     )
     assert told["student"] == "'=HYPERLINK(1)"
 
@@ -197,7 +201,7 @@ def test_a_page_escapes_what_students_write():
     [
         ("name,file\nann,a", 'column "student"'),
         ("", 'column "student"'),
-        ("student\n", 'column "student"'),
+        ("student\n", "no students"),
         ("student\nann\nann\n", "ann stands twice"),
         ("student,file\n,a\n", "no students"),
     ],
@@ -206,23 +210,23 @@ def test_a_bad_roster_gets_one_line(tmp_path, text, says):
     path = tmp_path / "r.csv"
     path.write_text(text)
     with pytest.raises(UserError, match=says):
-        classroom.read_roster(path)
+        roster.read_roster(path)
 
 
 def test_rosters_of_spreadsheets_are_read(tmp_path):
     path = tmp_path / "r.csv"
     path.write_bytes("\ufeffstudent;file\r\nBea Müller;b.ipynb\r\n".encode())
-    assert classroom.read_roster(path) == [{"student": "Bea Müller", "file": "b.ipynb"}]
+    assert roster.read_roster(path) == [roster.Student("Bea Müller", "b.ipynb")]
 
 
 def test_files_are_matched_by_roster_path_and_notebook(tmp_path, solved, replaced):
     setup = {"mode": 'lesson = Lesson("04", mode="full", student="Eve O\'Neil", course="open")'}
-    said = solved(replaced(setup), name="in/homework.ipynb")
+    solved(replaced(setup), name="in/homework.ipynb")
     others = [
         solved(name=f"in/{n}") for n in ("x1.ipynb", "05_ann_lee.ipynb", "s12.ipynb", "s123.ipynb")
     ]
     students = [
-        {"student": s, "file": f}
+        roster.Student(s, f)
         for s, f in (
             ("zoe", "x1.ipynb"),
             ("Ann Lee", ""),
@@ -231,23 +235,26 @@ def test_files_are_matched_by_roster_path_and_notebook(tmp_path, solved, replace
             ("Eve O'Neil", ""),
         )
     ]
-    found = classroom.matched([said, *others], tmp_path / "in", students)
-    assert [s.student for s in found] == ["Eve O'Neil", "zoe", "Ann Lee", "s12", "s123"]
+    found = classroom.matched(handed_in.read_all(tmp_path / "in"), students)
+    assert {s.name: s.student for s in found} == {
+        "homework.ipynb": "Eve O'Neil", "x1.ipynb": "zoe", "05_ann_lee.ipynb": "Ann Lee",
+        "s12.ipynb": "s12", "s123.ipynb": "s123"
+    }
     assert not any(s.status for s in found)
-    assert [s.student for s in classroom.matched([said, others[0]], tmp_path / "in", None)] == [
-        "Eve O'Neil",
-        "x1",
-    ]
+    for path in others[1:]:
+        path.unlink()
+    found = classroom.matched(handed_in.read_all(tmp_path / "in"), None)
+    assert [s.student for s in found] == ["Eve O'Neil", "x1"]
 
 
 def test_a_missing_folder_gets_one_line(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
-        classroom.notebooks_in(tmp_path / "none")
+        handed_in.read_all(tmp_path / "none")
     with pytest.raises(UserError, match="no .ipynb file"):
         classroom.grade_folder(tmp_path, "04", outputs(tmp_path), key=Key())
 
 
 def test_a_defect_of_the_grader_costs_one_row(tmp_path, room, monkeypatch):
-    monkeypatch.setattr(classroom, "grade", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(classroom, "graded", lambda *a, **k: 1 / 0)
     rows, _ = run(tmp_path, room)
     assert len(rows) == 8 and "the grader failed: ZeroDivisionError" in rows[0]["status"]

@@ -1,0 +1,222 @@
+"""Every command that takes a model takes what every other command wrote.
+
+Over the files of conftest's zoo, each made by other techniques: the second step of a user works, or
+is refused in one line before anything runs.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minicomp
+from minicomp.bench import pruned
+from minicomp.cli import main
+from minicomp.codec import load
+from minicomp.compress.technique import kept
+from minicomp.deploy import Program, lower
+from minicomp.exchange.safetensors import load_safetensors
+from minicomp.models import MODELS
+from minicomp.nn.forms import FORMS
+from minicomp.papers import table
+
+NAMES = ("dense", "pruned", "shared", "pruned-shared", "blocks", "surgery", "filters", "all-three",
+         "dead-units", "thresholds", "slim", "shallow", "half")
+SHARED = ("shared",)  # without a pinned zero: single weights cannot be pruned
+ON = ["--data", "glyphs", "--threads", "1"]
+each = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    # Nothing here is about milliseconds.
+    monkeypatch.setattr("minicomp.passport.milliseconds", lambda run, other, x: (
+        run(x) is None or 1.0, other(x) is None or 2.0))
+    # A scan of two rungs: below what a pruned net has, and above.
+    for command in ("compress", "sensitivity"):
+        monkeypatch.setattr(f"minicomp.cli.{command}.SPARSITIES", (0.4, 0.97))
+
+
+def test_the_zoo_is_as_told(zoo):
+    assert tuple(zoo) == NAMES and len(NAMES) >= 12
+    forms = {f.kind for p in zoo.values() for f in load(p).forms().values()}
+    assert forms == set(FORMS), "a form that no file of the zoo has"
+    assert sum(load(p).builtin is None for p in zoo.values()) >= 4, "nets that were edited"
+
+
+@each
+def test_eval_show_and_lower(name, zoo, small):
+    path = str(zoo[name])
+    assert main(["eval", path, *ON, "--json", "e.json"]) == 0
+    assert main(["show", path, "--json", "s.json"]) == 0
+    assert main(["lower", path, "--out", "p.mcz", "--json", "l.json"]) == 0
+    assert main(["eval", "p.mcz", *ON, "--json", "p.json"]) == 0
+    assert main(["show", "p.mcz"]) == 0
+    e, s, p = (json.loads(Path(f"{f}.json").read_text()) for f in "esp")
+    assert sum(s["parts"].values()) == pytest.approx(s["file_bytes"]) and e["ratio"] == s["ratio"]
+    assert e["errors"] == p["errors"] and e["test_size"] == 80
+
+
+@each
+def test_training_goes_on_from_it(name, zoo, small):
+    words = ["train", str(zoo[name]), *ON, "--set", "epochs=1,shift=0"]
+    assert main([*words, "--out", "t.mcz"]) == 0
+    before, after = load(zoo[name]), load("t.mcz")
+    assert after.spec() == before.spec() and after.origin_bytes == before.origin_bytes
+    for part, form in before.forms().items():
+        other = after.forms()[part]
+        assert other.kind == form.kind
+        if form.mask is not None:
+            assert not other.dense().data[~form.mask].any(), "what was pruned stays 0"
+        if form.kind == "codebook":
+            np.testing.assert_array_equal(other.index, form.index)
+    assert main(["eval", "t.mcz", *ON]) == 0
+
+
+@each
+def test_arrays_and_their_net_are_as_good_as_the_file(name, zoo, small):
+    # What train writes for others, every command takes back with --model.
+    assert main(["train", str(zoo[name]), *ON, "--set", "epochs=0", "--out", "a.safetensors"]) == 0
+    arrays = ["a.safetensors", "--model", str(zoo[name])]
+    assert main(["eval", *arrays, *ON, "--json", "a.json"]) == 0
+    assert main(["eval", str(zoo[name]), *ON, "--json", "f.json"]) == 0
+    a, f = (json.loads(Path(x).read_text()) for x in ("a.json", "f.json"))
+    assert a["errors"] == f["errors"]
+    assert main(["lower", *arrays, "--out", "p.mcz"]) == 0 and main(["show", *arrays]) == 0
+    assert main(["show", "a.safetensors", "--json", "s.json"]) == 0
+    s = json.loads(Path("s.json").read_text())
+    assert sum(s["parts"].values()) == s["file_bytes"] == Path("a.safetensors").stat().st_size
+
+
+def test_arrays_of_a_built_in_net(zoo, small):
+    assert main(["train", "lenet5classic", *ON, "--set", "epochs=1", "--out", "a.safetensors"]) == 0
+    arrays = ["a.safetensors", "--model", "lenet5classic", *ON]
+    assert main(["train", *arrays, "--set", "epochs=1", "--out", "t.mcz"]) == 0
+    few = ["--only", "fc3"]
+    assert main(["sensitivity", *arrays, *few]) == 0
+    words = ["--with", "magnitude:sparsity=0.5", "--out", "c.mcz", "--no-report"]
+    assert main(["compress", *arrays, *words]) == 0
+    assert kept(load("c.mcz")) == pytest.approx(0.5, abs=0.01)
+    assert main(["compress", "a.safetensors", "--model", "t.mcz", *ON, *words, "--restart"]) == 0
+
+
+@pytest.mark.parametrize("name", [
+    name if name in ("pruned", "shared", "all-three", "slim")
+    else pytest.param(name, marks=pytest.mark.slow) for name in NAMES])
+def test_it_is_shared_trained_and_reported(name, zoo, small, capsys):
+    words = ["--with", "kmeans:bits=3", "--with", "finetune:epochs=1"]
+    assert main(["compress", str(zoo[name]), *ON, *words, "--json", "c.json"]) == 0
+    c = json.loads(Path("c.json").read_text())
+    page = Path("report.html").read_text()
+    assert f"{c['file_bytes']:,} bytes" in page
+    assert c["dense_bytes"] == load(zoo[name]).origin_bytes
+    assert load(f"{name}-compressed.mcz").origin_bytes == c["dense_bytes"]
+    before, after = load(zoo[name]), load(f"{name}-compressed.mcz")
+    assert kept(after) <= kept(before) + 1e-9, "sharing brings no weight back"
+    if name not in SHARED:
+        assert "How much pruning each layer bears" in page
+
+
+@each
+def test_single_weights_and_units_are_pruned(name, zoo, small, capsys):
+    start = load(zoo[name])
+    words = ["compress", str(zoo[name]), *ON, "--no-report"]
+    code = main([*words, "--with", "magnitude:sparsity=0.97", "--out", "m.mcz"])
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    if name in SHARED:
+        assert code == 2 and "a codebook without a pinned zero cannot be pruned" in said
+    else:
+        assert code == 0 and kept(load("m.mcz")) < kept(start) - 1e-3 or kept(start) < 0.05
+    assert main([*words, "--with", "filters:sparsity=0.3", "--out", "f.mcz"]) == 0
+    smaller = load("f.mcz")
+    assert sum(smaller.macs().values()) < sum(start.macs().values())
+
+
+@each
+def test_layers_are_scanned(name, zoo, small, capsys):
+    words = ["sensitivity", str(zoo[name]), *ON]
+    code = main([*words, "--plot", "s.png", "--json", "s.json", "--bytes", str(10**7)])
+    if name in SHARED:
+        assert code == 2 and "pinned zero" in capsys.readouterr().err
+    else:
+        assert code == 0 and Path("s.png").stat().st_size > 5000
+    assert main([*words, "--what", "channels"]) == 0
+
+
+@pytest.mark.slow
+@each
+def test_measures_of_importance_are_compared(name, zoo, small, capsys):
+    code = main(["sensitivity", str(zoo[name]), *ON, "--criteria", "all", "--plot", "c.png"])
+    if name in SHARED:
+        assert code == 2 and "pinned zero" in capsys.readouterr().err
+    else:
+        assert code == 0 and Path("c.png").stat().st_size > 5000
+
+
+def test_a_papers_helper_counts_as_eval_does(zoo, small, monkeypatch):
+    # Its process is this one here: the command is the same.
+    class Done:
+        returncode, stderr = 0, ""
+
+    def run(words, **kw):
+        assert main([*words[words.index("eval"):], "--threads", "1"]) == 0
+        return Done
+
+    monkeypatch.setattr(table.subprocess, "run", run)
+    for name, path in zoo.items():
+        model = load(path)
+        size, errors = table.file_errors(model, small / "again.mcz", "glyphs")
+        assert size == path.stat().st_size, name
+        assert main(["eval", str(path), *ON, "--json", "e.json"]) == 0
+        assert errors == json.loads(Path("e.json").read_text())["errors"], name
+
+
+def test_benchs_helpers_plan_every_net(zoo, few):
+    x = few.test.x[:3]
+    for name, path in zoo.items():
+        model = load(path)
+        plans = pruned.plans(dict.fromkeys(("masked", "removed", "zeros", "codes"), model), 3)
+        for kind, plan in plans.items():
+            np.testing.assert_allclose(plan(x), model(x).data, rtol=2e-3, atol=2e-4,
+                                       err_msg=f"{name} {kind}")
+
+
+@pytest.mark.parametrize("words", [
+    "compress p.mcz", "train p.mcz", "lower p.mcz", "sensitivity p.mcz",
+    "eval a.safetensors --model p.mcz"])
+def test_a_program_is_refused_where_it_is_of_no_use(words, zoo, small, capsys):
+    minicomp.save(lower(load(zoo["pruned"])), "p.mcz")
+    assert isinstance(load("p.mcz"), Program)
+    Path("a.safetensors").write_bytes(b"")
+    assert main([*words.split(), *(ON if words.split()[0] != "lower" else [])]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and "p.mcz: a model is wanted, got a program" in said[0]
+
+
+@pytest.mark.parametrize("words, says", [
+    ("eval a.safetensors", "a.safetensors holds arrays without a net: name it, --model lenet5"),
+    ("eval a.safetensors --model lenet300",
+     "a.safetensors does not hold the weights of lenet300: state does not fit the model: "),
+    ("eval a.safetensors --model lenet7", "unknown model 'lenet7'; there are lenet300"),
+    ("eval a.safetensors --model no.mcz", "no.mcz: there is no such file"),
+    ("eval m.mcz --model lenet5classic", "--model goes with a .safetensors file; m.mcz holds its"),
+    ("compress lenet300 --model lenet300", "--model goes with a .safetensors file; a built-in"),
+    ("eval folder.mcz", "folder.mcz: a folder, not a file"),
+    ("show notes.txt", "notes.txt: a model is a .mcz file, or a .safetensors file with --model"),
+    ("train notes.txt", "notes.txt: a model is a .mcz file, or a .safetensors file with --model"),
+    ("eval damaged.safetensors --model lenet5", "damaged.safetensors: a header of"),
+])
+def test_what_is_no_model_is_said(words, says, zoo, small, capsys):
+    from minicomp.exchange.safetensors import save_safetensors
+
+    model = load(zoo["dense"])
+    minicomp.save(model, "m.mcz")
+    save_safetensors(model.state_dict(), "a.safetensors")
+    assert set(load_safetensors("a.safetensors")) == set(MODELS["lenet5classic"]().state_dict())
+    Path("damaged.safetensors").write_bytes(b"\xff" * 20)
+    Path("folder.mcz").mkdir()
+    Path("notes.txt").write_text("lenet5")
+    assert main(words.split()) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and says in said[0]
