@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import time
 from pathlib import Path
@@ -89,10 +90,11 @@ def compress(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
         begin = time.perf_counter()
-        start, name, out = opening.start(args, screen.say, "compressed")
+        loaded = functools.cache(lambda: options.load_data(args, screen.say, screen.log))
+        start, name, out = opening.start(args, screen.say, "compressed", loaded)
         if out.suffix != ".mcz":
             raise UserError(f"--out must end in .mcz, got {out}")
-        data = options.load_data(args, screen.say, screen.log)
+        data = loaded()
         page = Path(args.report or "report.html")
         recipe = _recipe(args, name)
         check_job(start, data, recipe.pipeline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 
@@ -37,8 +38,9 @@ def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     path = Path(args.file)
     with Screen() as screen:
-        model = opening.opened(args.file, args.structure)
-        data = options.load_data(args, screen.say, screen.log)
+        loaded = functools.cache(lambda: options.load_data(args, screen.say, screen.log))
+        model = opening.opened(args, args.file, data=loaded, say=screen.say)
+        data = loaded()
         check_data(model, data)
         check_work(model, len(data.test.y), args.max_operations)
         start = time.perf_counter()

@@ -43,7 +43,7 @@ def run(args) -> int:
     options.check_writable("--out", out)
     if out.exists() and out.samefile(path):
         raise UserError(f"--out: {out} is the model's file; give another name")
-    model = opening.opened(args.file, args.structure, kind="model")
+    model = opening.opened(args, args.file, kind="model")
     try:
         program = lower(model, precision=args.precision)
     except ValueError as e:

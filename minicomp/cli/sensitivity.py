@@ -5,6 +5,8 @@ With --criteria: what the whole net loses when its weights go by different measu
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ..compress import TECHNIQUES, Pipeline
@@ -134,13 +136,12 @@ def run(args) -> int:
 
 def found_model(args, screen: Screen) -> tuple[Model, Dataset]:
     """Returns the model of the file, or the built-in one, trained, and the data."""
+    loaded = functools.cache(lambda: options.load_data(args, screen.say, screen.log))
     if opening.is_file(args.model):
-        model = opening.opened(args.model, args.structure, kind="model")
-        data = options.load_data(args, screen.say, screen.log)
-        check_data(model, data)
-        return model, data
-    name = opening.built_in(args.model, args.structure)
-    data = options.load_data(args, screen.say, screen.log)
+        model = opening.opened(args, args.model, kind="model", data=loaded, say=screen.say)
+        check_data(model, loaded())
+        return model, loaded()
+    name, data = opening.built_in(args), loaded()
     recipe = load_recipe("deep-compression", name, TECHNIQUES, pipeline=Pipeline())
     return train_dense(name, data.without_test(), recipe, seed=args.seed, log=screen.log,
                        n_threads=args.threads), data

@@ -35,7 +35,8 @@ def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     path = Path(args.file)
     if args.structure is not None:
-        opening.opened(args.file, args.structure)  # whether the arrays fit
+        args.normalize = args.normalize or "none"  # which nothing here depends on
+        opening.opened(args, args.file)  # whether the arrays fit
     shown = opening.shown(args.file)
     print_bytes(str(path), shown)
     options.write_json(

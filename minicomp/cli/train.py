@@ -3,11 +3,11 @@ safetensors for PyTorch."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 from ..codec import save
 from ..compress import TECHNIQUES, Pipeline
-from ..exchange.safetensors import save_safetensors
 from ..jobs.folder import folder_of, run_folder
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe, make_technique, parse_knobs
@@ -56,8 +56,9 @@ def add_parsers(commands) -> None:
 def train(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
-        start, name, out = opening.start(args, screen.say, "trained")
-        data = options.load_data(args, screen.say, screen.log)
+        loaded = functools.cache(lambda: options.load_data(args, screen.say, screen.log))
+        start, name, out = opening.start(args, screen.say, "trained", loaded)
+        data = loaded()
         if out.suffix not in (".mcz", ".safetensors"):
             raise UserError(f"--out must end in .mcz or .safetensors, got {out}")
         options.check_writable("--out", out)
@@ -79,7 +80,7 @@ def train(args) -> int:
         if out.suffix == ".mcz":
             save(model, out)
         else:
-            save_safetensors(model.dense().state_dict(), out)
+            opening.save_arrays(model, out)
     print(
         f"{out}: {out.stat().st_size:,} bytes, {score.errors} errors of {score.size:,} test images "
         f"({100 * score.error:.2f} %)"

@@ -49,11 +49,13 @@ class Arrays(dict):
     """Arrays by name, in the order of the header.
 
     unreadable : {name: why} of those that the file has too, but NumPy has no type or shape for
+    notes : texts by name beside the arrays, the file's metadata
     """
 
-    def __init__(self, arrays: dict[str, Array], unreadable: dict[str, str]):
+    def __init__(self, arrays: dict[str, Array], unreadable: dict[str, str],
+                 notes: dict[str, str]):
         super().__init__(arrays)
-        self.unreadable = unreadable
+        self.unreadable, self.notes = unreadable, notes
 
 
 def save_safetensors(
@@ -141,7 +143,7 @@ def _parsed(file: bytes, max_bytes: int) -> Arrays:
             raise FormatError(f"{printable(name, 100)}: {e}") from None
         except ValueError as e:  # more axes, or larger ones, than NumPy has
             unreadable[name] = printable(e)
-    return Arrays(arrays, unreadable)
+    return Arrays(arrays, unreadable, notes)
 
 
 def _place(name: str, entry) -> tuple[int, int]:
