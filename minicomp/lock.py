@@ -15,6 +15,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from .atomic import as_json
 from .errors import UserError, printable
 
 try:
@@ -42,6 +43,10 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # While it is still held: whoever has opened it by now finds that it is no longer there.
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(file), os.stat(folder / NAME)):
+                os.unlink(folder / NAME)
         os.close(file)
 
 
@@ -63,7 +68,7 @@ def _opened(folder: Path) -> int:
                 if os.path.samestat(os.fstat(file), os.stat(path)):
                     os.ftruncate(file, 0)
                     who = {"process": os.getpid(), "host": socket.gethostname()}
-                    os.pwrite(file, json.dumps(who).encode(), 0)
+                    os.pwrite(file, as_json(who).encode(), 0)
                     return file
         except BaseException:
             os.close(file)

@@ -8,7 +8,7 @@ ROOT = Path(minicomp.__file__).parent
 # A room imports itself, its row and the rows before it. Models come before the codec: a file may
 # name a built-in net.
 ROWS = [
-    "errors atomic interrupt lock timing",
+    "errors archive atomic interrupt lock timing",
     "_kernels",
     "kernels",
     "tensor ops conv gradcheck grid",

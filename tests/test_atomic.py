@@ -1,10 +1,12 @@
 import os
 import stat
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from minicomp.atomic import read_text, write_atomically
+from minicomp.atomic import as_json, read_text, write_atomically
 from minicomp.errors import UserError
 
 
@@ -75,3 +77,44 @@ def test_what_is_no_text_is_one_error(tmp_path):
         read_text(path)
     with pytest.raises(UserError, match="at most 1 bytes"):
         read_text(path, max_bytes=1)
+
+
+def test_a_pipe_whose_reader_has_gone_is_named(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    threading.Timer(0.2, os.close, [reader]).start()
+    with pytest.raises(BrokenPipeError) as e:
+        write_atomically(pipe, b"x" * 10_000_000)
+    assert e.value.filename == str(pipe)
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "kept"
+    path.write_bytes(b"old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as e:
+        write_atomically(path, b"new")
+    assert e.value.filename == str(path) and path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("value, text", [
+    (float("nan"), "null"), ([float("inf"), -float("inf")], "[null, null]"),
+    ({"a": np.float32("nan"), "b": np.array([1.0, np.nan])}, '{"a": null, "b": [1.0, null]}'),
+    ((np.int64(3), True, None, np.bool_(False)), "[3, true, null, false]"),
+    ({1: Path("x"), None: "\u00e9\udcff"}, '{"1": "x", "null": "\\u00e9\\udcff"}'),
+    (np.array(2.5), "2.5"), (0.1, "0.1"), (np.float32(0.5), "0.5"), (2**70, str(2**70)),
+])
+def test_json_is_what_every_reader_takes(value, text):
+    assert as_json(value) == text
+
+
+def test_json_of_a_number_type_of_its_own_is_a_number():
+    class Kind(float):
+        def __repr__(self):
+            return "Kind"
+    assert as_json(Kind(0.5)) == "0.5" and as_json(Kind("nan")) == "null"

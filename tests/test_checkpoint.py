@@ -26,8 +26,8 @@ def blobs(n=24):
 def trained(folder, given=None, **kw):
     model = kw.pop("model", None) or MLP([8, 5, 3], rng=np.random.default_rng(kw.pop("start", 0)))
     rng = kw.pop("rng", None) or np.random.default_rng(1)
-    return fit(model, given or blobs(), epochs=2, optimizer=SGD(model.parameters(), lr=0.1), rng=rng,
-               checkpoint=folder, **kw)
+    return fit(model, given or blobs(), epochs=2, checkpoint=folder, rng=rng,
+               optimizer=SGD(model.parameters(), lr=0.1), **kw)
 
 
 @pytest.fixture

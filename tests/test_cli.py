@@ -311,7 +311,8 @@ def test_train_eval_show_and_compress_the_file(tmp_path, monkeypatch, capsys):
     assert [s["name"] for s in c["steps"]] == ["magnitude", "kmeans"]
     assert RESULT <= set(c)
     assert main([*words, "--out", "lenet300.mcz"]) == 2
-    assert "lenet300.mcz is the file to start from; give another name" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--out: lenet300.mcz is what it reads (MODEL); give another name" in told
     files = "c.json e.json l.jsonl lenet300-compressed.mcz lenet300.mcz t.json"
     assert sorted(p.name for p in tmp_path.iterdir()) == files.split()
 
@@ -401,7 +402,7 @@ def test_lower_writes_a_program_that_eval_and_show_take(small_file, tmp_path, ca
     (["lower", "missing.mcz"], "missing.mcz: there is no such file"),
     (["lower", "small.mcz", "--out", "p.txt"], "--out must end in .mcz, got p.txt"),
     (["lower", "small.mcz", "--out", "small.mcz"],
-     "--out: small.mcz is the model's file; give another name"),
+     "--out: small.mcz is what it reads (FILE); give another name"),
     (["lower", "small.mcz", "--out", "no/p.mcz"], "--out: the folder no does not exist"),
     (["lower", "small.mcz", "--precision", "int4"], "precision must be one of float, got 'int4'"),
     (["lower", "program.mcz"], "program.mcz: a model is wanted, got a program"),

@@ -504,6 +504,15 @@ def test_the_teachers_page_names_every_misconception_and_all_points():
         assert points == (f"{of.max_points} + 3" if of else "no notebook yet"), lesson
 
 
+def test_no_command_asks_an_index_for_minicomp():
+    # It is on none: commands are those of a checkout or a wheel.
+    root = build.sources().parents[1]
+    paths = [*root.glob("*.md"), *root.glob("lessons/**/*"), *(root / "minicomp").rglob("*.py")]
+    for path in (p for p in paths if p.suffix in (".md", ".py", ".ipynb", ".toml")):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"pip install (-\S+ )*['\"]?minicomp\b(?!-)", text), path
+
+
 # ---------------------------------------------------------------------------------------- the wheel
 
 

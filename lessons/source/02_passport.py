@@ -134,7 +134,7 @@ check("02.conv_cost", conv_cost)
 
 # %% tags=["exercise:02.model_cost"]
 def model_cost(shape, layers):
-    """shape: (c, h, w); layers: list of tuples. Returns an integer array (n, 2)."""
+    """shape: (c, h, w); layers: list of tuples. Returns an array of whole numbers, (n, 2)."""
     ### BEGIN SOLUTION
     c, h, w = shape
     rows = []

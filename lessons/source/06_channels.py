@@ -161,7 +161,7 @@ check("06.remove_channels", remove_channels)
 
 # %% tags=["exercise:06.flatten_columns"]
 def flatten_columns(keep, height, width):
-    """keep: (C,) bool; returns an integer array."""
+    """keep: (C,) bool; returns an array of whole numbers."""
     ### BEGIN SOLUTION
     return np.flatnonzero(np.repeat(keep, height * width))
     ### END SOLUTION
@@ -217,7 +217,7 @@ def tuned(model):
 # %% tags=["slow"]
 lams = lesson.choose(smoke=[0, 1e-3, 4e-3], full=[0, 1e-3, 4e-3],
                      paper=[0, 1e-4, 1e-3])
-start = SlimmingMLP(rng=lesson.rng("start"))
+start = SlimmingMLP(normalize=data.normalize, rng=lesson.rng("start"))
 
 def trained(lam):
     priced = Slimming(lam=lam, sparsity=0.0).training(**setting)

@@ -93,9 +93,9 @@ places, np.diff(places, prepend=-1)
 #
 # ## Exercise 1: the relative index (8 minutes)
 #
-# Return two integer arrays, one entry per weight or filler: `stored` (gap - 1), and `source`
-# (which weight it is, counted from 0, or -1 for a filler). Leave the arguments of your functions
-# as they are.
+# Return two arrays of whole numbers, one entry per weight or filler: `stored` (gap - 1), and
+# `source` (which weight it is, counted from 0, or -1 for a filler). Leave the arguments of your
+# functions as they are.
 
 # %% tags=["exercise:17.relative_index"]
 def relative_index(positions, p):

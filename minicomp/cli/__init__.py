@@ -45,9 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     with streams():
         try:
             return _flushed(_guarded(argv))
-        except SystemExit:  # of argparse: help, or a mistake that it has said
-            _flushed(0)
-            raise
+        except SystemExit as e:  # of argparse: help, or a mistake that it has said
+            raise SystemExit(_flushed(e.code or 0)) from None
         finally:
             interrupt.end()
 

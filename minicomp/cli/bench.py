@@ -48,6 +48,7 @@ def add_parsers(commands) -> None:
         "--plot", metavar="F.png", help="draw where sparse products break even with dense BLAS"
     )
     options.add_json(p)
+    options.files(p, reads=("against",), writes=("plot",))
 
 
 def run(args) -> int:
@@ -84,7 +85,7 @@ def run(args) -> int:
             if "curve" in r
         }
         ax = plots.plot_break_even(curves)
-        ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
+        plots.save(ax, args.plot)
         print(f"{args.plot}: how many times faster than dense, against density")
     options.write_json(args.json, {"rows": rows})
     return 0

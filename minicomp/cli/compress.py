@@ -84,23 +84,27 @@ def add_parsers(commands) -> None:
         "--restart", action="store_true", help="discard an unfinished run of the same file name"
     )
     options.add_run(p)
+    options.files(p, reads=("model", "recipe"), writes=("out", "report"))
 
 
 def compress(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
         begin = time.perf_counter()
-        loaded = functools.cache(lambda: options.load_data(args, screen.say, screen.log))
-        start, name, out = opening.start(args, screen.say, "compressed", loaded)
+        if args.report and args.no_report:
+            raise UserError("--report and --no-report contradict each other: give one")
+        start, name, out = opening.start(args, screen.say, "compressed")
         if out.suffix != ".mcz":
             raise UserError(f"--out must end in .mcz, got {out}")
-        data = loaded()
+        start, data = opening.with_data(start, args.model, args, screen)
         page = Path(args.report or "report.html")
         recipe = _recipe(args, name)
+        folder = folder_of(out)
+        options.check_files(
+            args, out=out, **({} if args.no_report else {"report": page}),
+            also=[("the run", folder, "run"),
+                  *(("--with or --recipe", path, "reads") for path in recipe.pipeline.files())])
         check_job(start, data, recipe.pipeline)
-        options.check_writable("--out", out)
-        if not args.no_report:
-            options.check_writable("--report", page)
         settings = {
             "model": name,
             "from": opening.digest(start, args.model, args.structure),
@@ -112,7 +116,7 @@ def compress(args) -> int:
             "steps": [{"name": s.word, **s.settings()} for s in recipe.pipeline.steps],
         }
         args.checkpoint_folder = args.ending.enter_context(run_folder(
-            folder_of(out), settings, data, restart=args.restart, say=screen.say))
+            folder, settings, data, restart=args.restart, say=screen.say))
         job = run(
             start,
             data.without_test(),

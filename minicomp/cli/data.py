@@ -38,6 +38,7 @@ def add_parsers(commands) -> None:
     p.add_argument(
         "--from", dest="source", metavar="DIR|URL", help="a folder that has the files, or a mirror"
     )
+    options.files(p, reads=("source",))
 
 
 def listing(args) -> int:

@@ -31,6 +31,7 @@ def add_parsers(commands) -> None:
     options.add_threads(p)
     options.add_max_operations(p)
     options.add_json(p)
+    options.files(p, reads=("file",))
     p.set_defaults(seed=0)
 
 
@@ -38,9 +39,8 @@ def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     path = Path(args.file)
     with Screen() as screen:
-        loaded = functools.cache(lambda: options.load_data(args, screen.say, screen.log))
-        model = opening.opened(args, args.file, data=loaded, say=screen.say)
-        data = loaded()
+        model = opening.opened(args.file, args)
+        model, data = opening.with_data(model, args.file, args, screen)
         check_data(model, data)
         check_work(model, len(data.test.y), args.max_operations)
         start = time.perf_counter()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from ..atomic import write_atomically
+from ..atomic import as_json, write_atomically
 from ..errors import UserError, printable
 from ..teach import catalog
 from ..teach.live.checkpoints import MODES
@@ -38,6 +37,7 @@ def add_parsers(commands) -> None:
                    help="where your notebooks are (default: here)")
     p.add_argument("--json", metavar="F",
                    help="write the result as JSON; - for standard output")
+    options.files(p, reads=("folder",), writes=("json",))
 
 
 def _add_open(commands) -> None:
@@ -72,6 +72,8 @@ def _add_grade(commands) -> None:
                    help="course key: hidden tests of your own; - for standard input")
     p.add_argument("--jobs", type=int, metavar="N", default=min(2, os.cpu_count() or 1),
                    help="notebooks at a time (default %(default)s)")
+    options.files(p, reads=("path", "roster", "key"), writes=("json",), updates=("csv",),
+                  folder=("feedback",))
 
 
 def _add_build(commands) -> None:
@@ -96,6 +98,7 @@ minicomp lesson build 4 --expected --seeds 5     runs the lesson, records its nu
                    help="data set of --expected (default: mnist and glyphs)")
     p.add_argument("--seeds", type=int, default=5, metavar="N",
                    help="runs of --expected (default 5)")
+    options.files(p, folder=("html",))
 
 
 # ----------------------------------------------------------------------------------------- handlers
@@ -132,7 +135,7 @@ def run_open(args) -> int:
     if importlib.util.find_spec("jupyterlab") is None:
         print(
             "JupyterLab is not installed: open the file in VS Code, upload it to Colab, or "
-            "pip install 'minicomp[lessons]'."
+            "pip install '.[lessons]' in the checkout."
         )
         return 0
     with contextlib.suppress(KeyboardInterrupt):
@@ -178,7 +181,6 @@ def _grade_file(args, of: catalog.LessonChecks, key) -> int:
 
     if args.roster is not None:
         raise UserError("--roster goes with a folder")
-    _check_outputs(args, [args.csv, None if args.json == "-" else args.json])
     kept = read_kept(args.csv, of) if args.csv else None
     row = grade(args.path, of.number, key=key)
     if args.json != "-":
@@ -211,7 +213,9 @@ def _grade_folder(args, of: catalog.LessonChecks, key) -> int:
         json=Path(args.json or f"grades-{of.number}.json"),
         feedback=args.feedback or Path(f"feedback-{of.number}"),
     )
-    _check_outputs(args, [out.csv, out.json, out.summary, out.journal, out.feedback])
+    options.check_files(args, csv=out.csv, json=out.json, feedback=out.feedback,
+                        also=[("the class's page", out.summary, "updates"),
+                              ("the journal", out.journal, "updates")])
 
     def say(row: dict) -> None:
         if row["event"] == "note":
@@ -231,20 +235,6 @@ def _grade_folder(args, of: catalog.LessonChecks, key) -> int:
     for r in odd:
         print(f"  {r['student'] or '?'} ({r['file'] or 'nothing'}): {r['status']}")
     return 0
-
-
-def _check_outputs(args, outputs: list) -> None:
-    # Nothing that is written may be what is read, or another output; links are followed.
-    seen = {}
-    read = {"what was handed in": args.path, "--roster": args.roster, "--key": args.key}
-    for name, path in read.items():
-        if path is not None:
-            seen[os.path.realpath(path)] = f"{name} ({printable(path)})"
-    for path in filter(None, outputs):
-        real = os.path.realpath(path)
-        if real in seen:
-            raise UserError(f"{printable(path)} would be written over {seen[real]}")
-        seen[real] = f"another output ({printable(path)})"
 
 
 def run_progress(args) -> int:
@@ -286,6 +276,7 @@ def run_build(args) -> int:
     from ..teach.notebook import build
 
     lessons = [catalog.lesson(n) for n in args.numbers] or list(catalog.lessons().values())
+    _check_build(args)
     if args.check:
         lines = build.stale()
         print("\n".join(lines) or "every notebook is what its source builds")
@@ -309,10 +300,20 @@ def run_build(args) -> int:
     return 0
 
 
+def _check_build(args) -> None:
+    # Options that say nothing without another one, or against it.
+    if args.check and (args.expected or args.html is not None or args.numbers):
+        raise UserError("--check looks at every notebook and writes nothing: it goes alone")
+    if not args.expected and (args.data or args.seeds != 5):
+        raise UserError("--data and --seeds go with --expected")
+    if args.html is None and (args.no_solutions or args.mode != "full"):
+        raise UserError("--no-solutions and --mode go with --html")
+
+
 def _write_json(target: str | None, value) -> None:
     if target is None:
         return
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    text = as_json(value, indent=1) + "\n"
     if target == "-":
         print(text, end="")
     else:

@@ -45,6 +45,7 @@ def add_parsers(commands) -> None:
     )
     p.add_argument("--out", metavar="F.json|F.npz", help="the file to write (default NAME.json)")
     p.add_argument("--seed", type=int, default=0, metavar="N")
+    options.files(p, writes=("out",))
 
 
 def listing(args) -> int:
@@ -148,6 +149,8 @@ def cite(args) -> int:
 def vectors(args) -> int:
     """Writes the cases of one reference function."""
     if args.name is None:
+        if args.out is not None or args.seed:
+            raise UserError("--seed and --out go with NAME, the function whose cases to write")
         print_table(
             "reference functions",
             ["name", "source"],
@@ -161,7 +164,7 @@ def vectors(args) -> int:
     out = Path(args.out or f"{args.name}.json")
     if out.suffix not in (".json", ".npz"):
         raise UserError(f"--out must end in .json or .npz, got {out}")
-    options.check_writable("--out", out)
+    options.check_files(args, out=out)
     count = reference.write_vectors(args.name, out, seed=args.seed)
     print(f"{out}: {count} cases of {args.name}, {out.stat().st_size:,} bytes")
     return 0

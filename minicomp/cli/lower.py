@@ -8,8 +8,9 @@ from ..codec import save
 from ..deploy import Program, lower
 from ..deploy.program import PRECISIONS
 from ..errors import UserError
+from ..models import normalization
 from . import opening, options
-from .progress import print_table
+from .progress import Screen, print_table
 
 EXAMPLES = """
 minicomp lower lenet5.mcz
@@ -31,19 +32,19 @@ def add_parsers(commands) -> None:
     p.add_argument("--precision", metavar="NAME", default="float",
                    help=f"one of {', '.join(PRECISIONS)} (default float)")
     options.add_json(p)
+    options.files(p, reads=("file",), writes=("out",))
 
 
 def run(args) -> int:
     """Runs the command; see `add_parsers`."""
-    path = Path(args.file)
+    path = opening.existing(args.file)
     out = Path(args.out or path.with_name(f"{path.stem}-program.mcz").name)
-    opening.existing(args.file)
     if out.suffix != ".mcz":
         raise UserError(f"--out must end in .mcz, got {out}")
-    options.check_writable("--out", out)
-    if out.exists() and out.samefile(path):
-        raise UserError(f"--out: {out} is the model's file; give another name")
-    model = opening.opened(args, args.file, kind="model")
+    options.check_files(args, out=out)
+    model = opening.opened(args.file, args, kind="model")
+    if path.suffix == ".safetensors" and normalization(model) is None and args.normalize is None:
+        Screen().say(opening.assumed(path, None))
     try:
         program = lower(model, precision=args.precision)
     except ValueError as e:

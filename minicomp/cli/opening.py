@@ -11,12 +11,13 @@ from ..codec import Shown, load, show
 from ..codec.accounting import Row
 from ..data import Dataset
 from ..deploy import Program
-from ..errors import FormatError, UserError, printable
-from ..exchange.safetensors import load_safetensors, save_safetensors
-from ..models import MODELS, for_data, normalization, renormalized
+from ..errors import UserError, printable
+from ..exchange.safetensors import load_safetensors, noted
+from ..models import MODELS, normalization, renormalized
 from ..nn.graph import Model
 from ..nn.layers.normalize import NAMED, Statistics, statistics
 from . import options
+from .paths import check_readable
 
 FILES = (".mcz", ".safetensors")
 NOTE = "minicomp.normalize"  # of a .safetensors file, as JSON
@@ -24,14 +25,16 @@ WHAT = "a .mcz file, or a .safetensors file with --model"
 
 
 def add_structure(parser) -> None:
-    """Adds --model."""
+    """Adds --model and --normalize."""
     parser.add_argument(
         "--model", dest="structure", metavar="NET",
         help="the net whose weights a .safetensors file holds: a built-in model, or a .mcz file")
     parser.add_argument(
-        "--normalize", metavar="NAME|MEAN/STD|none",
-        help="what that net's input of 0..1 is taken through, where the file does not tell: as of "
-        f"{', '.join(NAMED)}; 0.1307/0.3081; or nothing")
+        "--normalize", metavar="SET|none|MEAN,STD",
+        help="what was done to the pixels in 0..1 on which the net of a file was trained, where the "
+        f"file does not say: as for {', '.join(NAMED)}, nothing, or (x - MEAN) / STD; of several "
+        "channels all means, then all deviations")
+    options.files(parser, reads=("structure",))
 
 
 def is_file(given: str) -> bool:
@@ -47,45 +50,110 @@ def check_name(name: str) -> str:
                     f"{WHAT}")
 
 
-def built_in(args) -> str:
-    """Returns the name of a built-in model, with which --model does not go; UserError."""
-    for option, value in (("--model", args.structure), ("--normalize", args.normalize)):
-        if value is not None:
-            raise UserError(f"{option} goes with a .safetensors file; a built-in model is its own "
-                            "net")
-    return check_name(args.model)
+def built_in(name: str, args) -> str:
+    """Returns the name of a built-in model, with which --model and --normalize do not go;
+    UserError."""
+    if args.structure is not None:
+        raise UserError("--model goes with a .safetensors file; a built-in model is its own net")
+    if args.normalize is not None:
+        raise UserError("--normalize goes with a file; a built-in model normalises as its data do")
+    return check_name(name)
 
 
 def existing(given: str) -> Path:
     """Returns the path of a file that is there and has one of the endings of FILES; UserError."""
     path = Path(given)
-    if path.is_dir():
-        raise UserError(f"{printable(path)}: a folder, not a file")
-    if not path.is_file():
-        raise UserError(f"{printable(path)}: there is no such file")
+    check_readable(path)
     if path.suffix not in FILES:
         raise UserError(f"{printable(path)}: a model is {WHAT}")
     return path
 
 
-def opened(args, given: str, *, kind: str | None = None,
-           data: Callable[[], Dataset] | None = None, say=None) -> Model | Program:
+def opened(given: str, args, *, kind: str | None = None) -> Model | Program:
     """Returns what a file holds.
 
-    args : with structure and normalize, for a .safetensors file
+    args : with structure, of a .safetensors file the net whose arrays they are, a built-in model or
+        a .mcz file; and normalize, what the user says of its input
     kind : "model" where a program is of no use
-    data, say : the data set, loaded at the first call, whose normalisation is taken, and said,
-        where neither the user nor the file tells it
     Raises UserError, FormatError.
     """
-    path = existing(given)
-    if path.suffix == ".mcz":
-        for option, value in (("--model", args.structure), ("--normalize", args.normalize)):
-            if value is not None:
-                raise UserError(f"{option} goes with a .safetensors file; {printable(path)} holds "
-                                "its own net")
-        return load(path, kind=kind)
-    if args.structure is None:
+    path, structure = existing(given), args.structure
+    if path.suffix == ".safetensors":
+        model = _of_arrays(path, structure)
+    elif structure is not None:
+        raise UserError(f"--model goes with a .safetensors file; {printable(path)} holds its own "
+                        "net")
+    else:
+        model = load(path, kind=kind)
+    if args.normalize is None:
+        return model
+    if isinstance(model, Program):
+        raise UserError("--normalize goes with a model, not with a program")
+    if path.suffix == ".mcz" and normalization(model) is not None:
+        raise UserError(f"{printable(path)} normalises its input itself, "
+                        f"{described(normalization(model))}: --normalize does not go with it")
+    try:
+        return renormalized(model, _normalize(args.normalize))
+    except ValueError as e:
+        raise UserError(f"--normalize: {e}") from None
+
+
+def _normalize(text: str) -> Statistics | None:
+    # What --normalize says.
+    if text == "none" or text in NAMED:
+        return None if text == "none" else text
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    half = len(numbers) // 2
+    if not numbers or len(numbers) % 2:
+        raise UserError(f"it must be {', '.join(NAMED)}, none, or MEAN,STD (of several channels "
+                        f"all means, then all deviations), got {printable(repr(text), 60)}")
+    return numbers[:half], numbers[half:]
+
+
+def described(given: Statistics | None) -> str:
+    """Returns an input normalisation in words."""
+    if given is None:
+        return "not at all"
+    if isinstance(given, str):
+        return f"as {given}"
+    mean, std = (", ".join(f"{v:g}" for v in values[:4]) + ", ..." * (len(values) > 4)
+                 for values in given)
+    return f"by mean {mean} and deviation {std}"
+
+
+def with_data(begin: str | Model | Program, given: str | None, args, screen
+              ) -> tuple[str | Model | Program, Dataset]:
+    """Returns the net and the data that the arguments name, the net's own where they name none.
+
+    A file that does not say what was done to its input is taken to be trained on pixels normalised
+    as the data's, if it holds arrays; a net stays as it is. What is assumed is said in one line.
+    begin : what `start` or `opened` returned of the name `given`
+    """
+    known = None if isinstance(begin, str) else begin.trained_on
+    data = options.load_data(args, screen.say, screen.log, trained_on=known)
+    open_ = isinstance(begin, Model) and known is None and normalization(begin) is None
+    if not open_ or args.normalize is not None or data.normalize is None:
+        return begin, data
+    if Path(given).suffix != ".safetensors":
+        screen.say(f"{printable(given)} neither normalises its input nor names its data: pixels in 0..1 go in "
+                   "as they are; --normalize says otherwise")
+    elif len(statistics(data.normalize)[0]) == begin.input_shape[0]:
+        begin = renormalized(begin, data.normalize)
+        screen.say(assumed(given, data.normalize))
+    return begin, data
+
+
+def assumed(given: str | Path, normalize: Statistics | None) -> str:
+    """Returns the line that says which normalisation is assumed of a file of arrays."""
+    return (f"{printable(given)} does not say how its input was normalised: assumed "
+            f"{described(normalize)}; --normalize says otherwise")
+
+
+def _of_arrays(path: Path, structure: str | None) -> Model:
+    if structure is None:
         raise UserError(f"{printable(path)} holds arrays without a net: name it, --model lenet5")
     name = args.structure
     given = () if args.normalize is None else (_statistics(args.normalize),)
@@ -111,6 +179,14 @@ def opened(args, given: str, *, kind: str | None = None,
     except ValueError as e:
         raise UserError(f"{printable(path)} does not hold the weights of {printable(name)}: "
                         f"{printable(e)}") from None
+    notes = noted(arrays)
+    if notes is not None:
+        try:
+            model = renormalized(model, notes["normalize"])
+        except ValueError as e:
+            raise UserError(f"{printable(path)} does not fit {printable(structure)}: "
+                            f"{printable(e)}") from None
+        model.trained_on = notes.get("data", model.trained_on)
     return model
 
 
@@ -171,13 +247,11 @@ def start(args, say, ending: str, data: Callable[[], Dataset]) -> tuple[str | Mo
     """
     if args.model is None or not is_file(args.model):
         name = (options.default_model(say) if args.model is None
-                else built_in(args))
+                else built_in(args.model, args))
         return name, name, Path(args.out or f"{name}.mcz")
     path = existing(args.model)
     out = Path(args.out or f"{path.stem}-{ending}.mcz")
-    model = opened(args, args.model, kind="model", data=data, say=say)
-    if out.exists() and out.samefile(path):
-        raise UserError(f"--out: {printable(out)} is the file to start from; give another name")
+    model = opened(args.model, args, kind="model")
     return model, named(model, path.stem), out
 
 
@@ -198,16 +272,21 @@ def digest(begin: str | Model, given: str | None, structure: str | None) -> str:
     return f"{given}{of} (sha256 {found})"
 
 
-def shown(given: str) -> Shown:
+def shown(given: str) -> tuple[Shown, dict]:
     """Returns where the bytes of a .mcz file went, or of a .safetensors file, whose arrays are the
-    rows."""
+    rows; and what the file says of the net: {"data", "normalize"}, where it does."""
     path = existing(given)
     if path.suffix == ".mcz":
-        return show(path)
+        found = show(path)
+        says = {"data": found.model.trained_on}
+        if isinstance(found.model, Model):
+            says["normalize"] = normalization(found.model)
+        return found, says
     arrays = load_safetensors(path)
-    rows = [Row(printable(name, 100), "array", a.shape, a.size, str(a.dtype),
-                {"values": float(a.nbytes)}) for name, a in arrays.items()]
-    size, numbers = path.stat().st_size, sum(a.size for a in arrays.values())
-    rest = size - sum(a.nbytes for a in arrays.values())
-    unread = f" and {len(arrays.unreadable)} arrays of other types" if arrays.unreadable else ""
-    return Shown(size, 4 * numbers, rows, 0, {f"header{unread}": rest})
+    rows = [Row(name, "array", a.shape, a.size, str(a.dtype), {"values": float(a.nbytes)})
+            for name, a in arrays.items()]
+    size = path.stat().st_size
+    taken = sum(a.nbytes for a in arrays.values())
+    found = Shown(size, 4 * sum(a.size for a in arrays.values()), rows, 0,
+                  {"header": size - taken})
+    return found, noted(arrays) or {}

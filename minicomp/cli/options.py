@@ -12,6 +12,8 @@ from ..atomic import as_json, write_atomically
 from ..errors import UserError
 from ..jobs.job import MAX_OPERATIONS
 from ..kernels import cpu
+from ..report.plots import check_format
+from .paths import check_files, files
 
 
 def command(
@@ -25,7 +27,7 @@ def command(
         epilog="examples:\n" + "\n".join("  " + e for e in examples.strip().splitlines()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, files={})
     return parser
 
 
@@ -33,10 +35,13 @@ def add_data(parser, required: bool = False) -> None:
     """Adds --data and --download."""
     parser.add_argument(
         "--data",
-        metavar="NAME",
+        metavar="NAME|F.npz",
         required=required,
-        help="data set: " + ", ".join(datasets.NAMES) + " (default: mnist if found, else glyphs)",
+        help="data set: " + ", ".join(datasets.NAMES) + ", or a file F.npz of x_train, y_train, "
+        "x_test, y_test (default: what a file's net was trained on; else mnist if found, else "
+        "glyphs)",
     )
+    files(parser, reads=("data",))
     parser.add_argument(
         "--download",
         action="store_true",
@@ -54,6 +59,7 @@ def add_run(parser) -> None:
     parser.add_argument(
         "--log", metavar="F.jsonl", help="append every step and epoch as a JSON line"
     )
+    files(parser, updates=("log",))
 
 
 def add_threads(parser) -> None:
@@ -78,41 +84,52 @@ def add_json(parser) -> None:
         help="write the result as JSON; - for standard output, which then holds nothing "
         "else",
     )
+    files(parser, writes=("json",))
 
 
 def check_common(args) -> None:
-    """Raises UserError, before any work, for a seed, threads or a file to write that cannot be."""
+    """Raises UserError, before any work, for a seed, threads or files that cannot be."""
     if getattr(args, "threads", 1) < 1:
         raise UserError(f"--threads must be at least 1, got {args.threads}")
     if getattr(args, "seed", 0) < 0:
         raise UserError(f"--seed must be at least 0, got {args.seed}")
-    for option in ("json", "log", "report", "plot"):
-        if getattr(args, option, None) not in (None, "-"):
-            check_writable(f"--{option}", Path(getattr(args, option)))
+    if getattr(args, "download", False) and args.data is None:
+        raise UserError("--download goes with --data NAME")
+    if getattr(args, "plot", None):
+        check_format(args.plot)
+    check_files(args)
 
 
-def check_writable(option: str, path: Path) -> None:
-    """Raises UserError where a file cannot be written at that path."""
-    if not path.parent.is_dir():
-        raise UserError(f"{option}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise UserError(f"{option}: {path} is a folder, not a file")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{option}: the folder {path.parent} cannot be written to")
-
-
-def load_data(args, say, log=None) -> datasets.Dataset:
-    """Returns the data set that the arguments name, or MNIST if found, else glyphs, and says so.
+def load_data(args, say, log=None, *, trained_on: str | None = None) -> datasets.Dataset:
+    """Returns the data set that the arguments name; else the one on which the net was trained; else
+    MNIST if found, else glyphs. Says which one it took by itself, and where the net was trained on
+    another.
 
     say : takes a line of text        log : takes the rows of a download
+    trained_on : label of the data that the net's file notes
+    Raises UserError where it notes arrays of one's own, of which it has only the name.
     """
     name = args.data
-    if name is None:
+    if name is None and trained_on is not None:
+        name = _noted(trained_on)
+        say(f"data: {name}, on which the net was trained")
+    elif name is None:
         name = datasets.default_name()
         say(datasets.default_note())
-    elif args.download and name in datasets.NAMES and _absent(name):
+    if args.download and name in datasets.NAMES and _absent(name):
         datasets.get(name, progress=log)
-    return datasets.load(name)
+    data = datasets.load(name)
+    if trained_on not in (None, data.label):
+        say(f"data: {data.label}, although the net was trained on {trained_on}")
+    return data
+
+
+def _noted(label: str) -> str:
+    if label in datasets.NAMES:
+        return label
+    name, own, _ = label.partition("@")
+    what = f"arrays of your own, --data {name}.npz" if own else "a set that this version has not"
+    raise UserError(f"the net was trained on {label}: {what}; say which data with --data")
 
 
 def _absent(name: str) -> bool:

@@ -29,11 +29,14 @@ def add_parsers(commands) -> None:
     )
     p.add_argument("--out", metavar="DIR", help="keep the .mcz files in this folder")
     options.add_run(p)
+    options.files(p, folder=("out",))
 
 
 def run(args) -> int:
     """Runs the command; exits with 1 where a row is not met."""
     if args.name is None:
+        if args.out is not None or args.seeds != 1:
+            raise UserError("--seeds and --out go with NAME, the table to reproduce")
         print_table("", ["name", "table", "needs", "about"],
                     [[p.name, p.title, p.data, p.time] for p in PAPERS.values()])
         options.write_json(args.json, {"papers": [{"name": p.name, "title": p.title, "data": p.data}

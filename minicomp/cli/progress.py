@@ -30,7 +30,7 @@ class Screen:
 
     def __init__(self, log_path: str | None = None):
         self.console = Console(stderr=True, highlight=False)
-        self._file = open(log_path, "a", encoding="utf-8") if log_path else None
+        self._log_path, self._file = log_path, None  # opened when there is something to write
         self._bar = Progress(
             TextColumn("{task.description:<24}"),
             BarColumn(),
@@ -95,12 +95,13 @@ class Screen:
             )
         elif event == "say":
             self.say(row["text"])
-        if self._file and event != "progress":
+        if self._log_path and event != "progress":
             try:
+                self._file = self._file or open(self._log_path, "a", encoding="utf-8")
                 self._file.write(as_json({k: v for k, v in row.items() if k != "model"}) + "\n")
                 self._file.flush()
             except OSError as e:
-                e.filename = self._file.name
+                e.filename = self._log_path
                 raise
 
     def _progress(self, row: dict) -> None:

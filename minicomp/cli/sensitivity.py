@@ -69,6 +69,7 @@ def add_parsers(commands) -> None:
     )
     p.add_argument("--plot", metavar="F.png", help="draw the curves")
     options.add_run(p)
+    options.files(p, reads=("model",), writes=("plot",))
 
 
 def run(args) -> int:
@@ -128,7 +129,7 @@ def run(args) -> int:
         curves = {target: curve for target, curve in found.curves().items() if curve[0]}
         examples = f"{found.base.size:,} validation images"
         ax = plots.plot_sensitivity(curves, found.baseline, examples=examples)
-        ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
+        plots.save(ax, args.plot)
         print(f"{args.plot}: error against sparsity")
     options.write_json(args.json, result)
     return 0
@@ -138,10 +139,12 @@ def found_model(args, screen: Screen) -> tuple[Model, Dataset]:
     """Returns the model of the file, or the built-in one, trained, and the data."""
     loaded = functools.cache(lambda: options.load_data(args, screen.say, screen.log))
     if opening.is_file(args.model):
-        model = opening.opened(args, args.model, kind="model", data=loaded, say=screen.say)
-        check_data(model, loaded())
-        return model, loaded()
-    name, data = opening.built_in(args), loaded()
+        model = opening.opened(args.model, args, kind="model")
+        model, data = opening.with_data(model, args.model, args, screen)
+        check_data(model, data)
+        return model, data
+    name = opening.built_in(args.model, args)
+    data = options.load_data(args, screen.say, screen.log)
     recipe = load_recipe("deep-compression", name, TECHNIQUES, pipeline=Pipeline())
     return train_dense(name, data.without_test(), recipe, seed=args.seed, log=screen.log,
                        n_threads=args.threads), data
@@ -187,7 +190,7 @@ def compare(args) -> int:
                            [r["error"] for r in rows if r["criterion"] == c.word]) for c in asked}
         curves = {word: curve for word, curve in curves.items() if curve[0]}
         ax = plots.plot_importance(curves, baseline, examples=f"{len(data.val):,} validation images")
-        ax.figure.savefig(args.plot, dpi=150, bbox_inches="tight")
+        plots.save(ax, args.plot)
         print(f"{args.plot}: error against the fraction of zeros")
     options.write_json(args.json, {"criteria": [c.word for c in asked], "baseline": baseline,
                                    "size": len(data.val), "rows": rows})

@@ -29,16 +29,20 @@ def add_parsers(commands) -> None:
                    help="a .mcz file, of a model or a program, or a .safetensors file")
     opening.add_structure(p)
     options.add_json(p)
+    options.files(p, reads=("file",))
 
 
 def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     path = Path(args.file)
-    if args.structure is not None:
-        args.normalize = args.normalize or "none"  # which nothing here depends on
-        opening.opened(args, args.file)  # whether the arrays fit
-    shown = opening.shown(args.file)
+    if args.structure is not None or args.normalize is not None:
+        opening.opened(args.file, args)  # whether the arrays fit
+    shown, says = opening.shown(args.file)
     print_bytes(str(path), shown)
+    if says.get("data") is not None:
+        print(f"trained on {says['data']}")
+    if "normalize" in says:
+        print(f"input normalised {opening.described(says['normalize'])}")
     options.write_json(
         args.json,
         {
@@ -49,6 +53,8 @@ def run(args) -> int:
             "parts": shown.parts(),
             "rest": shown.rest,
             "running_statistics": shown.buffers,
+            "data": says.get("data"),
+            "normalize": says.get("normalize"),
             "forms": [
                 {
                     "name": r.name,

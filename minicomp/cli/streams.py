@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 
 
@@ -49,8 +50,10 @@ class Stream(io.TextIOWrapper):
 
 @contextlib.contextmanager
 def streams() -> Iterator[None]:
-    """Puts such streams in the place of the process's own, until the block ends."""
-    before = sys.stdout, sys.stderr
+    """Puts such streams in the place of the process's own, and a warning on one line, until the
+    block ends."""
+    before, form = (sys.stdout, sys.stderr), warnings.formatwarning
+    warnings.formatwarning = _one_line
     with contextlib.ExitStack() as stack:
         for name, title in (("stdout", "standard output"), ("stderr", "standard error")):
             plain = getattr(sys, name)
@@ -62,7 +65,11 @@ def streams() -> Iterator[None]:
             yield
         finally:
             mine = sys.stdout, sys.stderr
-            sys.stdout, sys.stderr = before
+            (sys.stdout, sys.stderr), warnings.formatwarning = before, form
             for stream in mine:
                 if isinstance(stream, Stream):
                     stream.detach()  # its buffer is the process's own
+
+
+def _one_line(message, *where) -> str:
+    return f"minicomp: {message}\n"

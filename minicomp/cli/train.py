@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ..codec import save
 from ..compress import TECHNIQUES, Pipeline
+from ..exchange.safetensors import metadata_of, save_safetensors
 from ..jobs.folder import folder_of, run_folder
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe, make_technique, parse_knobs
@@ -51,28 +52,32 @@ def add_parsers(commands) -> None:
         "--restart", action="store_true", help="discard an unfinished run of the same file name"
     )
     options.add_run(p)
+    options.files(p, reads=("model",), writes=("out",))
 
 
 def train(args) -> int:
     """Runs the command; see `add_parsers`."""
     with Screen(args.log) as screen:
-        loaded = functools.cache(lambda: options.load_data(args, screen.say, screen.log))
-        start, name, out = opening.start(args, screen.say, "trained", loaded)
-        data = loaded()
+        start, name, out = opening.start(args, screen.say, "trained")
+        start, data = opening.with_data(start, args.model, args, screen)
         if out.suffix not in (".mcz", ".safetensors"):
             raise UserError(f"--out must end in .mcz or .safetensors, got {out}")
-        options.check_writable("--out", out)
+        folder = folder_of(out)
+        options.check_files(args, out=out, also=[("the run", folder, "run")])
         check_data(for_data(start, data) if isinstance(start, str) else start, data)
         recipe = load_recipe("deep-compression", name, TECHNIQUES, pipeline=Pipeline())
         recipe = recipe.faster(0.25) if args.fast else recipe
         if args.knobs:
-            knobs = recipe.train.settings() | parse_knobs(args.knobs, "--set")
+            given = parse_knobs(args.knobs, "--set")
+            if args.fast and "epochs" in given:
+                raise UserError("--fast and --set epochs contradict each other: give one")
+            knobs = recipe.train.settings() | given
             recipe = replace(recipe, train=make_technique("finetune", knobs, TECHNIQUES))
         settings = {"model": name, "from": opening.digest(start, args.model, args.structure),
                     "data": data.name, "seed": args.seed, "threads": args.threads,
                     "train": recipe.train.settings()}
         args.checkpoint_folder = args.ending.enter_context(run_folder(
-            folder_of(out), settings, data, restart=args.restart, say=screen.say))
+            folder, settings, data, restart=args.restart, say=screen.say))
         screen.title = f"train {name}"
         model = train_dense(start, data.without_test(), recipe, seed=args.seed, log=screen.log,
                             checkpoint=args.checkpoint_folder, n_threads=args.threads)
@@ -80,7 +85,7 @@ def train(args) -> int:
         if out.suffix == ".mcz":
             save(model, out)
         else:
-            opening.save_arrays(model, out)
+            save_safetensors(model.dense().state_dict(), out, metadata_of(model))
     print(
         f"{out}: {out.stat().st_size:,} bytes, {score.errors} errors of {score.size:,} test images "
         f"({100 * score.error:.2f} %)"

@@ -5,6 +5,9 @@
 | mnist, fashion_mnist, cifar10 | images of ten classes | files: $MINICOMP_DATA, the cache |
 | monks-1, monks-2, monks-3 | 17 one-hot inputs, two classes | files, else made from the rules |
 | glyphs | 28 x 28 digits | rendered from Matplotlib's fonts, always there |
+| FILE.npz, `from_arrays` | arrays of one's own | x_train, y_train, x_test, y_test (`arrays.py`) |
+
+Pixels are float32 in 0..1, byte / 255; a net normalises them itself, as `Dataset.normalize` says.
 
 Nothing here touches the network except `get`, which the user asks for by `minicomp data get NAME`.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,8 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, did_you_mean
+from ..archive import DAMAGED, Archive
+from ..errors import DataError, did_you_mean, printable
 from . import files, glyphs, monks, readers
+from .arrays import from_arrays, read_npz
 from .augment import Augment, cutout, shift
 from .catalog import COLLECTIONS, DataFile
 from .dataset import Dataset, Split, batches, pixels
@@ -38,6 +44,7 @@ __all__ = [
     "cutout",
     "default_name",
     "default_note",
+    "from_arrays",
     "get",
     "load",
     "shift",
@@ -79,7 +86,7 @@ class Listing:
 
 
 def load(name: str, *, root: str | os.PathLike | None = None) -> Dataset:
-    """Returns the data set of that name.
+    """Returns the data set of that name, or of a file NAME.npz (`arrays.read_npz`).
 
     root : the folder to look in, instead of $MINICOMP_DATA and then the user's cache
 
@@ -92,6 +99,8 @@ def load(name: str, *, root: str | os.PathLike | None = None) -> Dataset:
     """
     if name == "glyphs":
         return _glyphs()
+    if os.fspath(name).endswith(".npz"):
+        return read_npz(name)
     _check_name(name)
     if name.startswith("monks-"):
         return _monks(name, root)
@@ -166,7 +175,8 @@ def default_note(root: str | os.PathLike | None = None) -> str:
 
 def _check_name(name: str) -> None:
     if name not in NAMES:
-        raise DataError(f"unknown data set {name!r}{did_you_mean(str(name), NAMES)}")
+        raise DataError(f"unknown data set {printable(repr(name))}"
+                        f"{did_you_mean(str(name), (*NAMES, 'FILE.npz'))}")
 
 
 def _idx(name: str, folder: Path) -> Dataset:
@@ -253,22 +263,24 @@ def _glyphs() -> Dataset:
 
 def _rendered(n: int) -> tuple[Array, Array]:
     # The glyphs of seed 0 from the cache, or rendered and put there; a cache that cannot be used is
-    # done without.
+    # done without, which is said.
     path = files.cache_dir() / "glyphs" / f"glyphs-{GLYPHS_SHA256[:16]}.npz"
     try:
-        with np.load(path, allow_pickle=False) as f:
-            x, y = f["x"], f["y"]
+        like = {"x": np.empty((n, glyphs.SIZE, glyphs.SIZE), np.uint8), "y": np.empty(n, np.uint8)}
+        with Archive(path, like) as f:
+            f.check()
+            x, y = (f.arrays()[name] for name in like)
         if _glyphs_sha256(x, y) == GLYPHS_SHA256:
             return x, y
-    except Exception:  # numpy raises many kinds for a damaged file; each means: render again
+    except DAMAGED:  # or absent: render again
         pass
     x, y = glyphs.digits(n, seed=0)
     packed = io.BytesIO()
     np.savez(packed, x=x, y=y)
     try:
         files.write(path, packed.getvalue())
-    except DataError:
-        pass
+    except DataError as e:
+        warnings.warn(f"the glyphs are rendered again each time: {e}", stacklevel=2)
     return x, y
 
 

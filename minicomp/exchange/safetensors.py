@@ -15,18 +15,23 @@ Source: the format's description at huggingface.co/docs/safetensors
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 
 from ..atomic import write_atomically
-from ..codec.header import OBJECTS, parse_json, whole
+from ..codec.header import OBJECTS, label_in, parse_json, whole
 from ..errors import FormatError, format_errors, printable
+from ..models import normalization
+from ..models.arguments import NORMALIZE
+from ..nn.graph import Model
 
 Array = np.ndarray
 MAX_HEADER = 2**24  # bytes, and no more than what its objects take of max_bytes allows
 METADATA = "__metadata__"
+NOTES = "minicomp"  # our entry in it
 DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -49,13 +54,13 @@ class Arrays(dict):
     """Arrays by name, in the order of the header.
 
     unreadable : {name: why} of those that the file has too, but NumPy has no type or shape for
-    notes : texts by name beside the arrays, the file's metadata
+    metadata : the file's texts by name
     """
 
     def __init__(self, arrays: dict[str, Array], unreadable: dict[str, str],
-                 notes: dict[str, str]):
+                 metadata: dict[str, str]):
         super().__init__(arrays)
-        self.unreadable, self.notes = unreadable, notes
+        self.unreadable, self.metadata = unreadable, metadata
 
 
 def save_safetensors(
@@ -101,6 +106,31 @@ def load_safetensors(path: str | Path, max_bytes: int = 2**30) -> Arrays:
         return parse_safetensors(path.read_bytes(), max_bytes)
     except FormatError as e:
         raise FormatError(f"{printable(path)}: {e}") from e.__cause__
+
+
+def metadata_of(model: Model) -> dict[str, str]:
+    """Returns what a file of the model's arrays should note: the data of its training, and what the
+    net does to its input, which no array says."""
+    notes = {"normalize": normalization(model)}
+    if model.trained_on is not None:
+        notes["data"] = model.trained_on
+    return {NOTES: json.dumps(notes)}
+
+
+def noted(arrays: Arrays) -> dict | None:
+    """Returns what `metadata_of` noted, {"normalize", and if known "data"}; None where the file is
+    none of ours. FormatError where it is malformed."""
+    if NOTES not in arrays.metadata:
+        return None
+    notes = parse_json(arrays.metadata[NOTES].encode("utf-8", "surrogatepass"))
+    label = label_in(notes)
+    if set(notes) != {"normalize"}:
+        raise FormatError(f"notes hold normalize and data, got {printable(', '.join(notes), 80)}")
+    try:
+        found = {"normalize": NORMALIZE.check("normalize", notes["normalize"])}
+    except ValueError as e:
+        raise FormatError(str(e)) from None
+    return found if label is None else found | {"data": label}
 
 
 def parse_safetensors(file: bytes, max_bytes: int = 2**30) -> Arrays:

@@ -28,7 +28,8 @@ from ..lock import locked
 NOTE_BYTES = 1 << 24  # limit of run.json
 # What a run writes, or an older one wrote: settings, the state of a training, nets after steps, and
 # each half written.
-_OWN = re.compile(rf"run\.json|{LOCK}|fit\.npz|\d\d-[a-z0-9+-]+\.(step|mcz|json)|\.[0-9a-f]{{16}}\.tmp")
+_OWN = re.compile(
+    rf"run\.json|{LOCK}|fit\.npz|\d\d-[a-z0-9+-]+\.(step|mcz|json)|\.[0-9a-f]{{16}}\.tmp")
 
 
 def folder_of(out: Path) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from .. import data as datasets
 from ..codec import save
 from ..errors import UserError
+from ..lock import locked
 from ..nn.graph import Model
 
 ROOT = Path(__file__).parents[2]  # of this very package: a child takes it, wherever it starts
@@ -41,14 +42,15 @@ class Paper:
              out: Path | None = None) -> list[dict]:
         """Returns the rows: row, paper, ours, met, seconds.
 
-        Raises UserError where the data set is missing, or is not the published one.
+        Raises UserError where the data set is missing, is not the published one, or another run
+        writes to the folder `out`.
         """
         data = datasets.load(self.data)
         if not data.original:
             raise UserError(
                 f"table {self.name} needs the published data set {self.data}, got: {data.note}"
             )
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory() as scratch, locked(out or Path(scratch)):
             out = out or Path(scratch)
             return self.run(data, seeds=seeds, log=log, n_threads=n_threads, out=out)
 
@@ -59,13 +61,12 @@ def file_errors(model: Model, path: Path, data_name: str) -> tuple[int, int]:
     Raises RuntimeError where that process fails.
     """
     save(model, path)
-    words = ["eval", str(path), "--data", data_name, "--json", str(path) + ".json"]
+    words = ["eval", str(path), "--data", data_name, "--json", "-"]
     run = subprocess.run([sys.executable, "-P", "-c", COMMAND.format(root=str(ROOT)), *words],
                          capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(f"minicomp eval {path} failed: {run.stderr.strip()}")
-    result = json.loads(Path(str(path) + ".json").read_text(encoding="utf-8"))
-    Path(str(path) + ".json").unlink()
+    result = json.loads(run.stdout)
     return result["file_bytes"], result["errors"]
 
 

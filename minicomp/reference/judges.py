@@ -156,7 +156,7 @@ def _array(expected: Array, got, rtol, atol, where: str, shown: bool) -> Message
     told = count if wrong.ndim else f"{where} is wrong"
     slug = "wrong-value"
     if _is_coarse(expected, got):
-        slug, told = "too-coarse", f"{told}: {got.dtype} keeps too few digits, the arguments more"
+        slug, told = "too-coarse", f"{where} is right only as far as {got.dtype} goes: keep float64"
     if not shown:
         return Message(slug, told)
     at = tuple(int(i[0]) for i in np.nonzero(wrong)) if wrong.ndim else ()
@@ -206,7 +206,9 @@ def describe(value) -> str:
         return f"an array of shape {value.shape}"
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, int | float | np.generic | str) or value is None:
+    if isinstance(value, np.number | np.bool_):
+        return f"{value.item()!r}"
+    if isinstance(value, int | float | str) or value is None:
         return repr(value)[:60]
     return f"a {type(value).__name__}"
 

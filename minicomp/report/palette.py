@@ -39,6 +39,7 @@ PART_NAMES = dict(
     )
 )
 GREY, LIGHT = "#595959", "#D9D9D9"
+LABEL = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10.5,

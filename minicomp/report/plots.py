@@ -7,11 +7,15 @@ A value that matters is written beside its mark, so no picture needs its colours
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from ..atomic import write_atomically
 from ..codec.accounting import FILE_PARTS, times
+from ..errors import UserError, printable
 from .palette import (
     GREY,
     LIGHT,
@@ -30,6 +34,7 @@ from .palette import (
 )
 
 Array = np.ndarray
+FORMATS = (".png", ".svg", ".pdf")
 
 
 def style():
@@ -69,6 +74,19 @@ def figure(size: tuple[float, float]):
     from matplotlib.figure import Figure
 
     return FigureCanvasAgg(Figure(size, layout="constrained")).figure
+
+
+def save(ax, path: str | Path) -> None:
+    """Writes the axes' figure as its name's end says, one of `FORMATS`, whole or not at all."""
+    out = io.BytesIO()
+    ax.figure.savefig(out, format=Path(path).suffix[1:].lower(), dpi=150, bbox_inches="tight")
+    write_atomically(path, out.getvalue())
+
+
+def check_format(path: str | Path) -> None:
+    """Raises UserError where the end of a picture's name is not one of `FORMATS`."""
+    if Path(path).suffix.lower() not in FORMATS:
+        raise UserError(f"a picture must end in {', '.join(FORMATS)}, got {printable(path)}")
 
 
 @styled

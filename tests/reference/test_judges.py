@@ -83,7 +83,7 @@ def test_only_as_many_digits_as_tell_numbers_apart():
 def test_a_right_answer_in_float32_is_told_so():
     expected = np.linspace(0.1, 0.9, 7)
     told = difference(expected, expected.astype(np.float32), rtol=1e-10)
-    assert told.slug == "too-coarse" and "float32 keeps too few digits" in told.text
+    assert told.slug == "too-coarse" and "right only as far as float32 goes" in told.text
     wrong = difference(expected, (expected + 0.01).astype(np.float32), rtol=1e-10)
     assert wrong.slug == "wrong-value"
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import printable
 from ...tensor import Array, Tensor, grad, no_grad
-from ..forms import Form, Part
+from ..forms import Dense, Form, Part
 
 MAX_SIZE = 2**31 - 1  # of one axis, kernel, stride or padding
 MAX_ENTRIES = 2**40  # of an array: sums of a net's thousands of them stay below 2**63
@@ -72,6 +72,35 @@ class Layer:
         self._config = config
         self.forms: dict[str, Form] = {}
         self.buffers: dict[str, Array] = {}
+
+    @property
+    def weight(self) -> Form:
+        """The form of the weight; a form or an array of its shape may be put in its place."""
+        return self._part("weight")
+
+    @weight.setter
+    def weight(self, value: Form | Array) -> None:
+        self._put("weight", value)
+
+    @property
+    def bias(self) -> Form:
+        """The form of the bias; a form or an array of its shape may be put in its place."""
+        return self._part("bias")
+
+    @bias.setter
+    def bias(self, value: Form | Array) -> None:
+        self._put("bias", value)
+
+    def _part(self, part: str) -> Form:
+        if part not in self.forms:
+            raise AttributeError(f"{self.kind} has no {part}")
+        return self.forms[part]
+
+    def _put(self, part: str, value: Form | Array) -> None:
+        form = value if isinstance(value, Form) else Dense(np.asarray(value, np.float32))
+        if form.shape != self._part(part).shape:
+            raise ValueError(f"{part} must have shape {self._part(part).shape}, got {form.shape}")
+        self.forms[part] = form
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={printable(value, 40)}" for name, value in self.config().items())

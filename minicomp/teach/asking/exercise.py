@@ -90,16 +90,21 @@ class Mutant:
     """A wrong answer: a function of the arguments, and what to tell whoever wrote it.
 
     forms : the same misconception as others write it, where that gives other values
+    perhaps : forms that are right on some machines, as those that sort equals in any order
+    seen : takes a call's arguments by name and a wrong result, returns whether the result shows the
+        misconception, whatever its numbers
     """
 
     slug: str
     fn: Callable
     says: str = ""
     forms: tuple[Callable, ...] = ()
+    perhaps: tuple[Callable, ...] = ()
+    seen: Callable[[dict, object], bool] = lambda call, result: False
 
     @property
     def spellings(self) -> tuple[Callable, ...]:
-        """Returns every form of it, the usual one first."""
+        """Returns every form of it that is wrong everywhere, the usual one first."""
         return self.fn, *self.forms
 
 
@@ -385,6 +390,7 @@ def assess(exercise: Exercise, asked: Sequence[Asked], answers: Sequence[Answer]
     return Verdict(exercise, tuple(scores))
 
 
+_VALUES = ("value", "changed")
 _UNTOLD = ("slow", "not-written", "missing", "odd")  # no misconception explains these
 _SAYS = {
     "raised": "the function raised an error",
@@ -416,19 +422,19 @@ def _numbers(value) -> int:
 
 def _problem(asked: Asked, answers: Sequence[Answer]) -> Message | None:
     for answer in answers:
-        if answer.kind not in ("value", "changed"):
+        if answer.kind not in _VALUES:
             text = f": {answer.text}" if answer.text else ""
             return Message(answer.kind, _SAYS[answer.kind] + text)
     wrong = _judged(asked, [a.value for a in answers])
     changed = next((a.text for a in answers if a.kind == "changed"), "")
     if wrong is None and changed:
         told = (
-            f"the result is right, but the function overwrites its argument {changed}, which"
+            f"the result is right, but the function writes to what it was given ({changed}), which"
             " belongs to the caller: work on a copy"
         )
         return Message("overwrites", told)
     if changed:
-        more = f"and the function overwrote its argument {changed}"
+        more = f"and the function wrote to what it was given: {changed}"
         return replace(wrong, detail="\n".join(filter(None, (wrong.detail, more))))
     return wrong
 
@@ -456,8 +462,8 @@ def _misconception(exercise: Exercise, tried: Sequence[_Tried]) -> _Why | None:
     wrong = [t for t in tried if t.problem and t.problem.slug not in untold]
     valued = [t for t in wrong if t.problem.slug != "raised"]
     for mutant in exercise.mutants if wrong else ():
-        for fn in mutant.spellings:
-            found = _found(exercise, fn, wrong)
+        for fn in (*mutant.spellings, *mutant.perhaps):
+            found = _found(exercise, mutant, fn, wrong)
             if not found or 2 * sum(t in valued for t in found) < len(valued):
                 continue
             alike = len(found) + sum(_alike(exercise, fn, t) for t in tried if t not in wrong)
@@ -469,15 +475,22 @@ def _misconception(exercise: Exercise, tried: Sequence[_Tried]) -> _Why | None:
     return best
 
 
-def _found(exercise: Exercise, fn: Callable, wrong: Sequence[_Tried]) -> list[_Tried]:
+def _found(
+    exercise: Exercise, mutant: Mutant, fn: Callable, wrong: Sequence[_Tried]
+) -> list[_Tried]:
     # The wrong cases that a wrong function answers alike; none as soon as more are not.
     found: list[_Tried] = []
     for i, t in enumerate(wrong):
-        if _alike(exercise, fn, t):
+        if _alike(exercise, fn, t) or _is_seen(mutant, t):
             found.append(t)
         elif 2 * (i + 1 - len(found)) > len(wrong):
             return []
     return found
+
+
+def _is_seen(mutant: Mutant, tried: _Tried) -> bool:
+    each = zip(tried.asked.calls, tried.answers, strict=True)
+    return all(a.kind in _VALUES and mutant.seen(call, a.value) for call, a in each)
 
 
 def _values(fn: Callable, tried: _Tried) -> list:
@@ -496,7 +509,7 @@ def _alike(exercise: Exercise, fn: Callable, tried: _Tried) -> bool:
             if answer.kind != "raised" or answer.text.partition(":")[0] != type(e).__name__:
                 return False
             continue
-        if answer.kind not in ("value", "changed"):
+        if answer.kind not in _VALUES:
             return False
         if difference(value, answer.value, **within) is not None:
             return False

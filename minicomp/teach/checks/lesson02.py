@@ -100,18 +100,20 @@ def _places(n, k, s, p):
 
 def conv_cost(
     c: int, o: int, h: int, w: int, k: int, stride: int, padding: int, groups: int, bias: bool,
-    *, size=_places, grouped=True, twice=False, positions=True, bias_macs=False, square=False,
-    flops=False,
+    *, size=_places, grouped=True, twice=False, positions=True, pixels=False, bias_macs=False,
+    square=False, flops=False,
 ) -> tuple[int, int, int, int]:
     """Returns (ho, wo, params, macs) of a convolution.
 
     The switches are how the mutants slip: another rule for the size, groups forgotten or counted
-    twice, positions forgotten, bias counted, the width not looked at, operations for MACs.
+    twice, positions forgotten or those of the input, bias counted, the width not looked at,
+    operations for MACs.
     """
     ho, wo = (size(n, k, stride, padding) for n in (h, h if square else w))
     weights = (o // groups if twice else o) * (c // groups if grouped else c) * k * k
     per_place = (weights + (o * bias if bias_macs else 0)) * (2 if flops else 1)
-    return ho, wo, weights + o * bias, per_place * (ho * wo if positions else 1)
+    places = h * w if pixels else ho * wo if positions else 1
+    return ho, wo, weights + o * bias, per_place * places
 
 
 def _conv_case(c, o, h, w, k, stride=1, padding=0, groups=1, bias=True) -> dict:
@@ -169,6 +171,7 @@ _CONV = Exercise(
         Mutant("groups-twice", partial(conv_cost, twice=True)),
         Mutant("square-map", partial(conv_cost, square=True)),
         Mutant("one-position", partial(conv_cost, positions=False)),
+        Mutant("input-positions", partial(conv_cost, pixels=True)),
         Mutant("bias-as-mac", partial(conv_cost, bias_macs=True)),
         Mutant("two-operations", partial(conv_cost, flops=True)),
     ),

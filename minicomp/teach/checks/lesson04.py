@@ -52,6 +52,18 @@ def _last_of_equals(w: Array, sparsity: float) -> Array:
     return mask.reshape(w.shape)
 
 
+def _any_of_equals(w: Array, sparsity: float) -> Array:
+    mask = np.ones(w.size, bool)
+    mask[np.argsort(np.abs(w), axis=None)[: round(sparsity * w.size)]] = False
+    return mask.reshape(w.shape)
+
+
+def _partitioned(w: Array, sparsity: float) -> Array:
+    mask, zeros = np.ones(w.size, bool), round(sparsity * w.size)
+    mask[np.argpartition(np.abs(w), max(zeros - 1, 0), axis=None)[:zeros]] = False
+    return mask.reshape(w.shape)
+
+
 def _by_percentile(w: Array, sparsity: float) -> Array:
     return np.abs(w) >= np.percentile(np.abs(w), 100 * sparsity)
 
@@ -63,6 +75,10 @@ def _above_percentile(w: Array, sparsity: float) -> Array:
 def _up_to_threshold(w: Array, sparsity: float) -> Array:
     zeros = round(sparsity * w.size)
     return np.abs(w) > (np.sort(np.abs(w), axis=None)[zeros - 1] if zeros else -1)
+
+
+def _from_threshold(w: Array, sparsity: float) -> Array:
+    return np.abs(w) >= np.sort(np.abs(w), axis=None)[round(sparsity * w.size)]
 
 
 def _mask_signs(draw):
@@ -85,8 +101,8 @@ _MASK = Exercise(
         Mutant("half-up", _by_count(lambda zeros: int(zeros + 0.5))),
         Mutant("rounded-up", _by_count(math.ceil)),
         Mutant("percentile", _by_percentile, forms=(_above_percentile,)),
-        Mutant("ties-together", _up_to_threshold),
-        Mutant("last-of-equals", _last_of_equals),
+        Mutant("ties-together", _up_to_threshold, forms=(_from_threshold,)),
+        Mutant("last-of-equals", _last_of_equals, perhaps=(_any_of_equals, _partitioned)),
         Mutant(
             "part-of-the-largest",
             lambda w, sparsity: np.abs(w) > sparsity * np.abs(w).max(),

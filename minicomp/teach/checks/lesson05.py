@@ -135,7 +135,8 @@ _RULE = Exercise(
 
 def surgery_steps(
     w: Array, mask: Array, target: Array, lr: float, a: float, b: float, steps: int,
-    *, dense=True, zeroed=False, full=False, first=False, late=False, copies=True,
+    *, dense=True, zeroed=False, full=False, first=False, late=False, copies=True, early=False,
+    masked=False,
 ) -> tuple[Array, Array]:
     """Returns the weights after each step and the masks of each step, (steps, ...) both.
 
@@ -145,12 +146,12 @@ def surgery_steps(
     for _ in range(steps):
         if not late:
             mask = RULE.fn(w, start if first else mask, a, b)
-        w = w * mask if zeroed else w
+        before = w = w * mask if zeroed else w
         g = (w if full else w * mask) - target
         w = w - lr * (g if dense else g * mask)
         if late:
             mask = RULE.fn(w, mask, a, b)
-        path.append(w)
+        path.append(before if early else w * mask if masked else w)
         masks.append(mask)
     if not copies:
         path, masks = [path[-1]] * steps, [masks[-1]] * steps
@@ -160,6 +161,11 @@ def surgery_steps(
 def _weights_of_one_array(*args) -> tuple[Array, Array]:
     path, masks = surgery_steps(*args)
     return np.stack([path[-1]] * len(path)), masks
+
+
+def _masks_of_one_array(*args) -> tuple[Array, Array]:
+    path, masks = surgery_steps(*args)
+    return path, np.stack([masks[-1]] * len(masks))
 
 
 def _patient(draw, shape, steps, *, one_sided=False) -> dict:
@@ -239,7 +245,13 @@ _STEPS = Exercise(
         Mutant("gradient-of-w", partial(surgery_steps, full=True)),
         Mutant("mask-starts-over", partial(surgery_steps, first=True)),
         Mutant("mask-too-late", partial(surgery_steps, late=True)),
-        Mutant("one-array", partial(surgery_steps, copies=False), forms=(_weights_of_one_array,)),
+        Mutant(
+            "one-array",
+            partial(surgery_steps, copies=False),
+            forms=(_weights_of_one_array, _masks_of_one_array),
+        ),
+        Mutant("before-the-step", partial(surgery_steps, early=True)),
+        Mutant("weights-masked", partial(surgery_steps, masked=True)),
     ),
     banned=(
         "minicomp.compress.prune.dns:surgery_mask",

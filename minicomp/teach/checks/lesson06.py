@@ -36,7 +36,7 @@ _PARTS = ("w1", "b1", "gamma", "beta", "mean", "var", "w2")
 
 def global_keep(
     gammas: tuple[Array, ...], sparsity: float,
-    *, score=np.abs, count=round, ties=False, low=False,
+    *, score=np.abs, count=round, ties=False, low=False, kind="stable",
 ) -> tuple[Array, ...]:
     """Returns a mask per layer: of all n scales the round(sparsity n) least |gamma| are False.
 
@@ -45,7 +45,7 @@ def global_keep(
     worth = score(np.concatenate(gammas))
     n = count(sparsity * worth.size)
     keep = np.ones(worth.size, bool)
-    keep[np.argsort(worth, kind="stable")[:n]] = False
+    keep[np.argsort(worth, kind=kind)[:n]] = False
     if ties and n:
         keep = worth > np.sort(worth)[n - 1]
     keep = ~keep if low else keep
@@ -64,6 +64,11 @@ def _by_percentile(gammas, sparsity) -> tuple[Array, ...]:
 def _above_percentile(gammas, sparsity) -> tuple[Array, ...]:
     cut = np.quantile(np.abs(np.concatenate(gammas)), sparsity)
     return tuple(np.abs(g) > cut for g in gammas)
+
+
+def _from_threshold(gammas, sparsity) -> tuple[Array, ...]:
+    worth = np.sort(np.abs(np.concatenate(gammas)))
+    return tuple(np.abs(g) >= worth[round(sparsity * worth.size)] for g in gammas)
 
 
 def _last_of_equals(gammas, sparsity) -> tuple[Array, ...]:
@@ -121,8 +126,8 @@ _GLOBAL = Exercise(
         Mutant("half-up", partial(global_keep, count=lambda n: int(n + 0.5))),
         Mutant("rounded-up", partial(global_keep, count=math.ceil)),
         Mutant("percentile", _by_percentile, forms=(_above_percentile,)),
-        Mutant("ties-together", partial(global_keep, ties=True)),
-        Mutant("last-of-equals", _last_of_equals),
+        Mutant("ties-together", partial(global_keep, ties=True), forms=(_from_threshold,)),
+        Mutant("last-of-equals", _last_of_equals, perhaps=(partial(global_keep, kind=None),)),
         Mutant("keeps-the-small", partial(global_keep, low=True)),
     ),
     banned=(
@@ -222,7 +227,8 @@ def _equals_masked(case, result) -> Message | None:
     x = Draw(seed_of("minicomp lesson 06", "image")).normal(2, c, k + 2, k + 3)
     masked = _forward(x, *[case[name] for name in _PARTS], keep=case["keep"])
     try:
-        small = _forward(x, *[np.asarray(r, np.float64) for r in result])
+        with np.errstate(invalid="ignore"):  # a variance may be negative by now
+            small = _forward(x, *[np.asarray(r, np.float64) for r in result])
     except (TypeError, ValueError):  # another array has the wrong shape
         return wrong
     if difference(masked, small, rtol=ROUNDING) is None:
@@ -256,6 +262,12 @@ def _first(*names: str) -> Callable:
     return _slip(lambda keep, a: {name: a[name][: int(keep.sum())] for name in names})
 
 
+def _first_channels(keep, *arrays) -> tuple[Array, ...]:
+    *own, w2 = arrays
+    n = int(keep.sum())
+    return *(a[:n] for a in own), w2[:, :n]
+
+
 def _zeroed(*names: str) -> Callable:
     # Nothing is removed: of these arrays the channels that go are 0.
     def answer(keep, *arrays):
@@ -266,6 +278,13 @@ def _zeroed(*names: str) -> Callable:
         )
 
     return answer
+
+
+def _nothing_removed(call: dict, result) -> bool:
+    # Whether all arrays have their old shapes, although channels go.
+    if not isinstance(result, tuple | list) or len(result) != len(_PARTS) or call["keep"].all():
+        return False
+    return all(np.shape(r) == call[name].shape for name, r in zip(_PARTS, result))
 
 
 _ZEROED = (_zeroed("w1"), _zeroed("gamma", "beta"), _zeroed("w1", "b1"), _zeroed("w1", "w2"))
@@ -306,7 +325,7 @@ _REMOVE = Exercise(
         points=(1, 3, 1),
     ),
     mutants=(
-        Mutant("zeroed-not-removed", _zeroed(*_PARTS), forms=_ZEROED),
+        Mutant("zeroed-not-removed", _zeroed(*_PARTS), forms=_ZEROED, seen=_nothing_removed),
         Mutant("next-layer-forgotten", _whole("w2")),
         Mutant("rows-and-columns", _slip(lambda keep, a: {"w2": a["w2"][keep]})),
         Mutant(
@@ -323,6 +342,7 @@ _REMOVE = Exercise(
                 _first("b1", "gamma", "beta", "mean", "var"),
             ),
         ),
+        Mutant("first-channels", _first_channels),
         Mutant(
             "bias-forgotten",
             _whole("b1"),

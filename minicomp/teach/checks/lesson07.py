@@ -265,6 +265,10 @@ def _recursion(
     return Hinv
 
 
+def _hessian(X, alpha) -> Array:
+    return alpha * np.eye(X.shape[1]) + X.T @ X / len(X)
+
+
 def _inverse_permuted(draw):
     for _ in range(3):
         X, alpha = draw.normal(200, 5), draw.choice((0.0625, 0.25, 0.5, 2.0))
@@ -277,9 +281,8 @@ def _order_does_not_count(case, results) -> Message | None:
     if wrong := first_difference([INVERSE.fn(**case[0])] * 2, results, names, rtol=SOLVED):
         return wrong
     X, alpha = case[0]["X"], case[0]["alpha"]
-    H = alpha * np.eye(X.shape[1]) + X.T @ X / len(X)
-    product = H @ np.asarray(results[0])
-    return difference(np.eye(len(H)), product, rtol=SOLVED, where="H times the result")
+    product = _hessian(X, alpha) @ np.asarray(results[0])
+    return difference(np.eye(X.shape[1]), product, rtol=SOLVED, where="H times the result")
 
 
 _INVERSE = Exercise(
@@ -292,6 +295,8 @@ _INVERSE = Exercise(
         Mutant(
             "p-forgotten", partial(_recursion, rows=1), forms=(partial(_recursion, rows=0),)
         ),
+        Mutant("columns-counted", lambda X, alpha: _recursion(X, alpha, rows=X.shape[1])),
+        Mutant("not-inverted", _hessian),
         Mutant("denominator-of-p", partial(_recursion, below=False)),
         Mutant("inverse-not-updated", partial(_recursion, fixed=True)),
         Mutant("alpha-not-inverted", lambda X, alpha: _recursion(X, alpha, start=alpha)),

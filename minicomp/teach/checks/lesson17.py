@@ -132,6 +132,17 @@ def _shannon(counts) -> Array:
     return np.where(used, np.maximum(np.ceil(bits - 1e-12), 1), 0).astype(np.int64)
 
 
+def _shannon_of_all(counts) -> Array:
+    # As it is written first: an absent symbol has an infinite length, a lone one 0.
+    counts = np.asarray(counts)
+    with np.errstate(divide="ignore"):
+        return np.ceil(-np.log2(counts / counts.sum()))
+
+
+def _plain_shannon(counts) -> Array:
+    return np.where(np.asarray(counts) > 0, _shannon_of_all(counts), 0)
+
+
 def _flat(counts) -> Array:
     used = np.asarray(counts) > 0
     return np.where(used, max(1, int(np.ceil(np.log2(max(used.sum(), 1))))), 0).astype(np.int64)
@@ -156,7 +167,7 @@ _HUFFMAN = Exercise(
         more=hidden("invariance", _counts_scaled, _scaled_costs),
     ),
     mutants=(
-        Mutant("shannon", _shannon),
+        Mutant("shannon", _shannon, forms=(_plain_shannon, _shannon_of_all)),
         Mutant("all-equal", _flat),
         Mutant("comb", _unary),
         Mutant("absent-symbols", partial(_merge, absent=True)),
@@ -175,13 +186,13 @@ _HUFFMAN = Exercise(
 
 
 def _canonical(
-    lengths, *, shift=lambda grown: grown, rank=1, start=0, absent=False, back=False
+    lengths, *, shift=lambda grown: grown, rank=1, start=0, absent=False, back=False, kind="stable"
 ) -> Array:
     # Codes in the order of rank times the length; the switches are how the mutants slip.
     lengths = np.asarray(lengths, np.int64)
     codes, code, before = np.zeros(len(lengths), np.int64), start, 0
     last = len(lengths) - 1
-    order = np.argsort(rank * (lengths[::-1] if back else lengths), kind="stable")
+    order = np.argsort(rank * (lengths[::-1] if back else lengths), kind=kind)
     for i in last - order if back else order:
         if lengths[i] == 0 and not absent:
             continue
@@ -198,10 +209,18 @@ _CANONICAL = Exercise(
         Mutant("no-shift", partial(_canonical, shift=lambda grown: 0)),
         Mutant("one-zero-only", partial(_canonical, shift=lambda grown: min(grown, 1))),
         Mutant("order-of-symbols", partial(_canonical, rank=0)),
-        Mutant("last-of-equals", partial(_canonical, back=True)),
+        Mutant(
+            "last-of-equals",
+            partial(_canonical, back=True),
+            perhaps=(partial(_canonical, kind=None),),
+        ),
         Mutant("longest-first", partial(_canonical, rank=-1)),
         Mutant("starts-at-one", partial(_canonical, start=1)),
-        Mutant("absent-symbols", partial(_canonical, absent=True)),
+        Mutant(
+            "absent-symbols",
+            partial(_canonical, absent=True),
+            perhaps=(partial(_canonical, kind=None, absent=True),),
+        ),
     ),
     banned=("minicomp.codec.huffman:canonical_codes",),
     reference=ENTRIES["canonical_codes"].fn,

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import io
 
-from ...report.plots import style
+from ...report.plots import figure, style
 from ..asking.shown import Figure
 
 
 def axes(size):
     """Returns the axes of a figure of `size`, inches; called within `style()`."""
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=size, layout="constrained")[1]
+    return figure(size).subplots()
 
 
 def picture(ax, alt: str) -> Figure:
-    """Returns the axes' figure as a PNG with the text `alt`, of the numbers drawn; closes it."""
-    import matplotlib.pyplot as plt
-
+    """Returns the axes' figure as a PNG with the text `alt`, of the numbers drawn."""
     out = io.BytesIO()
     ax.figure.savefig(out, format="png", dpi=144)
-    plt.close(ax.figure)
     return Figure(out.getvalue(), alt)
 
 

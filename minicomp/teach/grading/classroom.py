@@ -20,7 +20,7 @@ from pathlib import Path
 from ...atomic import write_atomically
 from ...errors import UserError, printable
 from .. import catalog
-from ..live.process import Limits, adopting
+from ..live.process import Limits, Nursery
 from ..live.running import shipped
 from ..notebook.cells import Notebook
 from .copies import other_names, shared, work
@@ -196,11 +196,13 @@ def _all_graded(
             yield empty(of, "", "", s.problem), [i]
         else:
             books.setdefault(s.book.sha256, []).append(i)
-    with adopting():
+    with Nursery() as nursery:
         pool = ThreadPoolExecutor(max(jobs, 1))
         try:
             running = {
-                pool.submit(_graded, submissions[which[0]].book, of, key, limits, journal): which
+                pool.submit(
+                    _graded, submissions[which[0]].book, of, key, limits, journal, nursery
+                ): which
                 for which in books.values()
             }
             for future in as_completed(running):
@@ -213,13 +215,18 @@ def _all_graded(
 
 
 def _graded(
-    book: Notebook, of: catalog.LessonChecks, key: Key, limits: Limits, journal: Journal
+    book: Notebook,
+    of: catalog.LessonChecks,
+    key: Key,
+    limits: Limits,
+    journal: Journal,
+    nursery: Nursery,
 ) -> tuple[dict, bool]:
     # The result of one notebook, and whether it goes into the journal. Whatever is in it ends here:
     # the row can be written, and its page made.
     for kept in (journal.get(book.sha256), None):
         try:
-            row = kept or graded(book, of.number, key=key, limits=limits)
+            row = kept or graded(book, of.number, nursery, key=key, limits=limits)
             page(row, of).encode()
             table([row], of)
             json_text([row]).decode()

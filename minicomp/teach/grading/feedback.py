@@ -10,12 +10,17 @@ from ..asking.shown import MARK
 _STYLE = """
 :root { color-scheme: light dark }
 body { font: 17px/1.5 system-ui, sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em }
+body { overflow-wrap: anywhere }
 h1 { font-size: 1.4em } h2 { font-size: 1.1em; margin-top: 2em }
-table { border-collapse: collapse } td.n, th.n { text-align: right }
+table { border-collapse: collapse; max-width: 100% }
+td.n, th.n { text-align: right; white-space: nowrap }
 td, th { padding: .25em .8em; border-bottom: 1px solid #8886; text-align: left }
 pre { background: #8882; padding: .8em; overflow-x: auto; white-space: pre-wrap }
 .wide { overflow-x: auto } .bar { display: inline-block; height: .8em; background: #4477aa }
 .id { font-family: ui-monospace, monospace; font-size: .9em }
+blockquote { margin: 1em 0; padding-left: 1em; border-left: 3px solid #8886 }
+@media (max-width: 30em) { body { font-size: 15px } td, th { padding: .25em .3em } }
+@media (max-width: 30em) { ul { padding-left: 1.2em } }
 """
 
 
@@ -51,7 +56,7 @@ def document(title: str, body: str) -> str:
     """
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport"
-        " content='width=device-width'>"
+        " content='width=device-width,initial-scale=1'>"
         f"<title>{escape(title)}</title><style>{_STYLE}</style><body>{body}</body></html>\n"
     )
 

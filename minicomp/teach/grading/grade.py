@@ -24,7 +24,7 @@ from .. import catalog
 from ..asking.exercise import OPEN, Verdict, assess, questions
 from ..asking.shown import verdict_text
 from ..live import wire
-from ..live.process import Limits, adopting
+from ..live.process import Limits, Nursery
 from ..live.running import Ran, run_cells
 from ..notebook import cells as notebook
 from ..notebook.cells import Notebook
@@ -78,13 +78,19 @@ def grade(
     """
     book = notebook.read_notebook(path)
     check_lesson(book, path.name, number)
-    with adopting():
-        row = graded(book, number, key=key, limits=limits) | {"file": printable(path.name, 250)}
+    with Nursery() as nursery:
+        row = graded(book, number, nursery, key=key, limits=limits)
+    row["file"] = printable(path.name, 250)
     return row if student is None else row | {"student": student}
 
 
 def graded(
-    book: Notebook, number: str, *, key: Key = Key(), limits: Limits = Limits()
+    book: Notebook,
+    number: str,
+    nursery: Nursery,
+    *,
+    key: Key = Key(),
+    limits: Limits = Limits(),
 ) -> dict:
     """Returns the grades of a notebook of this lesson that was read, as `grade` does; no "file"."""
     start = time.perf_counter()
@@ -98,6 +104,7 @@ def graded(
         exercises,
         limits,
         broken=lambda args: _broken(of, who, course, args),
+        nursery=nursery,
     )
     verdicts = {e.id: assess(e, ran.asked[e.id], ran.answers[e.id]) for e in exercises}
     predictions = predictions_of(book, of)

@@ -1,24 +1,28 @@
-"""Trained nets that lessons start from: trained once, kept as .mcz files.
+"""Trained nets that lessons start from: trained once, kept as step files.
 
-A net is a recipe: a built-in model, the knobs of its training, a data set, a mode and a seed. Its
-file's name bears a hash of all that, so a changed recipe trains a net of its own and never takes up
-an old one.
+A net is a recipe: a built-in model, the knobs of its training, a data set, a mode, a seed and the
+version of minicomp. Its file says of which recipe it is, and its name bears a hash of all that, so
+a changed recipe trains a net of its own and never takes up an old one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from ...codec import load, save
+from ... import __version__
+from ...atomic import as_json
+from ...checkpoint import fingerprint
+from ...compress import stepfile
 from ...compress.finetune import FineTune
 from ...compress.technique import Run
 from ...data.files import cache_dir
-from ...errors import FormatError
+from ...errors import UserError
 from ...models import for_data
 from ...nn.graph import Model
 
@@ -43,25 +47,31 @@ def recipe(name: str, data, *, mode: str, seed: int) -> dict:
         "mode": mode,
         "train": len(data.train),
         "seed": seed,
+        "examples": fingerprint(data),
+        "minicomp": __version__,
     }
 
 
 def file_of(how: dict) -> Path:
     """Returns the file of a recipe; it need not exist."""
-    digest = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:16]
-    return cache_dir().parent / "lessons" / f"{how['net']}-{how['data']}-{how['mode']}-{digest}.mcz"
+    digest = hashlib.sha256(as_json(how, sort_keys=True).encode()).hexdigest()[:16]
+    name = f"{how['net']}-{how['data']}-{how['mode']}-{digest}.step"
+    return cache_dir().parent / "lessons" / name
 
 
 def trained(how: dict, data, *, log: Callable[[dict], None] | None = None) -> Model:
-    """Returns the net of a recipe, from its file or trained now (and then written)."""
+    """Returns the net of a recipe, from its file or trained now (and then written); with a warning
+    where the file cannot be written."""
     path = file_of(how)
-    try:
-        return load(path).thawed()
-    except (OSError, FormatError):  # absent, damaged, or of an older version
-        pass
+    with contextlib.suppress(UserError):  # absent, damaged, or of another recipe
+        return stepfile.read(path, how)[0].thawed()
     rng = np.random.default_rng([how["seed"], 300])
     model = for_data(how["net"], data, rng=rng)
     model = FineTune(**how["knobs"]).apply(model, data.without_test(), Run(rng, log=log))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(model, path)
+    try:
+        stepfile.write(path, how, model, [], 0.0)
+    except OSError as e:
+        warnings.warn(
+            f"the trained net cannot be kept in {path.parent} ({e.strerror or e}): it is trained "
+            f"again each time; set XDG_CACHE_HOME to a folder that can be written", stacklevel=3)
     return model.thawed()

@@ -41,7 +41,8 @@ def main() -> None:
     _quiet_lesson(inbox, outbox)
     guard = Guard(HIDDEN, job["banned"])
     space = {"__name__": "__main__", "__builtins__": __builtins__} | shell.names()
-    write_frame(outbox, {"started": time.process_time()})
+    os.environ["TMPDIR"] = os.getcwd()
+    write_frame(outbox, {"started": _slowness()})
     slack = read_frame(inbox)["slack"]
     run = _Run(job, space, outbox, slack)
     run.all_cells()
@@ -72,6 +73,14 @@ def _private_channel():
     sys.stdin, sys.stdout = io.StringIO(), open(os.devnull, "w", encoding="utf-8")
     sys.stderr = sys.stdout
     return inbox, outbox
+
+
+def _slowness() -> float:
+    # How much longer than its processor time this process takes now: 1 on an idle machine.
+    wall, used = time.perf_counter(), time.process_time()
+    while (spent := time.process_time() - used) < 0.02:
+        pass
+    return (time.perf_counter() - wall) / spent
 
 
 def _limit(memory: int, seconds: int) -> None:

@@ -1,13 +1,16 @@
-"""The keeper of one student's process: nothing that the process starts outlives it.
+"""Students' processes and their keepers: nothing that such a process starts outlives it.
 
-Run as a script, with the standard library alone. It forks the student's process, watches it and all
-that it starts (also what leaves the session or is orphaned, which comes to the keeper as the
-nearest subreaper), and ends all of it when its parent says so, when the parent is gone (killed,
-perhaps), or when the processes are too many, hold too much memory or write too much. Then it
-removes the folder they ran in.
+Run as a script, with the standard library alone, this is the nursery: it loads what students'
+processes need once, and forks one keeper for each notebook. It holds no key: it is a process of its
+own, not a fork of the grader.
 
-Without Linux's /proc and subreapers only the process group is ended. It is no sandbox: a process
-of the same user can kill the keeper; then `end_orphans` in the grader does its work.
+A keeper forks the student's process, watches it and all that it starts (also what leaves the
+session or is orphaned, which comes to the keeper as the nearest subreaper), and ends all of it when
+the grader says so, when the grader is gone (killed, perhaps), or when the processes are too many,
+hold too much memory or write too much. Then it removes the folder they ran in.
+
+Without Linux's /proc and subreapers only the process itself is ended. It is no sandbox: a process
+of the same user can kill the keeper; then the grader, the next subreaper, ends what is left.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import secrets
 import select
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -34,48 +38,77 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 def main() -> None:
-    """Serves `process.Child`: argv is a JSON text of root, path, folder, life and memory."""
+    """Serves `process.Nursery` over standard input, a socket: for each message, a JSON text of
+    folder and memory with three descriptors, it forks a keeper and answers one byte.
+
+    argv : a JSON text of root and path (of imports), and preload: whether to load before forking
+    """
     job = json.loads(sys.argv[1])
+    sys.argv, sys.dont_write_bytecode = ["notebook"], True
+    sys.path[:] = [job["root"], *job["path"]]
+    if job["preload"]:
+        import minicomp.teach.live.child  # noqa: F401
+    prctl(SET_DUMPABLE, 0)  # no student's process changes what the next are forked from
+    with socket.socket(fileno=0) as control:
+        while True:
+            message, given, _, _ = socket.recv_fds(control, 2**16, 3)
+            if not message:
+                return
+            if os.fork() == 0:
+                try:
+                    _become_keeper(json.loads(message), *given)
+                finally:
+                    os._exit(1)
+            for descriptor in given:
+                os.close(descriptor)
+            _reaped(0)
+            control.sendall(b"k")
+
+
+def _become_keeper(job: dict, inbox: int, outbox: int, life: int) -> None:
+    # inbox, outbox : the student's process's channel        life : a socket to the grader, which
+    # learns the keeper's process id, and what ended the student's process too early
+    os.setsid()
+    prctl(SET_DUMPABLE, 1)
     prctl(SET_SUBREAPER, 1)
+    os.dup2(inbox, 0)
+    os.dup2(outbox, 1)
+    os.close(inbox)
+    os.close(outbox)
     keeper, student = os.getpid(), os.fork()
     if student == 0:
-        os.close(job["life"])
-        os.setsid()  # a signal to its group does not reach the keeper
-        prctl(SET_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != keeper:
-            os._exit(1)
-        become_student(job)
-        os._exit(0)
+        os.close(life)
+        _become_student(keeper, job["folder"])
     null = os.open(os.devnull, os.O_RDWR)
-    for channel in (0, 1, 2):
-        os.dup2(null, channel)
-    os.chdir("/")
-    try:
-        why = _keep(job["life"], student, job["memory"])
-    finally:
-        end(lambda: descendants(keeper))
-        cleared(job["folder"])
-    sys.exit(why)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    with socket.socket(fileno=life) as grader:
+        grader.sendall(keeper.to_bytes(8, "little"))
+        try:
+            why = _keep(grader, student, job["memory"])
+        finally:
+            end(lambda: descendants(keeper))
+            cleared(job["folder"])
+        with contextlib.suppress(OSError):  # the grader is gone
+            grader.sendall(bytes([why]))
 
 
-def become_student(job: dict) -> None:
-    """Serves the parent as the student's process."""
-    sys.argv = ["notebook"]
-    sys.dont_write_bytecode = True
-    sys.path[:] = [job["root"], *job["path"]]
-    try:
+def _become_student(keeper: int, folder: str) -> None:
+    os.setsid()  # a signal to its group does not reach the keeper
+    prctl(SET_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() == keeper:
+        os.chdir(folder)
         from minicomp.teach.live.child import main as serve
 
         serve()
-    except BaseException:  # the parent sees the channel close
-        os._exit(1)
+    os._exit(0)
 
 
-def _keep(life: int, student: int, memory: int) -> int:
-    # Until the parent closes `life`, the student's process ends, or a limit is passed: returns 0,
-    # or the key of the limit in TOO_MUCH.
+def _keep(grader: socket.socket, student: int, memory: int) -> int:
+    # Until the grader says so, the student's process ends, or a limit is passed: returns 0, or the
+    # key of the limit in TOO_MUCH.
     while True:
-        if select.select([life], [], [], 0.1)[0] or _reaped(student):
+        if select.select([grader], [], [], 0.1)[0] or _reaped(student):
             return 0
         there = descendants(os.getpid())
         if len(there) > MOST_PROCESSES:

@@ -7,16 +7,19 @@ import json
 import os
 import queue
 import select
+import signal
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...errors import UserError
 from ..asking.exercise import REFUSAL
 from . import keeper
 from .wire import WireError, packed_frame, read_frame
@@ -36,6 +39,8 @@ PASSED = (
 _SET = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _FOLDERS = "minicomp-grade-"
 FORKS = hasattr(os, "fork") and fcntl is not None
+# Elsewhere than on Linux a library that was loaded before a fork may hang after it.
+PRELOADS = sys.platform == "linux"
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,76 @@ class Limits:
     memory: int = 2 * 2**30
 
 
-START_SECONDS = 120.0  # until the process has imported what it needs
+START_SECONDS = 120.0  # until what is needed is loaded, on the busiest machine
 MAX_SLACK = 20.0
 
 
 class Lost(Exception):
     """The process ended, hangs, or says what it should not."""
+
+
+class Nursery:
+    """Where students' processes come from; a context manager around grading a notebook or a class.
+
+    It is a process that has loaded what they need and forks them (see `keeper`). What one of them
+    leaves behind though its keeper was killed comes to this process (Linux), which ends it; what an
+    earlier run left in the temporary folder goes.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._process = self._control = None
+
+    def __enter__(self) -> Nursery:
+        if not FORKS:
+            raise UserError("notebooks are graded on Linux and macOS; on Windows use WSL")
+        _clear_old_folders()
+        self._before = set(keeper.descendants(os.getpid()))
+        self._adopts = keeper.prctl(keeper.SET_SUBREAPER, 1)
+        self._start()
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._stop()
+        if self._adopts:
+            keeper.end(self._left_behind)
+            keeper.prctl(keeper.SET_SUBREAPER, 0)
+
+    def _left_behind(self) -> list[int]:
+        return [p for p in keeper.descendants(os.getpid()) if p not in self._before]
+
+    def _start(self) -> None:
+        env = {k: os.environ[k] for k in PASSED if k in os.environ} | _SET
+        job = {"root": _ROOT, "path": [p for p in sys.path if p], "preload": PRELOADS}
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", keeper.__file__, json.dumps(job)],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=env | {"MPLBACKEND": "Agg"},
+                start_new_session=True,
+            )
+        self._control.settimeout(START_SECONDS)
+
+    def _stop(self) -> None:
+        self._control.close()
+        self._process.kill()  # its keepers have their own word from this process
+        self._process.wait()
+
+    def fork(self, job: dict, given: list[int]) -> None:
+        """Forks a keeper, which gets the job and these descriptors; Lost where that fails."""
+        with self._lock:
+            for _ in range(2):
+                with contextlib.suppress(OSError):  # a student's process may have killed it
+                    socket.send_fds(self._control, [json.dumps(job).encode()], given)
+                    if self._control.recv(1) == b"k":
+                        return
+                self._stop()
+                self._start()
+        raise Lost("no process can be started")
 
 
 class Child:
@@ -73,55 +142,79 @@ class Child:
     message at a time is kept, and none is larger than `wire.MAX_BYTES`.
     """
 
-    def __init__(self, broken: Callable[[list], dict], memory: int = Limits.memory):
+    def __init__(self, nursery: Nursery, broken: Callable[[list], dict], memory: int):
         self._broken = broken
-        self.slack, self._spawned, self.refused = 1.0, time.monotonic(), False
+        self.slack, self.refused = 1.0, False
         self._folder, self._held = _own_folder()
-        self._process, self._life = _started(self._folder, memory)
+        inbox, self._to = os.pipe()
+        source, outbox = os.pipe()
+        self._life, theirs = socket.socketpair()
+        self._keeper = self._why = None
         self._over = threading.Event()
         self._frames: queue.Queue = queue.Queue(maxsize=1)
-        threading.Thread(target=self._read, daemon=True).start()
-        if FORKS:
-            os.set_blocking(self._process.stdin.fileno(), False)
+        threading.Thread(target=self._read, args=[source], daemon=True).start()
+        os.set_blocking(self._to, False)
+        job = {"folder": self._folder, "memory": memory}
+        try:
+            nursery.fork(job, [inbox, outbox, theirs.fileno()])
+        except Lost:
+            self.__exit__()
+            raise
+        finally:
+            theirs.close()
+            os.close(inbox)
+            os.close(outbox)
 
     def __enter__(self) -> Child:
         return self
 
     def __exit__(self, *exc) -> None:
         self._over.set()
-        if self._life is not None:
-            os.close(self._life)  # the keeper sees it, ends everything and then itself
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(keeper.ENDING_SECONDS + 5)
-        self._process.kill()
-        self._process.wait()
         with contextlib.suppress(OSError):
-            self._process.stdin.close()  # standard output is closed by whoever reads it
+            self._life.shutdown(socket.SHUT_WR)  # the keeper ends everything and then itself
+        if not self._ended(keeper.ENDING_SECONDS + 2) and self._keeper:
+            with contextlib.suppress(OSError):
+                os.kill(self._keeper, signal.SIGKILL)  # it was stopped
+        self._life.close()
+        os.close(self._to)
         keeper.cleared(self._folder)
-        if self._held is not None:
-            os.close(self._held)
+        os.close(self._held)
+
+    def _ended(self, seconds: float) -> bool:
+        # Whether the keeper has ended, which is awaited so long; its words are taken in.
+        self._life.settimeout(seconds)
+        try:
+            while word := self._life.recv(8 if self._keeper is None else 1):
+                if self._keeper is None:
+                    self._keeper = int.from_bytes(word, "little")
+                else:
+                    self._why = keeper.TOO_MUCH.get(word[0])
+        except BlockingIOError:
+            return False
+        except TimeoutError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def send(self, value, seconds: float = START_SECONDS) -> None:
         """Sends a value; Lost where the process is gone or does not take it in time."""
         data, stop = memoryview(packed_frame(value)), time.monotonic() + seconds
-        stream = self._process.stdin.fileno()
         try:
             while data:
                 with contextlib.suppress(BlockingIOError):  # where the process does not read
-                    data = data[os.write(stream, data):]
+                    data = data[os.write(self._to, data):]
                     continue
                 if (left := stop - time.monotonic()) <= 0:
                     raise Lost("it did not stop in time")
-                select.select([], [stream], [], left)
+                select.select([], [self._to], [], left)
         except OSError:
             raise Lost(self._why_ended()) from None
 
     def start(self, job: dict) -> None:
         """Sends the job and learns from the wait how busy the machine is; Lost without a start."""
         self.send(job)
-        used = self.receive(START_SECONDS)["started"]
-        waited = time.monotonic() - self._spawned
-        self.slack = min(max(waited / max(used, 0.05), 1.0), MAX_SLACK)
+        self.slack = min(max(float(self.receive(START_SECONDS)["started"]), 1.0), MAX_SLACK)
         self.send({"slack": self.slack})
 
     def receive(self, seconds: float, broken: bool = False) -> dict:
@@ -136,7 +229,7 @@ class Child:
             try:
                 frame = self._frames.get(timeout=min(left, 0.5))
             except queue.Empty:
-                if self._process.poll() is not None:  # somebody else holds the channel open
+                if self._ended(0):  # somebody else holds the channel open
                     raise Lost(self._why_ended()) from None
                 continue
             if frame is None:
@@ -151,82 +244,27 @@ class Child:
         raise Lost("it did not stop in time")
 
     def _why_ended(self) -> str:
-        # The keeper knows; it ends soon after what it keeps.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return keeper.TOO_MUCH.get(self._process.wait(1.0), "the process ended")
-        return "the process ended"
+        self._ended(1.0)  # the keeper ends soon after what it keeps
+        return self._why or "the process ended"
 
-    def _read(self) -> None:
+    def _read(self, source: int) -> None:
         # Reads one message ahead; with nobody to take it, the process waits.
-        stream, frame = self._process.stdout, {}
-        while isinstance(frame, dict) and not self._over.is_set():
-            try:
-                frame = read_frame(stream)
-            except (WireError, OSError, ValueError, MemoryError):
-                frame = "broken"
-            while not self._over.is_set():
-                with contextlib.suppress(queue.Full):
-                    self._frames.put(frame, timeout=0.2)
-                    break
-        with contextlib.suppress(OSError):
-            stream.close()
+        frame: object = {}
+        with os.fdopen(source, "rb") as stream:
+            while isinstance(frame, dict) and not self._over.is_set():
+                try:
+                    frame = read_frame(stream)
+                except (WireError, OSError, ValueError, MemoryError):
+                    frame = "broken"
+                while not self._over.is_set():
+                    with contextlib.suppress(queue.Full):
+                        self._frames.put(frame, timeout=0.2)
+                        break
 
 
-def _started(folder: str, memory: int) -> tuple[subprocess.Popen, int | None]:
-    # The keeper of a process that serves, and what to close to end it. Standard input and output
-    # are the student's process's; without fork there is no keeper, only that process.
-    env = {k: os.environ[k] for k in PASSED if k in os.environ} | _SET
-    env |= {"MPLBACKEND": "Agg", "TMPDIR": folder}
-    job = {"root": _ROOT, "path": [p for p in sys.path if p], "folder": folder, "memory": memory}
-    reading, life = os.pipe() if FORKS else (None, None)
-    start = [keeper.__file__] if FORKS else ["-c", _ALONE]
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-I", *start, json.dumps(job | {"life": reading})],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env=env,
-            start_new_session=True,
-            pass_fds=[reading] if FORKS else (),
-        )
-    finally:
-        if FORKS:
-            os.close(reading)
-    return process, life
-
-
-_ALONE = """
-import json, sys
-sys.path.insert(0, json.loads(sys.argv[1])["root"])
-from minicomp.teach.live.keeper import become_student
-become_student(json.loads(sys.argv.pop()))
-"""
-
-
-@contextlib.contextmanager
-def adopting() -> Iterator[None]:
-    """Around the grading of a notebook or a class: what a student's process leaves behind though
-    its keeper was killed comes to this process (Linux), which ends it; and what an earlier run left
-    in the temporary folder goes.
-    """
-    _clear_old_folders()
-    before = set(keeper.descendants(os.getpid())) if FORKS else set()
-    adopts = FORKS and keeper.prctl(keeper.SET_SUBREAPER, 1)
-    try:
-        yield
-    finally:
-        if adopts:
-            keeper.end(lambda: [p for p in keeper.descendants(os.getpid()) if p not in before])
-            keeper.prctl(keeper.SET_SUBREAPER, 0)
-
-
-def _own_folder() -> tuple[str, int | None]:
+def _own_folder() -> tuple[str, int]:
     # A folder for one process, and a lock on it that goes when this process goes.
     folder = tempfile.mkdtemp(prefix=_FOLDERS)
-    if not FORKS:
-        return folder, None
     held = os.open(folder, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
     return folder, held
@@ -234,7 +272,7 @@ def _own_folder() -> tuple[str, int | None]:
 
 def _clear_old_folders() -> None:
     # Folders of ours that nobody holds; younger ones may not be held yet.
-    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*") if FORKS else ():
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*"):
         with contextlib.suppress(OSError):
             about = path.lstat()
             mine = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid()

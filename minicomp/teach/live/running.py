@@ -18,7 +18,7 @@ from .. import catalog
 from ..notebook import cells as notebook
 from ..asking.exercise import Answer, Asked, Exercise
 from ..notebook.cells import Cell, Notebook
-from .process import Child, Limits, Lost
+from .process import Child, Limits, Lost, Nursery
 
 SKIPPED = ("slow", "predict", "check", "reflect", "plot")
 KINDS = ("value", "changed", "raised", "refused", "slow", "not-written", "odd")
@@ -55,18 +55,21 @@ def run_cells(
     limits: Limits,
     *,
     broken: Callable[[list], dict],
+    nursery: Nursery,
 ) -> Ran:
     """Returns the answers of a notebook's functions.
 
     asked : the cases of each exercise by id        broken : answers calls of the broken variant
+    nursery : where its process comes from
     """
-    return _Runner(book, of, asked, exercises, limits, broken).run()
+    return _Runner(book, of, asked, exercises, limits, broken, nursery).run()
 
 
 class _Runner:
     # One notebook. `spent` counts seconds of an unhurried machine: the wall's, divided by slack.
 
-    def __init__(self, book, of, asked, exercises, limits, broken):
+    def __init__(self, book, of, asked, exercises, limits, broken, nursery):
+        self.nursery = nursery
         self.cells = worth_running(book, of, {e.name for e in exercises})
         self.prelude = prelude(of)
         self.exercises, self.limits, self.broken = exercises, limits, broken
@@ -96,7 +99,7 @@ class _Runner:
 
     def once(self) -> None:
         # One process, from its start until all is answered or it is lost.
-        with Child(self.broken, self.limits.memory) as child:
+        with Child(self.nursery, self.broken, self.limits.memory) as child:
             self.child, self.since = child, time.monotonic()
             names = self.run_all_cells()
             for e in self.exercises if names is not None else ():

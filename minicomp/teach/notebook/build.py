@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ... import __version__
-from ...atomic import write_atomically
+from ...atomic import as_json, write_atomically
 from ...errors import UserError
 from .. import catalog
 from .cells import Cell, filled, numbered, read_source, stub, to_json, unmarked
@@ -132,7 +132,7 @@ def run(
     cells = at([c for c in cells_of_draft(of) if c.kind == "code"], mode=mode, data=data, seed=seed)
     with tempfile.TemporaryDirectory(prefix="minicomp-lesson-") as folder:
         job, out = Path(folder, "cells.json"), Path(folder, "out.json")
-        job.write_text(json.dumps([[c.id, c.source] for c in cells]), encoding="utf-8")
+        write_atomically(job, as_json([[c.id, c.source] for c in cells]).encode())
         done = subprocess.run(
             [
                 sys.executable,
@@ -179,18 +179,15 @@ def run_here(job: str, out: str) -> None:
         exec(compile(source, f"<{name}>", "exec"), space)
         seconds[name] = round(time.perf_counter() - start, 3)
     lesson = space["lesson"]
-    Path(out).write_text(
-        json.dumps(
-            {
-                "data": lesson.data.name,
-                "original": lesson.data.original,
-                "results": lesson.measured,
-                "twin": lesson.timings,
-                "cells": seconds,
-                "seconds": round(sum(seconds.values()), 1),
-            }
-        )
-    )
+    found = {
+        "data": lesson.data.name,
+        "original": lesson.data.original,
+        "results": lesson.measured,
+        "twin": lesson.timings,
+        "cells": seconds,
+        "seconds": round(sum(seconds.values()), 1),
+    }
+    write_atomically(out, as_json(found).encode())
 
 
 def record(
@@ -229,7 +226,7 @@ def record(
         found["twin"] = {"machine": machine(), "rows": runs[-1]["twin"]}
     found |= {"lesson": of.number, "mode": "full", "machine": machine(), "numpy": np.__version__}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+    write_atomically(path, (as_json(found, indent=1, sort_keys=True) + "\n").encode())
     return path
 
 

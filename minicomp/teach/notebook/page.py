@@ -35,13 +35,14 @@ pre { font: 14px/1.45 ui-monospace, "DejaVu Sans Mono", monospace }
 .input pre, .input_area pre, div.highlight pre { border-left: 3px solid var(--mark) }
 .output_area pre { white-space: pre-wrap; color: #222 } .prompt { display: none }
 .cell { margin: .8rem 0 } .output_wrapper { border-left: 3px solid var(--line) }
+.output_area pre.matrix { white-space: pre }
 .output_html { padding: .4rem .8rem }
 img { max-width: 100%; height: auto } img.math { max-width: none }
 .whole { white-space: nowrap }
 .display { overflow-x: auto; text-align: center }
 table { border-collapse: collapse; display: block; overflow-x: auto; margin: .6rem 0 }
 td, th { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: left }
-td, th { vertical-align: top }
+td, th { vertical-align: top } td[style*="right"] { white-space: nowrap }
 blockquote, details { border-left: 3px solid var(--line); margin-left: 0; padding-left: .8rem }
 blockquote, details, nav, footer { color: var(--dim) }
 nav, footer { font-size: .9rem; padding-top: 1rem; padding-bottom: 1rem }
@@ -51,6 +52,11 @@ nav, footer { font-size: .9rem; padding-top: 1rem; padding-bottom: 1rem }
 .gallery li { padding: .8rem } .gallery p { color: var(--dim); font-size: .9rem }
 .gallery h2 { margin: .2rem 0 .5rem; font-size: 1.05rem }
 .wide { max-width: 76rem }
+@media (max-width: 30em) {
+body { font-size: 16px; overflow-wrap: anywhere } pre { font-size: 12.5px }
+td, th { padding: .25rem .3rem; font-size: .9em; overflow-wrap: normal }
+.output_html { padding: .4rem .2rem .4rem .5rem }
+}
 """
 
 
@@ -96,7 +102,7 @@ def executed(of: catalog.LessonChecks, *, mode: str) -> dict:
         from nbclient.exceptions import CellExecutionError
     except ImportError:
         raise UserError(
-            "pages need nbclient and nbconvert: pip install 'minicomp[lessons]'"
+            "pages need nbclient and nbconvert: in the checkout, pip install '.[lessons]'"
         ) from None
     text = to_json(at(cells_of(of, solutions=True), mode=mode), {"lesson": of.number})
     book = nbformat.reads(text, as_version=4)
@@ -150,6 +156,8 @@ def _body(tree: dict) -> tuple[str, str]:
             cell.source = with_formulas(cell.source)
     exporter = HTMLExporter(template_name="basic", sanitize_html=False)
     body, _ = exporter.from_notebook_node(book)
+    # The rows of a matrix are not broken: they scroll.
+    body = re.sub(r"<pre>(?=\(*array\()", '<pre class="matrix">', body)
     return body, HtmlFormatter(style="default").get_style_defs(".highlight")
 
 

@@ -164,9 +164,9 @@ def test_a_right_answer_that_overwrites_its_argument_fails_and_says_so(change):
     told = verdict(answer, exercise)
     assert told.points == 0 and told.message.slug == "overwrites"
     name = "rows" if change == "shorter list" else "w"
-    assert f"overwrites its argument {name}," in told.message.text
+    assert f"writes to what it was given ({name})," in told.message.text
     wrong = verdict(lambda w, rows: answer(w, rows) + 1, exercise).message
-    assert wrong.slug == "wrong-value" and f"overwrote its argument {name}" in wrong.detail
+    assert wrong.slug == "wrong-value" and f"wrote to what it was given: {name}" in wrong.detail
 
 
 def test_an_error_of_the_students_is_not_explained_by_a_mutant_that_raises_only_sometimes():
