@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from . import options
 from .paths import check_readable
 
 FILES = (".mcz", ".safetensors")
-NOTE = "minicomp.normalize"  # of a .safetensors file, as JSON
 WHAT = "a .mcz file, or a .safetensors file with --model"
 
 
@@ -155,29 +152,16 @@ def assumed(given: str | Path, normalize: Statistics | None) -> str:
 def _of_arrays(path: Path, structure: str | None) -> Model:
     if structure is None:
         raise UserError(f"{printable(path)} holds arrays without a net: name it, --model lenet5")
-    name = args.structure
-    given = () if args.normalize is None else (_statistics(args.normalize),)
-    if is_file(name):
-        model = load(existing(name), kind="model").dense()
-    else:
-        check_name(name)
+    name = structure if is_file(structure) else check_name(structure)
+    model = load(existing(name), kind="model").dense() if is_file(name) else None
     arrays = load_safetensors(path)
-    if not is_file(name):
-        model = MODELS[name](**_classes(arrays)) if data is None else for_data(name, data())
-    if given:
-        model = _renormalized(model, *given)
-    elif NOTE in arrays.notes:
-        model = _renormalized(model, _noted(path, arrays.notes[NOTE]))
-    elif not is_file(name) and data is None:
-        raise UserError(f"{printable(path)} does not tell how its net's input is normalised: "
-                        f"--normalize NAME of {', '.join(NAMED)}, MEAN/STD, or none")
-    elif not is_file(name):
-        say(f"{printable(path)} does not tell how its net's input is normalised: taken as "
-            f"{data().name} is, {_words(normalization(model))}; --normalize says it otherwise")
+    if model is None:
+        matrices = [a for a in arrays.values() if a.ndim == 2]  # the last of a net has its classes
+        model = MODELS[name](**({"classes": min(len(matrices[-1]) or 1, 1000)} if matrices else {}))
     try:
         model.load_state_dict(arrays)
     except ValueError as e:
-        raise UserError(f"{printable(path)} does not hold the weights of {printable(name)}: "
+        raise UserError(f"{printable(path)} does not hold the weights of {printable(structure)}: "
                         f"{printable(e)}") from None
     notes = noted(arrays)
     if notes is not None:
@@ -190,60 +174,11 @@ def _of_arrays(path: Path, structure: str | None) -> Model:
     return model
 
 
-def save_arrays(model: Model, path: Path) -> None:
-    """Writes the decoded weights of a model as a .safetensors file with PyTorch's names, and notes
-    how its input is normalised."""
-    note = {NOTE: json.dumps(normalization(model))}
-    save_safetensors(model.dense().state_dict(), path, metadata=note)
-
-
-def _classes(arrays) -> dict[str, int]:
-    # The outputs of a net, which are the rows of the last of its matrices.
-    matrices = [a for a in arrays.values() if a.ndim == 2]
-    return {"classes": len(matrices[-1])} if matrices and len(matrices[-1]) else {}
-
-
-def _renormalized(model: Model, normalize: Statistics | None) -> Model:
-    try:
-        return renormalized(model, normalize)
-    except ValueError as e:
-        raise UserError(f"--normalize: {printable(e)}") from None
-
-
-def _statistics(text: str) -> Statistics | None:
-    # none, a name, or means/deviations by channel: 0.13/0.31, 0.49,0.48,0.45/0.25,0.24,0.26
-    if text == "none" or text in NAMED:
-        return None if text == "none" else text
-    try:
-        mean, std = (tuple(float(n) for n in part.split(",")) for part in text.split("/"))
-        return mean, std
-    except ValueError:
-        raise UserError(f"--normalize must be one of {', '.join(NAMED)}, MEAN/STD such as "
-                        f"0.1307/0.3081 (a number a channel, commas between), or none, got "
-                        f"{printable(text, 100)}") from None
-
-
-def _noted(path: Path, text: str) -> Statistics | None:
-    # What `save_arrays` noted.
-    try:
-        found = json.loads(text)
-        return found if found is None or isinstance(found, str) else (found[0], found[1])
-    except (ValueError, RecursionError, LookupError, TypeError):
-        raise FormatError(f"{printable(path)}: {NOTE} must be null, a name, or means and "
-                          f"deviations, got {printable(text, 40)}") from None
-
-
-def _words(normalize: Statistics | None) -> str:
-    return "not at all" if normalize is None else (
-        "(x - {}) / {}".format(*(", ".join(f"{n:g}" for n in part)
-                                 for part in statistics(normalize))))
-
-
-def start(args, say, ending: str, data: Callable[[], Dataset]) -> tuple[str | Model, str, Path]:
+def start(args, say, ending: str) -> tuple[str | Model, str, Path]:
     """Returns what a run starts from, the name by which recipes know it, and the file to write.
 
-    args : with model, structure, normalize, out        say : takes a line of text
-    data : the data set, loaded at the first call        ending : of the default name of what is made of a file, FILE-ending.mcz
+    args : with model, structure, out        say : takes a line of text
+    ending : of the default name of what is made of a file, FILE-ending.mcz
     """
     if args.model is None or not is_file(args.model):
         name = (options.default_model(say) if args.model is None

@@ -5,8 +5,6 @@ With --criteria: what the whole net loses when its weights go by different measu
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from ..compress import TECHNIQUES, Pipeline
@@ -137,7 +135,6 @@ def run(args) -> int:
 
 def found_model(args, screen: Screen) -> tuple[Model, Dataset]:
     """Returns the model of the file, or the built-in one, trained, and the data."""
-    loaded = functools.cache(lambda: options.load_data(args, screen.say, screen.log))
     if opening.is_file(args.model):
         model = opening.opened(args.model, args, kind="model")
         model, data = opening.with_data(model, args.model, args, screen)

@@ -3,7 +3,6 @@ safetensors for PyTorch."""
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 
 from ..codec import save

@@ -16,7 +16,7 @@ from minicomp.cli import main
 from minicomp.codec import load
 from minicomp.compress.technique import kept
 from minicomp.deploy import Program, lower
-from minicomp.exchange.safetensors import load_safetensors
+from minicomp.exchange.safetensors import load_safetensors, save_safetensors
 from minicomp.models import MODELS, for_data, renormalized
 from minicomp.nn.forms import FORMS
 from minicomp.papers import table
@@ -91,21 +91,26 @@ def test_arrays_and_their_net_are_as_good_as_the_file(name, zoo, small):
 
 # Of arrays that PyTorch wrote nobody knows what their net's input went through: it is said.
 @pytest.mark.parametrize("given, told", [
-    ([], "taken as glyphs is, (x - 0.1593) / 0.339; --normalize says it otherwise"),
-    (["--normalize", "glyphs"], None), (["--normalize", "0.1593/0.339"], None),
+    ([], "does not say how its input was normalised: assumed as glyphs; --normalize says"),
+    (["--normalize", "glyphs"], None), (["--normalize", "0.1593,0.339"], None),
     (["--normalize", "none"], None)])
-def test_the_normalisation_of_arrays_is_asked_or_said(given, told, few, small, capsys):
-    from minicomp.exchange.safetensors import save_safetensors
-
+def test_the_normalisation_of_arrays_is_given_or_said(given, told, few, small, capsys):
     model = for_data("lenet5classic", few, rng=np.random.default_rng(0))
     save_safetensors(model.state_dict(), "a.safetensors")
-    right = minicomp.train.evaluate(
-        model if "none" not in given else renormalized(model, None), few.test).errors
+    net = renormalized(model, None) if "none" in given else model
+    right = minicomp.train.evaluate(net, few.test).errors
     words = ["eval", "a.safetensors", "--model", "lenet5classic", *given, *ON]
     assert main([*words, "--json", "e.json"]) == 0
     assert json.loads(Path("e.json").read_text())["errors"] == right
     said = " ".join(capsys.readouterr().err.split())
-    assert told in said if told else "taken as" not in said
+    assert told in said if told else "assumed" not in said
+
+
+def test_arrays_have_as_many_classes_as_their_last_matrix_has_rows(few, small):
+    model = MODELS["lenet300"](rng=np.random.default_rng(0), classes=26)
+    save_safetensors(model.state_dict(), "a.safetensors")
+    assert main(["lower", "a.safetensors", "--model", "lenet300", "--normalize", "none"]) == 0
+    assert load("a-program.mcz").out_shape == (26,)
 
 
 def test_arrays_of_a_built_in_net(zoo, small):
@@ -216,20 +221,15 @@ def test_a_program_is_refused_where_it_is_of_no_use(words, zoo, small, capsys):
     ("eval a.safetensors --model no.mcz", "no.mcz: there is no such file"),
     ("eval m.mcz --model lenet5classic", "--model goes with a .safetensors file; m.mcz holds its"),
     ("compress lenet300 --model lenet300", "--model goes with a .safetensors file; a built-in"),
-    ("compress m.mcz --normalize none", "--normalize goes with a .safetensors file; m.mcz holds"),
-    ("eval a.safetensors --model lenet5classic --normalize 0.1",
-     "--normalize must be one of mnist, fashion_mnist, glyphs, cifar10, MEAN/STD such as 0.1307/0"),
+    ("compress m.mcz --normalize none", "m.mcz normalises its input itself, as glyphs: --norm"),
+    ("eval a.safetensors --model lenet5classic --normalize 0.1", "it must be mnist, fashion_mnist"),
     ("eval a.safetensors --model lenet5classic --normalize cifar10", "--normalize: "),
-    ("lower a.safetensors --model lenet5classic",
-     "a.safetensors does not tell how its net's input is normalised: --normalize NAME of mnist"),
     ("eval folder.mcz", "folder.mcz: a folder, not a file"),
     ("show notes.txt", "notes.txt: a model is a .mcz file, or a .safetensors file with --model"),
     ("train notes.txt", "notes.txt: a model is a .mcz file, or a .safetensors file with --model"),
     ("eval damaged.safetensors --model lenet5", "damaged.safetensors: a header of"),
 ])
 def test_what_is_no_model_is_said(words, says, zoo, small, capsys):
-    from minicomp.exchange.safetensors import save_safetensors
-
     model = load(zoo["dense"])
     minicomp.save(model, "m.mcz")
     save_safetensors(model.state_dict(), "a.safetensors")
