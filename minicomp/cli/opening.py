@@ -161,9 +161,12 @@ def assumed(given: str | Path, normalize: Statistics | None) -> str:
 def _of_arrays(path: Path, structure: str | None) -> Model:
     if structure is None:
         raise UserError(f"{printable(path)} holds arrays without a net: name it, --model lenet5")
-    model = (load(existing(structure), kind="model").dense() if is_file(structure)
-             else MODELS[check_name(structure)]())
+    name = structure if is_file(structure) else check_name(structure)
+    model = load(existing(name), kind="model").dense() if is_file(name) else None
     arrays = load_safetensors(path)
+    if model is None:
+        matrices = [a for a in arrays.values() if a.ndim == 2]  # the last of a net has its classes
+        model = MODELS[name](**({"classes": min(len(matrices[-1]) or 1, 1000)} if matrices else {}))
     try:
         model.load_state_dict(arrays)
     except ValueError as e:
