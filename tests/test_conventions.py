@@ -94,7 +94,7 @@ def test_files_are_written_in_one_place():
     # Whole or not at all, through links, into pipes: `write_atomically`. Elsewhere what is written
     # is appended (logs, the journal), goes nowhere, or must never replace a file.
     may = {"atomic.py", "cli/progress.py", "cli/streams.py", "cli/lesson.py",
-           "teach/grading/classroom.py", "teach/live/child.py"}
+           "teach/grading/journal.py", "teach/live/child.py"}
     memory = {"out", "data", "buffer", "packed"}  # names of a BytesIO or StringIO
     found = set()
     for path, tree in trees().items():
@@ -118,7 +118,7 @@ def test_json_is_written_in_one_way():
     # goes between our own processes (also of another version), and notebooks as they are.
     may = {"atomic.py", "codec/header.py", "reference/vectors.py", "bench/worker.py",
            "teach/live/wire.py", "teach/live/process.py", "teach/notebook/page.py",
-           "teach/notebook/cells.py", "teach/grading/classroom.py"}
+           "teach/notebook/cells.py", "teach/grading/classroom.py", "teach/grading/journal.py"}
     found = {
         path.as_posix()
         for path, tree in trees().items()
