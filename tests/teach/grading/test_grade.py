@@ -118,7 +118,7 @@ def test_a_wrong_answer_is_named_in_the_report_without_hidden_inputs(solved, rep
     assert done["message_id"] == f"{MASK}/rounded-down" and 0 < done["points"] < done["max_points"]
     assert "input    w = [0.5, -0.1, 0.3, -0.9]; sparsity = 0.4" in done["report"]  # a public one
     only_hidden = "def magnitude_mask(w, sparsity):\n    if w.ndim == 4: return w > 0\n"
-    right = "    mask = np.ones(w.size, bool)\n    order = np.argsort(abs(w), axis=None, kind='stable')\n"
+    right = "    mask, order = np.ones(w.size, bool), np.argsort(abs(w), axis=None, kind='stable')\n"
     right += "    mask[order[:round(sparsity * w.size)]] = False\n    return mask.reshape(w.shape)"
     cells = replaced({f"exercise:{MASK}": only_hidden + right})
     done = graded(solved(cells), key=Key("a long secret key", "c"))["exercises"][MASK]
@@ -389,8 +389,8 @@ def test_processes_that_the_student_starts_end_too(solved, replaced, tmp_path):
 
 def test_answers_may_search_with_the_broken_variant(solved, replaced):
     search = (
-        "def failing_input():\n    tried = ([-2.0, 1.0], 0.5), ([1.0, 2.0, 3.0], 0.3), ([1.0], 0.5)\n"
-        "    for w, s in [*tried, ([1.0, 1.0], 0.5)]:\n        w = np.array(w)\n"
+        "def failing_input():\n    tried = [([-2.0, 1.0], 0.5), ([1.0, 2.0, 3.0], 0.3)]\n"
+        "    for w, s in [*tried, ([1.0], 0.5), ([1.0, 1.0], 0.5)]:\n        w = np.array(w)\n"
         "        if (broken(w, s) != magnitude_mask(w, s)).any():\n            return w, s"
     )
     assert (
