@@ -174,7 +174,7 @@ def label_in(header: dict) -> str | None:
 
 def _check_depth(text: str) -> None:
     # Of what stands outside of texts: every second piece between quotes, those that a backslash
-    # makes part of a text gone. A text that never ends is a last piece, whose brackets do not count.
+    # makes part of a text gone. A text that never ends is a last piece, whose brackets count not.
     plain = text.replace("\\\\", "").replace('\\"', "")
     depth = 0
     for bracket in _BRACKET.finditer(" ".join(plain.split('"')[::2])):
