@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import FormatError, did_you_mean, dimensions, printable
 from ..tensor import Array, Tensor
 from .forms import Dense, Form
+from .forms.parts import check_held
 from .layers import LAYERS, Layer
 from .layers.base import bounded, padded
 
@@ -223,7 +224,7 @@ class Model:
         """Takes over the arrays of `state`, in place, without PyTorch's num_batches_tracked.
 
         Raises ValueError that lists missing and unexpected names, wrong shapes and values that a
-        form cannot hold; the model is then untouched.
+        form or a buffer cannot hold, NaN and infinity among them; the model is then untouched.
         """
         mine, state = self._state(), {n: np.asarray(a) for n, a in state.items()}
         unused = {f"{node.name}.num_batches_tracked" for node in self.nodes if node.layer.buffers}
@@ -242,6 +243,11 @@ class Model:
                 form.check_state(parts[name])
             except ValueError as e:
                 wrong.append(f"{name}: {e}")
+        for name, a in self.buffers().items() if not wrong else ():
+            try:
+                check_held(name, a, state[name])
+            except ValueError as e:
+                wrong.append(str(e))
         if wrong:
             raise ValueError("state does not fit the model: " + "; ".join(wrong))
         for name, form in self.forms().items():

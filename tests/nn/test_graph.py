@@ -295,6 +295,22 @@ def test_a_state_dict_is_a_copy():
             lambda s: s.update({"conv.bias": np.array(["a", "b", "c"])}),
             "conv.bias must hold numbers, got <U1$",
         ),
+        (
+            lambda s: s.update({"conv.bias": np.array([0, np.nan, 0])}),
+            "conv.bias: value must be finite in float32, got nan$",
+        ),
+        (
+            lambda s: s.update({"conv.bias": np.array([0, 0, 1e39])}),  # finite in float64
+            r"conv.bias: value must be finite in float32, got 1e\+39$",
+        ),
+        (
+            lambda s: s.update({"fc.weight.centroids.value": np.array([0, -np.inf])}),
+            "fc.weight: centroids.value must be finite in float32, got -inf$",
+        ),
+        (
+            lambda s: s.update({"bn.running_mean": np.array([0, np.nan, 0])}),
+            "bn.running_mean must be finite in float32, got nan$",
+        ),
     ],
 )
 def test_a_state_that_does_not_fit_is_one_error_and_changes_nothing(change, message):
