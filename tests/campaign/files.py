@@ -91,7 +91,9 @@ def tried(kind: str, data: bytes) -> tuple[bool, float, int]:
 
 def _loaded(kind: str, data: bytes):
     try:
-        return decode(data, MAX_BYTES).model if kind == "mcz" else parse_safetensors(data, MAX_BYTES)
+        if kind == "mcz":
+            return decode(data, MAX_BYTES).model
+        return parse_safetensors(data, MAX_BYTES)
     except FormatError as e:
         if e.__cause__ is not None:
             raise Failure(f"only the outer door refused it: {e}") from e
@@ -120,7 +122,7 @@ def _check_saved(thing) -> None:
             try:
                 thing(x)
             except Exception as e:
-                raise Failure(f"the net that was loaded does not run: {type(e).__name__}: {e}") from e
+                raise Failure(f"what was loaded does not run: {type(e).__name__}: {e}") from e
 
 
 def _bits(thing) -> list:
@@ -220,13 +222,18 @@ def _argument(name: str, shape, rng: random.Random):
 def headed(rng: Draw) -> tuple[str, bytes]:
     """Returns a file whose header was spoiled as a tree, its sections those of the net."""
     data = _with_header(rng)
-    header = read_header(Opened(data, kind_of(data)).header, kind=kind_of(data))
+    header, opened = _header_in(data), Opened(data, kind_of(data))
     for _ in range(rng.choice([1, 1, 2, 4])):
         header = fuzz.spoiled(header, rng)
     try:
-        return "mcz", _reheaded(data, write_header(header, kind_of(data)))
+        return "mcz", _reheaded(data, write_header(header, kind_of(data), opened.dictionary))
     except ValueError:  # a number that JSON does not have
         return "mcz", data
+
+
+def _header_in(data: bytes) -> dict:
+    opened = Opened(data, kind_of(data))
+    return read_header(opened.header, opened.dictionary, kind_of(data))
 
 
 def _with_header(rng: Draw) -> bytes:
@@ -247,17 +254,19 @@ def _encoded(model: Model, program: bool) -> bytes:
 def worded(rng: Draw) -> tuple[str, bytes]:
     """Returns a file whose header was spoiled as a text: keys twice, nests, huge numbers, ends."""
     data = _with_header(rng)
-    text = json.dumps(read_header(Opened(data, kind_of(data)).header, kind=kind_of(data)))
+    text = json.dumps(_header_in(data))
     for _ in range(rng.choice([1, 1, 2, 3])):
         text = _spoiled_text(text, rng)
     packer = zlib.compressobj(1, zlib.DEFLATED, -15)
     return "mcz", _reheaded(data, packer.compress(text.encode("utf-8", "replace")) + packer.flush())
 
 
-PIECES = ["[" * 20, "]" * 20, "[" * 5000, '{"a":' * 16, '{"a":' * 300, '"', "\\", '\\"' * 3000, "0" * 30,
-          "9" * 5000, "1e999", "-1", "NaN", "null", "true", "\x1b[31m", "\u202e", "\ud800", ",", ":",
-          "{}", "[]", '"x"', '"a":1,', '"origin":4,', '"origin":1e15,', '"nodes":[],', '"input":[1],',
-          '"builtin":"lenet5",', '"args":{},', " " * 3000, "[1]," * 3000, '{"a":{}},' * 1000]
+PIECES = [
+    "[" * 20, "]" * 20, "[" * 5000, '{"a":' * 16, '{"a":' * 300, '"', "\\", '\\"' * 3000, "0" * 30,
+    "9" * 5000, "1e999", "-1", "NaN", "null", "true", "\x1b[31m", "\u202e", "\ud800", ",", ":", "{}",
+    "[]", '"x"', '"a":1,', '"origin":4,', '"origin":1e15,', '"nodes":[],', '"input":[1],',
+    '"builtin":"lenet5",', '"args":{},', '"data":"mnist",', " " * 3000, "[1]," * 3000,
+    '{"a":{}},' * 1000]
 
 
 def _spoiled_text(text: str, rng: random.Random) -> str:
@@ -282,7 +291,7 @@ def _reheaded(data: bytes, header: bytes) -> bytes:
     opened, sections = Opened(data, kind_of(data)), []
     while opened._at < opened._end:
         sections.append(bytes(opened.section("")))
-    return seal(kind_of(data), header, sections)
+    return seal(kind_of(data), header, sections, opened.dictionary)
 
 
 # --------------------------------------------------------------------- as much as is allowed

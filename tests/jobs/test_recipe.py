@@ -312,3 +312,12 @@ def test_a_knob_of_two_techniques_must_say_whose_it_is():
         UserError, match=r"sparsity may be of gradual or slimming; write gradual\.sparsity"
     ):
         parsed("[[step]]\ntechnique = 'gradual+slimming'\nsparsity = 0.5\n")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_recipe_may_begin_with_a_byte_order_mark(encoding, tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text('title = "\u00e9"\n[[step]]\ntechnique = "magnitude"\nsparsity = 0.5\n',
+                    encoding=encoding)
+    recipe = load_recipe(str(path), "lenet300", TECHNIQUES)
+    assert recipe.title == "\u00e9" and [s.word for s in recipe.pipeline.steps] == ["magnitude"]

@@ -10,6 +10,7 @@ import pytest
 from minicomp.cli import main
 from minicomp.data import load
 from minicomp.errors import UserError
+from minicomp.lock import locked
 from minicomp.models import MODELS
 from minicomp.papers import PAPERS, table
 from minicomp.papers.table import Paper, file_errors, mean, percent
@@ -47,6 +48,15 @@ def test_a_table_gets_its_data_and_a_folder(monkeypatch, tmp_path):
     Paper("p", "P", "mnist", "", run).rows(seeds=[1], log=print, n_threads=2)
     assert seen[0] == ("mnist", [0, 1], 1, tmp_path, True)
     assert seen[1][1:3] == ([1], 2) and seen[1][4] and not seen[1][3].exists()
+
+
+def test_two_tables_never_write_to_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(table.datasets, "load", lambda name: SimpleNamespace(original=True))
+    paper = Paper("p", "P", "mnist", "", lambda data, **kw: [(tmp_path / "lock").exists()])
+    with locked(tmp_path), pytest.raises(UserError, match="is in use by another run"):
+        paper.rows(seeds=[0], log=print, out=tmp_path)
+    assert paper.rows(seeds=[0], log=print, out=tmp_path) == [True]
+    assert not list(tmp_path.iterdir())
 
 
 def test_errors_come_from_a_fresh_process(tmp_path, monkeypatch):

@@ -177,6 +177,7 @@ _CONV = Exercise(
     ),
     banned=(
         "minicomp.nn.layers:Conv2d",
+        "minicomp.kernels.doors:geometry",
         "minicomp.kernels.doors:window_count",
         "minicomp.nn.graph:Model.macs",
         "minicomp.nn.graph:Model.count",

@@ -27,7 +27,7 @@ SKIPPED_FOLDERS = {".ipynb_checkpoints", "__MACOSX", "__pycache__", ".git"}
 MAX_DEPTH, MAX_FILES = 40, 20_000  # of folders; of files and of entries of a zip
 MAX_ZIP_BYTES = 2**30  # unfolded, of one zip
 MAX_LIST_BYTES = 8 * 2**20  # of a zip's list of entries
-_NAME = 250
+_NAME = 200  # letters of one part of a path
 
 
 @dataclass(frozen=True)

@@ -47,11 +47,17 @@ def read_rows(
     if raw.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):
         raise UserError(f"{what} {printable(path)}: a spreadsheet's own format; save it as CSV")
     for text in _decoded(raw, [fold(k) for k in known]):
+        found = []
         for separator, rows in _parsed(text):
             for i, row in enumerate(rows[:_HEADER_IN]):
                 header = [c.strip().lstrip("\ufeff") for c in row]
                 if must <= set(h.casefold() for h in header):
-                    return _by_column(header, rows[i + 1 :], must), separator
+                    ragged = sum(len(r) > len(header) for r in rows)
+                    found.append((ragged, len(found), separator, header, rows[i + 1 :]))
+                    break
+        if found:  # of several readings, that in which rows fit the header
+            _, _, separator, header, rows = min(found)
+            return _by_column(header, rows, must), separator
     names = " and ".join(f'"{m}"' for m in sorted(must, reverse=True))
     column = "a column" if len(must) == 1 else "columns"
     raise UserError(f"{what} {printable(path)}: the first line must name {column} {names}")

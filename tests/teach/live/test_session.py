@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from minicomp.compress import stepfile
 from minicomp.errors import UserError
+from minicomp.models import MODELS
 from minicomp.teach import Lesson, catalog, check, hint, predict, reflect
 from minicomp.teach.live import checkpoints, session
 from minicomp.teach.asking.shown import Figure, Table
@@ -56,6 +58,35 @@ def test_a_checkpoint_is_trained_once_and_kept_under_its_recipe(lesson, tmp_path
         "lenet300"
     )  # another seed, another file
     assert len(list((tmp_path / "lessons").glob("*.step"))) == 2
+
+
+def test_a_checkpoint_is_of_its_data_and_version(lesson, monkeypatch):
+    def file():
+        return checkpoints.file_of(
+            checkpoints.recipe("lenet300", lesson.data, mode="smoke", seed=0))
+
+    first = file()
+    monkeypatch.setattr(checkpoints, "__version__", "99")
+    second = file()
+    lesson.data.train.x[0, 0, 5, 5] += 1
+    assert len({first, second, file()}) == 3
+
+
+def test_a_file_of_another_recipe_is_not_taken_for_the_net(lesson, monkeypatch):
+    monkeypatch.setattr(checkpoints.FineTune, "apply", lambda self, model, *a, **k: model.frozen())
+    made = lesson.checkpoint("lenet300")
+    how = checkpoints.recipe("lenet300", lesson.data, mode="smoke", seed=0)
+    other = MODELS["lenet5"](rng=np.random.default_rng(0)).frozen()
+    stepfile.write(checkpoints.file_of(how), how | {"net": "lenet5"}, other, [], 0.0)
+    assert lesson.checkpoint("lenet300").spec() == made.spec()
+
+
+def test_a_net_that_cannot_be_kept_is_given_with_a_line(lesson, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints.FineTune, "apply", lambda self, model, *a, **k: model.frozen())
+    (tmp_path / "lessons").write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="cannot be kept in .*lessons .*: it is trained again each "
+                                         "time; set XDG_CACHE_HOME"):
+        assert lesson.checkpoint("lenet300").count() == 266_610
 
 
 @pytest.mark.parametrize(

@@ -106,3 +106,43 @@ def test_a_compressed_bomb_is_not_inflated():
     assert out.tell() < 200_000
     with pytest.raises(wire.WireError, match="too large"):
         wire.unpack(out.getvalue())
+
+
+def test_what_would_grow_in_memory_is_refused():
+    big, empty = np.zeros(10**6), np.zeros((2, 0), "U5")
+    several = wire.pack([big, big])
+    assert len(wire.unpack(several)) == 2
+    for shape in ({"l": [{"a": 0}, {"a": 0}]}, {"l": [{"a": 0}] * 1000}):  # one array, many places
+        with pytest.raises(wire.WireError):
+            wire.unpack(packed(shape, [("0.npy", npy(big))]))
+    back = wire.unpack(packed({"a": 0}, [("0.npy", npy(empty))]))
+    np.testing.assert_array_equal(back, empty, strict=True)
+    endless = b"\x93NUMPY\x01\x00" + header("<U0", (2**40,))
+    with pytest.raises(wire.WireError):
+        wire.unpack(packed({"a": 0}, [("0.npy", endless)]))
+
+
+def npy(array):
+    out = io.BytesIO()
+    np.lib.format.write_array(out, array, allow_pickle=False)
+    return out.getvalue()
+
+
+def header(dtype, shape):
+    text = repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode()
+    text += b" " * (-(len(text) + 11) % 64) + b"\n"
+    return len(text).to_bytes(2, "little") + text
+
+
+def test_parts_are_bounded_before_they_are_read():
+    with pytest.raises(wire.WireError, match="too many"):
+        wire.unpack(packed({"l": []}, [(f"{i}.npy", b"") for i in range(5000)]))
+    with pytest.raises(wire.WireError, match="too many parts"):
+        wire.unpack(packed({"v": "x" * (wire.MAX_SHAPE_BYTES + 1)}))
+    with pytest.raises(wire.WireError, match="too many parts"):
+        wire.pack("x" * (wire.MAX_SHAPE_BYTES + 1))
+    with pytest.raises(wire.WireError, match="too many parts"):
+        wire.pack([np.zeros(1)] * 5000)
+    head = (wire.MAX_BYTES + 1).to_bytes(8, "little")
+    with pytest.raises(wire.WireError, match="a message of"):
+        wire.read_frame(io.BytesIO(head + b"x"))
