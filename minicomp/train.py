@@ -25,7 +25,8 @@ from .checkpoint import Checkpoint, everything, restore
 from .errors import UserError
 from .kernels.doors import whole
 from .kernels.memory import keep_freed_memory
-from .kernels.threads import MOST, blas
+from .kernels.threads import MOST as MOST_THREADS
+from .kernels.threads import blas
 from .nn.graph import Model
 from .nn.losses import cross_entropy
 from .nn.taps import fitting
@@ -367,7 +368,7 @@ def _score(predict: Callable, x: Array, y: Array) -> tuple[int, float]:
 @contextmanager
 def _workers(n_threads: int, split: bool):
     # A pool of n_threads with BLAS at one thread each, or None with BLAS at n_threads.
-    n_threads = whole("n_threads", n_threads, 1, MOST)
+    n_threads = whole("n_threads", n_threads, 1, MOST_THREADS)
     keep_freed_memory()
     with blas(1 if split else n_threads):
         if n_threads == 1 or not split:

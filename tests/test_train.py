@@ -596,7 +596,7 @@ def test_a_loss_that_is_not_finite_is_one_clear_error_and_changes_nothing():
     [
         ({"epochs": -1}, "epochs must be at least 0, got -1"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"n_threads": 0}, "n_threads must be at least 1, got 0"),
+        ({"n_threads": 0}, r"n_threads must be in \[1, 256\], got 0"),
         ({"patience": 0}, "patience must be at least 1, got 0"),
     ],
 )

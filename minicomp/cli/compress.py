@@ -54,6 +54,7 @@ def add_parsers(commands) -> None:
         "(default: lenet5; lenet300 without compiled kernels)",
     )
     opening.add_structure(p)
+    options.add_max_operations(p)
     options.add_data(p)
     p.add_argument("--recipe", default="deep-compression", metavar="NAME|FILE",
                    help=f"{', '.join(recipes())}, or a TOML file (default deep-compression)")

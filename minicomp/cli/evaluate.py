@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from ..codec.accounting import times
-from ..jobs.job import check_data, check_work
+from ..jobs.job import check_data
 from ..train import evaluate
 from . import opening, options
 from .progress import Screen, print_table
@@ -41,7 +41,6 @@ def run(args) -> int:
         model = opening.opened(args.file, args)
         model, data = opening.with_data(model, args.file, args, screen)
         check_data(model, data)
-        check_work(model, len(data.test.y), args.max_operations)
         start = time.perf_counter()
         score = evaluate(model, data.test, n_threads=args.threads)
         seconds = time.perf_counter() - start

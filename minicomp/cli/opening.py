@@ -11,6 +11,7 @@ from ..data import Dataset
 from ..deploy import Program
 from ..errors import UserError, printable
 from ..exchange.safetensors import load_safetensors, noted
+from ..jobs.job import check_work
 from ..models import MODELS, normalization, renormalized
 from ..nn.graph import Model
 from ..nn.layers.normalize import NAMED, Statistics, statistics
@@ -128,19 +129,27 @@ def with_data(begin: str | Model | Program, given: str | None, args, screen
     A file that does not say what was done to its input is taken to be trained on pixels normalised
     as the data's, if it holds arrays; a net stays as it is. What is assumed is said in one line.
     begin : what `start` or `opened` returned of the name `given`
+    Raises UserError for a file whose net takes more operations than --max-operations allows.
     """
     known = None if isinstance(begin, str) else begin.trained_on
     data = options.load_data(args, screen.say, screen.log, trained_on=known)
+    if not isinstance(begin, str):  # a stranger's net
+        check_work(begin, len((data.test or data.val).y), args.max_operations)
     open_ = isinstance(begin, Model) and known is None and normalization(begin) is None
     if not open_ or args.normalize is not None or data.normalize is None:
         return begin, data
     if Path(given).suffix != ".safetensors":
         screen.say(f"{printable(given)} neither normalises its input nor names its data: pixels in 0..1 go in "
                    "as they are; --normalize says otherwise")
-    elif len(statistics(data.normalize)[0]) == begin.input_shape[0]:
+    elif not says(given) and len(statistics(data.normalize)[0]) == begin.input_shape[0]:
         begin = renormalized(begin, data.normalize)
         screen.say(assumed(given, data.normalize))
     return begin, data
+
+
+def says(given: str | Path) -> bool:
+    """Returns whether a file says what was done to its net's input: arrays do where we wrote them."""
+    return Path(given).suffix != ".safetensors" or noted(load_safetensors(given)) is not None
 
 
 def assumed(given: str | Path, normalize: Statistics | None) -> str:
@@ -152,9 +161,12 @@ def assumed(given: str | Path, normalize: Statistics | None) -> str:
 def _of_arrays(path: Path, structure: str | None) -> Model:
     if structure is None:
         raise UserError(f"{printable(path)} holds arrays without a net: name it, --model lenet5")
-    model = (load(existing(structure), kind="model").dense() if is_file(structure)
-             else MODELS[check_name(structure)]())
+    name = structure if is_file(structure) else check_name(structure)
+    model = load(existing(name), kind="model").dense() if is_file(name) else None
     arrays = load_safetensors(path)
+    if model is None:
+        matrices = [a for a in arrays.values() if a.ndim == 2]  # the last of a net has its classes
+        model = MODELS[name](**({"classes": min(len(matrices[-1]) or 1, 1000)} if matrices else {}))
     try:
         model.load_state_dict(arrays)
     except ValueError as e:

@@ -43,6 +43,7 @@ def add_parsers(commands) -> None:
         help=f"a built-in model, which is trained first; {opening.WHAT}"
     )
     opening.add_structure(p)
+    options.add_max_operations(p)
     options.add_data(p)
     p.add_argument(
         "--what", choices=("weights", "channels"), default="weights", help="what is pruned"

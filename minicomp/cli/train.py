@@ -33,6 +33,7 @@ def add_parsers(commands) -> None:
         help=f"a built-in model; or, to be trained on, {opening.WHAT} (default: lenet5; lenet300 "
         "without compiled kernels)")
     opening.add_structure(p)
+    options.add_max_operations(p)
     options.add_data(p)
     p.add_argument(
         "--set",

@@ -73,7 +73,7 @@ _DICTIONARIES = {
         'lu"},["fc1"]],["fc3","linear",{"out_features":10},["fc2"]]]}'
     ).encode(),
 }
-_DICTIONARIES["model", 1] = _DICTIONARIES["model", 0] + (  # nets that know what they were trained on
+_DICTIONARIES["model", 1] = _DICTIONARIES["model", 0] + (  # nets that know their data
     '{"builtin":"depthwise32","args":{"channels":1,"resolution":28,"normalize":"fashion_mnist"}'
     ',"data":"fashion_mnist"}{"builtin":"depthwise32","args":{"channels":1,"resolution":28,"nor'
     'malize":"glyphs"},"data":"glyphs"}{"builtin":"depthwise32","args":{"channels":1,"resolutio'
@@ -174,7 +174,7 @@ def label_in(header: dict) -> str | None:
 
 def _check_depth(text: str) -> None:
     # Of what stands outside of texts: every second piece between quotes, those that a backslash
-    # makes part of a text gone. A text that never ends is a last piece, whose brackets do not count.
+    # makes part of a text gone. A text that never ends is a last piece, whose brackets count not.
     plain = text.replace("\\\\", "").replace('\\"', "")
     depth = 0
     for bracket in _BRACKET.finditer(" ".join(plain.split('"')[::2])):

@@ -153,7 +153,7 @@ def _parsed(file: bytes, max_bytes: int) -> Arrays:
     end = 0
     for name, (begin, after) in sorted(places.items(), key=lambda item: item[1]):
         if begin != end:
-            raise FormatError(f"{printable(name, 100)}: begins at {begin}, where byte {end} is next")
+            raise FormatError(f"{printable(name, 100)}: begins at byte {begin}, {end} is next")
         end = after
     if end != there - length:
         raise FormatError(f"the arrays take {end} bytes, {there - length} follow the header")
@@ -190,8 +190,8 @@ def _place(name: str, entry) -> tuple[int, int]:
     for n in shape:
         size = min(size * whole(f"{name}: a number of shape", n), 2**64)  # whatever follows
     if end < begin or (dtype in (*DTYPES, "BF16") and end - begin != size):
-        raise FormatError(f"{name}: {dtype} of shape {printable(shape, 80)} does not take the bytes "
-                          f"from {begin} to {end}")
+        raise FormatError(f"{name}: {dtype} of shape {printable(shape, 80)} does not take the "
+                          f"bytes from {begin} to {end}")
     return begin, end
 
 

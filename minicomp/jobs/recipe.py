@@ -241,7 +241,8 @@ def _owned(
         if not owners:
             known = [k for kind in kinds if prefix in ("", kind.word) for k in kind.knobs()]
             raise UserError(f"{word}: unknown knob {printable(repr(key), 80)}"
-                            + did_you_mean(name[:80], known + ([] if known and prefix else training)))
+                            + did_you_mean(
+                                name[:80], known + ([] if known and prefix else training)))
         if len(owners) > 1:
             raise UserError(
                 f"{word}: {key} may be of {' or '.join(kinds[i].word for i in owners)}; "

@@ -91,7 +91,9 @@ def tried(kind: str, data: bytes) -> tuple[bool, float, int]:
 
 def _loaded(kind: str, data: bytes):
     try:
-        return decode(data, MAX_BYTES).model if kind == "mcz" else parse_safetensors(data, MAX_BYTES)
+        if kind == "mcz":
+            return decode(data, MAX_BYTES).model
+        return parse_safetensors(data, MAX_BYTES)
     except FormatError as e:
         if e.__cause__ is not None:
             raise Failure(f"only the outer door refused it: {e}") from e
@@ -120,7 +122,7 @@ def _check_saved(thing) -> None:
             try:
                 thing(x)
             except Exception as e:
-                raise Failure(f"the net that was loaded does not run: {type(e).__name__}: {e}") from e
+                raise Failure(f"what was loaded does not run: {type(e).__name__}: {e}") from e
 
 
 def _bits(thing) -> list:
@@ -254,10 +256,12 @@ def worded(rng: Draw) -> tuple[str, bytes]:
     return "mcz", _reheaded(data, packer.compress(text.encode("utf-8", "replace")) + packer.flush())
 
 
-PIECES = ["[" * 20, "]" * 20, "[" * 5000, '{"a":' * 16, '{"a":' * 300, '"', "\\", '\\"' * 3000, "0" * 30,
-          "9" * 5000, "1e999", "-1", "NaN", "null", "true", "\x1b[31m", "\u202e", "\ud800", ",", ":",
-          "{}", "[]", '"x"', '"a":1,', '"origin":4,', '"origin":1e15,', '"nodes":[],', '"input":[1],',
-          '"builtin":"lenet5",', '"args":{},', " " * 3000, "[1]," * 3000, '{"a":{}},' * 1000]
+PIECES = [
+    "[" * 20, "]" * 20, "[" * 5000, '{"a":' * 16, '{"a":' * 300, '"', "\\", '\\"' * 3000, "0" * 30,
+    "9" * 5000, "1e999", "-1", "NaN", "null", "true", "\x1b[31m", "\u202e", "\ud800", ",", ":", "{}",
+    "[]", '"x"', '"a":1,', '"origin":4,', '"origin":1e15,', '"nodes":[],', '"input":[1],',
+    '"builtin":"lenet5",', '"args":{},', '"data":"mnist",', " " * 3000, "[1]," * 3000,
+    '{"a":{}},' * 1000]
 
 
 def _spoiled_text(text: str, rng: random.Random) -> str:

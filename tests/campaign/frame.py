@@ -101,8 +101,8 @@ def work(pipe, folder: str) -> None:
                 found = {"failure": printable(e, 2000)}
             except Exception as e:  # the part's own fault is one too
                 last = traceback.extract_tb(e.__traceback__)[-1]
-                found = {"failure": f"{type(e).__name__} in {Path(last.filename).name}:{last.lineno}: "
-                                    f"{printable(e, 2000)}"}
+                place = f"{Path(last.filename).name}:{last.lineno}"
+                found = {"failure": f"{type(e).__name__} in {place}: {printable(e, 2000)}"}
             pipe.send(found)
 
 

@@ -14,7 +14,6 @@ from minicomp.nn import Half
 
 FEW = {"train": 160, "val": 80, "test": 80}  # of glyphs
 TRAINING = "epochs=1,batch_size=32,lr=0.05"
-TINY = {"channels": 1, "resolution": 28, "width": 0.05}  # of depthwise32, for images of digits
 
 # What a file went through: a net, and the steps of `minicomp compress`.
 MADE = {
@@ -47,7 +46,8 @@ def zoo(few, tmp_path_factory):
     folder = tmp_path_factory.mktemp("zoo")
     for name, (net, steps) in MADE.items():
         rng = np.random.default_rng(0)
-        model = MODELS[net](rng=rng, **(TINY if net == "depthwise32" else {}))
+        size = TINY if net == "depthwise32" else {}
+        model = MODELS[net](rng=rng, normalize=few.normalize, **size)
         model = parse_with(steps.split(), TECHNIQUES).apply(model, few.without_test(), Run(rng))
         if name == "half":
             for part, form in model.forms().items():

@@ -102,4 +102,5 @@ def test_it_runs_on_what_the_first_command_wrote(command, first, few, tmp_path, 
         return
     shutil.copytree(first, tmp_path / "here", ignore=shutil.ignore_patterns("report.html"))
     small_settings(monkeypatch, few, tmp_path / "here")
-    assert main(shlex.split(command)[1:]) == 0
+    words = shlex.split(command.replace("~", str(tmp_path / "here")))  # as a shell does
+    assert main(words[1:]) == 0

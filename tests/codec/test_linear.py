@@ -1,6 +1,7 @@
 # Every reader of foreign bytes takes time in proportion to them: 2n against n, n up to the limit.
 # What is Python's own work is counted, in operations of the interpreter; what happens inside of a
 # regular expression, zlib or NumPy can only be timed, the one timed test there is.
+import functools
 import json
 import sys
 import time
@@ -126,8 +127,7 @@ TIMED = {
         "model", deflated(json.dumps({"input": [2], "nodes": [
             [f"n{i}", "Add", {}, ["x"] * 250] for i in range(n)] + ["end"]}).encode()), []), 500),
     "arrays": (parse_safetensors, tensors, 20_000),
-    **{f"{kind} {layout}": (read_forms, lambda n, kind=kind, layout=layout: form_of(kind, layout, n),
-                            2**20)
+    **{f"{kind} {layout}": (read_forms, functools.partial(form_of, kind, layout), 2**20)
        for kind in ("dense", "half", "shared")
        for layout in ("all", "bitmap", "relative", "rice", "bucket", "context")},
 }

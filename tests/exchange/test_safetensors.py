@@ -170,7 +170,7 @@ def test_damaged_files_are_refused(file):
     assert len(str(caught.value)) < 600
 
 
-NAMES = ["model/fc1/kernel:0", "layers[3].weight", "a name", "a" * 500, "", "\x1b[31mred", "Gewicht:ä"]
+NAMES = ["model/fc1/kernel:0", "layers[3].weight", "a name", "a" * 500, "", "\x1b[31mred", "ä:0"]
 
 
 def test_names_are_anything():

@@ -195,8 +195,11 @@ class Form:
         if not 0 <= axis < len(self.shape):
             raise ValueError(f"axis must be in [0, {len(self.shape) - 1}], got {axis}")
         keep, size = np.asarray(keep), self.shape[axis]
-        if keep.dtype.kind not in "iu" or keep.size and not (0 <= keep.min() and keep.max() < size):
-            raise ValueError(f"keep must hold integers in [0, {size - 1}], got {keep.dtype} {keep}")
+        keep = keep.astype(np.intp) if keep.shape == (0,) else keep  # [] has no type of its own
+        if keep.ndim != 1 or keep.dtype.kind not in "iu":
+            raise ValueError(f"keep must be integers on one axis, got {keep.dtype} of {keep.shape}")
+        if keep.size and not (0 <= keep.min() and keep.max() < size):
+            raise ValueError(f"keep must hold integers in [0, {size - 1}], got {keep}")
         return self.gather((slice(None),) * axis + (keep,))
 
     # State, and what a file holds.
@@ -293,7 +296,7 @@ class Form:
         if part.axes is None and np.shape(held) != self.shape:
             raise ValueError(f"{name} must have shape {self.shape}, got {np.shape(held)}")
         if part.moves:
-            return Tensor(np.array(held, copy=copy), requires_grad=self.trainable)
+            return Tensor(_floats(name, held, copy), requires_grad=self.trainable)
         dtype = bool if part.role == "mask" else None
         dtype = code_dtype(self.codes(name)) if part.role == "code" else dtype
         return np.array(held, dtype, copy=copy)
@@ -380,6 +383,14 @@ class Form:
         elif part.role != "mask":
             held = check_floats(name, part, held)
         return held
+
+
+def _floats(name: str, held, copy) -> Array:
+    # As float32; float64 stays, for gradient checks and second-order methods run in it.
+    held = np.asarray(held)
+    if held.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold numbers, got {held.dtype}")
+    return np.array(held, np.float64 if held.dtype == np.float64 else np.float32, copy=copy)
 
 
 @functools.cache
