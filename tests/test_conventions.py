@@ -87,7 +87,8 @@ def test_files_are_replaced_in_one_place():
         and node.attr in ("replace", "rename")
         and getattr(node.value, "id", "") == "os"
     }
-    assert found == {"atomic.py"}, found
+    # The keeper of a student's process empties folders by moving what is in them.
+    assert found == {"atomic.py", "teach/live/keeper.py"}, found
 
 
 def test_files_are_written_in_one_place():
@@ -118,7 +119,7 @@ def test_json_is_written_in_one_way():
     # goes between our own processes (also of another version), and notebooks as they are.
     may = {"atomic.py", "codec/header.py", "reference/vectors.py", "bench/worker.py",
            "teach/live/wire.py", "teach/live/process.py", "teach/notebook/page.py",
-           "teach/notebook/cells.py", "teach/grading/classroom.py", "teach/grading/journal.py"}
+           "teach/notebook/cells.py", "teach/grading/journal.py"}
     found = {
         path.as_posix()
         for path, tree in trees().items()

@@ -12,7 +12,7 @@ from ..deploy import Program
 from ..errors import UserError, printable
 from ..exchange.safetensors import load_safetensors, noted
 from ..jobs.job import check_work
-from ..models import MODELS, normalization, renormalized
+from ..models import MODELS, from_spec, normalization, renormalized
 from ..nn.graph import Model
 from ..nn.layers.normalize import NAMED, Statistics, statistics
 from . import options
@@ -164,7 +164,10 @@ def _of_arrays(path: Path, structure: str | None) -> Model:
     name = structure if is_file(structure) else check_name(structure)
     model = load(existing(name), kind="model").dense() if is_file(name) else None
     arrays = load_safetensors(path)
-    if model is None:
+    notes = noted(arrays)
+    if model is None and notes and notes.get("net", {}).get("builtin") == name:
+        model = from_spec(notes["net"])
+    elif model is None:
         matrices = [a for a in arrays.values() if a.ndim == 2]  # the last of a net has its classes
         model = MODELS[name](**({"classes": min(len(matrices[-1]) or 1, 1000)} if matrices else {}))
     try:
@@ -172,7 +175,6 @@ def _of_arrays(path: Path, structure: str | None) -> Model:
     except ValueError as e:
         raise UserError(f"{printable(path)} does not hold the weights of {printable(structure)}: "
                         f"{printable(e)}") from None
-    notes = noted(arrays)
     if notes is not None:
         try:
             model = renormalized(model, notes["normalize"])

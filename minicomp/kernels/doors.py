@@ -22,7 +22,7 @@ MOST = 2**31 - 1  # entries of a map's channel, padded; every single number of a
 
 
 def floats(name: str, a: Array, *axes: int) -> None:
-    """Raises ValueError unless `a` is an array of floats, its number of axes among `axes`, if any."""
+    """Raises ValueError unless `a` is an array of floats with a number of axes among `axes`."""
     if isinstance(a, np.ndarray) and (not axes or a.ndim in axes):
         if a.dtype == F32 or a.dtype.kind == "f":
             return

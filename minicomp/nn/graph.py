@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import FormatError, did_you_mean, dimensions, printable
 from ..tensor import Array, Tensor
 from .forms import Dense, Form
+from .forms.parts import check_held
 from .layers import LAYERS, Layer
 from .layers.base import bounded, padded
 
@@ -187,7 +188,11 @@ class Model:
                     node.layer.forms[part] = forms[f"{node.name}.{part}"]
 
     def parameters(self) -> dict[str, Tensor]:
-        """Returns what an optimizer may move, by name: "fc1.weight", "fc1.weight.centroids"."""
+        """Returns what an optimizer may move, by name: "fc1.weight", "fc1.weight.centroids".
+
+        Raises ValueError where a layer was given the form or array of another: see `Model`.
+        """
+        _refuse_shared(self.nodes)
         return {_join(name, part): t for name, form in self.forms().items()
                 for part, t in form.parameters().items()}
 
@@ -223,8 +228,9 @@ class Model:
         """Takes over the arrays of `state`, in place, without PyTorch's num_batches_tracked.
 
         Raises ValueError that lists missing and unexpected names, wrong shapes and values that a
-        form cannot hold; the model is then untouched.
+        form or a buffer cannot hold, NaN and infinity among them; the model is then untouched.
         """
+        _refuse_shared(self.nodes)
         mine, state = self._state(), {n: np.asarray(a) for n, a in state.items()}
         unused = {f"{node.name}.num_batches_tracked" for node in self.nodes if node.layer.buffers}
         wrong = [f"missing {n}" for n in mine if n not in state]
@@ -242,6 +248,11 @@ class Model:
                 form.check_state(parts[name])
             except ValueError as e:
                 wrong.append(f"{name}: {e}")
+        for name, a in self.buffers().items() if not wrong else ():
+            try:
+                check_held(name, a, state[name])
+            except ValueError as e:
+                wrong.append(str(e))
         if wrong:
             raise ValueError("state does not fit the model: " + "; ".join(wrong))
         for name, form in self.forms().items():
@@ -297,7 +308,8 @@ class Model:
         return 4 * (self.count() + sum(a.size for a in self.buffers().values()))
 
     def copy(self) -> Model:
-        """Returns an equal model that shares no writable array."""
+        """Returns an equal model that shares no writable array; ValueError as of `parameters`."""
+        _refuse_shared(self.nodes)  # a copy would untie what is one
         nodes = [replace(node, layer=node.layer.copy()) for node in self.nodes]
         return self.rebuilt(nodes, builtin=self.builtin)
 
@@ -441,17 +453,11 @@ def _join(name: str, part: str) -> str:
 
 
 def _check(nodes: tuple[Node, ...]) -> None:
-    known, owners = {INPUT}, {}
+    known = {INPUT}
     if len(nodes) > MAX_NODES:
         raise ValueError(f"a model has at most {MAX_NODES} nodes, got {len(nodes)}")
+    _refuse_shared(nodes)
     for node in nodes:
-        for part in (node.layer, *node.layer.forms.values()):
-            if id(part) in owners:
-                raise ValueError(
-                    f"{node.name}: its {part.kind} is that of {owners[id(part)]} too; a layer or "
-                    f"form stands in a model once, give {node.name} a copy"
-                )
-            owners[id(part)] = node.name
         if not (isinstance(node.name, str) and _NAME.match(node.name)) or node.name in known:
             raise ValueError("node names must be unique and match [A-Za-z0-9_.-]{1,100}, "
                              f"got {printable(repr(node.name), 120)}")
@@ -471,6 +477,23 @@ def _check(nodes: tuple[Node, ...]) -> None:
                 f"got {len(node.inputs)}"
             )
         known.add(node.name)
+
+
+def _refuse_shared(nodes: tuple[Node, ...]) -> None:
+    # Nothing that training moves stands in a model twice: a step would move it twice as far, and
+    # whatever copies or stores the model would untie it.
+    owners = {}
+    for node in nodes:
+        layer = node.layer
+        moving = [t for form in layer.forms.values() for t in form.parameters().values()]
+        for part in (layer, *layer.forms.values(), *moving, *layer.buffers.values()):
+            if id(part) in owners:
+                raise ValueError(
+                    f"{node.name}: its {getattr(part, 'kind', 'array')} is that of "
+                    f"{owners[id(part)]} too; a layer, form or array stands in a model once, give "
+                    f"{node.name} a copy"
+                )
+            owners[id(part)] = node.name
 
 
 def _positive(shape: Sequence[int]) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ import numpy as np
 
 from ...errors import FormatError, dimensions
 from ...tensor import Array, Tensor, grad, no_grad, raw
-from .parts import Part, Setting, check_codes, check_floats, code_dtype, hide, keep
+from .parts import Part, Setting, check_codes, check_floats, check_held, code_dtype, hide, keep
 
 
 class Form:
@@ -195,10 +195,10 @@ class Form:
         if not 0 <= axis < len(self.shape):
             raise ValueError(f"axis must be in [0, {len(self.shape) - 1}], got {axis}")
         keep, size = np.asarray(keep), self.shape[axis]
-        keep = keep.astype(np.intp) if keep.shape == (0,) else keep  # [] has no type of its own
-        if keep.ndim != 1 or keep.dtype.kind not in "iu":
-            raise ValueError(f"keep must be integers on one axis, got {keep.dtype} of {keep.shape}")
-        if keep.size and not (0 <= keep.min() and keep.max() < size):
+        if keep.ndim != 1 or not keep.size or keep.dtype.kind not in "iu":
+            raise ValueError("keep must be integers on one axis, at least one, got "
+                             f"{keep.dtype} of shape {keep.shape}")
+        if not (0 <= keep.min() and keep.max() < size):
             raise ValueError(f"keep must hold integers in [0, {size - 1}], got {keep}")
         return self.gather((slice(None),) * axis + (keep,))
 
@@ -221,12 +221,16 @@ class Form:
         self._settle()
 
     def check_state(self, state: dict[str, Array]) -> None:
-        """Raises ValueError where `load_state` would not: a wrong shape, a code out of range."""
+        """Raises ValueError where `load_state` would not: a wrong shape, a code out of range, a
+        number that is not finite as it would be held."""
         for path, mine in self.state().items():
-            if path in state and np.shape(state[path]) != mine.shape:
+            if path not in state:
+                continue
+            if np.shape(state[path]) != mine.shape:
                 raise ValueError(f"shape must be {mine.shape}, got {np.shape(state[path])}")
-            if path in state and path in self.parts and self.parts[path].role == "code":
+            if path in self.parts and self.parts[path].role == "code":
                 check_codes(path, state[path], self.codes(path))
+            check_held(path or "value", mine, state[path])
 
     def stored(self) -> dict[str, Array | Form]:
         """Returns the parts that a file holds, of the frozen form; those that are None left out."""
