@@ -260,9 +260,8 @@ def run_progress(args) -> int:
             f"{i.partition('.')[2]} {e['points']}/{e['max_points']}"
             for i, e in done["exercises"].items()
         )
-        print(
-            f"{done['lesson']}  {done['points']:2} of {done['max_points']:2}  {done['file']}: {marks}"
-        )
+        points = f"{done['points']:2} of {done['max_points']:2}"
+        print(f"{done['lesson']}  {points}  {done['file']}: {marks}")
     if not rows:
         print(
             f"There is no lesson notebook in {args.folder.resolve()}; minicomp lesson open NN"

@@ -12,7 +12,7 @@ from ..deploy import Program
 from ..errors import UserError, printable
 from ..exchange.safetensors import load_safetensors, noted
 from ..jobs.job import check_work
-from ..models import MODELS, normalization, renormalized
+from ..models import MODELS, from_spec, normalization, renormalized
 from ..nn.graph import Model
 from ..nn.layers.normalize import NAMED, Statistics, statistics
 from . import options
@@ -164,7 +164,10 @@ def _of_arrays(path: Path, structure: str | None) -> Model:
     name = structure if is_file(structure) else check_name(structure)
     model = load(existing(name), kind="model").dense() if is_file(name) else None
     arrays = load_safetensors(path)
-    if model is None:
+    notes = noted(arrays)
+    if model is None and notes and notes.get("net", {}).get("builtin") == name:
+        model = from_spec(notes["net"])
+    elif model is None:
         matrices = [a for a in arrays.values() if a.ndim == 2]  # the last of a net has its classes
         model = MODELS[name](**({"classes": min(len(matrices[-1]) or 1, 1000)} if matrices else {}))
     try:
@@ -172,7 +175,6 @@ def _of_arrays(path: Path, structure: str | None) -> Model:
     except ValueError as e:
         raise UserError(f"{printable(path)} does not hold the weights of {printable(structure)}: "
                         f"{printable(e)}") from None
-    notes = noted(arrays)
     if notes is not None:
         try:
             model = renormalized(model, notes["normalize"])
@@ -227,10 +229,10 @@ def shown(given: str) -> tuple[Shown, dict]:
             says["normalize"] = normalization(found.model)
         return found, says
     arrays = load_safetensors(path)
-    rows = [Row(name, "array", a.shape, a.size, str(a.dtype), {"values": float(a.nbytes)})
+    rows = [Row(printable(name, 100), "array", a.shape, a.size, str(a.dtype), {"values": float(a.nbytes)})
             for name, a in arrays.items()]
     size = path.stat().st_size
     taken = sum(a.nbytes for a in arrays.values())
     found = Shown(size, 4 * sum(a.size for a in arrays.values()), rows, 0,
-                  {"header": size - taken})
+                  {"header": size - taken}, Model((), input_shape=(1,)))
     return found, noted(arrays) or {}

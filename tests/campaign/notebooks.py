@@ -55,8 +55,8 @@ FLOODS = (
     "import os\nfrom minicomp.teach.live import wire\n"
     "d = wire.packed_frame({{'done': 'cells', 'names': {{}}, 'problems': [], 'defined': {{}}}})\n"
     "for fd in range(3, 20):\n    try: os.write(fd, d * {n})\n    except OSError: pass",
-    "import os\nfor fd in range(3, 20):\n    try: os.write(fd, (2**{n}).to_bytes(16, 'little')[:8])\n"
-    "    except OSError: pass",
+    "import os\nfor fd in range(3, 20):\n"
+    "    try: os.write(fd, (2**{n}).to_bytes(8, 'little'))\n    except OSError: pass",
     "from minicomp.teach import Lesson\nb = Lesson({lesson!r}).broken({of!r})\nwhile True:\n"
     "    try: b([[{n}]], {s!r})\n    except BaseException: pass",
 )
@@ -71,7 +71,7 @@ FORKS = (
     "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)",
     "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'while True: pass'],"
     " start_new_session=True)",
-    "import multiprocessing as m\np = m.get_context('fork').Process(target=lambda: None)\np.start()",
+    "import multiprocessing as m\nm.get_context('fork').Process(target=lambda: None).start()",
     "import os\nos.killpg(0, 9)",
 )
 FILLS = (
@@ -102,7 +102,7 @@ THREADS = (
 )
 PATCHES = (
     "import builtins\nbuiltins.__dict__.update(len=None, isinstance=lambda *a: True, open=print)",
-    "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0)\nsignal.setitimer(signal.ITIMER_PROF, 0)\n"
+    "import signal\nfor t in (signal.ITIMER_REAL, signal.ITIMER_PROF): signal.setitimer(t, 0)\n"
     "signal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True: pass",
     "import sys\nfor m in list(sys.modules): sys.modules[m] = None",
     "import sys\nsys.settrace(lambda *a: (lambda *b: None))\nx = [i for i in range(10**{n})]",
@@ -284,8 +284,9 @@ def _damaged(tree: dict, of, rng: random.Random) -> bytes:
             raw[rng.randrange(len(raw))] = rng.randrange(256)
         return bytes(raw)
     big = tree | {"cells": tree["cells"] + [_code("x = 1\n" * rng.choice((10**4, 5 * 10**5)))]}
-    odd = {"cells": [_code(text) for text in LINES], "metadata": {"minicomp": {"lesson": of.number}}}
-    strange = tree | {"metadata": {"minicomp": {"lesson": of.number, "version": [[]], "source": {}}},
+    about = {"lesson": of.number, "version": [[]], "source": {}}
+    odd = {"cells": [_code(text) for text in LINES], "metadata": {"minicomp": about}}
+    strange = tree | {"metadata": {"minicomp": about},
                       "cells": [None, [], {}, {"cell_type": 3}, *tree["cells"]]}
     return (
         b"", b"[" * rng.choice((10, 10**6)), b"[" + b"[]," * 10**6 + b"[]]",

@@ -14,6 +14,7 @@ from minicomp.nn import Half
 
 FEW = {"train": 160, "val": 80, "test": 80}  # of glyphs
 TRAINING = "epochs=1,batch_size=32,lr=0.05"
+TINY = {"channels": 1, "resolution": 28, "width": 0.05}  # of depthwise32, for images of digits
 
 # What a file went through: a net, and the steps of `minicomp compress`.
 MADE = {

@@ -126,6 +126,10 @@ def test_a_net_of_ones_own_data_has_its_channels_and_classes(tmp_path, monkeypat
     x, y = rng.integers(0, 256, (40, 3, 16, 16), dtype=np.uint8), np.arange(40) % 3
     np.savez("rgb.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
     assert main(["train", "depthwise32", "--data", "rgb.npz", *QUICK, "--out", "d.mcz"]) == 0
+    words = ["d.mcz", "--data", "rgb.npz", "--set", "epochs=0", *ONE, "--out", "d.safetensors"]
+    assert main(["train", *words]) == 0
+    arrays = ["d.safetensors", "--model", "depthwise32", "--data", "rgb.npz"]
+    assert errors(arrays, capsys)[0] == errors(["d.mcz", "--data", "rgb.npz"], capsys)[0]
     model = minicomp.load("d.mcz")
     assert model.input_shape == (3, 16, 16) and list(model.shapes().values())[-1] == (3,)
     assert len(normalization(model)[0]) == 3
@@ -222,7 +226,10 @@ def test_a_label_of_no_set_that_there_is(small, capsys):
 
 @pytest.mark.parametrize("notes", ["", "[]", "{", '{"normalize": "minst"}', '{"data": "mnist"}',
                                    '{"normalize": null, "data": "a b"}', '{"normalize": [1]}',
-                                   '{"normalize": null, "more": 1}', '{"normalize": NaN}'])
+                                   '{"normalize": null, "more": 1}', '{"normalize": NaN}',
+                                   '{"normalize": null, "net": {"builtin": "lenet9"}}',
+                                   '{"normalize": null, "net": {"builtin": "lenet300"}}',
+                                   '{"normalize": null, "net": 3}'])
 def test_malformed_notes_of_weights_are_a_format_error(notes, small, capsys):
     model = MODELS["lenet300"](rng=np.random.default_rng(0))
     save_safetensors(model.state_dict(), "n.safetensors", {"minicomp": notes})

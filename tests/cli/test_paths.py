@@ -14,10 +14,11 @@ from minicomp.errors import UserError
 # Options that take a text that is no path, by command; a new one is written here or declares what
 # it does with a path.
 TEXTS = {
-    "compress": {"normalize", "steps", "bytes", "seed", "threads"},
-    "train": {"normalize", "knobs", "seed", "threads"},
+    "compress": {"max_operations", "normalize", "steps", "bytes", "seed", "threads"},
+    "train": {"max_operations", "normalize", "knobs", "seed", "threads"},
     "eval": {"normalize", "threads", "max_operations"},
-    "sensitivity": {"normalize", "only", "bytes", "macs", "criteria", "seed", "threads"},
+    "sensitivity": {"max_operations", "normalize", "only", "bytes", "macs", "criteria", "seed",
+                    "threads"},
     "show": {"normalize"},
     "lower": {"normalize", "precision"},
     "list": {"technique"},

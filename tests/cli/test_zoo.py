@@ -5,6 +5,7 @@ is refused in one line before anything runs.
 """
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +168,8 @@ def test_layers_are_scanned(name, zoo, small, capsys):
 
 @pytest.mark.slow
 @each
-def test_measures_of_importance_are_compared(name, zoo, small, capsys):
+def test_measures_of_importance_are_compared(name, zoo, small, capsys, monkeypatch):
+    monkeypatch.setattr("minicomp.cli.sensitivity.SPARSITIES", (0.4, 0.97, 0.995))
     code = main(["sensitivity", str(zoo[name]), *ON, "--criteria", "all", "--plot", "c.png"])
     assert code == 0 and Path("c.png").stat().st_size > 5000
     assert ("obd is left out" in capsys.readouterr().err) == (name == "thresholds")
@@ -175,12 +177,10 @@ def test_measures_of_importance_are_compared(name, zoo, small, capsys):
 
 def test_a_papers_helper_counts_as_eval_does(zoo, small, monkeypatch):
     # Its process is this one here: the command is the same.
-    class Done:
-        returncode, stderr = 0, ""
-
     def run(words, **kw):
-        assert main([*words[words.index("eval"):], "--threads", "1"]) == 0
-        return Done
+        words = words[words.index("eval"):-1]
+        assert main([*words, "e.json", "--threads", "1"]) == 0
+        return subprocess.CompletedProcess(words, 0, Path("e.json").read_text(), "")
 
     monkeypatch.setattr(table.subprocess, "run", run)
     for name, path in zoo.items():
@@ -224,7 +224,7 @@ def test_a_program_is_refused_where_it_is_of_no_use(words, zoo, small, capsys):
     ("compress m.mcz --normalize none", "m.mcz normalises its input itself, as glyphs: --norm"),
     ("eval a.safetensors --model lenet5classic --normalize 0.1", "it must be mnist, fashion_mnist"),
     ("eval a.safetensors --model lenet5classic --normalize cifar10", "--normalize: "),
-    ("eval folder.mcz", "folder.mcz: a folder, not a file"),
+    ("eval folder.mcz", "folder.mcz is a folder, not a file"),
     ("show notes.txt", "notes.txt: a model is a .mcz file, or a .safetensors file with --model"),
     ("train notes.txt", "notes.txt: a model is a .mcz file, or a .safetensors file with --model"),
     ("eval damaged.safetensors --model lenet5", "damaged.safetensors: a header of"),

@@ -571,7 +571,8 @@ WAYS_BACK = {
     "from minicomp.teach.checks.lesson04 import magnitude_mask",
     "a finder": "import sys, importlib.machinery as m\nfor n in list(sys.modules):\n"
     "    if n.startswith('minicomp.teach.checks'): del sys.modules[n]\n"
-    "spec = m.PathFinder.find_spec('minicomp.teach.checks', sys.modules['minicomp.teach'].__path__)\n"
+    "path = sys.modules['minicomp.teach'].__path__\n"
+    "spec = m.PathFinder.find_spec('minicomp.teach.checks', path)\n"
     "from importlib.util import module_from_spec\nspec.loader.exec_module(module_from_spec(spec))\n"
     "from minicomp.teach.checks.lesson04 import magnitude_mask",
     "copied": "import types\nfrom minicomp.compress import scores\n"
