@@ -14,10 +14,11 @@ from minicomp.errors import UserError
 # Options that take a text that is no path, by command; a new one is written here or declares what
 # it does with a path.
 TEXTS = {
-    "compress": {"data", "steps", "bytes", "seed", "threads"},
-    "train": {"data", "knobs", "seed", "threads"},
+    "compress": {"data", "steps", "bytes", "seed", "threads", "max_operations"},
+    "train": {"data", "knobs", "seed", "threads", "max_operations"},
     "eval": {"data", "threads", "max_operations"},
-    "sensitivity": {"data", "only", "bytes", "macs", "criteria", "seed", "threads"},
+    "sensitivity": {"data", "only", "bytes", "macs", "criteria", "seed", "threads",
+                    "max_operations"},
     "lower": {"precision"},
     "list": {"technique"},
     "cite": {"technique"},
