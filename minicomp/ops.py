@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from .kernels.codebook import lookup, scatter
-from .tensor import Array, Tensor, primitive, raw, rules, variadic_rule
+from .tensor import Array, Tensor, plain, primitive, raw, rules, variadic_rule
 
 # ------------------------------------------------------------------------------------- broadcasting
 
@@ -95,7 +95,7 @@ def power(x, *, exponent):
     """Returns x to the power of a Python number."""
     if isinstance(exponent, Tensor):
         raise TypeError("exponent must be a number, got a Tensor; use exp(b * log(a))")
-    return x ** exponent
+    return x ** plain(exponent)
 
 
 @primitive
@@ -156,7 +156,7 @@ def relu6(x):
 @primitive
 def clip(x, *, lo, hi):
     """Returns x limited to lo..hi (None: no limit); its slope is 1 at the limits."""
-    return np.clip(x, lo, hi)
+    return np.clip(x, plain(lo), plain(hi))
 
 
 @primitive

@@ -115,12 +115,18 @@ class Optimizer:
         return {"steps": np.int64(self.steps), "lr": np.float64(self.lr), **slots}
 
     def load_state_dict(self, state: dict[str, Array]) -> None:
-        """Takes over what `state_dict` returned; ValueError where names or shapes differ."""
+        """Takes over what `state_dict` returned; ValueError where names or shapes differ, or a
+        number is not finite in the slot's dtype."""
         mine = {f"{s}/{n}": a for s, named in self.state.items() for n, a in named.items()}
         wrong = {"steps", "lr", *mine} ^ set(state)
         wrong |= {n for n in set(mine) & set(state) if np.shape(state[n]) != mine[n].shape}
         if wrong:
             raise ValueError(f"optimizer state does not fit: {', '.join(sorted(wrong))}")
+        with np.errstate(over="ignore"):
+            held = {n: np.asarray(state[n]).astype(a.dtype, copy=False) for n, a in mine.items()}
+        held |= {n: np.asarray(state[n], np.float64) for n in ("steps", "lr")}
+        if lost := [n for n, a in held.items() if not np.isfinite(a).all()]:
+            raise ValueError(f"optimizer state must be finite, got another number in {lost[0]}")
         self.steps, self.lr = int(state["steps"]), float(state["lr"])
         for name, a in mine.items():
             a[...] = state[name]

@@ -158,7 +158,7 @@ class Primitive:
         self.__name__, self.__doc__, self.__wrapped__ = fn.__name__, fn.__doc__, fn
 
     def __call__(self, *args, **kw):
-        arrays, parents = _unwrapped(args)
+        arrays, parents, args = _unwrapped(args)
         if arrays is None:
             return self.fn(*args, **kw)
         return _result(self.fn(*arrays, **kw), self, args, kw, parents)
@@ -187,7 +187,7 @@ class FusedPrimitive(Primitive):
         self.backward, self.composite = backward, composite
 
     def __call__(self, *args, **kw):
-        arrays, parents = _unwrapped(args)
+        arrays, parents, args = _unwrapped(args)
         if arrays is None:
             return self.fn(*args, save=False, **kw)[0]
         y, saved = self.fn(*arrays, save=bool(parents), **kw)
@@ -215,20 +215,23 @@ class _Source:
         )
 
 
-def _unwrapped(args: tuple) -> tuple[list | None, list[Tensor]]:
-    # The arrays of a primitive's arguments, None where no Tensor is among them; and the Tensors
-    # that a graph is recorded for, none where none is.
+def _unwrapped(args: tuple) -> tuple[list | None, list[Tensor], tuple]:
+    # The arrays of a primitive's arguments, None where no Tensor is among them; the Tensors that a
+    # graph is recorded for, none where none is; and the arguments, NumPy's scalars as plain ones.
     if not any(isinstance(a, Tensor) for a in args):
-        return None, []
-    arrays, parents = [], []
-    for a in args:
+        return None, [], args
+    arrays, parents, given = [], [], args
+    for i, a in enumerate(args):
         if isinstance(a, Tensor):
             arrays.append(a.data)
             if a.requires_grad:
                 parents.append(a)
-        else:
-            arrays.append(a)
-    return arrays, parents if parents and _recording.get() else []
+            continue
+        number = plain(a)
+        if number is not a:
+            given = (*given[:i], number, *given[i + 1:])
+        arrays.append(number)
+    return arrays, parents if parents and _recording.get() else [], given
 
 
 def _result(y: Array, primitive, args, kw, parents, saved=None) -> Tensor:
@@ -255,6 +258,16 @@ def rules(of: Primitive, *each: Callable | None) -> None:
 def variadic_rule(of: Primitive, rule: Callable) -> None:
     """Gives `of`, which takes any number of arguments, `(i, g, y, *args, **kw)` for the i-th."""
     of.rules = rule
+
+
+def plain(x):
+    """Returns a NumPy scalar, or an array without axes, as a Python number; else x itself.
+
+    A Python number takes the dtype of the array that it meets; np.float64(2) would lift float32.
+    """
+    if isinstance(x, (np.generic, np.ndarray)) and not x.ndim and x.dtype.kind in "fiu":
+        return float(x) if x.dtype.kind == "f" else int(x)
+    return x
 
 
 def raw(x):

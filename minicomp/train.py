@@ -25,8 +25,11 @@ from .checkpoint import Checkpoint, everything, restore
 from .errors import UserError
 from .kernels.doors import whole
 from .kernels.memory import keep_freed_memory
-from .kernels.threads import MOST, blas
-from .nn.graph import Model
+from .kernels.threads import MOST as MOST_THREADS
+from .kernels.threads import blas
+from .nn.forms import Form
+from .nn.graph import INPUT, Model
+from .nn.layers import Layer
 from .nn.losses import cross_entropy
 from .nn.taps import fitting
 from .optim import Optimizer, Schedule, constant
@@ -150,8 +153,9 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     batch_size : of the last batch fewer; where layers take statistics of the batch, an example that
         is left over alone joins the batch before
     n_threads : the batch is split over threads, or BLAS is, where its statistics forbid a split
-    Raises UserError where the loss is not finite, a checkpoint is of another run, or two hooks
-        replace the loss; ValueError for arguments out of range and a split without examples.
+    Raises UserError where the loss is not finite, nobody drew the weights, a checkpoint is of
+        another run, or two hooks replace the loss; ValueError for arguments out of range and a
+        split without examples.
     """
     for name, value, least in (
         ("epochs", epochs, 0), ("batch_size", batch_size, 1), ("patience", patience, 1)
@@ -160,6 +164,7 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if not len(data.train.y):
         raise ValueError("data.train must hold at least one example, got none")
+    _refuse_zeros(model)
     log, schedule, base_lr, n = (
         log or (lambda row: None), schedule or constant(), optimizer.lr, len(data.train.y)
     )
@@ -367,7 +372,7 @@ def _score(predict: Callable, x: Array, y: Array) -> tuple[int, float]:
 @contextmanager
 def _workers(n_threads: int, split: bool):
     # A pool of n_threads with BLAS at one thread each, or None with BLAS at n_threads.
-    n_threads = whole("n_threads", n_threads, 1, MOST)
+    n_threads = whole("n_threads", n_threads, 1, MOST_THREADS)
     keep_freed_memory()
     with blas(1 if split else n_threads):
         if n_threads == 1 or not split:
@@ -381,6 +386,42 @@ class _Pool(ThreadPoolExecutor):
     def __init__(self, size: int):
         super().__init__(size)
         self.size = size
+
+
+def _refuse_zeros(model: Model) -> None:
+    # A layer of zeros learns where examples reach it and the loss is reached from it, with no other
+    # one between and no activation that is flat at 0, as ReLU is. Where none learns and the output
+    # is the same for all examples, as of a net whose weights nobody drew, the last bias alone would
+    # move. What a mask keeps at 0 was pruned, and is left alone.
+    zero = [node.name for node in model.nodes if node.layer.coupling == "mix"
+            and _is_zero(node.layer.forms["weight"])]
+    if not zero:
+        return
+    seen = {INPUT}  # what depends on the example
+    for node in model.nodes:
+        if node.name not in zero and not seen.isdisjoint(node.inputs):
+            seen.add(node.name)
+    if model.nodes[-1].name in seen:
+        return
+    read = {model.nodes[-1].name}  # what the loss depends on
+    for node in reversed(model.nodes):
+        if node.name in read and node.name not in zero:
+            if node.name in seen or not _is_flat(node.layer):
+                read.update(node.inputs)
+    if not any(n in read and not seen.isdisjoint(model.node(n).inputs) for n in zero):
+        names = ", ".join(f"{name}.weight" for name in zero)
+        raise UserError(f"a net must have weights to learn from, all 0 are {names}: draw them with "
+                        "minicomp.nn.init.initialise(model, rng=np.random.default_rng(0)) or the "
+                        "net's own rng=, or load them")
+
+
+def _is_zero(form: Form) -> bool:
+    return form.movable and form.mask is None and not form.values().any()
+
+
+def _is_flat(layer: Layer) -> bool:
+    # Whether an activation's slope at 0 is 0.
+    return layer.activation and not layer.slopes(np.zeros((1, 1), np.float32))[0].any()
 
 
 def _batches(model: Model, n: int, batch_size: int) -> int:

@@ -228,6 +228,19 @@ def test_number_of_windows(n, k, s, p, floor, ceil):
     assert (window_count(n, k, s, p, False), window_count(n, k, s, p, True)) == (floor, ceil)
 
 
+def test_a_window_longer_than_the_map_hangs_over_its_end():
+    # One window of 3 at stride 4 on 2 entries, as in PyTorch; without ceil_mode there is none.
+    assert window_count(2, 3, 4, 0, True) == 1
+    with pytest.raises(ValueError, match="a window of 3 does not fit 2 entries padded by 0"):
+        window_count(2, 3, 4, 0)
+    x = Tensor(np.float32([[[[1, 2], [4, 3]]]]), requires_grad=True)
+    kw = dict(kernel=(3, 3), stride=(4, 4), ceil_mode=True)
+    for pooled, gradient in ((conv.max_pool2d(x, **kw), [[0, 0], [1, 0]]),
+                             (conv.avg_pool2d(x, **kw), np.full((2, 2), 0.25))):
+        assert pooled.shape == (1, 1, 1, 1)
+        np.testing.assert_array_equal(grad(pooled.sum(), x).data[0, 0], gradient)
+
+
 POOLS = [
     (k, s, p, c)
     for k, s, p, c in itertools.product(
@@ -357,12 +370,13 @@ def test_convolution_is_torchs(shape, dtype, tolerance):
 @pytest.mark.peers
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_pooling_is_torchs(dtype):
-    functional = pytest.importorskip("torch").nn.functional
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
     rng = np.random.default_rng(0)
     cases = [
         (k, s, p, c, h)
         for k, s, p, c, h in itertools.product(
-            (1, 2, 3, 4), (1, 2, 3), (0, 1, 2), (False, True), (4, 5, 7)
+            (1, 2, 3, 4), (1, 2, 3, 5), (0, 1, 2), (False, True), (1, 2, 3, 4, 5, 7)
         )
         if 2 * p <= k
     ]
@@ -370,6 +384,12 @@ def test_pooling_is_torchs(dtype):
         # Few values, so that windows hold equal entries.
         x = rng.integers(0, 5, (2, 5, h, h + 1)).astype(dtype)
         kw = dict(kernel=(k, k), stride=(s, s), padding=(p, p), ceil_mode=c)
+        if (h + 2 * p - k + (s - 1) * c) < 0:  # not even one window
+            with pytest.raises(RuntimeError):
+                functional.max_pool2d(torch.tensor(x), k, s, p, ceil_mode=c)
+            with pytest.raises(ValueError, match="does not fit"):
+                conv.max_pool2d(x, **kw)
+            continue
         for a, e in both(
             lambda x: conv.max_pool2d(x, **kw),
             lambda x: functional.max_pool2d(x, k, s, p, ceil_mode=c),

@@ -1,5 +1,4 @@
 import ast
-import html
 import json
 import os
 import re

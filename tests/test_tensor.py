@@ -1,3 +1,4 @@
+import operator
 import threading
 
 import numpy as np
@@ -378,3 +379,23 @@ def test_a_fused_primitive_of_a_repeated_argument(scratch):
 def test_ops_are_listed_under_their_names():
     assert all(PRIMITIVES[name].__name__ == name for name in PRIMITIVES)
     assert PRIMITIVES["add"] is ops.add and ops.add.__doc__
+
+
+SCALARS = [2.5, 2, np.float64(2.5), np.float32(2.5), np.float16(2.5), np.longdouble(2.5),
+           np.int64(2), np.array(2.5), np.array(2.5, np.float32), np.array(2)]
+
+
+@pytest.mark.parametrize("scalar", SCALARS, ids=repr)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3,), ()])
+def test_a_scalar_of_any_type_leaves_the_dtype_of_a_tensor(scalar, dtype, shape):
+    x = Tensor(np.full(shape, 1.5, dtype), requires_grad=True)
+    results = [f(*pair) for pair in ((x, scalar), (scalar, x)) for f in (
+        operator.add, operator.sub, operator.mul, operator.truediv, ops.maximum, ops.minimum)]
+    results += [x ** scalar, ops.clip(x, lo=scalar, hi=None), ops.clip(x, lo=None, hi=scalar),
+                ops.where(np.array(True), x, scalar), ops.where(np.array(False), scalar, x)]
+    for y in results:
+        assert isinstance(y, Tensor) and y.dtype == dtype and y.shape == shape
+        for create_graph in (False, True):
+            assert grad(y.sum(), x, create_graph=create_graph).dtype == dtype
+    assert (x * scalar).data == pytest.approx(1.5 * float(scalar))

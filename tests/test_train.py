@@ -1,19 +1,24 @@
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from minicomp import train
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.technique import Run
 from minicomp.errors import UserError
+from minicomp.kernels.threads import blas
 from minicomp.models import MLP, LeNet5
 from minicomp.nn import (
+    Add,
     BatchNorm1d,
     BatchNorm2d,
     Codebook,
@@ -26,6 +31,8 @@ from minicomp.nn import (
     Model,
     Node,
     ReLU,
+    ReLU6,
+    Tanh,
     chain,
     cross_entropy,
 )
@@ -596,7 +603,7 @@ def test_a_loss_that_is_not_finite_is_one_clear_error_and_changes_nothing():
     [
         ({"epochs": -1}, "epochs must be at least 0, got -1"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"n_threads": 0}, "n_threads must be at least 1, got 0"),
+        ({"n_threads": 0}, r"n_threads must be in \[1, 256\], got 0"),
         ({"patience": 0}, "patience must be at least 1, got 0"),
     ],
 )
@@ -944,3 +951,145 @@ def test_the_best_epoch_is_that_of_hooks_too():
 def test_a_hook_that_replaces_the_loss_must_return_one():
     with pytest.raises(UserError, match="must return one, got None"):
         last_loss([hook("ours", loss=lambda state: None)])
+
+
+# ------------------------------------------------------------------------------- batches, and zeros
+
+
+def sizes_of_batches(n, batch_size, model):
+    seen = []
+    spy = hook(before_batch=lambda state: seen.append(len(state.batch[1])))
+    data = images(n)
+    run(model, data, epochs=1, batch_size=batch_size, hooks=[spy])
+    return seen
+
+
+@pytest.mark.parametrize(
+    "n, batch_size, want",
+    [(57, 56, [57]), (65, 32, [32, 33]), (66, 32, [32, 32, 2]), (64, 32, [32, 32]), (3, 2, [3])],
+)
+def test_an_example_alone_joins_the_batch_before_where_statistics_are_taken(n, batch_size, want):
+    assert sizes_of_batches(n, batch_size, conv_net()) == want
+
+
+def test_an_example_alone_is_a_batch_where_no_statistics_are_taken():
+    model = Model(chain(("flatten", Flatten()), ("fc", Linear(64, 3))), input_shape=(1, 8, 8))
+    assert sizes_of_batches(5, 2, model) == [2, 2, 1]
+
+
+def test_running_statistics_are_those_of_the_data_when_one_example_is_left_over():
+    # 57 examples in batches of 56: of the one alone the variance would be that of one image.
+    data, model = images(57), conv_net()
+    model.set_form("conv.weight", Dense(np.abs(model.forms()["conv.weight"].value.data)))
+    run(model, data, epochs=60, batch_size=56, make=lambda m: SGD(m.parameters(), lr=1e-12))
+    whole = conv_net()
+    whole.load_state_dict(model.state_dict())
+    got = model.node("bn1").layer.buffers["running_var"].copy()
+    for _ in range(100):
+        whole(data.train.x, training=True)
+    np.testing.assert_allclose(got, whole.node("bn1").layer.buffers["running_var"], rtol=0.02)
+
+
+@pytest.mark.parametrize("n, batch_size, says", [(5, 1, "batch_size"), (1, 4, "examples of data")])
+def test_one_example_has_no_statistics(n, batch_size, says):
+    with pytest.raises(ValueError, match=f"{says}.* must be at least 2 where batch norm"):
+        run(conv_net(), images(n), batch_size=batch_size)
+
+
+def zeroed(*names):
+    model = MLP([8, 16, 16, 3], rng=RNG(0))
+    for name in names:
+        model.set_form(name, Dense(np.zeros(model.forms()[name].shape)))
+    return model
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("fc1.weight", "fc2.weight", "fc3.weight"),
+        ("fc1.weight", "fc2.weight"),
+        ("fc1.weight", "fc3.weight"),
+        ("fc2.weight", "fc3.weight"),
+    ],
+)
+def test_a_net_that_nobody_drew_is_refused_by_name(names):
+    with pytest.raises(UserError, match=f"all 0 are {', '.join(names)}: draw them with"):
+        run(zeroed(*names), blobs())
+
+
+@pytest.mark.parametrize("name", ["fc1.weight", "fc2.weight"])
+@pytest.mark.parametrize("activation, learns", [(ReLU, False), (ReLU6, False), (Tanh, True)])
+def test_a_layer_of_zeros_learns_before_an_activation_that_is_not_flat_there(
+    name, activation, learns
+):
+    model = MLP([8, 16, 16, 3], rng=RNG(0), activation=activation)
+    model.set_form(name, Dense(np.zeros(model.forms()[name].shape)))
+    if learns:
+        run(model, blobs(), epochs=1)
+        assert model.forms()[name].nonzeros()
+    else:
+        with pytest.raises(UserError, match=f"all 0 are {name}: draw them with"):
+            run(model, blobs(), epochs=1)
+        with zeros_allowed():  # and it is right: nothing of the layer moves
+            run(model, blobs(), epochs=1)
+        assert not model.forms()[name].nonzeros()
+
+
+@contextlib.contextmanager
+def zeros_allowed():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "_refuse_zeros", lambda model: None)
+        yield
+
+
+@pytest.mark.parametrize("make", [lambda: zeroed("fc3.weight"), lambda: MLP([8, 3])])
+def test_a_last_layer_of_zeros_learns(make):
+    model = make()
+    run(model, blobs(), epochs=1)
+    assert all(form.nonzeros() for form in model.forms().values())
+
+
+def test_zeros_learn_where_a_way_leads_around_them():
+    # A residual branch and a classifier that begin at 0, as in Fixup (Zhang et al. 2019).
+    nodes = [Node("a", Linear(8, 8)), Node("branch", Linear(8, 8), ("a",)),
+             Node("sum", Add(), ("a", "branch")), Node("out", Linear(8, 3), ("sum",))]
+    model = Model(nodes, input_shape=(8,))
+    model.set_form("a.weight", Dense(np.eye(8)))
+    run(model, blobs(), epochs=2)
+    assert all(form.nonzeros() for form in model.forms().values())
+
+
+def test_what_was_pruned_to_nothing_may_train_on():
+    model = MLP([8, 16, 16, 3], rng=RNG(0))
+    for name in ("fc1.weight", "fc2.weight"):
+        form = model.forms()[name]
+        model.set_form(name, form.masked(np.zeros(form.shape, bool)))
+    run(model, blobs(), epochs=1)
+
+
+def test_fits_that_overlap_leave_blas_as_they_found_it():
+    # The second begins inside the first and ends after it.
+    inside, over = threading.Event(), threading.Event()
+
+    def first():
+        wait = hook(after_epoch=lambda state: (inside.set(), over.wait(20)) and None)
+        run(net(), blobs(), epochs=1, hooks=[wait])
+
+    with blas(2):
+        before = blas_threads()
+        thread = threading.Thread(target=first)
+        thread.start()
+        assert inside.wait(20)
+
+        def ends_later(state):
+            over.set()
+            thread.join(20)
+            assert blas_threads() == {1}
+
+        run(net(), blobs(), epochs=1, hooks=[hook(after_epoch=ends_later)])
+        assert blas_threads() == before
+
+
+def blas_threads():
+    return {library["num_threads"] for library in threadpool_info()
+            if library["user_api"] == "blas"}

@@ -44,7 +44,9 @@ def add_parsers(commands) -> None:
         help="train a net, compress it, write one real file",
         examples=EXAMPLES,
         description="Train a net, run a recipe or single techniques on it, write "
-        "a .mcz file, read it back in, and show the cost in error, bytes and milliseconds.",
+        "a .mcz file, read it back in, and show the cost in error, bytes and milliseconds. Without "
+        "further words: 14 epochs of LeNet-5, on two cores half a minute with the digits of fonts, "
+        "two with MNIST; --fast takes a quarter.",
     )
     p.add_argument(
         "model",
@@ -264,19 +266,14 @@ def print_passports(before: Passport, after: Passport, result: dict) -> None:
 
 
 def _command(args, name: str) -> str:
-    words = [
-        "minicomp",
-        "compress",
-        args.model or name,
-        "--recipe",
-        args.recipe,
-        "--seed",
-        str(args.seed),
-    ]
-    for step in args.steps:
-        words += ["--with", step]
-    words += ["--data", args.data] if args.data else []
-    words += ["--bytes", str(args.bytes)] if args.bytes else []
+    # What gives the page again; the bits of a training depend on the number of threads.
+    given = {"--model": args.structure, "--normalize": args.normalize, "--data": args.data,
+             "--recipe": None if args.steps else args.recipe, "--bytes": args.bytes,
+             "--seed": args.seed, "--threads": args.threads}
+    words = ["minicomp", "compress", args.model or name]
+    words += [w for step in args.steps for w in ("--with", step)]
+    words += [str(w) for option, value in given.items() if value is not None
+              for w in (option, value)]
     return shlex.join(words + (["--fast"] if args.fast else []))
 
 

@@ -240,28 +240,28 @@ def _grade_folder(args, of: catalog.LessonChecks, key) -> int:
 def run_progress(args) -> int:
     """Prints the points of every lesson whose notebook lies in a folder."""
     from ..teach.grading.grade import grade, lesson_of
+    from ..teach.live.process import Nursery
     from ..teach.notebook.cells import read_notebook
 
     if not args.folder.is_dir():
         raise UserError(f"{args.folder}: there is no such folder")
     rows = []
-    for path in sorted(args.folder.glob("*.ipynb")):
-        try:
-            of = lesson_of(read_notebook(path))
-            if of not in catalog.lessons():
-                continue
-            rows.append(grade(path, of))
-        except UserError as e:
-            print(printable(e))
+    with Nursery() as nursery:
+        for path in sorted(args.folder.glob("*.ipynb")):
+            try:
+                of = lesson_of(read_notebook(path))
+                if of in catalog.lessons():
+                    rows.append(grade(path, of, nursery=nursery))
+            except UserError as e:
+                print(printable(e))
     rows.sort(key=lambda row: (row["lesson"], row["file"]))
     for done in rows:
         marks = ", ".join(
             f"{i.partition('.')[2]} {e['points']}/{e['max_points']}"
             for i, e in done["exercises"].items()
         )
-        print(
-            f"{done['lesson']}  {done['points']:2} of {done['max_points']:2}  {done['file']}: {marks}"
-        )
+        points = f"{done['points']:2} of {done['max_points']:2}"
+        print(f"{done['lesson']}  {points}  {done['file']}: {marks}")
     if not rows:
         print(
             f"There is no lesson notebook in {args.folder.resolve()}; minicomp lesson open NN"

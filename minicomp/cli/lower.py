@@ -43,7 +43,7 @@ def run(args) -> int:
         raise UserError(f"--out must end in .mcz, got {out}")
     options.check_files(args, out=out)
     model = opening.opened(args.file, args, kind="model")
-    if path.suffix == ".safetensors" and normalization(model) is None and args.normalize is None:
+    if args.normalize is None and normalization(model) is None and not opening.says(path):
         Screen().say(opening.assumed(path, None))
     try:
         program = lower(model, precision=args.precision)

@@ -12,7 +12,7 @@ from ..deploy import Program
 from ..errors import UserError, printable
 from ..exchange.safetensors import load_safetensors, noted
 from ..jobs.job import check_work
-from ..models import MODELS, normalization, renormalized
+from ..models import MODELS, from_spec, normalization, renormalized
 from ..nn.graph import Model
 from ..nn.layers.normalize import NAMED, Statistics, statistics
 from . import options
@@ -141,10 +141,15 @@ def with_data(begin: str | Model | Program, given: str | None, args, screen
     if Path(given).suffix != ".safetensors":
         screen.say(f"{printable(given)} neither normalises its input nor names its data: pixels in 0..1 go in "
                    "as they are; --normalize says otherwise")
-    elif len(statistics(data.normalize)[0]) == begin.input_shape[0]:
+    elif not says(given) and len(statistics(data.normalize)[0]) == begin.input_shape[0]:
         begin = renormalized(begin, data.normalize)
         screen.say(assumed(given, data.normalize))
     return begin, data
+
+
+def says(given: str | Path) -> bool:
+    """Returns whether a file says what was done to its net's input: arrays do where we wrote them."""
+    return Path(given).suffix != ".safetensors" or noted(load_safetensors(given)) is not None
 
 
 def assumed(given: str | Path, normalize: Statistics | None) -> str:
@@ -156,15 +161,20 @@ def assumed(given: str | Path, normalize: Statistics | None) -> str:
 def _of_arrays(path: Path, structure: str | None) -> Model:
     if structure is None:
         raise UserError(f"{printable(path)} holds arrays without a net: name it, --model lenet5")
-    model = (load(existing(structure), kind="model").dense() if is_file(structure)
-             else MODELS[check_name(structure)]())
+    name = structure if is_file(structure) else check_name(structure)
+    model = load(existing(name), kind="model").dense() if is_file(name) else None
     arrays = load_safetensors(path)
+    notes = noted(arrays)
+    if model is None and notes and notes.get("net", {}).get("builtin") == name:
+        model = from_spec(notes["net"])
+    elif model is None:
+        matrices = [a for a in arrays.values() if a.ndim == 2]  # the last of a net has its classes
+        model = MODELS[name](**({"classes": min(len(matrices[-1]) or 1, 1000)} if matrices else {}))
     try:
         model.load_state_dict(arrays)
     except ValueError as e:
         raise UserError(f"{printable(path)} does not hold the weights of {printable(structure)}: "
                         f"{printable(e)}") from None
-    notes = noted(arrays)
     if notes is not None:
         try:
             model = renormalized(model, notes["normalize"])
@@ -219,10 +229,10 @@ def shown(given: str) -> tuple[Shown, dict]:
             says["normalize"] = normalization(found.model)
         return found, says
     arrays = load_safetensors(path)
-    rows = [Row(name, "array", a.shape, a.size, str(a.dtype), {"values": float(a.nbytes)})
+    rows = [Row(printable(name, 100), "array", a.shape, a.size, str(a.dtype), {"values": float(a.nbytes)})
             for name, a in arrays.items()]
     size = path.stat().st_size
     taken = sum(a.nbytes for a in arrays.values())
     found = Shown(size, 4 * sum(a.size for a in arrays.values()), rows, 0,
-                  {"header": size - taken})
+                  {"header": size - taken}, Model((), input_shape=(1,)))
     return found, noted(arrays) or {}

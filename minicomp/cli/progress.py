@@ -80,8 +80,10 @@ class Screen:
             if last["epoch"] < last["epochs"]:
                 self.say(f"  {self.title}: goes on after epoch {last['epoch']}/{last['epochs']}")
         elif event == "step":
-            self.say(f"{row['name']}: sparsity {row['sparsity']:.4f}, validation errors "
-                     f"{row['errors']}/{row['size']}, {row['seconds']:.1f} s")
+            model = row["model"]
+            self.say(f"{row['name']}: {model.count():,} weights and biases, sparsity "
+                     f"{row['sparsity']:.4f}, {sum(model.macs().values()):,} MACs; validation "
+                     f"errors {row['errors']}/{row['size']}, {row['seconds']:.1f} s")
         elif event == "round":
             self.say(
                 f"  {self.title}: round {row['round']}/{row['rounds']}  "

@@ -73,7 +73,7 @@ _DICTIONARIES = {
         'lu"},["fc1"]],["fc3","linear",{"out_features":10},["fc2"]]]}'
     ).encode(),
 }
-_DICTIONARIES["model", 1] = _DICTIONARIES["model", 0] + (  # nets that know what they were trained on
+_DICTIONARIES["model", 1] = _DICTIONARIES["model", 0] + (  # nets that know their data
     '{"builtin":"depthwise32","args":{"channels":1,"resolution":28,"normalize":"fashion_mnist"}'
     ',"data":"fashion_mnist"}{"builtin":"depthwise32","args":{"channels":1,"resolution":28,"nor'
     'malize":"glyphs"},"data":"glyphs"}{"builtin":"depthwise32","args":{"channels":1,"resolutio'

@@ -116,9 +116,7 @@ def available(root: str | os.PathLike | None = None) -> list[Listing]:
     rows = []
     for name, c in COLLECTIONS.items():
         where, how = files.find(name, root), files.get_command(name)
-        partly = next(
-            (r / c.folder for r in files.roots(root) if files.present(r / c.folder, name)), None
-        )
+        partly = next((p for p in files.places(name, root) if files.present(p, name)), None)
         state = "found" if where else "incomplete" if partly else "absent"
         if name.startswith("monks-") and not where:
             how += " (until then generated from its rules)"
@@ -166,7 +164,7 @@ def default_note(root: str | os.PathLike | None = None) -> str:
     found = files.find("mnist", root)
     if found:
         return f"data: mnist, found in {found}"
-    looked = " or ".join(str(r / "mnist") for r in files.roots(root))
+    looked = " or ".join(map(str, files.places("mnist", root)))
     return (
         f"data: glyphs, digits rendered from fonts, because MNIST is not in {looked}; "
         f"to get it, run: {files.get_command('mnist')}"
@@ -180,14 +178,15 @@ def _check_name(name: str) -> None:
 
 
 def _idx(name: str, folder: Path) -> Dataset:
-    def unpacked(file: DataFile) -> bytes:
-        path = folder / file.name
-        return files.gunzip(files.read(path, file, name), path, name)
+    def unpacked(found: tuple[DataFile, Path]) -> bytes:
+        file, path = found
+        raw = files.read(path, file, name)
+        return files.gunzip(raw, path, name) if raw.startswith(files.GZIP) else raw
 
     with ThreadPoolExecutor(2) as pool:  # zlib and hashlib release the interpreter's lock
-        raw = list(pool.map(unpacked, COLLECTIONS[name].files))
+        raw = list(pool.map(unpacked, files.present(folder, name).items()))
     train, test = (
-        readers.idx_pair(*raw[i : i + 2], 10, f"{folder} {part}")
+        readers.idx_pair(raw[i], raw[i + 1], 10, f"{folder} {part}")
         for i, part in ((0, "train"), (2, "t10k"))
     )
     classes = DIGITS if name == "mnist" else CLOTHES
@@ -203,16 +202,13 @@ def _idx(name: str, folder: Path) -> Dataset:
 
 
 def _cifar10(folder: Path) -> Dataset:
-    by_name = {f.name: f for f in COLLECTIONS["cifar10"].files}
-    paths = files.present(folder, "cifar10")
-
-    def batch(path: Path) -> tuple[Array, Array]:
-        return readers.cifar(
-            files.read(path, by_name[path.name.removesuffix(".xz")], "cifar10"), str(path)
-        )
+    def batch(found: tuple[DataFile, Path]) -> tuple[Array, Array]:
+        file, path = found
+        read = readers.cifar if path.name.startswith(file.name) else readers.cifar_pickled
+        return read(files.read(path, file, "cifar10"), str(path))
 
     with ThreadPoolExecutor(2) as pool:
-        parts = list(pool.map(batch, paths))
+        parts = list(pool.map(batch, files.present(folder, "cifar10").items()))
     *train, test = parts  # the test batch is the last of the files
     x, y = (np.concatenate(list(part)) for part in zip(*train))
     note = f"cifar10, the published files, from {files.place(folder)}"
@@ -228,14 +224,14 @@ def _monks(name: str, root) -> Dataset:
             f"{name} generated from its rules, not the published examples, because its files "
             f"were not found; to get them, run: {files.get_command(name)}"
         )
-        train, test = monks.generate(int(name[-1]))
+        parts = list(monks.generate(int(name[-1])))
     else:
         source, note = "files", f"{name}, the published files, from {files.place(folder)}"
-        train, test = (
-            readers.monks(files.read(folder / f.name, f, name), str(folder / f.name))
-            for f in COLLECTIONS[name].files
-        )
-    train, test = (Split(readers.one_hot(a), np.array(y, np.int64)) for a, y in (train, test))
+        parts = [
+            readers.monks(files.read(path, f, name), str(path))
+            for f, path in files.present(folder, name).items()
+        ]
+    train, test = (Split(readers.one_hot(a), np.array(y, np.int64)) for a, y in parts)
     return Dataset(
         name, train, train, test, ("0", "1"), source, note + "; validation is the training set"
     )
@@ -285,8 +281,8 @@ def _rendered(n: int) -> tuple[Array, Array]:
 
 
 def _glyphs_sha256(x: Array, y: Array) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(x))
-    digest.update(np.ascontiguousarray(y))
+    digest = hashlib.sha256(np.ascontiguousarray(x).data)
+    digest.update(np.ascontiguousarray(y).data)
     return digest.hexdigest()
 
 
@@ -300,13 +296,13 @@ def _images(
     note: str,
 ) -> Dataset:
     # From bytes (N, C, H, W) and labels; the last n_val of train are the validation split.
-    train, test = (Split(pixels(x), y.astype(np.int64)) for x, y in (train, test))
-    k = len(train) - n_val
+    learned, held_out = (Split(pixels(x), y.astype(np.int64)) for x, y in (train, test))
+    k = len(learned) - n_val
     return Dataset(
         name,
-        train.take(slice(k)),
-        train.take(slice(k, None)),
-        test,
+        learned.take(slice(k)),
+        learned.take(slice(k, None)),
+        held_out,
         classes,
         source,
         note,

@@ -24,14 +24,12 @@ from pathlib import Path
 
 from ..errors import DataError
 from .catalog import COLLECTIONS, Collection, DataFile
-from .files import cache_dir, compare, enough, get_command, read, write
+from .files import cache_dir, compare, enough, get_command, located, read, write
 
 CHUNK = 1 << 18
 TIMEOUT = 20.0  # seconds without a byte
 STALE = 24 * 3600.0  # seconds after which a temporary file belongs to nobody
 Progress = Callable[[dict], None]
-# Where other programs put the same files, below the folder that the user names.
-LAYOUTS = ("", "{folder}", "MNIST/raw", "FashionMNIST/raw", "cifar-10-batches-bin")
 
 
 class _Unreachable(Exception):
@@ -60,7 +58,7 @@ def get(
     c, progress = COLLECTIONS[name], progress or (lambda row: None)
     folder = cache_dir() / c.folder
     _sweep(folder)
-    wanted = [f for f in c.files if not _right(folder / f.name, f, name)]
+    wanted = [f for f in c.files if not _right(located(folder, f), f, name)]
     if not wanted:
         return folder
     if from_ is None:
@@ -86,21 +84,21 @@ def _copy(
         return
     found = {f: path for f in wanted if (path := _beneath(source, c, f))}
     missing = [f.name for f in wanted if f not in found]
-    there = {f.name for f in c.files} - set(missing)
+    there = {f for f in c.files if f.name not in missing}
     if missing and not (found and enough(name, there)):
+        looked = " or ".join(str(source / folder) for folder in ("", *c.folders))
         raise DataError(
-            f"{name}: no file {missing[0]} in {source} or {source / c.folder}; "
+            f"{name}: no file {missing[0]} in {looked}; "
             f"expected {', '.join(f.name for f in c.files)}"
         )
     for f, path in found.items():
-        write(folder / f.name, read(path, f, name))
+        write(folder / path.name.removesuffix(".xz"), read(path, f, name))
         progress(_row(c, f, f.size))
 
 
 def _beneath(source: Path, c: Collection, f: DataFile) -> Path | None:
-    places = [source / layout.format(folder=c.folder) for layout in LAYOUTS]
-    tried = (place / n for place in places for n in (f.name, f.name + ".xz"))
-    return next((path for path in tried if path.is_file()), None)
+    found = (located(source / folder, f) for folder in ("", *c.folders))
+    return next((path for path in found if path is not None), None)
 
 
 # --------------------------------------------------------------------------- from the network
@@ -200,9 +198,9 @@ def _unpack(
         )
 
 
-def _right(path: Path, f: DataFile, name: str) -> bool:
+def _right(path: Path | None, f: DataFile, name: str) -> bool:
     try:
-        return path.is_file() and bool(read(path, f, name))
+        return path is not None and bool(read(path, f, name))
     except DataError:
         return False
 

@@ -1,9 +1,9 @@
 """The files of the real data sets: which they are, where they lie, whether they are the right ones.
 
 A data set's files lie in `ROOT/FOLDER/`, where ROOT is the folder that the environment variable
-MINICOMP_DATA names, or else the user's cache. Every file is known by its published size and sha256,
-and is compared with them on every read: a number in a report then comes from the same bytes
-everywhere.
+MINICOMP_DATA names, or else the user's cache, and FOLDER is ours or that of another program, such
+as torchvision's `MNIST/raw`. Every file is known by its published size and sha256, and is compared
+with them on every read: a number in a report then comes from the same bytes everywhere.
 
 Each thing that can be wrong with a file is its own message: missing, unreadable, of another kind
 (wrong magic), truncated, or altered (wrong checksum). It names the file, what was expected, what
@@ -16,6 +16,7 @@ import hashlib
 import os
 import sys
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 from ..atomic import write_atomically
@@ -60,51 +61,69 @@ def place(folder: Path) -> str:
     return "the user's cache" if cache_dir() in folder.parents else str(folder)
 
 
+def places(name: str, root: str | os.PathLike | None = None) -> list[Path]:
+    """Returns the folders in which data set `name` is sought, in order: below each root ours, then
+    those of other programs."""
+    return [r / folder for r in roots(root) for folder in COLLECTIONS[name].folders]
+
+
 def find(name: str, root: str | os.PathLike | None = None) -> Path | None:
     """Returns the first folder that has every file of data set `name`, or None.
 
-    CIFAR-10 counts as there with its test batch and at least one training batch; a file may also
-    lie compressed, as FILE.xz.
+    CIFAR-10 counts as there with its test batch and at least one training batch.
     """
-    return next((r / COLLECTIONS[name].folder for r in roots(root) if _complete(r, name)), None)
+    return next((p for p in places(name, root) if enough(name, present(p, name))), None)
 
 
-def present(folder: Path, name: str) -> list[Path]:
-    """Returns the paths of the files of data set `name` in `folder`, plain or FILE.xz."""
-    tried = ([folder / f.name, folder / (f.name + ".xz")] for f in COLLECTIONS[name].files)
-    return [path for pair in tried if (path := next((p for p in pair if p.is_file()), None))]
+def forms(file: DataFile) -> dict[str, DataFile]:
+    """Returns the names under which a file may lie, and what its bytes then are: FILE, FILE.xz,
+    which is unpacked, and those of other programs."""
+    return {file.name: file, file.name + ".xz": file} | {other.name: other for other in file.others}
+
+
+def located(folder: Path, file: DataFile) -> Path | None:
+    """Returns the path of a published file in a folder, under any of its names, or None."""
+    return next((folder / n for n in forms(file) if (folder / n).is_file()), None)
+
+
+def present(folder: Path, name: str) -> dict[DataFile, Path]:
+    """Returns the path of every file of data set `name` that is in `folder`."""
+    tried = {file: located(folder, file) for file in COLLECTIONS[name].files}
+    return {file: path for file, path in tried.items() if path is not None}
 
 
 def require(name: str, root: str | os.PathLike | None = None) -> Path:
     """Returns the folder of data set `name`.
 
-    Raises DataError, naming the first file that is missing, the folders searched and the command
-    that gets it.
+    Raises DataError, naming the first file that is missing, its other names, the folders searched
+    and the command that gets it.
     """
     found = find(name, root)
     if found is not None:
         return found
-    c, searched = COLLECTIONS[name], roots(root)
-    best = max(searched, key=lambda r: len(present(r / c.folder, name)))
-    have = {p.name.removesuffix(".xz") for p in present(best / c.folder, name)}
-    missing = next(
-        f
-        for f in ("test_batch.bin", *(f.name for f in c.files))
-        if f not in have and (name == "cifar10" or f != "test_batch.bin")
-    )
-    looked = " or ".join(str(r / c.folder) for r in searched)
-    state = f" ({len(have)} of {len(c.files)} files are in {best / c.folder})" if have else ""
-    raise DataError(f"{name}: no file {missing} in {looked}{state}; run: {get_command(name)}")
+    c, searched = COLLECTIONS[name], places(name, root)
+    best = max(searched, key=lambda p: len(present(p, name)))
+    have = present(best, name)
+    test = c.files[-1:] if name == "cifar10" else ()
+    missing = next(f for f in (*test, *c.files) if f not in have)
+    looked = " or ".join(map(str, searched))
+    state = f" ({len(have)} of {len(c.files)} files are in {best})" if have else ""
+    names = " or ".join([missing.name, *(other.name for other in missing.others)])
+    raise DataError(f"{name}: no file {names} in {looked}{state}; run: {get_command(name)}")
 
 
 def read(path: Path, file: DataFile, name: str) -> bytes:
-    """Returns the bytes of the file at `path`, of FILE.xz unpacked, equal to the published ones.
+    """Returns the bytes of the file at `path`, of FILE.xz unpacked, equal to the published ones or
+    to what another program makes of them.
 
+    file : the published one        name : of the data set
     Raises DataError where it cannot be read, is of another kind, is truncated, or is altered.
     """
+    file = forms(file).get(path.name, file)
     try:
         with open(path, "rb") as f:  # no more than tells that it is too long
-            raw = f.read((PACKED if path.suffix == ".xz" else file.size) + 1)
+            most = PACKED if path.suffix == ".xz" else file.size or UNPACKED
+            raw = f.read(most + 1)
             length = os.fstat(f.fileno()).st_size
     except OSError as e:
         raise DataError(f"{path}: cannot be read: {e.strerror or e}{mend(path, name)}") from e
@@ -130,10 +149,12 @@ def compare(raw: bytes, file: DataFile, length: int | None = None) -> str | None
     length = len(raw) if length is None else length
     if len(raw) < file.size:
         return f"truncated: expected {file.size:,} bytes, found {len(raw):,}"
-    found = hashlib.sha256(raw).hexdigest()
+    kind = "md5" if len(file.sha256) == 32 else "sha256"
+    found = hashlib.new(kind, raw, usedforsecurity=False).hexdigest()
     if found != file.sha256:
-        size = "" if length == file.size else f" in {length:,} bytes instead of {file.size:,}"
-        return f"wrong checksum: expected sha256 {file.sha256[:16]}..., found {found[:16]}...{size}"
+        same = length == file.size or not file.size
+        size = "" if same else f" in {length:,} bytes instead of {file.size:,}"
+        return f"wrong checksum: expected {kind} {file.sha256[:16]}..., found {found[:16]}...{size}"
     return None
 
 
@@ -186,16 +207,12 @@ def write(path: Path, raw: bytes) -> None:
         ) from e
 
 
-def enough(name: str, have: set[str]) -> bool:
-    """Returns whether the files named in `have` make up data set `name`."""
+def enough(name: str, have: Collection[DataFile]) -> bool:
+    """Returns whether these files make up data set `name`."""
+    files = COLLECTIONS[name].files
     if name == "cifar10":
-        return "test_batch.bin" in have and len(have) > 1
-    return len(have) == len(COLLECTIONS[name].files)
-
-
-def _complete(root: Path, name: str) -> bool:
-    found = present(root / COLLECTIONS[name].folder, name)
-    return enough(name, {p.name.removesuffix(".xz") for p in found})
+        return files[-1] in have and len(have) > 1  # the last is its test batch
+    return len(have) == len(files)
 
 
 def _unxz(raw: bytes, path: Path, name: str, most: int) -> bytes:

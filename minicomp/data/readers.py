@@ -1,18 +1,21 @@
-"""The three file formats: IDX (MNIST and its like), CIFAR's binary records and MONK's text.
+"""The file formats: IDX (MNIST and its like), CIFAR's binary records or pickles, and MONK's text.
 
 IDX, big-endian: two zero bytes, the type of an entry (8 = unsigned byte), the number of axes, the
 length of each axis as 32 bits, then the entries in C order. So images start with 00 00 08 03,
 labels with 00 00 08 01. A CIFAR-10 record is 3073 bytes: the label, then the red, the green and the
-blue plane of 32 x 32. A line of MONK's is: class, a1 .. a6, name.
+blue plane of 32 x 32; the pickles of CIFAR-10's Python version hold the same under `data` and
+`labels`. A line of MONK's is: class, a1 .. a6, name.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import pickle
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, printable
 
 Array = np.ndarray
 CIFAR_RECORD = 1 + 3 * 32 * 32
@@ -68,6 +71,51 @@ def cifar(raw: bytes, where: str) -> tuple[Array, Array]:
         )
     records = np.frombuffer(raw, np.uint8).reshape(-1, CIFAR_RECORD)
     return records[:, 1:].reshape(-1, 3, 32, 32), _checked(records[:, 0], 10, where)
+
+
+class _Plain(pickle.Unpickler):
+    # Builds arrays of bytes and Python's own containers; whatever else a pickle names is refused.
+
+    def find_class(self, module, name):
+        known = {"_reconstruct": _empty, "ndarray": "ndarray", "dtype": _bytes}
+        if module not in ("numpy", "numpy.core.multiarray") or name not in known:
+            raise pickle.UnpicklingError(f"it names {module[:40]}.{name[:40]}")
+        return known[name]
+
+
+def _empty(kind: str, shape: tuple, code: bytes) -> Array:
+    # What a pickled array begins as; its shape, dtype and bytes follow as its state.
+    if kind != "ndarray" or shape != (0,):
+        raise pickle.UnpicklingError("it makes an array in an unknown way")
+    return np.ndarray((0,), np.uint8)
+
+
+def _bytes(kind: bytes, align: int, copy: int) -> np.dtype:
+    if kind != b"u1":
+        raise pickle.UnpicklingError("its array is not of bytes")
+    return np.dtype(np.uint8, copy=True)  # the state that follows is set on it
+
+
+def cifar_pickled(raw: bytes, where: str) -> tuple[Array, Array]:
+    """Returns images (N, 3, 32, 32) uint8 and labels (N,) uint8 of a CIFAR-10 batch in Python.
+
+    No code of the file runs: only arrays and containers are built.
+    Raises DataError where it is another pickle, or holds something else.
+    """
+    try:
+        batch = _Plain(io.BytesIO(raw), encoding="bytes").load()
+        found = {key.decode() if isinstance(key, bytes) else key: v for key, v in batch.items()}
+        x, labels = found["data"], found["labels"]
+    except Exception as e:  # a pickle can raise anything
+        raise DataError(f"{where}: expected a batch of CIFAR-10 as a Python pickle: "
+                        f"{printable(e, 100)}") from e
+    whole = isinstance(x, np.ndarray) and isinstance(labels, list) and x.ndim == 2
+    if not whole or x.dtype != np.uint8 or x.shape != (len(labels), CIFAR_RECORD - 1) or not all(
+            type(v) is int and 0 <= v < 256 for v in labels):
+        raise DataError(f"{where}: expected data of shape (N, {CIFAR_RECORD - 1}) uint8 and a list "
+                        "of N labels")
+    y = np.array(labels, np.uint8)
+    return x.reshape(-1, 3, 32, 32), _checked(y, 10, where)
 
 
 def monks(raw: bytes, where: str) -> tuple[Array, Array]:

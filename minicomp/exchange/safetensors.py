@@ -24,7 +24,7 @@ import numpy as np
 from ..atomic import write_atomically
 from ..codec.header import OBJECTS, label_in, parse_json, whole
 from ..errors import FormatError, format_errors, printable
-from ..models import normalization
+from ..models import from_spec, normalization
 from ..models.arguments import NORMALIZE
 from ..nn.graph import Model
 
@@ -109,27 +109,33 @@ def load_safetensors(path: str | Path, max_bytes: int = 2**30) -> Arrays:
 
 
 def metadata_of(model: Model) -> dict[str, str]:
-    """Returns what a file of the model's arrays should note: the data of its training, and what the
-    net does to its input, which no array says."""
+    """Returns what a file of the model's arrays should note, for no array says it: what the net
+    does to its input, the data of its training, and of a built-in net its arguments."""
     notes = {"normalize": normalization(model)}
+    if model.builtin is not None:
+        notes["net"] = model.spec()
     if model.trained_on is not None:
         notes["data"] = model.trained_on
     return {NOTES: json.dumps(notes)}
 
 
 def noted(arrays: Arrays) -> dict | None:
-    """Returns what `metadata_of` noted, {"normalize", and if known "data"}; None where the file is
-    none of ours. FormatError where it is malformed."""
+    """Returns what `metadata_of` noted, {"normalize", and if known "data", "net"}; None where the
+    file is none of ours. FormatError where it is malformed."""
     if NOTES not in arrays.metadata:
         return None
     notes = parse_json(arrays.metadata[NOTES].encode("utf-8", "surrogatepass"))
-    label = label_in(notes)
+    label, net = label_in(notes), notes.pop("net", None)
     if set(notes) != {"normalize"}:
-        raise FormatError(f"notes hold normalize and data, got {printable(', '.join(notes), 80)}")
+        raise FormatError("notes hold normalize, data and net, "
+                          f"got {printable(', '.join(notes), 80)}")
     try:
         found = {"normalize": NORMALIZE.check("normalize", notes["normalize"])}
     except ValueError as e:
         raise FormatError(str(e)) from None
+    if net is not None:
+        from_spec(net)  # FormatError where it is none
+        found["net"] = net
     return found if label is None else found | {"data": label}
 
 

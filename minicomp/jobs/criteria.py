@@ -67,7 +67,8 @@ def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.ran
     the least that it refuses: where whole filters go, a small layer does not stand every sparsity.
     Sparsities below the model's own are left out and told to the log; what a criterion tells of its
     runs is told once.
-    Raises UserError where no sparsity is left, or a criterion refuses the least.
+    One that refuses the least too, such as OBD a layer without second derivatives, has no rows; it
+    is told. Raises UserError where no sparsity is left, or no criterion has a row.
     """
     rows, told, log = [], set(), log or (lambda row: None)
 
@@ -81,8 +82,10 @@ def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.ran
     below = [s for s in sorted(sparsities) if round(s * n) < round(own * n)]
     sparsities = [s for s in sorted(sparsities) if s not in below]
     if not sparsities:
-        raise UserError(f"importance: {own:.4g} of the weights are 0 already; a sparsity above that "
-                        f"must be given, got {', '.join(f'{s:g}' for s in below) or 'none'}")
+        raise UserError(
+            f"importance: {own:.4g} of the weights are 0 already; a sparsity above that must be "
+            f"given, got {', '.join(f'{s:g}' for s in below) or 'none'}"
+        )
     if below:
         tell({"event": "say", "text": f"importance: {own:.4g} of the weights are 0 already: left "
                                       f"out {', '.join(f'{s:g}' for s in below)}"})
@@ -92,10 +95,10 @@ def importance(model: Model, data, criteria: Sequence[Technique], *, rng: np.ran
                 run = Run(deepcopy(stream), tell)
                 pruned = replace(criterion, sparsity=s).apply(model, data, run)
             except UserError as e:
-                if j == 0:
+                if j == 0 and (len(criteria) == 1 or i == len(criteria) - 1 and not rows):
                     raise
-                log({"event": "say",
-                     "text": f"importance: {criterion.word} ends before {s:g}: {e}"})
+                what = f"ends before {s:g}" if j else "is left out"
+                log({"event": "say", "text": f"importance: {criterion.word} {what}: {e}"})
                 break
             rows.append({"criterion": criterion.word, "sparsity": s, "zeros": 1 - kept(pruned),
                          "error": evaluate(pruned)})

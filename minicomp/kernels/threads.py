@@ -56,9 +56,18 @@ class _Limits:
         n = min((each[-1] for each in self.held.values()), default=None)
         for library in ThreadpoolController().select(user_api="blas").lib_controllers:
             before = self.before.setdefault(library.filepath, library.num_threads)
-            library.set_num_threads(before if n is None else n)
+            _set(library, before if n is None else n)
         if n is None:
             self.before.clear()
+
+
+def _set(library, n: int) -> None:
+    # Later versions of threadpoolctl let only one thread set OpenBLAS, until it gives that up, and
+    # ignores others silently. Here all take turns.
+    free = getattr(library, "clear_controlling_thread", lambda force: None)
+    free(force=True)
+    library.set_num_threads(n)
+    free(force=True)
 
 
 _limits = _Limits()

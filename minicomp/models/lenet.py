@@ -10,15 +10,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..nn.forms import Dense
 from ..nn.graph import Model, chain
-from ..nn.init import lecun_uniform
+from ..nn.init import initialise
 from ..nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from ..nn.layers.normalize import Statistics
-from .arguments import CHANNELS, CLASSES, NORMALIZE, chained, checked
+from .arguments import (CHANNELS, CLASSES, NORMALIZE, Argument, Normalization, chained,
+                        checked)
 
 Rng = np.random.Generator
-ARGUMENTS = {"classes": CLASSES, "channels": CHANNELS, "normalize": NORMALIZE}
+SIZE = Argument(1, 1, 2**20)  # of a layer of an MLP
+MOST_WEIGHTS = 2**28  # of an MLP: 1 GiB
+ARGUMENTS: dict[str, Argument | Normalization] = {
+    "classes": CLASSES, "channels": CHANNELS, "normalize": NORMALIZE}
 
 
 def LeNet300(*, classes: int = 10, channels: int = 1, normalize: Statistics | None = None,
@@ -74,24 +77,20 @@ def MLP(sizes: Sequence[int], *, rng: Rng | None = None, activation=ReLU) -> Mod
     """Returns fully connected layers sizes[0]-...-sizes[-1] with `activation` between them.
 
     x (N, sizes[0])
-    Raises ValueError for fewer than two sizes.
+    Raises ValueError for fewer than two sizes, one outside SIZE, or more than MOST_WEIGHTS weights.
     """
     if len(sizes) < 2:
         raise ValueError(f"sizes must name at least an input and an output, got {list(sizes)}")
+    sizes = [SIZE.check("sizes", size) for size in sizes]
+    if (weights := sum(a * b for a, b in zip(sizes, sizes[1:]))) > MOST_WEIGHTS:
+        raise ValueError(f"sizes must make at most {MOST_WEIGHTS:,} weights, got {weights:,}")
     named = []
     for i, (a, b) in enumerate(zip(sizes, sizes[1:]), start=1):
         named += [(f"fc{i}", Linear(a, b)), (f"act{i}", activation())]
-    return _initialised(Model(chain(*named[:-1]), input_shape=(sizes[0],)), rng)
+    model = Model(chain(*named[:-1]), input_shape=(sizes[0],))
+    return model if rng is None else initialise(model, rng=rng)
 
 
 def _built_in(name: str, args: dict, nodes: tuple, channels: int, rng: Rng | None) -> Model:
     model = Model(nodes, input_shape=(channels, 28, 28), builtin={"name": name, "args": args})
-    return _initialised(model, rng)
-
-
-def _initialised(model: Model, rng: Rng | None) -> Model:
-    if rng is not None:
-        for name, form in model.forms().items():
-            if name.endswith(".weight"):
-                model.set_form(name, Dense(lecun_uniform(form.shape, rng=rng)))
-    return model
+    return model if rng is None else initialise(model, rng=rng)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..nn.forms import Dense
 from ..nn.graph import Model, chain
-from ..nn.init import lecun_uniform, torch_uniform
+from ..nn.init import initialise, torch_uniform
 from ..nn.layers import BatchNorm1d, Conv2d, Flatten, Linear, ReLU, Sigmoid, Tanh
 from ..nn.layers.normalize import Statistics
 from .arguments import chained
@@ -24,11 +24,7 @@ def DigitNet(*, normalize: Statistics | None = None, rng: Rng) -> Model:
     nodes = chained(normalize, ("c1", Conv2d(1, 8, 5, stride=2)), ("t1", Tanh()),
                     ("c2", Conv2d(8, 12, 5, stride=2)), ("t2", Tanh()), ("flatten", Flatten()),
                     ("fc1", Linear(192, 30)), ("t3", Tanh()), ("fc2", Linear(30, 10)))
-    model = Model(nodes, input_shape=(1, 28, 28))
-    for name, form in model.forms().items():
-        if name.endswith(".weight"):
-            model.set_form(name, Dense(lecun_uniform(form.shape, rng=rng)))
-    return model
+    return initialise(Model(nodes, input_shape=(1, 28, 28)), rng=rng)
 
 
 def SigmoidNet(inputs: int, hidden: int, *, rng: Rng) -> Model:
@@ -54,10 +50,7 @@ def SlimmingMLP(*, normalize: Statistics | None = None, rng: Rng) -> Model:
     for i, (a, b) in enumerate([(784, 500), (500, 300)], start=1):
         named += [(f"fc{i}", Linear(a, b)), (f"bn{i}", BatchNorm1d(b)), (f"relu{i}", ReLU())]
     nodes = chained(normalize, *named, ("fc3", Linear(300, 10)))
-    model = Model(nodes, input_shape=(1, 28, 28))
-    for name, form in model.forms().items():
-        if len(form.shape) > 1:
-            model.set_form(name, Dense(torch_uniform(form.shape, rng=rng)))
-        elif name in ("bn1.weight", "bn2.weight"):
-            model.set_form(name, Dense(np.full(form.shape, 0.5, np.float32)))
+    model = initialise(Model(nodes, input_shape=(1, 28, 28)), rng=rng, draw=torch_uniform)
+    model.set_forms({f"bn{i}.weight": Dense(np.full(size, 0.5, np.float32))
+                     for i, size in enumerate((500, 300), start=1)})
     return model

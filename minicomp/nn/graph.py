@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import FormatError, did_you_mean, dimensions, printable
 from ..tensor import Array, Tensor
 from .forms import Dense, Form
+from .forms.parts import check_held
 from .layers import LAYERS, Layer
 from .layers.base import bounded, padded
 
@@ -133,7 +134,8 @@ class Model:
         for node in self.nodes:
             if node.name == done:  # together with the one before
                 continue
-            run, made = node.layer, node.name
+            run: Callable[..., Tensor] = node.layer
+            made = node.name
             if made in self._pairs and made not in taps:
                 run, made = self._pairs[made]
                 done = made
@@ -171,7 +173,8 @@ class Model:
         Raises ValueError where a shape differs or a form would stand in the net twice, KeyError
         where none has the name; the model is then untouched.
         """
-        mine, owners = self.forms(), {}
+        mine = self.forms()
+        owners: dict[int, str] = {}
         for name, form in forms.items():
             if name not in mine:
                 raise KeyError(f"no form {name!r}; there are {', '.join(mine)}")
@@ -187,7 +190,11 @@ class Model:
                     node.layer.forms[part] = forms[f"{node.name}.{part}"]
 
     def parameters(self) -> dict[str, Tensor]:
-        """Returns what an optimizer may move, by name: "fc1.weight", "fc1.weight.centroids"."""
+        """Returns what an optimizer may move, by name: "fc1.weight", "fc1.weight.centroids".
+
+        Raises ValueError where a layer was given the form or array of another: see `Model`.
+        """
+        _refuse_shared(self.nodes)
         return {_join(name, part): t for name, form in self.forms().items()
                 for part, t in form.parameters().items()}
 
@@ -212,7 +219,7 @@ class Model:
         return {name: a.copy() for name, a in self._state().items()}
 
     def _state(self) -> dict[str, Array]:
-        state = {}
+        state: dict[str, Array] = {}
         for node in self.nodes:
             for part, form in node.layer.forms.items():
                 state |= {_join(f"{node.name}.{part}", p): a for p, a in form.state().items()}
@@ -223,8 +230,9 @@ class Model:
         """Takes over the arrays of `state`, in place, without PyTorch's num_batches_tracked.
 
         Raises ValueError that lists missing and unexpected names, wrong shapes and values that a
-        form cannot hold; the model is then untouched.
+        form or a buffer cannot hold, NaN and infinity among them; the model is then untouched.
         """
+        _refuse_shared(self.nodes)
         mine, state = self._state(), {n: np.asarray(a) for n, a in state.items()}
         unused = {f"{node.name}.num_batches_tracked" for node in self.nodes if node.layer.buffers}
         wrong = [f"missing {n}" for n in mine if n not in state]
@@ -234,14 +242,19 @@ class Model:
         wrong += [f"{n} must hold numbers, got {state[n].dtype}"
                   for n in mine if n in state and state[n].dtype.kind not in "biuf"]
         parts = {
-            name: {p: state.get(_join(name, p)) for p in form.state()}
-            for name, form in self.forms().items()
+            name: {p: state[_join(name, p)] for p in form.state()}
+            for name, form in (self.forms().items() if not wrong else ())
         }
         for name, form in self.forms().items() if not wrong else ():
             try:
                 form.check_state(parts[name])
             except ValueError as e:
                 wrong.append(f"{name}: {e}")
+        for name, a in self.buffers().items() if not wrong else ():
+            try:
+                check_held(name, a, state[name])
+            except ValueError as e:
+                wrong.append(str(e))
         if wrong:
             raise ValueError("state does not fit the model: " + "; ".join(wrong))
         for name, form in self.forms().items():
@@ -297,7 +310,8 @@ class Model:
         return 4 * (self.count() + sum(a.size for a in self.buffers().values()))
 
     def copy(self) -> Model:
-        """Returns an equal model that shares no writable array."""
+        """Returns an equal model that shares no writable array; ValueError as of `parameters`."""
+        _refuse_shared(self.nodes)  # a copy would untie what is one
         nodes = [replace(node, layer=node.layer.copy()) for node in self.nodes]
         return self.rebuilt(nodes, builtin=self.builtin)
 
@@ -402,7 +416,7 @@ def _entry(entry) -> tuple[str, type[Layer], dict, tuple[str, ...]]:
     if not isinstance(kind, str) or kind not in LAYERS:
         raise ValueError(f"no layer of kind {printable(repr(kind), 40)}"
                          + did_you_mean(str(kind)[:40], LAYERS))
-    required, known = _arguments(LAYERS[kind])
+    required, known = _arguments(kind)
     if not required <= set(config) <= known:
         raise ValueError(f"{kind} takes {', '.join(sorted(known)) or 'no arguments'}, "
                          f"got {printable(', '.join(config) or 'none', 80)}")
@@ -410,9 +424,9 @@ def _entry(entry) -> tuple[str, type[Layer], dict, tuple[str, ...]]:
 
 
 @functools.cache
-def _arguments(kind: type[Layer]) -> tuple[set[str], set[str]]:
+def _arguments(kind: str) -> tuple[set[str], set[str]]:
     # The names of a constructor's arguments: those that must be given, and all.
-    found = inspect.signature(kind).parameters.values()
+    found = inspect.signature(LAYERS[kind]).parameters.values()
     return {p.name for p in found if p.default is p.empty}, {p.name for p in found}
 
 
@@ -441,17 +455,11 @@ def _join(name: str, part: str) -> str:
 
 
 def _check(nodes: tuple[Node, ...]) -> None:
-    known, owners = {INPUT}, {}
+    known = {INPUT}
     if len(nodes) > MAX_NODES:
         raise ValueError(f"a model has at most {MAX_NODES} nodes, got {len(nodes)}")
+    _refuse_shared(nodes)
     for node in nodes:
-        for part in (node.layer, *node.layer.forms.values()):
-            if id(part) in owners:
-                raise ValueError(
-                    f"{node.name}: its {part.kind} is that of {owners[id(part)]} too; a layer or "
-                    f"form stands in a model once, give {node.name} a copy"
-                )
-            owners[id(part)] = node.name
         if not (isinstance(node.name, str) and _NAME.match(node.name)) or node.name in known:
             raise ValueError("node names must be unique and match [A-Za-z0-9_.-]{1,100}, "
                              f"got {printable(repr(node.name), 120)}")
@@ -471,6 +479,23 @@ def _check(nodes: tuple[Node, ...]) -> None:
                 f"got {len(node.inputs)}"
             )
         known.add(node.name)
+
+
+def _refuse_shared(nodes: tuple[Node, ...]) -> None:
+    # Nothing that training moves stands in a model twice: a step would move it twice as far, and
+    # whatever copies or stores the model would untie it.
+    owners: dict[int, str] = {}
+    for node in nodes:
+        layer = node.layer
+        moving = [t for form in layer.forms.values() for t in form.parameters().values()]
+        for part in (layer, *layer.forms.values(), *moving, *layer.buffers.values()):
+            if id(part) in owners:
+                raise ValueError(
+                    f"{node.name}: its {getattr(part, 'kind', 'array')} is that of "
+                    f"{owners[id(part)]} too; a layer, form or array stands in a model once, give "
+                    f"{node.name} a copy"
+                )
+            owners[id(part)] = node.name
 
 
 def _positive(shape: Sequence[int]) -> tuple[int, ...]:

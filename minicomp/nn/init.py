@@ -1,16 +1,19 @@
 """Initial weights, named as in the papers.
 
 fan_in is the number of inputs of one output: I of a Linear, C K K of a Conv2d; fan_out likewise.
-Each function returns float32 of `shape` (O, I) or (O, C, K, K).
+Each function returns float32 of `shape` (O, I) or (O, C, K, K); `initialise` draws a whole net's.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from ..tensor import Array
+from .forms import Dense
+from .graph import Model
 
 
 def lecun_uniform(shape, *, rng: np.random.Generator) -> Array:
@@ -52,6 +55,19 @@ def torch_uniform(shape, *, rng: np.random.Generator) -> Array:
 def gaussian(shape, *, std: float, rng: np.random.Generator) -> Array:
     """Returns N(0, std^2)."""
     return (std * rng.standard_normal(shape)).astype(np.float32)
+
+
+def initialise(model: Model, *, rng: np.random.Generator,
+               draw: Callable[..., Array] = lecun_uniform) -> Model:
+    """Returns the model itself, every weight of its mixing layers drawn anew; biases stay.
+
+    draw : called as draw(shape, rng=rng), one of this page
+    Layers are born with zeros, for a file or a draw to fill; `fit` refuses a net of zeros.
+    """
+    drawn = {f"{node.name}.weight": node.layer.forms["weight"].shape
+             for node in model.nodes if node.layer.coupling == "mix"}
+    model.set_forms({name: Dense(draw(shape, rng=rng)) for name, shape in drawn.items()})
+    return model
 
 
 def _fan(shape) -> tuple[int, int]:

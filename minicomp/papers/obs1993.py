@@ -60,8 +60,8 @@ def choose_decay(train: Split, hidden: int, *, rng: np.random.Generator, folds: 
 
 def left_by_obs(train: Split, hidden: int, decay: float, *, rng: np.random.Generator, log
                 ) -> list[Model]:
-    """Returns the nets that OBS leaves of several starts, each under several alpha, the one of fewest
-    weights first."""
+    """Returns the nets that OBS leaves of several starts, each under several alpha; the one of
+    fewest weights is the first."""
     nets = []
     for i, stream in enumerate(rng.spawn(STARTS), start=1):
         nets.append(backprop(SigmoidNet(17, hidden, rng=stream), train, steps=STEPS, decay=decay))

@@ -16,6 +16,7 @@ from ..codec.huffman import canonical_codes, huffman_lengths
 from ..codec.index import relative_index
 from ..compress.prune.sparsegpt import sparsegpt
 from ..compress.share.kmeans import assign, kmeans_1d, kmeans_1d_optimal
+from ..errors import printable
 
 Array = np.ndarray
 Case = dict[str, Any]
@@ -209,7 +210,7 @@ def describe(value) -> str:
     if isinstance(value, np.number | np.bool_):
         return f"{value.item()!r}"
     if isinstance(value, int | float | str) or value is None:
-        return repr(value)[:60]
+        return printable(repr(value), limit=60)
     return f"a {type(value).__name__}"
 
 
@@ -248,7 +249,7 @@ def show(value, *, digits: int = DIGITS) -> str:
         return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
     if not isinstance(value, np.ndarray):
         plain = isinstance(value, float | np.floating | np.integer | np.bool_)
-        return number(value, digits) if plain else repr(value)
+        return number(value, digits) if plain else printable(repr(value), limit=60)
     if value.ndim == 0:
         return number(value[()], digits)
     if _shortened(value):

@@ -222,13 +222,18 @@ def _argument(name: str, shape, rng: random.Random):
 def headed(rng: Draw) -> tuple[str, bytes]:
     """Returns a file whose header was spoiled as a tree, its sections those of the net."""
     data = _with_header(rng)
-    header = read_header(Opened(data, kind_of(data)).header, kind=kind_of(data))
+    header, opened = _header_in(data), Opened(data, kind_of(data))
     for _ in range(rng.choice([1, 1, 2, 4])):
         header = fuzz.spoiled(header, rng)
     try:
-        return "mcz", _reheaded(data, write_header(header, kind_of(data)))
+        return "mcz", _reheaded(data, write_header(header, kind_of(data), opened.dictionary))
     except ValueError:  # a number that JSON does not have
         return "mcz", data
+
+
+def _header_in(data: bytes) -> dict:
+    opened = Opened(data, kind_of(data))
+    return read_header(opened.header, opened.dictionary, kind_of(data))
 
 
 def _with_header(rng: Draw) -> bytes:
@@ -249,7 +254,7 @@ def _encoded(model: Model, program: bool) -> bytes:
 def worded(rng: Draw) -> tuple[str, bytes]:
     """Returns a file whose header was spoiled as a text: keys twice, nests, huge numbers, ends."""
     data = _with_header(rng)
-    text = json.dumps(read_header(Opened(data, kind_of(data)).header, kind=kind_of(data)))
+    text = json.dumps(_header_in(data))
     for _ in range(rng.choice([1, 1, 2, 3])):
         text = _spoiled_text(text, rng)
     packer = zlib.compressobj(1, zlib.DEFLATED, -15)
@@ -286,7 +291,7 @@ def _reheaded(data: bytes, header: bytes) -> bytes:
     opened, sections = Opened(data, kind_of(data)), []
     while opened._at < opened._end:
         sections.append(bytes(opened.section("")))
-    return seal(kind_of(data), header, sections)
+    return seal(kind_of(data), header, sections, opened.dictionary)
 
 
 # --------------------------------------------------------------------- as much as is allowed

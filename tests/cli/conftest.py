@@ -47,7 +47,8 @@ def zoo(few, tmp_path_factory):
     folder = tmp_path_factory.mktemp("zoo")
     for name, (net, steps) in MADE.items():
         rng = np.random.default_rng(0)
-        model = MODELS[net](rng=rng, **(TINY if net == "depthwise32" else {}))
+        tiny = {"width": 0.05, "channels": 1, "resolution": 28} if net == "depthwise32" else {}
+        model = MODELS[net](rng=rng, normalize=few.normalize, **tiny)
         model = parse_with(steps.split(), TECHNIQUES).apply(model, few.without_test(), Run(rng))
         if name == "half":
             for part, form in model.forms().items():

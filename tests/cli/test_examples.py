@@ -71,6 +71,7 @@ def first(few, tmp_path_factory):
         m.chdir(folder / "lessons")
         assert main(["lesson", "open", "4", "--no-start"]) == 0
     shutil.copy(folder / "lenet5-program.mcz", folder / "program.mcz")
+    shutil.copy(folder / "lenet5.mcz", folder / "small.mcz")
     shutil.copy(recipe.FOLDER / "deep-compression.toml", folder / "my.toml")
     return folder
 
@@ -102,4 +103,5 @@ def test_it_runs_on_what_the_first_command_wrote(command, first, few, tmp_path, 
         return
     shutil.copytree(first, tmp_path / "here", ignore=shutil.ignore_patterns("report.html"))
     small_settings(monkeypatch, few, tmp_path / "here")
-    assert main(shlex.split(command)[1:]) == 0
+    words = shlex.split(command.replace("~", str(tmp_path / "here")))  # as a shell does
+    assert main(words[1:]) == 0

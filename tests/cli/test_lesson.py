@@ -1,5 +1,6 @@
 import argparse
 import json
+import shutil
 
 import pytest
 from minicomp.errors import UserError
@@ -153,10 +154,13 @@ def test_progress_grades_what_lies_here(here, solved, capsys):
     run("progress")
     assert "no lesson notebook" in capsys.readouterr().out
     solved().rename(here / "04_magnitude.ipynb")
+    shutil.copy(here / "04_magnitude.ipynb", here / "Copy of my answer (2).ipynb")
+    (here / "other.ipynb").write_text('{"cells": []}')
     (here / "01_x.ipynb").write_text("oh")
     run("progress", "--json", "p.json")
     out = capsys.readouterr().out
     assert "17 of 19  04_magnitude.ipynb: magnitude_mask 5/5" in out and "not a notebook" in out
+    assert "17 of 19  Copy of my answer (2).ipynb" in out and "other" not in out
     assert json.loads((here / "p.json").read_text())[0]["points"] == 17
 
 

@@ -14,12 +14,13 @@ from minicomp.errors import UserError
 # Options that take a text that is no path, by command; a new one is written here or declares what
 # it does with a path.
 TEXTS = {
-    "compress": {"data", "steps", "bytes", "seed", "threads", "max_operations"},
-    "train": {"data", "knobs", "seed", "threads", "max_operations"},
-    "eval": {"data", "threads", "max_operations"},
-    "sensitivity": {"data", "only", "bytes", "macs", "criteria", "seed", "threads",
-                    "max_operations"},
-    "lower": {"precision"},
+    "compress": {"max_operations", "normalize", "steps", "bytes", "seed", "threads"},
+    "train": {"max_operations", "normalize", "knobs", "seed", "threads"},
+    "eval": {"normalize", "threads", "max_operations"},
+    "sensitivity": {"max_operations", "normalize", "only", "bytes", "macs", "criteria", "seed",
+                    "threads"},
+    "show": {"normalize"},
+    "lower": {"normalize", "precision"},
     "list": {"technique"},
     "cite": {"technique"},
     "paper": {"name", "seeds", "seed", "threads"},

@@ -403,7 +403,7 @@ def test_few_examples_are_all_used_and_said_once(word, toy):
                     "used"] * (asked > 3)
 
 
-EXACT = [  # word, toy, whether its sparsity is of all weights together, of all layers or of each row
+EXACT = [  # word, toy, and of what the sparsity is: of each layer, of all together, of each row
     ("magnitude", 0, "local"), ("iterative", 0, "local"), ("gradual", 0, "local"),
     ("movement", 0, "local"), ("obc", 0, "local"), ("sparsegpt", 0, "local"),
     ("taylor", 0, "global"), ("snip", 0, "global"), ("lamp", 0, "global"), ("obd", 0, "global"),
@@ -415,7 +415,7 @@ EXACT = [  # word, toy, whether its sparsity is of all weights together, of all 
 def test_a_pruned_net_ends_at_exactly_the_sparsity_asked(word, toy, scope):
     # What is 0 already counts, and nothing above the sparsity comes back.
     before, after = net(pruned=True).forms(), applied(word, toy, net(pruned=True)).forms()
-    zeros, asked, n = 0, 0, 0
+    zeros, n = 0, 0
     for name in PRUNED:
         gone, now = ~before[name].mask, ~after[name].mask
         assert (now | ~gone).all()

@@ -113,6 +113,43 @@ def test_global_masks_are_one_ranking_of_all(scores, s):
     np.testing.assert_array_equal(np.concatenate([m.ravel() for m in masks]), one)
 
 
+def test_a_floor_keeps_the_largest_of_a_layer_and_others_go_for_them():
+    small, large = np.array([0.1, 0.3, 0.2, 0.05]), np.array([1.0, 2.0, 3.0, 4.0])
+    for least, kept in (
+        (None, ([0, 0, 0, 0], [1, 1, 1, 1])),  # one ranking alone empties the layer
+        ([1, 1], ([0, 1, 0, 0], [0, 1, 1, 1])),
+        ([3, 0], ([1, 1, 1, 0], [0, 0, 0, 1])),
+    ):
+        found = global_masks([small, large], 0.5, least=least)
+        np.testing.assert_array_equal(found, np.array(kept, bool))
+    # what earlier pruning took does not come back for a floor
+    gone = np.array([False, True, False, False])
+    first, _ = global_masks([small, large], 0.5, masks=[gone, None], least=[3, 0])
+    np.testing.assert_array_equal(first, gone)
+    with pytest.raises(ValueError, match="sparsity must be at most 0.25 for every layer to keep"):
+        global_masks([small, large], 0.5, least=[3, 3])
+    with pytest.raises(UserError, match="t: sparsity must be at most 0.25 for every layer to keep"):
+        scoped_masks("t", {"a": small, "b": large}, {"a": None, "b": None}, lambda node: 0.5,
+                     "global", least={"a": 3, "b": 3})
+
+
+@given(st.lists(SMALL, min_size=1, max_size=4), SPARSITY, st.data())
+def test_a_floor_changes_no_count_and_holds(scores, s, data):
+    least = [data.draw(st.integers(0, a.size)) for a in scores]
+    n = sum(a.size for a in scores)
+    if round(s * n) > n - sum(least):
+        with pytest.raises(ValueError, match="must be at most"):
+            global_masks(scores, s, least=least)
+        return
+    masks = global_masks(scores, s, least=least)
+    assert sum(np.count_nonzero(~m) for m in masks) == round(s * n)
+    assert all(m.sum() >= k for m, k in zip(masks, least))
+    plain = global_masks(scores, s)
+    if all(m.sum() >= k for m, k in zip(plain, least)):
+        for a, b in zip(masks, plain):
+            np.testing.assert_array_equal(a, b)
+
+
 def by_hand(scores, drop, width, mask):
     # Of every run the entries in order: those outside the mask first, then by score, then by place.
     keep, flat = np.ones(scores.size, bool), scores.ravel()
@@ -188,6 +225,30 @@ def test_the_percentile_threshold_interpolates_between_magnitudes():
     assert percentile_threshold(np.array([-4.0, 1.0, 2.0, -3.0]), 0.5) == 2.5
     assert percentile_threshold(np.array([-4.0, 1.0, 2.0, -3.0]), 0.0) == 1.0
     assert type(percentile_threshold(W, 0.3)) is float
+
+
+@pytest.mark.peers
+@given(st.integers(0, 2**32 - 1), SPARSITY, SPARSITY)
+def test_masks_of_a_pruned_net_are_those_of_torch(seed, first, second):
+    # torch prunes an amount of what is left, as a number; ours is the sparsity of the whole, in
+    # which what is pruned already counts.
+    torch = pytest.importorskip("torch")
+    from torch.nn.utils import prune
+
+    rng, (first, second) = np.random.default_rng(seed), sorted((first, second))
+    weights = [rng.standard_normal(shape).astype(np.float32) for shape in ((7, 5), (3, 2, 3, 3))]
+    layers, old = [torch.nn.Linear(2, 2) for _ in weights], []
+    for layer, a in zip(layers, weights):
+        layer.weight = torch.nn.Parameter(torch.tensor(a))
+        prune.l1_unstructured(layer, "weight", amount=round(first * a.size))
+        old.append(magnitude_mask(a, first))
+    for layer, a, mask in zip(layers, weights, old):
+        prune.l1_unstructured(
+            layer, "weight", amount=round(second * a.size) - round(first * a.size)
+        )
+        np.testing.assert_array_equal(
+            magnitude_mask(np.where(mask, a, 0), second, mask=mask), layer.weight_mask.numpy() > 0
+        )
 
 
 @pytest.mark.peers

@@ -9,8 +9,14 @@ import pytest
 
 from minicomp.compress import TECHNIQUES, finetune
 from minicomp.compress.finetune import FineTune, with_dropout_of
+from minicomp.compress.prune.channel_lasso import ChannelLasso
 from minicomp.compress.prune.dns import DNS
+from minicomp.compress.prune.fpgm import FPGM
 from minicomp.compress.prune.iterative import Iterative
+from minicomp.compress.prune.magnitude import Magnitude
+from minicomp.compress.prune.nm import NM
+from minicomp.compress.prune.obs import OBS
+from minicomp.compress.share.kmeans import KMeans
 from minicomp.compress.technique import (
     Knob,
     Pipeline,
@@ -24,7 +30,9 @@ from minicomp.compress.technique import (
 )
 from minicomp.errors import UserError
 from minicomp.models import MLP
-from minicomp.nn import BatchNorm1d, Codebook, Dense, Dropout, Half, Linear, Model, ReLU, chain
+from minicomp.nn import (
+    Add, BatchNorm1d, Codebook, Dense, Dropout, Half, Linear, Model, Node, ReLU, chain,
+)
 from minicomp.nn.init import lecun_uniform
 
 
@@ -119,7 +127,7 @@ def test_an_unknown_knob_is_an_error_that_names_the_nearest():
         Toy(strenght=0.5)
     with pytest.raises(UserError, match=r"dns: .* 'epochs'; of its training: DNS\(...\).training"):
         DNS(epochs=3)
-    with pytest.raises(UserError, match=r"'epochs'; of its .* Iterative\(train=FineTune\(epochs=..."):
+    with pytest.raises(UserError, match=r"'epochs'; of its .* Iterative\(train=FineTune\(epochs="):
         Iterative(epochs=3)
 
 
@@ -336,6 +344,18 @@ def test_a_layer_that_says_it_drops_is_scaled_as_what_it_is():
     model.set_form("fc1.weight", Dense(np.float32(np.arange(16).reshape(4, 4) < 4)))
     scaled = finetune.with_dropout_of(model).node("drop").layer
     assert type(scaled) is Own and scaled.p == pytest.approx(0.2)
+
+
+def test_a_dropout_behind_a_join_is_of_both_branches_together():
+    # 4 of 16 weights of fc1 and all 16 of fc2 are there: 20 of 32.
+    nodes = (
+        Node("fc1", Linear(4, 4)), Node("fc2", Linear(4, 4)), Node("sum", Add(), ("fc1", "fc2")),
+        Node("drop", Dropout(0.5), ("sum",)), Node("fc3", Linear(4, 2), ("drop",)),
+    )
+    model = Model(nodes, input_shape=(4,))
+    model.set_form("fc1.weight", Dense(np.float32(np.arange(16).reshape(4, 4) < 4)))
+    model.set_form("fc2.weight", Dense(np.ones((4, 4), np.float32)))
+    assert with_dropout_of(model).node("drop").layer.p == pytest.approx(0.5 * (20 / 32) ** 0.5)
 
 
 def test_the_scaled_dropout_trains_the_weights_that_are_returned():
@@ -561,3 +581,48 @@ def test_what_a_pipeline_of_another_run_left_is_refused(other, tmp_path):
     name = next(iter(other))
     with pytest.raises(UserError, match=f"of another run: .*{name}.*; delete it to start again"):
         applied(**other)
+
+
+# -------------------------------------------------------------------- before anything is trained
+
+
+@pytest.mark.parametrize("steps, message", [
+    ((KMeans(bits=2), DNS(c=1.0).training(epochs=1)), "dns: fc1.weight must hold plain values"),
+    ((KMeans(bits=2), Magnitude(sparsity=0.5)), "magnitude: fc1.weight: a codebook without a pin"),
+    ((Magnitude(sparsity=0.5), ChannelLasso()), "channel-lasso: fc1.weight has pruned weights"),
+    ((FPGM(sparsity=0.25), NM(m=4)), "nm: fc2: m must divide the 9 inputs, got 4"),
+    ((FineTune(epochs=1, lr={"*": 0.1, "*.centroids": 0.2}), KMeans()), r"lr@\*.centroids matches"),
+])
+def test_a_step_that_cannot_follow_is_refused_before_the_first(steps, message):
+    events = []
+    pipeline = Pipeline(steps=(FineTune(epochs=1), *steps))
+    with pytest.raises(UserError, match=message):
+        pipeline.apply(net(), data(), Run(np.random.default_rng(0), events.append))
+    assert not events
+
+
+def test_rates_of_centroids_can_be_given_behind_kmeans():
+    tune = FineTune(epochs=1, lr={"*": 0.01, "*.centroids": 0.1})
+    made = Pipeline(steps=(Magnitude(sparsity=0.5), KMeans(bits=2), tune)).apply(
+        net(), data(), Run(np.random.default_rng(0))
+    )
+    assert made.forms()["fc1.weight"].kind == "codebook"
+
+
+def test_a_pipeline_without_data_says_what_it_needs():
+    for steps, names in (((Magnitude(sparsity=0.5),), "val"), ((FineTune(),), "train and val")):
+        with pytest.raises(UserError, match=f"pipeline: data must have {names}, each with x and y"):
+            Pipeline(steps=steps).apply(net(), None, Run(np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("technique", [
+    Magnitude(sparsity=0.99), Pipeline(steps=(Magnitude(sparsity=0.99),)), OBS(sparsity=0.98)
+], ids=lambda t: t.word)
+def test_a_layer_that_loses_its_last_weight_is_said_once(technique):
+    rows, model = [], net()
+    model.forms()["fc2.weight"].value.data[:] *= 1e-6
+    for _ in range(2):  # what is empty already is no news
+        model = technique.apply(model, data(), Run(np.random.default_rng(0), rows.append))
+    told = [row["text"] for row in rows if row["event"] == "say" and "is left" in row["text"]]
+    word = "magnitude" if technique.word == "pipeline" else technique.word
+    assert told == [f"{word}: no weight of fc2 is left: what it gives does not depend on its input"]

@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import pickle
 import struct
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from minicomp.data import catalog, files, readers
 from minicomp.errors import DataError, UserError
 
 REAL = os.environ.get("MINICOMP_DATA")
+PUBLISHED = catalog.COLLECTIONS["mnist"].files
 real = pytest.mark.skipif(not REAL, reason="MINICOMP_DATA is not set")
 
 
@@ -69,7 +71,7 @@ def test_idx_data_set_is_split_and_its_pixels_are_in_0_to_1(small):
     assert d.train.x.dtype == np.float32 and d.train.y.dtype == np.int64
 
 
-def test_missing_file_names_it_where_it_was_sought_and_the_command(small, tmp_path):
+def test_missing_file_names_it_where_it_was_sought_and_the_command(small, tmp_path, monkeypatch):
     folder, _ = small
     (folder / "train-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(
@@ -78,10 +80,13 @@ def test_missing_file_names_it_where_it_was_sought_and_the_command(small, tmp_pa
         r"\(3 of 4 files are in .*\); run: minicomp data get mnist$",
     ):
         data.load("mnist")
-    with pytest.raises(
-        DataError, match=f"no file train-images-idx3-ubyte.gz in {tmp_path}/mnist; run"
-    ):
+    monkeypatch.undo()  # the published files, under all their names
+    with pytest.raises(DataError) as e:
         data.load("mnist", root=tmp_path)
+    assert str(e.value) == (
+        "mnist: no file train-images-idx3-ubyte.gz or train-images-idx3-ubyte or "
+        "train-images.idx3-ubyte or train-images.idx3-ubyte.gz in "
+        f"{tmp_path}/mnist or {tmp_path}/MNIST/raw; run: minicomp data get mnist")
 
 
 def spoil(small, change):
@@ -328,6 +333,167 @@ def test_writing_replaces_whole_files_only(tmp_path, monkeypatch):
     ):
         files.write(path, b"new")
     assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
+
+
+# ------------------------------------------------------------- as other programs keep the same files
+
+
+def published(arrays):
+    # The catalog's files of "mnist" with these arrays, packed and unpacked.
+    def unpacked(a):
+        return bytes((0, 0, 8, a.ndim)) + struct.pack(f">{a.ndim}I", *a.shape) + a.astype(
+            np.uint8).tobytes()
+
+    def of(name, raw):
+        return catalog.DataFile(name, len(raw), hashlib.sha256(raw).hexdigest())
+
+    files_, raws = [], {}
+    for f, a in zip(PUBLISHED, arrays):
+        plain, packed = unpacked(a), idx_gz(a)
+        others = tuple(of(o.name, packed if o.name.endswith(".gz") else plain) for o in f.others)
+        files_.append(replace(of(f.name, packed), others=others))
+        raws |= {f.name: packed, **{o.name: packed if o.name.endswith(".gz") else plain
+                                    for o in f.others}}
+    return tuple(files_), raws
+
+
+@pytest.mark.parametrize("folder", ["mnist", "MNIST/raw"])
+@pytest.mark.parametrize("rename", [
+    lambda n: n, lambda n: n.removesuffix(".gz"),
+    lambda n: n.removesuffix(".gz").replace("-idx", ".idx"), lambda n: n.replace("-idx", ".idx")])
+def test_mnist_is_found_as_other_programs_keep_it(folder, rename, small, tmp_path, monkeypatch):
+    _, arrays = small
+    made, raws = published(arrays)
+    monkeypatch.setitem(
+        catalog.COLLECTIONS, "mnist", replace(catalog.COLLECTIONS["mnist"], files=made))
+    for f in made:
+        files.write(tmp_path / "there" / folder / rename(f.name), raws[rename(f.name)])
+    monkeypatch.setenv("MINICOMP_DATA", str(tmp_path / "there"))
+    d = data.load("mnist")
+    np.testing.assert_array_equal(d.test.y, arrays[3])
+    assert d.note == "mnist, the published files, from $MINICOMP_DATA"
+    assert data.default_name() == "mnist" and folder in data.default_note()
+    (row,) = [r for r in data.available() if r.name == "mnist"]
+    assert (row.state, row.where) == ("found", tmp_path / "there" / folder)
+    path = tmp_path / "there" / folder / rename(made[1].name)
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(DataError, match=f"{path.name}: wrong checksum"):
+        data.load("mnist")
+
+
+def test_unpacked_files_are_taken_into_the_cache(small, tmp_path, home, monkeypatch):
+    made, raws = published(small[1])
+    monkeypatch.setitem(
+        catalog.COLLECTIONS, "mnist", replace(catalog.COLLECTIONS["mnist"], files=made))
+    for f in made:
+        (home / "mnist" / f.name).unlink()
+        name = f.name.removesuffix(".gz")
+        files.write(tmp_path / "raw" / name, raws[name])
+    assert data.get("mnist", tmp_path / "raw") == home / "mnist"
+    assert sorted(p.name for p in (home / "mnist").iterdir()) == sorted(
+        f.name.removesuffix(".gz") for f in made)
+    np.testing.assert_array_equal(data.load("mnist").test.y, small[1][3])
+
+
+def test_the_names_and_checksums_of_every_form_are_in_the_catalog():
+    for name in ("mnist", "fashion_mnist"):
+        for f in catalog.COLLECTIONS[name].files:
+            plain, dotted, packed = f.others
+            assert (plain.size, plain.sha256) == (dotted.size, dotted.sha256)
+            assert (packed.size, packed.sha256) == (f.size, f.sha256)
+            assert plain.size in (47040016, 60008, 7840016, 10008)
+    for f in catalog.COLLECTIONS["cifar10"].files:
+        assert [o.name + ".bin" for o in f.others] == [f.name] and len(f.others[0].sha256) == 32
+
+
+@real
+def test_the_checksums_of_unpacked_files_are_right():
+    for name in ("mnist", "fashion_mnist"):
+        folder = files.find(name, REAL)
+        for f in catalog.COLLECTIONS[name].files:
+            raw = gzip.decompress((folder / f.name).read_bytes())
+            assert files.compare(raw, f.others[0]) is None
+
+
+def python2(arrays, labels):
+    # A batch as CIFAR-10's authors pickled it: Python 2's strings, which Python 3 cannot write.
+    def string(raw):
+        return b"T" + struct.pack("<I", len(raw)) + raw
+
+    def whole(n):
+        return b"J" + struct.pack("<i", n)
+
+    raw = arrays.tobytes()
+    array = (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(" + whole(0) + b"t"
+             + string(b"b") + b"tR(" + whole(1) + b"(" + whole(len(arrays))
+             + whole(len(raw) // len(arrays)) + b"tcnumpy\ndtype\n(" + string(b"u1") + whole(0)
+             + whole(1) + b"tR(" + whole(3) + string(b"|") + b"NNN" + whole(-1) + whole(-1)
+             + whole(0) + b"tbI00\n" + string(raw) + b"tb")
+    listed = b"](" + b"".join(whole(int(v)) for v in labels) + b"e"
+    return (b"\x80\x02}(" + string(b"batch_label") + string(b"a batch") + string(b"data") + array
+            + string(b"labels") + listed + b"u.")
+
+
+@pytest.fixture
+def pickled(home, monkeypatch):
+    rng, c = np.random.default_rng(1), catalog.COLLECTIONS["cifar10"]
+    x, y = rng.integers(0, 256, (6, 20, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, (6, 20))
+    raws = [python2(a, b) for a, b in zip(x, y)]
+    small = tuple(
+        replace(f, others=(catalog.DataFile(f.others[0].name, 0, hashlib.md5(raw).hexdigest()),))
+        for f, raw in zip(c.files, raws))
+    monkeypatch.setitem(catalog.COLLECTIONS, "cifar10", replace(c, files=small))
+    for f, raw in zip(small, raws):
+        files.write(home / "cifar-10-batches-py" / f.others[0].name, raw)
+    return home / "cifar-10-batches-py", x, y
+
+
+def test_cifar_is_read_from_the_pickles_of_torchvision(pickled):
+    folder, x, y = pickled
+    d = data.load("cifar10")
+    assert (len(d.train), len(d.val), len(d.test)) == (90, 10, 20)
+    np.testing.assert_array_equal(d.test.y, y[5])
+    np.testing.assert_array_equal(d.test.x, x[5] / np.float32(255))
+    np.testing.assert_array_equal(np.concatenate([d.train.y, d.val.y]), y[:5].ravel())
+    assert d.note == "cifar10, the published files, from the user's cache"
+    path = folder / "data_batch_2"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(DataError, match="data_batch_2: wrong checksum: expected md5"):
+        data.load("cifar10")
+
+
+class Runs:
+    def __reduce__(self):
+        return os.system, ("false",)
+
+
+@pytest.mark.parametrize("thing", [
+    Runs(), {b"data": Runs(), b"labels": []}, {"data": 3, "labels": []}, [], {},
+    {b"data": np.zeros((2, 3072)), b"labels": [1, 2]},
+    {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, -2]},
+    {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 10]},
+    {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 2, 3]},
+    {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, True]},
+    {b"data": np.array([[{}]], object), b"labels": [1]},
+])
+def test_a_pickle_of_something_else_builds_nothing(thing, monkeypatch):
+    raw = pickle.dumps(thing, protocol=3)
+    monkeypatch.setattr(os, "system", lambda text: pytest.fail("it ran"))
+    with pytest.raises(DataError, match="^batch: expected") as e:
+        readers.cifar_pickled(raw, "batch")
+    assert str(e.value).isprintable()
+
+
+def test_damaged_pickles_are_one_error():
+    raw = python2(np.zeros((4, 3, 32, 32), np.uint8), np.arange(4))
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(raw)
+        damaged[rng.integers(300)] ^= int(rng.integers(1, 256))
+        try:
+            readers.cifar_pickled(bytes(damaged[: rng.integers(1, len(raw) + 1)]), "batch")
+        except DataError as e:
+            assert str(e).isprintable()
 
 
 @real

@@ -1,4 +1,4 @@
-"""Every entry of every room of kernels, called wrongly in every argument: a ValueError, each time."""
+"""Every entry of every room of kernels, called wrongly in every argument: a ValueError always."""
 
 import ast
 import copy
@@ -83,8 +83,8 @@ P = softmax.cross_entropy(A, LABELS)[1]
 CODES, TABLE = rng.integers(0, 4, (20, 40)).astype(np.uint8), np.arange(4, dtype=np.float32)
 SPARSE = TABLE[CODES] * (rng.random(CODES.shape) < 0.3).astype(np.float32)
 HALVES = real(20, 40) * np.tile(np.float32([1, 0, 0, 1]), 10)
-LANES, ROWS, NM = lanes.pack_lanes(CODES, TABLE), rows.pack_rows(CODES, TABLE), nm.pack_nm(HALVES, 2, 4)
-VALUES, CSR = lanes.pack_lanes(SPARSE), rows.pack_csr(SPARSE)
+LANES, ROWS = lanes.pack_lanes(CODES, TABLE), rows.pack_rows(CODES, TABLE)
+NM, CSR = nm.pack_nm(HALVES, 2, 4), rows.pack_csr(SPARSE)
 COLUMN, COLUMNS = real(40), real(40, 3)
 SUMS = np.arange(11.0), *kmeans.running_sums(np.sort(real(10)))[:2]
 LENGTHS, STREAM = np.array([1, 2, 2], np.uint8), np.array([7, 99, 3], np.uint8)
@@ -111,7 +111,7 @@ def steps():
     return [*wrong, STEPS._replace(pool_padding=(2, 0)), STEPS._replace(ceil_mode=None)]
 
 
-# entry: (a good call's arguments, what is wrong by argument). Every argument of an entry stands here.
+# entry: (a good call's arguments, what is wrong by argument), every argument of each entry
 ENTRIES = {
     conv.conv2d: (
         {"x": X, "w": W, "bias": B},
@@ -119,8 +119,8 @@ ENTRIES = {
          "groups": GROUPS, **MOVES, "n_threads": THREADS, "isa": ISA}),
     conv.conv2d_input_grad: (
         {"g": Y, "w": W, "size": (6, 7)},
-        {"g": sized(Y, 3), "w": sized(W, 0), "size": [*pair(1), (6, 8)], "groups": whole(0, 4, 5), **MOVES,
-         "n_threads": THREADS, "isa": ISA}),
+        {"g": sized(Y, 3), "w": sized(W, 0), "size": [*pair(1), (6, 8)],
+         "groups": whole(0, 4, 5), **MOVES, "n_threads": THREADS, "isa": ISA}),
     conv.conv2d_weight_grad: (
         {"x": X, "g": Y, "kernel": (3, 2)},
         {"x": sized(X, 0), "g": sized(Y, 2), "bias": SWITCH, "groups": GROUPS, **WINDOWS}),
@@ -274,21 +274,28 @@ PLAIN = {
 ROOMS = [m.name for m in pkgutil.walk_packages(minicomp.kernels.__path__, "minicomp.kernels.")
          if not m.ispkg]
 # What the entries say, and neither NumPy nor Cython's buffers.
-OWN_WORDS = re.compile("must (be|have|hold|lie|rise|divide|fit)|shapes do not fit|does not fit|needs x")
+OWN_WORDS = re.compile(
+    "must (be|have|hold|lie|rise|divide|fit)|shapes do not fit|does not fit|needs x"
+)
 PACKED = {lanes.Lanes: LANES, rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM}
+
+
+def said(entry):
+    return f"{entry.__module__.split('.')[-1]}.{entry.__name__}"
 
 
 def arguments():
     for entry, (_, wrong) in ENTRIES.items():
         for name in wrong:
-            yield pytest.param(entry, name, id=f"{entry.__module__.split('.')[-1]}.{entry.__name__}-{name}")
+            yield pytest.param(entry, name, id=f"{said(entry)}-{name}")
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_entry_stands_in_the_table(room):
     module, short = importlib.import_module(room), room.removeprefix("minicomp.kernels.")
-    public = {name for name, f in vars(module).items() if not name.startswith("_")
-              and getattr(f, "__module__", None) == room and (inspect.isfunction(f) or inspect.isclass(f))}
+    own = {name: f for name, f in vars(module).items() if getattr(f, "__module__", None) == room}
+    public = {name for name, f in own.items()
+              if not name.startswith("_") and (inspect.isfunction(f) or inspect.isclass(f))}
     entries = {entry.__name__ for entry in ENTRIES if entry.__module__ == room}
     packed = {kind.__name__ for kind in PACKED if kind.__module__ == room} | {"Packed"}
     plain = PLAIN.get(short, set())
@@ -300,7 +307,7 @@ def test_every_entry_stands_in_the_table(room):
             assert "kernel_module" not in inspect.getsource(f)
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: f"{e.__module__.split('.')[-1]}.{e.__name__}")
+@pytest.mark.parametrize("entry", ENTRIES, ids=said)
 def test_every_argument_stands_in_the_table(entry):
     good, wrong = ENTRIES[entry]
     assert set(inspect.signature(entry).parameters) == set(wrong)
@@ -325,7 +332,7 @@ def refusal(entry, how):
 
 
 @pytest.mark.parametrize("entry, name", [
-    pytest.param(e, n, id=f"{e.__module__.split('.')[-1]}.{e.__name__}-{n}")
+    pytest.param(e, n, id=f"{said(e)}-{n}")
     for e, (good, _) in ENTRIES.items() for n, a in good.items() if isinstance(a, np.ndarray)])
 def test_arrays_may_lie_anyhow_and_be_read_only(entry, name):
     good = copy.deepcopy(ENTRIES[entry][0])
@@ -386,7 +393,8 @@ from minicomp.kernels.codebook import kmeans
 x, w = np.ones((8, 4, 9, 9), np.float32), np.ones((4, 4, 3, 3), np.float32)
 m, column = np.eye(64, dtype=np.float32), np.ones(64, np.float32)
 def run():
-    conv.conv2d(x, w, n_threads=2), conv.conv2d_input_grad(x[:, :, :7, :7], w, size=(9, 9), n_threads=2)
+    conv.conv2d(x, w, n_threads=2)
+    conv.conv2d_input_grad(x[:, :, :7, :7], w, size=(9, 9), n_threads=2)
     conv.conv2d_weight_grad(x, x[:, :, :7, :7], kernel=(3, 3), n_threads=2)
     conv.conv2d(x, w[:, :1], groups=4, n_threads=2)
     pool.max_pool2d(x, kernel=(2, 2), stride=(2, 2), n_threads=2)

@@ -1,4 +1,4 @@
-"""The kernels under AddressSanitizer and UBSan: their own tests, with compiled modules that look."""
+"""The kernels under AddressSanitizer and UBSan: their own tests, run on modules that look."""
 
 import os
 import shutil
@@ -85,7 +85,9 @@ def sanitized(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("fault, tool", [(OVERRUN, "AddressSanitizer"), (UNDEFINED, "runtime error")])
+@pytest.mark.parametrize(
+    "fault, tool", [(OVERRUN, "AddressSanitizer"), (UNDEFINED, "runtime error")]
+)
 def test_the_sanitizers_see_a_fault(sanitized, fault, tool):
     code, said = sanitized("-c", fault)
     assert code and tool in said

@@ -160,6 +160,21 @@ def test_mlp_has_the_sizes_and_activation_asked_for():
         MLP([5])
 
 
+@pytest.mark.parametrize(
+    "sizes, message",
+    [
+        ([10**9, 10**9], r"sizes must be an integer in \[1, 1048576\], got '1000000000'"),
+        ([4, 0, 3], "sizes must be an integer"),
+        ([4, 2.0, 3], "sizes must be an integer"),
+        ([4, True], "sizes must be an integer"),
+        ([2**20, 2**20], "sizes must make at most 268,435,456 weights, got 1,099,511,627,776"),
+    ],
+)
+def test_the_sizes_of_an_mlp_are_bounded(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        MLP(sizes)
+
+
 @pytest.mark.peers
 @pytest.mark.parametrize("make", [LeNet300, LeNet5, LeNet5Classic])
 def test_torchs_modules_compute_the_same(make):

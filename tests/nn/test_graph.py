@@ -7,6 +7,7 @@ from minicomp.errors import FormatError
 from minicomp.models import MODELS, MLP, DepthwiseNet32, LeNet5, LeNet300, from_spec
 from minicomp.nn import (
     Add,
+    BatchNorm1d,
     BatchNorm2d,
     Codebook,
     Concat,
@@ -294,6 +295,22 @@ def test_a_state_dict_is_a_copy():
         (
             lambda s: s.update({"conv.bias": np.array(["a", "b", "c"])}),
             "conv.bias must hold numbers, got <U1$",
+        ),
+        (
+            lambda s: s.update({"conv.bias": np.array([0, np.nan, 0])}),
+            "conv.bias: value must be finite in float32, got nan$",
+        ),
+        (
+            lambda s: s.update({"conv.bias": np.array([0, 0, 1e39])}),  # finite in float64
+            r"conv.bias: value must be finite in float32, got 1e\+39$",
+        ),
+        (
+            lambda s: s.update({"fc.weight.centroids.value": np.array([0, -np.inf])}),
+            "fc.weight: centroids.value must be finite in float32, got -inf$",
+        ),
+        (
+            lambda s: s.update({"bn.running_mean": np.array([0, np.nan, 0])}),
+            "bn.running_mean must be finite in float32, got nan$",
         ),
     ],
 )
@@ -651,3 +668,36 @@ def test_a_form_is_not_set_in_two_places():
     model.set_form("a.weight", form)
     with pytest.raises(ValueError, match="b.weight: this form is that of a.weight"):
         model.set_form("b.weight", form)
+
+
+def two_norms():
+    return Model(
+        chain(("a", BatchNorm1d(4)), ("b", BatchNorm1d(4))), input_shape=(4,)
+    )
+
+
+@pytest.mark.parametrize(
+    "tie, what",
+    [
+        (lambda a, b: b.forms.update(weight=a.forms["weight"]), "dense"),
+        (lambda a, b: setattr(b.forms["weight"], "value", a.forms["weight"].value), "array"),
+        (lambda a, b: b.buffers.update(running_var=a.buffers["running_var"]), "array"),
+    ],
+    ids=["form", "array", "buffer"],
+)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: model.copy(),
+        lambda model: model.parameters(),
+        lambda model: model.load_state_dict(two_norms().state_dict()),
+        lambda model: model.edit({}),
+        lambda model: Model(model.nodes, input_shape=(4,)),
+    ],
+    ids=["copy", "parameters", "load", "edit", "model"],
+)
+def test_what_was_tied_behind_the_model_s_back_is_refused_where_it_is_used(tie, what, use):
+    model = two_norms()
+    tie(model.node("a").layer, model.node("b").layer)
+    with pytest.raises(ValueError, match=f"b: its {what} is that of a too"):
+        use(model)

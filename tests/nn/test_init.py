@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from minicomp.nn import init
+from minicomp.nn import BatchNorm2d, Conv2d, Flatten, Linear, Model, chain, init
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,19 @@ def test_the_seed_decides(fn):
     a, b, c = (fn((4, 5), rng=np.random.default_rng(s)) for s in (0, 0, 1))
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, c)
+
+
+def test_a_net_is_drawn_in_its_mixing_layers_alone():
+    model = Model(
+        chain(("conv", Conv2d(2, 3, 3)), ("bn", BatchNorm2d(3)), ("flatten", Flatten()),
+              ("fc", Linear(27, 4))),
+        input_shape=(2, 5, 5),
+    )
+    assert init.initialise(model, rng=np.random.default_rng(7), draw=init.he_normal) is model
+    rng = np.random.default_rng(7)
+    for name, shape in (("conv.weight", (3, 2, 3, 3)), ("fc.weight", (4, 27))):
+        np.testing.assert_array_equal(
+            model.forms()[name].dense().data, init.he_normal(shape, rng=rng), strict=True
+        )
+    assert (model.forms()["bn.weight"].dense().data == 1).all()
+    assert not any(model.forms()[f"{name}.bias"].nonzeros() for name in ("conv", "bn", "fc"))

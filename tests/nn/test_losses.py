@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minicomp import ops
 from minicomp.gradcheck import grad_check
 from minicomp.nn.losses import (
     REDUCTIONS,
@@ -284,3 +285,39 @@ def test_values_and_gradients_are_torchs(name, ours, theirs, reduction):
     a.sum().backward()
     b.sum().backward()
     np.testing.assert_allclose(mine.grad, other.grad.numpy(), rtol=1e-10, atol=1e-14)
+
+
+# ------------------------------------------------------------------------- logits of minus infinity
+
+OUT = np.array([[1, -np.inf, 2], [-np.inf, 3, -np.inf]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize(
+    "target", [np.array([0, 1]), np.array([[1.0, 0, 0], [0, 1, 0]])], ids=["labels", "soft"]
+)
+def test_a_class_that_cannot_be_adds_nothing(target, create_graph, dtype):
+    # log(e + e^2) - 1 = 1.3133, and the gradient softmax - target of the two classes left
+    z = Tensor(OUT.astype(dtype), requires_grad=True)
+    losses = cross_entropy(z, target, reduction="none")
+    np.testing.assert_allclose(losses.data, [1.3132617, 0], rtol=1e-6, atol=1e-7)
+    g = grad(losses.sum(), z, create_graph=create_graph)
+    np.testing.assert_allclose(g.data, [[-0.7310586, 0, 0.7310586], [0, 0, 0]], rtol=1e-6)
+
+
+def test_a_target_that_asks_for_a_class_that_cannot_be_has_an_infinite_loss():
+    z = Tensor(OUT[:1].astype(np.float32), requires_grad=True)
+    for target, smoothing in ((np.array([1]), 0), (np.array([0]), 0.1),
+                              (np.array([[0.5, 0.5, 0]]), 0)):
+        loss = cross_entropy(z, target, label_smoothing=smoothing)
+        assert loss.item() == np.inf and np.isfinite(grad(loss, z).data).all()
+
+
+def test_the_other_losses_with_a_class_that_cannot_be():
+    z = Tensor(OUT[:1], requires_grad=True)
+    loss = squared_hinge(z, np.array([0]), reduction="none")
+    np.testing.assert_array_equal(loss.data, [[0, 0, 9]])
+    np.testing.assert_array_equal(grad(loss.sum(), z).data, [[0, 0, 6]])
+    np.testing.assert_allclose(ops.logsumexp(z).data, [np.log(np.exp(1) + np.exp(2))])
+    np.testing.assert_array_equal(ops.logsumexp(Tensor(np.full((1, 2), np.inf))).data, [np.inf])

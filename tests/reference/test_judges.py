@@ -1,6 +1,13 @@
 import numpy as np
 import pytest
-from minicomp.reference.judges import copied, difference, equal_to, first_difference, show, unchanged
+from minicomp.reference.judges import (
+    copied,
+    difference,
+    equal_to,
+    first_difference,
+    show,
+    unchanged,
+)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +117,8 @@ def test_the_parts_of_a_result_have_names():
     right = (np.ones(2), np.zeros(1))
     told = difference(right, (np.ones(2), np.ones(1)), names=("ga", "gb"))
     assert told.text == "gb is wrong in 1 of 1 entries"
-    assert "a tuple of 2 (ga, gb), got an array" in difference(right, right[0], names=("ga", "gb")).text
+    told = difference(right, right[0], names=("ga", "gb"))
+    assert "a tuple of 2 (ga, gb), got an array" in told.text
 
 
 def test_wrong_shapes_are_shown_with_their_entries():

@@ -218,6 +218,10 @@ class MovementScore(ScorePruning):
     def reads(self):
         return ("train",)
 
+    def check(self, model):
+        super().check(model)
+        check_movable(self.word, model)
+
     def scores(self, model, data, run):
         split = calibration(self, data, run)
         few = SimpleNamespace(train=split, val=split.take(slice(0, 0)))

@@ -11,9 +11,9 @@ and the centroids are trained on with the gradients of their members summed,
 
 which is the rule of `take` in the engine. Clusters are of one layer. Pruned weights keep code 0,
 whose centroid is pinned to exactly 0; the remaining 2^bits - 1 centroids are shared out among the
-weights that are left. With `signs` they are first dealt to the negative and to the positive weights,
-as many to each as it has of the weights (E7): else a few large weights of one sign may take most of
-those that "linear" spaces evenly, and leave the other sign two.
+weights that are left. With `signs` they are first dealt to the negative and the positive weights,
+to each as it has of the weights (E7): else a few large weights of one sign may take most of those
+that "linear" spaces evenly, and leave the other sign two.
 
 Where centroids start (section 3.2): "linear" spaces them evenly from the smallest to the largest
 weight, which spares the few large weights and which the paper found best after retraining, not in

@@ -1,4 +1,4 @@
-"""What a packed weight is: arrays that a kernel follows without looking, so only a packer makes one."""
+"""What a packed weight is: arrays that a kernel follows without looking, made by a packer alone."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from ...errors import FormatError, dimensions
 from ...tensor import Array, Tensor, grad, no_grad, raw
-from .parts import Part, Setting, check_codes, check_floats, code_dtype, hide, keep
+from .parts import Part, Setting, check_codes, check_floats, check_held, code_dtype, hide, keep
 
 
 class Form:
@@ -195,8 +195,11 @@ class Form:
         if not 0 <= axis < len(self.shape):
             raise ValueError(f"axis must be in [0, {len(self.shape) - 1}], got {axis}")
         keep, size = np.asarray(keep), self.shape[axis]
-        if keep.dtype.kind not in "iu" or keep.size and not (0 <= keep.min() and keep.max() < size):
-            raise ValueError(f"keep must hold integers in [0, {size - 1}], got {keep.dtype} {keep}")
+        if keep.ndim != 1 or not keep.size or keep.dtype.kind not in "iu":
+            raise ValueError("keep must be integers on one axis, at least one, got "
+                             f"{keep.dtype} of shape {keep.shape}")
+        if not (0 <= keep.min() and keep.max() < size):
+            raise ValueError(f"keep must hold integers in [0, {size - 1}], got {keep}")
         return self.gather((slice(None),) * axis + (keep,))
 
     # State, and what a file holds.
@@ -218,12 +221,16 @@ class Form:
         self._settle()
 
     def check_state(self, state: dict[str, Array]) -> None:
-        """Raises ValueError where `load_state` would not: a wrong shape, a code out of range."""
+        """Raises ValueError where `load_state` would not: a wrong shape, a code out of range, a
+        number that is not finite as it would be held."""
         for path, mine in self.state().items():
-            if path in state and np.shape(state[path]) != mine.shape:
+            if path not in state:
+                continue
+            if np.shape(state[path]) != mine.shape:
                 raise ValueError(f"shape must be {mine.shape}, got {np.shape(state[path])}")
-            if path in state and path in self.parts and self.parts[path].role == "code":
+            if path in self.parts and self.parts[path].role == "code":
                 check_codes(path, state[path], self.codes(path))
+            check_held(path or "value", mine, state[path])
 
     def stored(self) -> dict[str, Array | Form]:
         """Returns the parts that a file holds, of the frozen form; those that are None left out."""
@@ -293,7 +300,7 @@ class Form:
         if part.axes is None and np.shape(held) != self.shape:
             raise ValueError(f"{name} must have shape {self.shape}, got {np.shape(held)}")
         if part.moves:
-            return Tensor(np.array(held, copy=copy), requires_grad=self.trainable)
+            return Tensor(_floats(name, held, copy), requires_grad=self.trainable)
         dtype = bool if part.role == "mask" else None
         dtype = code_dtype(self.codes(name)) if part.role == "code" else dtype
         return np.array(held, dtype, copy=copy)
@@ -380,6 +387,14 @@ class Form:
         elif part.role != "mask":
             held = check_floats(name, part, held)
         return held
+
+
+def _floats(name: str, held, copy) -> Array:
+    # As float32; float64 stays, for gradient checks and second-order methods run in it.
+    held = np.asarray(held)
+    if held.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold numbers, got {held.dtype}")
+    return np.array(held, np.float64 if held.dtype == np.float64 else np.float32, copy=copy)
 
 
 @functools.cache

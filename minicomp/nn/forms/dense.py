@@ -13,7 +13,9 @@ from .parts import MASK, Part
 class Dense(Form):
     """A float32 array, with an optional mask of the entries that are kept.
 
-    value : array or Tensor of any shape, copied; entries outside the mask are set to 0
+    value : array or Tensor of any shape, copied as float32; float64 stays, so that gradient checks
+        and second-order methods can run in it, and is rounded in a file. Entries outside the mask
+        are set to 0
     mask : boolean array of the same shape, True where kept, or None
     """
 

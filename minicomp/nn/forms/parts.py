@@ -81,6 +81,19 @@ def check_codes(name: str, codes: Array, allowed: range) -> None:
                          f"got {codes.min()}..{codes.max()}")
 
 
+def check_held(name: str, mine: Array, given: Array) -> None:
+    """Raises ValueError where an array of `mine`'s dtype cannot hold what is given, a number each:
+    NaN, infinity, what overflows, in a mask what is neither 0 nor 1."""
+    given = np.asarray(given)
+    if mine.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            sound = np.isfinite(given.astype(mine.dtype, copy=False))
+        if not sound.all():
+            raise ValueError(f"{name} must be finite in {mine.dtype}, got {given[~sound].flat[0]}")
+    elif mine.dtype.kind == "b" and not ((given == 0) | (given == 1)).all():
+        raise ValueError(f"{name} must be true or false")
+
+
 def check_floats(name: str, part: Part, held: Array) -> Array:
     """Returns the array as float32; ValueError for no number, one too small, a scale of 0."""
     if not np.isfinite(held).all():

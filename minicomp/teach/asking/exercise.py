@@ -5,9 +5,11 @@ pair as in `minicomp.reference`, whose entries many exercises take. A case is a 
 arguments, passed in order; a list of such dicts is one case of several calls (an invariance), and
 its judge receives the list of results.
 
-A *mutant* is a wrong answer with a name: a misconception as a function. When an answer is wrong,
-the mutants that give the same wrong result say why; the same mutants prove in CI that a check
-catches them, and serve as the broken variant that a lesson asks the student to expose.
+A *mutant* is a wrong answer with a name: a misconception as a function, in the spellings that are
+usual. When an answer is wrong, a mutant that gives the same wrong results says why, beside an input
+on which it does: nobody is told of a misconception that the input in front of him refutes. The same
+mutants prove in CI that a check catches them, and serve as the broken variant that a lesson asks
+the student to expose.
 
 Titles, hints, tolerances and what a mutant says stand in lessons/words/NN.toml.
 """
@@ -460,6 +462,7 @@ def _misconception(exercise: Exercise, tried: Sequence[_Tried]) -> _Why | None:
     best, most = None, -1
     untold = (*_UNTOLD, "overwrites")
     wrong = [t for t in tried if t.problem and t.problem.slug not in untold]
+    wrong.sort(key=lambda t: t.size)  # most mutants differ on a small case, which is soon asked
     valued = [t for t in wrong if t.problem.slug != "raised"]
     for mutant in exercise.mutants if wrong else ():
         for fn in (*mutant.spellings, *mutant.perhaps):

@@ -177,7 +177,7 @@ _CONV = Exercise(
     ),
     banned=(
         "minicomp.nn.layers:Conv2d",
-        "minicomp.nn.layers.base:windows",
+        "minicomp.kernels.doors:geometry",
         "minicomp.kernels.doors:window_count",
         "minicomp.nn.graph:Model.macs",
         "minicomp.nn.graph:Model.count",

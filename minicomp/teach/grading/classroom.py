@@ -10,14 +10,13 @@ after a few late submissions, takes up what has not changed.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...atomic import write_atomically
+from ...atomic import as_json, write_atomically
 from ...errors import UserError, printable
 from .. import catalog
 from ..live.process import Limits, Nursery
@@ -110,7 +109,7 @@ def grade_folder(
     place = {s.name: i for i, s in enumerate(students or ())}
     rows.sort(key=lambda r: (place.get(r["student"], len(place)), r["file"]))
     write_atomically(_parent(out.csv), table(rows, of, kept))
-    write_atomically(_parent(out.json), json_text(rows))
+    write_atomically(_parent(out.json), f"{as_json(rows, indent=1)}\n".encode())
     out.feedback.mkdir(parents=True, exist_ok=True)
     for row in rows:
         write_atomically(out.feedback / f"{_safe(row)}.html", page(row, of).encode())
@@ -229,16 +228,11 @@ def _graded(
             row = kept or graded(book, of.number, nursery, key=key, limits=limits)
             page(row, of).encode()
             table([row], of)
-            json_text([row]).decode()
+            as_json(row)
             return row, kept is None
         except Exception as e:  # a defect of ours must not cost the other students their grades
             why = f"the grader failed: {type(e).__name__}: {e}"
     return empty(of, "", "", printable(why)), False
-
-
-def json_text(value) -> bytes:
-    """Returns results as JSON."""
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _safe(row: dict) -> str:

@@ -112,7 +112,7 @@ class _Runner:
         # Returns which names are functions, or None where the process was lost.
         limits, at = self.limits, -1
         try:
-            self.child.start(
+            self.begin(
                 {
                     "banned": sorted({name for e in self.exercises for name in e.banned}),
                     "processor": int(2 * limits.total) + 1,
@@ -141,6 +141,13 @@ class _Runner:
             self.ran.notes.append(f"cell {at + 1}: {why}" if at >= 0 else why)
             self.left_out.add(at)
             return None
+
+    def begin(self, job: dict) -> None:
+        # Until here no code of the student has run: what fails is not the student's.
+        try:
+            self.child.start(job)
+        except _LOST as e:
+            raise RuntimeError(f"a process did not start: {_why(e)}") from e
 
     def note_problems(self, found: dict[int, str]) -> None:
         kept = {p["cell"]: p["problem"] for p in self.ran.problems} | found

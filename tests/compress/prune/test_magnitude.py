@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ from minicomp.compress.scores import magnitude_mask
 from minicomp.compress.technique import Run, kept, weights
 from minicomp.errors import UserError
 from minicomp.models import MLP, LeNet5, LeNet300
-from minicomp.nn import Codebook, Dense, Half
+from minicomp.nn import Codebook, Conv2d, Dense, Half, Model, chain
 
 RNG = np.random.default_rng
 
@@ -269,3 +270,31 @@ def test_kept_fraction_of_the_papers():
     )
     assert [pruned.forms()[f"fc{i}.weight"].nonzeros() for i in (1, 2, 3)] == [18816, 2700, 260]
     assert kept(pruned) == pytest.approx(21776 / 266200)
+
+
+def test_no_layer_is_emptied_by_one_ranking_of_all():
+    # fc1 is a thousand times smaller: all of it would go. One weight stays, or what `floor` says,
+    # and as many others go instead.
+    net = model()
+    net.forms()["fc1.weight"].value.data[:] *= np.float32(1e-3)
+    sizes = {name: net.forms()[name].dense().data.size for name in weights(net).values()}
+    for floor, least in ((0.0, 1), (0.1, math.ceil(0.1 * sizes["fc1.weight"]))):
+        made = apply(Magnitude(sparsity=0.8, scope="global", floor=floor), net)
+        kept = {name: int(made.forms()[name].mask.sum()) for name in sizes}
+        assert sum(sizes.values()) - sum(kept.values()) == round(0.8 * sum(sizes.values()))
+        assert kept["fc1.weight"] == least
+        w = np.abs(net.forms()["fc1.weight"].dense().data)
+        mask = made.forms()["fc1.weight"].mask
+        assert w[mask].min() >= w[~mask].max()
+    with pytest.raises(UserError, match="magnitude: sparsity must be at most .* to keep"):
+        apply(Magnitude(sparsity=0.8, scope="global", floor=0.5), net)
+    with pytest.raises(UserError, match="magnitude: floor is of scope global, got scope local"):
+        Magnitude(sparsity=0.8, floor=0.5)
+
+
+def test_a_kernel_is_a_slice_of_a_convolution():
+    w = np.array([[[[1.0, 2.0], [3.0, 4.0]], [[0.1, 0.2], [0.3, 0.4]]]], np.float32)
+    net = Model(chain(("conv", Conv2d(2, 1, 2))), input_shape=(2, 2, 2))
+    net.set_form("conv.weight", Dense(w))
+    mask = apply(Magnitude(sparsity=0.5, scope="kernel"), net).forms()["conv.weight"].mask
+    np.testing.assert_array_equal(mask, w >= [[[[3]], [[0.3]]]])

@@ -411,6 +411,8 @@ def test_what_a_model_does_not_allow():
         match="movement: fc1.weight must hold plain values.* got a codebook; prune before sharing",
     ):
         run(shared, toy())
+    with pytest.raises(UserError, match="movement: fc1.weight must hold plain values"):
+        MovementScore().apply(shared, toy(), Run(np.random.default_rng(0)))
     model.forms()["fc1.weight"].value.data[0, 0] = np.nan
     with pytest.raises(UserError, match="movement: fc1.weight must hold finite numbers"):
         run(model, toy())

@@ -10,7 +10,7 @@ from minicomp.compress.curvature import hessian as second
 from minicomp.compress.curvature import layerwise
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.magnitude import Magnitude
-from minicomp.compress.prune.obc import OBC, obc_merge, obc_trace
+from minicomp.compress.prune.obc import OBC, obc_merge, obc_trace, protected
 from minicomp.compress.prune.obs import obs_saliency, obs_step
 from minicomp.compress.technique import Run, weights
 from minicomp.data import Dataset, Split
@@ -309,3 +309,24 @@ def test_a_sketch_has_the_zeros_and_needs_no_data(trained):
     }
     sketch = OBC(pattern="2:4").sketch(model, rng=RNG(0))
     assert (mask(sketch, "fc1").reshape(48, 16, 4).sum(axis=2) == 2).all()
+
+
+def test_a_floor_holds_where_all_layers_are_ranked_together(trained):
+    # Ten weights more than fc1 keeps in one ranking; as many others of fc2 go instead.
+    model, data = trained
+    plain = apply(OBC(sparsity=0.9, scope="global"), model, data)
+    least = int(mask(plain, "fc1").sum()) + 10
+    made = apply(OBC(sparsity=0.9, scope="global", floor=least / 3072), model, data)
+    assert mask(made, "fc1").sum() == least > 10
+    assert sum(zeros(made).values()) == sum(zeros(plain).values()) == round(0.9 * (3072 + 480))
+    with pytest.raises(UserError, match="obc: sparsity must be at most 0.09994 for every layer"):
+        apply(OBC(sparsity=0.7, scope="global", floor=0.9), model, data)
+
+
+def test_what_must_stay_is_what_would_go_last():
+    rises = [np.array([-1.0, 1.0, 5.0]), np.array([2.0, 3.0])]
+    for least, kept in ((0, []), (1, [(0, 2)]), (2, [(0, 2), (1, 1)]), (9, [
+            (0, 1), (0, 2), (1, 0), (1, 1)])):
+        found = protected(rises, least)
+        assert [(i, j) for i, r in enumerate(found) for j in np.flatnonzero(r == np.inf)] == kept
+        assert found[0][0] == -1.0, "what is gone counts not and stays first"

@@ -113,3 +113,11 @@ def test_what_is_pruned_already_goes_first_and_counts(scope):
             model, dataset(x), Run(np.random.default_rng(0))
         )
         np.testing.assert_array_equal(made.forms()["fc1.weight"].mask, np.array(kept, bool))
+
+
+def test_a_pruned_weight_goes_before_one_that_nothing_feeds():
+    # Inputs 0 and 1 are always 0, so that their weights score 0 as the pruned one does.
+    model = MLP([4, 2])
+    model.set_form("fc1.weight", Dense(np.float32([[1, 2, 3, 4]] * 2), [[1, 1, 1, 0]] * 2))
+    made = pruned(model, [[0, 0, 1, 1]], sparsity=0.25, scope="row")
+    np.testing.assert_array_equal(made.forms()["fc1.weight"].mask, [[True, True, True, False]] * 2)

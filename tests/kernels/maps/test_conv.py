@@ -334,6 +334,19 @@ def test_max_pooling_of_nan_infinity_and_signed_zeros(isa):
 
 
 @isa
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_padding_is_never_the_largest(isa, ceil_mode):
+    x = np.full((2, 5, 6, 7), -np.inf, np.float32)
+    x[np.random.default_rng(0).random(x.shape) < 0.1] = 1
+    kw = dict(kernel=(3, 2), stride=(2, 2), padding=(1, 1), ceil_mode=ceil_mode)
+    y, index = pool.max_pool2d(x, isa=isa, **kw)
+    expected, at = pool.max_pool2d_ref(x, *kw.values())
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(index, at)
+    assert at[..., 0, 0].min() >= 3  # of the first window the first row and column are padding
+
+
+@isa
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_pooling_of_any_number_of_read_only_images_on_two_threads(isa, n):
     rng = np.random.default_rng(0)

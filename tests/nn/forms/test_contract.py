@@ -330,6 +330,10 @@ def test_select_is_take_along_an_axis(make):
         np.testing.assert_array_equal(form.select(axis, keep).dense().data, want, strict=True)
     with pytest.raises(ValueError, match=r"keep must hold integers in \[0, 5\]"):
         form.select(0, np.array([6]))
+    for keep in (np.array([[0, 1]]), [[0], [1]], np.array(0), 1, [True, False], [0.0], [],
+                 np.zeros(0, int)):
+        with pytest.raises(ValueError, match="keep must be integers on one axis"):
+            form.select(0, keep)
     with pytest.raises(ValueError, match="axis must be in"):
         form.select(4, np.array([0]))
     with pytest.raises(ValueError, match="index does not fit"):

@@ -168,3 +168,24 @@ def test_any_masked_array_survives_storage_and_state(w, data):
         np.testing.assert_array_equal(
             grad(other.dense().sum(), other.value).data, mask.astype(np.float32)
         )
+
+
+@pytest.mark.parametrize("value", [[1, 2], np.array([1, 2]), np.array([1, 2], np.float16), [True]])
+def test_numbers_of_other_types_become_float32(value):
+    form = Dense(value)
+    assert form.value.dtype == np.float32 and form.value.requires_grad
+    np.testing.assert_array_equal(form.dense().data, np.float32(value), strict=True)
+
+
+def test_float64_stays_for_gradient_checks():
+    value = np.array([1 / 3, 0.1])
+    assert Dense(value).dense().dtype == Dense(value).copy().thaw().dense().dtype == np.float64
+    np.testing.assert_array_equal(Dense(value).dense().data, value)
+    # a file holds float32
+    np.testing.assert_array_equal(Dense(value).stored()["value"], np.float32(value), strict=True)
+
+
+@pytest.mark.parametrize("value", ["a", ["x"], [None], [1j]])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(ValueError, match="value must hold numbers"):
+        Dense(value)

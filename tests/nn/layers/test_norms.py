@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from minicomp.nn import BatchNorm1d, BatchNorm2d, Dense
-from minicomp.tensor import Tensor
+from minicomp.tensor import Tensor, grad
 
 MAP, ROW = (6, 9, 7), (6,)
 
@@ -23,9 +23,27 @@ def test_batch_norm_tracks_mean_and_unbiased_variance_and_uses_them_at_inference
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5) * [2, 3] + 1, rtol=1e-5)
     np.testing.assert_array_equal(layer.buffers["running_mean"], mean)
     assert layer.buffers["running_mean"].dtype == np.float32
-    one = BatchNorm1d(2)
-    one(Tensor(x[:1]), training=True)
-    assert np.isfinite(one.buffers["running_var"]).all()
+
+
+@pytest.mark.parametrize("make, shape", [(BatchNorm1d, (1, 2)), (BatchNorm2d, (1, 2, 1, 1))])
+def test_one_value_a_channel_has_no_statistics(make, shape):
+    # As PyTorch; at inference, and of several places of one example, there is something to see.
+    layer, x = make(2), Tensor(np.ones(shape, np.float32))
+    with pytest.raises(ValueError, match="more than one value a channel in training"):
+        layer(x, training=True)
+    assert layer(x).shape == shape
+    assert BatchNorm2d(2)(Tensor(np.ones((1, 2, 3, 1), np.float32)), training=True).size == 6
+
+
+@pytest.mark.parametrize("make, shape", [(BatchNorm1d, (0, 2)), (BatchNorm2d, (0, 2, 3, 3))])
+def test_no_examples_leave_the_running_statistics_alone(make, shape):
+    layer = make(2)
+    before = {name: a.copy() for name, a in layer.buffers.items()}
+    x = Tensor(np.zeros(shape, np.float32), requires_grad=True)
+    y = layer(x, training=True)
+    assert y.shape == grad(y.sum(), x).shape == shape
+    for name, a in layer.buffers.items():
+        np.testing.assert_array_equal(a, before[name])
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
 import csv
 import io
 import json
+import os
 import shutil
+import zipfile
 
 import pytest
 from minicomp.errors import UserError
 from minicomp.teach import catalog
-from minicomp.teach.grading import classroom, grade, handed_in, roster
+from minicomp.teach.grading import classroom, copies, grade, handed_in, roster
 from minicomp.teach.grading.table import read_kept
 from minicomp.teach.grading.table import marked, table as csv_of
-from minicomp.teach.live import process
+from minicomp.teach.live import process, running
 from minicomp.teach.grading.grade import Key
 
 LIMITS = process.Limits(cell=1.0, cells=2.5, call=0.5, exercise=1.5, total=8.0)
@@ -258,3 +260,94 @@ def test_a_defect_of_the_grader_costs_one_row(tmp_path, room, monkeypatch):
     monkeypatch.setattr(classroom, "graded", lambda *a, **k: 1 / 0)
     rows, _ = run(tmp_path, room)
     assert len(rows) == 8 and "the grader failed: ZeroDivisionError" in rows[0]["status"]
+
+
+OWN = """
+def magnitude_mask(w, sparsity):
+    order = np.argsort(np.abs(w).ravel(), kind="stable")
+    kept = np.ones(w.size, bool)
+    kept[order[: round(sparsity * w.size)]] = False
+    return kept.reshape(w.shape)
+"""
+
+
+def lesson_cell(name):
+    return {"mode": f'lesson = Lesson("04", mode="full", student="{name}", course="open")'}
+
+
+def test_one_odd_file_stops_nobody_and_the_status_is_made_anew(tmp_path, solved, replaced):
+    # Names in Latin-1, half a letter as a name, a link: each has a row, at every run.
+    folder = tmp_path / "in"
+    shutil.copy(solved(name="in/ann.ipynb"), folder / "ann (copy of) bea.ipynb")
+    surrogate = solved(replaced(lesson_cell("half")), name="in/half.ipynb")
+    surrogate.write_text(surrogate.read_text().replace('\\"half\\"', '\\"\\ud83d\\"'))
+    os.rename(folder / "ann (copy of) bea.ipynb", os.fsencode(folder) + b"/J\xfcrgen.ipynb")
+    os.symlink(folder / "ann.ipynb", folder / "link.ipynb")
+    roster_file = tmp_path / "class.csv"
+    roster_file.write_text("student\nann\nJürgen\n")
+    kept = []
+    for students in (None, roster_file, roster_file, None):
+        rows, _ = run(tmp_path, (folder, students))
+        told = table(tmp_path)
+        assert len(rows) == 4 and sum(r["points"] == OF.max_points - 2 for r in rows) == 3
+        kept.append([t["status"] for t in told])
+    assert kept[0] == kept[3] and kept[1] == kept[2]  # nothing stale, nothing that grows
+    by_file = {t["file"]: t["status"] for t in told}
+    assert "not followed" in by_file["link.ipynb"] and "Jürgen.ipynb" in by_file
+    journal = outputs(tmp_path).journal
+    journal.write_bytes(journal.read_bytes() + '{"stamp": "ä'.encode()[:-1])
+    rows, seen = run(tmp_path, (folder, roster_file))
+    assert len(rows) == 4 and "1 lines are damaged" in seen[0]["text"]
+
+
+def test_copies_are_named_on_both_sides(tmp_path, solved, replaced):
+    folder = tmp_path / "in"
+    shutil.copy(solved(name="in/ann.ipynb"), folder / "bea.ipynb")
+    spaced = replaced({"exercise:04.magnitude_mask": "# mine\n\n" + OWN},
+                      first=["mine = 1"])
+    solved(replaced({"exercise:04.magnitude_mask": OWN}), name="in/cem.ipynb")
+    solved(spaced, name="in/dan.ipynb")  # another comment and another cell
+    for name in ("eve", "fay"):
+        solved(solutions=False, name=f"in/{name}.ipynb")  # both are blank: nothing is shared
+    solved(replaced(lesson_cell("ann") | {"exercise:04.magnitude_mask": OWN + "\nx = 2"}),
+           name="in/gus.ipynb")
+    students = [roster.Student(n) for n in ("ann", "bea", "cem", "dan", "eve", "fay", "gus")]
+    files = handed_in.read_all(folder)
+    submissions = classroom.matched(files, students)
+    works = [copies.work(s.book, OF, running.shipped(OF)) for s in submissions]
+    told = dict(zip([s.student for s in submissions], copies.shared(submissions, works)))
+    assert told == {
+        "ann": "same file as bea (bea.ipynb)", "bea": "same file as ann (ann.ipynb)",
+        "cem": "same code as dan (dan.ipynb)", "dan": "same code as cem (cem.ipynb)",
+        "eve": "", "fay": "", "gus": "",
+    }
+    names = dict(zip([s.student for s in submissions], copies.other_names(submissions, students)))
+    assert names.pop("gus") == "bears the name of ann" and not any(names.values())
+
+
+def test_marks_are_read_before_anything_runs_and_counted(tmp_path, solved, replaced):
+    words = {"reflect:04.r1": 'reflect("04.r1", "Zeros are stored, too.")'}
+    solved(replaced(words), name="in/ann.ipynb")
+    run(tmp_path, (tmp_path / "in", None))
+    out = outputs(tmp_path)
+    text = out.csv.read_text("utf-8-sig")
+    assert "4 words" in text and "waiting for a mark by hand" in out.summary.read_text()
+    out.csv.write_text(text.replace(",", ";").replace("4 words", "2,5"), encoding="utf-16")
+    rows, _ = run(tmp_path, (tmp_path / "in", None))
+    assert rows[0]["points"] == OF.max_points - 2 + 2.5
+    (html,) = out.feedback.glob("*.html")
+    assert "2.5 of 3" in html.read_text() and ";2,5;" in out.csv.read_text("utf-8-sig")
+    out.csv.write_bytes(b"PK\3\4 saved as a workbook")
+    with pytest.raises(UserError, match="nothing was graded"):
+        run(tmp_path, (tmp_path / "in", None))
+    assert out.csv.read_bytes() == b"PK\3\4 saved as a workbook"
+
+
+def test_a_zip_of_what_was_handed_in_is_graded(tmp_path, solved):
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w") as z:
+        z.write(solved(), "Bea Müller_1_assignsubmission_file_/04.ipynb")
+    students = tmp_path / "class.csv"
+    students.write_text("student\nBea Müller\n")
+    rows, _ = run(tmp_path, (path, students))
+    assert [(r["student"], r["points"]) for r in rows] == [("Bea Müller", OF.max_points - 2)]

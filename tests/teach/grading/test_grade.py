@@ -3,6 +3,8 @@ import importlib
 import json
 import os
 import pkgutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from minicomp.teach.grading import grade
 from minicomp.teach.live import process
 from minicomp.teach.live.child import HIDDEN
 from minicomp.teach.grading.grade import Key, read_key
+from minicomp.teach.notebook import cells as notebook
 
 QUICK = process.Limits(cell=1.0, cells=2.5, call=0.5, exercise=1.5, total=9.0)
 MASK, SGD, ROUNDS, BROKEN = (
@@ -42,8 +45,19 @@ def has_tag(cell, tag):
     return tag in cell["metadata"].get("tags", [])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_nursery():
+    with process.Nursery() as nursery:
+        NURSERY.append(nursery)
+        yield
+    NURSERY.clear()
+
+
+NURSERY = []
+
+
 def graded(path, **kw):
-    return grade.grade(path, "04", limits=QUICK, **kw)
+    return grade.grade(path, "04", limits=QUICK, **{"nursery": NURSERY[0]} | kw)
 
 
 def points(row):
@@ -104,7 +118,7 @@ def test_a_wrong_answer_is_named_in_the_report_without_hidden_inputs(solved, rep
     assert done["message_id"] == f"{MASK}/rounded-down" and 0 < done["points"] < done["max_points"]
     assert "input    w = [0.5, -0.1, 0.3, -0.9]; sparsity = 0.4" in done["report"]  # a public one
     only_hidden = "def magnitude_mask(w, sparsity):\n    if w.ndim == 4: return w > 0\n"
-    right = "    mask = np.ones(w.size, bool)\n    order = np.argsort(abs(w), axis=None, kind='stable')\n"
+    right = "    mask, order = np.ones(w.size, bool), np.argsort(abs(w), axis=None, kind='stable')\n"
     right += "    mask[order[:round(sparsity * w.size)]] = False\n    return mask.reshape(w.shape)"
     cells = replaced({f"exercise:{MASK}": only_hidden + right})
     done = graded(solved(cells), key=Key("a long secret key", "c"))["exercises"][MASK]
@@ -375,8 +389,8 @@ def test_processes_that_the_student_starts_end_too(solved, replaced, tmp_path):
 
 def test_answers_may_search_with_the_broken_variant(solved, replaced):
     search = (
-        "def failing_input():\n    tried = ([-2.0, 1.0], 0.5), ([1.0, 2.0, 3.0], 0.3), ([1.0], 0.5)\n"
-        "    for w, s in [*tried, ([1.0, 1.0], 0.5)]:\n        w = np.array(w)\n"
+        "def failing_input():\n    tried = [([-2.0, 1.0], 0.5), ([1.0, 2.0, 3.0], 0.3)]\n"
+        "    for w, s in [*tried, ([1.0], 0.5), ([1.0, 1.0], 0.5)]:\n        w = np.array(w)\n"
         "        if (broken(w, s) != magnitude_mask(w, s)).any():\n            return w, s"
     )
     assert (
@@ -481,5 +495,108 @@ def test_no_process_is_left_behind(solved, tmp_path, monkeypatch):
         while not there() and time.monotonic() < stop:
             time.sleep(0.01)
         assert there()
-    graded(solved())
+    graded(solved(), nursery=None)
     assert not there()
+
+
+# --------------------------------------------------------- cells that only a notebook understands
+
+RIGHT = """
+def magnitude_mask(w, sparsity):
+    {inside}
+    order = np.argsort(np.abs(w).ravel(), kind="stable")
+    mask = np.ones(w.size, bool)
+    mask[order[: round(sparsity * w.size)]] = False
+    return mask.reshape(w.shape)
+{after}
+"""
+
+
+@pytest.mark.parametrize(
+    "inside, after",
+    [
+        ("display(w)", "display(magnitude_mask(np.ones(3), 0.5))"),
+        ("pass", "get_ipython().run_line_magic('matplotlib', 'inline')"),
+        ("pass", "from IPython.display import HTML, display as show\nshow(HTML('x'))"),
+        ("pass", "files = !ls\nhere = %pwd\nprint(files[:2], here)\n!pip list | head"),
+        ("pass", "%time m = magnitude_mask(np.ones(3), 0.5)\nm.shape\n%timeit np.ones(3)\nm?"),
+        ("pass", "import asyncio\nawait asyncio.sleep(0)\nafter = 1"),
+    ],
+    ids=["display", "get_ipython", "IPython", "commands", "magics", "await"],
+)
+def test_a_right_answer_keeps_its_points_in_a_cell_of_ipython(solved, replaced, inside, after):
+    cell = RIGHT.format(inside=inside, after=after)
+    row = graded(solved(replaced({f"exercise:{MASK}": cell})))
+    assert row["points"] == FULL and row["problems"] == [] and row["status"] == "graded"
+
+
+def test_cells_in_another_language_are_passed_over():
+    assert notebook.plain("%%bash\nls | x") == "" and notebook.plain("%%html\n<b>") == ""
+    assert notebook.plain("%%time\nx = 1").strip() == "x = 1"
+    assert notebook.plain("  x = 1\n  !ls").splitlines()[0] == "x = 1"
+
+
+def test_which_of_two_definitions_counts_is_said(solved, replaced):
+    again = "def magnitude_mask(w, sparsity):\n    return None"
+    row = graded(solved(lambda cells: cells + [code(again)]))
+    n = len(json.loads(solved().read_text())["cells"]) + 1
+    assert f"that of cell {n} counts" in row["status"] and points(row)[MASK] == 0
+    row = graded(solved(lambda cells: [code("1 / 0\n" + again)] + cells))
+    assert "magnitude_mask stands in cells 1, " in row["status"] and points(row)[MASK] == 5
+
+
+# ------------------------------------------------------------------------- points without work
+
+SETUP = 'lesson = Lesson("04", mode="full", student="ann", course="open")'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "kept = lesson.broken('04.magnitude_mask')\n"
+        "def magnitude_mask(w, sparsity):\n    return kept(w, sparsity)",
+        "kept = lesson.broken('04.magnitude_mask')\n"
+        "def magnitude_mask(w, sparsity):\n    try:\n        kept(w, sparsity)\n"
+        "    except BaseException:\n        pass\n    return np.abs(w) > 0",
+    ],
+)
+def test_the_broken_variant_is_no_answer(solved, replaced, answer):
+    row = graded(solved(replaced({"mode": SETUP, f"exercise:{MASK}": answer})))
+    assert points(row)[MASK] == 0 and row["exercises"][MASK]["message_id"] == f"{MASK}/library"
+    assert points(row)[BROKEN] == 2  # which may ask it
+
+
+WAYS_BACK = {
+    "del": "import sys\ndel sys.modules['minicomp.teach.checks']\n"
+    "from minicomp.teach.checks.lesson04 import magnitude_mask",
+    "a finder": "import sys, importlib.machinery as m\nfor n in list(sys.modules):\n"
+    "    if n.startswith('minicomp.teach.checks'): del sys.modules[n]\n"
+    "path = sys.modules['minicomp.teach'].__path__\n"
+    "spec = m.PathFinder.find_spec('minicomp.teach.checks', path)\n"
+    "from importlib.util import module_from_spec\nspec.loader.exec_module(module_from_spec(spec))\n"
+    "from minicomp.teach.checks.lesson04 import magnitude_mask",
+    "copied": "import types\nfrom minicomp.compress import scores\n"
+    "f = types.FunctionType(scores.magnitude_mask.__code__, vars(scores))\n"
+    "def magnitude_mask(w, sparsity):\n    return f(w, sparsity)",
+    "reloaded": "import importlib\nfrom minicomp.compress import scores\nimportlib.reload(scores)\n"
+    "from minicomp.compress.scores import magnitude_mask",
+    "loaded twice": "import sys\ndel sys.modules['minicomp.compress.scores']\n"
+    "from minicomp.compress.scores import magnitude_mask",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_BACK)
+def test_the_short_ways_to_the_answers_are_closed(solved, replaced, way):
+    row = graded(solved(replaced({f"exercise:{MASK}": WAYS_BACK[way]})))
+    assert points(row)[MASK] == 0 and row["points"] == FULL - 5
+
+
+def test_the_key_comes_by_standard_input(solved, tmp_path):
+    secret = "an extremely secret key"
+    text = (
+        "import os, sys\nfrom minicomp.teach.grading.grade import read_key\n"
+        "key = read_key('-')\nprint(key.secret, sys.argv, os.read(0, 9))"
+    )
+    done = subprocess.run([sys.executable, "-c", text], input=secret + "\n", text=True,
+                          capture_output=True)
+    assert done.stdout == f"{secret} ['-c'] b''\n"

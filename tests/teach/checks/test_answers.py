@@ -1,0 +1,108 @@
+# Answers as students write them, and what each is told; the slug "" is a right answer.
+
+import numpy as np
+import pytest
+from minicomp.reference.judges import copied
+from minicomp.teach import catalog
+from minicomp.teach.asking.exercise import Answer, assess, questions
+from minicomp.teach.live.calling import one_answer
+
+
+def verdict(id, fn):
+    exercise = catalog.exercise(id)
+    asked = questions(exercise)
+    calls = [call for a in asked for call in a.calls]
+    return assess(exercise, asked, [Answer(*one_answer(fn, copied(c))) for c in calls])
+
+
+def in_place(g, x):
+    g[x <= 0] = 0
+    return g
+
+
+def percentile_mask(w, s):
+    return np.abs(w) >= np.percentile(np.abs(w), 100 * s)
+
+
+def half_up_mask(w, s):
+    mask = np.ones(w.size, bool)
+    mask[np.argsort(np.abs(w), axis=None, kind="stable")[: int(s * w.size + 0.5)]] = False
+    return mask.reshape(w.shape)
+
+
+def step_in_place(w, v, mask, grads, lr, momentum, weight_decay):
+    path, w, v = [], w * mask, v.copy()
+    for g in grads:
+        v *= momentum
+        v += g + weight_decay * w
+        w -= lr * v
+        w *= mask
+        path.append(w)
+    return np.stack(path)
+
+
+def percentile_keep(gammas, s):
+    cut = np.percentile(np.abs(np.concatenate(gammas)), 100 * s)
+    return tuple(np.abs(g) >= cut for g in gammas)
+
+
+def zeroed(keep, w1, b1, gamma, beta, mean, var, w2):
+    w1 = w1.copy()
+    w1[~keep] = 0
+    return w1, b1, gamma * keep, beta * keep, mean, var, w2
+
+
+def first_mean_and_variance(keep, w1, b1, gamma, beta, mean, var, w2):
+    n = keep.sum()
+    return w1[keep], b1[keep], gamma[keep], beta[keep], mean[:n], var[:n], w2[:, keep]
+
+
+def by_falling_scale(keep, w1, b1, gamma, beta, mean, var, w2):
+    i = np.argsort(-gamma)
+    i = i[keep[i]]
+    return w1[i], b1[i], gamma[i], beta[i], mean[i], var[i], w2[:, i]
+
+
+def zeroed_first(w, Hinv):
+    L = w**2 / (2 * np.diag(Hinv))
+    q, moved = int(np.argmin(L)), w.copy()
+    moved[q] = 0
+    moved -= moved[q] / Hinv[q, q] * Hinv[:, q]
+    return q, L[q], moved
+
+
+ANSWERS = [
+    ("01.relu_backward", in_place, "overwrites"),
+    ("01.relu_backward", lambda g, x: (g * (x > 0)).astype(np.float32), "too-coarse"),
+    ("01.relu_backward", lambda g, x: None, "no-value"),
+    ("01.matmul_backward", lambda g, a, b: [(g @ b.T).tolist(), a.T @ g], ""),
+    ("02.linear_cost", lambda i, o, bias: (i * o + o * bias, i * o / 1), "wrong-type"),
+    ("02.model_cost", lambda shape, layers: layers.pop() and [[0, 0]], "wrong-value"),
+    ("04.magnitude_mask", percentile_mask, "percentile"),
+    ("04.magnitude_mask", half_up_mask, "half-up"),
+    ("04.masked_sgd", step_in_place, "one-array"),
+    ("04.keep_per_round", lambda keep, n: [keep ** (i / n) for i in range(1, n + 1)], ""),
+    ("06.global_keep", percentile_keep, "percentile"),
+    ("06.remove_channels", zeroed, "zeroed-not-removed"),
+    ("06.remove_channels", first_mean_and_variance, "first-statistics"),
+    ("06.remove_channels", by_falling_scale, "wrong-value"),
+    ("07.obs_step", zeroed_first, "only-zeroed"),
+]
+
+
+@pytest.mark.parametrize("id, fn, slug", ANSWERS, ids=[f"{a[0]}-{a[1].__name__}" for a in ANSWERS])
+def test_what_students_write_is_told_what_is_true_of_it(id, fn, slug):
+    told = verdict(id, fn)
+    assert (told.message.slug if told.message else "") == slug, repr(told)
+
+
+def test_a_percentile_is_not_taken_for_rounding_down():
+    # On the case that is shown the mask has fewer zeros than rounding down leaves.
+    told = verdict("06.global_keep", percentile_keep).message
+    assert "gammas = ([1, 1], [1, 2]); sparsity = 0.4" in told.detail
+    assert "got      [True, True]" in told.detail and "cut off" not in told.text
+
+
+def test_another_order_of_the_channels_is_named_as_that():
+    text = verdict("06.remove_channels", by_falling_scale).message.text
+    assert "the channels are in another order" in text
