@@ -29,7 +29,6 @@ from .examples import check_examples
 from .stepfile import kept as kept_step
 
 Log = Callable[[dict], None]
-SKETCHING = partial(np.random.default_rng, 0)  # of sketches whose forms alone are looked at
 
 
 def silent(row: dict) -> None:
@@ -143,8 +142,8 @@ class Technique:
 
     def __repr__(self) -> str:
         plain = {f.name: f.default for f in dataclasses.fields(self)}
-        said = [f"{name}={printable(repr(getattr(self, name)), 100)}" for name, value in plain.items()
-                if getattr(self, name) != value]
+        said = [f"{name}={printable(repr(getattr(self, name)), 100)}"
+                for name, value in plain.items() if getattr(self, name) != value]
         return printable(f"{type(self).__name__}({', '.join(said)})", 1000)
 
     def __post_init__(self):
@@ -281,7 +280,9 @@ class Pipeline(Technique):
             if i == len(self.steps):
                 break
             try:
-                model = model if step.resizes() else step.sketch(model, rng=SKETCHING())
+                # Any numbers will do: only the forms are looked at.
+                rng = np.random.default_rng(0)
+                model = model if step.resizes() else step.sketch(model, rng=rng)
                 known &= not step.resizes()
             except UserError:  # of weights that are not those there will be
                 known = False
