@@ -15,7 +15,7 @@ from ..jobs.folder import folder_of, run_folder
 from ..jobs.job import Job, check_job, run
 from ..jobs.recipe import Recipe, load_recipe, parse_with, recipes
 from ..jobs.sensitivity import scan
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..nn.graph import Model
 from ..report.compression import Compression, write_report
 from ..passport import Passport, passport
@@ -154,9 +154,9 @@ def compress(args) -> int:
                 command=_command(args, name),
             ),
         )
-        print(f"{page}: the same with pictures, {page.stat().st_size:,} bytes")
+        print(f"{printable(page)}: the same with pictures, {page.stat().st_size:,} bytes")
     print(
-        f"{out}: {result['file_bytes']:,} bytes, {times(result['ratio'])}x smaller; errors of "
+        f"{printable(out)}: {result['file_bytes']:,} bytes, {times(result['ratio'])}x smaller; errors of "
         f"{result['test_size']:,} test images: {result['dense_errors']} before, "
         f"{result['errors']} after; "
         f"{time.perf_counter() - begin:.0f} s in all"
