@@ -156,8 +156,8 @@ def compress(args) -> int:
         )
         print(f"{printable(page)}: the same with pictures, {page.stat().st_size:,} bytes")
     print(
-        f"{printable(out)}: {result['file_bytes']:,} bytes, {times(result['ratio'])}x smaller; errors of "
-        f"{result['test_size']:,} test images: {result['dense_errors']} before, "
+        f"{printable(out)}: {result['file_bytes']:,} bytes, {times(result['ratio'])}x smaller; "
+        f"errors of {result['test_size']:,} test images: {result['dense_errors']} before, "
         f"{result['errors']} after; "
         f"{time.perf_counter() - begin:.0f} s in all"
     )

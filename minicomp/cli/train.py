@@ -87,8 +87,8 @@ def train(args) -> int:
         else:
             save_safetensors(model.dense().state_dict(), out, metadata_of(model))
     print(
-        f"{printable(out)}: {out.stat().st_size:,} bytes, {score.errors} errors of {score.size:,} test images "
-        f"({100 * score.error:.2f} %)"
+        f"{printable(out)}: {out.stat().st_size:,} bytes, {score.errors} errors of "
+        f"{score.size:,} test images ({100 * score.error:.2f} %)"
     )
     options.write_json(
         args.json,

@@ -34,7 +34,8 @@ def said(capsys):
 
 def header_file(path, header):
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    path.write_bytes(seal("model", packer.compress(json.dumps(header).encode()) + packer.flush(), []))
+    packed = packer.compress(json.dumps(header).encode()) + packer.flush()
+    path.write_bytes(seal("model", packed, []))
 
 
 @pytest.mark.parametrize("header", [
