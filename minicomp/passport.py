@@ -141,7 +141,7 @@ class Passport:
     @property
     def error(self) -> float | None:
         """Fraction of wrong answers, 0..1, None without data."""
-        return None if self.errors is None else self.errors / self.size
+        return None if self.errors is None or not self.size else self.errors / self.size
 
     def headers(self) -> list[str]:
         """Returns the column names of `rows`."""
@@ -204,14 +204,14 @@ class Passport:
             f"{self.macs:,} MACs",
             f"{self.effective_macs:,} effective",
         ]
-        if self.file_bytes is None:
+        if self.ratio is None:
             said.append(f"{self.bytes:,.0f} bytes as float32")
         else:
             said.append(
                 f"{self.file_bytes:,} bytes in the file, {times(self.ratio)}x smaller than "
                 f"{self.dense_bytes:,}"
             )
-        if self.errors is not None:
+        if self.error is not None:
             said.append(f"{self.errors:,} errors of {self.size:,} ({100 * self.error:.2f} %)")
         if self.ms is not None:
             said.append(f"{self.ms:.3f} ms an image, as dense float32 {self.ms_dense:.3f} ms")

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,58 @@ def test_the_two_commands_stand_as_ci_runs_them():
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     for command in ("pip install . && minicomp compress", "pip install '.[test]' && pytest"):
         assert f"    {command}\n" in text and command in ci
+
+
+def examples():
+    # The examples in Python, in order.
+    return re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def run(monkeypatch, folder, blocks):
+    # Runs them as one program, on few images and with an epoch a training; returns its names.
+    from minicomp import data
+    from minicomp.compress import FineTune
+
+    load, fit = data.load, FineTune.fit
+    monkeypatch.setattr(data, "load", lambda name: few(load(name)))
+    monkeypatch.setattr(FineTune, "fit", lambda self, *a, **kw: fit(
+        replace(self, epochs=min(self.epochs, 1)), *a, **kw))
+    monkeypatch.chdir(folder)
+    names = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
+def few(whole):
+    return replace(whole, **{part: getattr(whole, part).take(slice(300))
+                             for part in ("train", "val", "test")})
+
+
+def test_the_examples_in_python_run(tmp_path, monkeypatch, capsys):
+    blocks = examples()
+    assert len(blocks) >= 7 and all(block.count("\n") <= 12 for block in blocks)
+    names = run(monkeypatch, tmp_path, [b for b in blocks if "import torch" not in b])
+    assert names["codes"].shape == names["mask"].shape == names["w"].shape == (300, 784)
+    assert not names["w"][~names["mask"]].any() and names["logits"].shape == (1, 10)
+    assert names["size"] == (tmp_path / "small.mcz").stat().st_size < 30_000
+    said = capsys.readouterr().out
+    assert "<Model lenet300" in said and "times smaller" in said and "bytes in the file" in said
+
+
+@pytest.mark.peers
+def test_the_comparison_with_torch_runs(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    blocks = examples()
+    last = next(i for i, block in enumerate(blocks) if "import torch" in block)
+    names = run(monkeypatch, tmp_path, blocks[: last + 1])
+    assert names["x"].shape == (100, 1, 28, 28)
+
+
+def test_extras_are_named():
+    import tomllib
+
+    text = README.read_text(encoding="utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for extra in extras["optional-dependencies"]:
+        assert f".[{extra}]" in text, f"README does not name the extra {extra}"

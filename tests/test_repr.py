@@ -1,5 +1,7 @@
 """What objects say of themselves at a prompt: shapes, sparsity, bits, on few lines."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -100,3 +102,4 @@ def test_the_rooms_that_help_names_are_there():
     for name in named:
         assert getattr(minicomp, name).__doc__, name
         assert name in minicomp.__all__
+    assert (Path(minicomp.__file__).parent / "py.typed").is_file(), "hints count for type checkers"

@@ -15,7 +15,7 @@ from ..jobs.folder import folder_of, run_folder
 from ..jobs.job import Job, check_job, run
 from ..jobs.recipe import Recipe, load_recipe, parse_with, recipes
 from ..jobs.sensitivity import scan
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..nn.graph import Model
 from ..report.compression import Compression, write_report
 from ..passport import Passport, passport
@@ -44,7 +44,9 @@ def add_parsers(commands) -> None:
         help="train a net, compress it, write one real file",
         examples=EXAMPLES,
         description="Train a net, run a recipe or single techniques on it, write "
-        "a .mcz file, read it back in, and show the cost in error, bytes and milliseconds.",
+        "a .mcz file, read it back in, and show the cost in error, bytes and milliseconds. Without "
+        "further words: 14 epochs of LeNet-5, on two cores half a minute with the digits of fonts, "
+        "two with MNIST; --fast takes a quarter.",
     )
     p.add_argument(
         "model",
@@ -152,9 +154,9 @@ def compress(args) -> int:
                 command=_command(args, name),
             ),
         )
-        print(f"{page}: the same with pictures, {page.stat().st_size:,} bytes")
+        print(f"{printable(page)}: the same with pictures, {page.stat().st_size:,} bytes")
     print(
-        f"{out}: {result['file_bytes']:,} bytes, {times(result['ratio'])}x smaller; errors of "
+        f"{printable(out)}: {result['file_bytes']:,} bytes, {times(result['ratio'])}x smaller; errors of "
         f"{result['test_size']:,} test images: {result['dense_errors']} before, "
         f"{result['errors']} after; "
         f"{time.perf_counter() - begin:.0f} s in all"
@@ -264,19 +266,14 @@ def print_passports(before: Passport, after: Passport, result: dict) -> None:
 
 
 def _command(args, name: str) -> str:
-    words = [
-        "minicomp",
-        "compress",
-        args.model or name,
-        "--recipe",
-        args.recipe,
-        "--seed",
-        str(args.seed),
-    ]
-    for step in args.steps:
-        words += ["--with", step]
-    words += ["--data", args.data] if args.data else []
-    words += ["--bytes", str(args.bytes)] if args.bytes else []
+    # What gives the page again; the bits of a training depend on the number of threads.
+    given = {"--model": args.structure, "--normalize": args.normalize, "--data": args.data,
+             "--recipe": None if args.steps else args.recipe, "--bytes": args.bytes,
+             "--seed": args.seed, "--threads": args.threads}
+    words = ["minicomp", "compress", args.model or name]
+    words += [w for step in args.steps for w in ("--with", step)]
+    words += [str(w) for option, value in given.items() if value is not None
+              for w in (option, value)]
     return shlex.join(words + (["--fast"] if args.fast else []))
 
 

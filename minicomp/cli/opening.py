@@ -229,10 +229,10 @@ def shown(given: str) -> tuple[Shown, dict]:
             says["normalize"] = normalization(found.model)
         return found, says
     arrays = load_safetensors(path)
-    rows = [Row(name, "array", a.shape, a.size, str(a.dtype), {"values": float(a.nbytes)})
+    rows = [Row(printable(name, 100), "array", a.shape, a.size, str(a.dtype), {"values": float(a.nbytes)})
             for name, a in arrays.items()]
     size = path.stat().st_size
     taken = sum(a.nbytes for a in arrays.values())
     found = Shown(size, 4 * sum(a.size for a in arrays.values()), rows, 0,
-                  {"header": size - taken})
+                  {"header": size - taken}, Model((), input_shape=(1,)))
     return found, noted(arrays) or {}

@@ -16,6 +16,20 @@ minicomp show lenet5.safetensors
 """
 
 
+# The words of the column "encoding", by what they begin with.
+ENCODINGS = {
+    "bitmap": "bitmap: one bit an entry says whether it is kept",
+    "relative": "relative p=n: the distance to the next kept entry in n bits (Deep Compression)",
+    "rice": "rice k=n: that distance in a Rice code of n low bits",
+    "bucket": "bucket s=n: that distance as a coded size and plain bits below it",
+    "context": "context: a range coder that learns from an entry's neighbours what to expect; with "
+    "lag=n also from those n places before, a row above in images n pixels wide",
+    "axes reversed": "axes reversed: entries in the order of the transposed array",
+    "huffman": "huffman: frequent symbols get short codes",
+    "k=": "k=n: n different values",
+}
+
+
 def add_parsers(commands) -> None:
     """Adds the command `show`."""
     p = options.command(
@@ -97,6 +111,10 @@ def print_bytes(title: str, shown: Shown) -> None:
         footer=f"{shown.file_bytes:,} bytes in all, {times(shown.ratio)}x smaller than the "
         f"{shown.origin_bytes:,} bytes of the dense net it came from",
     )
+    words = {word.strip() for r in shown.rows for word in r.how.split(",")}
+    for begin, meaning in ENCODINGS.items():
+        if any(word.startswith(begin) for word in words):
+            print(f"  {meaning}")
 
 
 def _bytes(n: float) -> str:

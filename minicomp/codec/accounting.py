@@ -60,7 +60,7 @@ class Shown:
     origin_bytes : of the dense float32 model that compression started from
     rows : one a form        buffers : bytes of the running statistics
     rest : bytes of "architecture" and "envelope"        model : what the file holds, or a program;
-        None for a file of arrays
+        without nodes for a file of arrays
     """
 
     file_bytes: int
@@ -68,7 +68,7 @@ class Shown:
     rows: list[Row]
     buffers: int
     rest: dict[str, int]
-    model: Model | Program | None = None
+    model: Model | Program
 
     @property
     def ratio(self) -> float:
@@ -80,7 +80,7 @@ class Shown:
         A layer's biases are one part; the parts of all layers and of "" sum to file_bytes.
         """
         program = isinstance(self.model, Program)
-        layers = self.model.steps if program else self.model.nodes if self.model else ()
+        layers = self.model.steps if program else self.model.nodes
         out = {layer.name: dict.fromkeys(FILE_PARTS, 0.0) for layer in layers}
         for row in self.rows:
             layer, _, form = row.name.rpartition(".")

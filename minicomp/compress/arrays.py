@@ -51,7 +51,7 @@ def net_of(*layers: Array | tuple[Array, Array], input_shape: Sequence[int] | No
         state |= {f"{name}.weight": w} | ({} if b is None else {f"{name}.bias": b})
     if not flat:
         named.append(("flatten", Flatten()))
-    model = Model(chain(*named), input_shape=input_shape or shape)
+    model = Model(chain(*named), input_shape=input_shape or shape or ())
     model.shapes()
     model.load_state_dict(state)
     return model

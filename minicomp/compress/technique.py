@@ -29,7 +29,6 @@ from .examples import check_examples
 from .stepfile import kept as kept_step
 
 Log = Callable[[dict], None]
-SKETCHING = partial(np.random.default_rng, 0)  # of sketches whose forms alone are looked at
 
 
 def silent(row: dict) -> None:
@@ -75,20 +74,21 @@ class Knob:
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the value in the knob's type; UserError names the knob, the range, the value."""
+        kind: Any = self.type
         if value is None and self.optional:
             return None
         if self.choices and value not in self.choices:
             raise UserError(f"{name} must be one of {', '.join(self.choices)}, got {value!r}")
         if (
-            self.type in (int, float)
-            and isinstance(value, _NUMBER[self.type])
+            kind in (int, float)
+            and isinstance(value, _NUMBER[kind])
             and not isinstance(value, bool)
         ):
-            value = self.type(value)
+            value = kind(value)
         limited = self.lo is not None or self.hi is not None
-        if type(value) is not self.type or self.type is float and not math.isfinite(value):
+        if type(value) is not kind or kind is float and not math.isfinite(value):
             raise UserError(
-                f"{name} must be {_ARTICLE[self.type]}{f' in {self.range()}' if limited else ''}, "
+                f"{name} must be {_ARTICLE[kind]}{f' in {self.range()}' if limited else ''}, "
                 f"got {value!r}"
             )
         if self.lo is not None and value < self.lo or self.hi is not None and (
@@ -142,8 +142,8 @@ class Technique:
 
     def __repr__(self) -> str:
         plain = {f.name: f.default for f in dataclasses.fields(self)}
-        said = [f"{name}={printable(repr(getattr(self, name)), 100)}" for name, value in plain.items()
-                if getattr(self, name) != value]
+        said = [f"{name}={printable(repr(getattr(self, name)), 100)}"
+                for name, value in plain.items() if getattr(self, name) != value]
         return printable(f"{type(self).__name__}({', '.join(said)})", 1000)
 
     def __post_init__(self):
@@ -280,7 +280,9 @@ class Pipeline(Technique):
             if i == len(self.steps):
                 break
             try:
-                model = model if step.resizes() else step.sketch(model, rng=SKETCHING())
+                # Any numbers will do: only the forms are looked at.
+                rng = np.random.default_rng(0)
+                model = model if step.resizes() else step.sketch(model, rng=rng)
                 known &= not step.resizes()
             except UserError:  # of weights that are not those there will be
                 known = False
@@ -315,7 +317,7 @@ def _file(step: Technique, start: Model, part: Run, common: dict) -> tuple[Path 
     # Where the model is kept that a step leaves, and of what it is; (None, {}) without a folder.
     if part.checkpoint is None:
         return None, {}
-    seed = part.rng.bit_generator.seed_seq
+    seed: Any = part.rng.bit_generator.seed_seq
     of = {"step": step.name, "knobs": step.settings(), "start": fingerprint(start.frozen()),
           "seed": f"{seed.entropy} {seed.spawn_key}", **common}
     if files := step.files():
@@ -444,7 +446,8 @@ def weights(model: Model) -> dict[str, str]:
 def feeding(model: Model) -> dict[str, frozenset[str]]:
     """Returns by node, and "x", the layers whose `weights` it comes from: itself, or the last such
     layer on each path to it."""
-    names, found = weights(model), {INPUT: frozenset()}
+    names = weights(model)
+    found: dict[str, frozenset[str]] = {INPUT: frozenset()}
     for node in model.nodes:
         found[node.name] = (frozenset([node.name]) if node.name in names else
                             frozenset().union(*(found[i] for i in node.inputs)))

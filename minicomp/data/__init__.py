@@ -186,7 +186,7 @@ def _idx(name: str, folder: Path) -> Dataset:
     with ThreadPoolExecutor(2) as pool:  # zlib and hashlib release the interpreter's lock
         raw = list(pool.map(unpacked, files.present(folder, name).items()))
     train, test = (
-        readers.idx_pair(*raw[i : i + 2], 10, f"{folder} {part}")
+        readers.idx_pair(raw[i], raw[i + 1], 10, f"{folder} {part}")
         for i, part in ((0, "train"), (2, "t10k"))
     )
     classes = DIGITS if name == "mnist" else CLOTHES
@@ -224,14 +224,14 @@ def _monks(name: str, root) -> Dataset:
             f"{name} generated from its rules, not the published examples, because its files "
             f"were not found; to get them, run: {files.get_command(name)}"
         )
-        train, test = monks.generate(int(name[-1]))
+        parts = list(monks.generate(int(name[-1])))
     else:
         source, note = "files", f"{name}, the published files, from {files.place(folder)}"
-        train, test = (
+        parts = [
             readers.monks(files.read(path, f, name), str(path))
             for f, path in files.present(folder, name).items()
-        )
-    train, test = (Split(readers.one_hot(a), np.array(y, np.int64)) for a, y in (train, test))
+        ]
+    train, test = (Split(readers.one_hot(a), np.array(y, np.int64)) for a, y in parts)
     return Dataset(
         name, train, train, test, ("0", "1"), source, note + "; validation is the training set"
     )
@@ -281,8 +281,8 @@ def _rendered(n: int) -> tuple[Array, Array]:
 
 
 def _glyphs_sha256(x: Array, y: Array) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(x))
-    digest.update(np.ascontiguousarray(y))
+    digest = hashlib.sha256(np.ascontiguousarray(x).data)
+    digest.update(np.ascontiguousarray(y).data)
     return digest.hexdigest()
 
 
@@ -296,13 +296,13 @@ def _images(
     note: str,
 ) -> Dataset:
     # From bytes (N, C, H, W) and labels; the last n_val of train are the validation split.
-    train, test = (Split(pixels(x), y.astype(np.int64)) for x, y in (train, test))
-    k = len(train) - n_val
+    learned, held_out = (Split(pixels(x), y.astype(np.int64)) for x, y in (train, test))
+    k = len(learned) - n_val
     return Dataset(
         name,
-        train.take(slice(k)),
-        train.take(slice(k, None)),
-        test,
+        learned.take(slice(k)),
+        learned.take(slice(k, None)),
+        held_out,
         classes,
         source,
         note,

@@ -130,7 +130,7 @@ def _dataset(given: Mapping[str, Array], name: str, classes, normalize) -> Datas
         splits[part] = _split(part, x, y)
         for a in (x, y):
             digest.update(f"{part} {a.dtype.str} {a.shape} ".encode())
-            digest.update(np.ascontiguousarray(a).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(a).reshape(-1).view(np.uint8).data)
     if "train" not in splits:
         raise DataError("x_train and y_train are missing")
     for part, split in splits.items():

@@ -23,8 +23,9 @@ MOST = 2**31 - 1  # entries of a map's channel, padded; every single number of a
 
 def floats(name: str, a: Array, *axes: int) -> None:
     """Raises ValueError unless `a` is an array of floats with a number of axes among `axes`."""
-    if isinstance(a, np.ndarray) and (not axes or a.ndim in axes):
-        if a.dtype == F32 or a.dtype.kind == "f":
+    if isinstance(a, Array) and (not axes or a.ndim in axes):
+        dtype = a.dtype
+        if dtype is F32 or dtype.kind == "f":
             return
     _refuse(name, f"an array of floats{_with(axes)}", a)
 
@@ -62,11 +63,12 @@ def whole(name: str, n, least: int, most: int = MOST) -> int:
 
 def number(name: str, x, least: float = -math.inf, below: float = math.inf) -> float:
     """Returns x as a float; ValueError unless it is a finite number, no bool, in [least, below)."""
-    if type(x) is not float:
-        if isinstance(x, (bool, np.bool_)) or not isinstance(x, Real):
-            raise ValueError(f"{name} must be a number, got {_shown(x)}")
-        x = float(x)
-    if not (least <= x < below and -math.inf < x):
+    if type(x) is float and least <= x < below and x > -math.inf:
+        return x
+    if isinstance(x, (bool, np.bool_)) or not isinstance(x, Real):
+        raise ValueError(f"{name} must be a number, got {_shown(x)}")
+    x = float(x)
+    if not (least <= x < below and x > -math.inf):
         raise ValueError(f"{name} must be a finite number in [{least}, {below}), got {x}")
     return x
 

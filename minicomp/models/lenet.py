@@ -14,12 +14,14 @@ from ..nn.graph import Model, chain
 from ..nn.init import initialise
 from ..nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from ..nn.layers.normalize import Statistics
-from .arguments import CHANNELS, CLASSES, NORMALIZE, Argument, chained, checked
+from .arguments import (CHANNELS, CLASSES, NORMALIZE, Argument, Normalization, chained,
+                        checked)
 
 Rng = np.random.Generator
 SIZE = Argument(1, 1, 2**20)  # of a layer of an MLP
 MOST_WEIGHTS = 2**28  # of an MLP: 1 GiB
-ARGUMENTS = {"classes": CLASSES, "channels": CHANNELS, "normalize": NORMALIZE}
+ARGUMENTS: dict[str, Argument | Normalization] = {
+    "classes": CLASSES, "channels": CHANNELS, "normalize": NORMALIZE}
 
 
 def LeNet300(*, classes: int = 10, channels: int = 1, normalize: Statistics | None = None,

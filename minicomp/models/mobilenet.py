@@ -14,11 +14,13 @@ from ..nn.graph import Model, Node
 from ..nn.init import he_normal
 from ..nn.layers import Add, AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, ReLU6
 from ..nn.layers.normalize import Statistics
-from .arguments import (CHANNELS, CLASSES, NORMALIZE, RESOLUTION, WIDTH, chained, checked,
+from .arguments import (CHANNELS, CLASSES, NORMALIZE, RESOLUTION, WIDTH, Argument,
+                        Normalization, chained, checked,
                         widened)
 
-ARGUMENTS = {"classes": CLASSES, "channels": replace(CHANNELS, default=3),
-             "resolution": RESOLUTION, "width": WIDTH, "normalize": NORMALIZE}
+ARGUMENTS: dict[str, Argument | Normalization] = {
+    "classes": CLASSES, "channels": replace(CHANNELS, default=3), "resolution": RESOLUTION,
+    "width": WIDTH, "normalize": NORMALIZE}
 
 
 def separable(name: str, channels: int, out: int, stride: int) -> list[tuple[str, object]]:

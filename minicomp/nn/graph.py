@@ -134,7 +134,8 @@ class Model:
         for node in self.nodes:
             if node.name == done:  # together with the one before
                 continue
-            run, made = node.layer, node.name
+            run: Callable[..., Tensor] = node.layer
+            made = node.name
             if made in self._pairs and made not in taps:
                 run, made = self._pairs[made]
                 done = made
@@ -172,7 +173,8 @@ class Model:
         Raises ValueError where a shape differs or a form would stand in the net twice, KeyError
         where none has the name; the model is then untouched.
         """
-        mine, owners = self.forms(), {}
+        mine = self.forms()
+        owners: dict[int, str] = {}
         for name, form in forms.items():
             if name not in mine:
                 raise KeyError(f"no form {name!r}; there are {', '.join(mine)}")
@@ -217,7 +219,7 @@ class Model:
         return {name: a.copy() for name, a in self._state().items()}
 
     def _state(self) -> dict[str, Array]:
-        state = {}
+        state: dict[str, Array] = {}
         for node in self.nodes:
             for part, form in node.layer.forms.items():
                 state |= {_join(f"{node.name}.{part}", p): a for p, a in form.state().items()}
@@ -240,8 +242,8 @@ class Model:
         wrong += [f"{n} must hold numbers, got {state[n].dtype}"
                   for n in mine if n in state and state[n].dtype.kind not in "biuf"]
         parts = {
-            name: {p: state.get(_join(name, p)) for p in form.state()}
-            for name, form in self.forms().items()
+            name: {p: state[_join(name, p)] for p in form.state()}
+            for name, form in (self.forms().items() if not wrong else ())
         }
         for name, form in self.forms().items() if not wrong else ():
             try:
@@ -414,7 +416,7 @@ def _entry(entry) -> tuple[str, type[Layer], dict, tuple[str, ...]]:
     if not isinstance(kind, str) or kind not in LAYERS:
         raise ValueError(f"no layer of kind {printable(repr(kind), 40)}"
                          + did_you_mean(str(kind)[:40], LAYERS))
-    required, known = _arguments(LAYERS[kind])
+    required, known = _arguments(kind)
     if not required <= set(config) <= known:
         raise ValueError(f"{kind} takes {', '.join(sorted(known)) or 'no arguments'}, "
                          f"got {printable(', '.join(config) or 'none', 80)}")
@@ -422,9 +424,9 @@ def _entry(entry) -> tuple[str, type[Layer], dict, tuple[str, ...]]:
 
 
 @functools.cache
-def _arguments(kind: type[Layer]) -> tuple[set[str], set[str]]:
+def _arguments(kind: str) -> tuple[set[str], set[str]]:
     # The names of a constructor's arguments: those that must be given, and all.
-    found = inspect.signature(kind).parameters.values()
+    found = inspect.signature(LAYERS[kind]).parameters.values()
     return {p.name for p in found if p.default is p.empty}, {p.name for p in found}
 
 
@@ -482,7 +484,7 @@ def _check(nodes: tuple[Node, ...]) -> None:
 def _refuse_shared(nodes: tuple[Node, ...]) -> None:
     # Nothing that training moves stands in a model twice: a step would move it twice as far, and
     # whatever copies or stores the model would untie it.
-    owners = {}
+    owners: dict[int, str] = {}
     for node in nodes:
         layer = node.layer
         moving = [t for form in layer.forms.values() for t in form.parameters().values()]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,7 @@ def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:
     arguments.
     """
     entry = _entry(name)
+    judge: Any = entry.judge  # set by the entry itself where it was left out
     numbered = enumerate(entry.cases(Draw(seed)))
     for number, case in sorted(numbered, key=lambda pair: _size(pair[1])):
         shown = f"{name}, case {number}: {', '.join(f'{k} = {_text(v)}' for k, v in case.items())}"
@@ -50,7 +52,7 @@ def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:
         except Exception as e:
             raise AssertionError(f"{shown}\n  raised {type(e).__name__}: {e}") from e
         try:
-            wrong = entry.judge(case, result)
+            wrong = judge(case, result)
         except Exception as e:  # a judge expects numbers of the right kind
             wrong = Message("odd", f"the result cannot be judged: {type(e).__name__}: {e}")
         if wrong is not None:

@@ -298,8 +298,8 @@ def _facts(before: Passport, after: Passport) -> list[tuple[str, str, str]]:
         facts.append(("units removed", f"{before.units - after.units:,} of {before.units:,}",
                       f"MACs {before.macs:,} before, {after.macs:,} now"))
     if after.ms is not None:
-        facts.append(("an image", f"{after.ms:.2f} ms",
-                      f"as dense float32 {after.ms_dense:.2f} ms, one thread"))
+        facts.append(("an image", f"{after.ms:.3g} ms",
+                      f"as dense float32 {after.ms_dense:.3g} ms, one thread"))
     return facts
 
 

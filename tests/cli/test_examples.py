@@ -71,6 +71,7 @@ def first(few, tmp_path_factory):
         m.chdir(folder / "lessons")
         assert main(["lesson", "open", "4", "--no-start"]) == 0
     shutil.copy(folder / "lenet5-program.mcz", folder / "program.mcz")
+    shutil.copy(folder / "lenet5.mcz", folder / "small.mcz")
     shutil.copy(recipe.FOLDER / "deep-compression.toml", folder / "my.toml")
     return folder
 

@@ -52,3 +52,18 @@ def test_a_number_that_is_none_changes_nothing(n):
     with pytest.raises(ValueError, match="n must be"), blas(n):
         pass
     assert now() == before
+
+
+def test_a_larger_limit_of_another_thread_raises_none():
+    seen = []
+
+    def other():
+        with blas(2):
+            seen.append(now())
+
+    with blas(1):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        seen.append(now())
+    assert seen == [{1}, {1}]

@@ -137,12 +137,13 @@ def sgd(w: Array, v: Array, g: Array, *, lr: float, momentum: float, decay: floa
     floats("v", v)
     floats("g", g)
     _fit(w.shape == v.shape == g.shape, w, v, g)
-    if not (w.flags.writeable and v.flags.writeable):
+    of_w, of_v = w.flags, v.flags
+    if not (of_w.writeable and of_v.writeable):
         raise ValueError("w and v must be writable, got a read-only array")
     lr, momentum, decay = number("lr", lr), number("momentum", momentum), number("decay", decay)
     level = cpu.resolve(isa, "maps")
-    flat = w.size and all(a.dtype == F32 and a.flags.c_contiguous for a in (w, v, g))
-    if flat and level:
+    flat = of_w.c_contiguous and of_v.c_contiguous and g.flags.c_contiguous
+    if level and flat and w.size and w.dtype == v.dtype == g.dtype == F32:
         cpu.kernel_module("maps").sgd(w.reshape(-1), v.reshape(-1), g.reshape(-1), lr, momentum,
                                       decay, level)
     else:

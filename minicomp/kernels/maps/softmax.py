@@ -91,7 +91,12 @@ def _sizes(name: str, z: Array, labels: Array, smoothing: float) -> tuple[int, i
 
 
 def _compiled(isa: str, *arrays: Array) -> bool:
-    return cpu.resolve(isa, "maps") > 0 and all(a.dtype == F32 and a.size for a in arrays)
+    if cpu.resolve(isa, "maps") == 0:
+        return False
+    for a in arrays:
+        if a.dtype != F32 or not a.size:
+            return False
+    return True
 
 
 def checked(labels: Array, n: int, k: int) -> Array:

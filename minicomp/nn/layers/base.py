@@ -286,7 +286,7 @@ def bounded(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def padded(shape: tuple[int, int, int], padding: tuple[int, int]) -> int:
+def padded(shape: tuple[int, ...], padding: tuple[int, int]) -> int:
     """Returns the entries of maps (C, H, W) with their padding on both sides."""
     channels, *size = shape
     return channels * math.prod(n + 2 * p for n, p in zip(size, padding))
