@@ -30,8 +30,8 @@ def add_structure(parser) -> None:
     parser.add_argument(
         "--normalize", metavar="SET|none|MEAN,STD",
         help="what was done to the pixels in 0..1 on which the net of a file was trained, where "
-        f"the file does not say: as for {', '.join(NAMED)}, nothing, or (x - MEAN) / STD; of several "
-        "channels all means, then all deviations")
+        f"the file does not say: as for {', '.join(NAMED)}, nothing, or (x - MEAN) / STD; of "
+        "several channels all means, then all deviations")
     options.files(parser, reads=("structure",))
 
 

@@ -254,9 +254,9 @@ def test_options_that_contradict_are_refused(words, message, here, capsys):
 
 @pytest.mark.parametrize("command", ["show", "eval --data glyphs", "lower",
                                      "compress --data glyphs", "sensitivity --data glyphs"])
-@pytest.mark.parametrize("path, words", [(".", ".: a folder, not a file"),
+@pytest.mark.parametrize("path, words", [(".", ". is a folder, not a file"),
                                          ("none.mcz", "no such file"),
-                                         (os.devnull, ": a pipe or a device, not a file")])
+                                         (os.devnull, " is a pipe or a device, not a file")])
 def test_what_is_no_file_is_named_for_what_it_is(command, path, words, here, capsys):
     name, *rest = command.split()
     assert main([name, path, *rest]) == 2
