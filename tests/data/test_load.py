@@ -335,7 +335,7 @@ def test_writing_replaces_whole_files_only(tmp_path, monkeypatch):
     assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
 
 
-# ------------------------------------------------------------- as other programs keep the same files
+# ------------------------------------------------------------ as other programs keep the same files
 
 
 def published(arrays):
