@@ -47,7 +47,8 @@ class Form:
 
     def __repr__(self) -> str:
         held = vars(self)
-        said = [*self._said()] if all(name in held for name in self.parts) else ["without its parts"]
+        whole = all(name in held for name in self.parts)
+        said = [*self._said()] if whole else ["without its parts"]
         return f"<{type(self).__name__} {dimensions(held.get('shape', ()))}: {', '.join(said)}>"
 
     def _said(self) -> Iterator[str]:
