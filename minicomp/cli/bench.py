@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import bench
 from ..bench import against
-from ..errors import UserError, did_you_mean
+from ..errors import UserError, did_you_mean, printable
 from ..report import plots
 from . import options
 from .progress import Screen, print_table
@@ -86,6 +86,6 @@ def run(args) -> int:
         }
         ax = plots.plot_break_even(curves)
         plots.save(ax, args.plot)
-        print(f"{args.plot}: how many times faster than dense, against density")
+        print(f"{printable(args.plot)}: how many times faster than dense, against density")
     options.write_json(args.json, {"rows": rows})
     return 0

@@ -15,7 +15,7 @@ from ..jobs.folder import folder_of, run_folder
 from ..jobs.job import Job, check_job, run
 from ..jobs.recipe import Recipe, load_recipe, parse_with, recipes
 from ..jobs.sensitivity import scan
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..nn.graph import Model
 from ..report.compression import Compression, write_report
 from ..passport import Passport, passport
@@ -154,10 +154,10 @@ def compress(args) -> int:
                 command=_command(args, name),
             ),
         )
-        print(f"{page}: the same with pictures, {page.stat().st_size:,} bytes")
+        print(f"{printable(page)}: the same with pictures, {page.stat().st_size:,} bytes")
     print(
-        f"{out}: {result['file_bytes']:,} bytes, {times(result['ratio'])}x smaller; errors of "
-        f"{result['test_size']:,} test images: {result['dense_errors']} before, "
+        f"{printable(out)}: {result['file_bytes']:,} bytes, {times(result['ratio'])}x smaller; "
+        f"errors of {result['test_size']:,} test images: {result['dense_errors']} before, "
         f"{result['errors']} after; "
         f"{time.perf_counter() - begin:.0f} s in all"
     )
@@ -243,7 +243,8 @@ def error_curves(model: Model, split, screen: Screen, n_threads: int) -> tuple |
 
 def print_passports(before: Passport, after: Passport, result: dict) -> None:
     """Prints both passports and the steps between them."""
-    print_table("before, errors of the test set", before.headers(), before.rows(), footer=before.summary())
+    print_table("before, errors of the test set", before.headers(), before.rows(),
+                footer=before.summary())
     steps = result["steps"]
     cut = any(s["units_removed"] for s in steps)
     print_table(
@@ -259,7 +260,8 @@ def print_passports(before: Passport, after: Passport, result: dict) -> None:
         f"left: of the original's {after.original_numbers:,}, biases too",
     )
     print_table(
-        "after, as the file is read back, errors of the test set", after.headers(), after.rows(), footer=after.summary()
+        "after, as the file is read back, errors of the test set", after.headers(), after.rows(),
+        footer=after.summary(),
     )
     for name, (empty, k) in result["empty_clusters"].items():
         print(f"{name}: {empty} of {k} centroids stand for no weight")

@@ -89,9 +89,9 @@ def check_readable(path: Path) -> None:
         return
     shown = printable(path)
     if path.is_dir():
-        raise UserError(f"{shown} is a folder, not a file")
+        raise UserError(f"{shown}: a folder, not a file")
     if path.exists():
-        raise UserError(f"{shown} is a pipe or a device, not a file")
+        raise UserError(f"{shown}: a pipe or a device, not a file")
     raise UserError(f"{shown}: there is no such file")
 
 

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ..atomic import as_json
+from ..errors import printable
 
 
 class Screen:
@@ -58,6 +59,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Prints one line above the bars."""
+        text = "\n".join(printable(line, 4000) for line in text.split("\n"))
         self._bar.console.print(text, markup=False)
 
     def log(self, row: dict) -> None:
@@ -139,7 +141,7 @@ def print_table(title: str, headers: list[str], rows: list[list], *, footer: str
     parts = _parts(columns, console.width)
     with console.capture() as drawn:
         if title:
-            console.print(title, style="italic", markup=False)
+            console.print(printable(title), style="italic", markup=False)
         for i, part in enumerate(parts):
             table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
             for c in part:
@@ -153,7 +155,7 @@ def print_table(title: str, headers: list[str], rows: list[list], *, footer: str
                 table.add_row(*map(escape, cells))
             console.print(*([""] if i else []), table, sep="\n")
         if footer:
-            console.print(footer, style="italic dim", markup=False)
+            console.print(printable(footer, 4000), style="italic dim", markup=False)
     text = drawn.get()
     print(text if console.is_terminal else "\n".join(line.rstrip() for line in text.split("\n")))
 
@@ -206,5 +208,5 @@ def _cell(value) -> str:
     return (
         f"{value:,}"
         if isinstance(value, int)
-        else f"{value:.4g}" if isinstance(value, float) else str(value)
+        else f"{value:.4g}" if isinstance(value, float) else printable(value)
     )

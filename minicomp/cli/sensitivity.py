@@ -13,7 +13,7 @@ from ..jobs import criteria
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe
 from ..jobs.sensitivity import SPARSITIES, allocate, scan
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..nn.graph import Model
 from ..report import plots
 from ..train import evaluate
@@ -129,7 +129,7 @@ def run(args) -> int:
         examples = f"{found.base.size:,} validation images"
         ax = plots.plot_sensitivity(curves, found.baseline, examples=examples)
         plots.save(ax, args.plot)
-        print(f"{args.plot}: error against sparsity")
+        print(f"{printable(args.plot)}: error against sparsity")
     options.write_json(args.json, result)
     return 0
 
@@ -187,9 +187,10 @@ def compare(args) -> int:
         curves = {c.word: ([r["zeros"] for r in rows if r["criterion"] == c.word],
                            [r["error"] for r in rows if r["criterion"] == c.word]) for c in asked}
         curves = {word: curve for word, curve in curves.items() if curve[0]}
-        ax = plots.plot_importance(curves, baseline, examples=f"{len(data.val):,} validation images")
+        ax = plots.plot_importance(
+            curves, baseline, examples=f"{len(data.val):,} validation images")
         plots.save(ax, args.plot)
-        print(f"{args.plot}: error against the fraction of zeros")
+        print(f"{printable(args.plot)}: error against the fraction of zeros")
     options.write_json(args.json, {"criteria": [c.word for c in asked], "baseline": baseline,
                                    "size": len(data.val), "rows": rows})
     return 0

@@ -11,7 +11,7 @@ from ..exchange.safetensors import metadata_of, save_safetensors
 from ..jobs.folder import folder_of, run_folder
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe, make_technique, parse_knobs
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..models import for_data
 from ..train import evaluate
 from . import opening, options
@@ -87,8 +87,8 @@ def train(args) -> int:
         else:
             save_safetensors(model.dense().state_dict(), out, metadata_of(model))
     print(
-        f"{out}: {out.stat().st_size:,} bytes, {score.errors} errors of {score.size:,} test images "
-        f"({100 * score.error:.2f} %)"
+        f"{printable(out)}: {out.stat().st_size:,} bytes, {score.errors} errors of "
+        f"{score.size:,} test images ({100 * score.error:.2f} %)"
     )
     options.write_json(
         args.json,

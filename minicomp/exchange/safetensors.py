@@ -15,13 +15,12 @@ Source: the format's description at huggingface.co/docs/safetensors
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 
-from ..atomic import write_atomically
+from ..atomic import as_json, write_atomically
 from ..codec.header import OBJECTS, label_in, parse_json, whole
 from ..errors import FormatError, format_errors, printable
 from ..models import from_spec, normalization
@@ -116,7 +115,7 @@ def metadata_of(model: Model) -> dict[str, str]:
         notes["net"] = model.spec()
     if model.trained_on is not None:
         notes["data"] = model.trained_on
-    return {NOTES: json.dumps(notes)}
+    return {NOTES: as_json(notes)}
 
 
 def noted(arrays: Arrays) -> dict | None:

@@ -16,6 +16,7 @@ from html import escape
 from pathlib import Path
 
 from ..atomic import write_atomically
+from ..errors import printable
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,12 @@ class Page:
 def render(page: Page) -> str:
     """Returns the page as HTML."""
     facts = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}"
-        f"<span>{escape(remark)}</span></dd></div>"
+        f"<div><dt>{_text(name)}</dt><dd>{_text(value)}"
+        f"<span>{_text(remark)}</span></dd></div>"
         for name, value, remark in page.facts
     )
     parts = [
-        f"<h1>{escape(page.title)}</h1>",
+        f"<h1>{_text(page.title)}</h1>",
         f'<p class="lead">{escape(page.lead)}</p>' if page.lead else "",
         f'<dl class="facts">{facts}</dl>' if facts else "",
         *map(_block, page.blocks),
@@ -84,7 +85,7 @@ def render(page: Page) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         f"img-src data:; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(page.title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{_text(page.title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(filter(None, parts))
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -124,6 +125,11 @@ def cell(value) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def _text(text: str) -> str:
+    # A line of text that may hold a stranger's names; paragraphs, which are ours, have line ends.
+    return escape(printable(text, 2000))
+
+
 def _block(block) -> str:
     if isinstance(block, str):
         return f"<p>{escape(block)}</p>"
@@ -138,7 +144,7 @@ def _picture(p: Picture) -> str:
     width, height = (round(96 * inches) for inches in p.figure.get_size_inches())
     caption = f"<figcaption>{escape(p.caption)}</figcaption>" if p.caption else ""
     return (
-        f'<section><h2>{escape(p.title)}</h2>\n<figure><img alt="{escape(p.alt, quote=True)}" '
+        f'<section><h2>{_text(p.title)}</h2>\n<figure><img alt="{_text(p.alt)}" '
         f'width="{width}" height="{height}" src="data:image/svg+xml;base64,{image}">'
         f"{caption}</figure></section>"
     )
@@ -146,15 +152,15 @@ def _picture(p: Picture) -> str:
 
 def _table(t: Table) -> str:
     head = "".join(
-        f'<th scope="col"{_side(t.rows, i)}>{escape(h)}</th>' for i, h in enumerate(t.headers)
+        f'<th scope="col"{_side(t.rows, i)}>{_text(h)}</th>' for i, h in enumerate(t.headers)
     )
     body = []
     for r, row in enumerate(t.rows):
         cells = "".join(
             (
-                f'<th scope="row">{escape(cell(v))}</th>'
+                f'<th scope="row">{_text(cell(v))}</th>'
                 if i == 0
-                else f"<td{_side(t.rows, i)}>{escape(cell(v))}</td>"
+                else f"<td{_side(t.rows, i)}>{_text(cell(v))}</td>"
             )
             for i, v in enumerate(row)
         )
@@ -162,8 +168,8 @@ def _table(t: Table) -> str:
         body.append(f'<tr class="total">{cells}</tr>' if total else f"<tr>{cells}</tr>")
     caption = f'<p class="caption">{escape(t.caption)}</p>' if t.caption else ""
     return (
-        f'<section><h2>{escape(t.title)}</h2>\n<div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{escape(t.title, quote=True)}"><table><thead><tr>{head}</tr></thead>\n<tbody>'
+        f'<section><h2>{_text(t.title)}</h2>\n<div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{_text(t.title)}"><table><thead><tr>{head}</tr></thead>\n<tbody>'
         + "\n".join(body)
         + f"</tbody></table></div>{caption}</section>"
     )
