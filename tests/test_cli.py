@@ -35,7 +35,8 @@ def test_every_command_has_help_with_examples(command, capsys):
 
 
 @pytest.mark.parametrize("words, says", [
-    (["compress", "lenet9"], "unknown model 'lenet9'; there are lenet300, lenet5, lenet5classic, depthwise32, "
+    (["compress", "lenet9"],
+     "unknown model 'lenet9'; there are lenet300, lenet5, lenet5classic, depthwise32, "
      "or a .mcz file, or a .safetensors file with --model"),
     (["compress", "lenet300", "--with", "magnitud:sparsity=0.9"],
      "unknown technique 'magnitud'; did you mean magnitude"),
@@ -153,7 +154,8 @@ def test_version_names_kernels(capsys):
      "minicomp compress: --threads must be an integer, got 'x'; see minicomp compress --help"),
     (["eval"],
      "minicomp eval: the following arguments are required: FILE; see minicomp eval --help"),
-    (["show", "a.mcz", "--jsn", "f"], "minicomp show: unknown option --jsn; did you mean --json; see minicomp show --help"),
+    (["show", "a.mcz", "--jsn", "f"],
+     "minicomp show: unknown option --jsn; did you mean --json; see minicomp show --help"),
 ])
 def test_words_that_do_not_parse_are_one_line_too(words, says, capsys):
     with pytest.raises(SystemExit) as stop:

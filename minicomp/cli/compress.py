@@ -243,7 +243,8 @@ def error_curves(model: Model, split, screen: Screen, n_threads: int) -> tuple |
 
 def print_passports(before: Passport, after: Passport, result: dict) -> None:
     """Prints both passports and the steps between them."""
-    print_table("before, errors of the test set", before.headers(), before.rows(), footer=before.summary())
+    print_table("before, errors of the test set", before.headers(), before.rows(),
+                footer=before.summary())
     steps = result["steps"]
     cut = any(s["units_removed"] for s in steps)
     print_table(
@@ -259,7 +260,8 @@ def print_passports(before: Passport, after: Passport, result: dict) -> None:
         f"left: of the original's {after.original_numbers:,}, biases too",
     )
     print_table(
-        "after, as the file is read back, errors of the test set", after.headers(), after.rows(), footer=after.summary()
+        "after, as the file is read back, errors of the test set", after.headers(), after.rows(),
+        footer=after.summary(),
     )
     for name, (empty, k) in result["empty_clusters"].items():
         print(f"{name}: {empty} of {k} centroids stand for no weight")

@@ -29,9 +29,9 @@ def add_structure(parser) -> None:
         help="the net whose weights a .safetensors file holds: a built-in model, or a .mcz file")
     parser.add_argument(
         "--normalize", metavar="SET|none|MEAN,STD",
-        help="what was done to the pixels in 0..1 on which the net of a file was trained, where the "
-        f"file does not say: as for {', '.join(NAMED)}, nothing, or (x - MEAN) / STD; of several "
-        "channels all means, then all deviations")
+        help="what was done to the pixels in 0..1 on which the net of a file was trained, where "
+        f"the file does not say: as for {', '.join(NAMED)}, nothing, or (x - MEAN) / STD; of "
+        "several channels all means, then all deviations")
     options.files(parser, reads=("structure",))
 
 
@@ -139,8 +139,8 @@ def with_data(begin: str | Model | Program, given: str | None, args, screen
     if not open_ or args.normalize is not None or data.normalize is None:
         return begin, data
     if Path(given).suffix != ".safetensors":
-        screen.say(f"{printable(given)} neither normalises its input nor names its data: pixels in 0..1 go in "
-                   "as they are; --normalize says otherwise")
+        screen.say(f"{printable(given)} neither normalises its input nor names its data: pixels go "
+                   "in as they are, 0..1; --normalize says otherwise")
     elif not says(given) and len(statistics(data.normalize)[0]) == begin.input_shape[0]:
         begin = renormalized(begin, data.normalize)
         screen.say(assumed(given, data.normalize))
@@ -148,7 +148,7 @@ def with_data(begin: str | Model | Program, given: str | None, args, screen
 
 
 def says(given: str | Path) -> bool:
-    """Returns whether a file says what was done to its net's input: arrays do where we wrote them."""
+    """Returns whether a file says what was done to its net's input: arrays that we wrote do."""
     return Path(given).suffix != ".safetensors" or noted(load_safetensors(given)) is not None
 
 
@@ -229,7 +229,8 @@ def shown(given: str) -> tuple[Shown, dict]:
             says["normalize"] = normalization(found.model)
         return found, says
     arrays = load_safetensors(path)
-    rows = [Row(printable(name, 100), "array", a.shape, a.size, str(a.dtype), {"values": float(a.nbytes)})
+    rows = [Row(printable(name, 100), "array", a.shape, a.size, str(a.dtype),
+                {"values": float(a.nbytes)})
             for name, a in arrays.items()]
     size = path.stat().st_size
     taken = sum(a.nbytes for a in arrays.values())

@@ -187,7 +187,8 @@ def compare(args) -> int:
         curves = {c.word: ([r["zeros"] for r in rows if r["criterion"] == c.word],
                            [r["error"] for r in rows if r["criterion"] == c.word]) for c in asked}
         curves = {word: curve for word, curve in curves.items() if curve[0]}
-        ax = plots.plot_importance(curves, baseline, examples=f"{len(data.val):,} validation images")
+        ax = plots.plot_importance(
+            curves, baseline, examples=f"{len(data.val):,} validation images")
         plots.save(ax, args.plot)
         print(f"{printable(args.plot)}: error against the fraction of zeros")
     options.write_json(args.json, {"criteria": [c.word for c in asked], "baseline": baseline,

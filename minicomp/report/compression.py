@@ -326,8 +326,8 @@ def _steps(steps: Sequence[Mapping]) -> list[Table | Notes]:
             headers,
             rows,
             "Knobs are picked on validation data; the test set is read once, at the end. Sparsity "
-            "is the fraction of zeros among the weights that are there, biases not counted; numbers "
-            "left are what is there and not 0, biases too, of the original's.",
+            "is the fraction of zeros among the weights that are there, biases not counted; "
+            "numbers left are what is there and not 0, biases too, of the original's.",
         ),
         Notes("Knobs of the steps", [(name, text) for name, text in knobs if text]),
     ]

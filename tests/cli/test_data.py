@@ -221,7 +221,8 @@ def test_a_label_of_no_set_that_there_is(small, capsys):
     code, said, _ = told(["eval", "s.mcz"], capsys)
     assert code == 2 and ("the net was trained on svhn: a set that this version has not; say which "
                           "data with --data") in said
-    assert "although the net was trained on svhn" in errors(["s.mcz", "--data", "glyphs"], capsys)[1]
+    said = errors(["s.mcz", "--data", "glyphs"], capsys)[1]
+    assert "although the net was trained on svhn" in said
 
 
 @pytest.mark.parametrize("notes", ["", "[]", "{", '{"normalize": "minst"}', '{"data": "mnist"}',

@@ -39,7 +39,8 @@ def examples():
 
 EXAMPLES = examples()
 # Not commands but their forms, `minicomp compress [MODEL]`, `minicomp COMMAND --help`.
-GIVEN = [c for c in EXAMPLES if not re.search(r"\[|\b[A-Z]{2,}\b(?!\w|/)", c.replace("DOWNLOADS", ""))]
+GIVEN = [c for c in EXAMPLES
+         if not re.search(r"\[|\b[A-Z]{2,}\b(?!\w|/)", c.replace("DOWNLOADS", ""))]
 # Downloads, full papers, other installations and what lessons' own tests run.
 ELSEWHERE = re.compile(r"minicomp (data get|paper \w|bench|lesson (open|grade|build)|\S+ --help)")
 RUN = [c for c in GIVEN if not ELSEWHERE.match(c)]

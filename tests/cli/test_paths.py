@@ -12,24 +12,23 @@ from minicomp.cli.paths import check_files, files, within
 from minicomp.errors import UserError
 
 # Options that take a text that is no path, by command; a new one is written here or declares what
-# it does with a path.
+# it does with its path.
 TEXTS = {
-    "compress": {"max_operations", "normalize", "steps", "bytes", "seed", "threads"},
-    "train": {"max_operations", "normalize", "knobs", "seed", "threads"},
-    "eval": {"normalize", "threads", "max_operations"},
-    "sensitivity": {"max_operations", "normalize", "only", "bytes", "macs", "criteria", "seed",
-                    "threads"},
+    "compress": {"normalize", "steps"},
+    "train": {"normalize", "knobs"},
+    "eval": {"normalize"},
+    "sensitivity": {"normalize", "only", "criteria"},
     "show": {"normalize"},
     "lower": {"normalize", "precision"},
     "list": {"technique"},
     "cite": {"technique"},
-    "paper": {"name", "seeds", "seed", "threads"},
-    "vectors": {"name", "seed"},
+    "paper": {"name"},
+    "vectors": {"name"},
     "bench": {"kernel"},
     "data get": {"name"},
     "lesson open": {"number"},
-    "lesson grade": {"number", "jobs"},
-    "lesson build": {"numbers", "data", "seeds"},
+    "lesson grade": {"number"},
+    "lesson build": {"numbers", "data"},
 }
 
 
@@ -68,7 +67,8 @@ def given(parser, **paths):
 def test_every_option_says_what_it_does_with_its_path(name):
     parser = LEAVES[name]
     takes = {a.dest for a in parser._actions
-             if a.nargs != 0 and not a.choices and not isinstance(a, argparse._HelpAction)}
+             if a.nargs != 0 and not a.choices and not isinstance(a, argparse._HelpAction)
+             and a.type not in (int, float)}
     assert takes == TEXTS.get(name, set()) | set(declared(parser))
     assert not TEXTS.get(name, set()) & set(declared(parser))
 
@@ -254,8 +254,9 @@ def test_options_that_contradict_are_refused(words, message, here, capsys):
 
 @pytest.mark.parametrize("command", ["show", "eval --data glyphs", "lower",
                                      "compress --data glyphs", "sensitivity --data glyphs"])
-@pytest.mark.parametrize("path, words", [(".", "is a folder"), ("none.mcz", "no such file"),
-                                         (os.devnull, "is a pipe or a device")])
+@pytest.mark.parametrize("path, words", [(".", ". is a folder, not a file"),
+                                         ("none.mcz", "no such file"),
+                                         (os.devnull, " is a pipe or a device, not a file")])
 def test_what_is_no_file_is_named_for_what_it_is(command, path, words, here, capsys):
     name, *rest = command.split()
     assert main([name, path, *rest]) == 2

@@ -1,6 +1,5 @@
 import os
 import re
-import zlib
 
 import numpy as np
 import pytest

@@ -74,7 +74,7 @@ def blobs():
         y = rng.integers(0, 4, 2 * n)
         x = rng.standard_normal((4, 12))[y] + 0.7 * rng.standard_normal((2 * n, 12))
         x = x.astype(np.float32)
-        return SimpleNamespace(train=Split(x[:n], y[:n]), val=Split(x[n:], y[n:]), black=0.0)
+        return SimpleNamespace(train=Split(x[:n], y[:n]), val=Split(x[n:], y[n:]))
 
     return made
 

@@ -31,7 +31,7 @@ class Data(SimpleNamespace):
 def toy(rng, n=200, d=6):
     x = rng.standard_normal((n, d)).astype(np.float32)
     y = (x[:, 0] > 0).astype(np.int64)
-    return Data(train=Split(x, y), val=Split(x, y), black=0.0)
+    return Data(train=Split(x, y), val=Split(x, y))
 
 
 def test_gradients_are_of_the_mean_loss():

@@ -56,7 +56,7 @@ def data():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((160, 12)).astype(np.float32)
     y = np.argmax(x[:, :3], axis=1)
-    return SimpleNamespace(train=Split(x[:80], y[:80]), val=Split(x[80:], y[80:]), black=0.0)
+    return SimpleNamespace(train=Split(x[:80], y[:80]), val=Split(x[80:], y[80:]))
 
 
 def net():

@@ -79,7 +79,8 @@ WRONG = [
     ({"x_train": images(0), "y_train": labels(0)}, r"no axis empty, got \(0, 6, 5\)"),
     ({"x_train": images(shape=(32, 32, 3))},
      r"x_train must have its channels first, \(N, C, H, W\), got \(50, 32, 32, 3\); x.transpose"),
-    ({"x_train": images().astype(np.int64)}, "x_train must be uint8, 0..255, or float32, got int64"),
+    ({"x_train": images().astype(np.int64)},
+     "x_train must be uint8, 0..255, or float32, got int64"),
     ({"x_train": images() > 3}, "x_train must be uint8, 0..255, or float32, got bool"),
     ({"x_train": np.full((50, 6, 5), np.nan)}, "x_train must be finite numbers of float32"),
     ({"x_train": np.full((50, 6, 5), 1e300)}, "x_train must be finite numbers of float32"),
@@ -111,7 +112,8 @@ def test_more_mistakes_in_python():
         from_arrays(images(), labels(), classes=("a", "b"))
     with pytest.raises(DataError, match="normalize: .*mnist.*got 'minst'"):
         from_arrays(images(), labels(), normalize="minst")
-    with pytest.raises(DataError, match="normalize: it must have a mean for each of the 1 channels"):
+    with pytest.raises(DataError,
+                       match="normalize: it must have a mean for each of the 1 channels"):
         from_arrays(images(), labels(), normalize="cifar10")
     with pytest.raises(DataError, match="x_train must be uint8, 0..255, or float32, got"):
         from_arrays(images().astype(str), labels())
@@ -165,7 +167,8 @@ def test_files_that_lie_are_refused_before_anything_is_read(tmp_path, monkeypatc
     objects = io.BytesIO()
     np.lib.format.write_array(objects, np.array([{}]), allow_pickle=True)
     refused("y_train must be numbers, got objects", y_train=objects.getvalue())
-    with pytest.raises(DataError, match="arrays must take at most 1,000 bytes as float32, got 7,316"):
+    with pytest.raises(DataError,
+                       match="arrays must take at most 1,000 bytes as float32, got 7,316"):
         arrays.read_npz(packed(tmp_path, **good), max_bytes=1000)
 
 
@@ -181,8 +184,8 @@ def test_what_is_no_npz_file(tmp_path):
 
 
 def test_damaged_files_are_one_error(tmp_path):
-    raw, rng = bytearray(packed(tmp_path, **{k: npy(a) for k, a in keras().items()}).read_bytes()), \
-        np.random.default_rng(0)
+    members = {k: npy(a) for k, a in keras().items()}
+    raw, rng = bytearray(packed(tmp_path, **members).read_bytes()), np.random.default_rng(0)
     for _ in range(60):
         damaged = bytearray(raw)
         damaged[rng.integers(len(raw))] ^= int(rng.integers(1, 256))

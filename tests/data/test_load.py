@@ -336,7 +336,7 @@ def test_writing_replaces_whole_files_only(tmp_path, monkeypatch):
     assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
 
 
-# ------------------------------------------------------------- as other programs keep the same files
+# ------------------------------------------------------------ as other programs keep the same files
 
 
 def published(arrays):
@@ -464,8 +464,9 @@ def test_cifar_is_read_from_the_pickles_of_torchvision(pickled):
 
 
 class Runs:
+    # Unpickled by whoever builds what a pickle names, it makes a folder where it stands.
     def __reduce__(self):
-        return os.system, ("false",)
+        return os.mkdir, ("made-by-a-pickle",)
 
 
 @pytest.mark.parametrize("thing", [
@@ -477,12 +478,19 @@ class Runs:
     {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, True]},
     {b"data": np.array([[{}]], object), b"labels": [1]},
 ])
-def test_a_pickle_of_something_else_builds_nothing(thing, monkeypatch):
-    raw = pickle.dumps(thing, protocol=3)
-    monkeypatch.setattr(os, "system", lambda text: pytest.fail("it ran"))
+def test_a_pickle_of_something_else_builds_nothing(thing, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="^batch: expected") as e:
-        readers.cifar_pickled(raw, "batch")
-    assert str(e.value).isprintable()
+        readers.cifar_pickled(pickle.dumps(thing, protocol=3), "batch")
+    assert str(e.value).isprintable() and not list(tmp_path.iterdir())
+
+
+def test_a_pickled_array_of_other_numbers_is_not_read_as_bytes():
+    raw = python2(np.full((2, 3, 32, 32), 200, np.uint8), np.arange(2))
+    assert readers.cifar_pickled(raw, "batch")[0].max() == 200
+    for kind in (b"i1", b"O8", b"f4"):
+        with pytest.raises(DataError, match="its array is not of bytes"):
+            readers.cifar_pickled(raw.replace(b"u1", kind), "batch")
 
 
 def test_damaged_pickles_are_one_error():

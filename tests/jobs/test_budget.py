@@ -27,7 +27,7 @@ def data(n=200):
     y = rng.integers(0, 5, n)
     x = (rng.standard_normal((5, 40))[y] + rng.standard_normal((n, 40))).astype(np.float32)
     split = Split(x, y)
-    return SimpleNamespace(train=split, val=split, name="toy", classes=tuple("abcde"), black=0.0,
+    return SimpleNamespace(train=split, val=split, name="toy", classes=tuple("abcde"),
                            calibration=lambda n, rng: split.take(slice(0, n)))
 
 

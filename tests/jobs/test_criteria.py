@@ -29,7 +29,7 @@ def toy(n=600):
     x = rng.standard_normal((n, 12)).astype(np.float32)
     split = Split(x, np.argmax(x[:, :3], axis=1))
     return SimpleNamespace(
-        train=split, val=split, black=0.0,
+        train=split, val=split,
         calibration=lambda n, rng: split.take(rng.choice(len(split), n, replace=False)),
     )
 

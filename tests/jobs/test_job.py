@@ -29,7 +29,7 @@ def data(shape=(1, 28, 28), classes=10, n=96):
     )
     split = Split(x, y)
     return SimpleNamespace(
-        train=split, val=split, name="toy", classes=tuple(map(str, range(classes))), black=0.0,
+        train=split, val=split, name="toy", classes=tuple(map(str, range(classes))),
         calibration=lambda n, rng: split.take(slice(0, n)),
     )
 

@@ -271,7 +271,7 @@ def test_a_group_trains_by_the_words_and_logs_its_knobs():
         TECHNIQUES,
     )
     made = pipeline.apply(
-        model, SimpleNamespace(train=split, val=split, black=0.0), Run(rng, rows.append)
+        model, SimpleNamespace(train=split, val=split), Run(rng, rows.append)
     )
     assert made.shapes()["fc1"] == (4,) and made.forms()["fc1.weight"].nonzeros() < 20
     assert [r["name"] for r in rows if r["event"] == "step"] == ["dns+slimming", "kmeans"]

@@ -166,8 +166,9 @@ def test_arguments_may_be_called_otherwise_and_come_in_the_reference_s_order(nam
 
 
 def test_a_function_that_takes_other_arguments_is_told_which():
-    with pytest.raises(ValueError, match=r"pack_bits: fn must take values, width, by these names or "
-                       r"in this order and order by name, got a function of \(a, b, c, \*, d\)"):
+    with pytest.raises(ValueError,
+                       match=r"pack_bits: fn must take values, width, by these names or in this "
+                       r"order and order by name, got a function of \(a, b, c, \*, d\)"):
         verify("pack_bits", lambda a, b, c, *, d: None, order="little")
 
 

@@ -21,7 +21,7 @@ def toy(rng, n=300):
     x = rng.standard_normal((n, 10)).astype(np.float32)
     y = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
     split = Split(x, y)
-    return SimpleNamespace(train=split, val=split, black=0.0)
+    return SimpleNamespace(train=split, val=split)
 
 
 def test_three_way_rule_by_hand():

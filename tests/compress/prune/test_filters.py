@@ -30,7 +30,7 @@ def images(rng, n=600):
         x[k, 0] += np.roll(bars[y[k]], tuple(rng.integers(-2, 3, size=2)), axis=(0, 1))
     half = n // 2
     return SimpleNamespace(
-        train=Split(x[:half], y[:half]), val=Split(x[half:], y[half:]), black=0.0
+        train=Split(x[:half], y[:half]), val=Split(x[half:], y[half:])
     )
 
 

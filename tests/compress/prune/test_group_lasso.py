@@ -31,7 +31,7 @@ def toy(n=400):
     x = np.random.default_rng(0).standard_normal((n, 10)).astype(np.float32)
     y, half = np.argmax(x[:, :3], axis=1), n // 2
     return SimpleNamespace(
-        train=Split(x[:half], y[:half]), val=Split(x[half:], y[half:]), black=0.0
+        train=Split(x[:half], y[:half]), val=Split(x[half:], y[half:])
     )
 
 
@@ -161,7 +161,6 @@ def test_removing_what_is_0_changes_no_output(make):
     assert all(0 < z < g.size for g, z in zip(found, zero.values()))
     data = SimpleNamespace(
         train=Split(np.zeros((1, *model.input_shape), np.float32), np.zeros(1, np.int64)),
-        black=0.0,
     )
     rows = []
     small = GroupLasso().training(epochs=0).apply(model, data, Run(rng, log=rows.append))

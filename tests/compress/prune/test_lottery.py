@@ -124,7 +124,7 @@ def test_batch_norm_is_rewound_too(starts_of):
 def test_the_last_round_is_round_s_n_to_the_bit(s):
     model = Model(chain(("fc", Linear(5, 5))), input_shape=(5,))
     split = Split(np.ones((4, 5), np.float32), np.zeros(4, np.int64))
-    given = SimpleNamespace(train=split, val=split, black=0.0)
+    given = SimpleNamespace(train=split, val=split)
     for technique in (Lottery(sparsity=s, rounds=2, output=1.0, train=FineTune(epochs=1)),
                       Lottery(sparsity={"fc": s}, rounds=2, train=FineTune(epochs=1))):
         made = technique.apply(model, given, Run(np.random.default_rng(0)))

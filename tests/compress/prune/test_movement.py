@@ -33,7 +33,7 @@ def toy(seed=0, n=240, d=8, used=slice(0, 2)):
     # Two classes by the sum of the inputs `used`.
     x = np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
     split = Split(x, (x[:, used].sum(axis=1) > 0).astype(np.int64))
-    return SimpleNamespace(train=split, val=split, black=0.0,
+    return SimpleNamespace(train=split, val=split,
                            calibration=lambda k, rng: split.take(rng.choice(n, k, replace=False)))
 
 

@@ -19,7 +19,7 @@ from minicomp.train import evaluate
 def toy(rng, n=400):
     x = rng.standard_normal((n, 6)).astype(np.float32)
     y = np.argmax(x[:, :3], axis=1)
-    return SimpleNamespace(train=Split(x, y), val=Split(x, y), black=0.0)
+    return SimpleNamespace(train=Split(x, y), val=Split(x, y))
 
 
 def test_noise_is_in_standard_deviations_of_the_weights():

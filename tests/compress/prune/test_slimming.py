@@ -40,7 +40,7 @@ def toy(rng, n=400):
     y = np.argmax(x[:, :3], axis=1)
     half = n // 2
     return SimpleNamespace(
-        train=Split(x[:half], y[:half]), val=Split(x[half:], y[half:]), black=0.0
+        train=Split(x[:half], y[:half]), val=Split(x[half:], y[half:])
     )
 
 

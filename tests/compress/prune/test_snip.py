@@ -14,7 +14,7 @@ from minicomp.models import MLP
 def dataset(x, y):
     split = Split(np.asarray(x, np.float32), np.asarray(y, np.int64))
     return SimpleNamespace(
-        train=split, val=split, black=0.0, calibration=lambda n, rng: split.take(slice(n))
+        train=split, val=split, calibration=lambda n, rng: split.take(slice(n))
     )
 
 

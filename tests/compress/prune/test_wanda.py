@@ -15,7 +15,7 @@ from minicomp.nn import Conv2d, Dense, Flatten, Linear, Model, chain
 def dataset(x):
     split = Split(np.asarray(x, np.float32), np.zeros(len(x), np.int64))
     return SimpleNamespace(
-        train=split, val=split, black=0.0, calibration=lambda n, rng: split.take(slice(n))
+        train=split, val=split, calibration=lambda n, rng: split.take(slice(n))
     )
 
 

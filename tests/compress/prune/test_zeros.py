@@ -30,7 +30,7 @@ def data(n=120):
     split = Split(
         (rng.standard_normal((4, 8))[y] + rng.standard_normal((n, 8))).astype(np.float32), y
     )
-    return SimpleNamespace(train=split, val=split, black=0.0, name="toy",
+    return SimpleNamespace(train=split, val=split, name="toy",
                            calibration=lambda n, rng: split.take(slice(0, n)))
 
 

@@ -118,7 +118,8 @@ def test_a_wrong_answer_is_named_in_the_report_without_hidden_inputs(solved, rep
     assert done["message_id"] == f"{MASK}/rounded-down" and 0 < done["points"] < done["max_points"]
     assert "input    w = [0.5, -0.1, 0.3, -0.9]; sparsity = 0.4" in done["report"]  # a public one
     only_hidden = "def magnitude_mask(w, sparsity):\n    if w.ndim == 4: return w > 0\n"
-    right = "    mask, order = np.ones(w.size, bool), np.argsort(abs(w), axis=None, kind='stable')\n"
+    right = "    mask = np.ones(w.size, bool)\n"
+    right += "    order = np.argsort(abs(w), axis=None, kind='stable')\n"
     right += "    mask[order[:round(sparsity * w.size)]] = False\n    return mask.reshape(w.shape)"
     cells = replaced({f"exercise:{MASK}": only_hidden + right})
     done = graded(solved(cells), key=Key("a long secret key", "c"))["exercises"][MASK]
@@ -566,22 +567,16 @@ def test_the_broken_variant_is_no_answer(solved, replaced, answer):
     assert points(row)[BROKEN] == 2  # which may ask it
 
 
+BY = "\ndef magnitude_mask(w, sparsity):\n    return f(np.abs(w), sparsity)"
+OLD = "import importlib, sys\nfrom minicomp.compress import scores\nf = scores.smallest_mask\n"
 WAYS_BACK = {
-    "del": "import sys\ndel sys.modules['minicomp.teach.checks']\n"
-    "from minicomp.teach.checks.lesson04 import magnitude_mask",
-    "a finder": "import sys, importlib.machinery as m\nfor n in list(sys.modules):\n"
-    "    if n.startswith('minicomp.teach.checks'): del sys.modules[n]\n"
-    "path = sys.modules['minicomp.teach'].__path__\n"
-    "spec = m.PathFinder.find_spec('minicomp.teach.checks', path)\n"
-    "from importlib.util import module_from_spec\nspec.loader.exec_module(module_from_spec(spec))\n"
-    "from minicomp.teach.checks.lesson04 import magnitude_mask",
     "copied": "import types\nfrom minicomp.compress import scores\n"
-    "f = types.FunctionType(scores.magnitude_mask.__code__, vars(scores))\n"
-    "def magnitude_mask(w, sparsity):\n    return f(w, sparsity)",
-    "reloaded": "import importlib\nfrom minicomp.compress import scores\nimportlib.reload(scores)\n"
-    "from minicomp.compress.scores import magnitude_mask",
-    "loaded twice": "import sys\ndel sys.modules['minicomp.compress.scores']\n"
-    "from minicomp.compress.scores import magnitude_mask",
+    "g = scores.smallest_mask\n"
+    "f = types.FunctionType(g.__code__, vars(scores), 'f', g.__defaults__)\n"
+    "f.__kwdefaults__ = g.__kwdefaults__" + BY,
+    "reloaded": OLD + "importlib.reload(scores)" + BY,
+    "loaded twice": OLD + "del sys.modules['minicomp.compress.scores']\n"
+    "importlib.import_module('minicomp.compress.scores')" + BY,
 }
 
 
@@ -589,6 +584,18 @@ WAYS_BACK = {
 def test_the_short_ways_to_the_answers_are_closed(solved, replaced, way):
     row = graded(solved(replaced({f"exercise:{MASK}": WAYS_BACK[way]})))
     assert points(row)[MASK] == 0 and row["points"] == FULL - 5
+
+
+def test_what_is_hidden_stays_hidden_though_it_is_forgotten(solved, replaced):
+    # Its own answer is banned nowhere else: only the import refuses.
+    back = (
+        "import sys\nfor n in list(sys.modules):\n"
+        "    if n.startswith(('minicomp.reference', 'minicomp.teach.checks')): del sys.modules[n]\n"
+        "from minicomp.teach.checks.lesson04 import LESSON\n"
+        "keep_per_round = LESSON.exercises[2].reference"
+    )
+    row = graded(solved(replaced({f"exercise:{ROUNDS}": back})))
+    assert points(row)[ROUNDS] == 0 and row["exercises"][ROUNDS]["message_id"].endswith("missing")
 
 
 def test_the_key_comes_by_standard_input(solved, tmp_path):
