@@ -128,7 +128,7 @@ def read(path: Path, file: DataFile, name: str) -> bytes:
     except OSError as e:
         raise DataError(f"{path}: cannot be read: {e.strerror or e}{mend(path, name)}") from e
     if path.suffix == ".xz":
-        raw = _unxz(raw, path, name, file.size + 1)
+        raw = _unxz(raw, path, name, (file.size or UNPACKED) + 1)
         length = len(raw)
     elif file.name.endswith(".gz") and not raw.startswith(GZIP[: len(raw)]):
         raise DataError(

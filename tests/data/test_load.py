@@ -558,6 +558,7 @@ def test_a_file_that_inflates_a_thousandfold_is_refused_at_the_limit(tmp_path, m
     tracemalloc.start()
     with pytest.raises(DataError, match="p: holds more than 1,000,000 bytes"):
         files.gunzip(bomb, files.Path("p"), "mnist")
+    peaks = [tracemalloc.get_traced_memory()[1]]
     packed, file = tmp_path / "a.xz", files.DataFile("a", 1000, "0" * 64)
     packed.write_bytes(lzma.compress(bytes(10**8), preset=0))
     tracemalloc.reset_peak()
@@ -568,6 +569,6 @@ def test_a_file_that_inflates_a_thousandfold_is_refused_at_the_limit(tmp_path, m
         f.truncate(10**8)  # a hole
     with pytest.raises(DataError, match="in 100,000,000 bytes instead of 1,000"):
         files.read(plain, file, "mnist")
-    peak = tracemalloc.get_traced_memory()[1]
+    peaks.append(tracemalloc.get_traced_memory()[1])
     tracemalloc.stop()
-    assert peak < 3 * 10**7  # liblzma's own dictionary is most of it
+    assert max(peaks) < 3 * 10**7  # liblzma's own dictionary is most of it
