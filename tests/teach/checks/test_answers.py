@@ -106,3 +106,30 @@ def test_a_percentile_is_not_taken_for_rounding_down():
 def test_another_order_of_the_channels_is_named_as_that():
     text = verdict("06.remove_channels", by_falling_scale).message.text
     assert "the channels are in another order" in text
+
+
+def folded_mean(keep, w1, b1, gamma, beta, mean, var, w2):
+    return w1[keep], (b1 - mean)[keep], gamma[keep], beta[keep], 0 * mean[keep], var[keep], w2[
+        :, keep
+    ]
+
+
+def test_what_computes_the_same_by_other_numbers_is_not_called_another_order():
+    text = verdict("06.remove_channels", folded_mean).message.text
+    assert "computes the same" in text and "order" not in text
+
+
+def by_mask_of_integers(keep, *arrays):
+    i = keep.astype(int)  # 0 and 1 are places then
+    return *(a[i] for a in arrays[:6]), arrays[6][:, i]
+
+
+@pytest.mark.parametrize("fn", [by_mask_of_integers, lambda keep, *arrays: arrays])
+def test_old_shapes_alone_are_not_called_zeros(fn):
+    told = verdict("06.remove_channels", fn).message
+    assert told.slug != "zeroed-not-removed" and "0 and" not in told.text
+
+
+def test_a_masked_array_is_refused_as_that():
+    told = verdict("01.relu_backward", lambda g, x: np.ma.masked_array(g, x <= 0)).message
+    assert told.slug == "odd" and "masked array" in told.text

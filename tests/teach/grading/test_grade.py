@@ -607,3 +607,22 @@ def test_the_key_comes_by_standard_input(solved, tmp_path):
     done = subprocess.run([sys.executable, "-c", text], input=secret + "\n", text=True,
                           capture_output=True)
     assert done.stdout == f"{secret} ['-c'] b''\n"
+
+
+UNREADABLE = {  # by what the exercise's cell holds, what is told of it
+    "def magnitude_mask(w, sparsity)\n    return w > 0\n": "cell 12: SyntaxError",
+    f"def magnitude_mask(w, sparsity):\n    return {'w + ' * 20_000} w\n": "letters; there may be",
+}
+
+
+@pytest.mark.parametrize("source, told", UNREADABLE.items(), ids=["syntax", "too long"])
+def test_why_a_function_is_missing_is_told_in_its_place(solved, replaced, source, told):
+    row = graded(solved(replaced({f"exercise:{MASK}": source})))
+    said = row["exercises"][MASK]["message"]
+    assert said.startswith("the function was not called: no function magnitude_mask is defined")
+    assert told in said and ("Syntax" in told or row["status"].startswith("cell "))
+
+
+def test_an_error_in_every_cell_is_not_blank(solved, replaced):
+    broken = replaced({f"exercise:{id}": "def f(:\n" for id in (MASK, SGD, ROUNDS)})
+    assert graded(solved(broken, solutions=False))["status"] == "graded"
