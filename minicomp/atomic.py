@@ -22,18 +22,19 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     """Writes `data` to `path`: to a temporary file beside it, synced to disk, then renamed over it.
 
     The path is resolved first: through a symbolic link the file that it names is replaced, not the
-    link. What exists and is no regular file (a pipe, a terminal, /dev/null) is written to directly.
+    link. What exists and is no regular file (a pipe, a terminal, /dev/null) is written to directly,
+    and so is an open file of no name, such as a pipe that is called /dev/fd/63.
     Whatever goes wrong before the renaming leaves an older file of that name untouched and no
     temporary one. A file keeps its permissions; one that may not be written is not replaced.
 
     Raises OSError naming `path`.
     """
-    path = Path(os.path.realpath(path))
+    path = resolved(path)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         mode = None
-    if mode is not None and not stat.S_ISREG(mode):
+    if mode is not None and (not stat.S_ISREG(mode) or path.is_symlink()):
         try:
             with open(path, "wb") as f:
                 f.write(data)
@@ -59,6 +60,13 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             e.filename, e.filename2 = str(path), None  # the name that the user gave, not ours
         raise
     _sync_folder(path.parent)
+
+
+def resolved(path: str | Path) -> Path:
+    """Returns the path behind all links; the path itself where what it names has no name, as the
+    pipe or the removed file behind /dev/fd/63."""
+    real = Path(os.path.realpath(path))
+    return Path(path) if os.path.exists(path) and not os.path.exists(real) else real
 
 
 def _sync_folder(folder: Path) -> None:

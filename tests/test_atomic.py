@@ -29,6 +29,21 @@ def test_a_pipe_stays_a_pipe(tmp_path):
     assert got == [b"through"] and stat.S_ISFIFO(pipe.stat().st_mode)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="needs names of open files")
+@pytest.mark.parametrize("kind", ["pipe", "removed file"])
+def test_an_open_file_of_no_name_is_written_to(tmp_path, kind):
+    # What a shell calls /dev/fd/63: its link says "pipe:[634618]", or a name that is gone.
+    if kind == "pipe":
+        read, written = os.pipe()
+    else:
+        read = written = os.open(tmp_path / "gone", os.O_RDWR | os.O_CREAT)
+        os.unlink(tmp_path / "gone")
+    write_atomically(f"/dev/fd/{written}", b"through")
+    assert os.read(read, 100) == b"through" and not any(tmp_path.iterdir())
+    for descriptor in {read, written}:
+        os.close(descriptor)
+
+
 def test_a_device_stays_a_device():
     write_atomically(os.devnull, b"gone")
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)

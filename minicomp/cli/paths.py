@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..atomic import resolved
 from ..data.catalog import COLLECTIONS
 from ..data.files import cache_dir, roots
 from ..errors import UserError, printable
@@ -97,7 +98,7 @@ def check_readable(path: Path) -> None:
 
 def check_writable(option: str, path: Path) -> None:
     """Raises UserError where a file cannot be written at that path."""
-    given, path = printable(path), Path(os.path.realpath(path))
+    given, path = printable(path), resolved(path)
     folder = path.parent if os.path.islink(given) else Path(given).parent
     if path.is_dir():
         raise UserError(f"{option}: {given} is a folder, not a file")

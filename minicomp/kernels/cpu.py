@@ -26,6 +26,8 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
+from ..errors import printable
+
 RUNGS = ("ref", "portable", "avx2", "avx512", "vnni")  # the index is the level
 FOLDER = Path(__file__).parents[1] / "_kernels"
 
@@ -66,7 +68,8 @@ def resolve(isa: str, name: str) -> int:
     if isa == "auto":
         return _auto_level(name)
     if isa not in available(name):
-        raise ValueError(f"isa must be auto or one of {', '.join(available(name))} here, got {isa}")
+        raise ValueError(f"isa must be auto or one of {', '.join(available(name))} here, "
+                         f"got {printable(isa, 40)}")
     return RUNGS.index(isa)
 
 

@@ -67,7 +67,10 @@ def number(name: str, x, least: float = -math.inf, below: float = math.inf) -> f
         return x
     if isinstance(x, (bool, np.bool_)) or not isinstance(x, Real):
         raise ValueError(f"{name} must be a number, got {_shown(x)}")
-    x = float(x)
+    try:
+        x = float(x)
+    except OverflowError:
+        x = math.inf
     if not (least <= x < below and x > -math.inf):
         raise ValueError(f"{name} must be a finite number in [{least}, {below}), got {x}")
     return x

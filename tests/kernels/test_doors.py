@@ -35,8 +35,8 @@ def real(*shape):
 
 THREADS = (0, -1, 257, 10**6, 2**70, True, 1.5, None, "2", [1], np.array(1), np.float32(2))
 SWITCH = (None, 1, "yes", np.array(True))
-NUMBER = (None, "0.1", np.nan, np.inf, 1j, True, [0.1], np.array(0.1))
-ISA = ("mmx", None, 2, ("auto",), "")
+NUMBER = (None, "0.1", np.nan, np.inf, 10**400, 1j, True, [0.1], np.array(0.1))
+ISA = ("mmx", None, 2, ("auto",), "", "\x1b[2J" * 1000)
 
 
 def whole(*wrong):
@@ -115,7 +115,8 @@ def steps():
 ENTRIES = {
     conv.conv2d: (
         {"x": X, "w": W, "bias": B},
-        {"x": sized(X, 1), "w": sized(W, 1), "bias": [b for b in sized(B) if b is not None],
+        {"x": sized(X, 1), "w": [*sized(W, 1), W[:0]],
+         "bias": [b for b in sized(B) if b is not None],
          "groups": GROUPS, **MOVES, "n_threads": THREADS, "isa": ISA}),
     conv.conv2d_input_grad: (
         {"g": Y, "w": W, "size": (6, 7)},
@@ -226,11 +227,13 @@ ENTRIES = {
     lookup.take: (
         {"table": TABLE, "index": CODES},
         {"table": exact(TABLE),
-         "index": [a for a in exact(CODES) if not isinstance(a, np.ndarray) or a.dtype.kind != "u"],
+         "index": [*(a for a in exact(CODES)
+                     if not isinstance(a, np.ndarray) or a.dtype.kind != "u"), CODES + np.uint8(len(TABLE))],
          "isa": ISA}),
     scatter.scatter_add: (
         {"g": SPARSE, "index": CODES, "k": 4},
-        {"g": [*exact(SPARSE), *sized(SPARSE)], "index": [*exact(CODES), *sized(CODES, kinds="i")],
+        {"g": [*exact(SPARSE), *sized(SPARSE)],
+         "index": [*exact(CODES), *sized(CODES, kinds="i"), CODES + np.uint8(4)],
          "k": whole(), "isa": ISA}),
     huffman.decode: (
         {"data": STREAM, "starts": STARTS, "counts": COUNTS, "lengths": LENGTHS},

@@ -18,7 +18,7 @@ def take(table: Array, index: Array, *, isa: str = "auto") -> Array:
     """Returns table[index], float32 of index's shape.
 
     table : (k,) float32        index : uint8, uint16 or uint32, any shape
-    Raises IndexError where an index is not below k, ValueError for other types.
+    Raises ValueError where an index is not below k, and for other types.
     """
     doors.floats("table", table, 1)
     check(table, index)
@@ -54,6 +54,6 @@ def index_bytes(index: Array) -> Array:
 
 
 def refuse(top: int, k: int) -> None:
-    """Raises IndexError where the largest index is not below k."""
+    """Raises ValueError where the largest index is not below k."""
     if top >= k:
-        raise IndexError(f"index must be in [0, {k - 1}], got {top}")
+        raise ValueError(f"index must be in [0, {k - 1}], got {top}")

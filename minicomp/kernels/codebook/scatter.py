@@ -23,7 +23,7 @@ def scatter_add(g: Array, index: Array, k: int, *, isa: str = "auto") -> Array:
     """Returns the sums of the entries of g that share an index, (k,) float32.
 
     g : float32        index : uint8, uint16 or uint32 of its shape, below k, at most 2^31 - 1
-    Raises IndexError where an index is not below k, ValueError for other shapes and types.
+    Raises ValueError where an index is not below k, and for other shapes and types.
     """
     check(g, index)
     k = doors.whole("k", k, 0)

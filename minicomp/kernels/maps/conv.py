@@ -253,9 +253,10 @@ def check(x: Array, w: Array, bias: Array | None, groups: int) -> int:
     floats("x", x)
     floats("w", w)
     groups = whole("groups", groups, 1)
-    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] * groups or len(w) % groups:
+    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] * groups or not len(w) or (
+            len(w) % groups):
         raise ValueError(f"conv2d in {groups} groups needs x (N, C, H, W) and "
-                         f"w (O, C / groups, KH, KW), got {x.shape} and {w.shape}")
+                         f"w (O, C / groups, KH, KW), O at least 1, got {x.shape} and {w.shape}")
     if bias is not None:
         floats("bias", bias, 1)
         if bias.shape != w.shape[:1]:

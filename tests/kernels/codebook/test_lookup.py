@@ -47,9 +47,9 @@ def test_any_strides_and_special_floats(isa):
 def test_an_index_past_the_table_is_named(isa, dtype, k):
     index = np.zeros(70, dtype)
     index[69] = k
-    with pytest.raises(IndexError, match=rf"index must be in \[0, {k - 1}\], got {k}"):
+    with pytest.raises(ValueError, match=rf"index must be in \[0, {k - 1}\], got {k}"):
         take(np.zeros(k, np.float32), index, isa=isa)
-    with pytest.raises(IndexError, match="got 0"):
+    with pytest.raises(ValueError, match="got 0"):
         take(np.zeros(0, np.float32), np.zeros(1, dtype), isa=isa)
 
 

@@ -74,7 +74,7 @@ def test_a_case_by_hand_with_strides(isa):
 def test_an_index_past_the_sums_is_named(isa, dtype):
     index = np.zeros(70, dtype)
     index[69] = 5
-    with pytest.raises(IndexError, match=r"index must be in \[0, 4\], got 5"):
+    with pytest.raises(ValueError, match=r"index must be in \[0, 4\], got 5"):
         scatter_add(np.ones(70, np.float32), index, 5, isa=isa)
 
 
