@@ -78,16 +78,14 @@ def _read(r: BitReader, shape: tuple[int, ...], kinds=None, charged="values") ->
     settings = {name: bool(r.read(1)) if setting.type is bool else r.count() + setting.lo
                 for name, setting in cls.settings.items()}
     form, parts, how = cls.blank(shape, settings), {}, "all"
-    if kinds:
-        r.budget.hold(4 * math.prod(shape))
     for name, part in _beside(form):
         there = not part.optional or r.read(1)
         r.charge("header")
+        r.budget.hold(4 * math.prod(form.stored_shape(name)) * there)
         if there and part.nested:
             parts[name], _ = _read(r, form.stored_shape(name), part.nested, CHARGED[part.role])
         elif there:
             coding, size = _coding(form, name), math.prod(form.stored_shape(name))
-            r.budget.hold(4 * size)
             parts[name] = coding.numbers(coding.read(r, size, "all", CHARGED[part.role]))
     r.charge("header")
     if form.carrier:

@@ -123,12 +123,12 @@ def read(path: Path, file: DataFile, name: str) -> bytes:
     try:
         with open(path, "rb") as f:  # no more than tells that it is too long
             most = PACKED if path.suffix == ".xz" else file.size or UNPACKED
-            raw = f.read(most + 1)
             length = os.fstat(f.fileno()).st_size
+            raw = f.read(min(most, length) + 1)
     except OSError as e:
         raise DataError(f"{path}: cannot be read: {e.strerror or e}{mend(path, name)}") from e
     if path.suffix == ".xz":
-        raw = _unxz(raw, path, name, file.size + 1)
+        raw = _unxz(raw, path, name, (file.size or UNPACKED) + 1)
         length = len(raw)
     elif file.name.endswith(".gz") and not raw.startswith(GZIP[: len(raw)]):
         raise DataError(
@@ -165,8 +165,8 @@ def gunzip(raw: bytes, path: Path, name: str) -> bytes:
     """
     unpack = zlib.decompressobj(wbits=31)
     try:
-        out = unpack.decompress(raw, UNPACKED)
-        if not unpack.eof and len(out) == UNPACKED:
+        out = unpack.decompress(raw, UNPACKED + 1)
+        if len(out) > UNPACKED:
             raise DataError(f"{path}: holds more than {UNPACKED:,} bytes{mend(path, name)}")
     except zlib.error as e:
         raise DataError(f"{path}: not a sound gzip file: {e}{mend(path, name)}") from e

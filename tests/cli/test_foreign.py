@@ -9,6 +9,7 @@ import pytest
 
 from minicomp import save
 from minicomp.cli import main
+from minicomp.cli.progress import Screen, print_table
 from minicomp.codec.envelope import seal
 from minicomp.data import Split
 from minicomp.deploy import lower
@@ -66,6 +67,13 @@ def test_names_in_tables_are_plain(tmp_path, capsys):
     assert main(["show", str(path)]) == 0
     text = said(capsys)
     assert r"\x1b[31mb" in text.replace("\n", "") and "n" * 500 not in text
+
+
+def test_cells_titles_and_lines_are_plain(capsys):
+    print_table(ODD, ["name", "n"], [[ODD, 1], ["n" * 9000, 2]], footer=ODD)
+    Screen().say(f"{ODD}\n{ODD}")
+    text = said(capsys)
+    assert text.count(r"\x1b[31mb") == 5 and "n" * 500 not in text.replace("\n", "")
 
 
 def test_names_in_a_page_are_plain():

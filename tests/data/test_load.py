@@ -5,6 +5,7 @@ import os
 import pickle
 import struct
 import time
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -548,3 +549,26 @@ def test_real_cifar10():
     d = data.load("cifar10", root=REAL)
     assert d.train.x.shape[1:] == (3, 32, 32) and len(d.test) == 10000
     assert d.classes[d.test.y[0]] == "cat" and d.classes[d.train.y[0]] == "frog"
+
+
+def test_a_file_that_inflates_a_thousandfold_is_refused_at_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "UNPACKED", 10**6)
+    assert len(files.gunzip(gzip.compress(bytes(10**6)), files.Path("p"), "mnist")) == 10**6
+    bomb = gzip.compress(bytes(10**8))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="p: holds more than 1,000,000 bytes"):
+        files.gunzip(bomb, files.Path("p"), "mnist")
+    peaks = [tracemalloc.get_traced_memory()[1]]
+    packed, file = tmp_path / "a.xz", files.DataFile("a", 1000, "0" * 64)
+    packed.write_bytes(lzma.compress(bytes(10**8), preset=0))
+    tracemalloc.reset_peak()
+    with pytest.raises(DataError, match="wrong checksum"):
+        files.read(packed, file, "mnist")
+    plain = tmp_path / "a"
+    with open(plain, "wb") as f:
+        f.truncate(10**8)  # a hole
+    with pytest.raises(DataError, match="in 100,000,000 bytes instead of 1,000"):
+        files.read(plain, file, "mnist")
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    assert max(peaks) < 3 * 10**7  # liblzma's own dictionary is most of it

@@ -146,6 +146,7 @@ GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         file_of({"a": GOOD | {"shape": [2, 2**53, 2**53]}}, bytes(8)),
         file_of({"a": GOOD | {"dtype": "F31", "data_offsets": [0, 9]}}, bytes(8)),
         file_of({"a": GOOD | {"dtype": "F31", "data_offsets": [8, 0]}}, bytes(8)),
+        file_of({"a": GOOD, "b": GOOD | {"dtype": "F31", "data_offsets": [8, 0]}}),
         file_of({"a" * 10**5: GOOD}, bytes(7)),
         file_of({"a": GOOD | {"shape": [2**60, 2**60]}}, bytes(8)),
         file_of({"a": GOOD | {"data_offsets": [0]}}, bytes(8)),

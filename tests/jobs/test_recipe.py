@@ -321,3 +321,29 @@ def test_a_recipe_may_begin_with_a_byte_order_mark(encoding, tmp_path):
                     encoding=encoding)
     recipe = load_recipe(str(path), "lenet300", TECHNIQUES)
     assert recipe.title == "\u00e9" and [s.word for s in recipe.pipeline.steps] == ["magnitude"]
+
+
+@pytest.mark.parametrize("text, says", [
+    ("title = " + "[" * 3000 + "]" * 3000, "values must nest at most 16 deep"),
+    ("title = " + "[" * 17 + "]" * 17, "values must nest at most 16 deep"),
+    ("title = " + "{a=" * 17 + "1" + "}" * 17, "values must nest at most 16 deep"),
+    (".".join(["a"] * 50) + " = 1", "values must nest at most 16 deep"),
+    (".".join(["a"] * 20_000) + " = 1", "a line must have at most 100 dots"),
+    ("title = " + "9" * 5000, "is not readable TOML: .*digits"),
+    ("title = " + "9" * 40, "an integer must be below 2..63"),
+    ("title = [[0x" + "f" * 5000 + "]]", "an integer must be below 2..63"),
+    ('"\\u001b[31m" = 1', r"unknown entry \\x1b\[31m; there are title"),
+    ("n" * 60_000 + " = 1", "unknown entry n{80}\\.\\.\\. .60,000 letters"),
+    ("train = '" + "n" * 60_000 + "'", "train must be a table of knobs, got 'n+\\.\\.\\."),
+])
+def test_recipes_that_are_made_to_cost_much_are_refused_in_a_line(text, says, tmp_path):
+    path = tmp_path / "hostile.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=says) as error:
+        load_recipe(str(path), "lenet5", TECHNIQUES)
+    assert len(str(error.value)) < 500 + len(str(path)) and str(error.value).isprintable()
+
+
+def test_an_integer_on_the_command_line_has_an_end():
+    with pytest.raises(UserError, match="an integer must be below 2..63, got 9{40}"):
+        parse_with(["magnitude:sparsity=" + "9" * 4000], TECHNIQUES)

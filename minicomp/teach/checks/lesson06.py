@@ -56,6 +56,15 @@ def _each_layer(gammas, sparsity) -> tuple[Array, ...]:
     return tuple(global_keep((g,), sparsity)[0] for g in gammas)
 
 
+def _percentile_of_each(gammas, sparsity) -> tuple[Array, ...]:
+    return tuple(_by_percentile((g,), sparsity)[0] for g in gammas)
+
+
+def _part_of_the_largest(gammas, sparsity) -> tuple[Array, ...]:
+    largest = np.abs(np.concatenate(gammas)).max()
+    return tuple(np.abs(g) > sparsity * largest for g in gammas)
+
+
 def _by_percentile(gammas, sparsity) -> tuple[Array, ...]:
     cut = np.percentile(np.abs(np.concatenate(gammas)), 100 * sparsity)
     return tuple(np.abs(g) >= cut for g in gammas)
@@ -121,14 +130,21 @@ _GLOBAL = Exercise(
     ),
     mutants=(
         Mutant("sign-forgotten", partial(global_keep, score=lambda g: g)),
-        Mutant("each-layer", _each_layer),
+        Mutant("each-layer", _each_layer, forms=(_percentile_of_each,)),
         Mutant("rounded-down", partial(global_keep, count=int)),
         Mutant("half-up", partial(global_keep, count=lambda n: int(n + 0.5))),
         Mutant("rounded-up", partial(global_keep, count=math.ceil)),
         Mutant("percentile", _by_percentile, forms=(_above_percentile,)),
         Mutant("ties-together", partial(global_keep, ties=True), forms=(_from_threshold,)),
         Mutant("last-of-equals", _last_of_equals, perhaps=(partial(global_keep, kind=None),)),
+        Mutant("part-of-the-largest", _part_of_the_largest),
+        Mutant(
+            "sparsity-as-threshold",
+            lambda gammas, sparsity: tuple(np.abs(g) > sparsity for g in gammas),
+            forms=(lambda gammas, sparsity: tuple(np.abs(g) >= sparsity for g in gammas),),
+        ),
         Mutant("keeps-the-small", partial(global_keep, low=True)),
+        Mutant("sparsity-is-kept", lambda gammas, sparsity: global_keep(gammas, 1 - sparsity)),
     ),
     banned=(
         "minicomp.compress.channels.choosing:overall",
@@ -232,10 +248,22 @@ def _equals_masked(case, result) -> Message | None:
     except (TypeError, ValueError):  # another array has the wrong shape
         return wrong
     if difference(masked, small, rtol=ROUNDING) is None:
-        told = "the smaller net computes the same, but the channels are in another order"
+        told = "the smaller net computes the same, but its arrays are not copies of what stays"
+        if _permuted(expected, result):
+            told = "the smaller net computes the same, but the channels are in another order"
         return replace(wrong, text=f"{told}: {wrong.text}")
     told = "the smaller net does not compute what the net with those channels at 0 computes"
     return replace(wrong, text=f"{told}: {wrong.text}")
+
+
+def _permuted(expected, result) -> bool:
+    # Whether each channel of the right arrays is one of the result's, whole.
+    def channels(arrays) -> list[tuple]:
+        *own, w2 = (np.asarray(a) for a in arrays)
+        each = zip(*own, np.moveaxis(w2, 1, 0), strict=True)
+        return sorted(tuple(np.concatenate([np.ravel(p) for p in parts])) for parts in each)
+
+    return channels(expected) == channels(result)
 
 
 def _leaves_no_trace(case, results) -> Message | None:
@@ -281,10 +309,14 @@ def _zeroed(*names: str) -> Callable:
 
 
 def _nothing_removed(call: dict, result) -> bool:
-    # Whether all arrays have their old shapes, although channels go.
+    # Whether all arrays have their old shapes, although channels go, and those are 0 in some array.
     if not isinstance(result, tuple | list) or len(result) != len(_PARTS) or call["keep"].all():
         return False
-    return all(np.shape(r) == call[name].shape for name, r in zip(_PARTS, result))
+    if any(np.shape(r) != call[name].shape for name, r in zip(_PARTS, result)):
+        return False
+    gone = ~call["keep"]
+    *own, w2 = (np.asarray(r) for r in result)
+    return any(not a[gone].any() for a in own) or not w2[:, gone].any()
 
 
 _ZEROED = (_zeroed("w1"), _zeroed("gamma", "beta"), _zeroed("w1", "b1"), _zeroed("w1", "w2"))

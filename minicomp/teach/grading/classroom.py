@@ -99,8 +99,10 @@ def grade_folder(
     for row, which in _all_graded(submissions, of, key, limits, journal, jobs):
         for i in which:
             s, shares = submissions[i], "; ".join(filter(None, said[i]))
-            status = "; ".join(filter(None, (s.status, row["status"], shares)))
-            mine = {"file": s.name, "student": s.student, "status": status, "shares": shares}
+            told = "; ".join(filter(None, (s.status, row["status"])))
+            status = "; ".join(filter(None, (told, shares)))
+            mine = {"file": s.name, "student": s.student, "status": status}
+            mine |= {"told": told, "shares": shares}  # who shares work is for the teacher alone
             rows.append(row | mine)
             done += 1
             told = {"event": "progress", "name": "grade", "done": done, "total": len(submissions)}

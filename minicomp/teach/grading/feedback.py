@@ -15,6 +15,7 @@ h1 { font-size: 1.4em } h2 { font-size: 1.1em; margin-top: 2em }
 table { border-collapse: collapse; max-width: 100% }
 td.n, th.n { text-align: right; white-space: nowrap }
 td, th { padding: .25em .8em; border-bottom: 1px solid #8886; text-align: left }
+th { overflow-wrap: normal } td:first-child { min-width: 7em }
 pre { background: #8882; padding: .8em; overflow-x: auto; white-space: pre-wrap }
 .wide { overflow-x: auto } .bar { display: inline-block; height: .8em; background: #4477aa }
 .id { font-family: ui-monospace, monospace; font-size: .9em }
@@ -29,12 +30,13 @@ def page(row: dict, of: LessonChecks) -> str:
 
     With a teacher's mark in `by_hand` the points are those of machine and teacher together.
     """
+    status = row.get("told", row["status"])  # of a class: no word about others
     parts = [
         f"<h1>Lesson {int(of.number)}: {escape(of.title)}</h1>",
         f"<p><strong>{escape(row['student'] or 'no name')}</strong>,"
         f" {escape(row['file'] or 'nothing handed in')}: <strong>{row['points']} of"
         f" {row['max_points']} points</strong>"
-        + ("" if row["status"] == "graded" else f" ({escape(row['status'])})")
+        + ("" if status == "graded" else f" ({escape(status)})")
         + "</p>",
         _table(row, of),
     ]

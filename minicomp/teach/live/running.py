@@ -22,13 +22,14 @@ from .process import Child, Limits, Lost, Nursery
 
 SKIPPED = ("slow", "predict", "check", "reflect", "plot")
 KINDS = ("value", "changed", "raised", "refused", "slow", "not-written", "odd")
+STOPPED = ("stopped after", "not run")  # how a cell's problem begins that was cut short
 MOST_STARTS = 6
 
 
 @dataclass
 class Ran:
-    """What running a notebook gave: cases and answers by exercise, cells that raised, and which
-    cell, by the name of a function, defined what was asked.
+    """What running a notebook gave: cases and answers by exercise, cells that raised, which cell,
+    by the name of a function, defined what was asked, and which cells are those of exercises.
     """
 
     asked: dict[str, list[Asked]]
@@ -36,15 +37,18 @@ class Ran:
     problems: list[dict]
     notes: list[str]
     defined: dict[str, int]
+    needed: frozenset[int] = frozenset()
 
     def status(self, verdicts: dict) -> str:
         """Returns "graded", or what went wrong on the way."""
-        if self.notes:
-            return "; ".join(dict.fromkeys(self.notes))
+        told = {p["cell"]: p["problem"] for p in self.problems}
+        cut = [f"cell {i + 1}: {text}" for i, text in told.items() if text.startswith(STOPPED)]
+        if notes := self.notes + cut:
+            return "; ".join(dict.fromkeys(notes))
         blank = all(
             v.message and v.message.slug in ("not-written", "missing") for v in verdicts.values()
         )
-        return "blank" if blank else "graded"
+        return "blank" if blank and not self.needed & set(told) else "graded"
 
 
 def run_cells(
@@ -70,11 +74,12 @@ class _Runner:
 
     def __init__(self, book, of, asked, exercises, limits, broken, nursery):
         self.nursery = nursery
-        self.cells = worth_running(book, of, {e.name for e in exercises})
+        self.book, self.cells = book, worth_running(book, of, {e.name for e in exercises})
         self.prelude = prelude(of)
         self.exercises, self.limits, self.broken = exercises, limits, broken
         self.may_ask = {of.diagnosis.id} if of.diagnosis else set()
-        self.ran = Ran(asked, {}, [], [], {})
+        homes = (self.homes(e) for e in exercises)
+        self.ran = Ran(asked, {}, [], [], {}, frozenset().union(*homes))
         self.note_problems(book.problems)
         self.left_out: set[int] = set()
         self.spent, self.since, self.child = 0.0, 0.0, None
@@ -88,6 +93,18 @@ class _Runner:
                 self.ran.answers[e.id] = [Answer("slow", text="no time was left")]
                 self.ran.notes.append(f"time limit of {self.limits.total:g} s")
         return self.ran
+
+    def homes(self, e: Exercise) -> list[int]:
+        # The cells that define an exercise, or would if they could be read.
+        each = enumerate(zip(self.book.cells, self.book.said))
+        tag = f"exercise:{e.id}"
+        return [i for i, (cell, said) in each if e.name in said.defines or tag in cell.tags]
+
+    def why_missing(self, e: Exercise) -> str:
+        # Why no function of this name came out of the cells.
+        told = {p["cell"]: p["problem"] for p in self.ran.problems}
+        cells = [f"; cell {i + 1}: {told[i]}" for i in self.homes(e)[-3:] if i in told]
+        return f"no function {e.name} is defined{''.join(cells)}"
 
     def left(self) -> float:
         now = 0.0 if self.child is None else (time.monotonic() - self.since) / self.child.slack
@@ -155,10 +172,10 @@ class _Runner:
 
     def ask(self, e: Exercise, names: dict[str, bool]) -> bool:
         # Puts the answers of one exercise into ran; False where the process was lost.
-        if not names.get(e.name):
-            self.ran.answers[e.id] = [Answer("missing", text=f"no function {e.name} is defined")]
-            return True
         calls = [call for a in self.ran.asked[e.id] for call in a.calls]
+        if not names.get(e.name):
+            self.ran.answers[e.id] = [Answer("missing", text=self.why_missing(e))] * len(calls)
+            return True
         try:
             self.child.send(
                 {

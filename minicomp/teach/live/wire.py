@@ -117,6 +117,8 @@ def _array(data: bytes) -> np.ndarray:
 def _shape_of(value, arrays: list, depth: int):
     if depth > MAX_DEPTH or len(arrays) >= MAX_ARRAYS:
         raise WireError("the value is nested too deeply or has too many parts")
+    if isinstance(value, np.ma.MaskedArray):  # asarray would drop the mask without a word
+        raise WireError("a masked array cannot be checked; return an ordinary array (filled)")
     if isinstance(value, np.ndarray | np.generic):
         array = np.asarray(value)
         if array.dtype.kind not in _KINDS:

@@ -108,7 +108,9 @@ def test_everybody_gets_a_row_and_a_page(tmp_path, room):
     ]
     assert told[0]["points"] == str(OF.max_points - 2) and told[6]["points"] == "0"
     assert "numpy" in told[0]["versions"]
-    assert len(list(outputs(tmp_path).feedback.glob("*.html"))) == len(rows) == 8
+    pages = list(outputs(tmp_path).feedback.glob("*.html"))
+    assert len(pages) == len(rows) == 8
+    assert not any("same file" in p.read_text(encoding="utf-8") for p in pages)  # others' names
     assert json.loads(outputs(tmp_path).json.read_text())[0]["points"] == OF.max_points - 2
     assert [s["done"] for s in seen] == list(range(1, 7))
 

@@ -513,6 +513,15 @@ def magnitude_mask(w, sparsity):
 """
 
 
+# What Matplotlib does at the first plot.
+PLOTS = """import sys
+    shell = sys.modules["IPython"].get_ipython()
+    shell.events.register("post_execute", print)
+    if sys.modules["IPython"].version_info[:2] < (8, 24):
+        raise ImportError
+"""
+
+
 @pytest.mark.parametrize(
     "inside, after",
     [
@@ -522,8 +531,9 @@ def magnitude_mask(w, sparsity):
         ("pass", "files = !ls\nhere = %pwd\nprint(files[:2], here)\n!pip list | head"),
         ("pass", "%time m = magnitude_mask(np.ones(3), 0.5)\nm.shape\n%timeit np.ones(3)\nm?"),
         ("pass", "import asyncio\nawait asyncio.sleep(0)\nafter = 1"),
+        (PLOTS, "shown = display('x', display_id=True)\nshown.update('y')"),
     ],
-    ids=["display", "get_ipython", "IPython", "commands", "magics", "await"],
+    ids=["display", "get_ipython", "IPython", "commands", "magics", "await", "plot"],
 )
 def test_a_right_answer_keeps_its_points_in_a_cell_of_ipython(solved, replaced, inside, after):
     cell = RIGHT.format(inside=inside, after=after)
@@ -607,3 +617,22 @@ def test_the_key_comes_by_standard_input(solved, tmp_path):
     done = subprocess.run([sys.executable, "-c", text], input=secret + "\n", text=True,
                           capture_output=True)
     assert done.stdout == f"{secret} ['-c'] b''\n"
+
+
+UNREADABLE = {  # by what the exercise's cell holds, what is told of it
+    "def magnitude_mask(w, sparsity)\n    return w > 0\n": "cell 12: SyntaxError",
+    f"def magnitude_mask(w, sparsity):\n    return {'w + ' * 20_000} w\n": "letters; there may be",
+}
+
+
+@pytest.mark.parametrize("source, told", UNREADABLE.items(), ids=["syntax", "too long"])
+def test_why_a_function_is_missing_is_told_in_its_place(solved, replaced, source, told):
+    row = graded(solved(replaced({f"exercise:{MASK}": source})))
+    said = row["exercises"][MASK]["message"]
+    assert said.startswith("the function was not called: no function magnitude_mask is defined")
+    assert told in said and ("Syntax" in told or row["status"].startswith("cell "))
+
+
+def test_an_error_in_every_cell_is_not_blank(solved, replaced):
+    broken = replaced({f"exercise:{id}": "def f(:\n" for id in (MASK, SGD, ROUNDS)})
+    assert graded(solved(broken, solutions=False))["status"] == "graded"
