@@ -236,7 +236,8 @@ class Model:
         mine, state = self._state(), {n: np.asarray(a) for n, a in state.items()}
         unused = {f"{node.name}.num_batches_tracked" for node in self.nodes if node.layer.buffers}
         wrong = [f"missing {n}" for n in mine if n not in state]
-        wrong += [f"unexpected {printable(n, 100)}" for n in state if n not in mine and n not in unused]
+        wrong += [f"unexpected {printable(n, 100)}" for n in state
+                  if n not in mine and n not in unused]
         wrong += [f"{n} must have shape {a.shape}, got {state[n].shape}"
                   for n, a in mine.items() if n in state and state[n].shape != a.shape]
         wrong += [f"{n} must hold numbers, got {state[n].dtype}"
