@@ -38,9 +38,11 @@ def add_parsers(commands) -> None:
     p.add_argument(
         "--set",
         dest="knobs",
-        default="",
+        action="append",
+        default=[],
         metavar="knob=value,...",
-        help="knobs of the training, as of the technique finetune (see minicomp list finetune)",
+        help="knobs of the training, as of the technique finetune (see minicomp list finetune); "
+        "repeatable",
     )
     p.add_argument(
         "--out", metavar="F",
@@ -68,7 +70,7 @@ def train(args) -> int:
         recipe = load_recipe("deep-compression", name, TECHNIQUES, pipeline=Pipeline())
         recipe = recipe.faster(0.25) if args.fast else recipe
         if args.knobs:
-            given = parse_knobs(args.knobs, "--set")
+            given = parse_knobs(",".join(args.knobs), "--set")
             if args.fast and "epochs" in given:
                 raise UserError("--fast and --set epochs contradict each other: give one")
             knobs = recipe.train.settings() | given

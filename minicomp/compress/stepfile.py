@@ -20,6 +20,7 @@ from ..errors import UserError, printable
 from ..nn.graph import Model
 
 LINE = 1 << 24  # bytes, at most, of the first line
+NET = 1 << 30  # of what follows
 EPOCHS = 100_000  # rows, at most, in it
 MARK = "minicomp step"
 
@@ -77,7 +78,10 @@ def read(path: Path, of: dict) -> tuple[Model, list[dict], float]:
                 raise ValueError(f"it is of another run: {'; '.join(words)}")
             rows, seconds = line["rows"], line["seconds"]
             _check(rows, seconds)
-            return decode(f.read(), kind="model").model, rows, seconds
+            net = f.read(NET + 1)
+            if len(net) > NET:
+                raise ValueError(f"its net must take at most {NET:,} bytes")
+            return decode(net, kind="model").model, rows, seconds
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         raise UserError(f"checkpoint {path} cannot be used: {printable(e, 1000)}; delete it to "
                         f"start again") from None

@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import FormatError, did_you_mean, dimensions, printable
 from ..tensor import Array, Tensor
 from .forms import Dense, Form
-from .forms.parts import check_held
+from .forms.parts import check_floats, check_held
 from .layers import LAYERS, Layer
 from .layers.base import bounded, padded
 
@@ -236,7 +236,8 @@ class Model:
         mine, state = self._state(), {n: np.asarray(a) for n, a in state.items()}
         unused = {f"{node.name}.num_batches_tracked" for node in self.nodes if node.layer.buffers}
         wrong = [f"missing {n}" for n in mine if n not in state]
-        wrong += [f"unexpected {n}" for n in state if n not in mine and n not in unused]
+        wrong += [f"unexpected {printable(n, 100)}" for n in state
+                  if n not in mine and n not in unused]
         wrong += [f"{n} must have shape {a.shape}, got {state[n].shape}"
                   for n, a in mine.items() if n in state and state[n].shape != a.shape]
         wrong += [f"{n} must hold numbers, got {state[n].dtype}"
@@ -250,9 +251,12 @@ class Model:
                 form.check_state(parts[name])
             except ValueError as e:
                 wrong.append(f"{name}: {e}")
+        kinds = {f"{node.name}.{part}": kind for node in self.nodes
+                 for part, kind in node.layer.buffer_parts.items()}
         for name, a in self.buffers().items() if not wrong else ():
             try:
                 check_held(name, a, state[name])
+                check_floats(name, kinds[name], state[name])
             except ValueError as e:
                 wrong.append(str(e))
         if wrong:

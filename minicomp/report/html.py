@@ -75,10 +75,10 @@ def render(page: Page) -> str:
     )
     parts = [
         f"<h1>{_text(page.title)}</h1>",
-        f'<p class="lead">{escape(page.lead)}</p>' if page.lead else "",
+        f'<p class="lead">{_lines(page.lead)}</p>' if page.lead else "",
         f'<dl class="facts">{facts}</dl>' if facts else "",
         *map(_block, page.blocks),
-        f"<footer>{escape(page.foot)}</footer>" if page.foot else "",
+        f"<footer>{_lines(page.foot)}</footer>" if page.foot else "",
     ]
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -126,23 +126,28 @@ def cell(value) -> str:
 
 
 def _text(text: str) -> str:
-    # A line of text that may hold a stranger's names; paragraphs, which are ours, have line ends.
+    # A line of text that may hold a stranger's names.
     return escape(printable(text, 2000))
+
+
+def _lines(text: str) -> str:
+    # A paragraph, which is ours and has line ends, that may hold a stranger's names.
+    return "\n".join(escape(printable(line, 20_000)) for line in text.split("\n"))
 
 
 def _block(block) -> str:
     if isinstance(block, str):
-        return f"<p>{escape(block)}</p>"
+        return f"<p>{_lines(block)}</p>"
     if isinstance(block, Notes):
-        pairs = "".join(f"<dt>{escape(w)}</dt><dd>{escape(t)}</dd>" for w, t in block.pairs)
-        return f'<section><h2>{escape(block.title)}</h2>\n<dl class="notes">{pairs}</dl></section>'
+        pairs = "".join(f"<dt>{_lines(w)}</dt><dd>{_lines(t)}</dd>" for w, t in block.pairs)
+        return f'<section><h2>{_text(block.title)}</h2>\n<dl class="notes">{pairs}</dl></section>'
     return _picture(block) if isinstance(block, Picture) else _table(block)
 
 
 def _picture(p: Picture) -> str:
     image = base64.b64encode(svg(p.figure).encode("utf-8")).decode("ascii")
     width, height = (round(96 * inches) for inches in p.figure.get_size_inches())
-    caption = f"<figcaption>{escape(p.caption)}</figcaption>" if p.caption else ""
+    caption = f"<figcaption>{_lines(p.caption)}</figcaption>" if p.caption else ""
     return (
         f'<section><h2>{_text(p.title)}</h2>\n<figure><img alt="{_text(p.alt)}" '
         f'width="{width}" height="{height}" src="data:image/svg+xml;base64,{image}">'
@@ -166,7 +171,7 @@ def _table(t: Table) -> str:
         )
         total = t.last and r == len(t.rows) - 1
         body.append(f'<tr class="total">{cells}</tr>' if total else f"<tr>{cells}</tr>")
-    caption = f'<p class="caption">{escape(t.caption)}</p>' if t.caption else ""
+    caption = f'<p class="caption">{_lines(t.caption)}</p>' if t.caption else ""
     return (
         f'<section><h2>{_text(t.title)}</h2>\n<div class="scroll" tabindex="0" role="region" '
         f'aria-label="{_text(t.title)}"><table><thead><tr>{head}</tr></thead>\n<tbody>'

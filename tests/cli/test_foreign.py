@@ -20,7 +20,7 @@ from minicomp.models import MODELS
 from minicomp.nn import AvgPool2d, Conv2d, Flatten, Linear, Model, Node, chain
 from minicomp.nn.layers import AdaptiveAvgPool2d
 from minicomp.nn.taps import ACTIVATIONS, fitting, observe
-from minicomp.report.html import Page, Table, render
+from minicomp.report.html import Notes, Page, Table, render
 from minicomp.train import evaluate
 
 ODD = "a\x1b[31mb\u202ec"
@@ -77,7 +77,8 @@ def test_cells_titles_and_lines_are_plain(capsys):
 
 
 def test_names_in_a_page_are_plain():
-    page = render(Page(title=ODD, blocks=[Table(ODD, [ODD, "b"], [[ODD, 1], ["n" * 9000, 2]])]))
+    table = Table(ODD, [ODD, "b"], [[ODD, 1], ["n" * 9000, 2]], ODD)
+    page = render(Page(ODD, ODD, [(ODD, ODD, ODD)], [table, Notes(ODD, [(ODD, ODD)]), ODD], ODD))
     assert "\x1b" not in page and "\u202e" not in page and r"\x1b[31m" in page
     assert "n" * 2001 not in page
 

@@ -237,6 +237,8 @@ def test_nothing_of_the_users_is_lost(words, here, capsys):
 @pytest.mark.parametrize("words, message", [
     ("compress --report r.html --no-report", "--report and --no-report contradict"),
     ("train lenet300 --data glyphs --fast --set epochs=3", "--fast and --set epochs contradict"),
+    ("train lenet300 --data glyphs --fast --set epochs=3 --set lr=1", "--set epochs contradict"),
+    ("train lenet300 --data glyphs --set lr=2 --set lr=1", "--set: lr is given twice"),
     ("compress lenet300 --download", "--download goes with --data NAME"),
     ("vectors --seed 3", "--seed and --out go with NAME"),
     ("vectors --out x.json", "--seed and --out go with NAME"),

@@ -77,3 +77,9 @@ def test_a_damaged_file_is_one_error(path, spoil, words):
                                         "to start again") as e:
         stepfile.read(path, OF)
     assert len(str(e.value)) < 1500
+
+
+def test_a_net_that_is_too_large_is_not_read(path, monkeypatch):
+    monkeypatch.setattr(stepfile, "NET", 50)
+    with pytest.raises(UserError, match="its net must take at most 50 bytes"):
+        stepfile.read(path, OF)

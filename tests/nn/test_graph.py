@@ -277,6 +277,14 @@ def test_a_state_dict_is_a_copy():
         (lambda s: s.pop("fc.bias"), "state does not fit the model: missing fc.bias$"),
         (lambda s: s.update(extra=np.zeros(1)), "unexpected extra$"),
         (
+            lambda s: s.update({"\x1b[2J" * 99: np.zeros(1)}),
+            r"unexpected (\\x1b\[2J){25}\.\.\. \(396 letters\)$",
+        ),
+        (
+            lambda s: s.update({"bn.running_var": np.array([1, -1, 1])}),
+            "bn.running_var must be at least 0, got -1$",
+        ),
+        (
             lambda s: s.update({"fc.bias": np.zeros(6)}),
             r"fc.bias must have shape \(5,\), got \(6,\)$",
         ),
