@@ -24,7 +24,7 @@ from .layers import LAYERS, Layer
 from .layers.base import bounded, padded
 
 INPUT = "x"  # the name by which a node refers to the model's input
-MAX_NODES = 2048  # of a model
+MAX_NODES = 1024  # of a model: the deepest published nets have some 700 layers
 MAX_INPUTS = 1000  # of a node
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}(@[0-9a-f]{8})?\Z")

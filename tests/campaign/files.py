@@ -340,7 +340,7 @@ def large(rng: random.Random) -> tuple[str, bytes]:
     rows = min(n // columns, 2**31 - 1)
     node = ["fc", "Linear", {"in_features": columns, "out_features": rows, "bias": False}, ["x"]]
     if rng.random() < 0.2:
-        many = rng.choice([2000, 2100])
+        many = rng.choice([1000, 1030])
         nodes = [[f"{i:x}", "BatchNorm1d", {"num_features": 1}, ["x"]] for i in range(many)]
         one = _section(rng, 1)
         return "mcz", seal("model", write_header({"input": [1], "nodes": nodes}), [one] * 2 * many)

@@ -264,7 +264,7 @@ def test_the_header_is_read_as_it_was_written():
     (["origin"], 2**40, r"origin must be an integer in \[4, "),
     (["steps"], 3, "steps a list"),
     (["steps"], {"a": 1}, "steps a list"),
-    (["steps"], [["a", "relu", {}, ["x"]]] * 2049, "at most 2048 steps, got 2049"),
+    (["steps"], [["a", "relu", {}, ["x"]]] * 1025, "at most 1024 steps, got 1025"),
     (["steps", 0], ["conv", "conv"], "a step is a name, a kind, an object and a list"),
     (["steps", 3, 3], ["conv"] * 1001, "at most 1000 inputs, got 1001"),
     (["steps", 0, 0], "x", "and not be x"),

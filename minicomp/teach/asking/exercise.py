@@ -16,6 +16,7 @@ Titles, hints, tolerances and what a mutant says stand in lessons/words/NN.toml.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -245,7 +246,7 @@ class Diagnosis:
         if not isinstance(result, tuple | list) or len(result) != len(names):
             told = f"an input is a tuple of {len(names)}: {', '.join(names)}"
             return Message("no-input", told, f"got {describe(result)}")
-        call = dict(zip(names, result))
+        call = dict(zip(names, map(_as, self.agreeing, result)))
         if why := self.why_invalid(call):
             told = f"the input is not one that {self.of.name} is asked about: {why}"
             return Message("invalid-input", told)
@@ -262,6 +263,16 @@ class Diagnosis:
             " Change the input until yours alone shows"
         )
         return Message("shows-another", told, f"{given}\nthe other fault: {others[0].says}")
+
+
+def _as(example, value):
+    # A value as an array, or a tuple of them, where the example is one: lists are as good.
+    if isinstance(example, tuple) and isinstance(value, tuple | list):
+        return tuple(_as(example[0], v) for v in value)
+    if isinstance(example, np.ndarray):
+        with contextlib.suppress(ValueError):  # rows of different lengths
+            return np.asarray(value)
+    return value
 
 
 @dataclass(frozen=True)

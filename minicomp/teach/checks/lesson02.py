@@ -164,6 +164,8 @@ _CONV = Exercise(
             partial(conv_cost, size=lambda n, k, s, p: n // s),
             forms=(partial(conv_cost, size=lambda n, k, s, p: -(-n // s)),),
         ),
+        Mutant("stride-forgotten", partial(conv_cost, size=lambda n, k, s, p: _places(n, k, 1, p))),
+        Mutant("padding-forgotten", partial(conv_cost, size=lambda *of: _places(*of[:3], 0))),
         Mutant("padding-once", partial(conv_cost, size=lambda n, k, s, p: (n + p - k) // s + 1)),
         Mutant("rounded-up", partial(conv_cost, size=lambda n, *of: _places(n + of[1] - 1, *of))),
         Mutant("one-forgotten", partial(conv_cost, size=lambda *of: _places(*of) - 1)),
@@ -190,7 +192,7 @@ _CONV = Exercise(
 
 def model_cost(
     shape: tuple, layers: list,
-    *, pools=True, flat=True, carry=True, bias_macs=False, flops=False, whole=False,
+    *, pools=True, shrinks=True, flat=True, carry=True, bias_macs=False, flops=False, whole=False,
 ) -> Array:
     """Returns (params, macs) of each layer with weights, (n, 2).
 
@@ -203,8 +205,9 @@ def model_cost(
         if kind == "conv":
             seen = c if carry or not rows else shape[0]
             c = layer[1]
-            h, w, params, macs = conv_cost(seen, c, h, w, layer[2], 1, 0, 1, True)
-            rows.append((params, macs + (c * h * w if bias_macs else 0)))
+            ho, wo, params, macs = conv_cost(seen, c, h, w, layer[2], 1, 0, 1, True)
+            rows.append((params, macs + (c * ho * wo if bias_macs else 0)))
+            h, w = (ho, wo) if shrinks else (h, w)
             continue
         if kind == "linear":
             params, macs = linear_cost(features, layer[1], True)
@@ -275,6 +278,7 @@ _MODEL = Exercise(
     ),
     mutants=(
         Mutant("pool-forgotten", partial(model_cost, pools=False)),
+        Mutant("size-kept", partial(model_cost, shrinks=False)),
         Mutant("maps-only", partial(model_cost, flat=False)),
         Mutant("channels-not-carried", partial(model_cost, carry=False)),
         Mutant("row-for-every-layer", partial(model_cost, whole=True)),

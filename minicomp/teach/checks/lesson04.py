@@ -271,6 +271,7 @@ _ROUNDS = Exercise(
             lambda keep, rounds: keep ** (np.arange(rounds) / rounds),
             forms=(lambda keep, rounds: np.geomspace(1, keep, rounds),),
         ),
+        Mutant("not-accumulated", lambda keep, rounds: np.full(rounds, keep ** (1 / rounds))),
         Mutant("sparsity", lambda keep, rounds: 1 - keep ** (np.arange(1, rounds + 1) / rounds)),
         Mutant("all-at-once", lambda keep, rounds: keep ** np.arange(1.0, rounds + 1)),
     ),

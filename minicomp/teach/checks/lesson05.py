@@ -136,7 +136,7 @@ _RULE = Exercise(
 def surgery_steps(
     w: Array, mask: Array, target: Array, lr: float, a: float, b: float, steps: int,
     *, dense=True, zeroed=False, full=False, first=False, late=False, copies=True, early=False,
-    masked=False,
+    masked=False, once=False,
 ) -> tuple[Array, Array]:
     """Returns the weights after each step and the masks of each step, (steps, ...) both.
 
@@ -144,7 +144,7 @@ def surgery_steps(
     """
     path, masks, start = [], [], mask
     for _ in range(steps):
-        if not late:
+        if not late and not (once and path):
             mask = RULE.fn(w, start if first else mask, a, b)
         before = w = w * mask if zeroed else w
         g = (w if full else w * mask) - target
@@ -244,6 +244,7 @@ _STEPS = Exercise(
         Mutant("weight-zeroed", partial(surgery_steps, zeroed=True)),
         Mutant("gradient-of-w", partial(surgery_steps, full=True)),
         Mutant("mask-starts-over", partial(surgery_steps, first=True)),
+        Mutant("mask-made-once", partial(surgery_steps, once=True)),
         Mutant("mask-too-late", partial(surgery_steps, late=True)),
         Mutant(
             "one-array",

@@ -56,6 +56,15 @@ def _each_layer(gammas, sparsity) -> tuple[Array, ...]:
     return tuple(global_keep((g,), sparsity)[0] for g in gammas)
 
 
+def _percentile_of_each(gammas, sparsity) -> tuple[Array, ...]:
+    return tuple(_by_percentile((g,), sparsity)[0] for g in gammas)
+
+
+def _part_of_the_largest(gammas, sparsity) -> tuple[Array, ...]:
+    largest = np.abs(np.concatenate(gammas)).max()
+    return tuple(np.abs(g) > sparsity * largest for g in gammas)
+
+
 def _by_percentile(gammas, sparsity) -> tuple[Array, ...]:
     cut = np.percentile(np.abs(np.concatenate(gammas)), 100 * sparsity)
     return tuple(np.abs(g) >= cut for g in gammas)
@@ -121,14 +130,21 @@ _GLOBAL = Exercise(
     ),
     mutants=(
         Mutant("sign-forgotten", partial(global_keep, score=lambda g: g)),
-        Mutant("each-layer", _each_layer),
+        Mutant("each-layer", _each_layer, forms=(_percentile_of_each,)),
         Mutant("rounded-down", partial(global_keep, count=int)),
         Mutant("half-up", partial(global_keep, count=lambda n: int(n + 0.5))),
         Mutant("rounded-up", partial(global_keep, count=math.ceil)),
         Mutant("percentile", _by_percentile, forms=(_above_percentile,)),
         Mutant("ties-together", partial(global_keep, ties=True), forms=(_from_threshold,)),
         Mutant("last-of-equals", _last_of_equals, perhaps=(partial(global_keep, kind=None),)),
+        Mutant("part-of-the-largest", _part_of_the_largest),
+        Mutant(
+            "sparsity-as-threshold",
+            lambda gammas, sparsity: tuple(np.abs(g) > sparsity for g in gammas),
+            forms=(lambda gammas, sparsity: tuple(np.abs(g) >= sparsity for g in gammas),),
+        ),
         Mutant("keeps-the-small", partial(global_keep, low=True)),
+        Mutant("sparsity-is-kept", lambda gammas, sparsity: global_keep(gammas, 1 - sparsity)),
     ),
     banned=(
         "minicomp.compress.channels.choosing:overall",

@@ -300,6 +300,7 @@ _INVERSE = Exercise(
         Mutant("denominator-of-p", partial(_recursion, below=False)),
         Mutant("inverse-not-updated", partial(_recursion, fixed=True)),
         Mutant("alpha-not-inverted", lambda X, alpha: _recursion(X, alpha, start=alpha)),
+        Mutant("alpha-forgotten", lambda X, alpha: _recursion(X, alpha, start=1.0)),
         Mutant("added", partial(_recursion, sign=-1.0)),
         Mutant("elementwise", partial(_recursion, outer=lambda a, b: a * b)),
         Mutant("inner-product", partial(_recursion, outer=lambda a, b: a @ b)),

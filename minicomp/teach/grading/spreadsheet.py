@@ -22,9 +22,10 @@ SEPARATORS = ",;\t|"
 CODE_PAGES = ("cp1252", "mac_roman", "cp850")  # Windows, old Excel on the Mac, "CSV (MS-DOS)"
 _HEADER_IN = 5  # lines: of a title, of `sep=`, of nothing
 # What a spreadsheet takes for a formula at the beginning of a cell, also where a cell is split at a
-# separator that is not ours; with it the full-width letters that some read alike.
-_FORMULA = re.compile(r"(^|[,;\t|:\r\n])([\s\"']*)(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")
-_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
+# separator that is not ours; with it the full-width letters that some read alike. What has its '
+# from an earlier run gets no second one.
+_FORMULA = re.compile(r"(^|[,;\t|:\r\n])([\s\"']*)(?<!')(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)")
 
 
 def read_rows(

@@ -46,6 +46,18 @@ def percentile_keep(gammas, s):
     return tuple(np.abs(g) >= cut for g in gammas)
 
 
+def percentile_of_each(gammas, s):
+    return tuple(np.abs(g) >= np.quantile(np.abs(g), s) for g in gammas)
+
+
+def one_mask(w, mask, target, lr, a, b, steps):
+    mask, path = (np.abs(w) >= b) | mask & (np.abs(w) >= a), []
+    for _ in range(steps):
+        w = w - lr * (w * mask - target)
+        path.append(w)
+    return np.stack(path), np.stack([mask] * steps)
+
+
 def zeroed(keep, w1, b1, gamma, beta, mean, var, w2):
     w1 = w1.copy()
     w1[~keep] = 0
@@ -86,6 +98,8 @@ ANSWERS = [
     ("06.remove_channels", zeroed, "zeroed-not-removed"),
     ("06.remove_channels", first_mean_and_variance, "first-statistics"),
     ("06.remove_channels", by_falling_scale, "wrong-value"),
+    ("06.global_keep", percentile_of_each, "each-layer"),
+    ("05.surgery_steps", one_mask, "mask-made-once"),
     ("07.obs_step", zeroed_first, "only-zeroed"),
 ]
 
@@ -133,3 +147,21 @@ def test_old_shapes_alone_are_not_called_zeros(fn):
 def test_a_masked_array_is_refused_as_that():
     told = verdict("01.relu_backward", lambda g, x: np.ma.masked_array(g, x <= 0)).message
     assert told.slug == "odd" and "masked array" in told.text
+
+
+def as_lists(value):
+    if isinstance(value, tuple | list):
+        return [as_lists(v) for v in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+@pytest.mark.parametrize("of", catalog.lessons().values(), ids=lambda of: of.number)
+def test_an_input_that_exposes_the_variant_may_be_of_lists(of):
+    # A list fails in every variant; none of the others is told to be wrong for that.
+    for student in ("ann", "bea", "cem", "dan"):
+        d = of.diagnosis
+        exercise, slug = d.exercise(student), d.mutant(student).slug
+        asked = questions(exercise)
+        for given in (d.shown_by[slug], as_lists(d.shown_by[slug])):
+            told = assess(exercise, asked, [Answer("value", given)])
+            assert told.points == exercise.max_points, (slug, repr(told))

@@ -513,6 +513,15 @@ def magnitude_mask(w, sparsity):
 """
 
 
+# What Matplotlib does at the first plot.
+PLOTS = """import sys
+    shell = sys.modules["IPython"].get_ipython()
+    shell.events.register("post_execute", print)
+    if sys.modules["IPython"].version_info[:2] < (8, 24):
+        raise ImportError
+"""
+
+
 @pytest.mark.parametrize(
     "inside, after",
     [
@@ -522,8 +531,9 @@ def magnitude_mask(w, sparsity):
         ("pass", "files = !ls\nhere = %pwd\nprint(files[:2], here)\n!pip list | head"),
         ("pass", "%time m = magnitude_mask(np.ones(3), 0.5)\nm.shape\n%timeit np.ones(3)\nm?"),
         ("pass", "import asyncio\nawait asyncio.sleep(0)\nafter = 1"),
+        (PLOTS, "shown = display('x', display_id=True)\nshown.update('y')"),
     ],
-    ids=["display", "get_ipython", "IPython", "commands", "magics", "await"],
+    ids=["display", "get_ipython", "IPython", "commands", "magics", "await", "plot"],
 )
 def test_a_right_answer_keeps_its_points_in_a_cell_of_ipython(solved, replaced, inside, after):
     cell = RIGHT.format(inside=inside, after=after)

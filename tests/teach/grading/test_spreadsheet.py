@@ -74,9 +74,16 @@ def test_no_cell_is_a_formula_whatever_the_separator(bad):
                 assert not c.strip(' "').startswith(("=", "+", "-", "@", "\uff1d")), (separator, c)
 
 
+@pytest.mark.parametrize("text", ["=1+1", "late: -1 point", "a\n- b", " @ann", "x;'-2", "'=1"])
+def test_a_cell_does_not_grow_at_each_run(text):
+    once = cell(text)
+    assert cell(once) == once and once.count("'") == 1
+
+
 def test_numbers_and_names_stay_as_they_are():
     for plain in ("-1", "+2,5", "3.25", "Bea Müller", "04_ann-b.ipynb", "a=b", "ann@x.org"):
         assert cell(plain) == plain
+    assert [number(t) for t in (".5", "2.", ",5", ".")] == [0.5, 2, 0.5, None]
     assert [number(t) for t in ("2", "2.5", "2,5", " 3 ", "'4", "-1", "3/3", "", "2. May")] == [
         2, 2.5, 2.5, 3, 4, -1, None, None, None
     ]
