@@ -228,7 +228,8 @@ ENTRIES = {
         {"table": TABLE, "index": CODES},
         {"table": exact(TABLE),
          "index": [*(a for a in exact(CODES)
-                     if not isinstance(a, np.ndarray) or a.dtype.kind != "u"), CODES + np.uint8(len(TABLE))],
+                     if not isinstance(a, np.ndarray) or a.dtype.kind != "u"),
+                   CODES + np.uint8(len(TABLE))],
          "isa": ISA}),
     scatter.scatter_add: (
         {"g": SPARSE, "index": CODES, "k": 4},
