@@ -12,6 +12,7 @@ from ..atomic import as_json, write_atomically
 from ..errors import UserError
 from ..jobs.job import MAX_OPERATIONS
 from ..kernels import cpu
+from ..kernels.threads import MOST as MOST_THREADS
 from ..report.plots import check_format
 from .paths import check_files, files
 
@@ -64,8 +65,8 @@ def add_run(parser) -> None:
 
 def add_threads(parser) -> None:
     """Adds --threads."""
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N",
-                        help="threads (default: all cores)")
+    parser.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, MOST_THREADS),
+                        metavar="N", help="threads (default: all cores)")
 
 
 def add_max_operations(parser) -> None:
@@ -89,8 +90,8 @@ def add_json(parser) -> None:
 
 def check_common(args) -> None:
     """Raises UserError, before any work, for a seed, threads or files that cannot be."""
-    if getattr(args, "threads", 1) < 1:
-        raise UserError(f"--threads must be at least 1, got {args.threads}")
+    if not 1 <= getattr(args, "threads", 1) <= MOST_THREADS:
+        raise UserError(f"--threads must be in [1, {MOST_THREADS}], got {args.threads}")
     if getattr(args, "seed", 0) < 0:
         raise UserError(f"--seed must be at least 0, got {args.seed}")
     if getattr(args, "download", False) and args.data is None:

@@ -12,7 +12,7 @@ from ..data import Dataset
 from ..jobs import criteria
 from ..jobs.job import check_data, train_dense
 from ..jobs.recipe import load_recipe
-from ..jobs.sensitivity import SPARSITIES, allocate, scan
+from ..jobs.sensitivity import SPARSITIES, Scan, allocate, scan
 from ..errors import UserError, printable
 from ..nn.graph import Model
 from ..report import plots
@@ -75,6 +75,9 @@ def run(args) -> int:
     """Runs the command; errors are counted on validation data."""
     if args.bytes is not None and args.macs is not None:
         raise UserError("--bytes and --macs are two budgets: give one")
+    for option, budget in (("--bytes", args.bytes), ("--macs", args.macs)):
+        if budget is not None and budget < 1:
+            raise UserError(f"{option} must be at least 1, got {budget}")
     if args.criteria is not None:
         return compare(args)
     with Screen(args.log) as screen:
@@ -112,26 +115,34 @@ def run(args) -> int:
         "baseline": found.baseline,
         "points": [vars(p) for p in found.points],
     }
-    budget, unit = (args.bytes, "bytes") if args.macs is None else (args.macs, "macs")
-    if budget is not None:
-        chosen = allocate(model, found, budget, unit=unit)
-        print_table(f"chosen for at most {budget:,} {unit}", ["layer", "sparsity"],
-                    [[k, v] for k, v in chosen.sparsity.items()],
-                    footer=f"{chosen.cost:,} {unit}; predicted rise of the loss {chosen.rise:.4f}")
-        result["chosen"] = {
-            "sparsity": chosen.sparsity,
-            "cost": chosen.cost,
-            "unit": unit,
-            "rise": chosen.rise,
-        }
     if args.plot:
         curves = {target: curve for target, curve in found.curves().items() if curve[0]}
         examples = f"{found.base.size:,} validation images"
         ax = plots.plot_sensitivity(curves, found.baseline, examples=examples)
         plots.save(ax, args.plot)
         print(f"{printable(args.plot)}: error against sparsity")
-    options.write_json(args.json, result)
+    try:
+        choose(args, model, found, result)
+    finally:  # the scan is worth its minutes where no choice meets the budget
+        options.write_json(args.json, result)
     return 0
+
+
+def choose(args, model: Model, found: Scan, result: dict) -> None:
+    """Prints the sparsities under the budget asked for, if one was, and adds them to the result."""
+    budget, unit = (args.bytes, "bytes") if args.macs is None else (args.macs, "macs")
+    if budget is None:
+        return
+    chosen = allocate(model, found, budget, unit=unit)
+    print_table(f"chosen for at most {budget:,} {unit}", ["layer", "sparsity"],
+                [[k, v] for k, v in chosen.sparsity.items()],
+                footer=f"{chosen.cost:,} {unit}; predicted rise of the loss {chosen.rise:.4f}")
+    result["chosen"] = {
+        "sparsity": chosen.sparsity,
+        "cost": chosen.cost,
+        "unit": unit,
+        "rise": chosen.rise,
+    }
 
 
 def found_model(args, screen: Screen) -> tuple[Model, Dataset]:
@@ -180,8 +191,8 @@ def compare(args) -> int:
             [r["criterion"], r["sparsity"], f"{r['zeros']:.3f}", f"{100 * r['error']:.2f} %"]
             for r in rows
         ],
-        footer=f"dense {100 * baseline:.2f} % of {len(data.val)} validation examples; sparsity of "
-        "fpgm is of filters",
+        footer=f"as given {100 * baseline:.2f} % of {len(data.val):,} validation examples; "
+        "sparsity of fpgm is of filters",
     )
     if args.plot:
         curves = {c.word: ([r["zeros"] for r in rows if r["criterion"] == c.word],

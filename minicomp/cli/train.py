@@ -89,7 +89,7 @@ def train(args) -> int:
         else:
             save_safetensors(model.dense().state_dict(), out, metadata_of(model))
     print(
-        f"{printable(out)}: {out.stat().st_size:,} bytes, {score.errors} errors of "
+        f"{printable(out)}: {out.stat().st_size:,} bytes, {score.errors:,} errors of "
         f"{score.size:,} test images ({100 * score.error:.2f} %)"
     )
     options.write_json(

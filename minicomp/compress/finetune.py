@@ -25,7 +25,7 @@ from ..nn.graph import Model, Node
 from ..optim import OPTIMIZERS, SCHEDULES, Optimizer, by_parameter
 from ..tensor import Array
 from ..train import Hook, fit, parameters_of
-from .technique import Run, Technique, feeding, knob
+from .technique import Run, Technique, feeding, knob, techniques
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class FineTune(Technique):
 
     def __post_init__(self):
         super().__post_init__()
+        object.__setattr__(self, "methods", techniques("methods", self.methods))
         for m in self.methods:
             if not isinstance(m, Trained):
                 raise UserError(

@@ -39,7 +39,8 @@ def silent(row: dict) -> None:
 class Run:
     """What a technique runs in.
 
-    rng : of everything it draws        log : called with rows, {"event": ..., ...}
+    rng : of everything it draws, None where nothing is
+    log : called with rows, {"event": ..., ...}
     checkpoint : a folder to resume from, or None        n_threads : at most so many
     """
 
@@ -49,6 +50,9 @@ class Run:
     n_threads: int = 1
 
     def __post_init__(self):
+        if not isinstance(self.rng, np.random.Generator | None):
+            raise UserError("rng must be a generator, as np.random.default_rng(0), got "
+                            f"{printable(repr(self.rng), 100)}")
         object.__setattr__(self, "log", self.log or silent)
 
     def child(self, name: str, rng: np.random.Generator | None = None) -> Run:
@@ -242,6 +246,16 @@ class Technique:
         return self.apply(model, None, Run(rng))
 
 
+def techniques(name: str, given) -> tuple[Technique, ...]:
+    """Returns the techniques given as a tuple; UserError names what is none."""
+    made = tuple(given) if isinstance(given, (tuple, list)) else None
+    if made is None or not all(isinstance(t, Technique) for t in made):
+        wrong = given if made is None else next(t for t in made if not isinstance(t, Technique))
+        raise UserError(f"{name} must be a tuple of techniques, as (Magnitude(sparsity=0.9),), got "
+                        f"{printable(repr(wrong), 100)}")
+    return made
+
+
 @dataclass(frozen=True)
 class Pipeline(Technique):
     """Techniques one after the other; each hands on a model whose forms are frozen."""
@@ -251,6 +265,10 @@ class Pipeline(Technique):
     composite: ClassVar[bool] = True
 
     steps: tuple[Technique, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "steps", techniques("steps", self.steps))
 
     def settings(self) -> dict:
         return {"steps": [{"name": s.name, **s.settings()} for s in self.steps]}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import FormatError, UserError, printable
+from ..errors import FormatError, UserError, did_you_mean, printable
 from ..nn.graph import INPUT, Model, Node
 from ..nn.layers import Normalize
 from ..nn.layers.normalize import Statistics, normalizer
@@ -60,10 +60,15 @@ def for_data(name: str, data, *, rng: np.random.Generator | None = None) -> Mode
     `resolution` is the data's height. Whether the data then fit is for `jobs.job.check_data`.
     data : has `name` and `train`, and may have `classes` and `normalize`, as `Dataset`
     rng : draws the weights; None leaves them 0
-    Raises UserError for more channels, pixels or classes than the net can have.
+    Raises UserError for another name, and for more channels, pixels or classes than the net can
+        have.
     """
+    if name not in MODELS:
+        raise UserError(
+            f"unknown model {printable(repr(name), 100)}{did_you_mean(str(name), MODELS)}")
     shape, declared = tuple(data.train.x.shape[1:]), ARGUMENTS[name]
-    args = {"normalize": getattr(data, "normalize", None)}
+    # Built-in nets take images; what else the data hold is refused as such, not as statistics.
+    args = {"normalize": getattr(data, "normalize", None) if len(shape) == 3 else None}
     args["classes"] = len(getattr(data, "classes", ())) or CLASSES.default
     if len(shape) == 3:
         args |= {"channels": shape[0], "resolution": shape[1]}

@@ -462,6 +462,10 @@ def _check(nodes: tuple[Node, ...]) -> None:
     known = {INPUT}
     if len(nodes) > MAX_NODES:
         raise ValueError(f"a model has at most {MAX_NODES} nodes, got {len(nodes)}")
+    for node in nodes:
+        if not isinstance(node, Node):
+            raise ValueError("nodes must be Node(name, layer, inputs), as nn.chain makes them of "
+                             f"(name, layer), got {printable(repr(node), 120)}")
     _refuse_shared(nodes)
     for node in nodes:
         if not (isinstance(node.name, str) and _NAME.match(node.name)) or node.name in known:

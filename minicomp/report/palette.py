@@ -111,9 +111,12 @@ def legend_above(ax, columns: int) -> None:
 
 
 def log_labels(ax) -> None:
-    """Labels a logarithmic y axis at 1, 2, 5, 10, ... instead of powers of ten."""
+    """Labels a logarithmic y axis at 1, 2, 5, 10, ... instead of powers of ten; one whose limits,
+    set before, are less than a factor of 4 apart at 1, 2, 3, 4, ..."""
+    low, high = ax.get_ylim()
+    digits = "25" if high >= 4 * low else "23456789"
     ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
-    ax.yaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in "25" else "")
+    ax.yaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in digits else "")
     ax.tick_params(axis="y", which="minor", labelsize=9)
 
 

@@ -626,3 +626,23 @@ def test_a_layer_that_loses_its_last_weight_is_said_once(technique):
     told = [row["text"] for row in rows if row["event"] == "say" and "is left" in row["text"]]
     word = "magnitude" if technique.word == "pipeline" else technique.word
     assert told == [f"{word}: no weight of fc2 is left: what it gives does not depend on its input"]
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Pipeline(steps=Magnitude(sparsity=0.5)),
+    lambda: Pipeline(steps=("magnitude",)),
+    lambda: FineTune(methods=DNS()),
+    lambda: FineTune(methods=("dns",)),
+])
+def test_what_is_no_technique_is_refused_when_it_is_given(make):
+    with pytest.raises(UserError, match="(steps|methods) must be a tuple of techniques"):
+        make()
+
+
+def test_a_list_of_techniques_is_as_good_as_a_tuple():
+    assert Pipeline(steps=[KMeans()]) == Pipeline(steps=(KMeans(),))
+
+
+def test_a_run_needs_a_generator():
+    with pytest.raises(UserError, match=r"rng must be a generator, .*, got 3"):
+        Run(3)

@@ -173,7 +173,7 @@ def test_the_command_writes_table_plot_and_json(tmp_path, capsys):
     ]
     assert main([*words, "--json", str(out), "--plot", str(plot)]) == 0
     said = capsys.readouterr().out
-    assert "criterion" in said and "fpgm" in said and "dense" in said and str(plot) in said
+    assert "criterion" in said and "fpgm" in said and "\nas given " in said and str(plot) in said
     assert plot.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     found = json.loads(out.read_text())
     assert found["criteria"] == ["magnitude", "fpgm"] and found["size"] == 2000
@@ -183,6 +183,18 @@ def test_the_command_writes_table_plot_and_json(tmp_path, capsys):
     magnitude = [r for r in found["rows"] if r["criterion"] == "magnitude"]
     assert all(r["zeros"] == pytest.approx(r["sparsity"], abs=1e-5) for r in magnitude)
     assert 0 < found["baseline"] <= 1 and all(0 <= r["error"] <= 1 for r in found["rows"])
+
+
+def test_a_scan_is_kept_where_no_choice_meets_the_budget(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    path, out, plot = tmp_path / "net.mcz", tmp_path / "scan.json", tmp_path / "scan.png"
+    minicomp.save(MODELS["lenet300"](rng=np.random.default_rng(0)), path)
+    assert main(["sensitivity", str(path), "--data", "glyphs", "--threads", "1", "--only", "fc3",
+                 "--macs", "5", "--json", str(out), "--plot", str(plot)]) == 2
+    assert "a budget of 5 macs cannot be met" in capsys.readouterr().err
+    assert plot.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    found = json.loads(out.read_text())
+    assert {p["target"] for p in found["points"]} == {"fc3"} and "chosen" not in found
 
 
 def test_importance_gives_one_row_per_criterion_and_sparsity():

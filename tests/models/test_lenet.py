@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 import minicomp
-from minicomp.errors import FormatError
-from minicomp.models import ARGUMENTS, MODELS, MLP, LeNet5, LeNet5Classic, LeNet300, from_spec
+from minicomp.data import from_arrays
+from minicomp.errors import FormatError, UserError
+from minicomp.jobs.job import check_data
+from minicomp.models import (ARGUMENTS, MODELS, MLP, LeNet5, LeNet5Classic, LeNet300, for_data,
+                             from_spec)
 from minicomp.nn import Tanh, cross_entropy
 from minicomp.tensor import grad
 
@@ -188,3 +191,13 @@ def test_torchs_modules_compute_the_same(make):
     np.testing.assert_allclose(
         model(x).data, other(torch.tensor(x)).detach().numpy(), rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_net_for_data_says_what_it_does_not_know():
+    images = from_arrays(np.zeros((4, 1, 28, 28), np.float32), np.array([0, 1, 0, 1]))
+    with pytest.raises(UserError, match="unknown model 'lenet30'; did you mean lenet300"):
+        for_data("lenet30", images)
+    # Statistics of columns are none of an image's channels: it is the shape that does not fit.
+    columns = from_arrays(np.zeros((4, 6), np.float32), np.array([0, 1, 0, 1]))
+    with pytest.raises(UserError, match=r"examples of shape \(6,\), the model takes \(1, 28, 28\)"):
+        check_data(for_data("lenet300", columns), columns)

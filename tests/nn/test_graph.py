@@ -709,3 +709,9 @@ def test_what_was_tied_behind_the_model_s_back_is_refused_where_it_is_used(tie, 
     tie(model.node("a").layer, model.node("b").layer)
     with pytest.raises(ValueError, match=f"b: its {what} is that of a too"):
         use(model)
+
+
+def test_what_is_no_node_is_refused():
+    for nodes in ([("fc", Linear(2, 2), ("x",))], [Linear(2, 2)]):
+        with pytest.raises(ValueError, match=r"nodes must be Node\(name, layer, inputs\)"):
+            Model(nodes, input_shape=(2,))

@@ -143,6 +143,17 @@ def test_sensitivity_of_no_errors_at_all_can_be_drawn():
     assert ax.get_ylim()[0] > 0
 
 
+@pytest.mark.parametrize("errors, labels", [
+    ([0.3, 0.4], ["30", "40", "50"]), ([0.01, 0.4], ["1", "2", "5", "10", "20", "50"])])
+def test_a_logarithmic_axis_has_labels_however_narrow(errors, labels):
+    ax = plots.plot_sensitivity({"fc1": ([0.9, 0.95], errors)}, errors[0])
+    ax.figure.canvas.draw()
+    low, high = ax.get_ylim()
+    ticks = ax.yaxis.get_major_ticks() + ax.yaxis.get_minor_ticks()
+    said = [(t.get_loc(), t.label1.get_text()) for t in ticks if low <= t.get_loc() <= high]
+    assert [text for _, text in sorted(said) if text] == labels
+
+
 def test_importance_draws_every_criterion_apart_and_the_dense_net():
     ax = plots.plot_importance(IMPORTANCE, 0.014)
     *lines, dense = ax.lines

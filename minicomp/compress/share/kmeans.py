@@ -330,7 +330,7 @@ class KMeans(Technique):
     iterations: int = knob(50, "Lloyd's iterations at most", lo=0)
     signs: bool = knob(False, "deal a pruned layer's centroids to negative and positive weights by "
                               "their numbers")
-    half: bool = knob(False, "store centroids as float16")
+    half: bool = knob(False, "store centroids as float16, what is beyond 65504 as that")
     biases: str = knob(
         "keep",
         "biases: keep them, store float16, or share them too",
