@@ -74,7 +74,7 @@ def add_max_operations(parser) -> None:
     parser.add_argument(
         "--max-operations", type=int, default=MAX_OPERATIONS, metavar="N",
         help="refuse a file whose net takes more operations (MACs, windows of pools, activations) "
-        f"for all examples (default {MAX_OPERATIONS:.0e}, about an hour)")
+        f"for all examples (default {MAX_OPERATIONS:.0e}, some minutes)")
 
 
 def add_json(parser) -> None:

@@ -83,6 +83,8 @@ def train(args) -> int:
         screen.title = f"train {name}"
         model = train_dense(start, data.without_test(), recipe, seed=args.seed, log=screen.log,
                             checkpoint=args.checkpoint_folder, n_threads=args.threads)
+        if not isinstance(start, str):
+            _say_if_worse(start, model, data.val, recipe.train.lr, args.threads, screen.say)
         score = evaluate(model, data.test, n_threads=args.threads)
         if out.suffix == ".mcz":
             save(model, out)
@@ -105,3 +107,13 @@ def train(args) -> int:
         },
     )
     return 0
+
+
+def _say_if_worse(start, model, val, lr, n_threads, say) -> None:
+    # A rate that suits drawn weights can undo trained ones, above all centroids, whose gradients
+    # are sums over thousands of weights.
+    before, after = (evaluate(m, val, n_threads=n_threads).errors for m in (start, model))
+    if after > before:
+        less = f", --set lr={lr / 10:.2g}" if isinstance(lr, float) else ""
+        say(f"training made it worse: {after:,} errors of {len(val.y):,} validation examples, "
+            f"{before:,} before; a smaller learning rate may serve{less}")

@@ -5,6 +5,7 @@ is refused in one line before anything runs.
 """
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -73,6 +74,16 @@ def test_training_goes_on_from_it(name, zoo, small):
         if form.kind == "codebook":
             np.testing.assert_array_equal(other.index, form.index)
     assert main(["eval", "t.mcz", *ON]) == 0
+
+
+def test_training_that_undoes_a_net_is_said(zoo, small, capsys):
+    words = ["train", str(zoo["shared"]), *ON, "--out", "t.mcz", "--set"]
+    assert main([*words, "epochs=1,shift=0,lr=1.0"]) == 0
+    said = " ".join("".join(capsys.readouterr()).split())  # lines are wrapped
+    assert re.search(r"made it worse: \d+ errors of \d+ validation examples, \d+ before; a smaller "
+                     r"learning rate may serve, --set lr=0.1", said)
+    assert main([*words, "epochs=0"]) == 0
+    assert "worse" not in "".join(capsys.readouterr())
 
 
 @each
