@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..atomic import write_atomically
 from ..deploy import Program
-from ..errors import FormatError, format_errors, printable
+from ..errors import FormatError, UserError, format_errors, printable
 from ..nn.graph import Model
 from . import model, program
 from .accounting import Shown
@@ -52,6 +52,8 @@ def show(path: str | Path, max_bytes: int = 2**30, *, kind: str | None = None) -
 
 def encode(thing: Model | Program, *, force: Force = None) -> bytes:
     """Returns the bytes of the file of a model or a program; arguments and errors of `save`."""
+    if not isinstance(thing, Model | Program):
+        raise UserError(f"a file holds a Model or a Program, got {printable(repr(thing), 80)}")
     return (program if isinstance(thing, Program) else model).encode(thing, force=force)
 
 

@@ -227,6 +227,9 @@ class Technique:
         Raises UserError where the model, the data or a knob do not fit. A layer that loses its last
         weight is told to the log.
         """
+        if not isinstance(model, Model):
+            raise UserError(f"{self.name}: apply takes a Model, its data and a Run, in this order; "
+                            f"got {printable(repr(model), 80)}")
         check_numbers(self.name, model)
         self.check(model)
         self.check_shapes(model)

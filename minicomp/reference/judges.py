@@ -88,6 +88,8 @@ def difference(
     shown : whether the message shows the arrays, which takes longer than comparing them
     """
     if isinstance(expected, tuple | list):
+        if _numbers(expected) and isinstance(got, np.ndarray) and got.ndim == 1:
+            got = list(got)  # numbers in one array are as right as in a tuple
         if not isinstance(got, tuple | list) or len(got) != len(expected):
             kind, parts = type(expected).__name__, f" ({', '.join(names)})" if names else ""
             told = f"{where} must be a {kind} of {len(expected)}{parts}, got {describe(got)}"
@@ -104,6 +106,11 @@ def difference(
     if isinstance(expected, int | np.integer):
         return _integer(int(expected), got, where)
     return _array(np.asarray(expected), got, rtol, atol, where, shown)
+
+
+def _numbers(values) -> bool:
+    # Whether each is a single number.
+    return all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in values)
 
 
 def first_difference(rights, results, names, *, rtol: float = 0.0) -> Message | None:

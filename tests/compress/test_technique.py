@@ -646,3 +646,8 @@ def test_a_list_of_techniques_is_as_good_as_a_tuple():
 def test_a_run_needs_a_generator():
     with pytest.raises(UserError, match=r"rng must be a generator, .*, got 3"):
         Run(3)
+
+
+def test_a_technique_says_in_which_order_it_takes_things():
+    with pytest.raises(UserError, match="apply takes a Model, its data and a Run, in this order"):
+        Magnitude(sparsity=0.5).apply(None, None, Run(np.random.default_rng(0)))

@@ -180,3 +180,13 @@ def test_a_copied_case_shares_no_array():
         array[...] = 7
     assert case["w"].tolist() == [1, 1] and case["masks"][0] == 1 and case["pair"][0] == 1
     assert type(copy["pair"]) is tuple and copy["s"] == 0.5
+
+
+def test_numbers_in_one_array_are_as_right_as_in_a_tuple():
+    assert difference((0.5, 2.0), np.array([0.5, 2.0])) is None
+    assert difference((3, 40), np.array([3, 40])) is None
+    assert difference((3, 40), np.array([3, 41])).slug == "wrong-value"
+    assert difference((3, 40), np.array([3.0, 40.0])).slug == "wrong-type"
+    assert difference((3, 40), np.array([3, 40, 5])).slug == "wrong-type"
+    pair = (np.zeros(2), np.ones(2))  # two arrays are two things
+    assert difference(pair, np.stack(pair)).slug == "wrong-type"
