@@ -55,10 +55,14 @@ def _opened(folder: Path) -> int:
     # nobody out: then again.
     path = folder / NAME
     for _ in range(1000):
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:  # the run that held it has just removed the folder
+            continue
+        except FileExistsError:  # or removed it after mkdir had found it, before it looked again
+            if folder.exists() and not folder.is_dir():
+                raise
             continue
         try:
             if not _take(file):

@@ -18,7 +18,7 @@ import subprocess
 import sys
 
 # On Colab, upload a wheel of minicomp or a zip of its checkout and name it here, or name a
-# git+https://... address. Elsewhere this cell does nothing.
+# git+ address. Elsewhere this cell does nothing.
 SOURCE = "minicomp.zip"
 if "google.colab" in sys.modules:
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", SOURCE], check=True)

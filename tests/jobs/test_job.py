@@ -221,7 +221,7 @@ def test_ctrl_c_and_the_same_command_again_end_in_the_same_file(train_only, tmp_
     _, err = p.communicate()
     assert (
         p.returncode == 2
-        and "other settings (seed: 2 there, 3 here)" in err
+        and "other settings (seed 2 there, 3 here)" in err
         and len(err.splitlines()) == 1
     )
 
