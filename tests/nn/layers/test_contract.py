@@ -374,6 +374,7 @@ OURS_ALONE = (
     "Concat",
     "Dropout",
     "ActThreshold",
+    "Normalize",
     "ActTopK",
 )  # no module there, or other random bits
 
