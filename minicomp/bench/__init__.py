@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ..kernels.threads import blas
 from .kernels import huffman_decoding, kmeans, sparse_products
 from .pruned import removal
 from .race import Log, Row
@@ -41,15 +42,13 @@ def run(
         missing
     Raises ValueError for an unknown name.
     """
-    from threadpoolctl import threadpool_limits
-
     names, log = list(BENCHES if names is None else names), log or (lambda row: None)
     if unknown := [name for name in names if name not in BENCHES]:
         raise ValueError(f"names must be some of {', '.join(BENCHES)}, got {', '.join(unknown)}")
     rows: list[Row] = []
     for done, name in enumerate(names):
         log({"event": "progress", "name": "bench", "done": done, "total": len(names)})
-        with threadpool_limits(1):
+        with blas(1):
             rows += BENCHES[name](peers, log)
     log({"event": "progress", "name": "bench", "done": len(names), "total": len(names)})
     return rows

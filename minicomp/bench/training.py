@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..data.dataset import Split
+from ..kernels.threads import blas
 from ..models import MODELS
 from ..optim import SGD
 from ..train import fit
@@ -107,11 +108,9 @@ def training(peers: bool, log: Log) -> Iterator[Row]:
 
 def threads(peers: bool, log: Log) -> Iterator[Row]:
     """Yields training in two threads beside one."""
-    from threadpoolctl import threadpool_limits
-
     for batch, steps in ((64, 40), (256, 10)):  # so many that what a call of fit costs is little
         data = Digits(batch * steps, np.random.default_rng(0))
-        with threadpool_limits(2):
+        with blas(2):
             times = race(
                 {
                     "ours": _train_ours("lenet5", batch, data, 2),
