@@ -38,6 +38,7 @@ def write_form(w: BitWriter, form: Form, choice: Choice = Choice(), within: bool
 
     Raises ValueError for NaN or infinity, a setting that a file cannot hold, an impossible choice.
     """
+    form = form.freeze() if form.trainable else form
     parts = form.stored()
     for name, held in parts.items():
         if not isinstance(held, Form) and not np.isfinite(held).all():
@@ -52,10 +53,10 @@ def write_form(w: BitWriter, form: Form, choice: Choice = Choice(), within: bool
         if part.nested:
             write_form(w, parts[name], Choice(values=choice.values), within=True)
         elif name in parts:
-            coding = _coding(form, name)
+            coding = _coding(form, name, parts)
             coding.write(w, coding.symbols(parts[name]).ravel(), "all", choice.values)
     if form.carrier:
-        _write_carrier(w, form, parts[form.carrier], choice, within)
+        _write_carrier(w, form, parts, choice, within)
 
 
 def read_form(r: BitReader, name: str, shape: tuple[int, ...]) -> tuple[Row, Form]:
@@ -85,11 +86,11 @@ def _read(r: BitReader, shape: tuple[int, ...], kinds=None, charged="values") ->
         if there and part.nested:
             parts[name], _ = _read(r, form.stored_shape(name), part.nested, CHARGED[part.role])
         elif there:
-            coding, size = _coding(form, name), math.prod(form.stored_shape(name))
+            coding, size = _coding(form, name, parts), math.prod(form.stored_shape(name))
             parts[name] = coding.numbers(coding.read(r, size, "all", CHARGED[part.role]))
     r.charge("header")
     if form.carrier:
-        found, how = _read_carrier(r, form, charged, within=kinds is not None)
+        found, how = _read_carrier(r, form, parts, charged, within=kinds is not None)
         parts |= found
     words = [f"{name}={settings[name]}" for name, s in cls.settings.items() if s.type is int]
     return cls.from_stored(shape, settings, parts), ", ".join([how, *words])
@@ -129,34 +130,40 @@ class _Floats:
 
 @dataclass(frozen=True)
 class _Codes:
-    # A kept entry is a symbol 1..size; 0 is a pruned one, or a filler.
+    # Symbol 0 is a pruned entry or a filler: where one code is that of 0, it is this; the others
+    # are 1..size, in their order.
     codes: range
-    coded_zero: bool  # the first code is that of a pruned entry
+    zero: int | None
 
     @property
     def size(self) -> int:
-        return len(self.codes) - self.coded_zero
+        return len(self.codes) - (self.zero is not None)
 
     def symbols(self, codes: Array) -> Array:
-        first = self.codes.start - (not self.coded_zero)
-        return streams.as_symbols(codes.astype(np.int64) - first, self.size + 1)
+        s = codes.astype(np.int64) - self.codes.start + 1
+        if self.zero is not None:
+            s = np.where(codes == self.zero, 0, s - (codes > self.zero))
+        return streams.as_symbols(s, self.size + 1)
 
     def numbers(self, symbols: Array) -> Array:
-        first, flat = self.codes.start - (not self.coded_zero), symbols.reshape(-1)
+        flat = symbols.reshape(-1)
         out = np.empty(flat.size, code_dtype(self.codes))
         for at in range(0, flat.size, _BLOCK):
-            block = flat[at : at + _BLOCK].astype(np.int64) + first
-            out[at : at + _BLOCK] = np.maximum(block, self.codes.start)
+            s = flat[at : at + _BLOCK].astype(np.int64)
+            code = np.maximum(s + self.codes.start - 1, self.codes.start)
+            if self.zero is not None:
+                code = np.where(s == 0, self.zero, code + (code >= self.zero))
+            out[at : at + _BLOCK] = code
         return out.reshape(symbols.shape)
 
     def least(self, layout: str) -> int:
-        return 0 if layout == "relative" or layout == "all" and self.coded_zero else 1
+        return 0 if layout == "relative" or layout == "all" and self.zero is not None else 1
 
     def cost(self, kept: Array, pruned: int, coder: str | None) -> Callable:
         freq = np.bincount(kept, minlength=self.size + 1)
 
         def cost(layout, fillers):
-            if layout == "context" or layout == "all" and not self.coded_zero:
+            if layout == "context" or layout == "all" and self.zero is None:
                 return 0 if layout == "context" else None
             freq[0] = pruned if layout == "all" else fillers
             return streams.choose(freq[self.least(layout):], coder).bits
@@ -176,14 +183,16 @@ class _Codes:
         return symbols
 
 
-def _coding(form: Form, name: str) -> _Floats | _Codes:
+def _coding(form: Form, name: str, parts: dict) -> _Floats | _Codes:
+    # parts : of the form, as far as they are read
     if form.parts[name].role == "code":
-        return _Codes(form.codes(name), form.coded_zero and name == form.carrier)
+        return _Codes(form.codes(name), form.zero_of(parts) if name == form.carrier else None)
     return _Floats(form.parts[name].dtype)
 
 
-def _write_carrier(w: BitWriter, form: Form, held: Array, choice: Choice, within: bool) -> None:
-    coding, mask = _coding(form, form.carrier), form.mask
+def _write_carrier(w: BitWriter, form: Form, parts: dict, choice: Choice, within: bool) -> None:
+    coding, mask = _coding(form, form.carrier, parts), form.listed()
+    held = parts[form.carrier]
     values = coding.symbols(held)
     if mask is None or not coding.size:  # every entry is stored
         if not within:
@@ -201,13 +210,14 @@ def _write_carrier(w: BitWriter, form: Form, held: Array, choice: Choice, within
     coding.write(w, values, layout, choice.values)
 
 
-def _read_carrier(r: BitReader, form: Form, charged: str, within: bool) -> tuple[dict, str]:
-    coding, shape = _coding(form, form.carrier), form.shape
+def _read_carrier(r: BitReader, form: Form, parts: dict, charged: str, within: bool
+                  ) -> tuple[dict, str]:
+    coding, shape = _coding(form, form.carrier, parts), form.shape
     layout, order = ("all", 0) if within else layouts.read_layout(r, shape)
     if layout == "all":
         values = coding.read(r, math.prod(shape), layout, charged)
         return {form.carrier: coding.numbers(unscan(values, shape, order))}, layout
-    if not coding.size or not (form.coded_zero or "mask" in form.parts):
+    if not coding.size or not (form.zero_of(parts) is not None or "mask" in form.parts):
         raise FormatError(f"layout {layout} needs a mask, or a pinned zero and a further code")
     r.budget.hold(math.prod(shape))  # the mask
     if layout == "context" and isinstance(coding, _Codes):

@@ -9,16 +9,20 @@ and nothing else about a technique is known outside it.
 | Dense    | float32 values; with a mask the kept ones          | value, 0 where masked |
 | Half     | float16 values                                     | cast to float32       |
 | Codebook | an index a weight, k centroids (themselves a form) | centroids[index]      |
+| Affine   | integers of 1..16 bits, scales, zero points        | scale (q - zero)      |
+| FixedPoint | integers of il + fl bits                         | q 2^-fl               |
 
 A further form is one file, which declares its parts (parts.py, base.py), and one line in FORMS.
 """
 
+from .affine import Affine, FixedPoint
 from .base import Form
 from .codebook import Codebook
 from .dense import Dense, Half
 from .parts import MASK, Part, Setting, check_floats, code_dtype
 
-FORMS: dict[str, type[Form]] = {"dense": Dense, "half": Half, "codebook": Codebook}
+FORMS: dict[str, type[Form]] = {
+    "dense": Dense, "half": Half, "codebook": Codebook, "affine": Affine, "fixed": FixedPoint}
 
-__all__ = ["FORMS", "MASK", "Codebook", "Dense", "Form", "Half", "Part", "Setting", "check_floats",
+__all__ = ["Affine", "FORMS", "FixedPoint", "MASK", "Codebook", "Dense", "Form", "Half", "Part", "Setting", "check_floats",
            "code_dtype"]

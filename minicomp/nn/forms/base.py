@@ -34,6 +34,8 @@ class Form:
     kind, wire : its name, and its number in a file, which never changes
     movable : single entries can be set to any value
     coded_zero : code 0 decodes to exactly 0 and is the mask, instead of a part of its own
+    zero_code : the code that decodes to exactly 0 for every entry, or None; a file may then list
+        the others alone, those of `listed`
     """
 
     kind: str
@@ -84,6 +86,19 @@ class Form:
     def filled_parts(self, parts: dict) -> dict:
         """Returns the parts of a form from what `stored` made of them."""
         return parts
+
+    @property
+    def zero_code(self) -> int | None:
+        """The one code of 0, or None where there is none."""
+        return 0 if self.coded_zero else None
+
+    def zero_of(self, parts: dict) -> int | None:
+        """Returns `zero_code` of a blank form that will have these parts."""
+        return self.zero_code
+
+    def listed(self) -> Array | None:
+        """Returns which entries of a frozen form a file may list alone, None for all."""
+        return self.mask
 
     # Numbers, and their training.
 

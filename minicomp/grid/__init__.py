@@ -1,0 +1,21 @@
+"""Grids of numbers and rounding onto them: the only rounding code.
+
+| file      | grid                                                                    |
+|-----------|-------------------------------------------------------------------------|
+| floats.py | IEEE half, bfloat16                                                     |
+| affine.py | scale (q - zero_point), q integers of 1 to 16 bits                      |
+| fixed.py  | two's complement with a fixed point, nearest and stochastic rounding    |
+
+Rounding has slope 0 almost everywhere. Each primitive here says what it passes back instead: in
+training the cotangent as it is (the straight-through estimator, Bengio et al. 2013, arXiv
+1308.3432), where the grid ends often 0.
+"""
+
+from .affine import (GRIDS, affine_params, code_range, dequantize, fake_quantize, lsq_quantize,
+                     quantize, symmetric_scale)
+from .fixed import fixed_point, round_fixed
+from .floats import bfloat16_bits, bfloat16_of, round_bfloat16, round_half
+
+__all__ = ["GRIDS", "affine_params", "bfloat16_bits", "bfloat16_of", "code_range", "dequantize",
+           "fake_quantize", "fixed_point", "lsq_quantize", "quantize", "round_bfloat16",
+           "round_fixed", "round_half", "symmetric_scale"]

@@ -1,0 +1,1 @@
+"""Kernels of fixed-point and 8-bit numbers: stochastic rounding."""
