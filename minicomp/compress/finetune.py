@@ -132,6 +132,8 @@ class FineTune(Technique):
 
     def change(self, model, data, run):
         model = model.thawed()
+        for m in self.methods:
+            model = m.prepared(model)
         hooks = [hook for m in self.methods for hook in m.hooks(model, data, run)]
         if self.epochs:
             self.fit(model, data, run, hooks)
@@ -203,6 +205,10 @@ class Trained(Technique):
 
     def reads(self):
         return self.training().reads()
+
+    def prepared(self, model: Model) -> Model:
+        """Returns the net that trains: `model`, trainable, with nodes put in or taken out."""
+        return model
 
     def hooks(self, model: Model, data, run: Run) -> list[Hook]:
         """Returns its hooks for a training of `model`, a copy whose forms are trainable and may be

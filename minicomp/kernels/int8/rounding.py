@@ -23,6 +23,7 @@ from ..threads import threads
 Array = np.ndarray
 WIDEST = 2**24  # codes, and powers of two, that float32 arithmetic keeps exact
 FURTHEST = 100
+WORD = 2**64 - 1
 
 
 def stochastic_round(x: Array, fl: int, lo: int, hi: int, *, key: int, values: bool = False,
@@ -95,6 +96,21 @@ def _rounded_ref(x: Array, fl: int, lo: int, hi: int, key: int | None, values: b
 
 def _refuse_nan():
     raise ValueError("x must be numbers, got NaN")
+
+
+def key_of(*numbers: int) -> int:
+    """Returns the key of a place, such as (seed, step, node): splitmix64 of one after the other.
+
+    numbers : in [0, 2**64)
+    Places that differ have keys that are no more alike than random ones.
+    """
+    key = 0
+    for number in numbers:
+        z = (key ^ number) + 0x9E3779B97F4A7C15 & WORD
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & WORD
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & WORD
+        key = z ^ z >> 31
+    return key
 
 
 def draws(n: int, key: int) -> Array:
