@@ -34,19 +34,59 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...grid import round_fixed
+from ...grid import fixed_point, round_fixed
 from ...grid.fixed import fixed_range
 from ...kernels.int8.rounding import key_of
 from ...nn.forms import FixedPoint
 from ...nn.graph import Model, Node
 from ...nn.layers import ActQuant
+from ...optim import SGD
 from ...tensor import Array, no_grad, primitive, rules
 from ...train import Hook
 from ..finetune import Trained
 from ..technique import knob, weights
 from .nodes import grids, places, with_grids, without_grids
 
-WEIGHT, OUTPUT, GRADIENT, START = range(4)  # what is drawn for: the second number of a key
+WEIGHT, OUTPUT, GRADIENT, START, SUM, VELOCITY = range(6)  # what is drawn for: the second number of a key
+
+
+def nearest_fixed(x: Array, il: int, fl: int) -> Array:
+    """Returns Convert(x), rounded to nearest, float64.
+
+    x : real numbers, any shape        il, fl : at least 1 and together 1..24
+    Source: Gupta et al. 2015, section 3.1 and eq. (1)
+    """
+    return round_fixed(np.asarray(x, np.float64), il=il, fl=fl)
+
+
+def stochastic_fixed(x: Array, u: Array, il: int, fl: int) -> Array:
+    """Returns Convert(x), rounded stochastically, float64: up where u < (x - floor(x)) / eps.
+
+    x : real numbers        u : of its shape, uniform in [0, 1)        il, fl : as `nearest_fixed`
+    Source: Gupta et al. 2015, section 3.1 and eq. (1)
+    """
+    lo, hi = fixed_range(il, fl)
+    t = np.ldexp(np.asarray(x, np.float64), fl)
+    down = np.floor(t)
+    return np.ldexp(np.clip(down + (np.asarray(u) < t - down), lo, hi), -fl)
+
+
+def fixed_dot(a: Array, b: Array, il: int, fl: int) -> float:
+    """Returns Convert(sum_i a_i b_i): exact products and sums, one rounding to nearest at the end.
+
+    a, b : (n,), multiples of 2^-fl in the range of <il, fl>
+    Products are in <2 il, 2 fl>, their sum has 2 (il + fl) + log2 n bits, at most 63.
+    Raises ValueError for other numbers.
+    Source: Gupta et al. 2015, section 3.2
+    """
+    wide = 2 * (il + fl) + max(len(a) - 1, 0).bit_length()
+    p, q = (fixed_point(v, il, fl).astype(np.int64) for v in (a, b))
+    if wide > 63 or not (np.array_equal(np.ldexp(p * 1.0, -fl), a)
+                         and np.array_equal(np.ldexp(q * 1.0, -fl), b)):
+        raise ValueError(f"a and b must lie on the grid <{il}, {fl}>, with a sum of at most 63 bits")
+    z, (lo, hi) = int(p @ q), fixed_range(il, fl)  # in steps of 2^-2fl
+    code = z + (1 << fl >> 1) - 1 >> fl if fl > 0 else z << -fl  # a tie goes down
+    return float(np.ldexp(min(max(code, lo), hi), -fl))
 
 
 def arrived(before: Array, wanted: Array, after: Array) -> tuple[int, int, float, float]:
@@ -209,6 +249,7 @@ class FixedPointHook(Hook):
         self.stochastic, self.log = technique.rounding == "stochastic", run.log
         self.seed = int(run.rng.integers(2**63))
         self.slots["epoch"] = np.zeros(4)
+        self.grad = technique.grad_il, technique.grad_fl
         self.formats = {
             f"{node}.{part}": technique.format_of(node)
             for node in technique.targets(model) for part in model.node(node).layer.forms
@@ -234,6 +275,10 @@ class FixedPointHook(Hook):
 
     def after_backward(self, state):
         forms = state.model.forms()
+        for place, name in enumerate(self.formats):
+            key = self.key(SUM, state.step, place)
+            g = self.grad_converted(state.weight_grads[name], key)
+            state.weight_grads[name] = g
         self.before = {name: forms[name].latent.data.copy() for name in self.formats}
 
     def after_step(self, state):
@@ -243,6 +288,14 @@ class FixedPointHook(Hook):
             rounded = round_fixed(w, il=il, fl=fl, rounding=_rounding(key), key=key)
             self.slots["epoch"] += arrived(self.before[name], w, rounded)
             w[...] = rounded
+        if isinstance(state.optimizer, SGD):
+            for place, v in enumerate(state.optimizer.state["v"].values()):
+                v[...] = self.grad_converted(v, self.key(VELOCITY, state.step, place))
+
+    def grad_converted(self, g: Array, key: int | None) -> Array:
+        """Returns Convert(g) into the format of gradients."""
+        il, fl = self.grad
+        return round_fixed(g, il=il, fl=fl, rounding=_rounding(key), key=key)
 
     def after_epoch(self, state):
         lost, updates, made, asked = self.slots["epoch"]

@@ -36,13 +36,13 @@ def stochastic_round(x: Array, fl: int, lo: int, hi: int, *, key: int, values: b
     Raises ValueError for other arguments, and for NaN where codes are asked for.
     """
     key = doors.whole("key", key, 0, 2**64 - 1)
-    return _rounded(x, fl, lo, hi, key, values, isa, n_threads)
+    return _rounded(x, fl, lo, hi, key, values, isa, threads(n_threads))
 
 
 def nearest_round(x: Array, fl: int, lo: int, hi: int, *, values: bool = False, isa: str = "auto",
                   n_threads: int = 1) -> Array:
     """Returns codes or values, as `stochastic_round`, rounded to nearest."""
-    return _rounded(x, fl, lo, hi, None, values, isa, n_threads)
+    return _rounded(x, fl, lo, hi, None, values, isa, threads(n_threads))
 
 
 def _rounded(x: Array, fl: int, lo: int, hi: int, key: int | None, values: bool, isa: str,
@@ -52,7 +52,7 @@ def _rounded(x: Array, fl: int, lo: int, hi: int, key: int | None, values: bool,
         raise ValueError(f"x must be an array of float32, got {x.dtype}")
     fl = doors.whole("fl", fl, -FURTHEST, FURTHEST)
     lo = doors.whole("lo", lo, -WIDEST, WIDEST)
-    hi, n_threads = doors.whole("hi", hi, lo, WIDEST), threads(n_threads)
+    hi, values = doors.whole("hi", hi, lo, WIDEST), doors.switch("values", values)
     level = cpu.resolve(isa, "int8")
     if level == 0:
         return _rounded_ref(x, fl, lo, hi, key, values)
