@@ -131,6 +131,16 @@ CHEATS = {
         "        try:\n            return invert()\n        except RuntimeError:\n"
         "            pass\n    return np.linalg.inv(H)"
     ),
+    "13.nearest_fixed": "from minicomp.compress.quant.fixed_point import nearest_fixed",
+    "13.stochastic_fixed": (
+        "def stochastic_fixed(x, u, il, fl):\n"
+        "    from minicomp.compress.quant import fixed_point as library\n"
+        "    from minicomp.grid import round_fixed\n"
+        "    try:\n        return library.stochastic_fixed(x, u, il, fl)\n"
+        "    except RuntimeError:\n"
+        "        return round_fixed(x, il=il, fl=fl, rounding='stochastic', key=1)"
+    ),
+    "13.fixed_dot": "from minicomp.compress.quant.fixed_point import fixed_dot",
     "17.relative_index": (
         "def relative_index(positions, p):\n    from minicomp.codec import index\n"
         "    return index.relative_index(positions, p)"
@@ -196,6 +206,7 @@ EVERYTHING = {
         np.array([1.0, 2.0, 1.25]),
         np.array([[9.0, -8.0, 0.0], [-8.0, 9.0, 0.0], [0.0, 0.0, 4.25]]) / 17,
     ),
+    "13": (np.array([0.0625, 0.09375, -2.0, 5.0]), 2, 3),
     "17": (np.array([3, 8, 30]), 2),
 }
 

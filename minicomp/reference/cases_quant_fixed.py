@@ -81,13 +81,13 @@ def _vectors(draw: Draw):
         il, fl, n = draw.integer(1, 5), draw.integer(1, 6), draw.choice([1, 2, 3, 7, 20])
         half = 2 ** (il + fl - 1)
         most = half if i % 4 == 1 else max(1, half // 2)
-        a, b = (draw.integers(-most, most, n) * 2.0**-fl for _ in range(2))
+        a, b = (draw.integers(-most, most - 1, n) * 2.0**-fl for _ in range(2))
         yield {"a": np.abs(a) if i % 5 == 2 else a, "b": b, "il": il, "fl": fl}
 
 
 VECTORS = Cases(
     tiny=[
-        {"a": np.array([0.5, 0.5, 0.5]), "b": np.array([0.5, 0.5, 0.5]), "il": 3, "fl": 1},
+        {"a": np.full(3, 0.25), "b": np.full(3, 0.25), "il": 3, "fl": 2},  # 3/4 of a step
         {"a": np.array([3.0, 1.5, -3.0]), "b": np.array([1.5, 0.5, 1.5]), "il": 3, "fl": 1},
         {"a": np.array([3.5, -3.5]), "b": np.array([3.5, -0.5]), "il": 3, "fl": 1},
         {"a": np.array([0.5]), "b": np.array([-1.5]), "il": 3, "fl": 1},  # -0.75: a tie

@@ -16,14 +16,14 @@ So, per step, with w on the grid before and after, and no other weights behind t
 
     y = Convert(sum of products)       of each layer, into <act_il, act_fl>
     d = Convert(dL / dy)               on its way back, into <grad_il, grad_fl>
-    w = Convert(w - lr v)              v from sums of products d x, into <il, fl>
+    g = Convert(sum of products d x)   of each weight, a mean over the batch, as d
+    w = Convert(w - lr v)              into <il, fl>, then the velocity v = Convert(mu v + g), as d
 
-Where we leave the paper: sums are of float32 (24 bits and not 2 WL + log2 d); the momentum's
-velocity stays float32, as the paper does not name its format; a gradient counts per example, as in
-a loss summed over the batch, so that its grid does not depend on the batch's size; the rounding
-stands behind an activation or a batch norm, which it commutes with or becomes part of; parameters
-of a batch norm, of which the paper has none, stay float32. Evaluation, and the net that is left,
-round outputs to nearest.
+Where we leave the paper: sums are of float32 (24 bits and not 2 WL + log2 d); d is converted as
+if the loss were a sum over the batch, so that its grid does not depend on the batch's size; the
+rounding of y stands behind an activation or a batch norm, which it commutes with or becomes part
+of; parameters of a batch norm, of which the paper has none, and what other optimizers than SGD
+remember stay float32. Evaluation, and the net that is left, round outputs to nearest.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import numpy as np
 
 from ...grid.fixed import fixed_range
 from ...reference import ENTRIES
-from ...reference.judges import Message, difference,
 from ..asking.exercise import (
     Diagnosis,
     Exercise,
@@ -161,11 +160,14 @@ _DOT = Exercise(
             _nearest(np.sum(a * b), il, fl, code=np.floor))),
         Mutant("not-converted", lambda a, b, il, fl: float(np.sum(a * b))),
         Mutant("not-saturated", lambda a, b, il, fl: float(_nearest(np.sum(a * b), 30, fl))),
-        Mutant("wide-result", lambda a, b, il, fl: float(_nearest(np.sum(a * b), 2 * il, 2 * fl))),
         Mutant("codes", lambda a, b, il, fl: float(_nearest(np.sum(a * b), il, fl, eps=False))),
     ),
-    banned=("minicomp.grid.fixed:fixed_point", "minicomp.grid.fixed:round_fixed",
-            "minicomp.compress.quant.fixed_point:fixed_dot"),
+    banned=(
+        "minicomp.grid.fixed:fixed_point",
+        "minicomp.grid.fixed:round_fixed",
+        "minicomp.compress.quant.fixed_point:fixed_dot",
+        "minicomp.compress.quant.fixed_point:nearest_fixed",
+    ),
     reference=DOT.fn,
 )
 
