@@ -81,8 +81,9 @@ def _vectors(draw: Draw):
         il, fl, n = draw.integer(1, 5), draw.integer(1, 6), draw.choice([1, 2, 3, 7, 20])
         half = 2 ** (il + fl - 1)
         most = half if i % 4 == 1 else max(1, half // 2)
-        a, b = (draw.integers(-most, most - 1, n) * 2.0**-fl for _ in range(2))
-        yield {"a": np.abs(a) if i % 5 == 2 else a, "b": b, "il": il, "fl": fl}
+        least = 0 if i % 5 == 2 else -most
+        a, b = (draw.integers(low, most - 1, n) * 2.0**-fl for low in (least, -most))
+        yield {"a": a, "b": b, "il": il, "fl": fl}
 
 
 VECTORS = Cases(

@@ -85,6 +85,12 @@ WRONG = {
         else np.zeros(0, np.uint8)
     ),
     "unpack_bits": lambda data, width, n: np.zeros(n, np.uint8),
+    "nearest_fixed": lambda x, il, fl: np.clip(  # half to even
+        np.rint(x * 2.0**fl), -(2.0 ** (il + fl - 1)), 2.0 ** (il + fl - 1) - 1) * 2.0**-fl,
+    "stochastic_fixed": lambda x, u, il, fl: ENTRIES["nearest_fixed"].fn(x, il, fl),
+    "fixed_dot": lambda a, b, il, fl: float(  # every product is rounded
+        ENTRIES["nearest_fixed"].fn(ENTRIES["nearest_fixed"].fn(a * b, il, fl).sum(), il, fl)),
+    "splitmix_uniform": lambda n, key: np.zeros(n, np.float32),
 }
 
 
