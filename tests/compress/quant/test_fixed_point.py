@@ -1,11 +1,13 @@
 """Training in fixed point: the rounding's pins, what lies on which grid, keys, and the stall."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from minicomp.compress.quant.fixed_point import (Converting, FixedPointTraining, arrived, converted)
+from minicomp.compress.quant.fixed_point import (Converting, FixedPointHook,
+                                                 FixedPointTraining, arrived, converted)
 from minicomp.compress.quant.nodes import grids
 from minicomp.compress.technique import Run
 from minicomp.errors import UserError
@@ -115,9 +117,12 @@ def test_weights_outputs_and_gradients_lie_on_their_grids(watching, blobs, net, 
         seen.append(1)
         for name, form in state.model.forms().items():
             assert form.kind == "fixed" and on_grid(form.latent.data, 2, 6), name
+        assert all(on_grid(g, 2, 5) for g in state.weight_grads.values())
+        assert all(on_grid(v, 2, 5) for v in state.optimizer.state["v"].values())
         assert state.weight_grads["fc1.weight"].any()
+        assert state.optimizer.state["v"]["fc1.weight.latent"].any()
 
-    watching(technique.training(**SMALL), after_step=look).apply(
+    watching(technique.training(**SMALL | {"momentum": 0.9}), after_step=look).apply(
         net(), blobs(), Run(np.random.default_rng(0)))
     assert len(seen) == 16 and len(passed) == 16 * 4  # the input, two hidden layers, the logits
     assert all(on_grid(y, 5, 3) for y in passed) and any(y.any() for y in passed)
@@ -158,14 +163,24 @@ def test_formats_by_pattern(net):
         "fc3.weight": (5, 14), "fc3.bias": (5, 14)}
 
 
-@pytest.mark.parametrize("n_threads", [1, 2])
-def test_draws_are_those_of_seed_step_and_place(bits, blobs, net, n_threads):
-    # Whatever the number of threads: a batch is not split, and weights round as with one.
+def test_the_same_seed_gives_the_same_bits(bits, blobs, net):
     apply = FixedPointTraining(fl=6).training(**SMALL).apply
-    one = apply(net(), blobs(), Run(np.random.default_rng(4)))
-    other = apply(net(), blobs(), Run(np.random.default_rng(4), n_threads=n_threads))
+    one, other = (apply(net(), blobs(), Run(np.random.default_rng(4))) for _ in range(2))
     assert bits(one) == bits(other)
-    assert bits(one) != bits(apply(net(), blobs(), Run(np.random.default_rng(5))))
+
+
+def test_a_batch_is_not_split_over_threads(blobs, monkeypatch):
+    # Each shard would draw as if it were the batch's first rows.
+    seen, plain = [], Converting.forward
+
+    def forward(self, x, **kw):
+        seen.append(len(x.data)) if kw["training"] else None
+        return plain(self, x, **kw)
+    monkeypatch.setattr(Converting, "forward", forward)
+    model = MLP([12, 400, 600, 4], rng=np.random.default_rng(0))  # large enough to be split
+    FixedPointTraining().training(**SMALL | {"epochs": 1, "batch_size": 160}).apply(
+        model, blobs(), Run(np.random.default_rng(0), n_threads=2))
+    assert seen == [160] * 4
 
 
 def test_keys_of_steps_and_places_differ(watching, blobs, net):
@@ -178,6 +193,18 @@ def test_keys_of_steps_and_places_differ(watching, blobs, net):
     watching(FixedPointTraining().training(**SMALL), after_step=look).apply(
         net(), blobs(), Run(np.random.default_rng(0)))
     assert len(keys) == 16 * 4 * 2 == len(set(keys))
+    run = Run(np.random.default_rng(0))
+    one, other = (FixedPointHook(FixedPointTraining(), net(), run) for _ in range(2))  # two seeds
+    assert one.key(0, 1, 2) != other.key(0, 1, 2)
+
+
+def test_an_epoch_is_counted_from_its_start(net):
+    said = []
+    hook = FixedPointHook(FixedPointTraining(), net(), Run(np.random.default_rng(0), said.append))
+    for counts in ((3, 4, 1.0, 2.0), (0, 0, 0.0, 0.0)):
+        hook.slots["epoch"] += counts
+        hook.after_epoch(SimpleNamespace(epoch=0))
+    assert [(row["lost"], row["arrived"]) for row in said] == [(0.75, 0.5), (0.0, 1.0)]
 
 
 def test_updates_below_half_a_step_stall_under_nearest_and_not_under_stochastic(blobs, net):
