@@ -104,7 +104,7 @@ def _obstacle(model: Model, before: Node | None, folded: bool) -> str:
     takes = layer.coupling == "mix" and "weight" in layer.forms and (
         "bias" in layer.forms or "bias" in layer.config())
     if not takes and not folded:
-        return f"{before.name}, which it reads, is a {layer.kind}"
+        return f"{before.name}, which it reads, has no weights that could take it"
     if sum(node.inputs.count(before.name) for node in model.nodes) > 1:
         return f"others read {before.name} too"
     return ""
