@@ -64,6 +64,7 @@ TOY = {
     "sparse-activations": [{"threshold": 0.1}, {"sparsity": 0.5, "samples": 20}, {"top": 0.5}],
     "kmeans": [{"bits": 2}, {"k": 5}],
     "fold-bn": [{}],
+    "equalize": [{}, {"absorb": False}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights"}
