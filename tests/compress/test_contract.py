@@ -65,6 +65,7 @@ TOY = {
     "kmeans": [{"bits": 2}, {"k": 5}],
     "fold-bn": [{}],
     "equalize": [{}, {"absorb": False}],
+    "bn-reestimate": [{"samples": 20}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights"}

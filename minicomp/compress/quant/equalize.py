@@ -1,8 +1,8 @@
 """Cross-layer equalisation (Nagel, van Baalen, Blankevoort, Welling 2019, "Data-free quantization
 through weight equalization and bias correction", arXiv 1906.04721, sections 4.1.1 and 4.1.2).
 
-With one scale for a tensor, a channel whose weights are a hundredth of the largest channel's is left
-a hundredth of the codes; behind a folded batch norm, and most of all in depthwise convolutions,
+With one scale for a tensor, a channel whose weights are a hundredth of the largest channel's is
+left a hundredth of the codes; behind a folded batch norm, and most of all in depthwise convolutions,
 channels differ by that much. But W2 f(W1 x) = (W2 S) f(S^-1 W1 x) where f(s x) = s f(x), so that
 channels may be divided on one side and multiplied on the other (`rescaling.py`). Of all s
 
@@ -156,8 +156,9 @@ class Equalize(Technique):
 
     word: ClassVar[str] = "equalize"
     title: ClassVar[str] = "Cross-layer equalisation"
-    source: ClassVar[str] = ("Nagel, van Baalen, Blankevoort & Welling 2019, Data-Free Quantization "
-                             "Through Weight Equalization and Bias Correction, arXiv:1906.04721")
+    source: ClassVar[str] = (
+        "Nagel, van Baalen, Blankevoort & Welling 2019, Data-Free Quantization Through Weight "
+        "Equalization and Bias Correction, arXiv:1906.04721")
 
     rounds: int = knob(100, "at most so many rounds over all pairs of layers", lo=1)
     absorb: bool = knob(True, "move high biases into the next layer, as batch norm tells which")
