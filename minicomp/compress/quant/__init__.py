@@ -1,0 +1,1 @@
+"""Techniques that store weights, and what flows between layers, in fewer bits."""
