@@ -21,8 +21,8 @@ from .error import mse_range, range_error
 from .histogram import Histogram
 from .observers import METHODS, Observer, observer
 from .thresholds import (js_divergences, js_threshold, kl_divergences, kl_threshold,
-                         percentile_threshold, reverse_divergences, symmetric_kl_threshold)
+                         histogram_percentile, reverse_divergences, symmetric_kl_threshold)
 
 __all__ = ["METHODS", "Histogram", "Observer", "calibrated", "js_divergences", "js_threshold",
            "kl_divergences", "kl_threshold", "mse_range", "observed", "observer",
-           "percentile_threshold", "range_error", "reverse_divergences", "symmetric_kl_threshold"]
+           "histogram_percentile", "range_error", "reverse_divergences", "symmetric_kl_threshold"]

@@ -14,6 +14,9 @@ the best of it. The end points of x itself are among them: the result never errs
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 from ....grid import affine_params, code_range, symmetric_scale
@@ -21,7 +24,6 @@ from ....tensor import Array
 from .histogram import widened
 
 OCTAVES = 16  # ends down to 2^-16 of the largest
-STARTS = 4  # cells of the coarse grid that are looked at more closely
 LOOKUPS = 2**20  # of a coarse grid: codes times candidates
 SYMMETRIC = ("narrow", "midrise")  # grids that have no zero point
 
@@ -33,23 +35,22 @@ def mse_range(x: Array, weights: Array | None = None, *, bits: int = 8, grid: st
     x : any shape, finite        weights : of x's shape, at least 0; None counts every x once
     symmetric : r_min = -r_max and no zero point; None: on grids narrow and midrise. Else r_min <= 0
         <= r_max, and an end beyond which no x lies is 0
-    norm : p; 2 is the squared error and fast
+    norm : p > 0; 2 is the squared error and fast
     Constant and one-sided x are ranges like others. Raises ValueError for an empty x.
     """
-    points = Points(x, weights)
+    how = _How(bits, grid, symmetric, norm)
+    points = _Points(x, weights)
     low, high = min(points.x[0], 0.0), max(points.x[-1], 0.0)
-    even = grid in SYMMETRIC if symmetric is None else symmetric
     if low == high:
-        code_range(bits, grid)
         return 0.0, 0.0
-    if even:
+    if how.even:
         low, high = -max(-low, high), max(-low, high)
-    tied = even or low == 0 or high == 0  # one number to find
+    tied = how.even or low == 0 or high == 0  # one number to find
 
-    def error(f: Array) -> Array:  # (candidates, 2): what is left of both ends
-        return points.errors(f[:, 0] * low, f[:, -1] * high, bits, grid, even, norm)
+    def error(f: Array) -> Array:  # (candidates, axes): what is left of the ends
+        return points.errors(f[:, 0] * low, f[:, -1] * high, how)
 
-    best = _search(error, 1 if tied else 2, _codes(bits, grid))
+    best = _search(error, 1 if tied else 2, points.cost(how))
     return float(best[0] * low), float(best[-1] * high)
 
 
@@ -57,23 +58,23 @@ def range_error(x: Array, r_min: float, r_max: float, weights: Array | None = No
                 bits: int = 8, grid: str = "unsigned", symmetric: bool | None = None,
                 norm: float = 2.0) -> float:
     """Returns sum of weights |x - x^|^norm of one range, float64: eq. (1)."""
-    even = grid in SYMMETRIC if symmetric is None else symmetric
     ends = np.array([r_min], np.float64), np.array([r_max], np.float64)
-    return float(Points(x, weights).errors(*ends, bits, grid, even, norm)[0])
+    return float(_Points(x, weights).by_point(*ends, _How(bits, grid, symmetric, norm))[0])
 
 
-def _search(error, axes: int, codes: int) -> Array:
+def _search(error: Callable[[Array], Array], axes: int, cost: int) -> Array:
     # The best factors of the ends: a coarse grid over OCTAVES, then finer ones around the best.
-    n = int(np.clip(LOOKUPS / codes, 64, 1024) ** (1 / axes))
+    n = int(np.clip(LOOKUPS / cost, 64, 1024) ** (1 / axes))
+    starts, fine = (4, 9) if cost <= 1024 else (1, 5)
     step = OCTAVES / (n - 1)
     logs = _grid(np.zeros(axes), np.linspace(-OCTAVES, 0, n))[::-1]  # of equal ones the widest
     found = error(np.exp2(logs))
-    order = np.argsort(found, kind="stable")[:STARTS]
+    order = np.argsort(found, kind="stable")[:starts]
     best, least = logs[order[0]], found[order[0]]
     for start in order:
         centre, span = logs[start], step
         while span > 1e-5:
-            near = _grid(centre, np.linspace(-span, span, 33 if axes == 1 else 9))
+            near = _grid(centre, np.linspace(-span, span, fine if axes == 2 else 4 * fine + 1))
             errors = error(np.exp2(near))
             at = int(np.argmin(errors))
             centre, span = near[at], span / 4
@@ -88,7 +89,42 @@ def _grid(centre: Array, offsets: Array) -> Array:
     return np.stack([a.ravel() for a in axes], axis=1)
 
 
-class Points:
+@dataclass(frozen=True)
+class _How:
+    # How numbers are quantized and what an error costs.
+    bits: int
+    grid: str
+    symmetric: bool | None
+    norm: float
+
+    def __post_init__(self):
+        code_range(self.bits, self.grid)
+        if not self.norm > 0:
+            raise ValueError(f"norm must be positive, got {self.norm}")
+
+    @property
+    def even(self) -> bool:
+        return self.grid in SYMMETRIC if self.symmetric is None else self.symmetric
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        return code_range(self.bits, self.grid)
+
+    @property
+    def codes(self) -> int:
+        return self.ends[1] - self.ends[0] + 1
+
+    def steps(self, lo: Array, hi: Array) -> tuple[Array, Array]:
+        # (scale, shift), a row each: x^ = scale (q - shift)
+        if self.even:
+            scale, shift = symmetric_scale(hi, bits=self.bits, grid=self.grid), np.zeros(len(hi))
+        else:
+            scale, shift = affine_params(lo, hi, bits=self.bits, grid=self.grid)
+        half = 0.5 if self.grid == "midrise" else 0.0
+        return scale[:, None].astype(np.float64), shift[:, None] - half
+
+
+class _Points:
     # Points in ascending order, with the running sums of eq. (2).
     def __init__(self, x: Array, weights: Array | None):
         x = widened(x).astype(np.float64).ravel()
@@ -102,39 +138,28 @@ class Points:
         for k in range(3):
             np.cumsum(self.w * self.x**k, out=self.sums[k, 1:])
 
-    def errors(self, lo, hi, bits, grid, even, norm) -> Array:
-        # (candidates,): a block of candidates at a time.
-        levels, edges = _cells(lo, hi, bits, grid, even)
-        if norm != 2:
-            return np.array([self._direct(v, e, norm) for v, e in zip(levels, edges)])
-        block = max(1, LOOKUPS // levels.shape[1])
-        return np.concatenate([self._squared(levels[i:i + block], edges[i:i + block])
-                               for i in range(0, len(levels), block)])
+    def cost(self, how: _How) -> int:
+        # Of a candidate: numbers that are looked at.
+        return min(how.codes if how.norm == 2 else len(self.x), len(self.x))
 
-    def _squared(self, levels: Array, edges: Array) -> Array:
-        at = np.searchsorted(self.x, edges)
+    def errors(self, lo: Array, hi: Array, how: _How) -> Array:
+        # (candidates,): a block of candidates at a time, code by code where that is less.
+        cost = self.cost(how)
+        block = max(1, LOOKUPS // cost)
+        error = self.by_point if cost == len(self.x) else self.by_code
+        return np.concatenate([error(lo[i:i + block], hi[i:i + block], how)
+                               for i in range(0, len(lo), block)])
+
+    def by_code(self, lo: Array, hi: Array, how: _How) -> Array:
+        scale, shift = how.steps(lo, hi)
+        levels = scale * (np.arange(how.ends[0], how.ends[1] + 1) - shift)  # (candidates, codes)
+        at = np.searchsorted(self.x, (levels[:, 1:] + levels[:, :-1]) / 2)
         ends = np.zeros((len(levels), 1), at.dtype)
         at = np.concatenate((ends, at, ends + len(self.x)), axis=1)
         s0, s1, s2 = (np.diff(s[at], axis=1) for s in self.sums)
         return (s2 - 2.0 * levels * s1 + levels**2 * s0).sum(axis=1)  # eq. (2)
 
-    def _direct(self, levels: Array, edges: Array, norm: float) -> float:
-        nearest = levels[np.searchsorted(edges, self.x)]
-        return float((self.w * np.abs(self.x - nearest) ** norm).sum())
-
-
-def _cells(lo, hi, bits, grid, even) -> tuple[Array, Array]:
-    # The levels of each candidate, (candidates, codes), and the edges between them, float64.
-    q_min, q_max = code_range(bits, grid)
-    if even:
-        scale, zero_point = symmetric_scale(hi, bits=bits, grid=grid), np.zeros(len(hi))
-    else:
-        scale, zero_point = affine_params(lo, hi, bits=bits, grid=grid)
-    steps = np.arange(q_min, q_max + 1) - zero_point[:, None] + (0.5 if grid == "midrise" else 0.0)
-    levels = scale[:, None].astype(np.float64) * steps
-    return levels, (levels[:, 1:] + levels[:, :-1]) / 2
-
-
-def _codes(bits: int, grid: str) -> int:
-    q_min, q_max = code_range(bits, grid)
-    return q_max - q_min + 1
+    def by_point(self, lo: Array, hi: Array, how: _How) -> Array:
+        scale, shift = how.steps(lo, hi)
+        q = np.clip(np.rint(self.x / scale + shift), *how.ends)
+        return (self.w * np.abs(self.x - scale * (q - shift)) ** how.norm).sum(axis=1)

@@ -65,7 +65,7 @@ class Histogram:
         return self.min >= 0 or self.max <= 0
 
     def magnitudes(self, bins: int = 2048, *, zeros: bool = True) -> tuple[Array, float]:
-        """Returns the histogram of |x| and the width of its bins: counts (at most `bins`,), float64.
+        """Returns the histogram of |x|, (at most `bins`,) float64, and the width of its bins.
 
         zeros : whether the x that are 0 are counted
         As many neighbours, from 0 on, become one as leave at most `bins`: more than
@@ -108,21 +108,9 @@ class Histogram:
         n = np.concatenate((counts[0, below[::-1]], [float(self.zeros)], counts[1, above]))
         return np.clip(x[n > 0], self.min, self.max), n[n > 0]
 
-    def tails(self, share: float) -> tuple[float, float]:
-        """Returns the ends between which all but at most `share` of the x below and `share` of
-        them above lie, to a bin: its outer end. 0 gives (min, max).
-        """
-        row = np.concatenate((self.counts[0, ::-1], self.counts[1]))
-        right = (first_bin(row, 1 - share) + 1 - BINS) * self.width
-        left = -(first_bin(row[::-1], 1 - share) + 1 - BINS) * self.width
-        return max(min(left, self.max), self.min), min(max(right, self.min), self.max)
-
-    def largest(self, share: float) -> float:
-        """Returns a T that all but at most `share` of the |x| do not exceed, to a bin: its right
-        end. 0 gives the largest |x|.
-        """
-        right = (first_bin(self.counts.sum(axis=0), 1 - share) + 1) * self.width
-        return min(right, self.peak)
+    def line(self) -> Array:
+        """Returns the counts of x along the number line, (2 BINS,): bin k from (k - BINS) width."""
+        return np.concatenate((self.counts[0, ::-1], self.counts[1]))
 
     def _used(self) -> int:
         return int(self.peak / self.width) + 1 if self.width else 1
@@ -155,12 +143,6 @@ class Histogram:
         else:
             at += (x >= 0) * np.int64(BINS)
             self.counts += np.bincount(at, minlength=2 * BINS).reshape(2, BINS)
-
-
-def first_bin(counts: Array, share: float) -> int:
-    """Returns the first bin up to which, itself included, at least `share` of the counts lie."""
-    below = np.cumsum(counts)
-    return int(np.searchsorted(below, share * below[-1] * (1 - 1e-12)))  # 0.999 of 1000 is 999
 
 
 def widened(x: Array) -> Array:

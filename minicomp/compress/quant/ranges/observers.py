@@ -42,8 +42,8 @@ from ....errors import did_you_mean, printable
 from ....grid import code_range
 from ....tensor import Array
 from .error import SYMMETRIC, mse_range
-from .histogram import Histogram, widened
-from .thresholds import js_threshold, kl_threshold, symmetric_kl_threshold
+from .histogram import BINS, Histogram, widened
+from .thresholds import histogram_percentile, js_threshold, kl_threshold, symmetric_kl_threshold
 
 Range = tuple[float, float]
 MOST_KL_BITS = 10  # the search has as many columns as levels
@@ -140,11 +140,14 @@ class Percentile(OfHistogram):
             raise ValueError(f"percentile must be in (0, 100], got {self.percentile}")
 
     def _range(self, bits: int, grid: str, even: bool) -> Range:
-        share = 1 - self.percentile / 100
-        if not even:
-            return self.histogram.tails(share / 2)
-        T = self.histogram.largest(share)
-        return -T, T
+        h = self.histogram
+        if even:
+            return self._cut(histogram_percentile(h.counts.sum(axis=0), h.width,
+                                                  percentile=self.percentile))
+        p, zero, line = (100 + self.percentile) / 2, BINS * h.width, h.line()
+        hi = histogram_percentile(line, h.width, percentile=p) - zero
+        lo = zero - histogram_percentile(line[::-1], h.width, percentile=p)
+        return max(lo, self.min), min(hi, self.max)
 
 
 @dataclass(kw_only=True)

@@ -5,11 +5,11 @@ get a smaller step. At T = max |x| it is unsaturated. Migacz (NVIDIA, GTC 2017, 
 inference with TensorRT") picks T so that the clipped, quantized distribution tells least apart
 from the one that was seen. For every cut i of a histogram c_0 .. c_{n-1} of |x|, i = L .. n:
 
-    P_k = c_k for k < i - 1,    P_{i-1} = c_{i-1} + sum_{k >= i} c_k      outliers folded in      (1)
+    P_k = c_k for k < i - 1,    P_{i-1} = c_{i-1} + sum_{k >= i} c_k     outliers folded in     (1)
     Q   = c_0 .. c_{i-1}, without outliers, merged into L levels; the mass of a level is spread
-          evenly over those of its bins that are not empty                                        (2)
-    KL(P || Q) = sum_k p_k log(p_k / q_k),      p = P / sum P,  q = Q / sum Q                     (3)
-    T = (i + 1/2) width     of the cut with the least divergence                                  (4)
+          evenly over those of its bins that are not empty                                      (2)
+    KL(P || Q) = sum_k p_k log(p_k / q_k),      p = P / sum P,  q = Q / sum Q                   (3)
+    T = (i + 1/2) width     of the cut with the least divergence                                (4)
 
 n is 2048 and L the codes for |x|: 128 of 8 bits where there are two signs, 256 where there is one.
 The slides leave open how i bins become L levels where L does not divide i; here bin k belongs to
@@ -19,7 +19,7 @@ outliers are folded into it has P > 0 where Q = 0: its divergence is infinite an
 
 All cuts are computed at once. Inside a level Q is A / m, its mass over its non-empty bins, so that
 
-    sum_k P_k log Q_k = sum_levels A log(A / m) + outliers log Q_{i-1}                            (5)
+    sum_k P_k log Q_k = sum_levels A log(A / m) + outliers log Q_{i-1}                          (5)
 
 and what belongs to levels are differences of running sums: (n - L) L numbers, no pass over bins.
 """
@@ -29,7 +29,6 @@ from __future__ import annotations
 import numpy as np
 
 from ....tensor import Array
-from .histogram import first_bin
 
 ROUNDING = 1e-12  # divergences below it are rounding of sums that are equal: 0
 
@@ -59,9 +58,9 @@ def js_threshold(counts: Array, width: float, *, levels: int = 128) -> tuple[flo
     return _least(js_divergences(counts, levels=levels), width, levels)
 
 
-def percentile_threshold(counts: Array, width: float, *, percentile: float = 99.99,
+def histogram_percentile(counts: Array, width: float, *, percentile: float = 99.99,
                          edge: str = "right") -> float:
-    """Returns the end of the first bin up to which a share percentile / 100 of the |x| lie.
+    """Returns the end of the first bin up to which a share percentile / 100 of the counts lie.
 
     percentile : in (0, 100]; 100 ends with the last bin that is not empty
     edge : "right"; "left", the beginning of that bin, as onnxruntime's calibration takes it: there
@@ -72,7 +71,9 @@ def percentile_threshold(counts: Array, width: float, *, percentile: float = 99.
         raise ValueError(f"percentile must be in (0, 100], got {percentile}")
     if edge not in ("left", "right"):
         raise ValueError(f"edge must be left or right, got {edge!r}")
-    return (first_bin(counts, percentile / 100) + (edge == "right")) * float(width)
+    below = np.cumsum(counts)
+    share = percentile / 100 * below[-1] * (1 - 1e-12)  # 99.9 % of 1000 are 999
+    return (int(np.searchsorted(below, share)) + (edge == "right")) * float(width)
 
 
 def kl_divergences(counts: Array, *, levels: int = 128) -> Array:

@@ -85,15 +85,10 @@ def test_points_are_the_numbers_to_half_a_bin():
     assert h.min <= at[0] and at[-1] <= h.max
 
 
-def test_tails_are_those_of_the_sorted_numbers():
-    x = np.random.default_rng(3).standard_normal(1000).astype(np.float32)
-    h, ascending = histogram(x), np.sort(x)
-    for k in (0, 1, 10, 400):  # k numbers are left out at either end
-        lo, hi = h.tails(k / 1000)
-        assert 0 <= ascending[k] - lo <= h.width and 0 <= hi - ascending[-1 - k] <= h.width
-        top = np.sort(np.abs(x))[-1 - k]
-        assert 0 <= h.largest(k / 1000) - top <= h.width
-    assert h.tails(0) == (h.min, h.max) and h.largest(0) == h.peak
+def test_the_line_runs_through_zero():
+    h = histogram(np.array([-0.5, 0.25, 3.0], np.float32))
+    at = np.flatnonzero(h.line()) - BINS
+    assert (at * h.width).tolist() == [-0.5 - h.width, 0.25, 3.0]  # bins end at -0.5, begin at 3
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.uint8])

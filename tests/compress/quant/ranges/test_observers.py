@@ -117,6 +117,17 @@ def test_percentile_of_float16_with_more_than_65536_entries():
     assert o.range() == (float(x.min()), float(x.max()))
 
 
+def test_percentiles_are_those_of_the_sorted_numbers():
+    x = np.random.default_rng(3).standard_normal(1000).astype(np.float32)
+    ascending, width = np.sort(x), 2.0**-14  # peak in [2, 4)
+    for k in (0, 1, 10, 400):  # k numbers beyond either end; 2 k beyond -T..T
+        o = fed("percentile", [x], percentile=100 - k / 5)
+        lo, hi = o.range()
+        assert 0 <= ascending[k] - lo <= width and 0 <= hi - ascending[-1 - k] <= width
+        T = o.range(8, "narrow")[1]
+        assert 0 <= T - np.sort(np.abs(x))[-1 - 2 * k] <= width
+
+
 def test_mse_errs_less_than_min_max():
     x = np.concatenate(batches()).ravel()
     x[0] = 30.0
