@@ -39,8 +39,8 @@ class BiasCorrection(Technique):
 
     word: ClassVar[str] = "bias-correction"
     title: ClassVar[str] = "Bias correction"
-    source: ClassVar[str] = ("Nagel, van Baalen, Blankevoort & Welling 2019, Data-Free Quantization "
-                             "Through Weight Equalization and Bias Correction, arXiv:1906.04721")
+    source: ClassVar[str] = ("Nagel, van Baalen, Blankevoort & Welling 2019, Data-Free "
+                             "Quantization Through Weight Equalization and Bias Correction, arXiv:1906.04721")
 
     against: str | None = knob(None, "the .mcz file of the float net that was quantized", type=str,
                                optional=True, file=True)

@@ -1,6 +1,6 @@
 """By how much quantization moves the mean output of each channel, and where that is taken back.
 
-    shift_c = E[y^_c - y_c]        y of the float net, y^ of the quantized, in front of any activation
+    shift_c = E[y^_c - y_c]        y of the float net, y^ of the quantized, before activation
 
 Measured on examples (`measured`), or, without any, from what batch norm says of the inputs:
 
