@@ -43,7 +43,7 @@ from ...nn.graph import Model
 from ...tensor import Array
 from ..channels.constants import biased
 from ..channels.couplings import couplings, foldable as takes_constant, peaks, sums
-from ..technique import Technique, knob
+from ..technique import Technique, knob, weights
 from .folding import check_foldable, fold, gaussians
 from .rescaling import Site, of_channels, rescaled, sites
 
@@ -90,6 +90,11 @@ def divisors(model: Model, rounds: int = 100) -> tuple[dict[str, Array], int]:
         if moved < CONVERGED:
             break
     return total, done
+
+
+def channel_ranges(model: Model) -> dict[str, Array]:
+    """Returns the largest |weight| of each output channel, (O,) float64, by layer."""
+    return {node: peaks(model.node(node).layer).max(axis=1) for node in weights(model)}
 
 
 def weighted_sites(model: Model) -> list[Site]:
