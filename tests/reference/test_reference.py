@@ -17,6 +17,11 @@ def test_every_reference_passes_its_own_cases(name):
 
 
 WRONG = {
+    "fold_bn": lambda w, b, gain, bias: (  # the layer's own bias is not scaled
+        w * gain.reshape(-1, *[1] * (w.ndim - 1)), bias + (0 if b is None else b)),
+    "equalisation_factors": lambda r1, r2: np.where(  # both ranges 1, not equal to each other
+        (r1 > 0) & (r2 > 0), r1, 1.0),
+    "absorbed": lambda beta, gamma: np.maximum(0, beta - 3 * gamma),  # gamma may be below 0
     "magnitude_mask": lambda w, sparsity: np.abs(w)
     > np.quantile(np.abs(w), sparsity),  # ties all go
     "nm_mask": lambda w, n, m: np.abs(w) > 0,
