@@ -1,1 +1,1 @@
-"""Techniques that store weights, and what flows between layers, in fewer bits."""
+"""Quantization: one paper, one file; `nodes` and `schemes` are what they have in common."""
