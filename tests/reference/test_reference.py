@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minicomp import reference
+from minicomp.grid import code_range
 from minicomp.reference import ENTRIES, verify
 
 
@@ -85,6 +86,23 @@ WRONG = {
         else np.zeros(0, np.uint8)
     ),
     "unpack_bits": lambda data, width, n: np.zeros(n, np.uint8),
+    "affine_params": lambda r_min, r_max, bits, grid: (  # 0 is not in every range
+        np.float32((np.asarray(r_max) - r_min) / (2**bits - 1)), np.zeros(np.shape(r_min), int)),
+    "symmetric_scale": lambda peak, bits, grid: np.float32(peak / (2 ** (bits - 1) - 0.5)),
+    "quantize": lambda x, scale, zero_point, bits, grid: np.clip(  # half away from zero
+        np.floor(x / scale + 0.5).astype(int) + zero_point, *code_range(bits, grid)),
+    "dequantize": lambda q, scale, zero_point: scale * q - zero_point,
+    "fake_quantize": lambda x, scale, zero_point, lo, hi: scale * np.rint(x / scale),  # no clip
+    "fake_quantize_gradient": lambda x, scale, zero_point, lo, hi: np.ones_like(x),
+    "kl_threshold": lambda counts, width, levels: (len(counts) * width, 0.0),  # min-max
+    "symmetric_kl_threshold": lambda counts, width, levels: ENTRIES["kl_threshold"].fn(
+        counts, width, levels=levels),
+    "js_threshold": lambda counts, width, levels: (  # scipy's is the root
+        ENTRIES["js_threshold"].fn(counts, width, levels=levels)[0],
+        ENTRIES["js_threshold"].fn(counts, width, levels=levels)[1] ** 0.5),
+    "histogram_percentile": lambda counts, width, percentile, edge: width * (  # edge is ignored
+        int(np.searchsorted(np.cumsum(counts), percentile / 100 * counts.sum())) + 1),
+    "mse_range": lambda x, bits, grid: (min(x.min(), 0.0), max(x.max(), 0.0)),  # min-max
 }
 
 
