@@ -11,5 +11,6 @@ from .losses import cross_entropy, huber, l1, l2, mse, squared_hinge
 __all__ = ["ActThreshold", "ActTopK", "AdaptiveAvgPool2d", "Add", "AdditivePowers", "Affine",
            "AvgPool2d", "BFloat16", "BatchNorm1d", "BatchNorm2d", "ChannelShuffle", "Codebook",
            "Concat", "Conv2d", "Dense", "Dropout", "FixedPoint", "Flatten", "Form", "Half",
-           "Identity", "Layer", "Linear", "MaxPool2d", "Model", "Node", "Normalize", "Powers", "ReLU", "ReLU6", "Sigmoid", "Tanh", "chain", "cross_entropy", "huber", "l1",
-           "l2", "mse", "squared_hinge"]
+           "Identity", "Layer", "Linear", "MaxPool2d", "Model", "Node", "Normalize", "Powers",
+           "ReLU", "ReLU6", "Sigmoid", "Tanh", "chain", "cross_entropy", "huber", "l1", "l2",
+           "mse", "squared_hinge"]

@@ -245,7 +245,7 @@ class Form:
                 continue
             if np.shape(state[path]) != mine.shape:
                 raise ValueError(f"shape must be {mine.shape}, got {np.shape(state[path])}")
-            name = path or self.carrier  # "" is the only array
+            name = path or next(only for only, *_ in self._leaves())
             if name in self.parts and self.parts[name].role == "code":
                 check_codes(name, state[path], self.codes(name))
             check_held(path or "value", mine, state[path])

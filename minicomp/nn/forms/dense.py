@@ -39,12 +39,15 @@ class Dense(Form):
     # As a table of centroids whose first entry is a pinned 0.
 
     def pin_zero(self) -> None:
+        """Sets the first entry to 0."""
         self.value.data[0] = 0
 
     def without_zero(self) -> Form:
+        """Returns the form of the entries behind the first."""
         return self.gather((slice(1, None),))
 
     def after_zero(self) -> Form:
+        """Returns the form of a 0 and then the entries."""
         value = np.concatenate([np.zeros(1, np.float32), self.value.data])
         return self._with({"value": value}, shape=value.shape)
 

@@ -41,13 +41,16 @@ class _Levels(Form):
     # As a table whose first entry is a pinned 0.
 
     def pin_zero(self) -> None:
+        """Raises ValueError where the first entry is not 0."""
         if not self.shape[0] % 2:
             raise ValueError(f"a pinned zero needs {self.kind} levels with a 0, got none")
 
     def without_zero(self) -> Form:
+        """Returns the form of the entries behind the 0."""
         return self._with({}, shape=(self.shape[0] - 1,))
 
     def after_zero(self) -> Form:
+        """Returns the form of a 0 and then the entries; ValueError where a 0 is there."""
         if self.shape[0] % 2:
             raise ValueError(f"{self.kind} levels have one 0, not two")
         return self._with({}, shape=(self.shape[0] + 1,))
