@@ -1,11 +1,13 @@
 """Grids of numbers and rounding onto them: the only rounding code.
 
-| file      | grid                                                                    |
-|-----------|-------------------------------------------------------------------------|
-| floats.py | IEEE half, bfloat16                                                     |
-| affine.py | scale (q - zero_point), q integers of 1 to 16 bits                      |
-| fixed.py  | two's complement with a fixed point, nearest and stochastic rounding    |
-| powers.py | powers of two, and sums of a few                                        |
+| file         | grid                                                                  |
+|--------------|-----------------------------------------------------------------------|
+| floats.py    | IEEE half, bfloat16                                                   |
+| minifloat.py | floats of 4 to 8 bits                                                 |
+| affine.py    | scale (q - zero_point), q integers of 1 to 16 bits                    |
+| fixed.py     | two's complement with a fixed point, nearest and stochastic rounding  |
+| powers.py    | powers of two, and sums of a few                                      |
+| blocks.py    | blocks that share a scale, as bytes in the layouts of today's tools   |
 
 Rounding has slope 0 almost everywhere. Each primitive here says what it passes back instead: in
 training the cotangent as it is (the straight-through estimator, Bengio et al. 2013, arXiv
