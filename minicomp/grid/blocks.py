@@ -1,13 +1,13 @@
 """Blocks of weights that share a scale, as bytes in the layouts of today's tools.
 
-| kind   | weights | bytes of a block                              | scale                           |
-|--------|---------|-----------------------------------------------|---------------------------------|
-| q8_0   | 32      | float16 step, 32 int8                         | max |x| / 127                   |
-| q4_0   | 32      | float16 step, 16 x 2 codes                    | extreme / -8, with its sign     |
-| mxfp4  | 32      | e8m0, 16 x 2 e2m1                             | 2^(floor(log2 max |x|) - 2)     |
-| mxint8 | 32      | e8m0, 32 int8 of step 2^-6                    | 2^floor(log2 max |x|)           |
-| nvfp4  | 4 of 16 | 4 e4m3, 4 x 8 x 2 e2m1; a float32 per tensor  | max |x| / 6 / tensor scale      |
-| nf4    | 64 or so| 2 codes a byte; a float32 per block beside    | max |x|                         |
+| kind   | weights | bytes of a block                           | scale                       |
+|--------|---------|--------------------------------------------|-----------------------------|
+| q8_0   | 32      | float16 step, 32 int8                      | max |x| / 127               |
+| q4_0   | 32      | float16 step, 16 x 2 codes                 | extreme / -8, with its sign |
+| mxfp4  | 32      | e8m0, 16 x 2 e2m1                          | 2^(floor(log2 max |x|) - 2) |
+| mxint8 | 32      | e8m0, 32 int8 of step 2^-6                 | 2^floor(log2 max |x|)       |
+| nvfp4  | 4 of 16 | 4 e4m3, 4 x 8 x 2 e2m1; a float32 a tensor | max |x| / 6 / tensor scale  |
+| nf4    | 64      | 2 codes a byte; a float32 a block beside   | max |x|                     |
 
 Two codes a byte: of q4_0, mxfp4 and nvfp4 the first half of a block in the lower four bits, the
 second half in the upper ones (gguf); of nf4 neighbours, the first in the upper ones (bitsandbytes).
