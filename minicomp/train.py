@@ -240,6 +240,7 @@ class _Step:
             name: {f"{name}.{path}".rstrip("."): t for path, t in form.parameters().items()}
             for name, form in self.forms.items()
         }
+        self.parts |= {name: {name: t} for name, t in model.grids().items()}
         self.taps = tuple(dict.fromkeys(name for hook in hooks for name in hook.taps))
 
     def __call__(self, state: State, pool) -> float:

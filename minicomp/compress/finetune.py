@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -145,13 +145,20 @@ class FineTune(Technique):
     def sketch(self, model, *, rng):
         return replace(self, epochs=0).apply(model, None, Run(rng))
 
-    def make_optimizer(self, params) -> Optimizer:
-        """Returns the optimizer that the knobs describe.   params : Tensors by name"""
+    def make_optimizer(self, params, undecayed: Sequence[str] = ()) -> Optimizer:
+        """Returns the optimizer that the knobs describe.
+
+        params : Tensors by name        undecayed : names of those without weight decay
+        """
+        decay: Any = self.rates("weight_decay")
+        if undecayed:
+            decay = (decay if isinstance(decay, Mapping) else {"*": decay}) | dict.fromkeys(
+                undecayed, 0.0)
         sgd = {"momentum": self.momentum, "nesterov": self.nesterov}
         return OPTIMIZERS[self.optimizer](
             params,
             lr=self.rates("lr"),
-            weight_decay=self.rates("weight_decay"),
+            weight_decay=decay,
             **(sgd if self.optimizer == "sgd" else {}),
         )
 
@@ -167,7 +174,7 @@ class FineTune(Technique):
             with_dropout_of(model) if self.dropout else model,
             data,
             epochs=self.epochs,
-            optimizer=self.make_optimizer(parameters_of(model, hooks)),
+            optimizer=self.make_optimizer(parameters_of(model, hooks), model.undecayed()),
             rng=run.rng,
             batch_size=self.batch_size,
             schedule=SCHEDULES[self.schedule](),

@@ -25,8 +25,9 @@ from ..kernels import cpu
 from ..kernels.maps import conv, conv_pool, dense, norm, pool
 from ..kernels.sparse import lanes, nm, rows
 from ..nn.graph import INPUT
+from ..nn.layers import ActQuant
 from ..ops import sigmoid
-from ..tensor import Array, no_grad, raw
+from ..tensor import Array, Tensor, no_grad, raw
 from . import choose
 from .steps import Shape, Step
 
@@ -168,6 +169,13 @@ class Plan:
         args, how = _windows(step), {"isa": self.isa, "n_threads": self.n_threads}
         return lambda x: pool.avg_pool2d(x, **args, **how)
 
+    def _quantize(self, step: Step) -> Callable[..., Array]:
+        args = dict(step.args)
+        layer = ActQuant(**args)
+        for part, form in step.weights.items():
+            layer.buffers[part] = np.array(form.dense().data, np.float32)
+        return lambda x: layer(Tensor(x)).data
+
     def _add(self, step: Step) -> Callable[..., Array]:
         return _then(step, lambda *xs: reduce(np.add, xs) if len(xs) > 1 else xs[0].copy())
 
@@ -180,6 +188,7 @@ _MADE: dict[str, Callable[[Plan, Step], Callable[..., Array]]] = {
     "max_pool": Plan._max_pool,
     "avg_pool": Plan._avg_pool,
     "add": Plan._add,
+    "quantize": Plan._quantize,
 }
 # By activation: may write to its argument; returns the result.
 _IN_PLACE = {

@@ -13,6 +13,7 @@ A kind of step declares its arguments, the shapes of its weights and of its outp
 | scale                      | x gain + bias, a number each for a channel                   |
 | relu, relu6, sigmoid, tanh | entry by entry; also what a step does `then` to its output   |
 | threshold, topk            | x where |x| >= threshold; where it is among the k largest    |
+| quantize                   | x on an affine grid (grid/affine.py), still in floats        |
 | max_pool, avg_pool, adaptive_avg_pool | the maximum, the mean of windows, of cells        |
 | flatten, shuffle           | (N, C, H, W) -> (N, C H W); channels (g, n) -> (n, g)        |
 | add, concat                | of one input or more                                         |
@@ -29,6 +30,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import printable
+from ..grid import GRIDS, code_range
 from ..kernels.doors import window_count
 from ..nn.forms import Form
 from ..nn.graph import INPUT, MAX_INPUTS, MAX_NODES
@@ -58,6 +60,18 @@ def _pair(least: int) -> Callable:
 
 def _threshold(name: str, value) -> float:
     return number(name, value, lambda v: 0 <= v < math.inf, "a finite float of at least 0")
+
+
+def _bits(name: str, value) -> int:
+    code_range(value, "full")
+    return value
+
+
+def _grid(name: str, value) -> str:
+    if value not in GRIDS:
+        raise ValueError(f"{name} must be one of {', '.join(GRIDS)}, "
+                         f"got {printable(repr(value), 40)}")
+    return value
 
 
 def _then(name: str, value) -> str | None:
@@ -138,6 +152,16 @@ class _Pointwise(Kind):
         self.args = args
 
 
+class _Quantize(Kind):
+    args = {"bits": Arg(_bits, 8), "grid": Arg(_grid, "unsigned"), "zero_point": Arg(flag, False),
+            "dynamic": Arg(flag, False)}
+
+    def parts(self, args, shape):
+        code_range(args["bits"], args["grid"])
+        there = () if args["dynamic"] else ("scale", *["zero_point"] * args["zero_point"])
+        return dict.fromkeys(there, (1,))
+
+
 class _Pool(Kind):
     args = {"kernel_size": Arg(_pair(1)), "stride": Arg(_pair(1)), "padding": Arg(_pair(0), (0, 0)),
             "ceil_mode": Arg(flag, False)}
@@ -200,6 +224,7 @@ KINDS: dict[str, Kind] = {
     "linear": _Linear(), "conv": _Conv(), "scale": _Scale(),
     **{name: _Pointwise() for name in ACTIVATIONS},
     "threshold": _Pointwise(threshold=Arg(_threshold)), "topk": _Pointwise(k=Arg(count)),
+    "quantize": _Quantize(),
     "max_pool": _Pool(), "avg_pool": _Pool(), "adaptive_avg_pool": _AdaptivePool(),
     "flatten": _Flatten(), "shuffle": _Shuffle(), "add": _Add(), "concat": _Concat(),
 }

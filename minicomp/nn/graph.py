@@ -104,11 +104,12 @@ class Model:
 
     def decode(self, *, training: bool = False,
                rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        """Returns every weight and bias decoded, by name: {"fc1.weight": Tensor}.
+        """Returns every weight and bias decoded, by name: {"fc1.weight": Tensor}; and the grids.
 
         training : a stochastic form draws from rng; otherwise it gives its expectation
         """
-        return {name: form.dense(training=training, rng=rng) for name, form in self.forms().items()}
+        return {f"{node.name}.{part}": w for node in self.nodes
+                for part, w in node.layer.decode(training=training, rng=rng).items()}
 
     def __call__(self, x, *, weights: dict[str, Tensor] | None = None, training: bool = False,
                  rng: np.random.Generator | None = None, taps: Sequence[str] = ()):
@@ -141,7 +142,8 @@ class Model:
                 done = made
             values[made] = run(
                 *(values[i] for i in node.inputs), training=training, rng=rng,
-                weights={part: weights[f"{node.name}.{part}"] for part in node.layer.forms})
+                weights={part: weights[f"{node.name}.{part}"]
+                         for part in (*node.layer.forms, *node.layer.grids)})
             for name in node.inputs:  # drop what no later node needs
                 uses[name] -= 1
                 if not uses[name] and name not in taps:
@@ -162,6 +164,18 @@ class Model:
             f"{node.name}.{part}": form
             for node in self.nodes for part, form in node.layer.forms.items()
         }
+
+    def grids(self) -> dict[str, Tensor]:
+        """Returns what layers move in training that is no weight, by name: "act1.scale"."""
+        return {f"{node.name}.{part}": t
+                for node in self.nodes for part, t in node.layer.grids.items()}
+
+    def undecayed(self) -> list[str]:
+        """Returns the parameters that are no weights but steps of grids: weight decay spares them.
+        """
+        scales = [f"{name}.{path}" for name, form in self.forms().items()
+                  for path, part, _ in form._leaves() if part.role == "scale"]
+        return [name for name in self.parameters() if name in {*scales, *self.grids()}]
 
     def set_form(self, name: str, form: Form) -> None:
         """Replaces one weight or bias, in place; errors of `set_forms`."""
@@ -196,12 +210,15 @@ class Model:
         """
         _refuse_shared(self.nodes)
         return {_join(name, part): t for name, form in self.forms().items()
-                for part, t in form.parameters().items()}
+                for part, t in form.parameters().items()} | self.grids()
 
     def project(self) -> None:
-        """Puts every form back into its set, after each optimizer step."""
+        """Puts every form, and what layers move beside, back into its set, after each optimizer
+        step."""
         for form in self.forms().values():
             form.project()
+        for node in self.nodes:
+            node.layer.project()
 
     def buffers(self) -> dict[str, Array]:
         """Returns the running statistics by name: "bn1.running_mean"."""

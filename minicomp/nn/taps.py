@@ -100,7 +100,8 @@ class Walk:
         for b in range(len(self.carried)):
             values = dict(self.carried[b])
             for i, node in enumerate(nodes):
-                parts = {part: weights[f"{node.name}.{part}"] for part in node.layer.forms}
+                parts = {part: weights[f"{node.name}.{part}"]
+                         for part in (*node.layer.forms, *node.layer.grids)}
                 with no_grad():
                     inputs = [Tensor(values[name]) for name in node.inputs]
                     values[node.name] = node.layer(*inputs, weights=parts).data

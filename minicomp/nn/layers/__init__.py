@@ -5,6 +5,7 @@ from .normalize import Normalize
 from .norms import BatchNorm1d, BatchNorm2d
 from .pointwise import ActThreshold, ActTopK, Dropout, Identity, ReLU, ReLU6, Sigmoid, Tanh
 from .pools import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from .quantized import ActQuant
 from .weighted import Conv2d, Linear
 from .wiring import Add, ChannelShuffle, Concat, Flatten
 
@@ -31,10 +32,12 @@ LAYERS: dict[str, type[Layer]] = {
         ChannelShuffle,
         ActThreshold,
         ActTopK,
+        ActQuant,
     )
 }
 
 __all__ = [
+    "ActQuant",
     "ActThreshold",
     "ActTopK",
     "AdaptiveAvgPool2d",

@@ -43,6 +43,9 @@ class Layer:
     activation : a pointwise layer that bends; rectifies : one that gives exactly 0 below 0
     normalises : after normalising multiplies each channel by its entry of weight
     drops : in training it sets entries to 0 with probability `p`, its only argument
+    passes : every entry of the output is one of the input, or 0, outside of training: what lies on
+        a grid that has a 0 stays on it
+    straight_through : its gradient is not that of the staircase that it is
     tracks : its buffers move in training, so that a batch cannot be split over threads
     groups, padding : of a convolution or a pooling
     sizes : the constructor's arguments that count channels: "in" those read, "out" those made
@@ -60,6 +63,8 @@ class Layer:
     rectifies: ClassVar[bool] = False
     normalises: ClassVar[bool] = False
     drops: ClassVar[bool] = False
+    passes: ClassVar[bool] = False
+    straight_through: ClassVar[bool] = False
     tracks: ClassVar[bool] = False
     sizes: ClassVar[dict[str, str]] = {}
     per_channel: ClassVar[tuple[str, ...]] = ()
@@ -72,6 +77,12 @@ class Layer:
         self._config = config
         self.forms: dict[str, Form] = {}
         self.buffers: dict[str, Array] = {}
+
+    @property
+    def grids(self) -> dict[str, Tensor]:
+        """Numbers that training moves and that are no weights, by part: not counted, not decayed,
+        not pruned. They come back in `weights` when the layer is called."""
+        return {}
 
     @property
     def weight(self) -> Form:
@@ -135,8 +146,12 @@ class Layer:
         return None
 
     def decode(self, *, training: bool = False, rng=None) -> dict[str, Tensor]:
-        """Returns every form decoded, by part: "weight", "bias"."""
-        return {part: form.dense(training=training, rng=rng) for part, form in self.forms.items()}
+        """Returns every form decoded, by part: "weight", "bias"; and the `grids`."""
+        return {part: form.dense(training=training, rng=rng)
+                for part, form in self.forms.items()} | self.grids
+
+    def project(self) -> None:
+        """Puts `grids` back where they may be after an optimizer step, in place."""
 
     def out_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
         """Returns the output's shape without N; ValueError where the inputs do not fit."""

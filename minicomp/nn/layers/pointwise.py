@@ -57,7 +57,7 @@ class Tanh(_Activation):
 class Identity(Plain):
     """x."""
 
-    kind, coupling, pointwise = "Identity", "keep", True
+    kind, coupling, pointwise, passes = "Identity", "keep", True, True
     step = ""
 
     def forward(self, x, **_):
@@ -67,7 +67,7 @@ class Identity(Plain):
 class ActThreshold(Layer):
     """x where |x| >= threshold, else 0: sparser activations."""
 
-    kind, coupling, pointwise = "ActThreshold", "keep", True
+    kind, coupling, pointwise, passes = "ActThreshold", "keep", True, True
     step = "threshold"
 
     def __init__(self, threshold: float):
@@ -82,7 +82,7 @@ class ActThreshold(Layer):
 class ActTopK(Layer):
     """The k entries of each example of largest magnitude, the others 0; ties by lowest index."""
 
-    kind, coupling = "ActTopK", "compete"
+    kind, coupling, passes = "ActTopK", "compete", True
     step = "topk"
 
     def __init__(self, k: int):
@@ -102,7 +102,7 @@ class ActTopK(Layer):
 class Dropout(Layer):
     """Zeroes each entry with probability p in training and scales the rest by 1 / (1 - p)."""
 
-    kind, coupling, pointwise, drops = "Dropout", "keep", True, True
+    kind, coupling, pointwise, drops, passes = "Dropout", "keep", True, True, True
     step = ""
 
     def __init__(self, p: float = 0.5):

@@ -51,7 +51,7 @@ class _Pool(Layer):
 class MaxPool2d(_Pool):
     """The largest entry of each window."""
 
-    kind, pool = "MaxPool2d", staticmethod(max_pool2d)
+    kind, passes, pool = "MaxPool2d", True, staticmethod(max_pool2d)
     step = "max_pool"
 
     def constant(self, v, shape):

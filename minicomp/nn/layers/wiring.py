@@ -19,7 +19,7 @@ class _Wiring(Layer):
 class Flatten(_Wiring, Plain):
     """(N, C, H, W) -> (N, C H W), in C order."""
 
-    kind, coupling = "Flatten", "flatten"
+    kind, coupling, passes = "Flatten", "flatten", True
     step = "flatten"
 
     def forward(self, x, **_):
@@ -68,7 +68,7 @@ class ChannelShuffle(_Wiring):
     Source: Zhang et al. 2018 (arXiv 1707.01083), section 3.1
     """
 
-    kind, coupling = "ChannelShuffle", "permute"
+    kind, coupling, passes = "ChannelShuffle", "permute", True
     step = "shuffle"
 
     def __init__(self, groups: int):

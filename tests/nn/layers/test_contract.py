@@ -9,7 +9,7 @@ import pytest
 from minicomp.compress.channels.couplings import couplings, reads
 from minicomp.gradcheck import grad_check
 from minicomp.nn import (
-    ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchNorm2d,
+    ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchNorm2d,
     ChannelShuffle, Concat, Conv2d, Dense, Dropout, Flatten, Identity, Linear, MaxPool2d, Model,
     Node, Normalize, ReLU, ReLU6, Sigmoid, Tanh,
 )
@@ -49,6 +49,8 @@ LEGAL = [
     (Identity(), [MAP]),
     (ActThreshold(0.7), [MAP]),
     (ActTopK(7), [MAP]),
+    (ActQuant(), [MAP]),
+    (ActQuant(4, "full", zero_point=True), [ROW]),
     (Add(), [MAP, MAP, MAP]),
     (Concat(), [MAP, (2, 9, 7)]),
     (Concat(), [ROW, (2,)]),
@@ -140,6 +142,8 @@ def test_a_copy_is_equal_and_its_own(layer, shapes):
 
 @EVERY
 def test_gradients_agree_with_finite_differences_in_training_and_not(layer, shapes):
+    if layer.straight_through:  # see its own tests
+        return
     layer = filled(layer, np.float64)
     names = list(layer.forms)
     values = [layer.forms[n].value.data for n in names]
@@ -299,6 +303,7 @@ def test_sizes_are_the_arguments_that_count_channels(layer, shapes):
     assert all(layer.config()[argument] == counts[side] for argument, side in layer.sizes.items())
     arrays = [form.shape for form in layer.forms.values()]
     arrays += [a.shape for a in layer.buffers.values()]
+    arrays = [shape for shape in arrays if shape != (1,)]  # of the whole layer
     assert bool(arrays) == bool(layer.sizes)
     for shape in arrays:
         assert shape[0] == counts["out"]
@@ -333,7 +338,7 @@ def test_rows_of_the_input_times_the_weight_are_the_output(layer, shapes):
 
 @EVERY
 def test_slopes_are_those_of_finite_differences(layer, shapes):
-    if not layer.pointwise:
+    if not layer.pointwise or layer.straight_through:
         return
     layer, x = filled(layer, np.float64), inputs(shapes, dtype=np.float64)[0].data
     f1, f2 = layer.slopes(x)

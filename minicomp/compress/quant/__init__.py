@@ -1,0 +1,1 @@
+"""Quantization: one paper, one file; `nodes` and `schemes` are what they have in common."""
