@@ -33,7 +33,6 @@ import numpy as np
 from ...grid import code_range
 from ...nn.taps import observe
 from ...tensor import Array
-from ...train import Hook
 from ..technique import knob
 from .schemes import Scheme
 from .training import OnGrid
@@ -108,9 +107,3 @@ class LSQ(OnGrid):
 
     def placed(self, form, scheme):
         return super().placed(form, scheme).learning(self.how)
-
-    def hooks(self, model, data, run):
-        self.put(model)
-        hook = Hook()
-        hook.name = self.word
-        return [hook]

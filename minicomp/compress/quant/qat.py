@@ -36,11 +36,10 @@ import numpy as np
 
 from ...nn.graph import Model
 from ...tensor import Array
-from ...train import Hook
 from ..technique import knob
 from .nodes import grids
 from .schemes import Scheme
-from .training import OnGrid
+from .training import OnGrid, Ranges
 
 
 def ema(a: Array, batch: Array, decay: float) -> Array:
@@ -62,8 +61,6 @@ class OnRanges(OnGrid):
                      choices=("narrow", "full", "unsigned"), per_layer=True)
     per: str = knob("channel", "what shares a scale: the tensor, or an output channel",
                     choices=("tensor", "channel"), per_layer=True)
-    freeze: float = knob(1.0, "part of the training after which ranges and batch norm's statistics "
-                              "stay, 0..1", lo=0.0, hi=1.0)
 
     def scheme(self, node):
         grid = self.at("grid", node)
@@ -89,36 +86,6 @@ class QAT(OnRanges):
 
     def hooks(self, model, data, run):
         return [FakeQuantization(self, model)]
-
-
-class Ranges(Hook):
-    """Takes the ranges of weights anew after each step, until they are frozen; then batch norms
-    keep their statistics too."""
-
-    def __init__(self, technique: OnRanges, model: Model):
-        super().__init__()
-        self.name, self.technique = technique.word, technique
-        self.schemes = technique.put(model)
-
-    def begun(self, state, part: float) -> bool:
-        """Returns whether a part of the training lies behind this step."""
-        return state.step >= math.ceil(part * state.steps)
-
-    def settled(self, steps):
-        freeze = self.technique.freeze
-        return math.ceil(freeze * steps) if freeze < 1 else 0
-
-    def before_batch(self, state):
-        still = self.begun(state, self.technique.freeze)
-        for node in state.model.nodes:
-            if node.layer.tracks:
-                node.layer.still = still
-
-    def after_step(self, state):
-        if not self.begun(state, self.technique.freeze):
-            forms = state.model.forms()
-            for name, scheme in self.schemes.items():
-                forms[name].rescale(*scheme.params(forms[name].visible()))
 
 
 class FakeQuantization(Ranges):

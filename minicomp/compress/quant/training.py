@@ -11,15 +11,16 @@ has codes from 0 on; any other has the grid of `signed`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ...errors import UserError
-from ...grid import code_range
 from ...nn.forms import Affine, Form
 from ...nn.graph import Model
 from ...nn.layers import ActQuant, AdaptiveAvgPool2d, AvgPool2d, Sigmoid
 from ...tensor import Array
+from ...train import Hook
 from ..examples import calibration
 from ..finetune import Trained
 from ..technique import knob, weights
@@ -67,6 +68,8 @@ class OnGrid(Trained):
     act_bits: int = knob(8, "bits of what a layer reads, 0: floats", lo=0, hi=16, per_layer=True)
     bias_bits: int = knob(0, "bits of a bias, one scale a layer, 0: floats", lo=0, hi=16)
     method: str = knob("min-max", "of the first ranges of activations", choices=tuple(METHODS))
+    freeze: float = knob(1.0, "part of the training after which ranges and batch norm's statistics "
+                              "stay, 0..1", lo=0.0, hi=1.0)
     samples: int = knob(512, "training examples of the calibration", lo=1)
 
     def targets(self, model):
@@ -107,25 +110,25 @@ class OnGrid(Trained):
         raise NotImplementedError
 
     def placed(self, form: Form, scheme: Scheme) -> Form:
-        """Returns the form on its grid, trainable; by default as the scheme says."""
+        """Returns the trainable form of a form whose codes are those of the scheme."""
         return on_grid(form, scheme)
 
     def schemes(self, model: Model) -> dict[str, Scheme]:
         """Returns the schemes of the forms to put on grids, by name: those that are no codebooks.
         """
         found = {name: self.scheme(node) for node, name in weights(model).items()}
-        if self.bias_bits:
-            bias = Scheme(self.bias_bits, per="tensor")
-            found |= {name: bias for name in model.forms() if name.endswith(".bias")
-                      and f"{name.removesuffix('bias')}weight" in found}
-        return {name: s for name, s in found.items() if not model.forms()[name].coded_zero
-                and model.forms()[name].kind != "codebook"}
+        return {name: s for name, s in (found | self.of_biases(model)).items()
+                if model.forms()[name].kind != "codebook"}
 
-    def put(self, model: Model) -> dict[str, Scheme]:
-        """Puts weights on their grids, in place; returns `schemes`."""
-        schemes, forms = self.schemes(model), model.forms()
-        model.set_forms({name: self.placed(forms[name], s) for name, s in schemes.items()})
-        return schemes
+    def of_biases(self, model: Model) -> dict[str, Scheme]:
+        """Returns the schemes of biases beside weights, by name."""
+        held = [f"{node}.bias" for node in weights(model)] if self.bias_bits else []
+        bias = Scheme(self.bias_bits, per="tensor")
+        return {name: bias for name, form in model.forms().items()
+                if name in held and form.kind != "codebook"}
+
+    def hooks(self, model, data, run):
+        return [Ranges(self, model)]
 
     def finish(self, model, run):
         for node in model.nodes:
@@ -137,6 +140,39 @@ class OnGrid(Trained):
         return model
 
 
+class Ranges(Hook):
+    """Puts weights on grids and takes their ranges anew after each step, where nothing else moves
+    them, until they are frozen; then batch norms keep their statistics too."""
+
+    def __init__(self, technique: OnGrid, model: Model):
+        super().__init__()
+        self.name, self.technique = technique.word, technique
+        forms, schemes = model.forms(), technique.schemes(model)
+        made = {name: technique.placed(forms[name], s) for name, s in schemes.items()}
+        model.set_forms(made)
+        self.ranged = {name: schemes[name] for name, form in made.items() if form.ranged}
+
+    def begun(self, state, part: float) -> bool:
+        """Returns whether this part of the training is behind a step."""
+        return state.step >= math.ceil(part * state.steps)
+
+    def settled(self, steps):
+        freeze = self.technique.freeze
+        return math.ceil(freeze * steps) if freeze < 1 else 0
+
+    def before_batch(self, state):
+        still = self.begun(state, self.technique.freeze)
+        for node in state.model.nodes:
+            if node.layer.tracks:
+                node.layer.still = still
+
+    def after_step(self, state):
+        if not self.begun(state, self.technique.freeze):
+            forms = state.model.forms()
+            for name, scheme in self.ranged.items():
+                forms[name].rescale(*scheme.params(forms[name].visible()))
+
+
 def on_grid(form: Form, scheme: Scheme) -> Affine:
     """Returns the trainable Affine of a form, with its values as the latent, and its mask: behind
     it where it was behind."""
@@ -145,12 +181,3 @@ def on_grid(form: Form, scheme: Scheme) -> Affine:
     made = Affine.of(w, scale, zero_point, bits=scheme.bits, grid=scheme.grid, group=scheme.group,
                      trainable=True)
     return made if form.mask is None else made.masked(form.mask, behind=form.behind)
-
-
-def check_grid(technique: OnGrid, model: Model, grid) -> None:
-    """Raises UserError where bits do not fit the grid of a layer; grid : called with a node."""
-    for node in technique.targets(model):
-        try:
-            code_range(technique.at("bits", node), grid(node))
-        except ValueError as e:
-            raise UserError(f"{technique.word}: {node}: {e}") from None

@@ -226,6 +226,11 @@ class Affine(_Integers):
             found.pop("scale", None)
         return found
 
+    @property
+    def ranged(self) -> bool:
+        """Whether its scales are the range of its latent, for `rescale` to follow."""
+        return self.learns is None
+
     def learning(self, how: str | None) -> Affine:
         """Returns the form, trainable, whose scale moves so: one of LEARNS.
 
