@@ -35,17 +35,23 @@ from .prune.sparsegpt import SparseGPT
 from .prune.split import Split
 from .prune.taylor import Taylor
 from .prune.wanda import Wanda
+from .quant.dorefa import DoReFa
 from .quant.fold_bn import FoldBN
+from .quant.inq import INQ
+from .quant.lsq import LSQ
+from .quant.pact import PACT
+from .quant.qat import QAT
 from .share.kmeans import KMeans
 from .technique import Pipeline, Run, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,
     OBD, OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
-    LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, FineTune)
+    LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, QAT, LSQ, PACT, DoReFa, INQ,
+    FineTune)
 
-__all__ = ["TECHNIQUES", "APoZ", "Bias", "ChannelLasso", "DeadUnits", "DNS", "Filters", "FineTune",
-           "FoldBN", "FPGM", "Gradual", "GroupLasso", "Iterative", "KMeans", "LAMP", "LayerRemoval",
-           "Lottery", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS", "Pipeline", "Run",
-           "Slimming", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique",
-           "Wanda", "net_of"]
+__all__ = ["TECHNIQUES", "APoZ", "Bias", "ChannelLasso", "DeadUnits", "DNS", "DoReFa", "Filters",
+           "FineTune", "FoldBN", "FPGM", "Gradual", "GroupLasso", "INQ", "Iterative", "KMeans",
+           "LAMP", "LayerRemoval", "Lottery", "LSQ", "Magnitude", "Movement", "NM", "OBC", "OBD",
+           "OBS", "PACT", "Pipeline", "QAT", "Run", "Slimming", "SNIP", "SparseActivations",
+           "SparseGPT", "Split", "Taylor", "Technique", "Wanda", "net_of"]
