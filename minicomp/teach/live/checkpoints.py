@@ -32,6 +32,7 @@ MODES = ("smoke", "full", "paper")
 RECIPES = {
     "lenet300": ({"smoke": 3, "full": 8, "paper": 40}, 0.03),
     "lenet5": ({"smoke": 2, "full": 3, "paper": 30}, 0.01),
+    "depthwise32": ({"smoke": 5, "full": 2, "paper": 30}, 0.05),
 }
 
 
