@@ -287,7 +287,7 @@ broken(np.array([1.0, 2.0]), 1.0, 0, 2)
 def failing_input():
     """Returns (x, scale, zero_point, bits), x an array: shows `broken` alone."""
     ### BEGIN SOLUTION
-    return np.array([0.5]), 1.0, 0, 2  # shows the fault of an empty name
+    return np.array([-0.5]), 1.0, 1, 2  # shows the fault of an empty name
     ### END SOLUTION
 
 # %% tags=["check:10.broken"]

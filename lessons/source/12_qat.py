@@ -268,7 +268,7 @@ broken(np.array([1.0]), np.array([2.0]), 1.0, 0, 2)
 def failing_input():
     """Returns (g, x, scale, zero_point, bits), g and x arrays: shows `broken` alone."""
     ### BEGIN SOLUTION
-    return np.array([1.0]), np.array([9.0]), 1.0, 0, 2  # shows the fault of an empty name
+    return np.array([3.0]), np.array([1.0]), 1.0, 0, 2  # shows the fault of an empty name
     ### END SOLUTION
 
 # %% tags=["check:12.broken"]

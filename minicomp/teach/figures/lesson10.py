@@ -78,7 +78,7 @@ def _draw_steps(ax, below, r_min: float, r_max: float, bits: int) -> tuple[float
     below.plot(x, error, color=LINES[1], linewidth=1.2)
     below.annotate("+ scale/2", (x[0], half), (2, 2), textcoords="offset points", fontsize=9.5)
     below.annotate(
-        "- scale/2", (x[-1], -half), (-2, -11), textcoords="offset points", ha="right", fontsize=9.5
+        "- scale/2", (x[0], -half), (2, -11), textcoords="offset points", fontsize=9.5
     )
     below.set_ylim(-2.2 * half, 2.2 * half)
     below.set_xlabel("value")
@@ -95,9 +95,9 @@ def _draw_curves(ax, bits, tensor, channel, dense, guesses) -> None:
             ax.axhline(guess, color=GREY, linestyle=":", linewidth=1.2)
             ax.annotate(
                 f"guess, {name}: {guess:g} %",
-                (max(bits), guess),
+                (min(bits) + 0.35 * (max(bits) - min(bits)), guess),
                 (0, 3),
-                ha="left",
+                ha="center",
                 textcoords="offset points",
                 fontsize=9.5,
                 bbox=LABEL,
@@ -109,7 +109,7 @@ def _draw_curves(ax, bits, tensor, channel, dense, guesses) -> None:
     ax.set_xlabel("bits of a weight")
     ax.set_ylabel("test error, %")
     ax.set_title("The same bits, one scale or many")
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper left", frameon=True, facecolor="white", edgecolor="none")
     ax.grid(color=LIGHT, linewidth=0.6)
 
 

@@ -81,8 +81,9 @@ def _draw_errors(ax, bits, errors, dense, guesses) -> None:
             ax.axhline(guess, color=GREY, linestyle=":", linewidth=1.2)
             ax.annotate(
                 f"guess, {name}: {guess:g} %",
-                (max(bits), guess),
+                (min(bits) + 0.35 * (max(bits) - min(bits)), guess),
                 (0, 3),
+                ha="center",
                 textcoords="offset points",
                 fontsize=9.5,
                 bbox=LABEL,
@@ -95,11 +96,12 @@ def _draw_errors(ax, bits, errors, dense, guesses) -> None:
     ax.set_xlabel("bits of a weight and of an activation")
     ax.set_ylabel("test error, %")
     ax.set_title("Rounded afterwards, and trained for it")
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper left", frameon=True, facecolor="white", edgecolor="none")
     ax.grid(color=LIGHT, linewidth=0.6)
 
 
 def recorded(r: dict) -> Figure:
     """Draws the recorded means."""
-    errors = {"rounded": r["rounded"], "trained (QAT)": r["trained"], "steps learnt (LSQ)": r["learnt"]}
+    named = (("rounded", "rounded"), ("trained (QAT)", "trained"), ("steps learnt (LSQ)", "learnt"))
+    errors = {name: r[key] for name, key in named}
     return trapped(r["stuck"], r["through"], 1.7, r["bits"], errors, r["error_dense"])
