@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FormatError
-from ..nn.forms import FORMS, Form, Part, code_dtype
+from ..grid import bfloat16_bits, bfloat16_of
+from ..nn.forms import BFLOAT16, FORMS, Form, Part, code_dtype
 from . import context as range_coder, layouts, streams
 from .accounting import PARTS, Row
 from .bits import BitReader, BitWriter
@@ -111,9 +112,10 @@ class _Floats:
     size = 1  # symbols of a kept entry in the layout context, which leaves the numbers out
 
     def symbols(self, a: Array) -> Array:
-        return a
+        return bfloat16_bits(a) if self.dtype is BFLOAT16 else a
 
-    numbers = symbols
+    def numbers(self, a: Array) -> Array:
+        return bfloat16_of(a) if self.dtype is BFLOAT16 else a
 
     def cost(self, kept: Array, pruned: int, coder: str | None) -> Callable:
         # A filler is known by its value +0, so no kept weight may have it.

@@ -37,20 +37,26 @@ from .prune.taylor import Taylor
 from .prune.wanda import Wanda
 from .quant.bias_correction import BiasCorrection
 from .quant.bn_reestimate import BNReestimate
+from .quant.dorefa import DoReFa
 from .quant.equalize import Equalize
 from .quant.fold_bn import FoldBN
+from .quant.inq import INQ
+from .quant.lsq import LSQ
+from .quant.pact import PACT
 from .quant.ptq import PTQ
+from .quant.qat import QAT
 from .share.kmeans import KMeans
 from .technique import Pipeline, Run, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
-    Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,
-    OBD, OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
-    LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, Equalize, BNReestimate, PTQ,
-    BiasCorrection, FineTune)
+    Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM, OBD,
+    OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
+    LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, Equalize, PTQ, BiasCorrection,
+    BNReestimate, QAT, LSQ, PACT, DoReFa, INQ, FineTune)
 
 __all__ = ["TECHNIQUES", "APoZ", "Bias", "BiasCorrection", "BNReestimate", "ChannelLasso",
-           "DeadUnits", "DNS", "Equalize", "Filters", "FineTune", "FoldBN", "FPGM", "Gradual",
-           "GroupLasso", "Iterative", "KMeans", "LAMP", "LayerRemoval", "Lottery", "Magnitude",
-           "Movement", "NM", "OBC", "OBD", "OBS", "Pipeline", "PTQ", "Run", "Slimming", "SNIP",
-           "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique", "Wanda", "net_of"]
+           "DeadUnits", "DNS", "DoReFa", "Equalize", "Filters", "FineTune", "FoldBN", "FPGM",
+           "Gradual", "GroupLasso", "INQ", "Iterative", "KMeans", "LAMP", "LayerRemoval", "Lottery",
+           "LSQ", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline", "PTQ",
+           "QAT", "Run", "Slimming", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor",
+           "Technique", "Wanda", "net_of"]

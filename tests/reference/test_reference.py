@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minicomp import reference
+from minicomp.grid import code_range
 from minicomp.reference import ENTRIES, verify
 
 
@@ -90,6 +91,39 @@ WRONG = {
         else np.zeros(0, np.uint8)
     ),
     "unpack_bits": lambda data, width, n: np.zeros(n, np.uint8),
+    "affine_params": lambda r_min, r_max, bits, grid: (  # 0 is not in every range
+        np.float32((np.asarray(r_max) - r_min) / (2**bits - 1)), np.zeros(np.shape(r_min), int)),
+    "symmetric_scale": lambda peak, bits, grid: np.float32(peak / (2 ** (bits - 1) - 0.5)),
+    "quantize": lambda x, scale, zero_point, bits, grid: np.clip(  # half away from zero
+        np.floor(x / scale + 0.5).astype(int) + zero_point, *code_range(bits, grid)),
+    "dequantize": lambda q, scale, zero_point: scale * q - zero_point,
+    "fake_quantize": lambda x, scale, zero_point, lo, hi: scale * np.rint(x / scale),  # no clip
+    "fake_quantize_gradient": lambda x, scale, zero_point, lo, hi: np.ones_like(x),
+    "kl_threshold": lambda counts, width, levels: (len(counts) * width, 0.0),  # min-max
+    "symmetric_kl_threshold": lambda counts, width, levels: ENTRIES["kl_threshold"].fn(
+        counts, width, levels=levels),
+    "js_threshold": lambda counts, width, levels: (  # scipy's is the root
+        ENTRIES["js_threshold"].fn(counts, width, levels=levels)[0],
+        ENTRIES["js_threshold"].fn(counts, width, levels=levels)[1] ** 0.5),
+    "histogram_percentile": lambda counts, width, percentile, edge: width * (  # edge is ignored
+        int(np.searchsorted(np.cumsum(counts), percentile / 100 * counts.sum())) + 1),
+    "mse_range": lambda x, bits, grid: (min(x.min(), 0.0), max(x.max(), 0.0)),  # min-max
+    "minifloat_decode": lambda codes, format: np.abs(ENTRIES["minifloat_decode"].fn(codes, format)),
+    "minifloat_encode": lambda x, format, saturate: (  # float64 is brought to float16 first
+        ENTRIES["minifloat_encode"].fn(np.abs(x).astype(np.float16) + np.float16(1), format,
+                                       saturate=True)),
+    # codes of the float32 step, and other ties
+    "q8_0_encode": lambda x, like: ENTRIES["q8_0_encode"].fn(x, like="gguf"),
+    "q4_0_encode": lambda x, like: ENTRIES["q4_0_encode"].fn(x, like="gguf"),
+    "mxfp4_encode": lambda x, like: ENTRIES["mxfp4_encode"].fn(x, like="gguf"),
+    "mxint8_encode": lambda x: ENTRIES["mxint8_encode"].fn(np.float32(1.5) * x),
+    # the tensor's scale is left out; neighbours in the other order
+    "nvfp4_encode": lambda x: (ENTRIES["nvfp4_encode"].fn(x)[0], np.float32(1)),
+    "nf4_encode": lambda x: (ENTRIES["nf4_encode"].fn(x.reshape(-1, 2)[:, ::-1])),
+    "nvfp4_decode": lambda data, tensor: ENTRIES["nvfp4_decode"].fn(data, 1),
+    "nf4_decode": lambda codes, peaks: ENTRIES["nf4_decode"].fn(codes >> 4 | codes << 4, peaks),
+    **{f"{name}_decode": lambda data, name=name: ENTRIES[f"{name}_decode"].fn(data)[::-1]
+       for name in ("q8_0", "q4_0", "mxfp4", "mxint8")},
 }
 
 

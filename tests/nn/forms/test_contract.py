@@ -13,7 +13,8 @@ from minicomp.codec import decode, encode
 from minicomp.codec.positions import LAYOUTS
 from minicomp.compress.channels import removal
 from minicomp.errors import FormatError, UserError
-from minicomp.nn import Affine, Codebook, Conv2d, Dense, FixedPoint, Flatten, Half, Linear, Model, chain
+from minicomp.nn import (AdditivePowers, Affine, BFloat16, Codebook, Conv2d, Dense, FixedPoint,
+                         Flatten, Half, Linear, Model, Powers, chain)
 from minicomp.nn.forms import FORMS, MASK, Form, Part
 from minicomp.ops import mul
 from minicomp.optim import OPTIMIZERS
@@ -29,7 +30,7 @@ rules(rounded, lambda g, y, x, lo, hi: g, None, None)  # straight through
 
 
 class Toy(Form):
-    kind, wire = "toy", 9
+    kind, wire = "toy", 99
     parts = {
         "latent": Part("latent", moves=True, optional=True),
         "q": Part("code", optional=True),
@@ -86,6 +87,11 @@ MAKERS = {
     "half-masked": lambda: Half(W, MASK_),
     "codebook": lambda: Codebook(INDEX, TABLE),
     "codebook-pinned": lambda: Codebook(np.where(MASK_, INDEX, 0), Half(TABLE), pinned_zero=True),
+    "codebook-apot": lambda: Codebook(INDEX % 7, AdditivePowers(0.8, 3)),
+    "codebook-apot-pinned": lambda: Codebook(
+        np.where(MASK_, INDEX, 0), AdditivePowers(0.8, 4), pinned_zero=True),
+    "bfloat16": lambda: BFloat16(W),
+    "bfloat16-masked": lambda: BFloat16(W, MASK_),
     "affine": lambda: Affine.of(FAR, 0.02, trainable=True),
     "affine-rows": lambda: Affine.of(FAR, SCALE / 10, trainable=True),
     "affine-masked": lambda: Affine.of(FAR, SCALE / 10, mask=MASK_, trainable=True),
@@ -105,13 +111,21 @@ MAKERS = {
 }
 
 
+STILL = {  # of which nothing moves
+    "codebook-powers": lambda: Codebook(np.where(MASK_, INDEX, 0), Powers(1, 4), pinned_zero=True),
+    "codebook-powers-odd": lambda: Codebook(INDEX % 8, Powers(-1, 4, zero=False)),
+}
+ALL = MAKERS | STILL
+
+
 def those(named):
-    return pytest.mark.parametrize("make", [MAKERS[name] for name in named], ids=list(named))
+    return pytest.mark.parametrize("make", [ALL[name] for name in named], ids=list(named))
 
 
-EVERY = those(MAKERS)
-CUTTABLE = those([name for name in MAKERS if name != "affine-groups"])  # along any axis
-MASKABLE = those([name for name in MAKERS if name != "codebook"])
+EVERY, MOVING = those(ALL), those(MAKERS)
+CUTTABLE = those([name for name in ALL if name != "affine-groups"])  # along any axis
+MASKABLE = those([name for name in ALL if name not in (
+    "codebook", "codebook-apot", "codebook-powers-odd")])
 PARTED = those([name for name in MAKERS if "codebook" not in name])  # the mask is a part of its own
 
 
@@ -121,7 +135,9 @@ def toy_is_a_form(monkeypatch):
 
 
 def test_every_form_is_tried():
-    assert {make().kind for make in MAKERS.values()} == set(FORMS)
+    forms = [make() for make in ALL.values()]
+    forms += [form.centroids for form in forms if form.kind == "codebook"]
+    assert {form.kind for form in forms} == set(FORMS)
 
 
 def bits(form):
@@ -152,10 +168,10 @@ def test_dense_is_float32_and_bit_equal_across_freeze_and_thaw(make):
         assert type(other) is type(form) and other.shape == form.shape == SHAPE
     assert form.trainable and not frozen.trainable and frozen.thaw().trainable
     assert frozen.parameters() == {} and not frozen.dense().requires_grad
-    assert list(frozen.thaw().parameters()) == list(form.parameters()) != []
+    assert list(frozen.thaw().parameters()) == list(form.parameters())
 
 
-@EVERY
+@MOVING
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_parameter_gets_a_gradient_and_any_optimizer_leaves_pruned_entries_0(make, name):
     form = make()
@@ -174,7 +190,7 @@ def test_every_parameter_gets_a_gradient_and_any_optimizer_leaves_pruned_entries
     assert bits(form.freeze()) == bits(form) == bits(form.copy())
 
 
-@EVERY
+@MOVING
 def test_a_net_that_holds_it_trains(make):
     model = net(make())
     x = RNG.standard_normal((8, 4, 4, 4)).astype(np.float32)
@@ -208,7 +224,7 @@ def test_a_copy_is_exact_and_shares_no_memory(make):
         np.testing.assert_array_equal(a, state[path])
 
 
-@EVERY
+@MOVING
 def test_state_comes_back_in_place(make):
     form, other = make(), make()
     for t in other.parameters().values():
@@ -397,7 +413,7 @@ def test_channels_are_removed_from_a_net_that_holds_it_and_its_optimizer_follows
 
 
 class Placeless(Form):
-    kind, wire = "placeless", 8
+    kind, wire = "placeless", 98
     parts = {"buckets": Part("value", moves=True, axes=())}
 
     def __init__(self, shape):
@@ -492,11 +508,11 @@ def test_numbers_that_are_none_are_not_written(make):
         form = make().freeze()
         leaves = [held for _, part, held in form._leaves() if part.moves]
         if not leaves:  # codes alone
-            assert form.kind == "fixed"
+            assert form.kind == "fixed" or form.centroids.kind == "powers"
             return
         t = raw(leaves[0])
-        if form.kind == "half" or "centroids.value" in form.state():
-            bad = np.nan  # a float16 saturates
+        if form.kind in ("half", "bfloat16") or "centroids.value" in form.state():
+            bad = np.nan  # a float of 16 bits saturates
         t[...] = bad
         with pytest.raises(UserError, match="conv.weight: .* must be finite"):
             encode(net(form))
@@ -509,7 +525,7 @@ def test_a_file_with_what_a_form_may_not_hold_is_refused():
         decode(encode(net(form)))
     data = encode(net(Toy(W, SCALE)))
     del FORMS["toy"]  # as a build that does not know it
-    with pytest.raises(FormatError, match="conv.weight: no form 9"):
+    with pytest.raises(FormatError, match="conv.weight: no form 99"):
         decode(data)
 
 
