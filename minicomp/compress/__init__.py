@@ -35,16 +35,18 @@ from .prune.sparsegpt import SparseGPT
 from .prune.split import Split
 from .prune.taylor import Taylor
 from .prune.wanda import Wanda
+from .quant.bias_correction import BiasCorrection
+from .quant.ptq import PTQ
 from .share.kmeans import KMeans
 from .technique import Pipeline, Run, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,
     OBD, OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
-    LayerRemoval, DeadUnits, SparseActivations, KMeans, FineTune)
+    LayerRemoval, DeadUnits, SparseActivations, KMeans, PTQ, BiasCorrection, FineTune)
 
-__all__ = ["TECHNIQUES", "APoZ", "Bias", "ChannelLasso", "DeadUnits", "DNS", "Filters", "FineTune",
-           "FPGM", "Gradual", "GroupLasso", "Iterative", "KMeans", "LAMP", "LayerRemoval",
-           "Lottery", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS", "Pipeline", "Run",
-           "Slimming", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique",
-           "Wanda", "net_of"]
+__all__ = ["TECHNIQUES", "APoZ", "Bias", "BiasCorrection", "ChannelLasso", "DeadUnits", "DNS",
+           "Filters", "FineTune", "FPGM", "Gradual", "GroupLasso", "Iterative", "KMeans", "LAMP",
+           "LayerRemoval", "Lottery", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS",
+           "Pipeline", "PTQ", "Run", "Slimming", "SNIP", "SparseActivations", "SparseGPT", "Split",
+           "Taylor", "Technique", "Wanda", "net_of"]

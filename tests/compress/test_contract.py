@@ -6,6 +6,8 @@ one of several knobs, it has a TOY for each.
 
 import dataclasses
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,6 +36,8 @@ from minicomp.nn import (
 )
 from minicomp.nn.init import he_normal
 
+FOLDER = TemporaryDirectory()
+OTHER = str(Path(FOLDER.name) / "other.mcz")  # a net with another bias, see `net`
 BLOCKS = {"conv2": "2:4", "conv3": "2:5", "fc*": "2:4"}
 TOY = {
     "magnitude": [{"sparsity": 0.6}, {"quality": 0.5}, {"percentile": 0.6}],
@@ -63,6 +67,14 @@ TOY = {
     "dead-units": [{}],
     "sparse-activations": [{"threshold": 0.1}, {"sparsity": 0.5, "samples": 20}, {"top": 0.5}],
     "kmeans": [{"bits": 2}, {"k": 5}],
+    "ptq": [
+        {"samples": 20},
+        {"mode": "dynamic", "act_bits": {"fc*": 4}},
+        {"mode": "weight-only", "bits": {"*": 4, "conv1": 8}, "group": 3, "clip": "mse"},
+        {"mode": "float16"},
+        {"bits": 3, "moments": "exact", "correct": "empirical", "symmetric": True, "samples": 20},
+    ],
+    "bias-correction": [{"against": OTHER, "samples": 20}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights"}
@@ -139,6 +151,9 @@ def net(pruned=False):
     for part in ("weight", "bias"):  # a unit that is dead
         model.forms()[f"fc1.{part}"].value.data[0] = 0
     model = FineTune(epochs=4, lr=0.02, batch_size=15).apply(model, data(), Run(rng))
+    other = model.copy()
+    other.forms()["fc2.bias"].value.data[:] += 1
+    minicomp.save(other, OTHER)
     for name in PRUNED if pruned else ():
         form = model.forms()[name]
         model.set_form(name, form.masked(prunable(form.shape)))
