@@ -35,7 +35,10 @@ from .prune.sparsegpt import SparseGPT
 from .prune.split import Split
 from .prune.taylor import Taylor
 from .prune.wanda import Wanda
+from .quant.adaround import AdaRound
 from .quant.bias_correction import BiasCorrection
+from .quant.fold_bn import FoldBN
+from .quant.gptq import GPTQ
 from .quant.ptq import PTQ
 from .share.kmeans import KMeans
 from .technique import Pipeline, Run, Technique
@@ -43,10 +46,11 @@ from .technique import Pipeline, Run, Technique
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,
     OBD, OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
-    LayerRemoval, DeadUnits, SparseActivations, KMeans, PTQ, BiasCorrection, FineTune)
+    LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, PTQ, BiasCorrection, GPTQ, AdaRound,
+    FineTune)
 
-__all__ = ["TECHNIQUES", "APoZ", "Bias", "BiasCorrection", "ChannelLasso", "DeadUnits", "DNS",
-           "Filters", "FineTune", "FPGM", "Gradual", "GroupLasso", "Iterative", "KMeans", "LAMP",
-           "LayerRemoval", "Lottery", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS",
-           "Pipeline", "PTQ", "Run", "Slimming", "SNIP", "SparseActivations", "SparseGPT", "Split",
-           "Taylor", "Technique", "Wanda", "net_of"]
+__all__ = ["TECHNIQUES", "AdaRound", "APoZ", "Bias", "BiasCorrection", "ChannelLasso", "DeadUnits",
+           "DNS", "Filters", "FineTune", "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso",
+           "Iterative", "KMeans", "LAMP", "LayerRemoval", "Lottery", "Magnitude", "Movement", "NM",
+           "OBC", "OBD", "OBS", "Pipeline", "PTQ", "Run", "Slimming", "SNIP", "SparseActivations",
+           "SparseGPT", "Split", "Taylor", "Technique", "Wanda", "net_of"]

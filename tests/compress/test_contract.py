@@ -67,6 +67,7 @@ TOY = {
     "dead-units": [{}],
     "sparse-activations": [{"threshold": 0.1}, {"sparsity": 0.5, "samples": 20}, {"top": 0.5}],
     "kmeans": [{"bits": 2}, {"k": 5}],
+    "fold-bn": [{}],
     "ptq": [
         {"samples": 20},
         {"mode": "dynamic", "act_bits": {"fc*": 4}},
@@ -75,6 +76,8 @@ TOY = {
         {"bits": 3, "moments": "exact", "correct": "empirical", "symmetric": True, "samples": 20},
     ],
     "bias-correction": [{"against": OTHER, "samples": 20}],
+    "gptq": [{"samples": 20}, {"samples": 20, "bits": 6, "grid": "unsigned", "group": 3}],
+    "adaround": [{"samples": 20, "steps": 10}, {"samples": 20, "steps": 10, "per": "tensor"}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights"}

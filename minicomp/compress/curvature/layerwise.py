@@ -70,6 +70,13 @@ class LayerProblem:
         d = rows - self.W
         return np.einsum("oc,oc->o", d @ self.H, d)
 
+    def completed(self, weights: Array) -> Array:
+        """Returns rows (O, C) of these weights, (O, weights), and the bias of least error."""
+        if len(self.H) == self.weights:
+            return weights.astype(np.float64)
+        moved = (weights - self.W[:, :-1]) @ self.H[:-1, -1:] / self.H[-1, -1]
+        return np.concatenate([weights, self.W[:, -1:] - moved], axis=1)
+
     def ordered(self, order: Array) -> tuple[Array, Array, Array]:
         """Returns W, Hinv and dead with the weights of a row in another order, the bias last."""
         at = np.concatenate([order, np.arange(self.weights, len(self.H))])

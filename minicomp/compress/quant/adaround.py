@@ -21,7 +21,9 @@ sees a batch of rows.
 
 Where we leave the paper: W is W*, the rows of least error for those inputs (`quant/layers.py`). The
 bias follows from the weights, as the constant of least error, so that inputs count by what they
-differ from their mean. A row for which nearest is better in the end is rounded to nearest. Under
+differ from their mean. lambda counts in units of the layer, the mean over its weights of what one
+code costs, s^2 H_jj; the paper's 0.01 is for outputs of order 1, and where these are large it never
+makes up its mind. A row for which nearest is better in the end is rounded to nearest. Under
 `clip = output` a row's scale is that fraction of its largest weight at which GPTQ's sweep leaves
 the least error.
 """
@@ -74,7 +76,7 @@ def annealed(done: float) -> float | None:
 
 
 def adaround(down: Array, part: Array, slope: Callable[[Array], Array], *, lo: Array, hi: Array,
-             steps: int = 1000, lam: float = 0.01, lr: float = 0.01) -> Array:
+             steps: int = 300, lam: float = 0.01, lr: float = 0.1) -> Array:
     """Returns which weights go up, bool, of the shape of `down`.
 
     down : floor(W / s), codes without zero point        part : W / s - down, where h begins
@@ -95,7 +97,8 @@ def adaround(down: Array, part: Array, slope: Callable[[Array], Array], *, lo: A
             t = 2 * h - 1
             g = g - lam * 2 * beta * np.sign(t) * np.abs(t) ** (beta - 1)
         free = (h > 0) & (h < 1)
-        optimizer.step({"V": (g * free * (ZETA - GAMMA) * sigmoid * (1 - sigmoid)).astype(np.float32)})
+        g = g * free * ((ZETA - GAMMA) * sigmoid * (1 - sigmoid))
+        optimizer.step({"V": g.astype(np.float32, copy=False)})
     return rectified_sigmoid(V.data) >= 0.5
 
 
@@ -108,9 +111,9 @@ class AdaRound(LayerQuantizer):
     source: ClassVar[str] = ("Nagel, Amjad, van Baalen, Louizos & Blankevoort 2020, Up or Down? "
                              "Adaptive Rounding for Post-Training Quantization, arXiv:2004.10568")
 
-    steps: int = knob(1000, "steps of Adam for each layer", lo=1)
-    lam: float = knob(0.01, "lambda, of the regularisation", lo=0)
-    lr: float = knob(0.01, "of Adam", lo=1e-6, hi=1)
+    steps: int = knob(300, "steps of Adam for each layer", lo=1)
+    lam: float = knob(1.0, "lambda, over what a code of a weight costs on average", lo=0)
+    lr: float = knob(0.1, "of Adam", lo=1e-6, hi=1)
     batch: int = knob(256, "rows of inputs of a step, where an activation follows", lo=1)
     activation: bool = knob(True, "errors are measured behind the activation that follows")
 
@@ -121,7 +124,7 @@ class AdaRound(LayerQuantizer):
         if self.activation and after is not None and p.X is not None:
             task.behind(after, self.batch, run.rng)
         up = adaround(task.down, task.part, task.slope, lo=task.lo, hi=task.hi, steps=self.steps,
-                      lam=self.lam, lr=self.lr)
+                      lam=self.lam * task.unit, lr=self.lr)
         learnt, nearest = task.codes(task.down + up), task.codes(np.rint(task.down + task.part))
         better = task.error(learnt) <= task.error(nearest)
         u = np.where(better[:, None], learnt, nearest)
@@ -143,7 +146,8 @@ class _Task:
         self.part = t - self.down
         self.H, self.mean = centred(p.H, C)
         self.H = (self.H / p.positions).astype(np.float32)
-        self.act = None
+        self.unit = float((self.kept * scale**2 * np.diag(self.H)).mean())
+        self.target, self.act = start[:, :C].astype(np.float32), None
 
     def behind(self, act, batch, rng):
         # Rows of inputs, and what the layer should give behind the activation.
@@ -156,19 +160,15 @@ class _Task:
     def codes(self, u):
         return np.clip(u, self.lo, self.hi)
 
+    def values(self, u):
+        return np.where(self.kept, self.scale * (u + self.shift), 0)
+
     def moved(self, u):
         # W~ - W*, (O, weights)
-        W = np.where(self.kept, self.scale * (u + self.shift), 0)
-        return W - self.start[:, :W.shape[1]].astype(np.float32)
+        return self.values(u) - self.target
 
     def rows(self, u):
-        D = self.moved(u)
-        C = D.shape[1]
-        W = np.where(self.kept, self.scale * (u + self.shift), 0).astype(np.float64)
-        if self.mean is None:
-            return W
-        free = self.start[:, C:] - (W - self.start[:, :C]) @ self.mean[:, None]
-        return np.concatenate([W, free], axis=1)
+        return self.p.completed(self.values(u).astype(np.float64))
 
     def slope(self, u):
         D = self.moved(u)

@@ -24,8 +24,8 @@ the output of the net as it was (`curvature/layerwise.py`); so the weights that 
 those of least error there. The bias is one more column, the last, whose input is 1: it takes no
 code, and what is left over moves it. Masked weights stay 0, and what they do is made up for in the
 same sweep, as in SparseGPT. Scales are the paper's (the largest weight) under `clip = max`; `output`
-tries fractions of that and keeps for each row the one whose sweep leaves the least error. The sweep
-itself is `sweep.gptq`.
+tries fractions of that and keeps for each row the one whose sweep leaves the least error. A row for
+which rounding to nearest is better is rounded so. The sweep itself is `sweep.gptq`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..technique import knob
-from .layers import LayerQuantizer
+from .layers import LayerQuantizer, nearest
 from .sweep import gptq
 
 
@@ -55,6 +55,8 @@ class GPTQ(LayerQuantizer):
 
     def round(self, p, scheme, scale, zero_point, start, regroup, run, after):
         order = np.argsort(-np.diag(p.H)[:p.weights], kind="stable") if self.act_order else None
-        return gptq(start, p.Hinv, scale, zero_point, bits=scheme.bits, grid=scheme.grid,
-                    weights=p.weights, kept=~p.dead, order=order, block=self.block,
-                    group=scheme.group, regroup=None if self.act_order else regroup)
+        swept = gptq(start, p.Hinv, scale, zero_point, bits=scheme.bits, grid=scheme.grid,
+                     weights=p.weights, kept=~p.dead, order=order, block=self.block,
+                     group=scheme.group, regroup=None if self.act_order else regroup)
+        plain = nearest(p, scheme, swept.scale, swept.zero_point, start)
+        return swept.where(p.error(swept.rows) <= p.error(plain.rows), plain)

@@ -21,7 +21,7 @@ from ..curvature.layerwise import LayerProblem, LayerWise, damping_knob, samples
 from ..technique import Run, knob
 from .nodes import without_grids
 from .schemes import Scheme, WeightQuantizer
-from .sweep import Regroup, Rounded, gptq
+from .sweep import Regroup, Rounded, gptq, on_grid
 
 FRACTIONS = np.arange(20, 3, -1) / 20  # of the largest weight, that `clip = output` tries
 STACKED = 2**22  # weights that are swept at a time
@@ -107,6 +107,14 @@ class LayerQuantizer(WeightQuantizer, LayerWise):
         if "bias" in forms:
             made[f"{node.name}.bias"] = forms["bias"].moved(best.rows[:, -1].astype(np.float32))
         return made
+
+
+def nearest(p: LayerProblem, scheme: Scheme, scale: Array, zero_point: Array, start: Array
+            ) -> Rounded:
+    """Returns the rows `start`, (O, C), rounded to nearest, with the bias of least error."""
+    q, W = on_grid(start[:, :p.weights], scale, zero_point, ~p.dead, scheme.bits, scheme.grid)
+    rows = p.completed(W)
+    return Rounded(q, rows, scale, zero_point, p.error(rows))
 
 
 def best_fraction(scheme: Scheme, given: Sequence[LayerProblem], starts: Sequence[Array],

@@ -18,8 +18,7 @@ class Rounded:
     """Rows on their grid.
 
     q : (O, weights) codes, int32        rows : (O, C) what they stand for, float64, then the bias
-    scale, zero_point : (O, weights)
-    rise : (O,) of each row's quadratic error (w - w^)' H (w - w^)
+    scale, zero_point : (O, weights)        rise : (O,) of each row's error, by whatever measure
     """
 
     q: Array
@@ -27,6 +26,11 @@ class Rounded:
     scale: Array
     zero_point: Array
     rise: Array
+
+    def where(self, ours: Array, other: Rounded) -> Rounded:
+        """Returns these rows where `ours`, (O,) bool, those of the other elsewhere."""
+        return Rounded(**{name: np.where(ours.reshape(-1, *[1] * (a.ndim - 1)), a,
+                                         getattr(other, name)) for name, a in vars(self).items()})
 
 
 def gptq(W: Array, Hinv: Array, scale, zero_point=0, *, bits: int = 4, grid: str = "narrow",
@@ -43,7 +47,7 @@ def gptq(W: Array, Hinv: Array, scale, zero_point=0, *, bits: int = 4, grid: str
     regroup : called with each `group` of columns as it stands when reached, (O, group), it returns
         scale and zero point, (O,) each, in place of those given; not with an order
     With H^-1 = U'U a column's error is err = (w_j - quant(w_j)) / U_jj, the columns behind it move
-    by -err U_j,j.., and its rise is err^2.
+    by -err U_j,j.., and its rise of (w - w^)' H (w - w^) is err^2.
     Source: Frantar et al. 2022, arXiv 2210.17323, algorithm 1
     """
     W, weights = np.array(W, np.float64), W.shape[1] if weights is None else weights
@@ -65,7 +69,7 @@ def gptq(W: Array, Hinv: Array, scale, zero_point=0, *, bits: int = 4, grid: str
                 of = slice(j, min(j + group, weights))
                 scale[:, of], zero_point[:, of] = (a[:, None] for a in regroup(W[:, of]))
             c = order[j]
-            q[:, c], back = _on_grid(W[:, j], scale[:, c], zero_point[:, c], kept[:, c], bits, grid)
+            q[:, c], back = on_grid(W[:, j], scale[:, c], zero_point[:, c], kept[:, c], bits, grid)
             err = (W[:, j] - back) / U[j, j]
             W[:, j:stop] -= np.outer(err, U[j, j:stop])
             W[:, j], errors[:, j - start] = back, err
@@ -74,8 +78,9 @@ def gptq(W: Array, Hinv: Array, scale, zero_point=0, *, bits: int = 4, grid: str
     return Rounded(q, W[:, np.argsort(at)], scale, zero_point, rise)
 
 
-def _on_grid(w, scale, zero_point, kept, bits, grid) -> tuple[Array, Array]:
-    # The codes of a column and the values, float64; those of 0 where not kept.
+def on_grid(w: Array, scale: Array, zero_point: Array, kept: Array, bits: int, grid: str
+            ) -> tuple[Array, Array]:
+    """Returns the codes of w, int32, and the values they stand for, float64; 0 where not kept."""
     code = quantize(w, scale, zero_point, bits=bits, grid=grid)
     back = dequantize(code, scale, zero_point, midrise=grid == "midrise")
     return np.where(kept, code, zero_point), np.where(kept, back, 0).astype(np.float64)
