@@ -35,11 +35,13 @@ from .prune.sparsegpt import SparseGPT
 from .prune.split import Split
 from .prune.taylor import Taylor
 from .prune.wanda import Wanda
+from .quant.adaround import AdaRound
 from .quant.bias_correction import BiasCorrection
 from .quant.bn_reestimate import BNReestimate
 from .quant.dorefa import DoReFa
 from .quant.equalize import Equalize
 from .quant.fold_bn import FoldBN
+from .quant.gptq import GPTQ
 from .quant.inq import INQ
 from .quant.lsq import LSQ
 from .quant.pact import PACT
@@ -52,11 +54,11 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM, OBD,
     OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
     LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, Equalize, PTQ, BiasCorrection,
-    BNReestimate, QAT, LSQ, PACT, DoReFa, INQ, FineTune)
+    BNReestimate, GPTQ, AdaRound, QAT, LSQ, PACT, DoReFa, INQ, FineTune)
 
-__all__ = ["TECHNIQUES", "APoZ", "Bias", "BiasCorrection", "BNReestimate", "ChannelLasso",
-           "DeadUnits", "DNS", "DoReFa", "Equalize", "Filters", "FineTune", "FoldBN", "FPGM",
-           "Gradual", "GroupLasso", "INQ", "Iterative", "KMeans", "LAMP", "LayerRemoval", "Lottery",
-           "LSQ", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline", "PTQ",
-           "QAT", "Run", "Slimming", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor",
-           "Technique", "Wanda", "net_of"]
+__all__ = ["TECHNIQUES", "AdaRound", "APoZ", "Bias", "BiasCorrection", "BNReestimate",
+           "ChannelLasso", "DeadUnits", "DNS", "DoReFa", "Equalize", "Filters", "FineTune",
+           "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso", "INQ", "Iterative", "KMeans", "LAMP",
+           "LayerRemoval", "Lottery", "LSQ", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS",
+           "PACT", "Pipeline", "PTQ", "QAT", "Run", "Slimming", "SNIP", "SparseActivations",
+           "SparseGPT", "Split", "Taylor", "Technique", "Wanda", "net_of"]

@@ -75,6 +75,7 @@ TOY = {
         {"mode": "dynamic", "act_bits": {"fc*": 4}},
         {"mode": "weight-only", "bits": {"*": 4, "conv1": 8}, "group": 3, "clip": "mse"},
         {"mode": "float16"},
+        {"mode": "activations", "samples": 20},
         {"bits": 3, "moments": "exact", "correct": "empirical", "symmetric": True, "samples": 20},
     ],
     "bias-correction": [{"against": OTHER, "samples": 20}],
@@ -85,6 +86,8 @@ TOY = {
     "pact": [{"bits": 4, "samples": 20}, {"alpha": 0.0, "lam": 0.1}],
     "dorefa": [{"bits": 3, "samples": 20, "bias_bits": 6}],
     "inq": [{"bits": 4}, {"act_bits": 6, "portions": 2, "samples": 20, "bias_bits": 8}],
+    "gptq": [{"samples": 20}, {"samples": 20, "bits": 6, "grid": "unsigned", "group": 3}],
+    "adaround": [{"samples": 20, "steps": 10}, {"samples": 20, "steps": 10, "per": "tensor"}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights"}
