@@ -107,6 +107,18 @@ WRONG = {
         ENTRIES["js_threshold"].fn(counts, width, levels=levels)[1] ** 0.5),
     "histogram_percentile": lambda counts, width, percentile, edge: width * (  # edge is ignored
         int(np.searchsorted(np.cumsum(counts), percentile / 100 * counts.sum())) + 1),
+    "ema": lambda a, batch, decay: (1 - decay) * a + decay * batch,
+    "initial_step": lambda v, Qp: np.float32(2 * np.abs(v).mean() / Qp),
+    "step_gain": lambda n, Qp: 1 / np.sqrt(n),
+    "lsq_gradients": lambda v, s, lo, hi, gain: (  # the slope of the clipped alone
+        (np.abs(v / s) < hi).astype(float), gain * np.clip(np.rint(v / s), lo, hi).sum()),
+    "pact_gradients": lambda x, alpha, k: ((x > 0).astype(float), float((x >= alpha).sum())),
+    "dorefa_weights": lambda w, k: np.rint((2**k - 1) * np.tanh(w)) / (2**k - 1),
+    "dorefa_activations": lambda a, k: np.rint((2**k - 1) * a) / (2**k - 1),  # not clipped
+    "largest_exponent": lambda s: int(np.floor(np.log2(s))),
+    "inq_quantize": lambda w, n1, bits: np.sign(w) * 2.0 ** np.clip(  # where the logarithm rounds
+        np.rint(np.log2(np.abs(w) + 1e-30)), n1 + 1 - 2 ** (bits - 2), n1),
+    "inq_frozen": lambda w, frozen, live, portion: np.abs(w) > np.quantile(np.abs(w), 1 - portion),
     "mse_range": lambda x, bits, grid: (min(x.min(), 0.0), max(x.max(), 0.0)),  # min-max
     "minifloat_decode": lambda codes, format: np.abs(ENTRIES["minifloat_decode"].fn(codes, format)),
     "minifloat_encode": lambda x, format, saturate: (  # float64 is brought to float16 first
