@@ -8,8 +8,8 @@
                 within another that has no code of 0
     values      of the kept entries, codes or floats
 
-The last two are of the *carrier*, the part that has an entry for each of the weight. Layout, order and their parameters are those that take the
-fewest bits, found by counting.
+The last two are of the *carrier*, the part that has an entry for each of the weight. Layout, order
+and their parameters are those that take the fewest bits, found by counting.
 """
 
 from __future__ import annotations

@@ -35,16 +35,25 @@ from .prune.sparsegpt import SparseGPT
 from .prune.split import Split
 from .prune.taylor import Taylor
 from .prune.wanda import Wanda
+from .quant.apot import APoT
+from .quant.balanced import Balanced
+from .quant.buckets import Buckets
+from .quant.lloyd_max import LloydMax
+from .quant.log2 import Log2
+from .quant.segments import Segmentation
+from .quant.wavelet import Wavelets
 from .share.kmeans import KMeans
 from .technique import Pipeline, Run, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,
     OBD, OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
-    LayerRemoval, DeadUnits, SparseActivations, KMeans, FineTune)
+    LayerRemoval, DeadUnits, SparseActivations, LloydMax, Balanced, Buckets, Log2, APoT, Wavelets,
+    Segmentation, KMeans, FineTune)
 
-__all__ = ["TECHNIQUES", "APoZ", "Bias", "ChannelLasso", "DeadUnits", "DNS", "Filters", "FineTune",
-           "FPGM", "Gradual", "GroupLasso", "Iterative", "KMeans", "LAMP", "LayerRemoval",
-           "Lottery", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS", "Pipeline", "Run",
-           "Slimming", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique",
-           "Wanda", "net_of"]
+__all__ = ["TECHNIQUES", "APoT", "APoZ", "Balanced", "Bias", "Buckets", "ChannelLasso", "DeadUnits",
+           "DNS", "Filters", "FineTune", "FPGM", "Gradual", "GroupLasso", "Iterative", "KMeans",
+           "LAMP", "LayerRemoval", "LloydMax", "Log2", "Lottery", "Magnitude", "Movement", "NM",
+           "OBC", "OBD", "OBS", "Pipeline", "Run", "Segmentation", "Slimming", "SNIP",
+           "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique", "Wanda", "Wavelets",
+           "net_of"]

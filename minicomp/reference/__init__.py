@@ -23,12 +23,14 @@ from . import vectors
 from .cases_coding import CODING
 from .cases_pruning import PRUNING
 from .cases_quant_blocks import QUANT_BLOCKS
+from .cases_quant_levels import QUANT_LEVELS
 from .cases_second_order import SECOND_ORDER
 from .draw import Draw
 from .entry import Entry
 from .judges import Case, Message, copied
 
-ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS}
+ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_LEVELS,
+                             **QUANT_BLOCKS}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:

@@ -62,10 +62,19 @@ TOY = {
     "layer-removal": [{"samples": 20}],
     "dead-units": [{}],
     "sparse-activations": [{"threshold": 0.1}, {"sparsity": 0.5, "samples": 20}, {"top": 0.5}],
+    "lloyd-max": [{"bits": 2}, {"bits": 2, "method": "lloyd"}],
+    "balanced": [{"bits": 2}, {"bits": 2, "levels": "mean"}],
+    "buckets": [{"bits": 3, "bucket": 9}],
+    "log2": [{"bits": 3}, {"bits": 3, "meet": "arithmetic"}],
+    "apot": [{"bits": 3}],
+    "wavelet": [{"levels": 2, "bits": 4}],
+    "segments": [{"bits": 4}],
     "kmeans": [{"bits": 2}, {"k": 5}],
     "finetune": [{}],
 }
-REFUSES_PRUNED = {"channel-lasso": "remove channels before weights"}
+REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
+                  "wavelet": "wavelet cannot keep what was pruned",
+                  "segments": "segments cannot keep what was pruned"}
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
 TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch

@@ -15,7 +15,8 @@ def test_runs_by_hand():
 
 def test_the_gradient_of_a_level_is_the_sum_over_its_run():
     form = Segments([1, 3, 2], [5.0, -1.0, 2.0], (6,))
-    g = grad(form.dense(), list(form.parameters().values()), cotangent=np.arange(6, dtype=np.float32))
+    cotangent = np.arange(6, dtype=np.float32)
+    g = grad(form.dense(), list(form.parameters().values()), cotangent=cotangent)
     assert list(form.parameters()) == ["levels"] and g[0].data.tolist() == [0, 6, 9]
 
 
