@@ -66,6 +66,13 @@ TOY = {
     "layer-removal": [{"samples": 20}],
     "dead-units": [{}],
     "sparse-activations": [{"threshold": 0.1}, {"sparsity": 0.5, "samples": 20}, {"top": 0.5}],
+    "lloyd-max": [{"bits": 2}, {"bits": 2, "method": "lloyd"}],
+    "balanced": [{"bits": 2}, {"bits": 2, "levels": "mean"}],
+    "buckets": [{"bits": 3, "bucket": 9}],
+    "log2": [{"bits": 3}, {"bits": 3, "meet": "arithmetic"}],
+    "apot": [{"bits": 3}],
+    "wavelet": [{"levels": 2, "bits": 4}],
+    "segments": [{"bits": 4}],
     "kmeans": [{"bits": 2}, {"k": 5}],
     "fold-bn": [{}],
     "equalize": [{}, {"absorb": False}],
@@ -90,7 +97,9 @@ TOY = {
     "adaround": [{"samples": 20, "steps": 10}, {"samples": 20, "steps": 10, "per": "tensor"}],
     "finetune": [{}],
 }
-REFUSES_PRUNED = {"channel-lasso": "remove channels before weights"}
+REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
+                  "wavelet": "wavelet cannot keep what was pruned",
+                  "segments": "segments cannot keep what was pruned"}
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
 ROUNDED = {"qat", "lsq", "pact", "inq"}  # how many round to 0, only a training can tell

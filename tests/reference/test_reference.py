@@ -120,6 +120,26 @@ WRONG = {
         np.rint(np.log2(np.abs(w) + 1e-30)), n1 + 1 - 2 ** (bits - 2), n1),
     "inq_frozen": lambda w, frozen, live, portion: np.abs(w) > np.quantile(np.abs(w), 1 - portion),
     "mse_range": lambda x, bits, grid: (min(x.min(), 0.0), max(x.max(), 0.0)),  # min-max
+    "uniform_levels": lambda a, b, n, ends: np.linspace(a, b, n),  # ends kept always
+    "uniform_codes": lambda x, a, b, n, ends: np.clip((x - a) / (b - a) * n, 0, n - 1).astype(int),
+    "sign_magnitude": lambda q, bits: np.abs(q).astype(np.uint32),
+    "twos_complement": lambda q, bits: np.abs(q).astype(np.uint32),
+    "power_levels": lambda top, n: np.sort(ENTRIES["power_levels"].fn(top, n)),
+    "power_codes": lambda w, top, n, meet: ENTRIES["power_codes"].fn(w, top, n, meet="log"),
+    "top_exponent": lambda w, meet: int(np.floor(np.log2(np.abs(w).max()))),
+    "log2_quantize": lambda w, bits, meet: np.exp2(np.rint(np.log2(np.abs(w)))),  # no sign
+    "additive_levels": lambda bits: np.linspace(-1, 1, 2**bits - 1),
+    "additive_codes": lambda w, scale, bits: ENTRIES["additive_codes"].fn(w, 1.0, bits),
+    "apot_scale": lambda w, bits, clip: np.abs(w).max(),
+    "lloyd_max": lambda x, k, method: (np.linspace(x.min(), x.max(), k), 0.0),
+    "balanced_codes": lambda x, k: np.argsort(np.argsort(x)) * 0,
+    "cell_means": lambda x, codes, k: np.bincount(codes, weights=x, minlength=k),
+    "bucket_quantize": lambda v, u, steps, bucket: np.rint(v * steps) / steps,
+    "dwt": lambda x, wavelet, levels: ENTRIES["dwt"].fn(x, wavelet="haar", levels=levels),
+    "idwt": lambda c, wavelet, levels: ENTRIES["idwt"].fn(c, wavelet="haar", levels=levels),
+    "soft_threshold": lambda c, lam: np.where(np.abs(c) > lam, c, 0).astype(np.float32),  # hard
+    "universal_threshold": lambda finest, n: finest.std() * np.sqrt(2 * np.log(n)),
+    "segment": lambda x, s: (np.full(s, len(x) // s), 0.0),
     "minifloat_decode": lambda codes, format: np.abs(ENTRIES["minifloat_decode"].fn(codes, format)),
     "minifloat_encode": lambda x, format, saturate: (  # float64 is brought to float16 first
         ENTRIES["minifloat_encode"].fn(np.abs(x).astype(np.float16) + np.float16(1), format,
