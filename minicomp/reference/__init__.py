@@ -23,6 +23,7 @@ from . import vectors
 from .cases_coding import CODING
 from .cases_pruning import PRUNING
 from .cases_quant_blocks import QUANT_BLOCKS
+from .cases_quant_fixed import FIXED
 from .cases_quant_folding import QUANT_FOLDING
 from .cases_quant_levels import QUANT_LEVELS
 from .cases_quant_ranges import QUANT_RANGES
@@ -32,8 +33,8 @@ from .draw import Draw
 from .entry import Entry
 from .judges import Case, Message, copied
 
-ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS, **QUANT_FOLDING,
-                            **QUANT_LEVELS, **QUANT_RANGES, **QUANT_TRAINING}
+ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS, **FIXED,
+                            **QUANT_FOLDING, **QUANT_LEVELS, **QUANT_RANGES, **QUANT_TRAINING}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:

@@ -156,6 +156,12 @@ WRONG = {
     "nf4_decode": lambda codes, peaks: ENTRIES["nf4_decode"].fn(codes >> 4 | codes << 4, peaks),
     **{f"{name}_decode": lambda data, name=name: ENTRIES[f"{name}_decode"].fn(data)[::-1]
        for name in ("q8_0", "q4_0", "mxfp4", "mxint8")},
+    "nearest_fixed": lambda x, il, fl: np.clip(  # half to even
+        np.rint(x * 2.0**fl), -(2.0 ** (il + fl - 1)), 2.0 ** (il + fl - 1) - 1) * 2.0**-fl,
+    "stochastic_fixed": lambda x, u, il, fl: ENTRIES["nearest_fixed"].fn(x, il, fl),
+    "fixed_dot": lambda a, b, il, fl: float(  # every product is rounded
+        ENTRIES["nearest_fixed"].fn(ENTRIES["nearest_fixed"].fn(a * b, il, fl).sum(), il, fl)),
+    "splitmix_uniform": lambda n, key: np.zeros(n, np.float32),
 }
 
 
