@@ -35,16 +35,17 @@ from .prune.sparsegpt import SparseGPT
 from .prune.split import Split
 from .prune.taylor import Taylor
 from .prune.wanda import Wanda
+from .quant.joint_bits import JointBits
 from .share.kmeans import KMeans
 from .technique import Pipeline, Run, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,
     OBD, OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
-    LayerRemoval, DeadUnits, SparseActivations, KMeans, FineTune)
+    LayerRemoval, DeadUnits, SparseActivations, KMeans, JointBits, FineTune)
 
 __all__ = ["TECHNIQUES", "APoZ", "Bias", "ChannelLasso", "DeadUnits", "DNS", "Filters", "FineTune",
-           "FPGM", "Gradual", "GroupLasso", "Iterative", "KMeans", "LAMP", "LayerRemoval",
-           "Lottery", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS", "Pipeline", "Run",
-           "Slimming", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique",
-           "Wanda", "net_of"]
+           "FPGM", "Gradual", "GroupLasso", "Iterative", "JointBits", "KMeans", "LAMP",
+           "LayerRemoval", "Lottery", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS",
+           "Pipeline", "Run", "Slimming", "SNIP", "SparseActivations", "SparseGPT", "Split",
+           "Taylor", "Technique", "Wanda", "net_of"]
