@@ -47,6 +47,7 @@ from .quant.fixed_point import FixedPointTraining
 from .quant.fold_bn import FoldBN
 from .quant.gptq import GPTQ
 from .quant.inq import INQ
+from .quant.joint_bits import JointBits
 from .quant.lloyd_max import LloydMax
 from .quant.log2 import Log2
 from .quant.lsq import LSQ
@@ -62,13 +63,14 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM, OBD,
     OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
     LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, Equalize, PTQ, BiasCorrection,
-    BNReestimate, GPTQ, AdaRound, QAT, LSQ, PACT, DoReFa, INQ, FixedPointTraining, LloydMax,
-    Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, FineTune)
+    BNReestimate, GPTQ, AdaRound, JointBits, QAT, LSQ, PACT, DoReFa, INQ, FixedPointTraining,
+    LloydMax, Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, FineTune)
 
 __all__ = ["TECHNIQUES", "AdaRound", "APoT", "APoZ", "Balanced", "Bias", "BiasCorrection",
            "BNReestimate", "Buckets", "ChannelLasso", "DeadUnits", "DNS", "DoReFa", "Equalize",
            "Filters", "FineTune", "FixedPointTraining", "FoldBN", "FPGM", "GPTQ", "Gradual",
-           "GroupLasso", "INQ", "Iterative", "KMeans", "LAMP", "LayerRemoval", "LloydMax", "Log2",
-           "Lottery", "LSQ", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline",
-           "PTQ", "QAT", "Run", "Segmentation", "Slimming", "SNIP", "SparseActivations",
-           "SparseGPT", "Split", "Taylor", "Technique", "Wanda", "Wavelets", "net_of"]
+           "GroupLasso", "INQ", "Iterative", "JointBits", "KMeans", "LAMP", "LayerRemoval",
+           "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS",
+           "PACT", "Pipeline", "PTQ", "QAT", "Run", "Segmentation", "Slimming", "SNIP",
+           "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique", "Wanda", "Wavelets",
+           "net_of"]
