@@ -57,6 +57,12 @@ WRONG = {
     "inverse_hessian": lambda X, alpha: np.linalg.inv(
         alpha * np.eye(X.shape[1]) + X.T @ X
     ),  # 1 / P is missing
+    "rectified_mean": lambda beta, gamma, top: np.clip(beta, 0, top),  # of the mean, not the mean
+    "bias_shift": lambda error, mean, groups: -ENTRIES["bias_shift"].fn(error, mean, groups),
+    "weight_correction": lambda w, w_hat, form: w_hat + (  # the mean alone
+        w.mean(axis=1) - w_hat.mean(axis=1))[:, None],
+    "sqnr": lambda x, y: 10 * np.log10((x @ x) / max((x - y) @ (x - y), 1e-300)) / 2,
+    "kl_of_logits": lambda z, reference: ENTRIES["kl_of_logits"].fn(reference, z),
     "obd_saliency": lambda u, h: h * u * u,  # the half is missing
     "obd_unit": lambda h_x, g_x, f1, f2: (  # the sign as printed
         f1 * f1 * h_x - (0 if f2 is None else f2 * g_x)
