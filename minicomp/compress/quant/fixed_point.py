@@ -210,7 +210,7 @@ class FixedPointTraining(Trained):
             raise UserError(f"{self.word}: {node}: {e}") from None
         return il, fl
 
-    def prepared(self, model):
+    def prepared(self, model, data, run):
         model = without_grids(model)
         stands = dict.fromkeys(places(model))
         stands |= dict.fromkeys(filter(None, [_output(model)]))
