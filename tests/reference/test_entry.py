@@ -6,7 +6,8 @@ from minicomp.teach import catalog
 
 EXERCISES = {e.name: e for of in catalog.lessons().values() for e in of.exercises}
 # The lesson asks for something else than the entry: the whole of H, the choice of q as well, counts
-# without a limit, one grid of several. Cases and judge are its own there, the answer is the entry's.
+# without a limit, one grid of several. Cases and judge are its own there, the answer is the
+# entry's.
 OWN = {"obd_saliency", "obs_step", "huffman_lengths", "affine_params", "quantize"}
 
 
