@@ -10,10 +10,10 @@ process.
 
 The paper's errors are quoted from memory and agree with its abstract. It says less than a rerun
 needs, so that these are ours, chosen with 5,000 images held out: weights of the first net are drawn
-from N(0, 0.01^2), where 0.01 may be the variance as well, but then rounding to nearest at FL 10 does
-learn; the first net's rate is 0.1, falling as the other's does. Ours is the small variant, of fewer
-epochs: `gupta2015-long` trains longer. A row of the first net is *met* where it does, beside our
-own float row, what the paper says it does beside its float row: `MATCHES` or `FAILS`.
+from N(0, 0.01^2), where 0.01 may be the variance as well, but then rounding to nearest at FL 10
+does learn; the first net's rate is 0.1, falling as the other's does. Ours is the small variant, of
+fewer epochs: `gupta2015-long` trains longer. A row of the first net is *met* where it does, beside
+our own float row, what the paper says it does beside its float row: `MATCHES` or `FAILS`.
 """
 
 from __future__ import annotations
