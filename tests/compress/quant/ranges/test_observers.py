@@ -3,6 +3,7 @@ import pytest
 
 from minicomp.compress.quant.ranges import METHODS, Histogram, calibrated, observed, observer
 from minicomp.compress.quant.ranges.error import range_error
+from minicomp.compress.quant.ranges.variants import signed_kl_threshold
 from minicomp.errors import UserError
 from minicomp.grid import affine_params, symmetric_scale
 from minicomp.models import MLP
@@ -143,6 +144,17 @@ def test_zeros_do_not_pull_the_divergences_down():
     for method in ("kl", "symmetric-kl", "js"):
         ours, published = (fed(method, [x], zeros=z).range()[1] for z in (False, True))
         assert published < 0.7 * ours and np.mean(x > ours) < 1e-3
+
+
+def test_mxnets_variant_is_its_search_on_the_signed_histogram():
+    x = np.random.default_rng(0).laplace(size=3000).astype(np.float32)
+    o = fed("kl", [x], variant="mxnet")
+    counts, width = o.histogram.signed(4000)
+    T, _ = signed_kl_threshold(counts, width, levels=63)
+    assert o.range(6, "narrow") == (-min(T, o.peak), min(T, o.peak))
+    assert abs(T / fed("kl", [x]).range(6, "narrow")[1] - 1) < 0.25
+    with pytest.raises(ValueError, match="variant must be tensorrt or mxnet, got 'ncnn'"):
+        observer("kl", variant="ncnn")
 
 
 def net():
