@@ -346,8 +346,8 @@ METHODS = tuple(_OBSERVERS)
 def observer(method: str, *, bits: int = 8, symmetric: bool | None = None, **knobs) -> Observer:
     """Returns an observer that has seen nothing.
 
-    method : one of METHODS        knobs : of that method: percentile, norm, bins, zeros, variant, window,
-        rho, c
+    method : one of METHODS
+    knobs : of that method: percentile, norm, bins, zeros, variant, window, rho, c
     Raises ValueError for another method, TypeError for a knob that it has not.
     """
     if method not in _OBSERVERS:
