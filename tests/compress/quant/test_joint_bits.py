@@ -127,7 +127,7 @@ def test_what_there_is_to_choose():
 def test_patterns_bound_the_bits_of_a_layer():
     model, x = small()
     made, _ = applied(model, x, bits={"fc1": 3}, budget=256.0)
-    assert widths_of(made)[0] == [3, 8]
+    assert widths_of(made)[0][0] == 3 < 6 < widths_of(made)[0][1]
 
 
 def test_bad_input():
