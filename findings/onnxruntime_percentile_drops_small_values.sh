@@ -4,7 +4,7 @@
 # Guess: collected in two batches, or in one, the same numbers give the same percentile, to a bin.
 # Seen, onnxruntime 1.32.0: the histogram of |x| begins at the smallest |x| of the first batch
 # (np.histogram without a range), grows only upwards, and np.histogram leaves out silently what lies
-# below its first edge. 1,000 numbers in 5..6, then 9,000 in 0..1: the median of |x| is 0.56; 5.5 is
+# below its first edge. 1,000 numbers in 5..6, then 9,000 in 0..1: the median of |x| is 0.55; 5.5 is
 # returned, and the 9,000 are not counted. In the other order, or in one batch, it is right.
 # Follows: a range must begin at 0. Users pass batches in one call, or symmetric=False.
 set -euo pipefail

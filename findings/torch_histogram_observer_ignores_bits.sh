@@ -2,7 +2,7 @@
 # torch's HistogramObserver chooses one range for 8, 4 and 2 bits: that of 256 levels.
 #
 # Guess: HistogramObserver(quant_min=0, quant_max=15) looks for the range of least squared error of
-# 16 levels. For normal numbers that is about half of the range for 256 levels.
+# 16 levels. For normal numbers that is two thirds of the range for 256 levels.
 # Seen, torch 2.13.0: the search takes 2^(bits of the dtype) levels, whatever quant_min and quant_max
 # are; these only decide the step within the range found. So the ranges are equal to the last digit,
 # and at 4 bits, 100,000 normal or Laplace numbers, the error is 2 to 4 times what the best fraction
