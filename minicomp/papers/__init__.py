@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import movement2020, obd1990, obs1993, ptq8, second_order, slimming2017
+from . import movement2020, nagel2019, obd1990, obs1993, ptq8, second_order, slimming2017
 from .recipe_table import load_table
 from .table import Paper
 
@@ -11,7 +11,7 @@ PAPERS: dict[str, Paper] = {
     for paper in (
         load_table("deep-compression"), load_table("han2015"), load_table("dns2016"),
         slimming2017.PAPER, obs1993.PAPER, obd1990.PAPER, second_order.PAPER, movement2020.PAPER,
-        ptq8.PAPER,
+        ptq8.PAPER, nagel2019.PAPER,
     )
 }
 
