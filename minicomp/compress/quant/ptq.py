@@ -10,6 +10,7 @@ the activations, and whether there are grids for them at all:
 | dynamic     | integers  | grids of the batch at hand: no calibration, a search at every call   |
 | weight-only | integers  | floats: smaller, not faster                                          |
 | float16     | IEEE half | floats                                                               |
+| activations | as before | grids that calibration has set: weights are left to another step     |
 
 Everything is exact in simulation: layer ActQuant stands behind each value that an integer program
 would keep (`nodes`), a weight is stored at its width (`schemes`), biases stay float32. Per channel
@@ -49,7 +50,8 @@ from .schemes import WeightQuantizer
 from .shifts import corrected, input_sums, take_back
 from .weight_correction import FORMS, moments
 
-MODES = ("full", "dynamic", "weight-only", "float16")
+MODES = ("full", "dynamic", "weight-only", "float16", "activations")
+CALIBRATED = ("full", "activations")
 BY_DIVERGENCE = ("kl", "symmetric-kl", "js")
 
 
@@ -64,10 +66,10 @@ class PTQ(WeightQuantizer):
 
     mode: str = knob("full", "activations on grids set by calibration (full), on those of each "
                              "batch (dynamic), or floats (weight-only); float16: weights of 16 "
-                             "bits, no grids", choices=MODES)
+                             "bits, no grids; activations: those alone", choices=MODES)
     act_bits: int = knob(8, "bits of the values that a layer reads", lo=1, hi=16, per_layer=True)
-    method: str = knob("min-max", "mode full: how the range of an activation is chosen",
-                       choices=METHODS)
+    method: str = knob("min-max", "modes full and activations: how the range of an activation "
+                                  "is chosen", choices=METHODS)
     symmetric: bool = knob(False, "activations without zero points: unsigned where the net makes "
                                   "sure that none is below 0, else narrow")
     samples: int = knob(500, "training examples drawn for calibration; all where there are fewer",
@@ -80,8 +82,9 @@ class PTQ(WeightQuantizer):
 
     def __post_init__(self):
         super().__post_init__()
-        idle = {"float16": ("bits", "grid", "per", "group", "clip", "act_bits", "method",
-                            "symmetric", "moments", "correct"),
+        of_weights = ("bits", "grid", "per", "group", "clip", "moments", "correct")
+        idle = {"float16": (*of_weights, "act_bits", "method", "symmetric"),
+                "activations": of_weights,
                 "weight-only": ("act_bits", "method", "symmetric"),
                 "dynamic": ("method",)}.get(self.mode, ())
         for name in idle:
@@ -90,7 +93,7 @@ class PTQ(WeightQuantizer):
                                 "has no use for it")
 
     def reads(self):
-        read = self.mode == "full" or self.correct == "empirical" or self.moments != "none"
+        read = self.mode in CALIBRATED or self.correct == "empirical" or self.moments != "none"
         return ("train",) if read else ()
 
     def check(self, model):
@@ -107,14 +110,14 @@ class PTQ(WeightQuantizer):
     def layers(self, model: Model) -> dict[str, ActQuant]:
         """Returns the grids of activations by what they stand behind, not set yet; UserError where
         bits and grid do not go together."""
-        if self.mode not in ("full", "dynamic"):
+        if self.mode not in (*CALIBRATED, "dynamic"):
             return {}
         model, found = without_grids(model), {}
         read, above = readers(model), nonnegative(model)
         for name in places(model):
             bits = max((self.at("act_bits", node) for node in sorted(read[name]) or [""]))
             grid = "unsigned" if above[name] or not self.symmetric else "narrow"
-            if self.mode == "full" and self.method in BY_DIVERGENCE and bits > MOST_KL_BITS:
+            if self.mode in CALIBRATED and self.method in BY_DIVERGENCE and bits > MOST_KL_BITS:
                 raise UserError(f"{self.word}: act_bits must be at most {MOST_KL_BITS} for method "
                                 f"{self.method}, got {bits} behind {name}")
             try:
@@ -125,6 +128,11 @@ class PTQ(WeightQuantizer):
         return found
 
     def change(self, model, data, run):
+        norms = [node.name for node in model.nodes if node.layer.normalises]
+        if norms and self.mode in ("full", "dynamic"):
+            run.log({"event": "say", "text": f"{self.word}: batch norm stays where it is, "
+                                             f"{', '.join(norms)}; an integer program needs it "
+                                             "folded before (fold-bn)"})
         x = calibration(self, data, run).x if self.reads() else None
         return self.quantized(model, x, run)
 
@@ -139,9 +147,10 @@ class PTQ(WeightQuantizer):
         layers = self.layers(model)
         model = without_grids(model)
         reference = model.copy()
-        if x is not None and self.mode == "full":
+        if x is not None and self.mode in CALIBRATED:
             self.calibrate(reference, layers, x)
-        self.quantize_weights(model)
+        if self.mode != "activations":
+            self.quantize_weights(model)
         model = with_grids(model, layers)
         if self.moments != "none":
             self.keep_moments(model, reference, x, run)
