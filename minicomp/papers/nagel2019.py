@@ -50,7 +50,8 @@ WAYS: dict[str, tuple[Technique, ...]] = {
 CLAIMS = {  # in words, and whether the rises of a net, in points by way, meet it
     ("as trained", "per tensor"): ("worse than per channel",
                                    lambda r: r["per tensor"] > r["per channel"]),
-    ("constructed", "per tensor"): ("lost: 71.7 % correct to 0.1 %", lambda r: r["per tensor"] > 50),
+    ("constructed", "per tensor"): ("lost: 71.7 % correct to 0.1 %",
+                                    lambda r: r["per tensor"] > 50),
     "per channel": ("within 2 % of float", lambda r: r["per channel"] <= 2),
     ("as trained", "equalised"): ("at most per tensor's rise",
                                   lambda r: r["equalised"] <= r["per tensor"]),

@@ -70,7 +70,8 @@ def test_a_constructed_net_gives_the_same_and_its_channels_are_unlike():
 @pytest.mark.slow
 def test_a_run_gives_all_rows_files_and_pictures(monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
-    split = Split(rng.standard_normal((40, 1, 28, 28)).astype(np.float32), rng.integers(10, size=40))
+    x = rng.standard_normal((40, 1, 28, 28)).astype(np.float32)
+    split = Split(x, rng.integers(10, size=40))
     data = Dataset("fashion_mnist", split, split, split, tuple("0123456789"), "files")
     monkeypatch.setattr(nagel2019, "TRAINING", FineTune(epochs=0))
     monkeypatch.setattr(nagel2019, "for_data", lambda name, data, rng: drawn(
