@@ -10,8 +10,8 @@ from minicomp.compress.channels.couplings import couplings, reads
 from minicomp.gradcheck import grad_check
 from minicomp.nn import (
     ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchNorm2d,
-    ChannelShuffle, ClipChannels, Concat, Conv2d, Dense, Dropout, Flatten, Identity, Linear, MaxPool2d,
-    Model, Node, Normalize, ReLU, ReLU6, Sigmoid, Tanh,
+    ChannelShuffle, ClipChannels, Concat, Conv2d, Dense, Dropout, Flatten, Identity, Linear,
+    MaxPool2d, Model, Node, Normalize, ReLU, ReLU6, Sigmoid, Tanh,
 )
 from minicomp.nn import layers
 from minicomp.nn.layers import LAYERS, Layer
