@@ -140,7 +140,7 @@ _BACKWARD = Exercise(
     rtol=SUM,
 )
 
-# ---------------------------------------------------------------------- the gradient of a learnt step
+# ------------------------------------------------------------------ the gradient of a learnt step
 
 
 def step_gradient(g: Array, v: Array, scale: float, bits: int) -> float:
