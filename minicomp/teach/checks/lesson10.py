@@ -220,7 +220,10 @@ _QUANTIZE = Exercise(
         Mutant(
             "not-saturated",
             lambda *a: _codes(*a, clip=lambda q: q),
-            forms=(lambda *a: _codes(*a, clip=lambda q: q % 2 ** a[3]),),
+            forms=(
+                lambda *a: _codes(*a, clip=lambda q: q % 2 ** a[3]),
+                lambda *a: _codes(*a, clip=lambda q: q % 256),  # astype(np.uint8)
+            ),
         ),
         Mutant("clipped-first", _clipped_first),
         Mutant("zero-point-forgotten", lambda *a: _codes(*a, shift=0, back=0)),
