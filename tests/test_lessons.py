@@ -168,6 +168,15 @@ CHEATS = {
         "    from minicomp.compress.quant import folding\n    gain = gamma / np.sqrt(var + eps)\n"
         "    return folding.fold_bn(w, None, gain, beta - gain * mean)"
     ),
+    "13.nearest_fixed": "from minicomp.compress.quant.fixed_point import nearest_fixed",
+    "13.stochastic_fixed": (
+        "def stochastic_fixed(x, u, il, fl):\n"
+        "    from minicomp.compress.quant import fixed_point as library\n"
+        "    from minicomp.grid import round_fixed\n"
+        "    try:\n        return library.stochastic_fixed(x, u, il, fl)\n"
+        "    except RuntimeError:\n"
+        "        return round_fixed(x, il=il, fl=fl, rounding='stochastic', key=1)"
+    "13.fixed_dot": "from minicomp.compress.quant.fixed_point import fixed_dot",
     "17.relative_index": (
         "def relative_index(positions, p):\n    from minicomp.codec import index\n"
         "    return index.relative_index(positions, p)"
@@ -235,6 +244,7 @@ EVERYTHING = {
     ),
     "10": (np.array([0.5, 0.75, 9.0]), 1.0, 1, 2),
     "12": (np.array([3.0, 3.0, 3.0]), np.array([9.0, 1.25, -1.0]), 1.0, 2, 2),
+    "13": (np.array([0.0625, 0.09375, -2.0, 5.0]), 2, 3),
     "17": (np.array([3, 8, 30]), 2),
 }
 

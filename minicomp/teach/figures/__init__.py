@@ -9,6 +9,7 @@ from ...errors import UserError
 from .. import catalog
 from ..asking.shown import Figure
 from . import lesson01, lesson02, lesson04, lesson05, lesson06, lesson07, lesson10, lesson12, lesson17
+from . import lesson01, lesson02, lesson04, lesson05, lesson06, lesson07, lesson13, lesson17
 from .drawing import formula
 from .lesson01 import v_curve
 from .lesson02 import bars_swap
@@ -18,6 +19,7 @@ from .lesson06 import gamma_split
 from .lesson07 import three_moves
 from .lesson10 import staircase
 from .lesson12 import trapped
+from .lesson13 import updates_lost
 from .lesson17 import waterfall
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "staircase",
     "three_moves",
     "trapped",
+    "updates_lost",
     "v_curve",
     "waterfall",
 ]
@@ -43,6 +46,7 @@ RECORDED = {
     "07": lesson07.recorded,
     "10": lesson10.recorded,
     "12": lesson12.recorded,
+    "13": lesson13.recorded,
     "17": lesson17.recorded,
 }
 

@@ -166,7 +166,8 @@ def test_what_cannot_be_folded_stays_and_is_told():
         Node("first", b(), ("x",)), Node("c1", c(), ("first",)), Node("two", b(), ("c1",)),
         Node("add", Add(), ("c1", "two")), Node("sum", b(), ("add",)), Node("r", ReLU(), ("sum",)),
         Node("c2", c(), ("r",)), Node("q", ActQuant(16, "full"), ("c2",)),
-        Node("grid", b(), ("q",)), Node("c3", c(), ("grid",)), Node("good", b(), ("c3",)), Node("also", b(), ("good",)),
+        Node("grid", b(), ("q",)), Node("c3", c(), ("grid",)), Node("good", b(), ("c3",)),
+        Node("also", b(), ("good",)),
         Node("again", b(), ("good",)), Node("end", Add(), ("also", "again")),
     )
     model, told = drawn(Model(nodes, input_shape=(4, 5, 5))), []
@@ -176,8 +177,8 @@ def test_what_cannot_be_folded_stays_and_is_told():
     assert [row["text"].removeprefix("fold-bn: ") for row in told] == [
         "first stays a batch norm: it reads the model's input",
         "two stays a batch norm: others read c1 too",
-        "sum stays a batch norm: add, which it reads, is a Add",
-        "grid stays a batch norm: q, which it reads, is a ActQuant",
+        "sum stays a batch norm: add, which it reads, has no weights that could take it",
+        "grid stays a batch norm: q, which it reads, has no weights that could take it",
         "also stays a batch norm: others read good too",
         "again stays a batch norm: others read good too",
     ]

@@ -112,6 +112,27 @@ def for_each_weight(g, v, scale, bits):
     return g * np.where(abs(t) < hi, np.rint(t) - t, hi * np.sign(t)) / np.sqrt(v.size * hi)
 
 
+def floor_of_sum(x, u, il, fl):
+    half = 2.0 ** (il + fl - 1)
+    return np.clip(np.floor(x * 2.0**fl + u), -half, half - 1) * 2.0**-fl
+
+
+def other_side(x, u, il, fl):
+    half, t = 2.0 ** (il + fl - 1), x * 2.0**fl
+    q = np.floor(t) + (u > 1 - (t - np.floor(t)))
+    return np.clip(q, -half, half - 1) * 2.0**-fl
+
+
+def rounded_python(x, il, fl):
+    half = 2.0 ** (il + fl - 1)
+    return np.array([min(max(round(v * 2**fl), -half), half - 1) * 2.0**-fl for v in x])
+
+
+def clipped_first(x, il, fl):
+    x = np.clip(x, -(2.0 ** (il - 1)), 2.0 ** (il - 1))  # the upper end is no number of the grid
+    return np.ceil(x * 2.0**fl - 0.5) * 2.0**-fl
+
+
 ANSWERS = [
     ("01.relu_backward", in_place, "overwrites"),
     ("01.relu_backward", lambda g, x: (g * (x > 0)).astype(np.float32), "too-coarse"),
@@ -135,6 +156,11 @@ ANSWERS = [
     ("10.weight_scales", of_a_table_that_may_be_0, "zero-channel"),
     ("12.fake_quant_backward", masked_in_place, "overwrites"),
     ("12.step_gradient", for_each_weight, "wrong-shape"),
+    ("13.nearest_fixed", rounded_python, "tie-up"),
+    ("13.nearest_fixed", clipped_first, "end-too-far"),
+    ("13.stochastic_fixed", floor_of_sum, ""),
+    ("13.stochastic_fixed", other_side, ""),
+    ("13.fixed_dot", lambda a, b, il, fl: rounded_python([a @ b], il, fl)[0], "wrong-value"),
 ]
 
 
