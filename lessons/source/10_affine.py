@@ -218,12 +218,14 @@ Table(["bits", "a scale a layer, %", "a scale a channel, %"],
 lesson.show(figures.staircase(-1, 3, 3, widths, tensor, channel, dense,
                               guesses=(guess_layer, guess_channel)))
 
-# %% [markdown] Left, your exercise 2: the error is a saw of height $s/2$, so what counts is how
-# large $s$ is. Right, the net. Recorded on MNIST: float {{mnist:error_dense}}; 4 bits with a scale
-# a layer {{mnist:tensor_4}}, with a scale a channel {{mnist:channel_4}}. A zero point does not
-# save the layer: {{mnist:affine_4}}. At 8 bits nothing falls, {{mnist:tensor_8}} and
-# {{mnist:channel_8}}: in block1.dw the widest channel is only {{mnist:spread}} times the median
-# one, and 127 codes bear that, 7 do not. Where does a scale of its own help most?
+# %% [markdown]
+# Left, your exercise 2: the error is a saw of height $s/2$, so what counts is how large $s$ is.
+# Right, the net. Recorded on MNIST, five nets: float {{mnist:error_dense}}; 4 bits with a scale a
+# layer {{mnist:tensor_4}} (from {{mnist:tensor_4:range}}), with a scale a channel
+# {{mnist:channel_4}}. A zero point does not save the layer: {{mnist:affine_4}}. At 8 bits nothing
+# falls, {{mnist:tensor_8}} and {{mnist:channel_8}}: in block1.dw the widest channel is only
+# {{mnist:spread}} times the median one, and 127 codes bear that, 7 do not. Where does a scale of its
+# own help most?
 
 # %% tags=["slow"]
 def noise(layer, per):

@@ -114,8 +114,9 @@ def fake_quant_backward(g, x, scale, zero_point, bits):
 # %% tags=["check:12.fake_quant_backward"]
 check("12.fake_quant_backward", fake_quant_backward)
 
-# %% [markdown] Stuck? `hint("12.fake_quant_backward", 1)` is the idea, 2 the formula, 3
-# pseudocode. Every exercise has three.
+# %% [markdown]
+# Stuck? `hint("12.fake_quant_backward", 1)` is the idea, 2 the formula, 3 pseudocode. Every
+# exercise has three.
 #
 # ## Exercise 2: the step learns too (12 minutes)
 #
@@ -203,9 +204,10 @@ Table(["test error, %", *(f"{b} bits" for b in widths)],
 lesson.show(figures.trapped(stuck, through, 1.7, widths, errors, float_error,
                             guesses=(guess_rounded, guess_trained)))
 
-# %% [markdown] Recorded on MNIST: float {{mnist:error_dense}}. At 8 bits rounding alone does no
-# harm, {{mnist:rounded_8}}: training would be wasted. At 3 it costs, {{mnist:rounded_3}}, and LSQ
-# brings it back, {{mnist:learnt_3}}. At 2 bits rounding leaves {{mnist:rounded_2}}, QAT
+# %% [markdown]
+# Recorded on MNIST: float {{mnist:error_dense}}. At 8 bits rounding alone does no harm,
+# {{mnist:rounded_8}}: training would be wasted. At 3 it costs, {{mnist:rounded_3}}, and LSQ brings
+# it back, {{mnist:learnt_3}}. At 2 bits rounding leaves {{mnist:rounded_2}}, QAT
 # {{mnist:trained_2}}, LSQ {{mnist:learnt_2}}. The two differ in who chooses the step: under QAT
 # the largest weight of a channel does, and with three codes nearly all others become 0. LSQ clips
 # the few for the many.
@@ -220,8 +222,9 @@ crossed = 100 * np.mean(codes(learnt) != codes(start))
 zeros = [f"{100 * np.mean(codes(net) == 0):.0f} %" for net in (rounded, start, learnt)]
 f"0 in fc1: rounded {zeros[0]}, LSQ before {zeros[1]}, after {zeros[2]}; {crossed:.1f} % moved"
 
-# %% [markdown] Only {{mnist:crossed}} of fc1's weights have another code than at the start. The
-# others pushed too, and did not cross.
+# %% [markdown]
+# Only {{mnist:crossed}} of fc1's weights have another code than at the start. The others pushed
+# too, and did not cross.
 #
 # ## The paper's row beside ours
 #
@@ -247,9 +250,9 @@ lesson.record(error_dense=float_error, rounded_8=named["rounded"][0],
               rounded_3=named["rounded"][2], bytes_dense=sizes[0], bytes_2=sizes[1],
               crossed=crossed, bits=widths, stuck=stuck, through=through, **named)
 
-# %% [markdown] Recorded on MNIST: {{mnist:bytes_dense}} in float32, {{mnist:bytes_2}} with LSQ at
-# 2 bits. That is less than 2 bits a weight: codes are not equally frequent, and the file uses it
-# (lesson 17).
+# %% [markdown]
+# Recorded on MNIST: {{mnist:bytes_dense}} in float32, {{mnist:bytes_2}} with LSQ at 2 bits. That
+# is less than 2 bits a weight: codes are not equally frequent, and the file uses it (lesson 17).
 #
 # ## Where it breaks: a function to expose (6 minutes)
 #
@@ -276,8 +279,8 @@ check("12.broken", failing_input, lesson)
 # %% [markdown]
 # ## The compiled twin
 #
-# Most codes of 2 bits are 0, and minicomp compiles a product that skips zeros. Is a net on four
-# numbers therefore fast? The trained fc1 and fc2, and fc1 at 8 bits, where few are 0:
+# Many codes of 2 bits are 0, and minicomp compiles a product that skips zeros. Is a net on four
+# numbers therefore fast?
 
 # %% tags=["slow"]
 from minicomp.kernels.sparse import lanes
@@ -288,13 +291,15 @@ def pair(net, layer):
     packed = lanes.pack_lanes(w)
     return lambda: w @ x, lambda: lanes.matvec(packed, x)
 
-lesson.twin("sparse", [("fc1, 2 bits", *pair(learnt, "fc1")),
-                       ("fc2, 2 bits", *pair(learnt, "fc2")),
-                       ("fc1, 8 bits", *pair(nets["rounded"][0], "fc1"))], rtol=1e-4)
+trained = nets["trained (QAT)"][-1]
+lesson.twin("sparse", [("fc1, QAT, 2 bits", *pair(trained, "fc1")),
+                       ("fc1, LSQ, 2 bits", *pair(learnt, "fc1")),
+                       ("fc3, LSQ, 2 bits", *pair(learnt, "fc3"))], rtol=1e-4)
 
 # %% [markdown]
-# Fewer bits make a net small. Fast they make it where a kernel knows of them: zeros skipped here,
-# integers in lesson 11, signs in lesson 16.
+# That pays under QAT, which leaves few codes but 0. LSQ uses all four, and gains little or
+# nothing; in fc3 the call costs more than the product. Fewer bits make a net small. Fast they
+# make it where a kernel knows of them: integers in lesson 11, signs in lesson 16.
 #
 # ## Reflection (5 minutes)
 #
