@@ -6,6 +6,8 @@ Codes of b bits are 0 .. 2^b - 1 where there is a zero point (exercises 1 and 2)
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from ... import grid
@@ -115,21 +117,21 @@ _PARAMS = Exercise(
     mutants=(
         Mutant(
             "zero-outside",
-            lambda r_min, r_max, bits: _params(r_min, r_max, bits, stretch=False),
+            partial(_params, stretch=False),
             forms=(_unstretched_constant,),
         ),
-        Mutant("one-step-too-many", lambda *range: _params(*range, more=1)),
+        Mutant("one-step-too-many", partial(_params, more=1)),
         Mutant(
             "constant",
-            lambda *range: _params(*range, constant=0.0),
+            partial(_params, constant=0.0),
             forms=(_constant_divides,),
         ),
-        Mutant("wrong-sign", lambda *range: _params(*range, sign=-1)),
-        Mutant("rounded-down", lambda *range: _params(*range, rounded=int)),
+        Mutant("wrong-sign", partial(_params, sign=-1)),
+        Mutant("rounded-down", partial(_params, rounded=int)),
         Mutant(
-            "half-up", lambda *range: _params(*range, rounded=lambda t: int(np.floor(t + 0.5)))
+            "half-up", partial(_params, rounded=lambda t: int(np.floor(t + 0.5)))
         ),
-        Mutant("not-rounded", lambda *range: _params(*range, rounded=float)),
+        Mutant("not-rounded", partial(_params, rounded=float)),
         Mutant("centred", _centred),
     ),
     banned=("minicomp.grid.affine:affine_params",),
@@ -210,25 +212,25 @@ _QUANTIZE = Exercise(
         more=hidden("twice is once", _twice, _once_is_enough),
     ),
     mutants=(
-        Mutant("half-up", lambda *a: _codes(*a, rounded=_half_up)),
-        Mutant("rounds-the-sum", lambda *a: _codes(*a, inside=True)),
+        Mutant("half-up", partial(_codes, rounded=_half_up)),
+        Mutant("rounds-the-sum", partial(_codes, inside=True)),
         Mutant(
             "truncated",
-            lambda *a: _codes(*a, rounded=np.trunc),
-            forms=(lambda *a: _codes(*a, rounded=np.floor),),
+            partial(_codes, rounded=np.trunc),
+            forms=(partial(_codes, rounded=np.floor),),
         ),
         Mutant(
             "not-saturated",
-            lambda *a: _codes(*a, clip=lambda q: q),
+            partial(_codes, clip=lambda q: q),
             forms=(
                 lambda *a: _codes(*a, clip=lambda q: q % 2 ** a[3]),
-                lambda *a: _codes(*a, clip=lambda q: q % 256),  # astype(np.uint8)
+                partial(_codes, clip=lambda q: q % 256),  # astype(np.uint8)
             ),
         ),
         Mutant("clipped-first", _clipped_first),
-        Mutant("zero-point-forgotten", lambda *a: _codes(*a, shift=0, back=0)),
-        Mutant("zero-point-subtracted", lambda *a: _codes(*a, shift=-1, back=-1)),
-        Mutant("back-without-zero-point", lambda *a: _codes(*a, back=0)),
+        Mutant("zero-point-forgotten", partial(_codes, shift=0, back=0)),
+        Mutant("zero-point-subtracted", partial(_codes, shift=-1, back=-1)),
+        Mutant("back-without-zero-point", partial(_codes, back=0)),
     ),
     banned=(
         "minicomp.grid.affine:quantize",
@@ -336,21 +338,21 @@ _SCALES = Exercise(
     mutants=(
         Mutant(
             "signed-peak",
-            lambda *a: _scales(*a, peak=lambda rows: rows.max(axis=1)),
-            forms=(lambda *a: _scales(*a, peak=lambda rows: np.ptp(rows, axis=1) / 2),),
+            partial(_scales, peak=lambda rows: rows.max(axis=1)),
+            forms=(partial(_scales, peak=lambda rows: np.ptp(rows, axis=1) / 2),),
         ),
         Mutant("input-channels", _transposed),
         Mutant(
             "one-code-too-many",
-            lambda *a: _scales(*a, divisor=lambda bits: 2 ** (bits - 1)),
+            partial(_scales, divisor=lambda bits: 2 ** (bits - 1)),
             forms=(
-                lambda *a: _scales(*a, divisor=lambda bits: 2**bits - 1),
-                lambda *a: _scales(*a, divisor=lambda bits: (2**bits - 1) / 2),
+                partial(_scales, divisor=lambda bits: 2**bits - 1),
+                partial(_scales, divisor=lambda bits: (2**bits - 1) / 2),
             ),
         ),
         Mutant(
             "zero-channel",
-            lambda *a: _scales(*a, zero=0.0),
+            partial(_scales, zero=0.0),
             forms=(_divides_by_zero,),
             seen=lambda call, result: bool(np.isnan(np.sum(result[0]) + result[1])),
         ),
@@ -367,11 +369,11 @@ _SCALES = Exercise(
         ),
         Mutant(
             "not-a-mean-of-squares",
-            lambda *a: _scales(*a, error=np.sum),
+            partial(_scales, error=np.sum),
             forms=(
-                lambda *a: _scales(*a, error=lambda e: np.sqrt(e.mean())),
-                lambda *a: _scales(*a, error=lambda e: np.sqrt(e).mean()),
-                lambda *a: _scales(*a, error=lambda e: np.sqrt(e.max())),
+                partial(_scales, error=lambda e: np.sqrt(e.mean())),
+                partial(_scales, error=lambda e: np.sqrt(e).mean()),
+                partial(_scales, error=lambda e: np.sqrt(e.max())),
             ),
         ),
     ),
