@@ -5,7 +5,7 @@ from .normalize import Normalize
 from .norms import BatchNorm1d, BatchNorm2d
 from .pointwise import ActThreshold, ActTopK, Dropout, Identity, ReLU, ReLU6, Sigmoid, Tanh
 from .pools import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from .quantized import ActQuant
+from .quantized import ActQuant, ConvBN2d
 from .weighted import Conv2d, Linear
 from .wiring import Add, ChannelShuffle, Concat, Flatten
 
@@ -33,6 +33,7 @@ LAYERS: dict[str, type[Layer]] = {
         ActThreshold,
         ActTopK,
         ActQuant,
+        ConvBN2d,
     )
 }
 
@@ -48,6 +49,7 @@ __all__ = [
     "ChannelShuffle",
     "Concat",
     "Conv2d",
+    "ConvBN2d",
     "Dropout",
     "Flatten",
     "Identity",

@@ -163,6 +163,40 @@ def test_ranges_are_the_same_for_any_number_of_threads():
                                rtol=1e-4)
 
 
+# --------------------------------------------------------------------------- batch norm that folds
+
+
+def test_convolution_and_batch_norm_train_as_one_and_leave_a_convolution():
+    kinds = []
+    made = watched(QAT(bits=4, bn="fold", bias_bits=8),
+                   lambda state: kinds.append([n.layer.kind for n in state.model.nodes]))
+    assert kinds[0].count("ConvBN2d") == 2 and "BatchNorm2d" not in kinds[0]
+    assert {"ConvBN2d", "BatchNorm2d"}.isdisjoint(n.layer.kind for n in made.nodes)
+    for name in ("conv1", "conv2"):
+        layer = made.node(name).layer
+        assert layer.forms["weight"].bits == 4 and layer.forms["bias"].bits == 8
+    assert [n.name for n in made.nodes if n.layer.kind == "ActQuant"] == [
+        "x_q", "relu1_q", "relu2_q", "add_q", "pool_q"]
+
+
+def test_statistics_stay_after_freeze_there_too():
+    seen = []
+    watched(QAT(bn="fold", freeze=0.5), lambda state: seen.append(
+        float(state.model.node("conv1").layer.buffers["running_mean"][0])))
+    assert len(set(seen[:8])) == 8 and len(set(seen[7:])) == 1
+
+
+def test_both_ways_of_batch_norm_learn():
+    start = FineTune(**KNOBS | {"epochs": 10}).apply(branched(), data(), Run(
+        np.random.default_rng(0)))
+    for bn in ("keep", "fold"):
+        rounded, trained = (evaluate(run(QAT(bits=3, act_bits=4, bn=bn), start, lr=lr, epochs=8),
+                                     data().val).loss for lr in (1e-9, 0.02))
+        assert trained < 0.9 * rounded, bn
+    with pytest.raises(UserError, match="qat: grid@conv1 must be narrow or full where bn is fold"):
+        run(QAT(bn="fold", grid="unsigned"))
+
+
 # ------------------------------------------------------------------------------ what other methods
 
 
