@@ -83,7 +83,7 @@ def test_wrong_grids_are_refused():
         ActQuant(zero_point=True).set_range(np.nan, 1)
 
 
-# ------------------------------------------------------------------------ convolution and batch norm
+# ----------------------------------------------------------------------- convolution and batch norm
 
 
 def conv_and_norm(bias=True, groups=1):
