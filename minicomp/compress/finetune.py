@@ -22,7 +22,7 @@ import numpy as np
 from ..data.augment import Augment
 from ..errors import UserError
 from ..nn.graph import Model, Node
-from ..optim import OPTIMIZERS, SCHEDULES, Optimizer, by_parameter
+from ..optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, by_parameter
 from ..tensor import Array
 from ..train import Hook, fit, parameters_of
 from .technique import Run, Technique, feeding, knob, techniques
@@ -165,6 +165,10 @@ class FineTune(Technique):
             **(sgd if self.optimizer == "sgd" else {}),
         )
 
+    def make_schedule(self) -> Schedule:
+        """Returns the factor of the learning rate over the training."""
+        return SCHEDULES[self.schedule]()
+
     def fit(self, model: Model, data, run: Run, hooks: Sequence[Hook] = ()) -> list[dict]:
         """Trains the model in place; returns the history of `train.fit`. Dropout is rescaled, where
         the knob says so, for this training alone.
@@ -180,7 +184,7 @@ class FineTune(Technique):
             optimizer=self.make_optimizer(parameters_of(model, hooks), model.undecayed()),
             rng=run.rng,
             batch_size=self.batch_size,
-            schedule=SCHEDULES[self.schedule](),
+            schedule=self.make_schedule(),
             hooks=hooks,
             label_smoothing=self.label_smoothing,
             augment=Augment(self.shift, self.cutout, getattr(data, "mean", 0.0)),

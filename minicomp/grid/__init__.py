@@ -6,6 +6,7 @@
 | minifloat.py | floats of 4 to 8 bits                                                 |
 | affine.py    | scale (q - zero_point), q integers of 1 to 16 bits                    |
 | fixed.py     | two's complement with a fixed point, nearest and stochastic rounding  |
+| uniform.py   | n levels or n cells of an interval; sign-magnitude, two's complement  |
 | powers.py    | powers of two, and sums of a few                                      |
 | blocks.py    | blocks that share a scale, as bytes in the layouts of today's tools   |
 
@@ -18,9 +19,9 @@ from .affine import (GRIDS, affine_params, code_range, dequantize, fake_quantize
                      pact_quantize, quantize, symmetric_scale)
 from .fixed import fixed_point, round_fixed
 from .floats import bfloat16_bits, bfloat16_of, round_bfloat16, round_half
-from .powers import additive_levels, power_codes, power_levels
+from .powers import additive_codes, additive_levels, power_codes, power_levels
 
-__all__ = ["GRIDS", "additive_levels", "affine_params", "bfloat16_bits", "bfloat16_of",
-           "code_range", "dequantize", "fake_quantize", "fixed_point", "lsq_quantize",
-           "pact_quantize", "power_codes", "power_levels", "quantize", "round_bfloat16",
-           "round_fixed", "round_half", "symmetric_scale"]
+__all__ = ["GRIDS", "additive_codes", "additive_levels", "affine_params", "bfloat16_bits",
+           "bfloat16_of", "code_range", "dequantize", "fake_quantize", "fixed_point",
+           "lsq_quantize", "pact_quantize", "power_codes", "power_levels", "quantize",
+           "round_bfloat16", "round_fixed", "round_half", "symmetric_scale"]

@@ -80,3 +80,20 @@ def additive_levels(bits: int) -> Array:
     sizes = np.sort([sum(terms) for terms in itertools.product(*groups)])
     sizes = (sizes[1:] / sizes[-1]).astype(np.float32)
     return np.concatenate([np.zeros(1, np.float32), -sizes[::-1], sizes])
+
+
+def additive_codes(w: Array, scale, bits: int) -> Array:
+    """Returns the code of the level nearest to each w, among scale `additive_levels(bits)`, uint16.
+
+    w : float, finite        scale : a number > 0, taken as float32
+    Half-way goes to the lower level. Raises ValueError for NaN, infinity, a scale that is none.
+    """
+    w, scale = np.asarray(w), np.float32(scale)
+    if not np.isfinite(w).all():
+        raise ValueError("w must be finite, got NaN or infinity")
+    if not (np.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale must be finite and above 0, got {scale}")
+    ordered = np.sort(scale * additive_levels(bits)).astype(np.float64)
+    place = np.searchsorted((ordered[1:] + ordered[:-1]) / 2, w)
+    zero = len(ordered) // 2
+    return np.where(place < zero, place + 1, np.where(place == zero, 0, place)).astype(np.uint16)

@@ -13,6 +13,8 @@ and nothing else about a technique is known outside it.
 | FixedPoint     | integers of il + fl bits                           | q 2^-fl               |
 | Powers         | an exponent: the table of a codebook               | 0, +-2^top, ...       |
 | AdditivePowers | a scale: the table of a codebook                   | sums of powers of two |
+| Wavelet        | coefficients (themselves a form)                   | inverse transform     |
+| Segments       | lengths of runs, a value each (themselves a form)  | runs of one value     |
 
 A further form is one file, which declares its parts (parts.py, base.py), and one line in FORMS.
 """
@@ -23,10 +25,13 @@ from .codebook import Codebook
 from .dense import BFloat16, Dense, Half
 from .levels import AdditivePowers, Powers
 from .parts import BFLOAT16, MASK, Part, Setting, check_floats, code_dtype
+from .segments import Segments
+from .wavelet import Wavelet
 
 FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (
-    Dense, Half, Codebook, Affine, FixedPoint, BFloat16, Powers, AdditivePowers)}
+    Dense, Half, Codebook, Affine, FixedPoint, BFloat16, Powers, AdditivePowers,
+    Wavelet, Segments)}
 
 __all__ = ["AdditivePowers", "Affine", "BFLOAT16", "BFloat16", "Codebook", "Dense", "FORMS",
-           "FixedPoint", "Form", "Half", "MASK", "Part", "Powers", "Setting", "check_floats",
-           "code_dtype"]
+           "FixedPoint", "Form", "Half", "MASK", "Part", "Powers", "Segments", "Setting", "Wavelet",
+           "check_floats", "code_dtype"]

@@ -115,8 +115,15 @@ class Form:
 
     def parameters(self) -> dict[str, Tensor]:
         """Returns what an optimizer may move by the path of its part, "" for a value."""
-        return {path.removesuffix("value").rstrip("."): held for path, part, held in self._leaves()
-                if part.moves and self.trainable}
+        found = {}
+        for name, part in self.parts.items():
+            held = getattr(self, name)
+            if part.nested:
+                within = held.parameters()
+                found |= {f"{name}.{path}".rstrip("."): t for path, t in within.items()}
+            elif held is not None and part.moves and self.trainable:
+                found[name if name != "value" else ""] = held
+        return found
 
     def pull_back(self, w: Tensor, g: Array) -> dict[str, Array]:
         """Returns dL / d(part) by path as in `parameters()`.

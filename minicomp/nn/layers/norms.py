@@ -57,15 +57,23 @@ class _BatchNorm(Layer):
         self._track(*statistics, n=m)
         return batch_norm(x, gamma, beta, eps=self.eps, statistics=statistics)
 
-    def lowered(self):
-        # gamma (x - mean) / std + beta = x gain + bias; float64, for bias may be a small difference
-        weights = {part: w.data.astype(np.float64) for part, w in self.decode().items()}
+    def gain_and_bias(self) -> tuple[Array, Array]:
+        """Returns what it does outside of training, x gain + bias, (C,) float64 each.
+
+        ValueError where the running variance and eps are 0 together.
+        """
+        # gamma (x - mean) / std + beta; float64, for bias may be a small difference
+        with no_grad():
+            weights = {part: w.data.astype(np.float64) for part, w in self.decode().items()}
         var = self.buffers["running_var"] + np.float64(self.eps)
         if not (var > 0).all():
             raise ValueError(f"running_var + eps must be above 0, got {var.min():g}")
         gain = weights["weight"] / np.sqrt(var)
-        made = {"gain": gain, "bias": weights["bias"] - self.buffers["running_mean"] * gain}
-        return {part: Dense(a.astype(np.float32), trainable=False) for part, a in made.items()}
+        return gain, weights["bias"] - self.buffers["running_mean"] * gain
+
+    def lowered(self):
+        made = zip(("gain", "bias"), self.gain_and_bias())
+        return {part: Dense(a.astype(np.float32), trainable=False) for part, a in made}
 
     def _track(self, mean: Array, var: Array, n: int) -> None:
         for name, value in (("running_mean", mean), ("running_var", var * (n / (n - 1)))):

@@ -15,7 +15,7 @@ from minicomp.codec.positions import LAYOUTS
 from minicomp.compress.channels import removal
 from minicomp.errors import FormatError, UserError
 from minicomp.nn import (AdditivePowers, Affine, BFloat16, Codebook, Conv2d, Dense, FixedPoint,
-                         Flatten, Half, Linear, Model, Powers, chain)
+                         Flatten, Half, Linear, Model, Powers, Segments, Wavelet, chain)
 from minicomp.nn.forms import FORMS, MASK, Form, Part
 from minicomp.ops import mul
 from minicomp.optim import OPTIMIZERS
@@ -79,6 +79,9 @@ FAR = W + 0.5 * np.sign(W)  # nothing of it rounds to 0
 MASK_ = RNG.random(SHAPE) < 0.4
 SCALE = np.linspace(0.1, 0.3, 6).astype(np.float32)
 INDEX = RNG.integers(0, 9, SHAPE)
+RNG_C = np.append(FAR.reshape(-1), np.ones(8, np.float32))
+RUNS = np.append(1 + np.arange(31) % 12, [216 - (1 + np.arange(31) % 12).sum()])
+LEVELS = np.linspace(-2, 1.9, 32).astype(np.float32)
 TABLE = np.linspace(-2, 2, 9).astype(np.float32)
 
 MAKERS = {
@@ -106,6 +109,11 @@ MAKERS = {
     "affine-lsq": lambda: Affine.of(FAR, SCALE / 5, grid="full", trainable=True).learning("lsq"),
     "fixed": lambda: FixedPoint.of(FAR, 3, 5, trainable=True),
     "fixed-masked": lambda: FixedPoint.of(FAR, 3, 5, mask=MASK_, trainable=True),
+    "wavelet": lambda: Wavelet(W.reshape(-1), SHAPE, "db2", 3),
+    "wavelet-affine": lambda: Wavelet(
+        Affine.of(RNG_C, 0.05, trainable=True), SHAPE, "haar", 4),
+    "segments": lambda: Segments(RUNS, LEVELS, SHAPE),
+    "segments-half": lambda: Segments(RUNS, Half(LEVELS), SHAPE),
     "toy": lambda: Toy(W, SCALE),
     "toy-masked": lambda: Toy(W, SCALE, MASK_),
     "toy-offset": lambda: Toy(W, SCALE, MASK_, offset=np.arange(6, dtype=np.float32)),
@@ -124,10 +132,13 @@ def those(named):
 
 
 EVERY, MOVING = those(ALL), those(MAKERS)
-CUTTABLE = those([name for name in ALL if name != "affine-groups"])  # along any axis
-MASKABLE = those([name for name in ALL if name not in (
-    "codebook", "codebook-apot", "codebook-powers-odd")])
-PARTED = those([name for name in MAKERS if "codebook" not in name])  # the mask is a part of its own
+WHOLE = {name for name in ALL if name.startswith(("wavelet", "segments"))}  # nothing has a place
+PLACED = those([name for name in ALL if name not in WHOLE])
+CUTTABLE = those([name for name in ALL if name not in WHOLE | {"affine-groups"}])  # along any axis
+MASKABLE = those([name for name in ALL if name not in WHOLE | {
+    "codebook", "codebook-apot", "codebook-powers-odd"}])
+PARTED = those([name for name in MAKERS  # the mask is a part of its own
+                if "codebook" not in name and name not in WHOLE])
 
 
 @pytest.fixture(autouse=True)
@@ -214,7 +225,8 @@ def test_a_copy_is_exact_and_shares_no_memory(make):
         t.data[...] += np.float32(1e-6)
     form.project()
     state = {path: a.copy() for path, a in form.state().items()}
-    others = form.copy(), form.freeze(), form.thaw(), form.gather((np.arange(6),))
+    others = [form.copy(), form.freeze(), form.thaw()]
+    others += [form.gather((np.arange(6),))] if form.carrier else []
     for path, a in others[0].state().items():
         np.testing.assert_array_equal(a, state[path], strict=True)
     for other in others:
@@ -314,8 +326,13 @@ def test_nan_and_infinity_behind_a_mask_decode_to_0(make):
 
 
 def test_a_form_that_carries_no_mask_says_so():
-    with pytest.raises(ValueError, match="a codebook without a pinned zero cannot be pruned"):
-        MAKERS["codebook"]().masked(MASK_)
+    for name in {"codebook"} | WHOLE:
+        form = MAKERS[name]()
+        with pytest.raises(ValueError, match=f"a {form.kind} without a pinned zero cannot be prun"):
+            form.masked(MASK_)
+        if name in WHOLE:
+            with pytest.raises(ValueError, match=f"a {form.kind} stores nothing by place"):
+                form.select(0, ROWS)
 
 
 @EVERY
@@ -396,7 +413,7 @@ def test_a_shared_scale_refuses_what_would_tear_it():
     assert blocks.gather((slice(None), np.array([1]))).scale.shape == (3,)
 
 
-@EVERY
+@PLACED
 def test_channels_are_removed_from_a_net_that_holds_it_and_its_optimizer_follows(make):
     model = net(make())
     w, keep = model.forms()["conv.weight"].dense().data, [5, 1, 2]
@@ -516,7 +533,7 @@ def test_numbers_that_are_none_are_not_written(make):
             assert form.kind == "fixed" or form.centroids.kind == "powers"
             return
         t = raw(leaves[0])
-        if form.kind in ("half", "bfloat16") or "centroids.value" in form.state():
+        if form.kind in ("half", "bfloat16") or any(".value" in path for path in form.state()):
             bad = np.nan  # a float of 16 bits saturates
         t[...] = bad
         with pytest.raises(UserError, match="conv.weight: .* must be finite"):
@@ -540,7 +557,10 @@ def rechecked(data):
 
 def small(make):
     # A net around a cut of the form, (3, 2, 3, 3) where it can be, in a file of 100 to 400 bytes.
-    form = make().gather((slice(0, 3),))
+    form = make()
+    if not form.carrier:
+        return net(form)
+    form = form.gather((slice(0, 3),))
     form = form if getattr(form, "group", 0) else form.gather((slice(None), slice(0, 2)))
     C = form.shape[1]
     nodes = chain(("conv", Conv2d(C, 3, 3)), ("flatten", Flatten()), ("fc", Linear(3, 2)))
