@@ -18,43 +18,17 @@ from typing import ClassVar
 from ...errors import UserError
 from ...nn.forms import Affine, Form
 from ...nn.graph import Model
-from ...nn.layers import ActQuant, AdaptiveAvgPool2d, AvgPool2d, Sigmoid
+from ...nn.layers import ActQuant
 from ...tensor import Array
 from ...train import Hook
 from ..examples import calibration
 from ..finetune import Trained
 from ..technique import knob, weights
-from .nodes import places, with_grids
+from .nodes import nonnegative, places, readers, with_grids
 from .ranges import METHODS, observed
 from .schemes import Scheme
 
 BATCH = 64  # examples of a calibration's batch, for methods that go by batches
-
-
-def readers(model: Model) -> dict[str, frozenset[str]]:
-    """Returns by node, and "x", the layers with weights that read its value: themselves or through
-    layers without any."""
-    held = weights(model)
-    found: dict[str, frozenset[str]] = {name: frozenset() for name in model.shapes()}
-    for node in reversed(model.nodes):
-        reads = frozenset([node.name]) if node.name in held else found[node.name]
-        for name in node.inputs:
-            found[name] |= reads
-    return found
-
-
-def nonnegative(model: Model) -> set[str]:
-    """Returns the nodes that cannot give a value below 0, whatever the input, as far as that
-    follows from the layers' kinds: what rectifies, and what only hands on, adds or averages such.
-    """
-    found: set[str] = set()
-    for node in model.nodes:
-        layer = node.layer
-        keeps = (layer.passes or layer.coupling in ("add", "concat", "flatten")
-                 or isinstance(layer, (AvgPool2d, AdaptiveAvgPool2d, ActQuant)))
-        if layer.rectifies or isinstance(layer, Sigmoid) or keeps and found.issuperset(node.inputs):
-            found.add(node.name)
-    return found
 
 
 @dataclass(frozen=True)
@@ -96,7 +70,7 @@ class OnGrid(Trained):
             wide = [self.at("act_bits", node) for node in reading[name]]
             bits = max(wide, default=0)
             if bits:
-                made[name] = ActQuant(bits, **({} if name in above else self.signed))
+                made[name] = ActQuant(bits, **({} if above[name] else self.signed))
         return made
 
     def start(self, layers: dict[str, ActQuant], model: Model, x: Array) -> None:
