@@ -24,7 +24,7 @@ from ...train import Hook
 from ..examples import calibration
 from ..finetune import Trained
 from ..technique import knob, weights
-from .nodes import nonnegative, places, readers, with_grids
+from .nodes import nonnegative, places, readers, with_grids, without_grids
 from .ranges import METHODS, observed
 from .schemes import Scheme
 
@@ -58,6 +58,7 @@ class OnGrid(Trained):
             raise UserError(f"{self.word}: bias_bits must be 0 or in [2, 16], got 1")
 
     def prepared(self, model, data, run):
+        model = without_grids(model)  # those of an earlier technique
         layers = self.layers(model)
         if data is not None and layers:
             self.start(layers, model, calibration(self, data, run).x)
