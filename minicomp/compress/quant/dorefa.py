@@ -32,7 +32,7 @@ from ...nn.forms import Affine
 from ...tensor import Array, primitive, raw, rules
 from ..technique import knob
 from .schemes import Scheme
-from .training import OnGrid
+from .training import Calibrated
 
 
 def quantize_k(r: Array, k: int) -> Array:
@@ -104,7 +104,7 @@ def squashing(form, scheme: Scheme) -> Squashed:
 
 
 @dataclass(frozen=True)
-class DoReFa(OnGrid):
+class DoReFa(Calibrated):
     """Trains with weights squashed onto a grid without 0, and activations clipped to 0..1."""
 
     word: ClassVar[str] = "dorefa"

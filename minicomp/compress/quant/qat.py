@@ -46,7 +46,7 @@ from ...tensor import Array
 from ..technique import knob
 from .nodes import grids
 from .schemes import Scheme
-from .training import OnGrid, Ranges, on_grid
+from .training import Calibrated, Ranges, on_grid
 
 
 def ema(a: Array, batch: Array, decay: float) -> Array:
@@ -60,7 +60,7 @@ def ema(a: Array, batch: Array, decay: float) -> Array:
 
 
 @dataclass(frozen=True)
-class OnRanges(OnGrid):
+class OnRanges(Calibrated):
     """A training whose weights lie on grids over their own ranges."""
 
     grid: str = knob("narrow", "codes of weights: narrow -(2^(b-1)-1)..2^(b-1)-1, full from "

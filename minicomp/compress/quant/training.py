@@ -41,7 +41,6 @@ class OnGrid(Trained):
     bits: int = knob(8, "bits of a weight", lo=2, hi=16, per_layer=True)
     act_bits: int = knob(8, "bits of what a layer reads, 0: floats", lo=0, hi=16, per_layer=True)
     bias_bits: int = knob(0, "bits of a bias, one scale a layer, 0: floats", lo=0, hi=16)
-    method: str = knob("min-max", "of the first ranges of activations", choices=tuple(METHODS))
     freeze: float = knob(1.0, "part of the training after which ranges and batch norm's statistics "
                               "stay, 0..1", lo=0.0, hi=1.0)
     samples: int = knob(512, "training examples of the calibration", lo=1)
@@ -68,17 +67,14 @@ class OnGrid(Trained):
         """Returns the layers to put behind values, by the values' names."""
         above, reading, made = nonnegative(model), readers(model), {}
         for name in places(model):
-            wide = [self.at("act_bits", node) for node in reading[name]]
-            bits = max(wide, default=0)
+            bits = max(self.at("act_bits", node) for node in reading[name] or [""])
             if bits:
                 made[name] = ActQuant(bits, **({} if above[name] else self.signed))
         return made
 
     def start(self, layers: dict[str, ActQuant], model: Model, x: Array) -> None:
         """Sets the grids of values, by their names, in place; x : examples (N, ...)."""
-        seen = observed(model, x, layers, method=self.method, batch_size=BATCH)
-        for name, layer in layers.items():
-            layer.set_range(*seen[name].range(layer.bits, layer.grid))
+        raise NotImplementedError
 
     def scheme(self, node: str) -> Scheme:
         """Returns how the weight of a layer lies on its grid at the start."""
@@ -113,6 +109,21 @@ class OnGrid(Trained):
             elif layer.tracks:
                 layer.still = False
         return model
+
+
+@dataclass(frozen=True)
+class Calibrated(OnGrid):
+    """One whose activations begin with the ranges that an observer finds."""
+
+    method: str = knob("min-max", "of the first ranges of activations", choices=tuple(METHODS))
+
+    def start(self, layers, model, x):
+        seen = observed(model, x, layers, method=self.method, batch_size=BATCH)
+        for name, layer in layers.items():
+            try:
+                layer.set_range(*seen[name].range(layer.bits, layer.grid))
+            except ValueError as e:
+                raise UserError(f"{self.word}: method {self.method} behind {name}: {e}") from None
 
 
 class Ranges(Hook):
