@@ -36,10 +36,14 @@ from .prune.split import Split
 from .prune.taylor import Taylor
 from .prune.wanda import Wanda
 from .quant.adaround import AdaRound
+from .quant.awq import AWQ
 from .quant.bias_correction import BiasCorrection
 from .quant.fold_bn import FoldBN
 from .quant.gptq import GPTQ
+from .quant.guard import Guard
+from .quant.mixed import MixedBits
 from .quant.ptq import PTQ
+from .quant.smoothquant import SmoothQuant
 from .share.kmeans import KMeans
 from .technique import Pipeline, Run, Technique
 
@@ -47,10 +51,11 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,
     OBD, OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
     LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, PTQ, BiasCorrection, GPTQ, AdaRound,
-    FineTune)
+    SmoothQuant, AWQ, MixedBits, Guard, FineTune)
 
-__all__ = ["TECHNIQUES", "AdaRound", "APoZ", "Bias", "BiasCorrection", "ChannelLasso", "DeadUnits",
-           "DNS", "Filters", "FineTune", "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso",
-           "Iterative", "KMeans", "LAMP", "LayerRemoval", "Lottery", "Magnitude", "Movement", "NM",
-           "OBC", "OBD", "OBS", "Pipeline", "PTQ", "Run", "Slimming", "SNIP", "SparseActivations",
-           "SparseGPT", "Split", "Taylor", "Technique", "Wanda", "net_of"]
+__all__ = ["TECHNIQUES", "AdaRound", "APoZ", "AWQ", "Bias", "BiasCorrection", "ChannelLasso",
+           "DeadUnits", "DNS", "Filters", "FineTune", "FoldBN", "FPGM", "GPTQ", "Gradual",
+           "GroupLasso", "Guard", "Iterative", "KMeans", "LAMP", "LayerRemoval", "Lottery",
+           "Magnitude", "MixedBits", "Movement", "NM", "OBC", "OBD", "OBS", "Pipeline", "PTQ",
+           "Run", "Slimming", "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT", "Split",
+           "Taylor", "Technique", "Wanda", "net_of"]

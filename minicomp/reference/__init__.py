@@ -22,12 +22,13 @@ import numpy as np
 from . import vectors
 from .cases_coding import CODING
 from .cases_pruning import PRUNING
+from .cases_quant_rounding import ROUNDING
 from .cases_second_order import SECOND_ORDER
 from .draw import Draw
 from .entry import Entry
 from .judges import Case, Message, copied
 
-ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING}
+ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **ROUNDING}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:

@@ -79,6 +79,13 @@ TOY = {
     "bias-correction": [{"against": OTHER, "samples": 20}],
     "gptq": [{"samples": 20}, {"samples": 20, "bits": 6, "grid": "unsigned", "group": 3}],
     "adaround": [{"samples": 20, "steps": 10}, {"samples": 20, "steps": 10, "per": "tensor"}],
+    "smoothquant": [{"samples": 20}],
+    "awq": [{"samples": 20, "tries": 3}],
+    "mixed-bits": [
+        {"mean_bits": 9.0, "least": 5, "samples": 20},
+        {"bytes": 1000, "least": 5, "samples": 20, "cost": "hessian", "draws": 2},
+    ],
+    "guard": [{"bits": 6, "theta": 0.5}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights"}

@@ -89,9 +89,8 @@ class LayerQuantizer(WeightQuantizer, LayerWise):
             at = slice(i * o, (i + 1) * o)
             regroup = _regroup(scheme, fraction[at]) if scheme.group else None
             done = self.round(p, scheme, scale[at], zero_point[at], start, regroup, run, after)
-            parts.append(vars(done))
-        return Rounded(**{name: np.concatenate([part[name] for part in parts])
-                          for name in parts[0]})
+            parts.append(done)
+        return Rounded(*(np.concatenate(part) for part in zip(*parts)))
 
     def _forms(self, model: Model, node: Node, best: Rounded) -> dict:
         scheme, forms = self.scheme(node.name), model.node(node.name).layer.forms
