@@ -1,4 +1,4 @@
-"""The reference functions of rounding for a layer's output, of scale migration and of mixed bits."""
+"""The reference functions of rounding by a layer's output, of scale migration, of mixed bits."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ H = Cases(tiny=[{"h": np.array([0.0, 1.0, 0.5]), "beta": 2.0}],
           sizes=lambda draw: [{"h": draw.uniform(n), "beta": beta} for n in SIZES
                               for beta in (2.0, 20.0)])
 PEAKS = Cases(
-    tiny=[{"x_max": np.array([16.0, 1.0]), "w_max": np.array([1.0, 4.0])},
-          {"x_max": np.array([0.0, 2.0]), "w_max": np.array([1.0, 0.0])}],
+    tiny=[{"x_max": np.array([16.0, 1.0]), "w_max": np.array([1.0, 4.0]), "alpha": 0.5},
+          {"x_max": np.array([0.0, 2.0]), "w_max": np.array([1.0, 0.0]), "alpha": 0.5}],
     sizes=lambda draw: [{"x_max": draw.uniform(n) + 0.01, "w_max": draw.uniform(n) + 0.01,
                          "alpha": alpha} for n in SIZES for alpha in (0.0, 0.5, 0.8)])
 MEANS = Cases(

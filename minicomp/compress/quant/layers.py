@@ -58,7 +58,8 @@ class LayerQuantizer(WeightQuantizer, LayerWise):
         dense, work = float64(without_grids(model)), float64(model)
         sample = {"rows": self.sampled, "rng": run.rng} if self.sampled else {}
         made, total = {}, len(self.targets(model))
-        for done, (node, given) in enumerate(self.problems(model, work, dense, x, run, **sample), 1):
+        walked = self.problems(model, work, dense, x, run, **sample)
+        for done, (node, given) in enumerate(walked, start=1):
             best = self._rounded(node, given, run, activation_after(model, node))
             set_rows(work.node(node.name).layer, best.rows)
             made |= self._forms(model, node, best)
