@@ -234,7 +234,7 @@ class _Step:
         self.own = {
             f"{hook.name}.{name}": t for hook in hooks for name, t in hook.parameters().items()
         }
-        # Of every form of which something moves its parts, by the parameters' names.
+        # Of every form in which something moves its parts, by the parameters' names.
         self.forms = {name: form for name, form in model.forms().items() if form.parameters()}
         self.parts = {
             name: {f"{name}.{path}".rstrip("."): t for path, t in form.parameters().items()}

@@ -177,7 +177,8 @@ def measure(
         raise RuntimeError(f"{out} reads back with {again} errors, the model in memory has {score}")
     size = out.stat().st_size
     before = passport(job.dense, data=data.test, errors=dense, n_threads=args.threads)
-    after = passport(read, path=out, data=data.test, errors=again, n_threads=args.threads)
+    after = passport(read, path=out, data=data.test, errors=again, against=job.dense,
+                     n_threads=args.threads)
     steps = [{**step, **_left(model, job.dense),
               "test_errors": evaluate(model, data.test, n_threads=args.threads).errors}
              for step, (_, model) in zip(job.steps, job.stages)]
@@ -195,6 +196,8 @@ def measure(
             "ratio": read.origin_bytes / size,
             "dense_errors": dense,
             "errors": again,
+            "flips": after.flips,
+            "kl": after.kl,
             "test_size": len(data.test.y),
             "left": after.left,
             "units_removed": before.units - after.units,

@@ -16,12 +16,12 @@ training the cotangent as it is (the straight-through estimator, Bengio et al. 2
 """
 
 from .affine import (GRIDS, affine_params, code_range, dequantize, fake_quantize, lsq_quantize,
-                     quantize, symmetric_scale)
+                     pact_quantize, quantize, symmetric_scale)
 from .fixed import fixed_point, round_fixed
 from .floats import bfloat16_bits, bfloat16_of, round_bfloat16, round_half
 from .powers import additive_codes, additive_levels, power_codes, power_levels
 
 __all__ = ["GRIDS", "additive_codes", "additive_levels", "affine_params", "bfloat16_bits",
            "bfloat16_of", "code_range", "dequantize", "fake_quantize", "fixed_point",
-           "lsq_quantize", "power_codes", "power_levels", "quantize", "round_bfloat16",
-           "round_fixed", "round_half", "symmetric_scale"]
+           "lsq_quantize", "pact_quantize", "power_codes", "power_levels", "quantize",
+           "round_bfloat16", "round_fixed", "round_half", "symmetric_scale"]

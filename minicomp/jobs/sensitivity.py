@@ -231,7 +231,7 @@ def pruned(
         form = model.forms()[name]
         with no_grad():
             w = form.dense().data
-        if form.mask is None and not form.movable:
+        if form.mask is None and form.kind == "codebook":
             model = model.copy()
             model.set_form(name, with_zero(form))
         smaller = masked(model, {name: magnitude_mask(w, sparsity, mask=form.mask)})

@@ -3,7 +3,8 @@
 from .base import Layer
 from .normalize import Normalize
 from .norms import BatchNorm1d, BatchNorm2d
-from .pointwise import ActThreshold, ActTopK, Dropout, Identity, ReLU, ReLU6, Sigmoid, Tanh
+from .pointwise import (ActThreshold, ActTopK, ClipChannels, Dropout, Identity, ReLU, ReLU6,
+                        Sigmoid, Tanh)
 from .pools import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from .quantized import ActQuant
 from .weighted import Conv2d, Linear
@@ -33,6 +34,7 @@ LAYERS: dict[str, type[Layer]] = {
         ActThreshold,
         ActTopK,
         ActQuant,
+        ClipChannels,
     )
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "ChannelShuffle",
+    "ClipChannels",
     "Concat",
     "Conv2d",
     "Dropout",

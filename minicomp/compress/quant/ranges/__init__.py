@@ -1,0 +1,28 @@
+"""The range over which a tensor is quantized: how it is observed, and where it is cut.
+
+| file          | what                                                                  |
+|---------------|-----------------------------------------------------------------------|
+| histogram.py  | a histogram of a stream whose range is not known beforehand           |
+| thresholds.py | T by divergence (KL, symmetric KL, JS) and by percentile              |
+| error.py      | (r_min, r_max) by squared error or another norm                       |
+| observers.py  | one interface over all methods, those of published operators too      |
+| calibrate.py  | ranges of a net's nodes, in one pass over the calibration data        |
+
+>>> import numpy as np
+>>> seen = observer("percentile", percentile=90)
+>>> for batch in np.arange(100.0).reshape(10, 10):
+...     seen.update(batch)
+>>> [round(end) for end in seen.range(bits=8, grid="narrow")]
+[-89, 89]
+"""
+
+from .calibrate import calibrated, observed
+from .error import mse_range, range_error
+from .histogram import Histogram
+from .observers import METHODS, Observer, observer
+from .thresholds import (js_divergences, js_threshold, kl_divergences, kl_threshold,
+                         histogram_percentile, reverse_divergences, symmetric_kl_threshold)
+
+__all__ = ["METHODS", "Histogram", "Observer", "calibrated", "js_divergences", "js_threshold",
+           "kl_divergences", "kl_threshold", "mse_range", "observed", "observer",
+           "histogram_percentile", "range_error", "reverse_divergences", "symmetric_kl_threshold"]
