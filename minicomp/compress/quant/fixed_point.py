@@ -174,6 +174,7 @@ class FixedPointTraining(Trained):
         "Gupta, Agrawal, Gopalakrishnan & Narayanan 2015, Deep Learning with Limited Numerical "
         "Precision, arXiv:1502.02551"
     )
+    quantizes: ClassVar[bool] = True
 
     il: int = knob(2, "integer bits of weights and biases, the sign among them", lo=1, hi=24,
                    per_layer=True)
