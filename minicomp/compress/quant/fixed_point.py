@@ -168,7 +168,6 @@ class FixedPointTraining(Trained):
     """
 
     word: ClassVar[str] = "fixed-point"
-    quantizes: ClassVar[bool] = True
     title: ClassVar[str] = "Training in fixed point"
     source: ClassVar[str] = (
         "Gupta, Agrawal, Gopalakrishnan & Narayanan 2015, Deep Learning with Limited Numerical "
