@@ -8,6 +8,7 @@
 | input zeros | the fraction of zeros among what enters a layer, on data; never mixed into MACs |
 | bytes, by part | read from the file; without a file, 4 bytes a number |
 | errors | counted on data |
+| flips, KL of the logits | on data, beside the net that compression began with (quality.py) |
 | milliseconds | measured, the median: zeros skipped where that pays (deploy/), and all dense |
 
 A weight of a layer is multiplied equally often wherever it stands (once in a Linear, once for every
@@ -30,6 +31,7 @@ from .deploy import lower
 from .kernels.threads import blas
 from .nn.graph import Model
 from .nn.taps import observe
+from .quality import agreement
 from .tensor import no_grad
 from .timing import race
 
@@ -71,6 +73,8 @@ class Passport:
     file_bytes : of the file, None without one        rest : its bytes that belong to no layer
     statistics : how many running statistics there are
     errors, size : wrong answers, and of how many; None without data
+    flips, kl : predictions that differ from those of the net compared with, and the mean KL
+        divergence of the logits from its, nats; None without such a net
     ms, ms_dense : milliseconds an image of the net's program (deploy/), planned before: with the
         layouts of its forms, which skip zeros where that pays, and as dense float32 matrices; None:
         not timed
@@ -83,6 +87,8 @@ class Passport:
     statistics: int = 0
     errors: int | None = None
     size: int | None = None
+    flips: int | None = None
+    kl: float | None = None
     ms: float | None = None
     ms_dense: float | None = None
 
@@ -213,6 +219,8 @@ class Passport:
             )
         if self.error is not None:
             said.append(f"{self.errors:,} errors of {self.size:,} ({100 * self.error:.2f} %)")
+        if self.flips is not None:
+            said.append(f"{self.flips:,} predictions flipped, KL of the logits {self.kl:.3g} nats")
         if self.ms is not None:
             said.append(f"{self.ms:.3f} ms an image, as dense float32 {self.ms_dense:.3f} ms")
         return "; ".join(said)
@@ -238,6 +246,8 @@ class Passport:
             "errors",
             "size",
             "error",
+            "flips",
+            "kl",
             "ms",
             "ms_dense",
         )
@@ -253,6 +263,7 @@ def passport(
     path: str | Path | None = None,
     data=None,
     errors: int | None = None,
+    against=None,
     timed: bool = True,
     run: Callable | None = None,
     n_threads: int = 1,
@@ -262,6 +273,7 @@ def passport(
     path : the .mcz file whose bytes are counted; None: no file, 4 bytes a number
     data : a Split; input zeros and errors are taken on it, and an image of it is timed
     errors : of data where they are known, to spare counting them
+    against : the net it is compared with on data, such as the one that compression began with
     timed : whether milliseconds are measured; a short run of zeros stands in where data is None
     run : called with x (1, ...), what `ms` times; None: the plan of the model's program
 
@@ -279,6 +291,7 @@ def passport(
     )
     if data is not None and errors is None:
         errors = evaluate(model, data, n_threads=n_threads).errors
+    found = None if data is None or against is None else agreement(model, against, data)
     ms = ms_dense = None
     if timed:
         x = np.zeros((1, *model.input_shape), np.float32) if data is None else data.x[:1]
@@ -292,6 +305,8 @@ def passport(
         sum(a.size for a in model.buffers().values()),
         errors,
         None if data is None else len(data.y),
+        None if found is None else found.flips,
+        None if found is None else found.kl,
         ms,
         ms_dense,
     )

@@ -17,7 +17,7 @@ ROWS = [
     "optim checkpoint train",
     "deploy",
     "codec exchange",
-    "passport",
+    "passport quality",
     "compress",
     "report",
     "jobs bench reference",

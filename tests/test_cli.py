@@ -12,10 +12,11 @@ from minicomp.cli import main, options
 from minicomp.deploy import lower
 from minicomp.models import MODELS
 
-COMMANDS = ("compress", "train", "eval", "show", "lower", "sensitivity", "list", "paper", "bench",
+COMMANDS = ("compress", "train", "eval", "show", "lower", "sensitivity", "debug", "list", "paper",
+            "bench",
             "data", "vectors", "cite", "lesson")
 RESULT = {"model", "data", "seed", "dense_bytes", "file_bytes", "ratio", "dense_errors", "errors",
-          "test_size", "steps"}
+          "flips", "kl", "test_size", "steps"}
 
 
 @pytest.fixture
@@ -103,6 +104,8 @@ def test_every_command_has_help_with_examples(command, capsys):
     (["sensitivity", "lenet300", "--criteria", "all", "--what", "channels"],
      "it does not go with --what"),
     (["sensitivity", "missing.mcz", "--criteria", "all"], "missing.mcz: there is no such file"),
+    (["debug", "missing.mcz", "--against", "a.mcz"], "missing.mcz: there is no such file"),
+    (["debug", "a.mcz", "--against", "b.mcz", "--samples", "0"], "--samples must be at least 1"),
     (["paper", "han2015", "--seeds", "0"], "--seeds must be in [1, 100], got 0"),
 ])
 def test_mistakes_exit_with_2_and_one_line(words, says, capsys, tmp_path, monkeypatch):

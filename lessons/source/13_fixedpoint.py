@@ -60,7 +60,7 @@ lesson
 #
 # | | |
 # |---|---|
-# | $\langle IL, FL\rangle$ | fixed point: $IL$ integer bits, the sign's among them, $FL$ fractional |
+# | $\langle IL, FL\rangle$ | fixed point: $IL$ integer bits, the sign's too, $FL$ fractional ones |
 # | $\varepsilon = 2^{-FL}$ | the step of the grid |
 # | $\lfloor x\rfloor$ | the largest multiple of $\varepsilon$ that is at most $x$ |
 # | $u$ | a random number, uniform in $[0, 1)$ |

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..codec import huffman
 from ..compress.prune.nm import nm_mask
-from ..compress.share.kmeans import kmeans_1d, kmeans_1d_optimal
+from ..compress.line import kmeans_1d_optimal
+from ..compress.share.kmeans import kmeans_1d
 from ..kernels.int8.rounding import nearest_round, stochastic_round
 from ..kernels.sparse import nm
 from ..kernels.sparse.lanes import matvec, pack_lanes

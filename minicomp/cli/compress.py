@@ -31,6 +31,7 @@ minicomp compress lenet300 --data mnist --out small.mcz --report small.html
 minicomp compress lenet5 --bytes 12000
 minicomp compress lenet300 --with magnitude:sparsity=0.9,sparsity@fc3=0.5 --with finetune:epochs=2
 minicomp compress lenet5.mcz --with kmeans:bits=3 --with finetune:epochs=2 --json result.json
+minicomp compress lenet300 --with ptq:bits=4,bits@fc3=8,correct=empirical --out int4.mcz
 minicomp compress lenet5.safetensors --model lenet5 --recipe my.toml
 """
 
@@ -177,7 +178,8 @@ def measure(
         raise RuntimeError(f"{out} reads back with {again} errors, the model in memory has {score}")
     size = out.stat().st_size
     before = passport(job.dense, data=data.test, errors=dense, n_threads=args.threads)
-    after = passport(read, path=out, data=data.test, errors=again, n_threads=args.threads)
+    after = passport(read, path=out, data=data.test, errors=again, against=job.dense,
+                     n_threads=args.threads)
     steps = [{**step, **_left(model, job.dense),
               "test_errors": evaluate(model, data.test, n_threads=args.threads).errors}
              for step, (_, model) in zip(job.steps, job.stages)]
@@ -195,6 +197,8 @@ def measure(
             "ratio": read.origin_bytes / size,
             "dense_errors": dense,
             "errors": again,
+            "flips": after.flips,
+            "kl": after.kl,
             "test_size": len(data.test.y),
             "left": after.left,
             "units_removed": before.units - after.units,

@@ -147,6 +147,17 @@ def with_data(begin: str | Model | Program, given: str | None, args, screen
     return begin, data
 
 
+def float_net(given: str, *, kind: str | None = "model") -> Model | Program:
+    """Returns what --against names: a .mcz file of a model, or with kind None of a program too.
+
+    Raises UserError, FormatError.
+    """
+    path = existing(given)
+    if path.suffix != ".mcz":
+        raise UserError(f"--against must be a .mcz file, got {printable(path)}")
+    return load(path, kind=kind)
+
+
 def says(given: str | Path) -> bool:
     """Returns whether a file says what was done to its net's input: arrays that we wrote do."""
     return Path(given).suffix != ".safetensors" or noted(load_safetensors(given)) is not None

@@ -72,12 +72,11 @@ class FineTune(Technique):
         for word in words:
             if words.count(word) > 1:
                 raise UserError(f"{word} is named twice in one training")
-        masking = [m.word for m in self.methods if m.masks]
-        if len(masking) > 1:
-            raise UserError(
-                f"{' and '.join(masking)} cannot train together: each sets the masks of the same "
-                f"weights"
-            )
+        for flag, what in (("masks", "sets the masks of the same weights"),
+                           ("quantizes", "puts the same weights on grids")):
+            same = [m.word for m in self.methods if getattr(m, flag)]
+            if len(same) > 1:
+                raise UserError(f"{' and '.join(same)} cannot train together: each {what}")
 
     @property
     def name(self):
@@ -102,6 +101,8 @@ class FineTune(Technique):
     def check(self, model):
         for m in self.methods:
             m.check(model)
+        for m in self.methods:
+            model = m.prepared(model, None, None)
         names = model.thawed().parameters()
         for rate in ("lr", "weight_decay"):
             value = self.rates(rate)
@@ -131,9 +132,9 @@ class FineTune(Technique):
         return {"*": default} | value
 
     def change(self, model, data, run):
-        model = model.thawed()
         for m in self.methods:
-            model = m.prepared(model)
+            model = m.prepared(model, data, run)
+        model = model.thawed()
         hooks = [hook for m in self.methods for hook in m.hooks(model, data, run)]
         if self.epochs:
             self.fit(model, data, run, hooks)
@@ -201,6 +202,7 @@ class Trained(Technique):
     """A technique that changes a net while it trains: hooks, and what is done when it ends."""
 
     masks: ClassVar[bool] = False  # whether it sets masks while the net trains
+    quantizes: ClassVar[bool] = False  # whether it puts weights on grids while the net trains
 
     @classmethod
     def elsewhere(cls, name):
@@ -210,8 +212,11 @@ class Trained(Technique):
     def reads(self):
         return self.training().reads()
 
-    def prepared(self, model: Model) -> Model:
-        """Returns the net that trains: `model`, trainable, with nodes put in or taken out."""
+    def prepared(self, model: Model, data, run: Run | None) -> Model:
+        """Returns the model to train: with the further nodes that the technique needs.
+
+        data : None where nothing will be trained, then run may be None too
+        """
         return model
 
     def hooks(self, model: Model, data, run: Run) -> list[Hook]:

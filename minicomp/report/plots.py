@@ -286,6 +286,33 @@ def plot_importance(
 
 
 @styled
+def plot_gaps(layers: Mapping[str, Mapping[str, float]], ax=None):
+    """Draws the signal-to-quantization-noise ratios of each layer, the layers from top to bottom.
+
+    layers : {layer: {"weights", "alone", "accumulated": dB}}, absent where a layer has none;
+        infinity, which is exact, has no mark. The last are written beside
+    """
+    ax = axes(ax, (6.2, 1.4 + 0.3 * len(layers)))
+    for what, colour, marker in zip(("weights", "alone", "accumulated"), LINES, "sDo"):
+        at = [(gaps[what], i) for i, gaps in enumerate(layers.values())
+              if np.isfinite(gaps.get(what, np.inf))]
+        line = {"linestyle": "-" if what == "accumulated" else "none", "linewidth": 1.2}
+        ax.plot([v for v, _ in at], [i for _, i in at], color=colour, marker=marker, markersize=6,
+                label={"weights": "weights", "alone": "output, this layer alone quantized",
+                       "accumulated": "output, all quantized"}[what], **line)
+    for i, gaps in enumerate(layers.values()):
+        value = gaps.get("accumulated", np.inf)
+        ax.annotate(f"{value:.0f} dB" if np.isfinite(value) else "exact", (1.0, i), (6, 0),
+                    xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
+                    color=LINES[2])
+    ax.set_xlabel("signal to quantization noise, dB (right is better)")
+    ax.grid(axis="x", color=LIGHT, linewidth=0.6)
+    name_rows(ax, list(layers))
+    legend_above(ax, columns=1)
+    return ax
+
+
+@styled
 def plot_break_even(curves: Mapping[str, Mapping[float, float]], ax=None):
     """Draws how many times faster than dense BLAS sparse products are, against density.
 

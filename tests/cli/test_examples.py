@@ -50,8 +50,8 @@ SLOW = re.compile(r".*--bytes|.*--criteria|minicomp compress lenet5\.safe")
 def test_there_are_examples_of_every_command():
     assert len(GIVEN) > 40 and len(RUN) > 25 and GIVEN[0] == FIRST
     named = {c.split()[1] for c in GIVEN}
-    assert {"compress", "train", "eval", "show", "lower", "sensitivity", "list", "paper", "bench",
-            "data", "vectors", "cite", "lesson"} <= named
+    assert {"compress", "train", "eval", "show", "lower", "sensitivity", "debug", "list", "paper",
+            "bench", "data", "vectors", "cite", "lesson"} <= named
 
 
 @pytest.mark.parametrize("command", GIVEN)

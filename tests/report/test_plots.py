@@ -63,6 +63,9 @@ EVEN = {
     "codebook, 1 column": {0.02: 9.5, 0.1: 5.4, 1.0: 1.2},
     "CSR, 64 columns": {0.02: 20.0, 0.1: 4.6, 1.0: 0.5},
 }
+GAPS = {"x_q": {"alone": 47.2, "accumulated": 47.2},
+        "conv1": {"weights": 41.7, "alone": np.inf, "accumulated": 48.5},
+        "a longer name": {"weights": np.inf, "alone": np.inf, "accumulated": np.inf}}
 CASES = {
     "waterfall": lambda ax: plots.plot_waterfall(STAGES, ax=ax),
     "composition": lambda ax: plots.plot_composition(
@@ -74,6 +77,7 @@ CASES = {
     ),
     "sensitivity": lambda ax: plots.plot_sensitivity(CURVES, 0.02, ax=ax),
     "importance": lambda ax: plots.plot_importance(IMPORTANCE, 0.014, ax=ax),
+    "gaps": lambda ax: plots.plot_gaps(GAPS, ax=ax),
     "break-even": lambda ax: plots.plot_break_even(EVEN, ax=ax),
     "weights": lambda ax: pictures.plot_weights(W, CENTROIDS, ax=ax),
     "filters": lambda ax: pictures.plot_filters(W[:20], W[20:40], ax=ax),

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from ...nn.graph import INPUT, Model, Node
 from ...nn.layers import ActQuant
+from ..technique import weights
 
 
 def places(model: Model) -> list[str]:
@@ -78,6 +79,32 @@ def with_grids(model: Model, layers: Mapping[str, ActQuant]) -> Model:
         nodes.append(Node(node.name, node.layer, tuple(renamed.get(i, i) for i in node.inputs)))
         add(node.name)
     return model.rebuilt(nodes)
+
+
+def readers(model: Model) -> dict[str, frozenset[str]]:
+    """Returns by value, and "x", the layers with `weights` that read it, through whatever lies
+    between: those whose `act_bits` it has, the most of several."""
+    names, found = weights(model), {name: frozenset() for name in (INPUT, *_names(model))}
+    for node in reversed(model.nodes):
+        mine = frozenset([node.name]) if node.name in names else found[node.name]
+        for name in node.inputs:
+            found[name] |= mine
+    return found
+
+
+def nonnegative(model: Model) -> dict[str, bool]:
+    """Returns by value, and "x", whether its layers alone make sure that it is nowhere below 0."""
+    found = {INPUT: False}
+    for node in model.nodes:
+        layer = node.layer
+        keeps = layer.passes or layer.coupling in ("add", "concat") or "pool" in (layer.step or "")
+        found[node.name] = layer.rectifies or layer.step == "sigmoid" or (
+            keeps and all(found[name] for name in node.inputs))
+    return found
+
+
+def _names(model: Model) -> list[str]:
+    return [node.name for node in model.nodes]
 
 
 def without_grids(model: Model) -> Model:
