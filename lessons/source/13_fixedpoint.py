@@ -244,7 +244,7 @@ lesson.record(lost_nearest=lost[0][-1], lost_stochastic=lost[1][-1],
 # %% [markdown]
 # Recorded on MNIST: float {{mnist:error_float}}, stochastic {{mnist:error_stochastic}}, nearest
 # {{mnist:error_nearest}}. With 14 bits behind the point nearest has {{mnist:error_fine}}: the grid
-# is 64 times finer, and few updates are below half a step.
+# is 64 times finer, and what lies below half a step is little of the movement.
 #
 # ## The paper's row beside ours
 #
