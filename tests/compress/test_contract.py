@@ -97,9 +97,16 @@ TOY = {
     "gptq": [{"samples": 20}, {"samples": 20, "bits": 6, "grid": "unsigned", "group": 3}],
     "adaround": [{"samples": 20, "steps": 10}, {"samples": 20, "steps": 10, "per": "tensor"}],
     "fixed-point": [{"fl": 8}, {"rounding": "nearest", "fl": {"*": 12, "conv*": 10}}],
-    "joint-bits": [{"budget": 30.0, "bits": 6, "least": 5, "act_bits": 6, "samples": 20},
-                   {"cost": "storage", "budget": 4.5, "bits": 5, "least": 4, "act_bits": 5,
+    "joint-bits": [{"budget": 28.0, "bits": 5, "least": 5, "act_bits": 6, "samples": 20},
+                   {"cost": "storage", "budget": 4.5, "bits": 5, "least": 4, "act_bits": 4,
                     "samples": 20}],
+    "smoothquant": [{"samples": 20}],
+    "awq": [{"samples": 20, "tries": 3}],
+    "mixed-bits": [
+        {"mean_bits": 9.0, "least": 5, "samples": 20},
+        {"bytes": 1000, "least": 5, "samples": 20, "cost": "hessian", "draws": 2},
+    ],
+    "guard": [{"bits": 6, "theta": 0.5}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
