@@ -223,8 +223,8 @@ zeros = [f"{100 * np.mean(codes(net) == 0):.0f} %" for net in (rounded, start, l
 f"0 in fc1: rounded {zeros[0]}, LSQ before {zeros[1]}, after {zeros[2]}; {crossed:.1f} % moved"
 
 # %% [markdown]
-# Only {{mnist:crossed}} of fc1's weights have another code than at the start. The others pushed
-# too, and did not cross.
+# {{mnist:crossed}} of fc1's weights have another code than at the start, because they moved or
+# because their step did. The others pushed too, and did not cross.
 #
 # ## The paper's row beside ours
 #
