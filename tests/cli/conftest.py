@@ -7,10 +7,11 @@ import pytest
 
 import minicomp
 from minicomp import data as datasets
-from minicomp.compress import TECHNIQUES, Run
+from minicomp.compress import TECHNIQUES, Run, Wavelets
+from minicomp.grid import additive_codes, power_codes
 from minicomp.jobs.recipe import parse_with
 from minicomp.models import MODELS
-from minicomp.nn import Half
+from minicomp.nn import AdditivePowers, Affine, BFloat16, Codebook, FixedPoint, Half, Powers
 
 FEW = {"train": 160, "val": 80, "test": 80}  # of glyphs
 TRAINING = "epochs=1,batch_size=32,lr=0.05"
@@ -31,7 +32,22 @@ MADE = {
     "slim": ("depthwise32", f"slimming:sparsity=0.3,{TRAINING}"),
     "shallow": ("depthwise32", "layer-removal:samples=40 lamp:sparsity=0.5"),
     "half": ("lenet300", "magnitude:sparsity=0.5"),  # its values are then stored as float16
+    "codes": ("lenet300", "lloyd-max:bits=3"),  # its forms are then `codes`
+    "transforms": ("lenet300", "segments"),
 }
+
+
+def codes(model):
+    # Forms of codes, of every kind that stores by place, and tables that a rule derives.
+    w = {name: form.dense().data for name, form in model.forms().items()}
+    model.set_forms({
+        "fc1.weight": Affine.of(w["fc1.weight"], 0.05, bits=5),
+        "fc2.weight": FixedPoint.of(w["fc2.weight"], 1, 6),
+        "fc3.weight": Codebook(power_codes(w["fc3.weight"], -1, 7), Powers(-1, 7), True),
+        "fc1.bias": Codebook(additive_codes(w["fc1.bias"], 0.1, 4), AdditivePowers(0.1, 4), True),
+        "fc2.bias": BFloat16(w["fc2.bias"]),
+        "fc3.bias": Half(w["fc3.bias"]),
+    })
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +69,11 @@ def zoo(few, tmp_path_factory):
         if name == "half":
             for part, form in model.forms().items():
                 model.set_form(part, Half(form.dense().data, form.mask))
+        if name == "codes":
+            codes(model)
+        if name == "transforms":  # its first layer, of coefficients
+            first = model.forms()["fc1.weight"]
+            model.set_form("fc1.weight", Wavelets().form("fc1", first, Run(rng)))
         minicomp.save(model, folder / f"{name}.mcz")
     return {name: folder / f"{name}.mcz" for name in MADE}
 
