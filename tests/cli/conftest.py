@@ -11,7 +11,7 @@ from minicomp.compress import TECHNIQUES, Run, Wavelets
 from minicomp.grid import additive_codes, power_codes
 from minicomp.jobs.recipe import parse_with
 from minicomp.models import MODELS
-from minicomp.nn import AdditivePowers, Affine, BFloat16, Codebook, FixedPoint, Half, Powers
+from minicomp.nn import AdditivePowers, BFloat16, Codebook, FixedPoint, Half, Powers
 
 FEW = {"train": 160, "val": 80, "test": 80}  # of glyphs
 TRAINING = "epochs=1,batch_size=32,lr=0.05"
@@ -32,21 +32,23 @@ MADE = {
     "slim": ("depthwise32", f"slimming:sparsity=0.3,{TRAINING}"),
     "shallow": ("depthwise32", "layer-removal:samples=40 lamp:sparsity=0.5"),
     "half": ("lenet300", "magnitude:sparsity=0.5"),  # its values are then stored as float16
+    "fixed": ("lenet300", "magnitude:sparsity=0.5"),  # and of this with a fixed point
+    "int8": ("lenet5classic", f"finetune:{TRAINING} ptq:samples=40"),
+    "int4": ("depthwise32", "magnitude:sparsity=0.5 ptq:bits=4,act_bits=6,samples=40"),
     "codes": ("lenet300", "lloyd-max:bits=3"),  # its forms are then `codes`
     "transforms": ("lenet300", "segments"),
 }
 
 
 def codes(model):
-    # Forms of codes, of every kind that stores by place, and tables that a rule derives.
+    # Tables that a rule derives, and bfloat16.
     w = {name: form.dense().data for name, form in model.forms().items()}
+    apot = additive_codes(w["fc1.weight"], 0.1, 4)
     model.set_forms({
-        "fc1.weight": Affine.of(w["fc1.weight"], 0.05, bits=5),
-        "fc2.weight": FixedPoint.of(w["fc2.weight"], 1, 6),
-        "fc3.weight": Codebook(power_codes(w["fc3.weight"], -1, 7), Powers(-1, 7), True),
-        "fc1.bias": Codebook(additive_codes(w["fc1.bias"], 0.1, 4), AdditivePowers(0.1, 4), True),
-        "fc2.bias": BFloat16(w["fc2.bias"]),
-        "fc3.bias": Half(w["fc3.bias"]),
+        "fc1.weight": Codebook(apot, AdditivePowers(0.1, 4), pinned_zero=True),
+        "fc2.weight": Codebook(power_codes(w["fc2.weight"], -3, 7), Powers(-3, 7), True),
+        "fc3.weight": BFloat16(w["fc3.weight"]),
+        "fc3.bias": BFloat16(w["fc3.bias"]),
     })
 
 
@@ -66,9 +68,11 @@ def zoo(few, tmp_path_factory):
         tiny = {"width": 0.05, "channels": 1, "resolution": 28} if net == "depthwise32" else {}
         model = MODELS[net](rng=rng, normalize=few.normalize, **tiny)
         model = parse_with(steps.split(), TECHNIQUES).apply(model, few.without_test(), Run(rng))
-        if name == "half":
-            for part, form in model.forms().items():
+        for part, form in model.forms().items():
+            if name == "half":
                 model.set_form(part, Half(form.dense().data, form.mask))
+            if name == "fixed":
+                model.set_form(part, FixedPoint.of(form.dense().data, 2, 10, mask=form.mask))
         if name == "codes":
             codes(model)
         if name == "transforms":  # its first layer, of coefficients

@@ -24,7 +24,8 @@ from minicomp.nn.forms import FORMS
 from minicomp.papers import table
 
 NAMES = ("dense", "pruned", "shared", "pruned-shared", "blocks", "surgery", "filters", "all-three",
-         "dead-units", "thresholds", "slim", "shallow", "half", "codes", "transforms")
+         "dead-units", "thresholds", "slim", "shallow", "half", "fixed", "int8", "int4", "codes",
+         "transforms")
 WHOLE = ("transforms",)  # whose forms store nothing by place: neither weights nor units can go
 SHARED = ("shared", *WHOLE)  # without a pinned zero: single weights cannot be pruned
 ON = ["--data", "glyphs", "--threads", "1"]
