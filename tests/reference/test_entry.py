@@ -6,8 +6,9 @@ from minicomp.teach import catalog
 
 EXERCISES = {e.name: e for of in catalog.lessons().values() for e in of.exercises}
 # The lesson asks for something else than the entry: the whole of H, the choice of q as well, counts
-# without a limit. Cases and judge are its own there, the answer is the entry's.
-OWN = {"obd_saliency", "obs_step", "huffman_lengths"}
+# without a limit, one grid of several. Cases and judge are its own there, the answer is the
+# entry's.
+OWN = {"obd_saliency", "obs_step", "huffman_lengths", "affine_params", "quantize"}
 
 
 def test_groups_are_cases_of_their_own_and_all_together():
