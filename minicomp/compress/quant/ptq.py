@@ -16,7 +16,9 @@ would keep (`nodes`), a weight is stored at its width (`schemes`), biases stay f
 is the whitepaper's recommendation for weights, one grid a tensor for activations.
 
 `bits@conv1=8` is of that layer's weights, `act_bits@conv1=8` of the values that it reads; of what
-several layers read the largest counts. Ranges are those of the float net.
+several layers read the largest counts. Ranges are those of the float net. The input's is all that
+was seen, whatever the method of the others (`input_method`): pixels have a range, and the spike of
+a background that is not 0 leads a divergence to cut off everything brighter.
 
 Two corrections, done here since both nets are at hand: `moments` of the mean and variance of each
 channel's weights (`weight_correction`), then `correct` of the mean of each channel's output
@@ -37,7 +39,7 @@ import numpy as np
 
 from ...errors import UserError
 from ...nn.forms import Half
-from ...nn.graph import Model
+from ...nn.graph import INPUT, Model
 from ...nn.layers import ActQuant
 from ...tensor import Array, no_grad
 from ..examples import calibration
@@ -68,6 +70,8 @@ class PTQ(WeightQuantizer):
     act_bits: int = knob(8, "bits of the values that a layer reads", lo=1, hi=16, per_layer=True)
     method: str = knob("min-max", "mode full: how the range of an activation is chosen",
                        choices=METHODS)
+    input_method: str = knob("min-max", "mode full: how that of the net's input is chosen",
+                             choices=METHODS)
     symmetric: bool = knob(False, "activations without zero points: unsigned where the net makes "
                                   "sure that none is below 0, else narrow")
     samples: int = knob(500, "training examples drawn for calibration; all where there are fewer",
@@ -81,9 +85,9 @@ class PTQ(WeightQuantizer):
     def __post_init__(self):
         super().__post_init__()
         idle = {"float16": ("bits", "grid", "per", "group", "clip", "act_bits", "method",
-                            "symmetric", "moments", "correct"),
-                "weight-only": ("act_bits", "method", "symmetric"),
-                "dynamic": ("method",)}.get(self.mode, ())
+                            "input_method", "symmetric", "moments", "correct"),
+                "weight-only": ("act_bits", "method", "input_method", "symmetric"),
+                "dynamic": ("method", "input_method")}.get(self.mode, ())
         for name in idle:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 raise UserError(f"{self.word}: {name} does not go with mode {self.mode}, which "
@@ -114,9 +118,10 @@ class PTQ(WeightQuantizer):
         for name in places(model):
             bits = max((self.at("act_bits", node) for node in sorted(read[name]) or [""]))
             grid = "unsigned" if above[name] or not self.symmetric else "narrow"
-            if self.mode == "full" and self.method in BY_DIVERGENCE and bits > MOST_KL_BITS:
+            method = self.method_of(model, name)
+            if self.mode == "full" and method in BY_DIVERGENCE and bits > MOST_KL_BITS:
                 raise UserError(f"{self.word}: act_bits must be at most {MOST_KL_BITS} for method "
-                                f"{self.method}, got {bits} behind {name}")
+                                f"{method}, got {bits} behind {name}")
             try:
                 found[name] = ActQuant(bits, grid, zero_point=not self.symmetric,
                                        dynamic=self.mode == "dynamic")
@@ -157,12 +162,23 @@ class PTQ(WeightQuantizer):
 
     def calibrate(self, model: Model, layers: dict[str, ActQuant], x: Array) -> None:
         """Sets the grids of activations, in place, to ranges of the float net on examples x."""
-        try:
-            seen = observed(model, x, layers, method=self.method)
-        except UserError as e:
-            raise UserError(f"{self.word}: {e}") from None
-        for name, layer in layers.items():
-            layer.set_range(*seen[name].range(layer.bits, layer.grid))
+        by_method: dict[str, list[str]] = {}
+        for name in layers:
+            by_method.setdefault(self.method_of(model, name), []).append(name)
+        for method, names in by_method.items():
+            try:
+                seen = observed(model, x, names, method=method)
+            except UserError as e:
+                raise UserError(f"{self.word}: {e}") from None
+            for name in names:
+                layers[name].set_range(*seen[name].range(layers[name].bits, layers[name].grid))
+
+    def method_of(self, model: Model, name: str) -> str:
+        """Returns how the range of a value is chosen: the input's, normalised or not, by a method
+        of its own."""
+        given = name == INPUT or model.node(name).layer.step == "scale" and (
+            model.node(name).inputs == (INPUT,))
+        return self.input_method if given else self.method
 
     def keep_moments(self, model: Model, reference: Model, x: Array, run) -> None:
         """Multiplies the scales of each weight by xi, in place, and takes the mean of the rest

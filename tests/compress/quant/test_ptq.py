@@ -161,9 +161,13 @@ def test_batch_norm_that_an_integer_program_needs_folded_is_said():
 def test_the_method_decides_the_range():
     x = rng().normal(size=(500, 50)).astype(np.float32)
     x[0, 0] = 40.0
-    scales = {method: grids(quantized(mlp(n=50), x, method=method))["x_q"].scale
-              for method in ("min-max", "percentile", "mse", "kl")}
+    methods = ("min-max", "percentile", "mse", "kl")
+    scales = {method: grids(quantized(mlp(n=50), x, input_method=method))["x_q"].scale
+              for method in methods}
     assert scales["min-max"] == pytest.approx(44 / 255, rel=0.05)
+    inner = [grids(quantized(mlp(n=50), x, method=method)) for method in methods]
+    assert len({found["x_q"].scale for found in inner}) == 1
+    assert len({found["relu1_q"].scale for found in inner}) > 2
     assert scales["percentile"] < scales["min-max"]
     assert scales["kl"] < 0.5 * scales["min-max"]
 
