@@ -12,8 +12,8 @@ from minicomp.data import Dataset, Split
 from minicomp.deploy import lower
 from minicomp.errors import UserError
 from minicomp.models import LeNet300
-from minicomp.nn import (Add, AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, Model, Node, ReLU,
-                         chain)
+from minicomp.nn import (Add, AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, Model, Node,
+                         Normalize, ReLU, chain)
 
 
 
@@ -170,6 +170,20 @@ def test_the_method_decides_the_range():
     assert len({found["relu1_q"].scale for found in inner}) > 2
     assert scales["percentile"] < scales["min-max"]
     assert scales["kl"] < 0.5 * scales["min-max"]
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_a_background_that_is_not_0_leads_a_divergence_astray_but_not_the_default(normalized):
+    r = rng()
+    x = np.where(r.random((400, 1, 4, 4)) < 0.8, -0.42, r.uniform(0, 2.8, (400, 1, 4, 4)))
+    x = x.astype(np.float32)
+    nodes = chain(*[("norm", Normalize([0.0], [1.0]))] * normalized, ("flat", Flatten()),
+                  ("fc1", Linear(16, 8)), ("relu", ReLU()), ("fc2", Linear(8, 3)))
+    model = Model(nodes, input_shape=(1, 4, 4))
+    model.load_state_dict({n: r.normal(size=a.shape) for n, a in model.state_dict().items()})
+    found = [sqnr(model(x).data, quantized(model, x, method="kl", **more)(x).data)
+             for more in ({}, {"input_method": "kl"})]
+    assert found[0] > 25 > 15 > found[1]
 
 
 def test_one_sided_and_constant_activations():
