@@ -176,6 +176,11 @@ class Plan:
             layer.buffers[part] = np.array(form.dense().data, np.float32)
         return lambda x: layer(Tensor(x)).data
 
+    def _clip(self, step: Step) -> Callable[..., Array]:
+        ceiling = _numbers(step, "ceiling")
+        at = {n: ceiling.reshape(-1, *[1] * (n - 2)) for n in (2, 4)}  # axes of rows, of maps
+        return lambda x: np.minimum(np.maximum(x, 0), at[x.ndim])
+
     def _add(self, step: Step) -> Callable[..., Array]:
         return _then(step, lambda *xs: reduce(np.add, xs) if len(xs) > 1 else xs[0].copy())
 
@@ -189,6 +194,7 @@ _MADE: dict[str, Callable[[Plan, Step], Callable[..., Array]]] = {
     "avg_pool": Plan._avg_pool,
     "add": Plan._add,
     "quantize": Plan._quantize,
+    "clip": Plan._clip,
 }
 # By activation: may write to its argument; returns the result.
 _IN_PLACE = {

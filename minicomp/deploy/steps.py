@@ -13,6 +13,7 @@ A kind of step declares its arguments, the shapes of its weights and of its outp
 | scale                      | x gain + bias, a number each for a channel                   |
 | relu, relu6, sigmoid, tanh | entry by entry; also what a step does `then` to its output   |
 | threshold, topk            | x where |x| >= threshold; where it is among the k largest    |
+| clip                       | min(max(x, 0), ceiling), a ceiling for each channel          |
 | quantize                   | x on an affine grid (grid/affine.py), still in floats        |
 | max_pool, avg_pool, adaptive_avg_pool | the maximum, the mean of windows, of cells        |
 | flatten, shuffle           | (N, C, H, W) -> (N, C H W); channels (g, n) -> (n, g)        |
@@ -162,6 +163,11 @@ class _Quantize(Kind):
         return dict.fromkeys(there, (1,))
 
 
+class _Clip(Kind):
+    def parts(self, args, shape):
+        return {"ceiling": shape[:1]}
+
+
 class _Pool(Kind):
     args = {"kernel_size": Arg(_pair(1)), "stride": Arg(_pair(1)), "padding": Arg(_pair(0), (0, 0)),
             "ceil_mode": Arg(flag, False)}
@@ -224,7 +230,7 @@ KINDS: dict[str, Kind] = {
     "linear": _Linear(), "conv": _Conv(), "scale": _Scale(),
     **{name: _Pointwise() for name in ACTIVATIONS},
     "threshold": _Pointwise(threshold=Arg(_threshold)), "topk": _Pointwise(k=Arg(count)),
-    "quantize": _Quantize(),
+    "quantize": _Quantize(), "clip": _Clip(),
     "max_pool": _Pool(), "avg_pool": _Pool(), "adaptive_avg_pool": _AdaptivePool(),
     "flatten": _Flatten(), "shuffle": _Shuffle(), "add": _Add(), "concat": _Concat(),
 }

@@ -27,7 +27,8 @@ def drawn(model, seed=1):
         w = rng.normal(size=form.shape).astype(np.float32)
         model.set_form(name, Dense(w / math.sqrt(w[0].size)))
     for name, a in model.buffers().items():
-        draw = rng.uniform(0.5, 1.5, a.shape) if name.endswith("var") else rng.normal(size=a.shape)
+        above = name.endswith(("var", "ceiling"))
+        draw = rng.uniform(0.5, 1.5, a.shape) if above else rng.normal(size=a.shape)
         a[...] = draw
     return model
 
@@ -73,7 +74,8 @@ def every_layer():
         Node("bn2", nn.BatchNorm1d(40), ("bn1",)),
         Node("tanh", nn.Tanh(), ("bn2",)),
         Node("thresh", nn.ActThreshold(0.1), ("tanh",)),
-        Node("quant", nn.ActQuant(4, "full", zero_point=True), ("thresh",)),
+        Node("clip", nn.ClipChannels.of(np.linspace(0.1, 1, 40)), ("thresh",)),
+        Node("quant", nn.ActQuant(4, "full", zero_point=True), ("clip",)),
         Node("fc2", nn.Linear(40, 30, bias=False), ("quant",)),
         Node("sigmoid", nn.Sigmoid(), ("fc2",)),
         Node("topk", nn.ActTopK(12), ("sigmoid",)),

@@ -29,7 +29,8 @@ def test_layers_become_steps_or_vanish(nets):
         ("flatten", "flatten", ("cells",), None),
         ("fc1", "linear", ("flatten",), "tanh"),  # through two batch norms
         ("thresh", "threshold", ("fc1",), None),
-        ("quant", "quantize", ("thresh",), None),
+        ("clip", "clip", ("thresh",), None),
+        ("quant", "quantize", ("clip",), None),
         ("fc2", "linear", ("quant",), "sigmoid"),
         ("topk", "topk", ("fc2",), None),
         ("fc3", "linear", ("topk",), None),

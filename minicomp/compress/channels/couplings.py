@@ -318,6 +318,12 @@ def sums(layer: Layer) -> Array:
     return _spread(layer, _weight(layer).sum(axis=-1))
 
 
+def peaks(layer: Layer) -> Array:
+    """Returns a mixing layer's largest |weight| over the kernel, (O, C) float64, spread out as
+    `sums` are."""
+    return _spread(layer, np.abs(_weight(layer)).max(axis=-1))
+
+
 def foldable(layer: Layer, value: Array) -> Array:
     """Returns which inputs of a mixing layer have a constant that its bias can take, (C,) bool.
 

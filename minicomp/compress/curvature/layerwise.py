@@ -1,4 +1,4 @@
-"""A layer by itself: the least-squares problem on which OBC and SparseGPT (and GPTQ) work.
+"""A layer by itself: the least-squares problem on which OBC, SparseGPT, GPTQ and AdaRound work.
 
 P examples, L positions, O outputs, C entries of a row: its weights, and 1 for its bias. A layer
 should go on giving what it gave, Z, after its rows have lost entries. Row by row that is linear
@@ -49,6 +49,8 @@ class LayerProblem:
     weights : how many of the C entries are weights, the rest being the bias
     dead : (O, weights) bool, entries that a mask has taken already
     damping : lambda        asked : the lambda asked for, smaller where H was singular with it
+    positions : L        X, Z : (R, C) and (R, O) rows of inputs and outputs, where a technique asks
+        for some; else None
     """
 
     W: Array
@@ -59,6 +61,21 @@ class LayerProblem:
     dead: Array
     damping: float
     asked: float
+    positions: int = 1
+    X: Array | None = None
+    Z: Array | None = None
+
+    def error(self, rows: Array) -> Array:
+        """Returns what rows (O, C) lie above the least: |Z_o - X w^|^2 / P less its least, (O,)."""
+        d = rows - self.W
+        return np.einsum("oc,oc->o", d @ self.H, d)
+
+    def completed(self, weights: Array) -> Array:
+        """Returns rows (O, C) of these weights, (O, weights), and the bias of least error."""
+        if len(self.H) == self.weights:
+            return weights.astype(np.float64)
+        moved = (weights - self.W[:, :-1]) @ self.H[:-1, -1:] / self.H[-1, -1]
+        return np.concatenate([weights, self.W[:, -1:] - moved], axis=1)
 
     def ordered(self, order: Array) -> tuple[Array, Array, Array]:
         """Returns W, Hinv and dead with the weights of a row in another order, the bias last."""
@@ -80,7 +97,9 @@ class LayerProblem:
 
 
 def problems(model: Model, reference: Model, x: Array, damping: float,
-             dead: Mapping[str, Array] | None = None) -> Iterator[tuple[Node, list[LayerProblem]]]:
+             dead: Mapping[str, Array] | None = None, *, rows: int = 0,
+             rng: np.random.Generator | None = None
+             ) -> Iterator[tuple[Node, list[LayerProblem]]]:
     """Yields each layer, first to last, and the least-squares problem of each of its groups.
 
     Both nets are walked once, side by side: what a layer is changed to while its problem is there
@@ -92,14 +111,17 @@ def problems(model: Model, reference: Model, x: Array, damping: float,
     x : (P, ...) examples
     damping : lambda over the mean of H's diagonal; raised where H is singular all the same
     dead : by node (O, weights) bool, what masks have taken already; absent: nothing
+    rows : of X and Z to keep, at most, drawn from rng where there are more; 0: none
     Raises ValueError where X or Z is not finite.
     """
-    for node, H, S in layer_moments(model, reference, x):
+    sample, shapes = Sample(rows, rng), reference.shapes()
+    for node, H, S in layer_moments(model, reference, x, sample):
         layer = reference.node(node.name).layer
-        rows, found = rows_of(layer), []
-        weights = rows.shape[1] - ("bias" in layer.forms)
-        taken = (dead or {}).get(node.name, np.zeros((len(rows), weights), bool))
-        for g, (W, gone) in enumerate(zip(np.split(rows, len(H)), np.split(taken, len(H)))):
+        all_rows, found = rows_of(layer), []
+        weights = all_rows.shape[1] - ("bias" in layer.forms)
+        taken = (dead or {}).get(node.name, np.zeros((len(all_rows), weights), bool))
+        kept = sample.take(len(H))
+        for g, (W, gone) in enumerate(zip(np.split(all_rows, len(H)), np.split(taken, len(H)))):
             Hinv, used = damped_inverse(H[g], damping)
             asked = damping * float(np.diag(H[g]).mean())
             damped = H[g] + used * np.eye(len(Hinv))
@@ -108,8 +130,32 @@ def problems(model: Model, reference: Model, x: Array, damping: float,
             else:
                 right = S[g] + used * W.T
                 best = (Hinv @ right).T
-            found.append(LayerProblem(best, damped, Hinv, right, weights, gone, used, asked))
+            found.append(LayerProblem(best, damped, Hinv, right, weights, gone, used, asked,
+                                      math.prod(shapes[node.name][1:]), *kept[g]))
         yield node, found
+
+
+class Sample:
+    """At most `rows` rows of the X and Z of a layer, an equal share of every batch of examples."""
+
+    def __init__(self, rows: int, rng: np.random.Generator | None):
+        self.rows, self.rng = rows, rng
+        self.held: list[tuple[Array, Array]] = []
+
+    def add(self, X: Array, Z: Array, part: float) -> None:
+        """Draws from a batch, X (G, R, C) and Z (G, R, O / G), `part` of all examples."""
+        n = min(math.ceil(self.rows * part), X.shape[1])
+        if n:
+            at = np.sort(self.rng.choice(X.shape[1], n, replace=False))
+            self.held.append((X[:, at], Z[:, at]))
+
+    def take(self, groups: int) -> list[tuple[Array | None, Array | None]]:
+        """Returns (X, Z) of each group, and forgets them; (None, None) where none were drawn."""
+        held, self.held = self.held, []
+        if not held:
+            return [(None, None)] * groups
+        X, Z = (np.concatenate(a, axis=1) for a in zip(*held))
+        return list(zip(X, Z))
 
 
 def carried_bytes(model: Model) -> int:
@@ -138,13 +184,14 @@ def set_rows(layer: Layer, rows: Array) -> None:
         layer.forms["bias"].value.data[...] = rows[:, C]
 
 
-def layer_moments(model: Model, reference: Model, x: Array
+def layer_moments(model: Model, reference: Model, x: Array, sample: Sample | None = None
                   ) -> Iterator[tuple[Node, Array, Array | None]]:
     """Yields each layer, first to last, X'X / P, (G, C, C), and X'Z / P, (G, C, O / G).
 
     X : (P L, C) rows of the node's input in `model`, with a column of ones last for a bias
     Z : (P L, O / G) the node's output in `reference`; where that is the model itself it is X W',
         and the second None        both models of `hessian.float64`
+    sample : takes rows of X and Z (two different models)
     """
     nodes, same = layers(model), model is reference
     now = Walk(x, batch_size=BATCH, dtype=np.float64)
@@ -158,34 +205,35 @@ def layer_moments(model: Model, reference: Model, x: Array
             H = H + X.transpose(0, 2, 1) @ X / len(x)
             if not same:
                 Z = by_unit(node.layer, z[node.name]).transpose(1, 0, 3, 2)
-                S = S + X.transpose(0, 2, 1) @ Z.reshape(*X.shape[:2], -1) / len(x)
+                Z = Z.reshape(*X.shape[:2], -1)
+                S = S + X.transpose(0, 2, 1) @ Z / len(x)
+                if sample is not None:
+                    sample.add(X, Z, len(taps[node.inputs[0]]) / len(x))
         if not (np.isfinite(H).all() and (same or np.isfinite(S).all())):
             raise ValueError(f"inputs and outputs of {node.name} must be finite, got NaN or "
                              "infinity")
         yield node, H, S
 
 
-# ------------------------------------------------------------------- what the two have in common
+# -------------------------------------------------------------- what such techniques have in common
 
 
-@dataclass(frozen=True)
-class LayerPruner(Technique):
-    """The knobs and the door of a technique that prunes each layer on its own least squares."""
+def samples_knob():
+    """Returns the field for the number of examples of X."""
+    return knob(2000, "training examples drawn for X; all where there are fewer", lo=1)
 
-    sparsity: float | None = knob(None, "fraction of zeros, exactly round(s n)", type=float, lo=0,
-                                  hi=1, below=True, optional=True, per_layer=True)
-    pattern: str | None = knob(None, "instead of sparsity: N:M keeps N of every M inputs of an "
-                                     "output", type=str, optional=True, per_layer=True)
-    samples: int = knob(2000, "training examples drawn for X; all where there are fewer", lo=1)
-    damping: float = knob(0.01, "added to H's diagonal, times its mean", lo=0, hi=1)
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.sparsity is None and self.pattern is None:
-            raise UserError(f"{self.word}: sparsity or pattern must be given, got neither")
-        for text in self.pattern.values() if isinstance(self.pattern, dict) else [self.pattern]:
-            if text is not None:
-                parse_pattern(text, self.word)
+def damping_knob():
+    """Returns the field for lambda."""
+    return knob(0.01, "added to H's diagonal, times its mean", lo=0, hi=1)
+
+
+class LayerWise(Technique):
+    """A technique that treats each layer on its own least squares; it has knobs `samples` and
+    `damping`."""
+
+    samples: int
+    damping: float
 
     def targets(self, model):
         return [node.name for node in layers(model)]
@@ -196,6 +244,54 @@ class LayerPruner(Technique):
     def check(self, model):
         super().check(model)
         check_layers(self.word, model)
+
+    def examples(self, model: Model, data, run: Run) -> Array:
+        """Returns the examples X is read on, (P, ...): `samples`, or as many as memory allows."""
+        samples = min(self.samples, max(1, CARRIED // carried_bytes(model)))
+        if samples < self.samples:
+            run.log({"event": "say", "text":
+                     f"{self.word}: the activations of {samples} examples fill "
+                     f"{CARRIED // 2**20} MiB; {self.samples} are asked for"})
+        return calibration(self, data, run, samples).x
+
+    def problems(self, given: Model, model: Model, reference: Model, x: Array, run: Run,
+                 **sample) -> Iterator[tuple[Node, list[LayerProblem]]]:
+        """Yields `problems`, dead where the masks of the `given` model say so; logs the damping
+        used, aloud where it had to be raised."""
+        masks = {node.name: node.layer.forms["weight"].mask for node in layers(given)}
+        dead = {name: ~m.reshape(len(m), -1) for name, m in masks.items() if m is not None}
+        try:
+            for node, found in problems(model, reference, x, self.damping, dead, **sample):
+                for p in found:
+                    run.log({"event": "damping", "name": self.word, "layer": node.name,
+                             "damping": p.damping, "asked": p.asked})
+                    if p.damping > 1.001 * p.asked:
+                        run.log({"event": "say", "text":
+                                 f"{self.word}: the Hessian of {node.name} is singular; damping "
+                                 f"raised from {p.asked:.3g} to {p.damping:.3g}"})
+                yield node, found
+        except ValueError as e:
+            raise UserError(f"{self.word}: {e}") from None
+
+
+@dataclass(frozen=True)
+class LayerPruner(LayerWise):
+    """The knobs and the door of a technique that prunes each layer on its own least squares."""
+
+    sparsity: float | None = knob(None, "fraction of zeros, exactly round(s n)", type=float, lo=0,
+                                  hi=1, below=True, optional=True, per_layer=True)
+    pattern: str | None = knob(None, "instead of sparsity: N:M keeps N of every M inputs of an "
+                                     "output", type=str, optional=True, per_layer=True)
+    samples: int = samples_knob()
+    damping: float = damping_knob()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.sparsity is None and self.pattern is None:
+            raise UserError(f"{self.word}: sparsity or pattern must be given, got neither")
+        for text in self.pattern.values() if isinstance(self.pattern, dict) else [self.pattern]:
+            if text is not None:
+                parse_pattern(text, self.word)
 
     def check_shapes(self, model):
         self.amounts(model)
@@ -216,34 +312,6 @@ class LayerPruner(Technique):
                     raise UserError(f"{self.word}: pattern {N}:{M} needs inputs that {M} divides, "
                                     f"got {inputs} in {node.name}")
         return found
-
-    def examples(self, model: Model, data, run: Run) -> Array:
-        """Returns the examples X is read on, (P, ...): `samples`, or as many as memory allows."""
-        samples = min(self.samples, max(1, CARRIED // carried_bytes(model)))
-        if samples < self.samples:
-            run.log({"event": "say", "text":
-                     f"{self.word}: the activations of {samples} examples fill "
-                     f"{CARRIED // 2**20} MiB; {self.samples} are asked for"})
-        return calibration(self, data, run, samples).x
-
-    def problems(self, given: Model, model: Model, reference: Model, x: Array,
-                 run: Run) -> Iterator[tuple[Node, list[LayerProblem]]]:
-        """Yields `problems`, dead where the masks of the `given` model say so; logs the damping
-        used, aloud where it had to be raised."""
-        masks = {node.name: node.layer.forms["weight"].mask for node in layers(given)}
-        dead = {name: ~m.reshape(len(m), -1) for name, m in masks.items() if m is not None}
-        try:
-            for node, found in problems(model, reference, x, self.damping, dead):
-                for p in found:
-                    run.log({"event": "damping", "name": self.word, "layer": node.name,
-                             "damping": p.damping, "asked": p.asked})
-                    if p.damping > 1.001 * p.asked:
-                        run.log({"event": "say", "text":
-                                 f"{self.word}: the Hessian of {node.name} is singular; damping "
-                                 f"raised from {p.asked:.3g} to {p.damping:.3g}"})
-                yield node, found
-        except ValueError as e:
-            raise UserError(f"{self.word}: {e}") from None
 
     def sketch(self, model, *, rng):
         # As many zeros, of least magnitude: the layers' problems would need data.

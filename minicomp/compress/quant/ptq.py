@@ -10,6 +10,7 @@ the activations, and whether there are grids for them at all:
 | dynamic     | integers  | grids of the batch at hand: no calibration, a search at every call   |
 | weight-only | integers  | floats: smaller, not faster                                          |
 | float16     | IEEE half | floats                                                               |
+| activations | as before | grids that calibration has set: weights are left to another step     |
 
 Everything is exact in simulation: layer ActQuant stands behind each value that an integer program
 would keep (`nodes`), a weight is stored at its width (`schemes`), biases stay float32. Per channel
@@ -51,7 +52,8 @@ from .schemes import WeightQuantizer
 from .shifts import corrected, input_sums, take_back
 from .weight_correction import FORMS, moments
 
-MODES = ("full", "dynamic", "weight-only", "float16")
+MODES = ("full", "dynamic", "weight-only", "float16", "activations")
+CALIBRATED = ("full", "activations")
 BY_DIVERGENCE = ("kl", "symmetric-kl", "js")
 
 
@@ -66,12 +68,11 @@ class PTQ(WeightQuantizer):
 
     mode: str = knob("full", "activations on grids set by calibration (full), on those of each "
                              "batch (dynamic), or floats (weight-only); float16: weights of 16 "
-                             "bits, no grids", choices=MODES)
+                             "bits, no grids; activations: those alone", choices=MODES)
     act_bits: int = knob(8, "bits of the values that a layer reads", lo=1, hi=16, per_layer=True)
-    method: str = knob("min-max", "mode full: how the range of an activation is chosen",
-                       choices=METHODS)
-    input_method: str = knob("min-max", "mode full: how that of the net's input is chosen",
-                             choices=METHODS)
+    method: str = knob("min-max", "modes full and activations: how the range of an activation "
+                                  "is chosen", choices=METHODS)
+    input_method: str = knob("min-max", "how that of the net's input is chosen", choices=METHODS)
     symmetric: bool = knob(False, "activations without zero points: unsigned where the net makes "
                                   "sure that none is below 0, else narrow")
     samples: int = knob(500, "training examples drawn for calibration; all where there are fewer",
@@ -84,17 +85,19 @@ class PTQ(WeightQuantizer):
 
     def __post_init__(self):
         super().__post_init__()
-        idle = {"float16": ("bits", "grid", "per", "group", "clip", "act_bits", "method",
-                            "input_method", "symmetric", "moments", "correct"),
-                "weight-only": ("act_bits", "method", "input_method", "symmetric"),
-                "dynamic": ("method", "input_method")}.get(self.mode, ())
+        of_weights = ("bits", "grid", "per", "group", "clip", "moments", "correct")
+        of_ranges = ("method", "input_method")
+        idle = {"float16": (*of_weights, "act_bits", "symmetric", *of_ranges),
+                "activations": of_weights,
+                "weight-only": ("act_bits", "symmetric", *of_ranges),
+                "dynamic": of_ranges}.get(self.mode, ())
         for name in idle:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 raise UserError(f"{self.word}: {name} does not go with mode {self.mode}, which "
                                 "has no use for it")
 
     def reads(self):
-        read = self.mode == "full" or self.correct == "empirical" or self.moments != "none"
+        read = self.mode in CALIBRATED or self.correct == "empirical" or self.moments != "none"
         return ("train",) if read else ()
 
     def check(self, model):
@@ -102,7 +105,7 @@ class PTQ(WeightQuantizer):
         if not weights(model):
             raise UserError(f"{self.word}: the model has no Linear or Conv2d layer")
         for name in weights(model).values():
-            if model.forms()[name].kind == "codebook":
+            if self.mode != "activations" and model.forms()[name].kind == "codebook":
                 raise UserError(f"{self.word}: {name} must hold numbers of its own, got a "
                                 "codebook, whose indices are its codes already; quantize a net "
                                 "or share its weights")
@@ -111,7 +114,7 @@ class PTQ(WeightQuantizer):
     def layers(self, model: Model) -> dict[str, ActQuant]:
         """Returns the grids of activations by what they stand behind, not set yet; UserError where
         bits and grid do not go together."""
-        if self.mode not in ("full", "dynamic"):
+        if self.mode not in (*CALIBRATED, "dynamic"):
             return {}
         model, found = without_grids(model), {}
         read, above = readers(model), nonnegative(model)
@@ -119,7 +122,7 @@ class PTQ(WeightQuantizer):
             bits = max((self.at("act_bits", node) for node in sorted(read[name]) or [""]))
             grid = "unsigned" if above[name] or not self.symmetric else "narrow"
             method = self.method_of(model, name)
-            if self.mode == "full" and method in BY_DIVERGENCE and bits > MOST_KL_BITS:
+            if self.mode in CALIBRATED and method in BY_DIVERGENCE and bits > MOST_KL_BITS:
                 raise UserError(f"{self.word}: act_bits must be at most {MOST_KL_BITS} for method "
                                 f"{method}, got {bits} behind {name}")
             try:
@@ -149,9 +152,10 @@ class PTQ(WeightQuantizer):
         layers = self.layers(model)
         model = without_grids(model)
         reference = model.copy()
-        if x is not None and self.mode == "full":
+        if x is not None and self.mode in CALIBRATED:
             self.calibrate(reference, layers, x)
-        self.quantize_weights(model)
+        if self.mode != "activations":
+            self.quantize_weights(model)
         model = with_grids(model, layers)
         if self.moments != "none":
             self.keep_moments(model, reference, x, run)

@@ -3,9 +3,10 @@
 from .base import Layer
 from .normalize import Normalize
 from .norms import BatchNorm1d, BatchNorm2d
-from .pointwise import ActThreshold, ActTopK, Dropout, Identity, ReLU, ReLU6, Sigmoid, Tanh
+from .pointwise import (ActThreshold, ActTopK, ClipChannels, Dropout, Identity, ReLU, ReLU6,
+                        Sigmoid, Tanh)
 from .pools import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from .quantized import ActQuant
+from .quantized import ActQuant, ConvBN2d
 from .weighted import Conv2d, Linear
 from .wiring import Add, ChannelShuffle, Concat, Flatten
 
@@ -33,6 +34,8 @@ LAYERS: dict[str, type[Layer]] = {
         ActThreshold,
         ActTopK,
         ActQuant,
+        ClipChannels,
+        ConvBN2d,
     )
 }
 
@@ -46,8 +49,10 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "ChannelShuffle",
+    "ClipChannels",
     "Concat",
     "Conv2d",
+    "ConvBN2d",
     "Dropout",
     "Flatten",
     "Identity",

@@ -45,6 +45,8 @@ class Layer:
     drops : in training it sets entries to 0 with probability `p`, its only argument
     passes : every entry of the output is one of the input, or 0, outside of training: what lies on
         a grid that has a 0 stays on it
+    homogeneous : of what goes in, s > 0 times as much in a channel, in all inputs alike, gives s
+        times as much in that channel of the output, outside of training
     straight_through : its gradient is not that of the staircase that it is
     tracks : its buffers move in training, so that a batch cannot be split over threads
     groups, padding : of a convolution or a pooling
@@ -64,6 +66,7 @@ class Layer:
     normalises: ClassVar[bool] = False
     drops: ClassVar[bool] = False
     passes: ClassVar[bool] = False
+    homogeneous: ClassVar[bool] = False
     straight_through: ClassVar[bool] = False
     tracks: ClassVar[bool] = False
     sizes: ClassVar[dict[str, str]] = {}
@@ -168,6 +171,21 @@ class Layer:
     def switched_off(self, channels: int) -> Array:
         """Returns which channels come out as one number whatever goes in, (C,) bool."""
         return np.zeros(channels, bool)
+
+    def rescaled(self, s: Array) -> Layer | None:
+        """Returns the layer g of g(x / s) = f(x) / s in every channel, or None where there is none.
+
+        s : (C,), above 0, of the input's channels        Of a layer without weights
+        """
+        return self if self.homogeneous else None
+
+    def shifted(self, c: Array) -> Layer | None:
+        """Returns the layer g of g(x - c) = f(x) - c where x >= c in every channel, another than f,
+        or None where there is none.
+
+        c : (C,), at least 0, of the input's channels        Of a layer that clips
+        """
+        return None
 
     def constant(self, v: Array, shape: tuple[int, ...]) -> Array:
         """Returns the value of each output channel of a layer that "keep"s them, (C,) float64.

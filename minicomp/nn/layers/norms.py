@@ -21,6 +21,7 @@ class _BatchNorm(Layer):
         "running_var": Part("table", axes=(0,), least=0),
     }
     axes: tuple[int, ...]
+    still = False  # whether a training goes on with the running statistics as they are
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
         (num_features,) = positive(num_features=num_features)
@@ -46,7 +47,7 @@ class _BatchNorm(Layer):
         if training and m == 1:
             raise ValueError(f"{self.kind} must see more than one value a channel in training, got "
                              f"x of shape {x.shape}")
-        if not training or not m:  # no examples: nothing to learn from
+        if not training or self.still or not m:  # no examples: nothing to learn from
             shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
             std = np.sqrt(self.buffers["running_var"] + np.float32(self.eps))
             gain = ops.reshape(gamma / std, shape=shape)
@@ -56,15 +57,23 @@ class _BatchNorm(Layer):
         self._track(*statistics, n=m)
         return batch_norm(x, gamma, beta, eps=self.eps, statistics=statistics)
 
-    def lowered(self):
-        # gamma (x - mean) / std + beta = x gain + bias; float64, for bias may be a small difference
-        weights = {part: w.data.astype(np.float64) for part, w in self.decode().items()}
+    def gain_and_bias(self) -> tuple[Array, Array]:
+        """Returns what it does outside of training, x gain + bias, (C,) float64 each.
+
+        ValueError where the running variance and eps are 0 together.
+        """
+        # gamma (x - mean) / std + beta; float64, for bias may be a small difference
+        with no_grad():
+            weights = {part: w.data.astype(np.float64) for part, w in self.decode().items()}
         var = self.buffers["running_var"] + np.float64(self.eps)
         if not (var > 0).all():
             raise ValueError(f"running_var + eps must be above 0, got {var.min():g}")
         gain = weights["weight"] / np.sqrt(var)
-        made = {"gain": gain, "bias": weights["bias"] - self.buffers["running_mean"] * gain}
-        return {part: Dense(a.astype(np.float32), trainable=False) for part, a in made.items()}
+        return gain, weights["bias"] - self.buffers["running_mean"] * gain
+
+    def lowered(self):
+        made = zip(("gain", "bias"), self.gain_and_bias())
+        return {part: Dense(a.astype(np.float32), trainable=False) for part, a in made}
 
     def _track(self, mean: Array, var: Array, n: int) -> None:
         for name, value in (("running_mean", mean), ("running_var", var * (n / (n - 1)))):

@@ -7,6 +7,8 @@ import math
 import numpy as np
 
 from ... import ops
+from ...tensor import Array
+from ..forms import Dense, Part
 from .base import Layer, Plain, number, positive
 
 
@@ -17,7 +19,7 @@ class _Activation(Plain):
 class ReLU(_Activation):
     """max(x, 0)."""
 
-    kind, rectifies = "ReLU", True
+    kind, rectifies, homogeneous = "ReLU", True, True
     step = "relu"
 
     def forward(self, x, **_):
@@ -32,6 +34,69 @@ class ReLU6(_Activation):
 
     def forward(self, x, **_):
         return ops.relu6(x)
+
+    def rescaled(self, s):
+        return self if (s == 1).all() else ClipChannels.of(6.0 / s)
+
+    def shifted(self, c):
+        return ClipChannels.of(6.0 - c) if (c <= 6).all() else None
+
+
+class ClipChannels(Layer):
+    """min(max(x, 0), ceiling), a ceiling of its own for each channel; x (N, C, ...).
+
+    What becomes of ReLU6 where the channels that it reads are divided by s: ceiling = 6 / s. No
+    weights: not counted, decayed or pruned. As in `ReLU6` the slope is 0 at 0 and at the ceiling.
+    Source: Nagel et al. 2019, arXiv 1906.04721, section 4.1.1, on ReLU6
+    """
+
+    kind, coupling, pointwise, activation, rectifies = "ClipChannels", "keep", True, True, True
+    sizes = {"num_features": "out"}
+    step = "clip"
+    buffer_parts = {"ceiling": Part("table", axes=(0,), least=0)}
+
+    def __init__(self, num_features: int):
+        (num_features,) = positive(num_features=num_features)
+        super().__init__(num_features=num_features)
+        self.num_features = num_features
+        self.buffers["ceiling"] = np.full(num_features, 6, np.float32)
+
+    @classmethod
+    def of(cls, ceiling: Array) -> ClipChannels:
+        """Returns the layer of these ceilings, (C,), finite and at least 0, else ValueError."""
+        ceiling = np.asarray(ceiling, np.float32)
+        if ceiling.ndim != 1 or not ((0 <= ceiling) & (ceiling < math.inf)).all():
+            raise ValueError(f"ceiling must be numbers (C,), finite and at least 0, got {ceiling}")
+        layer = cls(len(ceiling))
+        layer.buffers["ceiling"][...] = ceiling
+        return layer
+
+    @classmethod
+    def entries(cls, num_features):
+        return positive(num_features=num_features)[0]
+
+    def forward(self, x, **_):
+        ceiling = self.buffers["ceiling"].astype(x.dtype).reshape(-1, *[1] * (x.ndim - 2))
+        return ops.where(x.data < ceiling, ops.relu(x), ceiling)
+
+    def rescaled(self, s):
+        return self.of(self.buffers["ceiling"] / s)
+
+    def shifted(self, c):
+        ceiling = self.buffers["ceiling"]
+        return self.of(ceiling - c) if (c <= ceiling).all() else None
+
+    def switched_off(self, channels):
+        return self.buffers["ceiling"] == 0
+
+    def lowered(self):
+        return {"ceiling": Dense(self.buffers["ceiling"].copy(), trainable=False)}
+
+    def out_shape(self, shape):
+        if shape[0] != self.num_features:
+            raise ValueError(f"ClipChannels needs {self.num_features} channels, got an input of "
+                             f"shape {shape}")
+        return shape
 
 
 class Sigmoid(_Activation):
@@ -57,7 +122,7 @@ class Tanh(_Activation):
 class Identity(Plain):
     """x."""
 
-    kind, coupling, pointwise, passes = "Identity", "keep", True, True
+    kind, coupling, pointwise, passes, homogeneous = "Identity", "keep", True, True, True
     step = ""
 
     def forward(self, x, **_):
@@ -103,6 +168,7 @@ class Dropout(Layer):
     """Zeroes each entry with probability p in training and scales the rest by 1 / (1 - p)."""
 
     kind, coupling, pointwise, drops, passes = "Dropout", "keep", True, True, True
+    homogeneous = True
     step = ""
 
     def __init__(self, p: float = 0.5):

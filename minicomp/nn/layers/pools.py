@@ -12,7 +12,7 @@ from .base import Layer, flag, pair, pulled
 
 
 class _Pool(Layer):
-    coupling, pool = "keep", None
+    coupling, homogeneous, pool = "keep", True, None
 
     def __init__(self, kernel_size, stride=None, padding=0, ceil_mode: bool = False):
         self.kernel_size = pair("kernel_size", kernel_size, 1)
@@ -81,7 +81,7 @@ class AvgPool2d(_Pool):
 class AdaptiveAvgPool2d(Layer):
     """The means of a grid of `output_size` cells over the map."""
 
-    kind, coupling = "AdaptiveAvgPool2d", "keep"
+    kind, coupling, homogeneous = "AdaptiveAvgPool2d", "keep", True
     step = "adaptive_avg_pool"
 
     def __init__(self, output_size=1):

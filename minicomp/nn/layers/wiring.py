@@ -12,6 +12,8 @@ from .base import Layer, Plain, positive, pulled
 
 
 class _Wiring(Layer):
+    homogeneous = True
+
     def pull_squared(self, h, *xs):
         return pulled(self, h, *xs)  # coefficients are 0 and 1, as are their squares
 

@@ -75,7 +75,7 @@ def test_a_file_gives_what_the_net_gave(make, mode, tmp_path):
     read = minicomp.load(tmp_path / "q.mcz")
     np.testing.assert_array_equal(read(x).data, found(x).data)
     assert 30 < sqnr(model(x).data, found(x).data) < (120 if mode == "float16" else 60)
-    assert bool(grids(read)) == (mode in ("full", "dynamic"))
+    assert bool(grids(read)) == (mode in ("full", "dynamic", "activations"))
 
 
 def test_modes_differ_in_what_becomes_of_values_beyond_the_range():

@@ -10,8 +10,8 @@ from minicomp.compress.channels.couplings import couplings, reads
 from minicomp.gradcheck import grad_check
 from minicomp.nn import (
     ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchNorm2d,
-    ChannelShuffle, Concat, Conv2d, Dense, Dropout, Flatten, Identity, Linear, MaxPool2d, Model,
-    Node, Normalize, ReLU, ReLU6, Sigmoid, Tanh,
+    ChannelShuffle, ClipChannels, Concat, Conv2d, ConvBN2d, Dense, Dropout, Flatten, Identity,
+    Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6, Sigmoid, Tanh,
 )
 from minicomp.nn import layers
 from minicomp.nn.layers import LAYERS, Layer
@@ -35,6 +35,8 @@ LEGAL = [
     (BatchNorm2d(6), [MAP]),
     (ReLU(), [MAP]),
     (ReLU6(), [ROW]),
+    (ClipChannels(6), [MAP]),
+    (ClipChannels(6), [ROW]),
     (Sigmoid(), [ROW]),
     (Tanh(), [MAP]),
     (MaxPool2d(2), [MAP]),
@@ -51,6 +53,8 @@ LEGAL = [
     (ActTopK(7), [MAP]),
     (ActQuant(), [MAP]),
     (ActQuant(4, "full", zero_point=True), [ROW]),
+    (ConvBN2d(6, 4, 3, padding=1, bits=6), [MAP]),
+    (ConvBN2d(6, 6, 3, groups=6, grid="full", per="tensor"), [MAP]),
     (Add(), [MAP, MAP, MAP]),
     (Concat(), [MAP, (2, 9, 7)]),
     (Concat(), [ROW, (2,)]),
@@ -188,6 +192,8 @@ def way_of(layer, shapes):
 
 @EVERY
 def test_a_channel_of_the_output_depends_on_the_channels_that_the_coupling_says(layer, shapes):
+    if layer.coupling is None:  # it does not say
+        return
     layer, xs = filled(layer), inputs(shapes)
     way, before, n = way_of(layer, shapes), layer(*xs).data, 0
     for i, x in enumerate(xs):
@@ -236,10 +242,33 @@ def test_an_entry_of_a_pointwise_layer_s_output_depends_on_that_entry_alone(laye
 def test_activations_bend_and_rectifiers_are_0_below_0(layer, shapes):
     if not layer.activation:
         return
-    a = Tensor(np.linspace(-3, 3, 60, dtype=np.float32).reshape(1, 60))
-    y = layer(a).data.ravel()
-    assert (np.diff(y) >= 0).all() and np.ptp(np.diff(y)) > 1e-3
-    assert (y[a.data.ravel() < 0] == 0).all() == layer.rectifies
+    a = Tensor(np.tile(np.linspace(-3, 3, 60, dtype=np.float32)[:, None], 6))
+    y = filled(layer)(a).data
+    assert (np.diff(y, axis=0) >= 0).all() and (np.ptp(np.diff(y, axis=0), axis=0) > 1e-3).all()
+    assert (y[a.data < 0] == 0).all() == layer.rectifies
+
+
+@EVERY
+def test_a_layer_is_rescaled_by_channels_and_only_a_homogeneous_one_into_itself(layer, shapes):
+    # g(x / s) = f(x) / s, to a few roundings; of several inputs that are joined, each has its own
+    if layer.coupling == "mix":
+        return
+    layer, xs = filled(layer), inputs(shapes)
+    s = [np.exp(RNG(i).standard_normal(shape[0])) for i, shape in enumerate(shapes)]
+    s = s[:1] * len(s) if layer.coupling == "add" else s
+    other = layer.rescaled(s[0])
+    assert layer.homogeneous == (other is layer)
+    if other is None:
+        return
+    out = way_of(layer, shapes).pass_on(s)
+    divided = [Tensor((x.data / by_channel(c, x)).astype(np.float32)) for x, c in zip(xs, s)]
+    y, expected = other(*divided).data, layer(*xs).data
+    np.testing.assert_allclose(y, expected / by_channel(out, expected), rtol=1e-5, atol=1e-6)
+    assert layer.rescaled(np.ones(shapes[0][0])).config() == layer.config()
+
+
+def by_channel(a, like):
+    return a.reshape(1, -1, *[1] * (like.ndim - 2))
 
 
 @EVERY
@@ -313,7 +342,8 @@ def test_sizes_are_the_arguments_that_count_channels(layer, shapes):
 @EVERY
 def test_macs_are_the_weights_of_an_output_for_every_output(layer, shapes):
     outputs = int(np.prod(layer.out_shape(*shapes)))
-    weight = layer.forms["weight"].shape[1:] if layer.coupling == "mix" else (0,)
+    mixes = layer.coupling == "mix" or isinstance(layer, ConvBN2d)
+    weight = layer.forms["weight"].shape[1:] if mixes else (0,)
     assert layer.macs(*shapes) == outputs * int(np.prod(weight))
 
 
@@ -366,7 +396,8 @@ def test_curvature_goes_back_through_the_squared_jacobian(layer, shapes):
     except NotImplementedError:
         ceil = layer.config().get("ceil_mode", False)
         uneven = layer.kind == "AdaptiveAvgPool2d" and layer.output_size != (1, 1)
-        assert layer.coupling == "compete" or layer.kind == "AvgPool2d" and ceil or uneven
+        says = layer.coupling not in (None, "compete")
+        assert not says or layer.kind == "AvgPool2d" and ceil or uneven
         return
     for a, b in zip(found, expected):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
@@ -381,6 +412,8 @@ OURS_ALONE = (
     "ActThreshold",
     "Normalize",
     "ActTopK",
+    "ActQuant",
+    "ClipChannels",
 )  # no module there, or other random bits
 
 

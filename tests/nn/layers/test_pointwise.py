@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
-from minicomp.nn import Dropout, ReLU, ReLU6, Sigmoid, Tanh
+from minicomp.codec import load, save
+from minicomp.compress.channels.removal import removed
+from minicomp.nn import (
+    ClipChannels, Dropout, Linear, Model, ReLU, ReLU6, Sigmoid, Tanh, chain,
+)
 from minicomp.tensor import Tensor, grad
 
 RNG = np.random.default_rng
@@ -38,3 +42,37 @@ def test_dropout_keeps_the_mean_and_draws_from_rng():
 def test_wrong_arguments_and_inputs(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_clip_channels_has_a_ceiling_for_each_channel_in_rows_and_maps():
+    layer = ClipChannels.of([0.0, 2.0, 10.0])
+    x = np.array([[3, 3, 3], [-1, -1, -1], [0.5, 2, 11]], np.float32)
+    expected = [[0, 2, 3], [0, 0, 0], [0, 2, 10]]
+    assert layer(Tensor(x)).data.tolist() == expected
+    assert layer(Tensor(x[:, :, None, None])).data[:, :, 0, 0].tolist() == expected
+    assert layer.switched_off(3).tolist() == [True, False, False]
+    six = ReLU6().rescaled(np.array([1.0, 3.0, 0.6]))
+    np.testing.assert_allclose(six.buffers["ceiling"], [6, 2, 10])
+    assert ReLU6().rescaled(np.ones(3)).kind == "ReLU6"
+
+
+@pytest.mark.parametrize("ceiling", [[-1.0], [np.nan], [np.inf], 6.0])
+def test_ceilings_that_are_none_are_refused(ceiling):
+    with pytest.raises(ValueError, match="ceiling must be numbers"):
+        ClipChannels.of(ceiling)
+
+
+def test_channels_of_a_clip_are_cut_with_those_that_it_reads():
+    nodes = chain(("fc", Linear(2, 3)), ("clip", ClipChannels.of([1.0, 2.0, 3.0])),
+                  ("out", Linear(3, 2)))
+    small = removed(Model(nodes, input_shape=(2,)), {"fc": [0, 2]})
+    assert small.buffers()["clip.ceiling"].tolist() == [1, 3]
+    assert small.node("clip").layer.config() == {"num_features": 2}
+
+
+def test_a_clip_is_saved_and_a_ceiling_below_0_is_no_state(tmp_path):
+    model = Model(chain(("clip", ClipChannels.of([0.5, 2.0]))), input_shape=(2,))
+    save(model, tmp_path / "m.mcz")
+    assert load(tmp_path / "m.mcz").buffers()["clip.ceiling"].tolist() == [0.5, 2]
+    with pytest.raises(ValueError, match="ceiling must be at least 0"):
+        model.load_state_dict({"clip.ceiling": np.array([-1.0, 1])})
