@@ -9,7 +9,8 @@ the activations, and whether there are grids for them at all:
 | full        | integers  | grids that a pass over calibration examples has set, for good        |
 | dynamic     | integers  | grids of the batch at hand: no calibration, a search at every call   |
 | weight-only | integers  | floats: smaller, not faster                                          |
-| float16     | IEEE half | floats                                                               |
+| float16     | IEEE half | floats; what is beyond 65,504 saturates                              |
+| bfloat16    | bfloat16  | floats: the range of float32, 3 bits of precision fewer than float16 |
 | activations | as before | grids that calibration has set: weights are left to another step     |
 
 Everything is exact in simulation: layer ActQuant stands behind each value that an integer program
@@ -39,7 +40,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Half
+from ...nn.forms import BFloat16, Half
 from ...nn.graph import INPUT, Model
 from ...nn.layers import ActQuant
 from ...tensor import Array, no_grad
@@ -52,7 +53,8 @@ from .schemes import WeightQuantizer
 from .shifts import corrected, input_sums, take_back
 from .weight_correction import FORMS, moments
 
-MODES = ("full", "dynamic", "weight-only", "float16", "activations")
+SHORT = {"float16": Half, "bfloat16": BFloat16}
+MODES = ("full", "dynamic", "weight-only", *SHORT, "activations")
 CALIBRATED = ("full", "activations")
 BY_DIVERGENCE = ("kl", "symmetric-kl", "js")
 
@@ -67,8 +69,8 @@ class PTQ(WeightQuantizer):
                              "efficient inference: A whitepaper, arXiv:1806.08342")
 
     mode: str = knob("full", "activations on grids set by calibration (full), on those of each "
-                             "batch (dynamic), or floats (weight-only); float16: weights of 16 "
-                             "bits, no grids; activations: those alone", choices=MODES)
+                             "batch (dynamic), or floats (weight-only); float16, bfloat16: "
+                             "weights of 16 bits, no grids; activations: those alone", choices=MODES)
     act_bits: int = knob(8, "bits of the values that a layer reads", lo=1, hi=16, per_layer=True)
     method: str = knob("min-max", "modes full and activations: how the range of an activation "
                                   "is chosen", choices=METHODS)
@@ -87,7 +89,7 @@ class PTQ(WeightQuantizer):
         super().__post_init__()
         of_weights = ("bits", "grid", "per", "group", "clip", "moments", "correct")
         of_ranges = ("method", "input_method")
-        idle = {"float16": (*of_weights, "act_bits", "symmetric", *of_ranges),
+        idle = {**dict.fromkeys(SHORT, (*of_weights, "act_bits", "symmetric", *of_ranges)),
                 "activations": of_weights,
                 "weight-only": ("act_bits", "symmetric", *of_ranges),
                 "dynamic": of_ranges}.get(self.mode, ())
@@ -147,8 +149,8 @@ class PTQ(WeightQuantizer):
 
     def quantized(self, model: Model, x: Array | None, run) -> Model:
         """Returns the model, a copy, quantized; x : examples, None: grids are not set."""
-        if self.mode == "float16":
-            return halved(model)
+        if self.mode in SHORT:
+            return shortened(model, SHORT[self.mode])
         layers = self.layers(model)
         model = without_grids(model)
         reference = model.copy()
@@ -212,10 +214,10 @@ class PTQ(WeightQuantizer):
         return moments(*(a.reshape(1 if one else len(a), -1) for a in rows), form=self.moments)
 
 
-def halved(model: Model) -> Model:
-    """Returns the model, changed in place, whose weights are stored as float16; masks stay."""
+def shortened(model: Model, form: type[Half | BFloat16]) -> Model:
+    """Returns the model, changed in place, whose weights are stored as such a form; masks stay."""
     forms = model.forms()
     with no_grad():
-        model.set_forms({name: Half(forms[name].dense().data, forms[name].mask, trainable=False)
+        model.set_forms({name: form(forms[name].dense().data, forms[name].mask, trainable=False)
                          for name in weights(model).values()})
     return model

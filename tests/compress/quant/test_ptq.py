@@ -26,6 +26,7 @@ def split(x):
 
 
 def data(x):
+    x = np.zeros((1, 3)) if x is None else x
     return Dataset("toy", split(x), split(x), None, ("a", "b"), "rendered")
 
 
@@ -76,6 +77,17 @@ def test_a_file_gives_what_the_net_gave(make, mode, tmp_path):
     np.testing.assert_array_equal(read(x).data, found(x).data)
     assert 30 < sqnr(model(x).data, found(x).data) < (120 if mode == "float16" else 60)
     assert bool(grids(read)) == (mode in ("full", "dynamic", "activations"))
+
+
+@pytest.mark.parametrize("mode, w", [("float16", [65504, 1.0009765625, 2**-24]),
+                                     ("bfloat16", [1e30, 1.0, 6e-8])])
+def test_weights_of_16_bits_by_hand(mode, w):
+    # Beyond 65504, between 1 and 1 + 2^-10, and below float16's least normal number
+    given = np.float32([[1e30, 1.001, 6e-8]])
+    found = quantized(net_of((given, np.array([0.3]))), None, mode=mode).forms()
+    np.testing.assert_allclose(found["fc1.weight"].dense().data, [w], rtol=4e-3)
+    assert found["fc1.weight"].dense().data[0, 1] == w[1]
+    assert found["fc1.bias"].kind == "dense"
 
 
 def test_modes_differ_in_what_becomes_of_values_beyond_the_range():
