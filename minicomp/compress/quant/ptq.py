@@ -70,7 +70,8 @@ class PTQ(WeightQuantizer):
 
     mode: str = knob("full", "activations on grids set by calibration (full), on those of each "
                              "batch (dynamic), or floats (weight-only); float16, bfloat16: "
-                             "weights of 16 bits, no grids; activations: those alone", choices=MODES)
+                             "weights of 16 bits, no grids; activations: those alone",
+                     choices=MODES)
     act_bits: int = knob(8, "bits of the values that a layer reads", lo=1, hi=16, per_layer=True)
     method: str = knob("min-max", "modes full and activations: how the range of an activation "
                                   "is chosen", choices=METHODS)
