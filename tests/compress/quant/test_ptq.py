@@ -150,6 +150,8 @@ def test_masks_stay_and_shared_weights_are_refused_by_name():
     shared = KMeans(bits=2).apply(pruned, None, Run(rng()))
     with pytest.raises(UserError, match="^ptq: fc1.weight must hold numbers of its own, got a cod"):
         quantized(shared, x)
+    left = quantized(shared, x, mode="activations")
+    assert left.forms()["fc1.weight"].kind == "codebook" and len(grids(left)) == 3
     with pytest.raises(UserError, match="^ptq: fc1.weight must hold"):
         Pipeline(steps=(KMeans(bits=2), PTQ())).check(mlp())
 
