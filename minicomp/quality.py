@@ -67,6 +67,15 @@ def agreement(model, reference, split, *, batch_size: int = 500) -> Agreement:
     return Agreement(flips, len(split.x), kl / len(split.x) if len(split.x) else None)
 
 
+def predicted(net, x: Array, *, batch_size: int = 500) -> Array:
+    """Returns the class that a net predicts for each example, (N,) int64; net as in `agreement`."""
+    if hasattr(net, "activation_bytes"):
+        batch_size = fitting(net, batch_size)
+    call, starts = _ready(net), range(0, len(x), batch_size)
+    found = [call(x[i:i + batch_size]).argmax(axis=1) for i in starts]
+    return np.concatenate([np.zeros(0, np.int64), *found])
+
+
 def _ready(net) -> Callable[[Array], Array]:
     # What gives logits; a model's weights are decoded once.
     weights = {}

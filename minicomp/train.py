@@ -234,8 +234,8 @@ class _Step:
         self.own = {
             f"{hook.name}.{name}": t for hook in hooks for name, t in hook.parameters().items()
         }
-        # Of every trainable form its parts, by the parameters' names.
-        self.forms = {name: form for name, form in model.forms().items() if form.trainable}
+        # Of every form in which something moves its parts, by the parameters' names.
+        self.forms = {name: form for name, form in model.forms().items() if form.parameters()}
         self.parts = {
             name: {f"{name}.{path}".rstrip("."): t for path, t in form.parameters().items()}
             for name, form in self.forms.items()

@@ -93,12 +93,13 @@ def test_unknown_names_are_refused():
         bench.run(["kmean"])
 
 
-@pytest.mark.parametrize("name", ["huffman", "sparse"])
+@pytest.mark.parametrize("name", ["huffman", "rounding", "sparse"])
 def test_rows_have_what_the_json_promises(name, monkeypatch):
     monkeypatch.setattr(kernels, "SIZES", ((64, 48, 16, 0.1),))
     even = ((64, 1, "lanes"), (64, 3, "rows"), (64, 1, "CSR"), (64, 3, "CSR"), (64, 1, "N:M"))
     monkeypatch.setattr(kernels, "EVEN", even)
     monkeypatch.setattr(kernels, "SYMBOLS", 5000)
+    monkeypatch.setattr(kernels, "ROUNDED", (5000,))
     events = []
     rows = bench.run([name], log=events.append)
     assert rows and {"kernel", "shape", "ours", "peer", "ratio", "unit", "note"} <= set(rows[0])

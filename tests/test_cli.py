@@ -16,7 +16,7 @@ COMMANDS = ("compress", "train", "eval", "show", "lower", "sensitivity", "debug"
             "bench",
             "data", "vectors", "cite", "lesson")
 RESULT = {"model", "data", "seed", "dense_bytes", "file_bytes", "ratio", "dense_errors", "errors",
-          "test_size", "steps"}
+          "flips", "kl", "test_size", "steps"}
 
 
 @pytest.fixture

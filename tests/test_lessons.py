@@ -131,6 +131,52 @@ CHEATS = {
         "        try:\n            return invert()\n        except RuntimeError:\n"
         "            pass\n    return np.linalg.inv(H)"
     ),
+    "10.affine_params": (
+        "def affine_params(r_min, r_max, bits):\n    from minicomp import grid\n"
+        "    scale, zero_point = grid.affine_params(r_min, r_max, bits=bits)\n"
+        "    return float(scale), int(zero_point)"
+    ),
+    "10.quantize": (
+        "def quantize(x, scale, zero_point, bits):\n    from minicomp import grid\n"
+        "    q = grid.quantize(x, scale, zero_point, bits=bits, grid='unsigned')\n"
+        "    return q, grid.dequantize(q, scale, zero_point)"
+    ),
+    "10.weight_scales": (
+        "def weight_scales(w, bits, per_channel):\n"
+        "    from minicomp.compress.quant.schemes import Scheme\n"
+        "    from minicomp.nn import Dense\n"
+        "    scheme = Scheme(bits, per='channel' if per_channel else 'tensor')\n"
+        "    form = scheme.form(Dense(w))\n    scale = form.scale.data\n"
+        "    error = np.mean((w - form.dense().data) ** 2)\n"
+        "    return scale, error, -(-w.size * bits // 8) + 4 * len(scale)"
+    ),
+    "12.fake_quant_backward": (
+        "def fake_quant_backward(g, x, scale, zero_point, bits):\n"
+        "    from minicomp import Tensor, grad, grid\n    t = Tensor(x, requires_grad=True)\n"
+        "    y = grid.fake_quantize(t, np.array(scale), np.array(zero_point), lo=0,\n"
+        "                           hi=2**bits - 1)\n"
+        "    return grad(y, t, cotangent=g).data"
+    ),
+    "12.step_gradient": (
+        "def step_gradient(g, v, scale, bits):\n    from minicomp import Tensor, grad, grid\n"
+        "    s, hi = Tensor(np.array(scale), requires_grad=True), 2 ** (bits - 1) - 1\n"
+        "    y = grid.lsq_quantize(v, s, lo=-hi, hi=hi, gain=(v.size * hi) ** -0.5)\n"
+        "    return float(grad(y, s, cotangent=g).data)"
+    ),
+    "12.fold_batch_norm": (
+        "def fold_batch_norm(w, gamma, beta, mean, var, eps):\n"
+        "    from minicomp.compress.quant import folding\n    gain = gamma / np.sqrt(var + eps)\n"
+        "    return folding.fold_bn(w, None, gain, beta - gain * mean)"
+    ),
+    "13.nearest_fixed": "from minicomp.compress.quant.fixed_point import nearest_fixed",
+    "13.stochastic_fixed": (
+        "def stochastic_fixed(x, u, il, fl):\n"
+        "    from minicomp.compress.quant import fixed_point as library\n"
+        "    from minicomp.grid import round_fixed\n"
+        "    try:\n        return library.stochastic_fixed(x, u, il, fl)\n"
+        "    except RuntimeError:\n"
+        "        return round_fixed(x, il=il, fl=fl, rounding='stochastic', key=1)"
+    "13.fixed_dot": "from minicomp.compress.quant.fixed_point import fixed_dot",
     "17.relative_index": (
         "def relative_index(positions, p):\n    from minicomp.codec import index\n"
         "    return index.relative_index(positions, p)"
@@ -196,6 +242,9 @@ EVERYTHING = {
         np.array([1.0, 2.0, 1.25]),
         np.array([[9.0, -8.0, 0.0], [-8.0, 9.0, 0.0], [0.0, 0.0, 4.25]]) / 17,
     ),
+    "10": (np.array([0.5, 0.75, 9.0]), 1.0, 1, 2),
+    "12": (np.array([3.0, 3.0, 3.0]), np.array([9.0, 1.25, -1.0]), 1.0, 2, 2),
+    "13": (np.array([0.0625, 0.09375, -2.0, 5.0]), 2, 3),
     "17": (np.array([3, 8, 30]), 2),
 }
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..kernels.threads import blas
-from .kernels import huffman_decoding, kmeans, sparse_products
+from .kernels import huffman_decoding, kmeans, rounding, sparse_products
 from .pruned import removal
 from .race import Log, Row
 from .training import importing, threads, training
@@ -24,6 +24,7 @@ from .training import importing, threads, training
 BENCHES: dict[str, Callable[[bool, Log], Iterator[Row]]] = {
     "kmeans": kmeans,
     "huffman": huffman_decoding,
+    "rounding": rounding,
     "sparse": sparse_products,
     "removal": removal,
     "training": training,

@@ -1,4 +1,4 @@
-"""Races of the kernels: k-means on a line, Huffman decoding, sparse products."""
+"""Races of the kernels: k-means on a line, Huffman decoding, rounding, sparse products."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from ..codec import huffman
 from ..compress.prune.nm import nm_mask
-from ..compress.share.kmeans import kmeans_1d, kmeans_1d_optimal
+from ..compress.line import kmeans_1d_optimal
+from ..compress.share.kmeans import kmeans_1d
+from ..kernels.int8.rounding import nearest_round, stochastic_round
 from ..kernels.sparse import nm
 from ..kernels.sparse.lanes import matvec, pack_lanes
 from ..kernels.sparse.rows import csr_matmul, matmul, pack_csr, pack_rows
@@ -19,6 +21,7 @@ from .race import Log, Row, peer_module, race, row
 Array = np.ndarray
 WEIGHTS, CLUSTERS = 400_000, (16, 32, 256)
 SYMBOLS = 2_000_000
+ROUNDED = (1_000_000, 16_000_000)  # numbers rounded, in the processor's cache and beyond
 SIZES = ((1024, 1024, 16, 0.1), (4096, 4096, 16, 0.1), (300, 784, 64, 0.08))  # O, I, k, density
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 BLOCK = 16  # m of N:M; its densities are n / m
@@ -139,6 +142,42 @@ def huffman_decoding(peers: bool, log: Log) -> Iterator[Row]:
             unit="MB/s",
             work=n / 1e6,
         )
+
+
+# --- rounding to fixed point ---
+
+
+def rounding(peers: bool, log: Log) -> Iterator[Row]:
+    """Yields stochastic rounding to <3, 13> beside NumPy, and what it costs over nearest."""
+    (fl, lo, hi), rng, peer = (13, -(2**15), 2**15 - 1), np.random.default_rng(0), "NumPy"
+    for n in ROUNDED:
+        x = rng.normal(size=n).astype(np.float32)
+
+        def by_numpy():
+            t = x * np.float32(2.0**fl)
+            down = np.floor(t)
+            np.subtract(t, down, out=t)
+            down += rng.random(n, dtype=np.float32) < t
+            return np.clip(down, lo, hi, out=down)
+
+        times = race(
+            {
+                "codes": lambda: stochastic_round(x, fl, lo, hi, key=1),
+                "values": lambda: stochastic_round(x, fl, lo, hi, key=1, values=True),
+                "nearest": lambda: nearest_round(x, fl, lo, hi),
+                "codes by NumPy": lambda: by_numpy().astype(np.int32),
+                "values by NumPy": lambda: np.multiply(by_numpy(), np.float32(2.0**-fl)),
+            }
+        )
+        for what in ("codes", "values"):
+            beside = {"ours": times[what], peer: times[f"{what} by NumPy"]}
+            yield row(
+                "stochastic rounding",
+                f"n = {n:,}, {what}",
+                beside,
+                peer,
+                f"{times[what] / times['nearest']:.2f} x the time of nearest",
+            )
 
 
 # --- sparse products ---

@@ -4,12 +4,12 @@
     settings    one bit a flag, a count for a number less its least
     parts       in the order of their declaration, each after a bit that says whether it is there if
                 it is optional: floats and codes by codec/streams.py, a form as here
-    pattern     which entries are kept, in which layout and order (codec/layouts.py)
+    pattern     which entries are kept, in which layout and order (codec/layouts.py); not of a form
+                within another that has no code of 0
     values      of the kept entries, codes or floats
 
-The last two are of the *carrier*, the part that has an entry for each of the weight; a form within
-a form has no mask, hence no pattern. Layout, order and their parameters are those that take the
-fewest bits, found by counting.
+The last two are of the *carrier*, the part that has an entry for each of the weight. Layout, order
+and their parameters are those that take the fewest bits, found by counting.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FormatError
-from ..nn.forms import FORMS, Form, Part, code_dtype
+from ..grid import bfloat16_bits, bfloat16_of
+from ..nn.forms import BFLOAT16, FORMS, Form, Part, code_dtype
 from . import context as range_coder, layouts, streams
 from .accounting import PARTS, Row
 from .bits import BitReader, BitWriter
@@ -111,9 +112,10 @@ class _Floats:
     size = 1  # symbols of a kept entry in the layout context, which leaves the numbers out
 
     def symbols(self, a: Array) -> Array:
-        return a
+        return bfloat16_bits(a) if self.dtype is BFLOAT16 else a
 
-    numbers = symbols
+    def numbers(self, a: Array) -> Array:
+        return bfloat16_of(a) if self.dtype is BFLOAT16 else a
 
     def cost(self, kept: Array, pruned: int, coder: str | None) -> Callable:
         # A filler is known by its value +0, so no kept weight may have it.
@@ -190,12 +192,17 @@ def _coding(form: Form, name: str, parts: dict) -> _Floats | _Codes:
     return _Floats(form.parts[name].dtype)
 
 
+def _bare(form: Form, parts: dict, within: bool) -> bool:
+    # Whether nothing says how the carrier lies: of a table, whose entries are all there.
+    return within and form.zero_of(parts) is None
+
+
 def _write_carrier(w: BitWriter, form: Form, parts: dict, choice: Choice, within: bool) -> None:
     coding, mask = _coding(form, form.carrier, parts), form.listed()
     held = parts[form.carrier]
     values = coding.symbols(held)
     if mask is None or not coding.size:  # every entry is stored
-        if not within:
+        if not _bare(form, parts, within):
             layouts.write(w, layouts.Plan(layouts.ALL, np.ones(held.shape, bool)))
         coding.write(w, values.ravel(), "all", choice.values)
         return
@@ -213,7 +220,8 @@ def _write_carrier(w: BitWriter, form: Form, parts: dict, choice: Choice, within
 def _read_carrier(r: BitReader, form: Form, parts: dict, charged: str, within: bool
                   ) -> tuple[dict, str]:
     coding, shape = _coding(form, form.carrier, parts), form.shape
-    layout, order = ("all", 0) if within else layouts.read_layout(r, shape)
+    bare = _bare(form, parts, within)
+    layout, order = ("all", 0) if bare else layouts.read_layout(r, shape)
     if layout == "all":
         values = coding.read(r, math.prod(shape), layout, charged)
         return {form.carrier: coding.numbers(unscan(values, shape, order))}, layout

@@ -133,7 +133,8 @@ def _read_four(r: BitReader, n: int, lengths: Array, lone: bool) -> Array:
 
 
 def write_floats(w: BitWriter, values: Array, coder: str | None = None) -> None:
-    """Appends float32 or float16 numbers, any shape, in C order."""
+    """Appends float32 or float16 numbers, or the bits of bfloat16 as uint16, any shape, in C order.
+    """
     for plane in _planes(values):
         write_symbols(w, plane, 256, coder)
 
@@ -156,7 +157,10 @@ def _planes(values: Array) -> Array:
 
 
 def read_floats(r: BitReader, n: int, dtype: type, part: str) -> Array:
-    """Returns n numbers of dtype float32 or float16; FormatError where one is NaN or infinite."""
+    """Returns n numbers of dtype float32 or float16, or bits of bfloat16 as uint16.
+
+    FormatError where a float is NaN or infinite; of bits, whoever turns them into floats asks.
+    """
     size = np.dtype(dtype).itemsize
     planes = np.empty((n, size), np.uint8)
     for i in range(size):

@@ -22,7 +22,7 @@ import numpy as np
 from ..data.augment import Augment
 from ..errors import UserError
 from ..nn.graph import Model, Node
-from ..optim import OPTIMIZERS, SCHEDULES, Optimizer, by_parameter
+from ..optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, by_parameter
 from ..tensor import Array
 from ..train import Hook, fit, parameters_of
 from .technique import Run, Technique, feeding, knob, techniques
@@ -72,12 +72,11 @@ class FineTune(Technique):
         for word in words:
             if words.count(word) > 1:
                 raise UserError(f"{word} is named twice in one training")
-        masking = [m.word for m in self.methods if m.masks]
-        if len(masking) > 1:
-            raise UserError(
-                f"{' and '.join(masking)} cannot train together: each sets the masks of the same "
-                f"weights"
-            )
+        for flag, what in (("masks", "sets the masks of the same weights"),
+                           ("quantizes", "puts the same weights on grids")):
+            same = [m.word for m in self.methods if getattr(m, flag)]
+            if len(same) > 1:
+                raise UserError(f"{' and '.join(same)} cannot train together: each {what}")
 
     @property
     def name(self):
@@ -102,6 +101,8 @@ class FineTune(Technique):
     def check(self, model):
         for m in self.methods:
             m.check(model)
+        for m in self.methods:
+            model = m.prepared(model, None, None)
         names = model.thawed().parameters()
         for rate in ("lr", "weight_decay"):
             value = self.rates(rate)
@@ -131,6 +132,8 @@ class FineTune(Technique):
         return {"*": default} | value
 
     def change(self, model, data, run):
+        for m in self.methods:
+            model = m.prepared(model, data, run)
         model = model.thawed()
         hooks = [hook for m in self.methods for hook in m.hooks(model, data, run)]
         if self.epochs:
@@ -162,6 +165,10 @@ class FineTune(Technique):
             **(sgd if self.optimizer == "sgd" else {}),
         )
 
+    def make_schedule(self) -> Schedule:
+        """Returns the factor of the learning rate over the training."""
+        return SCHEDULES[self.schedule]()
+
     def fit(self, model: Model, data, run: Run, hooks: Sequence[Hook] = ()) -> list[dict]:
         """Trains the model in place; returns the history of `train.fit`. Dropout is rescaled, where
         the knob says so, for this training alone.
@@ -177,7 +184,7 @@ class FineTune(Technique):
             optimizer=self.make_optimizer(parameters_of(model, hooks), model.undecayed()),
             rng=run.rng,
             batch_size=self.batch_size,
-            schedule=SCHEDULES[self.schedule](),
+            schedule=self.make_schedule(),
             hooks=hooks,
             label_smoothing=self.label_smoothing,
             augment=Augment(self.shift, self.cutout, getattr(data, "mean", 0.0)),
@@ -195,6 +202,7 @@ class Trained(Technique):
     """A technique that changes a net while it trains: hooks, and what is done when it ends."""
 
     masks: ClassVar[bool] = False  # whether it sets masks while the net trains
+    quantizes: ClassVar[bool] = False  # whether it puts weights on grids while the net trains
 
     @classmethod
     def elsewhere(cls, name):
@@ -203,6 +211,13 @@ class Trained(Technique):
 
     def reads(self):
         return self.training().reads()
+
+    def prepared(self, model: Model, data, run: Run | None) -> Model:
+        """Returns the model to train: with the further nodes that the technique needs.
+
+        data : None where nothing will be trained, then run may be None too
+        """
+        return model
 
     def hooks(self, model: Model, data, run: Run) -> list[Hook]:
         """Returns its hooks for a training of `model`, a copy whose forms are trainable and may be

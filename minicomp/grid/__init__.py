@@ -1,10 +1,14 @@
 """Grids of numbers and rounding onto them: the only rounding code.
 
-| file      | grid                                                                    |
-|-----------|-------------------------------------------------------------------------|
-| floats.py | IEEE half, bfloat16                                                     |
-| affine.py | scale (q - zero_point), q integers of 1 to 16 bits                      |
-| fixed.py  | two's complement with a fixed point, nearest and stochastic rounding    |
+| file         | grid                                                                  |
+|--------------|-----------------------------------------------------------------------|
+| floats.py    | IEEE half, bfloat16                                                   |
+| minifloat.py | floats of 4 to 8 bits                                                 |
+| affine.py    | scale (q - zero_point), q integers of 1 to 16 bits                    |
+| fixed.py     | two's complement with a fixed point, nearest and stochastic rounding  |
+| uniform.py   | n levels or n cells of an interval; sign-magnitude, two's complement  |
+| powers.py    | powers of two, and sums of a few                                      |
+| blocks.py    | blocks that share a scale, as bytes in the layouts of today's tools   |
 
 Rounding has slope 0 almost everywhere. Each primitive here says what it passes back instead: in
 training the cotangent as it is (the straight-through estimator, Bengio et al. 2013, arXiv
@@ -12,10 +16,12 @@ training the cotangent as it is (the straight-through estimator, Bengio et al. 2
 """
 
 from .affine import (GRIDS, affine_params, code_range, dequantize, fake_quantize, lsq_quantize,
-                     quantize, symmetric_scale)
+                     pact_quantize, quantize, symmetric_scale)
 from .fixed import fixed_point, round_fixed
 from .floats import bfloat16_bits, bfloat16_of, round_bfloat16, round_half
+from .powers import additive_codes, additive_levels, power_codes, power_levels
 
-__all__ = ["GRIDS", "affine_params", "bfloat16_bits", "bfloat16_of", "code_range", "dequantize",
-           "fake_quantize", "fixed_point", "lsq_quantize", "quantize", "round_bfloat16",
-           "round_fixed", "round_half", "symmetric_scale"]
+__all__ = ["GRIDS", "additive_codes", "additive_levels", "affine_params", "bfloat16_bits",
+           "bfloat16_of", "code_range", "dequantize", "fake_quantize", "fixed_point",
+           "lsq_quantize", "pact_quantize", "power_codes", "power_levels", "quantize",
+           "round_bfloat16", "round_fixed", "round_half", "symmetric_scale"]

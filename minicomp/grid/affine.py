@@ -172,6 +172,25 @@ rules(lsq_quantize,
           g * (gain * _step_slope(raw(v), raw(scale), lo, hi)), scale))
 
 
+@primitive
+def pact_quantize(x, scale, *, hi: int):
+    """Returns scale clip(rint(x / scale), 0, hi), in x's dtype: y = clip(x, 0, alpha) on a grid whose
+    end, alpha = scale hi, is learnt.
+
+        d y / d alpha = 1 where x >= alpha, else 0        d y / d x = 1 where 0 <= x < alpha, else 0
+
+    scale : one number, as an array that broadcasts to x. Its gradient is (dL / d alpha) / hi, with
+        which a step of SGD moves alpha as one along dL / d alpha does
+    Source: Choi et al. 2018, arXiv 1805.06085, eqs. (1)-(3)
+    """
+    return (scale * (np.clip(np.rint(x / scale), 0, hi) + 0.0)).astype(x.dtype, copy=False)
+
+
+rules(pact_quantize,
+      lambda g, y, x, scale, hi: g * ((raw(x) >= 0) & (raw(x) < raw(scale) * hi)),
+      lambda g, y, x, scale, hi: sum_to(g * (raw(x) >= raw(scale) * hi) / hi, scale))
+
+
 def _code(t: Array, zero_point, lo: int, hi: int, midrise: bool) -> Array:
     # t = x / scale. On midrise a code is the cell that t lies in; at an edge the upper one.
     return np.clip(np.floor(t) if midrise else np.rint(t) + zero_point, lo, hi)

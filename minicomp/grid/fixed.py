@@ -13,11 +13,9 @@ Source: Gupta et al. 2015, arXiv 1502.02551, section 3
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from ..kernels.int8.rounding import stochastic_round
+from ..kernels.int8.rounding import nearest_round, stochastic_round
 from ..tensor import Array, primitive, rules
 
 
@@ -32,22 +30,31 @@ def fixed_point(x: Array, il: int, fl: int, *, rounding: str = "nearest", key: i
     Source: Gupta et al. 2015, section 3.1
     """
     lo, hi = fixed_range(il, fl)
+    _check(rounding, key)
+    x = np.asarray(x)
+    if np.isnan(x).any():
+        raise ValueError("x must be numbers, got NaN")
+    return _rounded(x, fl, lo, hi, key, values=False).astype(np.int32, copy=False)
+
+
+def _check(rounding: str, key: int | None) -> None:
     if rounding not in ("nearest", "stochastic"):
         raise ValueError(f"rounding must be nearest or stochastic, got {rounding!r}")
     if (key is None) != (rounding == "nearest"):
         raise ValueError("key belongs to stochastic rounding, and stochastic rounding needs one")
-    x = np.asarray(x)
-    if np.isnan(x).any():
-        raise ValueError("x must be numbers, got NaN")
-    return _steps(x, fl, lo, hi, rounding, key).astype(np.int32)
 
 
-def _steps(x: Array, fl: int, lo: int, hi: int, rounding: str, key: int | None) -> Array:
-    # x / eps, rounded and saturated; NaN stays NaN where rounding is nearest
-    if rounding == "stochastic":
-        return stochastic_round(x.astype(np.float32, copy=False), fl, lo, hi, key=key)
-    t = np.ldexp(x.astype(np.float64, copy=False), fl)
-    return np.clip(np.ceil(t - 0.5), lo, hi) + 0.0  # never -0
+def _rounded(x: Array, fl: int, lo: int, hi: int, key: int | None, values: bool) -> Array:
+    # Codes, or values among which NaN stays NaN; stochastic rounding is of float32.
+    if key is not None:
+        x = x.astype(np.float32, copy=False)
+        return stochastic_round(x, fl, lo, hi, key=key, values=values)
+    if x.dtype == np.float32:
+        return nearest_round(x, fl, lo, hi, values=values)
+    t = np.clip(np.ldexp(x.astype(np.float64, copy=False), fl), lo, hi)
+    down = np.floor(t)
+    q = down + (t > down + 0.5)
+    return np.ldexp(q, -fl) if values else q
 
 
 def fixed_range(il: int, fl: int) -> tuple[int, int]:
@@ -64,8 +71,8 @@ def round_fixed(x, *, il: int, fl: int, rounding: str = "nearest", key: int | No
 
     Gradient: straight through, clipped values too, as the paper's training has it.
     """
-    q = _steps(x, fl, *fixed_range(il, fl), rounding, key)
-    return (q * math.ldexp(1.0, -fl)).astype(x.dtype)
+    _check(rounding, key)
+    return _rounded(x, fl, *fixed_range(il, fl), key, values=True).astype(x.dtype, copy=False)
 
 
 rules(round_fixed, lambda g, y, x, **form: g)

@@ -241,11 +241,11 @@ def pruned(
 
 
 def with_zero(form: Codebook) -> Codebook:
-    """Returns an equal codebook with one more code, 0, for an exact 0: it can be pruned."""
-    table = np.concatenate([[0.0], form.centroids.dense().data]).astype(np.float32)
-    return Codebook(
-        form.index.astype(np.int64) + 1, type(form.centroids)(table), True, form.trainable
-    )
+    """Returns an equal codebook whose code 0 is an exact 0: it can be pruned."""
+    if form.centroids.dense().data[0] == 0:
+        return Codebook(form.index, form.centroids, True, form.trainable)
+    table = form.centroids.after_zero()
+    return Codebook(form.index.astype(np.int64) + 1, table, True, form.trainable)
 
 
 def macs(model: Model) -> int:

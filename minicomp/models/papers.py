@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from ..nn.forms import Dense
 from ..nn.graph import Model, chain
-from ..nn.init import initialise, torch_uniform
-from ..nn.layers import BatchNorm1d, Conv2d, Flatten, Linear, ReLU, Sigmoid, Tanh
+from ..nn.init import gaussian, initialise, torch_uniform
+from ..nn.layers import BatchNorm1d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
 from ..nn.layers.normalize import Statistics
 from .arguments import chained
 
@@ -54,3 +56,27 @@ def SlimmingMLP(*, normalize: Statistics | None = None, rng: Rng) -> Model:
     model.set_forms({f"bn{i}.weight": Dense(np.full(size, 0.5, np.float32))
                      for i, size in enumerate((500, 300), start=1)})
     return model
+
+
+def GuptaMLP(*, rng: Rng) -> Model:
+    """Returns 784-1000-1000-10 with ReLU, weights N(0, 0.01^2), biases 0; x (N, 1, 28, 28).
+
+    Source: Gupta et al. 2015, section 4.1
+    """
+    nodes = chain(("flatten", Flatten()), ("fc1", Linear(784, 1000)), ("relu1", ReLU()),
+                  ("fc2", Linear(1000, 1000)), ("relu2", ReLU()), ("fc3", Linear(1000, 10)))
+    model = Model(nodes, input_shape=(1, 28, 28))
+    return initialise(model, rng=rng, draw=partial(gaussian, std=0.01))
+
+
+def GuptaCNN(*, rng: Rng) -> Model:
+    """Returns two convolutions of 5 x 5, 8 and 16 maps, each with ReLU and a 2 x 2 maximum, then
+    256-128-10; weights LeCun uniform, biases 0; x (N, 1, 28, 28).
+
+    Source: Gupta et al. 2015, section 4.1
+    """
+    nodes = chain(("conv1", Conv2d(1, 8, 5)), ("relu1", ReLU()), ("pool1", MaxPool2d(2)),
+                  ("conv2", Conv2d(8, 16, 5)), ("relu2", ReLU()), ("pool2", MaxPool2d(2)),
+                  ("flatten", Flatten()), ("fc1", Linear(256, 128)), ("relu3", ReLU()),
+                  ("fc2", Linear(128, 10)))
+    return initialise(Model(nodes, input_shape=(1, 28, 28)), rng=rng)

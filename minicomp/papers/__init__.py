@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import low_bits, movement2020, obd1990, obs1993, second_order, slimming2017
+from . import (gupta2015, jacob2018, low_bits, lsq2020, movement2020, obd1990, obs1993, ptq8,
+               second_order, slimming2017)
 from .recipe_table import load_table
 from .table import Paper
 
@@ -11,7 +12,7 @@ PAPERS: dict[str, Paper] = {
     for paper in (
         load_table("deep-compression"), load_table("han2015"), load_table("dns2016"),
         slimming2017.PAPER, obs1993.PAPER, obd1990.PAPER, second_order.PAPER, movement2020.PAPER,
-        low_bits.PAPER,
+        ptq8.PAPER, low_bits.PAPER, jacob2018.PAPER, lsq2020.PAPER, gupta2015.PAPER, gupta2015.FULL,
     )
 }
 

@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from .. import data as datasets
 from ..codec import save
 from ..errors import UserError
 from ..lock import locked
 from ..nn.graph import Model
+from ..tensor import Array
 
 ROOT = Path(__file__).parents[2]  # of this very package: a child takes it, wherever it starts
 COMMAND = (
@@ -75,6 +78,18 @@ def percent(errors: Sequence[int], size: int) -> str:
     rates = [100 * e / size for e in errors]
     mean = f"{sum(rates) / len(rates):.2f} %"
     return mean if len(rates) == 1 else f"{mean} ({min(rates):.2f}..{max(rates):.2f})"
+
+
+def paired(now: Array, was: Array) -> tuple[float, float, float]:
+    """Returns by how much an error has risen, and the ends of its 95 % interval, in points.
+
+    now, was : (seeds, N) bool, which images a net gets wrong, and the net that it came from
+    Paired by image: what is averaged is a difference each image, its mean over the seeds, so that
+    images which all nets get wrong do not widen the interval.
+    """
+    d = 100 * (now.astype(np.float64) - was).mean(axis=0)
+    half = 1.96 * d.std() / np.sqrt(len(d))
+    return float(d.mean()), float(d.mean() - half), float(d.mean() + half)
 
 
 def mean(values: Sequence[float]) -> float:

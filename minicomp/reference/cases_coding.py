@@ -7,7 +7,8 @@ import numpy as np
 from ..codec.bits import pack_bits, unpack_bits
 from ..codec.huffman import canonical_codes, huffman_lengths
 from ..codec.index import relative_index
-from ..compress.share.kmeans import centroid_gradient, kmeans_1d, kmeans_1d_optimal
+from ..compress.line import kmeans_1d_optimal
+from ..compress.share.kmeans import centroid_gradient, kmeans_1d
 from .draw import Draw
 from .entry import CLOSE, Case, Cases, Entry
 from .judges import judge_canonical, judge_huffman, judge_index, judge_kmeans, judge_lloyd

@@ -15,7 +15,8 @@ import numpy as np
 from ..codec.huffman import canonical_codes, huffman_lengths
 from ..codec.index import relative_index
 from ..compress.prune.sparsegpt import sparsegpt
-from ..compress.share.kmeans import assign, kmeans_1d, kmeans_1d_optimal
+from ..compress.line import assign, kmeans_1d_optimal
+from ..compress.share.kmeans import kmeans_1d
 from ..errors import printable
 
 Array = np.ndarray

@@ -20,6 +20,7 @@ from minicomp.codec.envelope import CRC_EACH_FROM, Opened, seal
 from minicomp.codec.header import read_header, write_header
 from minicomp.errors import FormatError, UserError
 from minicomp.models import MODELS, LeNet5, LeNet300
+from minicomp.nn.forms import FORMS
 from minicomp.nn import (
     Add,
     BatchNorm2d,
@@ -404,7 +405,7 @@ def codebook_section(k, pinned, layout):
     return w.getvalue()
 
 
-def test_sections_by_hand_and_what_they_must_not_say():
+def test_sections_by_hand_and_what_they_must_not_say(monkeypatch):
     index = decode(sealed(codebook_section(3, 1, "bitmap"))).model.forms()["fc.weight"].index
     np.testing.assert_array_equal(index.ravel(), 1 + np.arange(12) % 2)
     index = decode(sealed(codebook_section(3, 0, "all"))).model.forms()["fc.weight"].index
@@ -417,6 +418,7 @@ def test_sections_by_hand_and_what_they_must_not_say():
         decode(sealed(good, good))
     with pytest.raises(FormatError, match="fc.weight: 1 bytes are left after the end"):
         decode(sealed(good + b"\0"))
+    monkeypatch.delitem(FORMS, "apot")
     with pytest.raises(FormatError, match="fc.weight: no form 7"):
         decode(sealed(bytes([good[0] & 240 | 7]) + good[1:]))
     with pytest.raises(FormatError, match="fc.weight: the length is damaged"):

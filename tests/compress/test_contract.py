@@ -66,8 +66,17 @@ TOY = {
     "layer-removal": [{"samples": 20}],
     "dead-units": [{}],
     "sparse-activations": [{"threshold": 0.1}, {"sparsity": 0.5, "samples": 20}, {"top": 0.5}],
+    "lloyd-max": [{"bits": 2}, {"bits": 2, "method": "lloyd"}],
+    "balanced": [{"bits": 2}, {"bits": 2, "levels": "mean"}],
+    "buckets": [{"bits": 3, "bucket": 9}],
+    "log2": [{"bits": 3}, {"bits": 3, "meet": "arithmetic"}],
+    "apot": [{"bits": 3}],
+    "wavelet": [{"levels": 2, "bits": 4}],
+    "segments": [{"bits": 4}],
     "kmeans": [{"bits": 2}, {"k": 5}],
     "fold-bn": [{}],
+    "equalize": [{}, {"absorb": False}],
+    "bn-reestimate": [{"samples": 20}],
     "ptq": [
         {"samples": 20},
         {"mode": "dynamic", "act_bits": {"fc*": 4}},
@@ -77,6 +86,13 @@ TOY = {
         {"bits": 3, "moments": "exact", "correct": "empirical", "symmetric": True, "samples": 20},
     ],
     "bias-correction": [{"against": OTHER, "samples": 20}],
+    "qat": [{"bits": 4, "act_bits": 5, "delay": 0.3, "freeze": 0.7, "bias_bits": 8, "samples": 20},
+            {"grid": "unsigned", "per": "tensor", "act_bits": 0}],
+    "lsq": [{"bits": 3, "act_bits": 3, "samples": 20, "bias_bits": 8},
+            {"per": "channel", "gain": False, "bits": 4}],
+    "pact": [{"bits": 4, "samples": 20}, {"alpha": 0.0, "lam": 0.1}],
+    "dorefa": [{"bits": 3, "samples": 20, "bias_bits": 6}],
+    "inq": [{"bits": 4}, {"act_bits": 6, "portions": 2, "samples": 20, "bias_bits": 8}],
     "gptq": [{"samples": 20}, {"samples": 20, "bits": 6, "grid": "unsigned", "group": 3}],
     "adaround": [{"samples": 20, "steps": 10}, {"samples": 20, "steps": 10, "per": "tensor"}],
     "smoothquant": [{"samples": 20}],
@@ -86,11 +102,19 @@ TOY = {
         {"bytes": 1000, "least": 5, "samples": 20, "cost": "hessian", "draws": 2},
     ],
     "guard": [{"bits": 6, "theta": 0.5}],
+    "fixed-point": [{"fl": 8}, {"rounding": "nearest", "fl": {"*": 12, "conv*": 10}}],
+    "joint-bits": [{"budget": 30.0, "bits": 6, "least": 5, "act_bits": 6, "samples": 20},
+                   {"cost": "storage", "budget": 4.5, "bits": 5, "least": 4, "act_bits": 5,
+                    "samples": 20}],
     "finetune": [{}],
 }
-REFUSES_PRUNED = {"channel-lasso": "remove channels before weights"}
+REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
+                  "wavelet": "wavelet cannot keep what was pruned",
+                  "segments": "segments cannot keep what was pruned"}
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
+DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
 ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
+ROUNDED = {"qat", "lsq", "pact", "inq"}  # how many round to 0, only a training can tell
 TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch
 CASES = [(word, i) for word, toys in TOY.items() for i in range(len(toys))]
 each = pytest.mark.parametrize("word, toy", CASES, ids=lambda v: str(v))
@@ -327,11 +351,11 @@ def test_a_sketch_needs_no_data_and_no_training(word, toy, bits):
     assert not any(form.behind for form in sketch.forms().values())
     if (word, toy) not in ROUGH:
         result = once(word, toy)
-        assert sketch.spec() == result.spec() or word == "sparse-activations"
+        assert sketch.spec() == result.spec() or word in DATA_DECIDE
         a, b = ({n: (f.kind, f.shape) for n, f in m.forms().items()} for m in (sketch, result))
         assert a == b
         zeros = [sum(f.nonzeros() for f in m.forms().values()) for m in (sketch, result)]
-        assert zeros[0] == pytest.approx(zeros[1], rel=0.03)
+        assert word in ROUNDED or zeros[0] == pytest.approx(zeros[1], rel=0.03)
     if isinstance(made(word, toy), FineTune):
         untrained = dataclasses.replace(made(word, toy), epochs=0)
         made_so = untrained.apply(model, None, Run(np.random.default_rng(3)))
@@ -423,7 +447,9 @@ def test_weights_that_are_no_numbers_are_one_error_by_name(word, toy):
 def test_few_examples_are_all_used_and_said_once(word, toy):
     few, rows = SimpleNamespace(train=data().train.take(slice(0, 3)), val=data().val), []
     made(word, toy).apply(net(), few, Run(np.random.default_rng(3), rows.append))
-    asked = getattr(made(word, toy), "samples", 0) if made(word, toy).reads() else 0
+    (technique,) = getattr(made(word, toy), "methods", ()) or (made(word, toy),)
+    floats = getattr(technique, "act_bits", None) == 0  # nothing to calibrate
+    asked = getattr(technique, "samples", 0) if technique.reads() and not floats else 0
     told = [row["text"] for row in rows if row["event"] == "say" and "asked for" in row["text"]]
     assert told == [f"{word}: {asked} training examples are asked for and 3 are there: all are "
                     "used"] * (asked > 3)
@@ -473,7 +499,7 @@ def test_the_best_epoch_is_never_one_of_a_denser_net(word, toy, best):
             counts.append(sum(len(form.dense().data) for form in forms))
         else:
             counts.append(sum(form.nonzeros() for form in forms))
-    assert counts[1] <= counts[0]
+    assert counts[1] <= counts[0] or word in ROUNDED
 
 
 LATER = [

@@ -22,6 +22,11 @@ from minicomp.compress.prune.iterative import Iterative
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.movement import Movement
 from minicomp.compress.prune.slimming import Slimming
+from minicomp.compress.quant.dorefa import DoReFa
+from minicomp.compress.quant.inq import INQ
+from minicomp.compress.quant.lsq import LSQ
+from minicomp.compress.quant.pact import PACT
+from minicomp.compress.quant.qat import QAT
 from minicomp.compress.share.kmeans import KMeans
 from minicomp.compress.technique import Pipeline, Run, weights
 from minicomp.data import Split
@@ -37,9 +42,15 @@ TRAINED = {
     "movement": Movement(sparsity=0.6, prunings=6),
     "slimming": Slimming(sparsity=0.4, lam=0.02),
     "group-lasso": GroupLasso(lam=0.02),
+    "qat": QAT(bits=4, act_bits=6, delay=0.3, freeze=0.7),
+    "lsq": LSQ(bits=3, act_bits=4),
+    "pact": PACT(bits=4, alpha=0.0),
+    "dorefa": DoReFa(bits=3),
+    "inq": INQ(bits=4),
 }
 PAIRS = list(itertools.combinations(TRAINED, 2))
-REFUSED = [("gradual", "dns"), ("gradual", "movement"), ("dns", "movement")]  # all set masks
+MASKS, GRIDS = ("gradual", "dns", "movement"), ("qat", "lsq", "pact", "dorefa", "inq")
+REFUSED = [pair for pair in PAIRS if set(pair) <= set(MASKS) or set(pair) <= set(GRIDS)]
 TWO_EACH = [  # every technique with two partners
     ("gradual", "slimming"),
     ("gradual", "group-lasso"),
@@ -47,6 +58,16 @@ TWO_EACH = [  # every technique with two partners
     ("dns", "group-lasso"),
     ("movement", "slimming"),
     ("movement", "group-lasso"),
+    ("dns", "qat"),
+    ("slimming", "qat"),
+    ("gradual", "lsq"),
+    ("slimming", "lsq"),
+    ("dns", "pact"),
+    ("slimming", "pact"),
+    ("movement", "dorefa"),
+    ("slimming", "dorefa"),
+    ("dns", "inq"),
+    ("slimming", "inq"),
 ]
 TRAINING = {"epochs": 5, "batch_size": 20, "lr": 0.05}  # of 80 examples: 4 steps an epoch
 
@@ -173,8 +194,8 @@ def test_every_technique_that_trains_is_here():
     assert set(TRAINED) == kinds
     counts = [word for pair in TWO_EACH for word in pair]
     assert all(counts.count(word) >= 2 for word in kinds)
-    masking = {w for w in kinds if TRAINED[w].masks}
-    assert REFUSED == [pair for pair in PAIRS if masking.issuperset(pair)]
+    assert set(MASKS) == {w for w in kinds if TRAINED[w].masks}
+    assert set(GRIDS) == {w for w in kinds if TRAINED[w].quantizes}
 
 
 KILLED = """
@@ -213,7 +234,7 @@ def test_a_checkpoint_of_other_techniques_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("words", REFUSED, ids="+".join)
-def test_two_that_set_masks_are_refused_by_name(words):
+def test_two_that_set_masks_or_grids_are_refused_by_name(words):
     with pytest.raises(UserError, match=f"{words[0]} and {words[1]} cannot train together: each"):
         together(*words)
 

@@ -11,6 +11,7 @@ from minicomp.codec import encode
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.filters import Filters
 from minicomp.compress.prune.magnitude import Magnitude
+from minicomp.compress.quant.ptq import PTQ
 from minicomp.compress.share.kmeans import KMeans
 from minicomp.jobs.sensitivity import Point, Scan, _solve, allocate, combined, macs, scan
 from minicomp.compress.technique import Run, masked
@@ -40,6 +41,16 @@ def scans(trained):
         what: scan(model, data.val, what=what, sparsities=(0.2, 0.4, 0.6, 0.8, 0.9))
         for what in ("weights", "channels")
     }
+
+
+def test_quantized_weights_are_pruned_as_they_are(trained):
+    model, data = trained
+    quantized = PTQ(mode="weight-only", bits=4).apply(model, None, Run(None))
+    found = scan(quantized, data.val, sparsities=(0.5,), only="fc2")
+    (p,) = found.of("fc2")
+    alone = Magnitude(sparsity={"*": 0.0, "fc2": 0.5}).apply(quantized, data, Run(None))
+    assert p.loss == evaluate(alone, data.val).loss and 0 < p.removed <= p.of // 2
+    assert (alone.forms()["fc1.weight"].q == quantized.forms()["fc1.weight"].q).all()
 
 
 def test_a_point_is_what_pruning_that_layer_alone_does(trained):

@@ -20,6 +20,7 @@ import minicomp.kernels
 from minicomp.kernels import cpu, doors
 from minicomp.kernels.codebook import kmeans, lookup, scatter
 from minicomp.kernels.coding import huffman, range_coder
+from minicomp.kernels.int8 import rounding
 from minicomp.kernels.maps import conv, conv_pool, dense, norm, pool, softmax
 from minicomp.kernels.sparse import lanes, nm, rows
 from minicomp.kernels.threads import threads
@@ -95,6 +96,11 @@ RANGE = range_coder.encode(TABLES, 2, 0)
 MOVES = {"stride": pair(1), "padding": pair(0)}
 WINDOWS = {"kernel": [*pair(1), (99, 1)], **MOVES, "n_threads": THREADS, "isa": ISA}
 GROUPS = whole(0, 3, 5, 2**31)
+ROUNDED = {
+    "x": [*(a for a in exact(COLUMN) if not isinstance(a, np.ndarray) or a.dtype != np.float32),
+          COLUMN * np.float32(np.nan)],
+    "fl": (101, -101, 1.5, True, None, "3", 2**70), "lo": (9, 2**25, 0.0, None),
+    "hi": (-5, 2**25, 3.0, None), "values": SWITCH, "n_threads": THREADS, "isa": ISA}
 NOT_PACKED = (None, [1], {}, COLUMN, object(), LANES, ROWS, CSR, NM)
 
 
@@ -236,6 +242,9 @@ ENTRIES = {
         {"g": [*exact(SPARSE), *sized(SPARSE)],
          "index": [*exact(CODES), *sized(CODES, kinds="i"), CODES + np.uint8(4)],
          "k": whole(), "isa": ISA}),
+    rounding.nearest_round: ({"x": COLUMN, "fl": 3, "lo": -4, "hi": 3}, ROUNDED),
+    rounding.stochastic_round: (
+        {"x": COLUMN, "fl": 3, "lo": -4, "hi": 3, "key": 1}, ROUNDED | {"key": whole(2**64)}),
     huffman.decode: (
         {"data": STREAM, "starts": STARTS, "counts": COUNTS, "lengths": LENGTHS},
         {"data": [*exact(STREAM), STREAM[:0]],
@@ -262,6 +271,7 @@ PLAIN = {
     "codebook.kmeans": {"cost"},
     "codebook.lookup": {"check", "index_bytes", "refuse"},
     "coding.huffman": {"symbol_dtype", "symbol_table"},
+    "int8.rounding": {"draws", "key_of"},
     "maps.conv": {"Sizes", "check", "im2col", "lanes", "padded", "sizes_of", "window_view"},
     "maps.conv_pool": {"Steps"},
     "maps.norm": {"along"},

@@ -1,6 +1,6 @@
 import numpy as np
 
-from minicomp.models.papers import DigitNet, SigmoidNet, SlimmingMLP
+from minicomp.models.papers import DigitNet, GuptaCNN, GuptaMLP, SigmoidNet, SlimmingMLP
 
 RNG = np.random.default_rng
 
@@ -24,3 +24,13 @@ def test_the_slimming_net_begins_at_scales_of_a_half():
     assert [net.shapes()[n] for n in ("fc1", "fc2", "fc3")] == [(500,), (300,), (10,)]
     assert all((net.forms()[f"bn{i}.weight"].value.data == 0.5).all() for i in (1, 2))
     assert net.forms()["fc1.weight"].value.data.std() > 0.01
+
+
+def test_the_nets_of_gupta_have_the_published_layers():
+    net = GuptaMLP(rng=RNG(0))
+    assert [net.shapes()[n] for n in ("fc1", "fc2", "fc3")] == [(1000,), (1000,), (10,)]
+    assert abs(net.forms()["fc2.weight"].value.data.std() - 0.01) < 1e-4
+    net = GuptaCNN(rng=RNG(0))
+    shapes = net.shapes()
+    assert [shapes[n] for n in ("conv1", "pool1", "conv2", "pool2", "fc1", "fc2")] == [
+        (8, 24, 24), (8, 12, 12), (16, 8, 8), (16, 4, 4), (128,), (10,)]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minicomp import reference
+from minicomp.grid import code_range
 from minicomp.reference import ENTRIES, verify
 
 
@@ -17,6 +18,11 @@ def test_every_reference_passes_its_own_cases(name):
 
 
 WRONG = {
+    "fold_bn": lambda w, b, gain, bias: (  # the layer's own bias is not scaled
+        w * gain.reshape(-1, *[1] * (w.ndim - 1)), bias + (0 if b is None else b)),
+    "equalisation_factors": lambda r1, r2: np.where(  # both ranges 1, not equal to each other
+        (r1 > 0) & (r2 > 0), r1, 1.0),
+    "absorbed": lambda beta, gamma: np.maximum(0, beta - 3 * gamma),  # gamma may be below 0
     "magnitude_mask": lambda w, sparsity: np.abs(w)
     > np.quantile(np.abs(w), sparsity),  # ties all go
     "nm_mask": lambda w, n, m: np.abs(w) > 0,
@@ -51,6 +57,12 @@ WRONG = {
     "inverse_hessian": lambda X, alpha: np.linalg.inv(
         alpha * np.eye(X.shape[1]) + X.T @ X
     ),  # 1 / P is missing
+    "rectified_mean": lambda beta, gamma, top: np.clip(beta, 0, top),  # of the mean, not the mean
+    "bias_shift": lambda error, mean, groups: -ENTRIES["bias_shift"].fn(error, mean, groups),
+    "weight_correction": lambda w, w_hat, form: w_hat + (  # the mean alone
+        w.mean(axis=1) - w_hat.mean(axis=1))[:, None],
+    "sqnr": lambda x, y: 10 * np.log10((x @ x) / max((x - y) @ (x - y), 1e-300)) / 2,
+    "kl_of_logits": lambda z, reference: ENTRIES["kl_of_logits"].fn(reference, z),
     "obd_saliency": lambda u, h: h * u * u,  # the half is missing
     "obd_unit": lambda h_x, g_x, f1, f2: (  # the sign as printed
         f1 * f1 * h_x - (0 if f2 is None else f2 * g_x)
@@ -91,6 +103,77 @@ WRONG = {
         else np.zeros(0, np.uint8)
     ),
     "unpack_bits": lambda data, width, n: np.zeros(n, np.uint8),
+    "affine_params": lambda r_min, r_max, bits, grid: (  # 0 is not in every range
+        np.float32((np.asarray(r_max) - r_min) / (2**bits - 1)), np.zeros(np.shape(r_min), int)),
+    "symmetric_scale": lambda peak, bits, grid: np.float32(peak / (2 ** (bits - 1) - 0.5)),
+    "quantize": lambda x, scale, zero_point, bits, grid: np.clip(  # half away from zero
+        np.floor(x / scale + 0.5).astype(int) + zero_point, *code_range(bits, grid)),
+    "dequantize": lambda q, scale, zero_point: scale * q - zero_point,
+    "fake_quantize": lambda x, scale, zero_point, lo, hi: scale * np.rint(x / scale),  # no clip
+    "fake_quantize_gradient": lambda x, scale, zero_point, lo, hi: np.ones_like(x),
+    "kl_threshold": lambda counts, width, levels: (len(counts) * width, 0.0),  # min-max
+    "symmetric_kl_threshold": lambda counts, width, levels: ENTRIES["kl_threshold"].fn(
+        counts, width, levels=levels),
+    "js_threshold": lambda counts, width, levels: (  # scipy's is the root
+        ENTRIES["js_threshold"].fn(counts, width, levels=levels)[0],
+        ENTRIES["js_threshold"].fn(counts, width, levels=levels)[1] ** 0.5),
+    "histogram_percentile": lambda counts, width, percentile, edge: width * (  # edge is ignored
+        int(np.searchsorted(np.cumsum(counts), percentile / 100 * counts.sum())) + 1),
+    "ema": lambda a, batch, decay: (1 - decay) * a + decay * batch,
+    "initial_step": lambda v, Qp: np.float32(2 * np.abs(v).mean() / Qp),
+    "step_gain": lambda n, Qp: 1 / np.sqrt(n),
+    "lsq_gradients": lambda v, s, lo, hi, gain: (  # the slope of the clipped alone
+        (np.abs(v / s) < hi).astype(float), gain * np.clip(np.rint(v / s), lo, hi).sum()),
+    "pact_gradients": lambda x, alpha, k: ((x > 0).astype(float), float((x >= alpha).sum())),
+    "dorefa_weights": lambda w, k: np.rint((2**k - 1) * np.tanh(w)) / (2**k - 1),
+    "dorefa_activations": lambda a, k: np.rint((2**k - 1) * a) / (2**k - 1),  # not clipped
+    "largest_exponent": lambda s: int(np.floor(np.log2(s))),
+    "inq_quantize": lambda w, n1, bits: np.sign(w) * 2.0 ** np.clip(  # where the logarithm rounds
+        np.rint(np.log2(np.abs(w) + 1e-30)), n1 + 1 - 2 ** (bits - 2), n1),
+    "inq_frozen": lambda w, frozen, live, portion: np.abs(w) > np.quantile(np.abs(w), 1 - portion),
+    "mse_range": lambda x, bits, grid: (min(x.min(), 0.0), max(x.max(), 0.0)),  # min-max
+    "uniform_levels": lambda a, b, n, ends: np.linspace(a, b, n),  # ends kept always
+    "uniform_codes": lambda x, a, b, n, ends: np.clip((x - a) / (b - a) * n, 0, n - 1).astype(int),
+    "sign_magnitude": lambda q, bits: np.abs(q).astype(np.uint32),
+    "twos_complement": lambda q, bits: np.abs(q).astype(np.uint32),
+    "power_levels": lambda top, n: np.sort(ENTRIES["power_levels"].fn(top, n)),
+    "power_codes": lambda w, top, n, meet: ENTRIES["power_codes"].fn(w, top, n, meet="log"),
+    "top_exponent": lambda w, meet: int(np.floor(np.log2(np.abs(w).max()))),
+    "log2_quantize": lambda w, bits, meet: np.exp2(np.rint(np.log2(np.abs(w)))),  # no sign
+    "additive_levels": lambda bits: np.linspace(-1, 1, 2**bits - 1),
+    "additive_codes": lambda w, scale, bits: ENTRIES["additive_codes"].fn(w, 1.0, bits),
+    "apot_scale": lambda w, bits, clip: np.abs(w).max(),
+    "lloyd_max": lambda x, k, method: (np.linspace(x.min(), x.max(), k), 0.0),
+    "balanced_codes": lambda x, k: np.argsort(np.argsort(x)) * 0,
+    "cell_means": lambda x, codes, k: np.bincount(codes, weights=x, minlength=k),
+    "bucket_quantize": lambda v, u, steps, bucket: np.rint(v * steps) / steps,
+    "dwt": lambda x, wavelet, levels: ENTRIES["dwt"].fn(x, wavelet="haar", levels=levels),
+    "idwt": lambda c, wavelet, levels: ENTRIES["idwt"].fn(c, wavelet="haar", levels=levels),
+    "soft_threshold": lambda c, lam: np.where(np.abs(c) > lam, c, 0).astype(np.float32),  # hard
+    "universal_threshold": lambda finest, n: finest.std() * np.sqrt(2 * np.log(n)),
+    "segment": lambda x, s: (np.full(s, len(x) // s), 0.0),
+    "minifloat_decode": lambda codes, format: np.abs(ENTRIES["minifloat_decode"].fn(codes, format)),
+    "minifloat_encode": lambda x, format, saturate: (  # float64 is brought to float16 first
+        ENTRIES["minifloat_encode"].fn(np.abs(x).astype(np.float16) + np.float16(1), format,
+                                       saturate=True)),
+    # codes of the float32 step, and other ties
+    "q8_0_encode": lambda x, like: ENTRIES["q8_0_encode"].fn(x, like="gguf"),
+    "q4_0_encode": lambda x, like: ENTRIES["q4_0_encode"].fn(x, like="gguf"),
+    "mxfp4_encode": lambda x, like: ENTRIES["mxfp4_encode"].fn(x, like="gguf"),
+    "mxint8_encode": lambda x: ENTRIES["mxint8_encode"].fn(np.float32(1.5) * x),
+    # the tensor's scale is left out; neighbours in the other order
+    "nvfp4_encode": lambda x: (ENTRIES["nvfp4_encode"].fn(x)[0], np.float32(1)),
+    "nf4_encode": lambda x: (ENTRIES["nf4_encode"].fn(x.reshape(-1, 2)[:, ::-1])),
+    "nvfp4_decode": lambda data, tensor: ENTRIES["nvfp4_decode"].fn(data, 1),
+    "nf4_decode": lambda codes, peaks: ENTRIES["nf4_decode"].fn(codes >> 4 | codes << 4, peaks),
+    **{f"{name}_decode": lambda data, name=name: ENTRIES[f"{name}_decode"].fn(data)[::-1]
+       for name in ("q8_0", "q4_0", "mxfp4", "mxint8")},
+    "nearest_fixed": lambda x, il, fl: np.clip(  # half to even
+        np.rint(x * 2.0**fl), -(2.0 ** (il + fl - 1)), 2.0 ** (il + fl - 1) - 1) * 2.0**-fl,
+    "stochastic_fixed": lambda x, u, il, fl: ENTRIES["nearest_fixed"].fn(x, il, fl),
+    "fixed_dot": lambda a, b, il, fl: float(  # every product is rounded
+        ENTRIES["nearest_fixed"].fn(ENTRIES["nearest_fixed"].fn(a * b, il, fl).sum(), il, fl)),
+    "splitmix_uniform": lambda n, key: np.zeros(n, np.float32),
 }
 
 

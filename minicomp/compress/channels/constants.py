@@ -82,13 +82,15 @@ def folded(model: Model, gone: Array, value: dict[str, Array] | None = None) -> 
             moved = np.isin(found[node.inputs[0]], gone) & foldable(layer, v)
             delta = sums(layer)[:, moved] @ v[moved]
             if delta.any():
-                layer = _biased(layer, delta)
+                layer = biased(layer, delta)
         nodes.append(replace(node, layer=layer))
     same = all(set(a.layer.forms) == set(b.layer.forms) for a, b in zip(nodes, model.nodes))
     return model.rebuilt(nodes, builtin=model.builtin if same else None)
 
 
-def _biased(layer: Layer, delta: Array) -> Layer:
+def biased(layer: Layer, delta: Array) -> Layer:
+    """Returns the layer with delta (O,) added to its bias; one that has none gets one, a bias of
+    another form becomes a Dense."""
     forms, buffers = layer.forms, layer.buffers
     if "bias" not in forms:
         layer = type(layer)(**(layer.config() | {"bias": True}))

@@ -144,3 +144,18 @@ def with_forms(layer: Layer, weight: Form, bias: Form | None = None) -> Layer:
     if bias is not None:
         made.forms["bias"] = bias
     return made
+
+
+def gaussians(model: Model) -> dict[str, tuple[Array, Array]]:
+    """Returns {layer: (mean, deviation)} of each channel's output as batch norm makes it, (C,)
+    float64: beta and |gamma| of the batch norm that is folded into the layer.
+
+    Source: Nagel et al. 2019, arXiv 1906.04721, section 4.1.2
+    """
+    found = {}
+    for name, before in foldable(model).items():  # of two in a row the second counts
+        with no_grad():
+            beta, gamma = (model.node(name).layer.forms[part].dense().data.astype(np.float64)
+                           for part in ("bias", "weight"))
+        found[before] = beta, np.abs(gamma)
+    return found

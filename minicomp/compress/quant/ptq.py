@@ -128,6 +128,11 @@ class PTQ(WeightQuantizer):
         return found
 
     def change(self, model, data, run):
+        norms = [node.name for node in model.nodes if node.layer.normalises]
+        if norms and self.mode in ("full", "dynamic"):
+            run.log({"event": "say", "text": f"{self.word}: batch norm stays where it is, "
+                                             f"{', '.join(norms)}; an integer program needs it "
+                                             "folded before (fold-bn)"})
         x = calibration(self, data, run).x if self.reads() else None
         return self.quantized(model, x, run)
 

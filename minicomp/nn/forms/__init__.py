@@ -4,13 +4,17 @@ A weight or bias of a layer is always a form. Compression replaces one form by a
 needs the numbers calls `dense()`, the file writes `stored()`, the optimizer moves `parameters()`,
 and nothing else about a technique is known outside it.
 
-| form     | stores                                             | dense()               |
-|----------|----------------------------------------------------|-----------------------|
-| Dense    | float32 values; with a mask the kept ones          | value, 0 where masked |
-| Half     | float16 values                                     | cast to float32       |
-| Codebook | an index a weight, k centroids (themselves a form) | centroids[index]      |
-| Affine   | integers of 1..16 bits, scales, zero points        | scale (q - zero)      |
-| FixedPoint | integers of il + fl bits                         | q 2^-fl               |
+| form           | stores                                             | dense()               |
+|----------------|----------------------------------------------------|-----------------------|
+| Dense          | float32 values; with a mask the kept ones          | value, 0 where masked |
+| Half, BFloat16 | values of 16 bits                                  | cast to float32       |
+| Codebook       | an index a weight, k centroids (themselves a form) | centroids[index]      |
+| Affine         | integers of 1..16 bits, scales, zero points        | scale (q - zero)      |
+| FixedPoint     | integers of il + fl bits                           | q 2^-fl               |
+| Powers         | an exponent: the table of a codebook               | 0, +-2^top, ...       |
+| AdditivePowers | a scale: the table of a codebook                   | sums of powers of two |
+| Wavelet        | coefficients (themselves a form)                   | inverse transform     |
+| Segments       | lengths of runs, a value each (themselves a form)  | runs of one value     |
 
 A further form is one file, which declares its parts (parts.py, base.py), and one line in FORMS.
 """
@@ -18,11 +22,16 @@ A further form is one file, which declares its parts (parts.py, base.py), and on
 from .affine import Affine, FixedPoint
 from .base import Form
 from .codebook import Codebook
-from .dense import Dense, Half
-from .parts import MASK, Part, Setting, check_floats, code_dtype
+from .dense import BFloat16, Dense, Half
+from .levels import AdditivePowers, Powers
+from .parts import BFLOAT16, MASK, Part, Setting, check_floats, code_dtype
+from .segments import Segments
+from .wavelet import Wavelet
 
-FORMS: dict[str, type[Form]] = {
-    "dense": Dense, "half": Half, "codebook": Codebook, "affine": Affine, "fixed": FixedPoint}
+FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (
+    Dense, Half, Codebook, Affine, FixedPoint, BFloat16, Powers, AdditivePowers,
+    Wavelet, Segments)}
 
-__all__ = ["Affine", "FORMS", "FixedPoint", "MASK", "Codebook", "Dense", "Form", "Half", "Part", "Setting", "check_floats",
-           "code_dtype"]
+__all__ = ["AdditivePowers", "Affine", "BFLOAT16", "BFloat16", "Codebook", "Dense", "FORMS",
+           "FixedPoint", "Form", "Half", "MASK", "Part", "Powers", "Segments", "Setting", "Wavelet",
+           "check_floats", "code_dtype"]

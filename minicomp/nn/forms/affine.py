@@ -14,7 +14,7 @@ from ...tensor import Array, Tensor, raw
 from .base import Form
 from .parts import MASK, Part, Setting, check_codes
 
-LEARNS = (None, "lsq")  # how a scale moves in training
+LEARNS = (None, "lsq", "plain")  # how a scale moves in training
 
 
 class _Integers(Form):
@@ -57,8 +57,13 @@ class _Integers(Form):
         super().remask(mask)
         self.pruned = True
 
-    def _visible(self) -> Array:
-        # The latent, 0 where masked, whatever stands there.
+    def values(self):
+        if self.latent is None:
+            return super().values()
+        return self.latent.data
+
+    def visible(self) -> Array:
+        """Returns the latent, 0 where masked, whatever stands there."""
         w = self.latent.data
         return w if self.mask is None else np.where(self.mask, w, w.dtype.type(0))
 
@@ -73,7 +78,7 @@ class Affine(_Integers):
     bits, grid : of the codes        mask : True where kept, or None
     While trainable, `latent` stands behind the codes, float32; `learns` says what moves beside it:
     None, the scale stays where a technique puts it (`rescale`); "lsq", it is learnt (a symmetric
-    grid with a 0).
+    grid with a 0); "plain", so without the gain of its gradient.
 
     Where one code is the 0 of all entries a file lists the others alone where that is smaller; then
     `freeze()` of a masked form drops what rounds to 0 from the mask.
@@ -124,8 +129,12 @@ class Affine(_Integers):
         spread_scale = spread(scale, w.shape, group)
         offset = 0 if zero_point is None else spread(np.asarray(zero_point), w.shape, group)
         q = quantize(w, spread_scale, offset, bits=bits, grid=grid, rounding=rounding)
-        return cls(q, scale, zero_point, bits=bits, grid=grid, group=group, mask=mask,
+        form = cls(q, scale, zero_point, bits=bits, grid=grid, group=group, mask=mask,
                    trainable=trainable)
+        if trainable:  # what the codes leave of w is not lost
+            form.latent.data[...] = w
+            form.project()
+        return form
 
     @property
     def grid(self) -> str:
@@ -185,8 +194,10 @@ class Affine(_Integers):
             w = dequantize(self.q, self.spread(raw(self.scale)), offset,
                            midrise=self.grid == "midrise")
             return Tensor(w)
-        if self.learns == "lsq":
-            gain = 1 / math.sqrt(max(self.latent.size // self.scale.size, 1) * max(hi, 1))
+        if self.learns:
+            kept = self.latent.size if self.mask is None else np.count_nonzero(self.mask)
+            gain = 1 / math.sqrt(max(kept // self.scale.size, 1) * max(hi, 1))
+            gain = gain if self.learns == "lsq" else 1.0
             return lsq_quantize(self.latent, self.spread(self.scale), lo=lo, hi=hi, gain=gain)
         return fake_quantize(self.latent, self.spread(raw(self.scale)), offset, lo=lo, hi=hi,
                              midrise=self.grid == "midrise")
@@ -215,12 +226,17 @@ class Affine(_Integers):
             found.pop("scale", None)
         return found
 
+    @property
+    def ranged(self) -> bool:
+        """Whether its scales are the range of its latent, for `rescale` to follow."""
+        return self.learns is None
+
     def learning(self, how: str | None) -> Affine:
         """Returns the form, trainable, whose scale moves so: one of LEARNS.
 
-        ValueError for "lsq" on a grid that has a zero point or none."""
+        ValueError for a learnt one on a grid that has a zero point or no 0."""
         if how not in LEARNS:
-            raise ValueError(f"how must be one of None, lsq, got {how!r}")
+            raise ValueError(f"how must be one of None, lsq, plain, got {how!r}")
         if how and (self.zero_point is not None or self.grid == "midrise"):
             raise ValueError("a learnt step size needs a symmetric grid that has a 0")
         form = self.thaw()
@@ -235,7 +251,7 @@ class Affine(_Integers):
     def frozen_parts(self):
         if self.latent is None:
             return {}
-        q = quantize(self._visible(), self.spread(raw(self.scale)), self.offset(), bits=self.bits,
+        q = quantize(self.visible(), self.spread(raw(self.scale)), self.offset(), bits=self.bits,
                      grid=self.grid)
         return {"q": q, "latent": None}
 
@@ -322,7 +338,7 @@ class FixedPoint(_Integers):
     def frozen_parts(self):
         if self.latent is None:
             return {}
-        return {"q": grids.fixed_point(self._visible(), self.il, self.fl), "latent": None}
+        return {"q": grids.fixed_point(self.visible(), self.il, self.fl), "latent": None}
 
     def thawed_parts(self):
         return {"q": None, "latent": self.q.astype(np.float32) * np.float32(2.0**-self.fl)}

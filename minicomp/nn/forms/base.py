@@ -25,7 +25,8 @@ import numpy as np
 
 from ...errors import FormatError, dimensions
 from ...tensor import Array, Tensor, grad, no_grad, raw
-from .parts import Part, Setting, check_codes, check_floats, check_held, code_dtype, hide, keep
+from .parts import (BFLOAT16, Part, Setting, check_codes, check_floats, check_held, code_dtype,
+                    hide, keep)
 
 
 class Form:
@@ -49,7 +50,7 @@ class Form:
 
     def __repr__(self) -> str:
         held = vars(self)
-        whole = all(name in held for name in self.parts)
+        whole = all(name in held for name in ("shape", *self.parts))
         said = [*self._said()] if whole else ["without its parts"]
         return f"<{type(self).__name__} {dimensions(held.get('shape', ()))}: {', '.join(said)}>"
 
@@ -114,8 +115,15 @@ class Form:
 
     def parameters(self) -> dict[str, Tensor]:
         """Returns what an optimizer may move by the path of its part, "" for a value."""
-        return {path.removesuffix("value").rstrip("."): held for path, part, held in self._leaves()
-                if part.moves and self.trainable}
+        found = {}
+        for name, part in self.parts.items():
+            held = getattr(self, name)
+            if part.nested:
+                within = held.parameters()
+                found |= {f"{name}.{path}".rstrip("."): t for path, t in within.items()}
+            elif held is not None and part.moves and self.trainable:
+                found[name if name != "value" else ""] = held
+        return found
 
     def pull_back(self, w: Tensor, g: Array) -> dict[str, Array]:
         """Returns dL / d(part) by path as in `parameters()`.
@@ -244,8 +252,9 @@ class Form:
                 continue
             if np.shape(state[path]) != mine.shape:
                 raise ValueError(f"shape must be {mine.shape}, got {np.shape(state[path])}")
-            if path in self.parts and self.parts[path].role == "code":
-                check_codes(path, state[path], self.codes(path))
+            name = path or next(only for only, *_ in self._leaves())
+            if name in self.parts and self.parts[name].role == "code":
+                check_codes(name, state[path], self.codes(name))
             check_held(path or "value", mine, state[path])
 
     def stored(self) -> dict[str, Array | Form]:
@@ -254,8 +263,9 @@ class Form:
         for name, part in self.parts.items():
             held = raw(getattr(form, name))
             if held is not None and part.role != "latent":
-                floats = not part.nested and part.role not in ("code", "mask")
-                stored[name] = held.astype(part.dtype, copy=False) if floats else held
+                narrow = not part.nested and part.role not in ("code", "mask") and (
+                    part.dtype is not BFLOAT16)  # which stay float32
+                stored[name] = held.astype(part.dtype, copy=False) if narrow else held
         return stored
 
     @classmethod

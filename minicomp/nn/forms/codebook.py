@@ -5,16 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from ...ops import index_add, take
+from ...tensor import raw
 from .base import Form
 from .dense import Dense
 from .parts import Part, Setting, check_codes
+
+
+TABLES = ("dense", "half", "bfloat16", "powers", "apot")
 
 
 class Codebook(Form):
     """An index a weight into a table of centroids.
 
     index : integers 0..k-1 of the weight's shape, copied
-    centroids : an unmasked form of shape (k,), or an array; copied
+    centroids : an unmasked form of shape (k,), or an array; copied. It may be a table that a rule
+        derives (levels.py), which takes a few bytes of a file whatever k is
     pinned_zero : centroid 0 is exactly 0 and stays it: the code of pruned entries, and the mask
     """
 
@@ -22,7 +27,7 @@ class Codebook(Form):
     settings = {"k": Setting(1, 2**16), "pinned_zero": Setting(type=bool)}
     parts = {
         "index": Part("code"),
-        "centroids": Part("table", moves=True, axes=(), nested=("dense", "half")),
+        "centroids": Part("table", moves=True, axes=(), nested=TABLES),
     }
 
     def __init__(self, index, centroids, pinned_zero: bool = False, trainable: bool = True):
@@ -59,13 +64,17 @@ class Codebook(Form):
         return take(self.centroids.dense(training=training, rng=rng), index=self.index)
 
     def pull_back(self, w, g):
-        # Eq. (3) in one pass of a kernel; centroids stored as float16 pass it straight through.
-        return {"centroids": index_add(g, index=self.index, n=self.k)} if self.trainable else {}
+        # Eq. (3) in one pass of a kernel, then on to what moves of the centroids.
+        if not self.parameters():
+            return {}
+        table = self.centroids.dense(training=True)
+        pulled = self.centroids.pull_back(table, raw(index_add(g, index=self.index, n=self.k)))
+        return {f"centroids.{path}".rstrip("."): a for path, a in pulled.items()}
 
     def project(self):
         super().project()
         if self.pinned_zero:
-            self.centroids.value.data[0] = 0
+            self.centroids.pin_zero()
 
     # A pinned zero is not stored.
 
@@ -73,9 +82,11 @@ class Codebook(Form):
         return (self.k - self.pinned_zero,) if name == "centroids" else self.shape
 
     def stored(self):
-        table = self.centroids.freeze().gather((slice(int(self.pinned_zero), None),))
-        return super().stored() | {"centroids": table}
+        stored = super().stored()
+        if self.pinned_zero:
+            stored["centroids"] = stored["centroids"].without_zero()
+        return stored
 
     def filled_parts(self, parts):
-        table = np.concatenate([np.zeros(int(self.pinned_zero)), parts["centroids"].dense().data])
-        return parts | {"centroids": type(parts["centroids"])(table.astype(np.float32))}
+        table = parts["centroids"]
+        return parts | {"centroids": table.after_zero() if self.pinned_zero else table}

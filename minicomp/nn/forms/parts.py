@@ -9,6 +9,9 @@ import numpy as np
 from ...tensor import Array, primitive, rules
 
 
+BFLOAT16 = np.uint16  # NumPy has no such dtype: the bits stand for it
+
+
 @dataclass(frozen=True)
 class Part:
     """One array of a form, or a form within it.
@@ -19,7 +22,8 @@ class Part:
     moves : an optimizer moves it while the form is trainable        optional : it may be None
     axes : None: of the weight's shape; (0,): an entry for each of axis 0, or for each block of it,
         or one for all; (): it belongs to no place
-    nested : kinds of the form that it is; () for an array        dtype : of its floats in a file
+    nested : kinds of the form that it is; () for an array        dtype : of its floats in a file;
+        BFLOAT16 are the upper two bytes of float32
     least : the smallest that its floats may be, or None
     """
 

@@ -179,6 +179,14 @@ class Layer:
         """
         return self if self.homogeneous else None
 
+    def shifted(self, c: Array) -> Layer | None:
+        """Returns the layer g of g(x - c) = f(x) - c where x >= c in every channel, another than f,
+        or None where there is none.
+
+        c : (C,), at least 0, of the input's channels        Of a layer that clips
+        """
+        return None
+
     def constant(self, v: Array, shape: tuple[int, ...]) -> Array:
         """Returns the value of each output channel of a layer that "keep"s them, (C,) float64.
 

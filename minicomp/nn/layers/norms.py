@@ -21,6 +21,7 @@ class _BatchNorm(Layer):
         "running_var": Part("table", axes=(0,), least=0),
     }
     axes: tuple[int, ...]
+    still = False  # whether a training goes on with the running statistics as they are
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
         (num_features,) = positive(num_features=num_features)
@@ -46,7 +47,7 @@ class _BatchNorm(Layer):
         if training and m == 1:
             raise ValueError(f"{self.kind} must see more than one value a channel in training, got "
                              f"x of shape {x.shape}")
-        if not training or not m:  # no examples: nothing to learn from
+        if not training or self.still or not m:  # no examples: nothing to learn from
             shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
             std = np.sqrt(self.buffers["running_var"] + np.float32(self.eps))
             gain = ops.reshape(gamma / std, shape=shape)

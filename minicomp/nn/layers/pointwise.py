@@ -38,6 +38,9 @@ class ReLU6(_Activation):
     def rescaled(self, s):
         return self if (s == 1).all() else ClipChannels.of(6.0 / s)
 
+    def shifted(self, c):
+        return ClipChannels.of(6.0 - c) if (c <= 6).all() else None
+
 
 class ClipChannels(Layer):
     """min(max(x, 0), ceiling), a ceiling of its own for each channel; x (N, C, ...).
@@ -78,6 +81,10 @@ class ClipChannels(Layer):
 
     def rescaled(self, s):
         return self.of(self.buffers["ceiling"] / s)
+
+    def shifted(self, c):
+        ceiling = self.buffers["ceiling"]
+        return self.of(ceiling - c) if (c <= ceiling).all() else None
 
     def switched_off(self, channels):
         return self.buffers["ceiling"] == 0

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from ...grid import (affine_params, code_range, fake_quantize, lsq_quantize, quantize,
-                     symmetric_scale)
+from ...grid import (affine_params, code_range, fake_quantize, lsq_quantize, pact_quantize,
+                     quantize, symmetric_scale)
 from ...grid.affine import TINY
 from ...tensor import Array, Tensor
 from ..forms import Dense, Part
 from .base import Layer, flag
 
-LEARNS = (None, "lsq")  # how the scale moves in training
+LEARNS = (None, "lsq", "plain", "pact")  # how the scale moves in training
 
 
 class ActQuant(Layer):
@@ -28,6 +28,7 @@ class ActQuant(Layer):
     Raises ValueError for other bits, a grid that there is not, a zero point on a narrow one.
 
     While `observing` is a list, a forward pass in training appends (least, largest) of its input.
+    Where not `on`, values pass as they are: a training may put its grids in later.
     """
 
     kind, coupling, straight_through = "ActQuant", "keep", True
@@ -45,6 +46,7 @@ class ActQuant(Layer):
         self.bits, self.grid, self.dynamic = int(bits), grid, dynamic
         self.pointwise = not dynamic
         self.learns: str | None = None
+        self.on = True
         self._moving: Tensor | None = None
         self.observing: list[tuple[float, float]] | None = None
         if not dynamic:
@@ -103,13 +105,18 @@ class ActQuant(Layer):
     def forward(self, x, *, weights, training, **_):
         if training and self.observing is not None and x.size:
             self.observing.append((float(x.data.min()), float(x.data.max())))
+        if not self.on:
+            return x
         if self.dynamic:
             scale, zero_point = self._ranged(x.data)
             return fake_quantize(x, scale, zero_point, lo=self.lo, hi=self.hi)
-        if self.learns == "lsq":
+        if self.learns in ("lsq", "plain"):
             gain = 1 / math.sqrt(max(math.prod(x.shape[1:]), 1) * max(self.hi, 1))
+            gain = gain if self.learns == "lsq" else 1.0
             scale = weights["scale"].reshape(*[1] * x.ndim)
             return lsq_quantize(x, scale, lo=self.lo, hi=self.hi, gain=gain)
+        if self.learns == "pact":
+            return pact_quantize(x, weights["scale"].reshape(*[1] * x.ndim), hi=self.hi)
         return fake_quantize(x, self.scale, np.float32(self.zero_point), lo=self.lo, hi=self.hi)
 
     def _ranged(self, x: Array) -> tuple[np.float32, np.float32]:

@@ -6,6 +6,21 @@ from .lesson04 import LESSON as LESSON_04
 from .lesson05 import LESSON as LESSON_05
 from .lesson06 import LESSON as LESSON_06
 from .lesson07 import LESSON as LESSON_07
+from .lesson10 import LESSON as LESSON_10
+from .lesson12 import LESSON as LESSON_12
 from .lesson17 import LESSON as LESSON_17
 
-LESSONS = (LESSON_01, LESSON_02, LESSON_04, LESSON_05, LESSON_06, LESSON_07, LESSON_17)
+LESSONS = (
+    LESSON_01,
+    LESSON_02,
+    LESSON_04,
+    LESSON_05,
+    LESSON_06,
+    LESSON_07,
+    LESSON_10,
+    LESSON_12,
+    LESSON_17,
+)
+from .lesson13 import LESSON as LESSON_13
+LESSONS = (LESSON_01, LESSON_02, LESSON_04, LESSON_05, LESSON_06, LESSON_07, LESSON_13,
+           LESSON_17)

@@ -8,7 +8,8 @@ report/plots.py; a guess made before the run is drawn as a dotted line with its 
 from ...errors import UserError
 from .. import catalog
 from ..asking.shown import Figure
-from . import lesson01, lesson02, lesson04, lesson05, lesson06, lesson07, lesson17
+from . import lesson01, lesson02, lesson04, lesson05, lesson06, lesson07, lesson10, lesson12, lesson17
+from . import lesson01, lesson02, lesson04, lesson05, lesson06, lesson07, lesson13, lesson17
 from .drawing import formula
 from .lesson01 import v_curve
 from .lesson02 import bars_swap
@@ -16,6 +17,9 @@ from .lesson04 import pruning_curves
 from .lesson05 import life_lines
 from .lesson06 import gamma_split
 from .lesson07 import three_moves
+from .lesson10 import staircase
+from .lesson12 import trapped
+from .lesson13 import updates_lost
 from .lesson17 import waterfall
 
 __all__ = [
@@ -25,7 +29,10 @@ __all__ = [
     "gamma_split",
     "life_lines",
     "pruning_curves",
+    "staircase",
     "three_moves",
+    "trapped",
+    "updates_lost",
     "v_curve",
     "waterfall",
 ]
@@ -37,6 +44,9 @@ RECORDED = {
     "05": lesson05.recorded,
     "06": lesson06.recorded,
     "07": lesson07.recorded,
+    "10": lesson10.recorded,
+    "12": lesson12.recorded,
+    "13": lesson13.recorded,
     "17": lesson17.recorded,
 }
 

@@ -27,18 +27,21 @@ from ...models import for_data
 from ...nn.graph import Model
 
 MODES = ("smoke", "full", "paper")
-# By built-in model: epochs by mode, learning rate. LeNet-5 has no ReLU after its convolutions and
-# needs the smaller rate.
+# By built-in model: epochs by mode, learning rate, examples that an epoch of mode full has at least
+# (batch norm needs steps; where data are few they pass several times). LeNet-5 has no ReLU after its
+# convolutions and needs the smaller rate.
 RECIPES = {
-    "lenet300": ({"smoke": 3, "full": 8, "paper": 40}, 0.03),
-    "lenet5": ({"smoke": 2, "full": 3, "paper": 30}, 0.01),
+    "lenet300": ({"smoke": 3, "full": 8, "paper": 40}, 0.03, 0),
+    "lenet5": ({"smoke": 2, "full": 3, "paper": 30}, 0.01, 0),
+    "depthwise32": ({"smoke": 4, "full": 1, "paper": 30}, 0.05, 55_000),
 }
 
 
 def recipe(name: str, data, *, mode: str, seed: int) -> dict:
     """Returns everything that decides the weights of a checkpoint, JSON-able."""
-    epochs, lr = RECIPES[name]
-    knobs = {"epochs": epochs[mode], "lr": lr, "batch_size": 64, "weight_decay": 5e-4}
+    epochs, lr, least = RECIPES[name]
+    passes = max(1, round(least / len(data.train))) if mode == "full" else 1
+    knobs = {"epochs": passes * epochs[mode], "lr": lr, "batch_size": 64, "weight_decay": 5e-4}
     return {
         "net": name,
         "knobs": knobs | {"schedule": "cosine"},

@@ -9,6 +9,7 @@ from minicomp.compress.quant.nodes import grids
 from minicomp.compress.quant.ptq import MODES
 from minicomp.compress.quant.schemes import sqnr
 from minicomp.data import Dataset, Split
+from minicomp.deploy import lower
 from minicomp.errors import UserError
 from minicomp.models import LeNet300
 from minicomp.nn import (Add, AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, Model, Node, ReLU,
@@ -139,6 +140,22 @@ def test_masks_stay_and_shared_weights_are_refused_by_name():
         quantized(shared, x)
     with pytest.raises(UserError, match="^ptq: fc1.weight must hold"):
         Pipeline(steps=(KMeans(bits=2), PTQ())).check(mlp())
+
+
+def test_a_program_gives_what_the_net_gives():
+    x = rng().normal(size=(40, 12)).astype(np.float32)
+    for mode in MODES:
+        found = quantized(mlp(), x, mode=mode)
+        np.testing.assert_allclose(lower(found)(x), found(x).data, atol=1e-4)
+
+
+def test_batch_norm_that_an_integer_program_needs_folded_is_said():
+    x, rows = rng().normal(size=(500, 1, 4, 4)).astype(np.float32), []
+    quantized(images(), x, rows.append)
+    quantized(images(), x, rows.append, mode="weight-only")
+    assert [row["text"] for row in rows] == [
+        "ptq: batch norm stays where it is, bn1; an integer program needs it folded before "
+        "(fold-bn)"]
 
 
 def test_the_method_decides_the_range():

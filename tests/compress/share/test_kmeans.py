@@ -8,14 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress.share import kmeans as share
-from minicomp.compress.share.kmeans import (
-    KMeans,
-    assign,
-    by_sign,
-    centroid_gradient,
-    kmeans_1d,
-    kmeans_1d_optimal,
-)
+from minicomp.compress.line import assign, kmeans_1d_optimal
+from minicomp.compress.share.kmeans import KMeans, by_sign, centroid_gradient, kmeans_1d
 from minicomp.compress.technique import Run, masked, weights
 from minicomp.errors import UserError
 from minicomp.kernels import cpu

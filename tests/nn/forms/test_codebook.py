@@ -183,7 +183,7 @@ BOOK = Codebook([0, 1], [1.0, 2.0])
         ((2, 2), {"k": "3"}, {}, "k must be an integer"),
         ((2, 2), {"k": 0}, {}, r"k must be an integer in \[1, 65536\], got '0'"),
         ((2, 2), {"k": 2**16 + 1}, {}, r"k must be an integer in \[1, 65536\]"),
-        ((2, 2), {}, {"centroids": BOOK}, "form dense or half, unmasked, got 'codebook'"),
+        ((2, 2), {}, {"centroids": BOOK}, "form dense or half or .*, unmasked, got 'codebook'"),
         ((2, 2), {}, {"centroids": Dense([1.0, 2.0], [True, False])}, "unmasked"),
         ((2, 2), {}, {"centroids": None}, "centroids is missing"),
         ((2, 2), {}, {"index": PARTS["index"] + 1}, r"index must be in \[0, 2\], got 1\.\.3"),

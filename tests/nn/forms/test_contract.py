@@ -1,6 +1,7 @@
 # One contract for every form of FORMS, and for a form that is defined here alone: integers of 4
 # bits with a scale per channel, a float latent behind them while they train, an optional mask, an
 # optional offset. Nothing outside this file knows it.
+import copy
 import math
 import random
 import zlib
@@ -13,7 +14,8 @@ from minicomp.codec import decode, encode
 from minicomp.codec.positions import LAYOUTS
 from minicomp.compress.channels import removal
 from minicomp.errors import FormatError, UserError
-from minicomp.nn import Affine, Codebook, Conv2d, Dense, FixedPoint, Flatten, Half, Linear, Model, chain
+from minicomp.nn import (AdditivePowers, Affine, BFloat16, Codebook, Conv2d, Dense, FixedPoint,
+                         Flatten, Half, Linear, Model, Powers, Segments, Wavelet, chain)
 from minicomp.nn.forms import FORMS, MASK, Form, Part
 from minicomp.ops import mul
 from minicomp.optim import OPTIMIZERS
@@ -29,7 +31,7 @@ rules(rounded, lambda g, y, x, lo, hi: g, None, None)  # straight through
 
 
 class Toy(Form):
-    kind, wire = "toy", 9
+    kind, wire = "toy", 99
     parts = {
         "latent": Part("latent", moves=True, optional=True),
         "q": Part("code", optional=True),
@@ -77,6 +79,9 @@ FAR = W + 0.5 * np.sign(W)  # nothing of it rounds to 0
 MASK_ = RNG.random(SHAPE) < 0.4
 SCALE = np.linspace(0.1, 0.3, 6).astype(np.float32)
 INDEX = RNG.integers(0, 9, SHAPE)
+RNG_C = np.append(FAR.reshape(-1), np.ones(8, np.float32))
+RUNS = np.append(1 + np.arange(31) % 12, [216 - (1 + np.arange(31) % 12).sum()])
+LEVELS = np.linspace(-2, 1.9, 32).astype(np.float32)
 TABLE = np.linspace(-2, 2, 9).astype(np.float32)
 
 MAKERS = {
@@ -86,6 +91,11 @@ MAKERS = {
     "half-masked": lambda: Half(W, MASK_),
     "codebook": lambda: Codebook(INDEX, TABLE),
     "codebook-pinned": lambda: Codebook(np.where(MASK_, INDEX, 0), Half(TABLE), pinned_zero=True),
+    "codebook-apot": lambda: Codebook(INDEX % 7, AdditivePowers(0.8, 3)),
+    "codebook-apot-pinned": lambda: Codebook(
+        np.where(MASK_, INDEX, 0), AdditivePowers(0.8, 4), pinned_zero=True),
+    "bfloat16": lambda: BFloat16(W),
+    "bfloat16-masked": lambda: BFloat16(W, MASK_),
     "affine": lambda: Affine.of(FAR, 0.02, trainable=True),
     "affine-rows": lambda: Affine.of(FAR, SCALE / 10, trainable=True),
     "affine-masked": lambda: Affine.of(FAR, SCALE / 10, mask=MASK_, trainable=True),
@@ -99,20 +109,36 @@ MAKERS = {
     "affine-lsq": lambda: Affine.of(FAR, SCALE / 5, grid="full", trainable=True).learning("lsq"),
     "fixed": lambda: FixedPoint.of(FAR, 3, 5, trainable=True),
     "fixed-masked": lambda: FixedPoint.of(FAR, 3, 5, mask=MASK_, trainable=True),
+    "wavelet": lambda: Wavelet(W.reshape(-1), SHAPE, "db2", 3),
+    "wavelet-affine": lambda: Wavelet(
+        Affine.of(RNG_C, 0.05, trainable=True), SHAPE, "haar", 4),
+    "segments": lambda: Segments(RUNS, LEVELS, SHAPE),
+    "segments-half": lambda: Segments(RUNS, Half(LEVELS), SHAPE),
     "toy": lambda: Toy(W, SCALE),
     "toy-masked": lambda: Toy(W, SCALE, MASK_),
     "toy-offset": lambda: Toy(W, SCALE, MASK_, offset=np.arange(6, dtype=np.float32)),
 }
 
 
+STILL = {  # of which nothing moves
+    "codebook-powers": lambda: Codebook(np.where(MASK_, INDEX, 0), Powers(1, 4), pinned_zero=True),
+    "codebook-powers-odd": lambda: Codebook(INDEX % 8, Powers(-1, 4, zero=False)),
+}
+ALL = MAKERS | STILL
+
+
 def those(named):
-    return pytest.mark.parametrize("make", [MAKERS[name] for name in named], ids=list(named))
+    return pytest.mark.parametrize("make", [ALL[name] for name in named], ids=list(named))
 
 
-EVERY = those(MAKERS)
-CUTTABLE = those([name for name in MAKERS if name != "affine-groups"])  # along any axis
-MASKABLE = those([name for name in MAKERS if name != "codebook"])
-PARTED = those([name for name in MAKERS if "codebook" not in name])  # the mask is a part of its own
+EVERY, MOVING = those(ALL), those(MAKERS)
+WHOLE = {name for name in ALL if name.startswith(("wavelet", "segments"))}  # nothing has a place
+PLACED = those([name for name in ALL if name not in WHOLE])
+CUTTABLE = those([name for name in ALL if name not in WHOLE | {"affine-groups"}])  # along any axis
+MASKABLE = those([name for name in ALL if name not in WHOLE | {
+    "codebook", "codebook-apot", "codebook-powers-odd"}])
+PARTED = those([name for name in MAKERS  # the mask is a part of its own
+                if "codebook" not in name and name not in WHOLE])
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +147,9 @@ def toy_is_a_form(monkeypatch):
 
 
 def test_every_form_is_tried():
-    assert {make().kind for make in MAKERS.values()} == set(FORMS)
+    forms = [make() for make in ALL.values()]
+    forms += [form.centroids for form in forms if form.kind == "codebook"]
+    assert {form.kind for form in forms} == set(FORMS)
 
 
 def bits(form):
@@ -152,10 +180,10 @@ def test_dense_is_float32_and_bit_equal_across_freeze_and_thaw(make):
         assert type(other) is type(form) and other.shape == form.shape == SHAPE
     assert form.trainable and not frozen.trainable and frozen.thaw().trainable
     assert frozen.parameters() == {} and not frozen.dense().requires_grad
-    assert list(frozen.thaw().parameters()) == list(form.parameters()) != []
+    assert list(frozen.thaw().parameters()) == list(form.parameters())
 
 
-@EVERY
+@MOVING
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_parameter_gets_a_gradient_and_any_optimizer_leaves_pruned_entries_0(make, name):
     form = make()
@@ -174,7 +202,7 @@ def test_every_parameter_gets_a_gradient_and_any_optimizer_leaves_pruned_entries
     assert bits(form.freeze()) == bits(form) == bits(form.copy())
 
 
-@EVERY
+@MOVING
 def test_a_net_that_holds_it_trains(make):
     model = net(make())
     x = RNG.standard_normal((8, 4, 4, 4)).astype(np.float32)
@@ -197,7 +225,8 @@ def test_a_copy_is_exact_and_shares_no_memory(make):
         t.data[...] += np.float32(1e-6)
     form.project()
     state = {path: a.copy() for path, a in form.state().items()}
-    others = form.copy(), form.freeze(), form.thaw(), form.gather((np.arange(6),))
+    others = [form.copy(), form.freeze(), form.thaw()]
+    others += [form.gather((np.arange(6),))] if form.carrier else []
     for path, a in others[0].state().items():
         np.testing.assert_array_equal(a, state[path], strict=True)
     for other in others:
@@ -208,7 +237,7 @@ def test_a_copy_is_exact_and_shares_no_memory(make):
         np.testing.assert_array_equal(a, state[path])
 
 
-@EVERY
+@MOVING
 def test_state_comes_back_in_place(make):
     form, other = make(), make()
     for t in other.parameters().values():
@@ -263,7 +292,11 @@ def test_a_mask_behind_hides_and_goes_on_training(make):
     assert not np.signbit(w.data[~keep]).any() and hidden.behind and not form.behind
     name, t = next(iter(hidden.parameters().items()))  # of the weight's shape
     g = grad((w * 3.0).sum(), t)
-    assert (g.data != 0).all()
+    bare = copy.copy(form)
+    bare.mask = None
+    whole = grad((bare.dense() * 3.0).sum(), bare.parameters()[name])
+    np.testing.assert_array_equal(g.data, whole.data)  # 0 where a grid ends alone
+    assert (g.data[~keep] != 0).mean() > 0.7
     t.data -= g.data
     before = t.data.copy()
     hidden.project()
@@ -293,8 +326,13 @@ def test_nan_and_infinity_behind_a_mask_decode_to_0(make):
 
 
 def test_a_form_that_carries_no_mask_says_so():
-    with pytest.raises(ValueError, match="a codebook without a pinned zero cannot be pruned"):
-        MAKERS["codebook"]().masked(MASK_)
+    for name in {"codebook"} | WHOLE:
+        form = MAKERS[name]()
+        with pytest.raises(ValueError, match=f"a {form.kind} without a pinned zero cannot be prun"):
+            form.masked(MASK_)
+        if name in WHOLE:
+            with pytest.raises(ValueError, match=f"a {form.kind} stores nothing by place"):
+                form.select(0, ROWS)
 
 
 @EVERY
@@ -375,7 +413,7 @@ def test_a_shared_scale_refuses_what_would_tear_it():
     assert blocks.gather((slice(None), np.array([1]))).scale.shape == (3,)
 
 
-@EVERY
+@PLACED
 def test_channels_are_removed_from_a_net_that_holds_it_and_its_optimizer_follows(make):
     model = net(make())
     w, keep = model.forms()["conv.weight"].dense().data, [5, 1, 2]
@@ -397,7 +435,7 @@ def test_channels_are_removed_from_a_net_that_holds_it_and_its_optimizer_follows
 
 
 class Placeless(Form):
-    kind, wire = "placeless", 8
+    kind, wire = "placeless", 98
     parts = {"buckets": Part("value", moves=True, axes=())}
 
     def __init__(self, shape):
@@ -492,11 +530,11 @@ def test_numbers_that_are_none_are_not_written(make):
         form = make().freeze()
         leaves = [held for _, part, held in form._leaves() if part.moves]
         if not leaves:  # codes alone
-            assert form.kind == "fixed"
+            assert form.kind == "fixed" or form.centroids.kind == "powers"
             return
         t = raw(leaves[0])
-        if form.kind == "half" or "centroids.value" in form.state():
-            bad = np.nan  # a float16 saturates
+        if form.kind in ("half", "bfloat16") or any(".value" in path for path in form.state()):
+            bad = np.nan  # a float of 16 bits saturates
         t[...] = bad
         with pytest.raises(UserError, match="conv.weight: .* must be finite"):
             encode(net(form))
@@ -509,7 +547,7 @@ def test_a_file_with_what_a_form_may_not_hold_is_refused():
         decode(encode(net(form)))
     data = encode(net(Toy(W, SCALE)))
     del FORMS["toy"]  # as a build that does not know it
-    with pytest.raises(FormatError, match="conv.weight: no form 9"):
+    with pytest.raises(FormatError, match="conv.weight: no form 99"):
         decode(data)
 
 
@@ -519,7 +557,10 @@ def rechecked(data):
 
 def small(make):
     # A net around a cut of the form, (3, 2, 3, 3) where it can be, in a file of 100 to 400 bytes.
-    form = make().gather((slice(0, 3),))
+    form = make()
+    if not form.carrier:
+        return net(form)
+    form = form.gather((slice(0, 3),))
     form = form if getattr(form, "group", 0) else form.gather((slice(None), slice(0, 2)))
     C = form.shape[1]
     nodes = chain(("conv", Conv2d(C, 3, 3)), ("flatten", Flatten()), ("fc", Linear(3, 2)))

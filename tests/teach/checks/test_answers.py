@@ -83,6 +83,27 @@ def zeroed_first(w, Hinv):
     return q, L[q], moved
 
 
+def floor_of_sum(x, u, il, fl):
+    half = 2.0 ** (il + fl - 1)
+    return np.clip(np.floor(x * 2.0**fl + u), -half, half - 1) * 2.0**-fl
+
+
+def other_side(x, u, il, fl):
+    half, t = 2.0 ** (il + fl - 1), x * 2.0**fl
+    q = np.floor(t) + (u > 1 - (t - np.floor(t)))
+    return np.clip(q, -half, half - 1) * 2.0**-fl
+
+
+def rounded_python(x, il, fl):
+    half = 2.0 ** (il + fl - 1)
+    return np.array([min(max(round(v * 2**fl), -half), half - 1) * 2.0**-fl for v in x])
+
+
+def clipped_first(x, il, fl):
+    x = np.clip(x, -(2.0 ** (il - 1)), 2.0 ** (il - 1))  # the upper end is no number of the grid
+    return np.ceil(x * 2.0**fl - 0.5) * 2.0**-fl
+
+
 ANSWERS = [
     ("01.relu_backward", in_place, "overwrites"),
     ("01.relu_backward", lambda g, x: (g * (x > 0)).astype(np.float32), "too-coarse"),
@@ -101,6 +122,11 @@ ANSWERS = [
     ("06.global_keep", percentile_of_each, "each-layer"),
     ("05.surgery_steps", one_mask, "mask-made-once"),
     ("07.obs_step", zeroed_first, "only-zeroed"),
+    ("13.nearest_fixed", rounded_python, "tie-up"),
+    ("13.nearest_fixed", clipped_first, "end-too-far"),
+    ("13.stochastic_fixed", floor_of_sum, ""),
+    ("13.stochastic_fixed", other_side, ""),
+    ("13.fixed_dot", lambda a, b, il, fl: rounded_python([a @ b], il, fl)[0], "wrong-value"),
 ]
 
 

@@ -54,12 +54,17 @@ def mse_range(x: Array, weights: Array | None = None, *, bits: int = 8, grid: st
     return float(best[0] * low), float(best[-1] * high)
 
 
-def range_error(x: Array, r_min: float, r_max: float, weights: Array | None = None, *,
-                bits: int = 8, grid: str = "unsigned", symmetric: bool | None = None,
-                norm: float = 2.0) -> float:
-    """Returns sum of weights |x - x^|^norm of one range, float64: eq. (1)."""
-    ends = np.array([r_min], np.float64), np.array([r_max], np.float64)
-    return float(_Points(x, weights).by_point(*ends, _How(bits, grid, symmetric, norm))[0])
+def range_error(x: Array, r_min, r_max, weights: Array | None = None, *, bits: int = 8,
+                grid: str = "unsigned", symmetric: bool | None = None, norm: float = 2.0):
+    """Returns sum of weights |x - x^|^norm of a range, float64: eq. (1).
+
+    r_min, r_max : numbers, or (n,) of many ranges, the result then too
+    """
+    points, how = _Points(x, weights), _How(bits, grid, symmetric, norm)
+    lo, hi = (np.asarray(end, np.float64) for end in (r_min, r_max))
+    if lo.ndim:
+        return points.errors(lo, hi, how)
+    return float(points.by_point(lo[None], hi[None], how)[0])
 
 
 def _search(error: Callable[[Array], Array], axes: int, cost: int) -> Array:

@@ -157,7 +157,8 @@ def test_the_mxnet_variant_against_its_loop(n, levels):
         c, edges = np.histogram(x, n, range=(-peak, peak))
         T, kl = signed_kl_threshold(c, 2 * peak / n, levels=levels)
         expected, i = mxnet_literally(c, levels)
-        assert kl == pytest.approx(expected, abs=1e-12) and T == pytest.approx(edges[n // 2 + i + 1])
+        assert kl == pytest.approx(expected, abs=1e-12)
+        assert T == pytest.approx(edges[n // 2 + i + 1])
 
 
 def test_bad_input_of_variants():
