@@ -66,16 +66,16 @@ from .technique import Pipeline, Run, Technique
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM, OBD,
     OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
-    LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, Equalize, PTQ, BiasCorrection,
-    BNReestimate, GPTQ, AdaRound, SmoothQuant, AWQ, MixedBits, Guard, JointBits, QAT, LSQ, PACT,
+    LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, Equalize, SmoothQuant, AWQ, PTQ,
+    BiasCorrection, BNReestimate, GPTQ, AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT,
     DoReFa, INQ, FixedPointTraining, LloydMax, Balanced, Buckets, Log2, APoT, Wavelets,
     Segmentation, FineTune)
 
 __all__ = ["TECHNIQUES", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced", "Bias", "BiasCorrection",
            "BNReestimate", "Buckets", "ChannelLasso", "DeadUnits", "DNS", "DoReFa", "Equalize",
            "Filters", "FineTune", "FixedPointTraining", "FoldBN", "FPGM", "GPTQ", "Gradual",
-           "GroupLasso", "Guard", "INQ", "Iterative", "JointBits", "KMeans", "LAMP",
-           "LayerRemoval", "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "MixedBits",
-           "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline", "PTQ", "QAT", "Run",
-           "Segmentation", "Slimming", "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT",
-           "Split", "Taylor", "Technique", "Wanda", "Wavelets", "net_of"]
+           "GroupLasso", "Guard", "INQ", "Iterative", "JointBits", "KMeans", "LAMP", "LayerRemoval",
+           "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "MixedBits", "Movement", "NM", "OBC",
+           "OBD", "OBS", "PACT", "Pipeline", "PTQ", "QAT", "Run", "Segmentation", "Slimming",
+           "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique",
+           "Wanda", "Wavelets", "net_of"]

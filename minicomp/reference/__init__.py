@@ -37,7 +37,7 @@ from .judges import Case, Message, copied
 
 ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS, **FIXED,
                             **QUANT_FOLDING, **QUANT_LEVELS, **QUANT_PTQ, **QUANT_RANGES,
-                            **QUANT_TRAINING, **ROUNDING}
+                            **ROUNDING, **QUANT_TRAINING}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:

@@ -39,6 +39,7 @@ def plot_channel_ranges(ranges: Mapping[str, Mapping[str, Array]], ax=None):
     ax.set_xlim(low, high * (high / low) ** 0.12)  # room for the factors
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
     ax.xaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in "25" else "")
+    ax.tick_params(axis="x", which="both", length=3.5)
     ax.set_xlabel("largest |w| of a channel, unit of the weights")
     ax.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.6)
     name_rows(ax, [printable(layer, 40) for layer in layers])

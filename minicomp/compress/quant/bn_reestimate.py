@@ -1,5 +1,5 @@
-"""Statistics of batch norm estimated anew (Li, Wu, Su, Wang 2020, "EagleEye: Fast sub-net evaluation
-for efficient neural network pruning", arXiv 2007.02491, section 3.3, adaptive batch normalization).
+"""Statistics of batch norm estimated anew (Li, Wu, Su, Wang 2020, "EagleEye: Fast sub-net
+evaluation for efficient neural network pruning", arXiv 2007.02491: adaptive batch normalization).
 
 Running means and variances are those of the net that was trained. Once weights are pruned or lie on
 a grid their outputs are others, and batch norm centres and scales them by numbers that are no
@@ -94,8 +94,8 @@ class BNReestimate(Technique):
     def check(self, model):
         super().check(model)
         if not norms(model):
-            raise UserError(f"{self.word}: the model has no batch norm; where they are folded there "
-                            "is nothing left to estimate")
+            raise UserError(f"{self.word}: the model has no batch norm; where they are folded "
+                            "there is nothing left to estimate")
 
     def change(self, model, data, run):
         return reestimated(model, calibration(self, data, run).x, self.word)

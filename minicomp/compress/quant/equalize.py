@@ -2,9 +2,10 @@
 through weight equalization and bias correction", arXiv 1906.04721, sections 4.1.1 and 4.1.2).
 
 With one scale for a tensor, a channel whose weights are a hundredth of the largest channel's is
-left a hundredth of the codes; behind a folded batch norm, and most of all in depthwise convolutions,
-channels differ by that much. But W2 f(W1 x) = (W2 S) f(S^-1 W1 x) where f(s x) = s f(x), so that
-channels may be divided on one side and multiplied on the other (`rescaling.py`). Of all s
+left a hundredth of the codes; behind a folded batch norm, and most of all in depthwise
+convolutions, channels differ by that much. But W2 f(W1 x) = (W2 S) f(S^-1 W1 x) where f(s x) =
+s f(x), so that channels may be divided on one side and multiplied on the other (`rescaling.py`).
+Of all s
 
     s_i = sqrt(r1_i r2_i) / r2_i,     r1_i = max |W1_i,:|,   r2_i = max |W2_:,i|            (11)
 

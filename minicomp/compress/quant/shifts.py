@@ -45,10 +45,10 @@ def below(t: Array) -> Array:
     return (1 + _erf(np.asarray(t, float) / math.sqrt(2))) / 2
 
 
-def clipped_mean(beta: Array, gamma: Array, top: float = math.inf) -> Array:
+def clipped_mean(beta: Array, gamma: Array, top: Array | float = math.inf) -> Array:
     """Returns E[min(max(x, 0), top)] for x Gaussian of mean beta and deviation |gamma|, float64.
 
-    beta, gamma : (C,)        top : inf for ReLU, 6 for ReLU6
+    beta, gamma : (C,)        top : inf for ReLU, 6 for ReLU6, or (C,) for ClipChannels
     """
     beta, gamma = np.asarray(beta, np.float64), np.abs(np.asarray(gamma, np.float64))
     beta, gamma = np.broadcast_arrays(beta, gamma)
@@ -56,9 +56,11 @@ def clipped_mean(beta: Array, gamma: Array, top: float = math.inf) -> Array:
     g = np.where(some, gamma, 1.0)
     a = -beta / g
     mean = g * density(a) + beta * (1 - below(a))
-    if top < math.inf:
-        b = (top - beta) / g
-        mean = mean - (g * density(b) + (beta - top) * (1 - below(b)))  # what is above the top
+    if (finite := np.isfinite(top)).any():
+        t = np.where(finite, top, 0.0)
+        b = (t - beta) / g
+        above = g * density(b) + (beta - t) * (1 - below(b))  # what is above the top
+        mean = mean - np.where(finite, above, 0.0)
     return np.where(some, mean, np.clip(beta, 0.0, top))
 
 
@@ -177,8 +179,8 @@ def means(model: Model) -> dict[str, Array]:
                 gamma, beta = (layer.forms[p].dense().data for p in ("weight", "bias"))
             gauss[node.name], found[node.name] = (beta, gamma), beta.astype(np.float64)
         elif layer.rectifies and first in gauss:
-            found[node.name] = clipped_mean(*gauss[first], 6.0 if layer.step == "relu6" else
-                                            math.inf)
+            top = {"relu6": 6.0, "clip": layer.buffers.get("ceiling")}.get(layer.step, math.inf)
+            found[node.name] = clipped_mean(*gauss[first], top)
         elif any(mean is None for mean in told):
             continue
         elif layer.coupling == "flatten":

@@ -10,8 +10,8 @@ from minicomp.compress.quant.shifts import (clipped_mean, means, measured, outpu
                                             take_back, weight_shift)
 from minicomp.data import Dataset, Split
 from minicomp.errors import UserError
-from minicomp.nn import (AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Model,
-                         ReLU, ReLU6, chain)
+from minicomp.nn import (AdaptiveAvgPool2d, BatchNorm2d, ClipChannels, Conv2d, Flatten, Linear,
+                         MaxPool2d, Model, ReLU, ReLU6, chain)
 
 
 def rng(seed=0):
@@ -77,6 +77,18 @@ def test_known_values_behind_an_activation():
     assert clipped_mean(np.array([-2.0, 3.0, 9.0]), np.zeros(3), 6.0).tolist() == [0, 3, 6]
     assert clipped_mean(3.0, 2.0, 6.0) == pytest.approx(3.0)  # around the middle of 0..6
     assert clipped_mean(3.0, -2.0) == clipped_mean(3.0, 2.0)
+    tops = np.array([6.0, 1.0, np.inf])  # a ceiling for each channel
+    each = [float(clipped_mean(1.0, 2.0, top)) for top in tops]
+    assert clipped_mean(np.ones(3), np.full(3, 2.0), tops).tolist() == each
+    assert each[1] < each[0] < each[2]
+
+
+def test_the_mean_behind_a_clip_takes_its_ceilings():
+    nodes = chain(("c", Conv2d(1, 2, 1)), ("bn", BatchNorm2d(2)),
+                  ("clip", ClipChannels.of([0.5, 2.0])))
+    model = Model(nodes, input_shape=(1, 3, 3))
+    np.testing.assert_array_equal(means(model)["clip"],
+                                  clipped_mean(np.zeros(2), np.ones(2), np.array([0.5, 2.0])))
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -158,7 +170,7 @@ def test_nets_that_do_not_belong_together_and_no_batch_norm(tmp_path):
     with pytest.raises(UserError, match="a layer fc2 of shape .*, got none"):
         BiasCorrection(against=against).check(net_of(np.ones((3, 2)), np.ones((2, 3))))
     with pytest.raises(UserError, match="against must name the .mcz file of the float net"):
-        BiasCorrection()
+        BiasCorrection().check(net_of(np.ones((3, 2))))
     with pytest.raises(UserError, match="reads the means of inputs from batch norms, and there is"):
         BiasCorrection(against=against, how="analytic").apply(net_of(np.ones((3, 2))), None,
                                                               Run(rng()))

@@ -248,3 +248,16 @@ def test_times_by_hand():
     assert made.mask.tolist() == form.mask.tolist()
     shared = times(Codebook(np.array([0, 1]), np.array([1.0, 3.0])), np.array([2.0, 2]))
     assert shared.kind == "dense" and shared.dense().data.tolist() == [2, 6]
+
+
+def test_a_tie_to_what_came_later_holds_too():
+    nodes = (Node("a", Conv2d(2, 2, 1)), Node("b", Conv2d(2, 2, 1)), Node("s", Sigmoid(), ("b",)),
+             Node("add", Add(), ("a", "s")), Node("c", Conv2d(2, 2, 1), ("add",)),
+             Node("end", Flatten(), ("c",)))
+    assert sites(drawn(Model(nodes, input_shape=(2, 4, 4)))) == []
+
+
+def test_channels_that_are_outputs_too_are_left_out():
+    nodes = (Node("a", Conv2d(2, 2, 1)), Node("b", Conv2d(2, 2, 1), ("a",)),
+             Node("end", ReLU(), ("a",)))
+    assert sites(drawn(Model(nodes, input_shape=(2, 4, 4)))) == []
