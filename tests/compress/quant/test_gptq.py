@@ -267,6 +267,23 @@ def test_grids_of_activations_go_before_or_after(trained, technique):
     assert first < 0.93 * second
 
 
+@pytest.mark.parametrize("technique", [GPTQ, AdaRound])
+def test_rows_without_weights_layers_without_inputs_and_without_a_bias(technique):
+    model = Model(chain(("fc1", Linear(4, 3, bias=False)), ("relu", ReLU()), ("fc2", Linear(3, 2))),
+                  input_shape=(4,))
+    w = RNG(0).standard_normal((3, 4)).astype(np.float32)
+    w[:2] = 0
+    model.set_form("fc1.weight", Dense(w, mask=w != 0))
+    model.set_form("fc2.weight", Dense(RNG(1).standard_normal((2, 3)).astype(np.float32)))
+    for x in (RNG(2).random((9, 4), np.float32), np.zeros((9, 4), np.float32)):
+        split = Split(x, np.zeros(9, np.int64))
+        data = Dataset("few", split, split, None, tuple("ab"), "files")
+        found = apply(technique(bits=4, clip="max", samples=9), model, data)
+        first = found.forms()["fc1.weight"].dense().data
+        assert not first[:2].any() and np.abs(first[2] - w[2]).max() <= np.abs(w[2]).max() / 7
+        assert np.isfinite(found(x).data).all()
+
+
 def test_bad_input(trained):
     model, data = trained
     with pytest.raises(UserError, match="gptq: fc1: bits must be an integer in .2, 16"):
