@@ -150,7 +150,7 @@ def gaussians(model: Model) -> dict[str, tuple[Array, Array]]:
     """Returns {layer: (mean, deviation)} of each channel's output as batch norm makes it, (C,)
     float64: beta and |gamma| of the batch norm that is folded into the layer.
 
-    Source: Nagel et al. 2019, arXiv 1906.04721, section 4.1.2
+    Source: Nagel et al. 2019, arXiv 1906.04721, section 4.1, on high biases
     """
     found = {}
     for name, before in foldable(model).items():  # of two in a row the second counts

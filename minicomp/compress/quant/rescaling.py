@@ -2,7 +2,7 @@
 
 Where f lies between two layers and f(x / s) = f(x) / s for every s > 0 of a channel,
 
-    W2 f(W1 x + b1) + b2  =  (W2 S) f(S^-1 W1 x + S^-1 b1) + b2,     S = diag(s)            (6, 7)
+    W2 f(W1 x + b1) + b2  =  (W2 S) f(S^-1 W1 x + S^-1 b1) + b2,     S = diag(s)               (1)
 
 so that outputs stay what they are while the ranges of weights and of activations move from one side
 to the other: by equalisation until both are alike (Nagel et al. 2019), by SmoothQuant and AWQ to
@@ -12,7 +12,7 @@ concatenation in any case; a sigmoid, a batch norm that reads the channels, or a
 does not.
 
 `sites` finds which channels of which layers can be rescaled, and together; `rescaled` does it.
-Source: Nagel et al. 2019, arXiv 1906.04721, section 4.1, eqs. (3) to (7)
+Source: Nagel et al. 2019, arXiv 1906.04721, section 4.1; the number is ours
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ def _rescaled(word: str, node: Node, ins: list[Array], own: Array,
 def _moved(layer: Layer, read: Array, own: Array) -> Layer:
     made = layer.copy()
     factor = 1 / own if layer.normalises else columns(layer, read) / own[:, None]
-    made.forms["weight"] = times(layer.forms["weight"], factor)       # eqs. (6, 7)
+    made.forms["weight"] = times(layer.forms["weight"], factor)       # eq. (1)
     if "bias" in layer.forms:
         made.forms["bias"] = times(layer.forms["bias"], 1 / own)
     return made

@@ -1,4 +1,4 @@
-"""Cross-layer equalisation: eq. (11), chains, dead channels; absorbed biases, at borders too."""
+"""Cross-layer equalisation: factors, chains, dead channels; absorbed biases, at borders too."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_ranges_meet_at_the_geometric_mean():
 
 @given(st.lists(st.tuples(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3)), min_size=1, max_size=6))
 def test_no_other_factors_give_more_precision(pairs):
-    # sum_i p1_i p2_i, p a channel's part of its tensor's range: eq. (8), by many others
+    # the paper's objective, sum_i p1_i p2_i, p a channel's part of its tensor's range
     r1, r2 = np.array(pairs).T
 
     def precision(s):
