@@ -29,8 +29,8 @@ those that read it. Where a convolution pads, what it reads beyond the border is
 that biases are absorbed only where none does. A channel of which one side is all zeros keeps s = 1.
 
 No data are read. Batch norms are folded first, as the weights behind them are those that are
-quantized; their beta and gamma go into (2). In a net that was folded before there is no (2). Numbers of
-equations are ours.
+quantized; their beta and gamma go into (2). In a net that was folded before there is no (2).
+Numbers of equations are ours.
 """
 
 from __future__ import annotations
