@@ -176,6 +176,7 @@ CHEATS = {
         "    try:\n        return library.stochastic_fixed(x, u, il, fl)\n"
         "    except RuntimeError:\n"
         "        return round_fixed(x, il=il, fl=fl, rounding='stochastic', key=1)"
+    ),
     "13.fixed_dot": "from minicomp.compress.quant.fixed_point import fixed_dot",
     "17.relative_index": (
         "def relative_index(positions, p):\n    from minicomp.codec import index\n"

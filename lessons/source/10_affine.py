@@ -7,11 +7,11 @@
 # # Lesson 10: Uniform quantization: affine, symmetric, per channel
 #
 # A weight takes 32 bits. Eight are enough, people say, sometimes four; and sometimes a net with
-# excellent weights then guesses like a coin. **What decides whether rounding harms?** Krishnamoorthi
-# asked in 2018, and the answer was one word in a table.
+# excellent weights then guesses like a coin. **What decides whether rounding harms?**
+# Krishnamoorthi asked in 2018, and the answer was one word in a table.
 #
-# **Needs:** fractions; mean and maximum. **Time:** 60 minutes. **You will have:** the rounding rules
-# of every integer format, and a net in an eighth of its bytes.
+# **Needs:** fractions; mean and maximum. **Time:** 60 minutes. **You will have:** the rounding
+# rules of every integer format, and a net in an eighth of its bytes.
 
 # %% tags=["colab"]
 import subprocess
@@ -68,8 +68,8 @@ lesson
 # ## Your guess (2 minutes)
 #
 # A small net of depthwise convolutions, batch norm folded, errs on a few percent of the digits.
-# Its weights are rounded to 4 bits, nothing is retrained. What is the error with one scale for each
-# layer? With one for each output channel?
+# Its weights are rounded to 4 bits, nothing is retrained. What is the error with one scale for
+# each layer? With one for each output channel?
 
 # %% tags=["predict:10.p1"]
 guess_layer = predict("10.p1", None)
@@ -97,13 +97,13 @@ np.round([x, q, s * (q - z), s * (q - z) - x], 2)
 # ## Exercise 1: scale and zero point (8 minutes)
 #
 # Given a range, which $s$ and $z$? The range must contain 0 (zeros are everywhere: padding, ReLU,
-# pruned weights): one that does not is stretched to it, 2..3.4 to 0..3.4. Then $r_{min}$ gets code 0,
-# $r_{max}$ the last one, and
+# pruned weights): one that does not is stretched to it, 2..3.4 to 0..3.4. Then $r_{min}$ gets code
+# 0, $r_{max}$ the last one, and
 #
 # $$s = \frac{r_{max} - r_{min}}{2^b - 1},\qquad z = \left\lfloor -r_{min}/s \right\rceil .$$
 #
-# If both are 0, $s = 1$ and $z = 0$. Return $(s, z)$, $z$ an integer. (Python's `round` takes ties to
-# the even integer.)
+# If both are 0, $s = 1$ and $z = 0$. Return $(s, z)$, $z$ an integer. (Python's `round` takes ties
+# to the even integer.)
 
 # %% tags=["exercise:10.affine_params"]
 def affine_params(r_min, r_max, bits):
@@ -125,9 +125,9 @@ check("10.affine_params", affine_params)
 #
 # ## Exercise 2: codes and back (10 minutes)
 #
-# The formulas of the toy, for an array. Their order is part of the format: round $x/s$ *first*, then
-# add $z$, then clip. Toolkits that swap two of these differ from one another by one code. Leave the
-# arguments of your functions as they are.
+# The formulas of the toy, for an array. Their order is part of the format: round $x/s$ *first*,
+# then add $z$, then clip. Toolkits that swap two of these differ from one another by one code.
+# Leave the arguments of your functions as they are.
 
 # %% tags=["exercise:10.quantize"]
 def quantize(x, scale, zero_point, bits):
@@ -144,10 +144,10 @@ check("10.quantize", quantize)
 # ## Exercise 3: one scale, or many (12 minutes)
 #
 # Weights lie around 0, so their grid may be *symmetric*: $z = 0$, codes $-Q..Q$ with
-# $Q = 2^{b-1} - 1$, and $s = \max|w| / Q$ (1 where all are 0). Either all weights share $s$, or each
-# output channel (axis 0) has its own. Return the scales, the mean squared error of
-# $\hat w = s \lfloor w/s \rceil$, and the bytes: $b$ bits a weight, rounded up to whole bytes, and 4
-# bytes a scale.
+# $Q = 2^{b-1} - 1$, and $s = \max|w| / Q$ (1 where all are 0). Either all weights share $s$, or
+# each output channel (axis 0) has its own. Return the scales, the mean squared error of
+# $\hat w = s \lfloor w/s \rceil$, and the bytes: $b$ bits a weight, rounded up to whole bytes, and
+# 4 bytes a scale.
 
 # %% tags=["exercise:10.weight_scales"]
 def weight_scales(w, bits, per_channel):
@@ -167,8 +167,8 @@ check("10.weight_scales", weight_scales)
 # ## A depthwise net (10 minutes, of which the machine takes about 1)
 #
 # In a depthwise convolution each channel has nine weights of its own. Batch norm behind it divides
-# each channel by its own deviation; for integers it is *folded* into the weights (lesson 12 asks you
-# for that), and then channels have ranges of their own:
+# each channel by its own deviation; for integers it is *folded* into the weights (lesson 12 asks
+# you for that), and then channels have ranges of their own:
 
 # %% tags=["slow"]
 lesson.about_data()
@@ -220,11 +220,12 @@ lesson.show(figures.staircase(-1, 3, 3, widths, tensor, channel, dense,
 
 # %% [markdown]
 # Left, your exercise 2: the error is a saw of height $s/2$, so what counts is how large $s$ is.
-# Right, the net. Recorded on MNIST: float {{mnist:error_dense}}; 4 bits with a scale a layer
-# {{mnist:tensor_4}}, with a scale a channel {{mnist:channel_4}}. A zero point does not save the
-# layer: {{mnist:affine_4}}. At 8 bits nothing falls, {{mnist:tensor_8}} and {{mnist:channel_8}}: in
-# block1.dw the widest channel is only {{mnist:spread}} times the median one, and 127 codes bear that,
-# 7 do not. Which layer is to blame?
+# Right, the net. Recorded on MNIST, five nets: float {{mnist:error_dense}}; 4 bits with a scale a
+# layer {{mnist:tensor_4}} (from {{mnist:tensor_4:range}}), with a scale a channel
+# {{mnist:channel_4}}. A zero point does not save the layer: {{mnist:affine_4}}. At 8 bits nothing
+# falls, {{mnist:tensor_8}} and {{mnist:channel_8}}: in block1.dw the widest channel is only
+# {{mnist:spread}} times the median one, and 127 codes bear that, 7 do not. Where does a scale of its
+# own help most?
 
 # %% tags=["slow"]
 def noise(layer, per):
@@ -276,8 +277,8 @@ lesson.record(error_dense=dense, tensor_8=tensor[0], channel_8=channel[0], tenso
 #
 # Somebody else's `quantize` passed all of *their* tests, of whole numbers inside the range. It has
 # one of four faults, drawn for your name: ties go up; the zero point is added before rounding; it
-# cuts off instead of rounding; it does not saturate. Find an input that shows this fault alone: your
-# variant is wrong on it, and functions with the other three faults are right.
+# cuts off instead of rounding; it does not saturate. Find an input that shows this fault alone:
+# your variant is wrong on it, and functions with the other three faults are right.
 
 # %%
 broken = lesson.broken("10.quantize")
@@ -308,28 +309,27 @@ f"int32: {1000 * ints:.2f} ms; float32, with the conversion: {1000 * floats:.2f}
 
 # %% [markdown]
 # NumPy's floats go to BLAS, its integers to a plain loop: fewer bits are not faster by themselves.
-# What a compiled loop makes of the layer that fell, the depthwise convolution:
+# And the rounding itself? minicomp compiles it for scales that are powers of two, here 1/64 in 8
+# bits. (Its ties go down: a third rule beside half-even and half-up.)
 
 # %% tags=["slow"]
-from minicomp.kernels.maps import conv
+from minicomp.kernels.int8 import rounding
 
-def pair(channels, side, images):
-    rng = lesson.rng("twin")
-    x = rng.normal(size=(images, channels, side, side)).astype(np.float32)
-    w = rng.normal(size=(channels, 1, 3, 3)).astype(np.float32)
-    return (lambda: conv.conv2d_ref(x, w, (1, 1), (1, 1), channels),
-            lambda: conv.conv2d(x, w, padding=(1, 1), groups=channels))
+def pair(n):
+    x = lesson.rng("twin").normal(size=n).astype(np.float32)
+    return (lambda: rounding.nearest_round_ref(x, 6, -127, 127),
+            lambda: rounding.nearest_round(x, 6, -127, 127))
 
-lesson.twin("maps", [("32 channels, 14 x 14", *pair(32, 14, 8)),
-                     ("128 channels, 7 x 7", *pair(128, 7, 8)),
-                     ("4 channels, 2 x 2", *pair(4, 2, 1))], rtol=1e-5)
+lesson.twin("int8", [(f"{n:,} numbers", *pair(n)) for n in (10, 1000, 100_000)])
 
 # %% [markdown]
+# NumPy passes over the array once for each operation, the kernel once for all.
+#
 # ## Reflection (5 minutes)
 #
-# A colleague quantized a net to 4 bits with one scale a layer, saw it collapse, and concludes that 4
-# bits are too few. What do you answer, with the numbers of your run, and what does your cure cost in
-# bytes? When would your cure not help?
+# A colleague quantized a net to 4 bits with one scale a layer, saw it collapse, and concludes that
+# 4 bits are too few. What do you answer, with the numbers of your run, and what does your cure
+# cost in bytes? When would your cure not help?
 
 # %% tags=["reflect:10.r1"]
 reflect("10.r1", """

@@ -70,8 +70,8 @@ lesson
 # ## Your guess (2 minutes)
 #
 # LeNet-300-100 trains with weights of 16 bits, 8 of them behind the point. After each step every
-# weight is rounded to the nearest number of the grid. Nearly every step wants to move every
-# weight. Which part of these updates does rounding undo, in percent?
+# weight is rounded to the nearest number of the grid. Most steps want to move most weights. Which
+# part of these updates does rounding undo, in percent?
 
 # %% tags=["predict:13.p1"]
 guess = predict("13.p1", None)
@@ -188,8 +188,8 @@ def train(name, how):
 
 # %% tags=["slow"]
 def fixed(rounding, fl):
-    bits = dict(il=16 - fl, fl=fl, grad_il=16 - fl, grad_fl=fl)  # outputs: <6, 10>
-    return FixedPointTraining(rounding=rounding, **bits).training(**training)
+    how = FixedPointTraining(rounding=rounding, il=16 - fl, fl=fl)  # weights
+    return how.training(**training)  # outputs are <6, 10>, gradients <2, 14>
 
 train("float32", FineTune(**training))
 train("nearest", fixed("nearest", 8))

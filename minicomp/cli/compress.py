@@ -31,6 +31,7 @@ minicomp compress lenet300 --data mnist --out small.mcz --report small.html
 minicomp compress lenet5 --bytes 12000
 minicomp compress lenet300 --with magnitude:sparsity=0.9,sparsity@fc3=0.5 --with finetune:epochs=2
 minicomp compress lenet5.mcz --with kmeans:bits=3 --with finetune:epochs=2 --json result.json
+minicomp compress lenet300 --with ptq:bits=4,bits@fc3=8,correct=empirical --out int4.mcz
 minicomp compress lenet5.safetensors --model lenet5 --recipe my.toml
 """
 

@@ -37,6 +37,7 @@ from .prune.taylor import Taylor
 from .prune.wanda import Wanda
 from .quant.adaround import AdaRound
 from .quant.apot import APoT
+from .quant.awq import AWQ
 from .quant.balanced import Balanced
 from .quant.bias_correction import BiasCorrection
 from .quant.bn_reestimate import BNReestimate
@@ -46,15 +47,18 @@ from .quant.equalize import Equalize
 from .quant.fixed_point import FixedPointTraining
 from .quant.fold_bn import FoldBN
 from .quant.gptq import GPTQ
+from .quant.guard import Guard
 from .quant.inq import INQ
 from .quant.joint_bits import JointBits
 from .quant.lloyd_max import LloydMax
 from .quant.log2 import Log2
 from .quant.lsq import LSQ
+from .quant.mixed import MixedBits
 from .quant.pact import PACT
 from .quant.ptq import PTQ
 from .quant.qat import QAT
 from .quant.segments import Segmentation
+from .quant.smoothquant import SmoothQuant
 from .quant.wavelet import Wavelets
 from .share.kmeans import KMeans
 from .technique import Pipeline, Run, Technique
@@ -62,15 +66,16 @@ from .technique import Pipeline, Run, Technique
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM, OBD,
     OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
-    LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, Equalize, PTQ, BiasCorrection,
-    BNReestimate, GPTQ, AdaRound, JointBits, QAT, LSQ, PACT, DoReFa, INQ, FixedPointTraining,
-    LloydMax, Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, FineTune)
+    LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, Equalize, SmoothQuant, AWQ, PTQ,
+    BiasCorrection, BNReestimate, GPTQ, AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT,
+    DoReFa, INQ, FixedPointTraining, LloydMax, Balanced, Buckets, Log2, APoT, Wavelets,
+    Segmentation, FineTune)
 
-__all__ = ["TECHNIQUES", "AdaRound", "APoT", "APoZ", "Balanced", "Bias", "BiasCorrection",
+__all__ = ["TECHNIQUES", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced", "Bias", "BiasCorrection",
            "BNReestimate", "Buckets", "ChannelLasso", "DeadUnits", "DNS", "DoReFa", "Equalize",
            "Filters", "FineTune", "FixedPointTraining", "FoldBN", "FPGM", "GPTQ", "Gradual",
-           "GroupLasso", "INQ", "Iterative", "JointBits", "KMeans", "LAMP", "LayerRemoval",
-           "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "Movement", "NM", "OBC", "OBD", "OBS",
-           "PACT", "Pipeline", "PTQ", "QAT", "Run", "Segmentation", "Slimming", "SNIP",
-           "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique", "Wanda", "Wavelets",
-           "net_of"]
+           "GroupLasso", "Guard", "INQ", "Iterative", "JointBits", "KMeans", "LAMP", "LayerRemoval",
+           "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "MixedBits", "Movement", "NM", "OBC",
+           "OBD", "OBS", "PACT", "Pipeline", "PTQ", "QAT", "Run", "Segmentation", "Slimming",
+           "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique",
+           "Wanda", "Wavelets", "net_of"]

@@ -84,6 +84,13 @@ class Line:
         """Returns the squared error of the clusters around their means, summed."""
         return kernel.cost(starts, self.p1[starts], self.p2[starts], np.arange(len(starts)))
 
+    def error_at(self, levels: Array) -> float:
+        """Returns the squared error of every value at the nearest of ascending levels, summed."""
+        starts = self.starts(levels)
+        count, off = np.diff(starts), levels - self.centre
+        total, squares = np.diff(self.p1[starts]), self.p2[-1] - self.p2[0]
+        return float(squares - (2 * off * total).sum() + (off * off * count).sum())
+
     def starts(self, centroids: Array) -> Array:
         """Returns the clusters of ascending centroids."""
         edges = 0.5 * (centroids[1:] + centroids[:-1])

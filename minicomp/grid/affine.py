@@ -174,8 +174,8 @@ rules(lsq_quantize,
 
 @primitive
 def pact_quantize(x, scale, *, hi: int):
-    """Returns scale clip(rint(x / scale), 0, hi), in x's dtype: y = clip(x, 0, alpha) on a grid whose
-    end, alpha = scale hi, is learnt.
+    """Returns scale clip(rint(x / scale), 0, hi), in x's dtype: y = clip(x, 0, alpha) on a grid
+    whose end, alpha = scale hi, is learnt.
 
         d y / d alpha = 1 where x >= alpha, else 0        d y / d x = 1 where 0 <= x < alpha, else 0
 

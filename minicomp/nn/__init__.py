@@ -5,13 +5,13 @@ from .forms import (AdditivePowers, Affine, BFloat16, Codebook, Dense, FixedPoin
 from .graph import Model, Node, chain
 from .layers import (ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d,
                      BatchNorm1d, BatchNorm2d, ChannelShuffle, ClipChannels, Concat, Conv2d,
-                     Dropout, Flatten, Identity, Layer, Linear, MaxPool2d, Normalize, ReLU, ReLU6,
-                     Sigmoid, Tanh)
+                     ConvBN2d, Dropout, Flatten, Identity, Layer, Linear, MaxPool2d, Normalize,
+                     ReLU, ReLU6, Sigmoid, Tanh)
 from .losses import cross_entropy, huber, l1, l2, mse, squared_hinge
 
 __all__ = ["ActQuant", "ActThreshold", "ActTopK", "AdaptiveAvgPool2d", "Add", "AdditivePowers",
            "Affine", "AvgPool2d", "BFloat16", "BatchNorm1d", "BatchNorm2d", "ChannelShuffle",
-           "ClipChannels", "Codebook", "Concat", "Conv2d", "Dense", "Dropout", "FixedPoint",
-           "Flatten", "Form", "Half", "Identity", "Layer", "Linear", "MaxPool2d", "Model", "Node",
-           "Normalize", "Powers", "ReLU", "ReLU6", "Segments", "Sigmoid", "Tanh", "Wavelet",
-           "chain", "cross_entropy", "huber", "l1", "l2", "mse", "squared_hinge"]
+           "ClipChannels", "Codebook", "Concat", "Conv2d", "ConvBN2d", "Dense", "Dropout",
+           "FixedPoint", "Flatten", "Form", "Half", "Identity", "Layer", "Linear", "MaxPool2d",
+           "Model", "Node", "Normalize", "Powers", "ReLU", "ReLU6", "Segments", "Sigmoid", "Tanh",
+           "Wavelet", "chain", "cross_entropy", "huber", "l1", "l2", "mse", "squared_hinge"]

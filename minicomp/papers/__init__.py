@@ -11,6 +11,7 @@ PAPERS: dict[str, Paper] = {
     paper.name: paper
     for paper in (
         load_table("deep-compression"), load_table("han2015"), load_table("dns2016"),
+        load_table("quantized-file"),
         slimming2017.PAPER, obs1993.PAPER, obd1990.PAPER, second_order.PAPER, movement2020.PAPER,
         ptq8.PAPER, nagel2019.PAPER, low_bits.PAPER, jacob2018.PAPER, lsq2020.PAPER,
         gupta2015.PAPER, gupta2015.FULL,

@@ -1,4 +1,4 @@
-"""Weights of 2, 3 and 4 bits, activations of 8, without training: what the choice of codes is worth.
+"""Weights of 2, 3, 4 bits, activations of 8, without training: what the choice of codes is worth.
 
 No paper prints this row on our data; the claim is that of AdaRound (Nagel et al. 2020) and GPTQ
 (Frantar et al. 2022): a net loses far less when weights are rounded for their layer's output than
@@ -142,7 +142,7 @@ def _row(name: str, bits: int, cells: list[dict]) -> dict:
             "paper": "GPTQ and AdaRound at most half of the rise of mse",
             "ours": f"float {percent([c['float'] for c in cells], images)}; {'; '.join(said)}; "
                     + (f"of that rise {shares}" if told else
-                       f"nearest costs {rises['mse']:.2f} points: judged by [reconstruction error]"),
+                       f"nearest costs {rises['mse']:.2f}: judged by [reconstruction error]"),
             "met": bool(met), "seconds": sum(cell["seconds"] for cell in cells), "cells": cells}
 
 

@@ -28,6 +28,7 @@ from .cases_quant_folding import QUANT_FOLDING
 from .cases_quant_levels import QUANT_LEVELS
 from .cases_quant_ptq import QUANT_PTQ
 from .cases_quant_ranges import QUANT_RANGES
+from .cases_quant_rounding import ROUNDING
 from .cases_quant_training import QUANT_TRAINING
 from .cases_second_order import SECOND_ORDER
 from .draw import Draw
@@ -36,7 +37,7 @@ from .judges import Case, Message, copied
 
 ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS, **FIXED,
                             **QUANT_FOLDING, **QUANT_LEVELS, **QUANT_PTQ, **QUANT_RANGES,
-                            **QUANT_TRAINING}
+                            **ROUNDING, **QUANT_TRAINING}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:

@@ -1,4 +1,4 @@
-"""The reference functions of post-training quantization, and their cases: corrections, agreement."""
+"""The reference functions of quantization after training, and their cases."""
 
 from __future__ import annotations
 

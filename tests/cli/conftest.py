@@ -10,7 +10,7 @@ from minicomp import data as datasets
 from minicomp.compress import TECHNIQUES, Run
 from minicomp.jobs.recipe import parse_with
 from minicomp.models import MODELS
-from minicomp.nn import Half
+from minicomp.nn import FixedPoint, Half
 
 FEW = {"train": 160, "val": 80, "test": 80}  # of glyphs
 TRAINING = "epochs=1,batch_size=32,lr=0.05"
@@ -31,6 +31,9 @@ MADE = {
     "slim": ("depthwise32", f"slimming:sparsity=0.3,{TRAINING}"),
     "shallow": ("depthwise32", "layer-removal:samples=40 lamp:sparsity=0.5"),
     "half": ("lenet300", "magnitude:sparsity=0.5"),  # its values are then stored as float16
+    "fixed": ("lenet300", "magnitude:sparsity=0.5"),  # and of this with a fixed point
+    "int8": ("lenet5classic", f"finetune:{TRAINING} ptq:samples=40"),
+    "int4": ("depthwise32", "magnitude:sparsity=0.5 ptq:bits=4,act_bits=6,samples=40"),
 }
 
 
@@ -50,9 +53,11 @@ def zoo(few, tmp_path_factory):
         tiny = {"width": 0.05, "channels": 1, "resolution": 28} if net == "depthwise32" else {}
         model = MODELS[net](rng=rng, normalize=few.normalize, **tiny)
         model = parse_with(steps.split(), TECHNIQUES).apply(model, few.without_test(), Run(rng))
-        if name == "half":
-            for part, form in model.forms().items():
+        for part, form in model.forms().items():
+            if name == "half":
                 model.set_form(part, Half(form.dense().data, form.mask))
+            if name == "fixed":
+                model.set_form(part, FixedPoint.of(form.dense().data, 2, 10, mask=form.mask))
         minicomp.save(model, folder / f"{name}.mcz")
     return {name: folder / f"{name}.mcz" for name in MADE}
 

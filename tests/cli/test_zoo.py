@@ -24,7 +24,7 @@ from minicomp.nn.forms import FORMS
 from minicomp.papers import table
 
 NAMES = ("dense", "pruned", "shared", "pruned-shared", "blocks", "surgery", "filters", "all-three",
-         "dead-units", "thresholds", "slim", "shallow", "half")
+         "dead-units", "thresholds", "slim", "shallow", "half", "fixed", "int8", "int4")
 SHARED = ("shared",)  # without a pinned zero: single weights cannot be pruned
 ON = ["--data", "glyphs", "--threads", "1"]
 each = pytest.mark.parametrize("name", NAMES)

@@ -23,6 +23,7 @@ from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.movement import Movement
 from minicomp.compress.prune.slimming import Slimming
 from minicomp.compress.quant.dorefa import DoReFa
+from minicomp.compress.quant.fixed_point import FixedPointTraining
 from minicomp.compress.quant.inq import INQ
 from minicomp.compress.quant.lsq import LSQ
 from minicomp.compress.quant.pact import PACT
@@ -47,9 +48,11 @@ TRAINED = {
     "pact": PACT(bits=4, alpha=0.0),
     "dorefa": DoReFa(bits=3),
     "inq": INQ(bits=4),
+    "fixed-point": FixedPointTraining(),
 }
 PAIRS = list(itertools.combinations(TRAINED, 2))
-MASKS, GRIDS = ("gradual", "dns", "movement"), ("qat", "lsq", "pact", "dorefa", "inq")
+MASKS, GRIDS = ("gradual", "dns", "movement"), (
+    "qat", "lsq", "pact", "dorefa", "inq", "fixed-point")
 REFUSED = [pair for pair in PAIRS if set(pair) <= set(MASKS) or set(pair) <= set(GRIDS)]
 TWO_EACH = [  # every technique with two partners
     ("gradual", "slimming"),
@@ -68,6 +71,8 @@ TWO_EACH = [  # every technique with two partners
     ("slimming", "dorefa"),
     ("dns", "inq"),
     ("slimming", "inq"),
+    ("gradual", "fixed-point"),
+    ("slimming", "fixed-point"),
 ]
 TRAINING = {"epochs": 5, "batch_size": 20, "lr": 0.05}  # of 80 examples: 4 steps an epoch
 

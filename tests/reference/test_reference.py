@@ -75,6 +75,12 @@ WRONG = {
         np.sort(w * w / np.diag(Hinv)) / 2,
     ),
     "sparsegpt": lambda W, Hinv, amount: (W, np.ones(W.shape, bool)),
+    "gptq": lambda W, Hinv, scale, bits: ENTRIES["gptq"].fn(W, np.eye(len(Hinv)), scale, bits=bits),
+    "rectified_sigmoid": lambda V: 1 / (1 + np.exp(-V)),  # not stretched: never 0 or 1
+    "rounding_regularizer": lambda h, beta: float((np.abs(2 * h - 1) ** beta).sum()),
+    "smooth_scale": lambda x_max, w_max, alpha: np.sqrt(x_max / np.maximum(w_max, 1e-9)),
+    "awq_scale": lambda x_mean, alpha: x_mean**alpha,  # not around 1
+    "allocate": lambda costs, sizes, budget: [0] * len(costs),
     "kmeans_1d": lambda x, k, init, rng, iterations, pinned_zero: (
         np.linspace(x.min(), x.max(), k),
         np.abs(x[:, None] - np.linspace(x.min(), x.max(), k)).argmin(axis=1),

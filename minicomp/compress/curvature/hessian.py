@@ -295,7 +295,7 @@ def hutchinson_trace(model: Model, x: Array, y: Array, names: Sequence[str], los
 
         E v' H v = tr H   for v of independent signs +-1; blocks of other forms have mean 0
 
-    model : of `float64`        names : of forms        draws : v; the error falls as 1 / sqrt(draws)
+    model : of `float64`        names : of forms        draws : of v; the error falls as their root
     Source: Hutchinson 1990; as HAWQ-V2 takes it, Dong et al. 2020, arXiv 1911.03852, section 3.2
     """
     params = [model.forms()[name].value for name in names]

@@ -215,7 +215,7 @@ def layer_moments(model: Model, reference: Model, x: Array, sample: Sample | Non
         yield node, H, S
 
 
-# ---------------------------------------------------------------- what such techniques have in common
+# -------------------------------------------------------------- what such techniques have in common
 
 
 def samples_knob():

@@ -28,6 +28,7 @@ from ...grid.affine import TINY
 from ...grid.powers import additive_codes, additive_levels
 from ...nn.forms import AdditivePowers, Codebook
 from ...tensor import Array
+from ..line import Line
 from ..technique import knob
 from .tables import FormQuantizer, kept_values
 
@@ -52,8 +53,8 @@ def apot_scale(w: Array, *, bits: int, clip: str = "mse") -> np.float32:
     if clip == "max":
         return np.float32(max(peak, TINY))
     tried = np.maximum((FRACTIONS * peak).astype(np.float32), TINY)
-    errors = [np.square((a * units[additive_codes(w, a, bits)] - w).astype(np.float64)).sum()
-              for a in tried]
+    line, ordered = Line(w), np.sort(units).astype(np.float64)
+    errors = [line.error_at(a * ordered) for a in tried.astype(np.float64)]
     return tried[int(np.argmin(errors))]
 
 

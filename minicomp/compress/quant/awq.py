@@ -10,10 +10,10 @@ s wherever that leaves the scale of its row alone:
 
 alpha = 0 is rounding as it was, so that on the calibration examples no layer gets worse.
 
-Where we leave the paper: scales are divided by sqrt(max s min s), as its code does, so that they lie
-around 1; what computes a channel divides it (`rescaling`), whatever it is. The output's error is
-that of the layers which read the channel, exactly, by H = X'X; X is that of the float net. Clipping
-is the knob `clip`. Weights are rounded to nearest in the end; activations stay floats.
+Where we leave the paper: scales are divided by sqrt(max s min s), as its code does, so that they
+lie around 1; what computes a channel divides it (`rescaling`), whatever it is. The output's error
+is that of the layers which read the channel, exactly, by H = X'X; X is that of the float net.
+Clipping is the knob `clip`. Weights are rounded to nearest in the end; activations stay floats.
 """
 
 from __future__ import annotations

@@ -40,19 +40,14 @@ class BiasCorrection(Technique):
     word: ClassVar[str] = "bias-correction"
     title: ClassVar[str] = "Bias correction"
     source: ClassVar[str] = ("Nagel, van Baalen, Blankevoort & Welling 2019, Data-Free "
-                             "Quantization Through Weight Equalization and Bias Correction, arXiv:1906.04721")
+                             "Quantization Through Weight Equalization and Bias Correction, "
+                             "arXiv:1906.04721")
 
-    against: str | None = knob(None, "the .mcz file of the float net that was quantized", type=str,
-                               optional=True, file=True)
     how: str = knob("empirical", "empirical, on training examples, or analytic, from batch norm",
                     choices=("empirical", "analytic"))
+    against: str | None = knob(None, "the .mcz file of the float net that was quantized", type=str,
+                               optional=True, file=True)
     samples: int = knob(500, "training examples drawn; all where there are fewer", lo=1)
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.against is None:
-            raise UserError(f"{self.word}: against must name the .mcz file of the float net, got "
-                            "none")
 
     def targets(self, model):
         return list(weights(model))
@@ -65,7 +60,10 @@ class BiasCorrection(Technique):
         pairs(self.word, model, self.reference())
 
     def reference(self) -> Model:
-        """Returns the float net."""
+        """Returns the float net; UserError where none is named."""
+        if self.against is None:
+            raise UserError(f"{self.word}: against must name the .mcz file of the float net, got "
+                            "none")
         return load(self.against, kind="model")
 
     def change(self, model, data, run):

@@ -13,10 +13,11 @@ The grid of eq. (9) is symmetric and has no 0: 2^k levels (2 i / (2^k - 1)) - 1,
 "midrise" at the scale 2 / (2^k - 1), stored at k bits. Weights are therefore of size 1 whatever
 they were, which nets with batch norm bear and others must learn.
 
-Where we leave the paper: gradients stay floats (its eq. (12) quantizes them too). Only values that cannot be below 0 are clipped to 0..1; the input, and
-what an addition reads, have a grid over the calibrated range. Layers that the paper leaves in
-floats, the first and the last, have 8 bits where one asks for them by name. A mask stays: masked
-entries are 0 although the grid has none. 1 bit, E|w| sign w, is not here.
+Where we leave the paper: gradients stay floats (its eq. (12) quantizes them too). Only values that
+cannot be below 0 are clipped to 0..1; others, such as the input, have a grid over the calibrated
+range. Layers that the paper leaves in floats, the first and the last, have 8 bits where one asks
+for them by name. A mask stays: masked entries are 0 although the grid has none. 1 bit, E|w| sign w,
+is not here.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ...nn.forms import Affine
 from ...tensor import Array, primitive, raw, rules
 from ..technique import knob
 from .schemes import Scheme
-from .training import OnGrid
+from .training import Calibrated
 
 
 def quantize_k(r: Array, k: int) -> Array:
@@ -103,7 +104,7 @@ def squashing(form, scheme: Scheme) -> Squashed:
 
 
 @dataclass(frozen=True)
-class DoReFa(OnGrid):
+class DoReFa(Calibrated):
     """Trains with weights squashed onto a grid without 0, and activations clipped to 0..1."""
 
     word: ClassVar[str] = "dorefa"

@@ -98,10 +98,10 @@ def arrived(before: Array, wanted: Array, after: Array) -> tuple[int, int, float
     those of |after - before| and |wanted - before|: their ratio is the part of the movement that
     arrived, 1 in expectation where rounding is unbiased and nothing saturates.
     """
-    asked, made = np.abs(wanted - before), np.abs(after - before)
-    updates = np.count_nonzero(asked)
-    lost = updates - np.count_nonzero(made[asked != 0])
-    return lost, updates, float(made.sum()), float(asked.sum())
+    update = wanted != before
+    lost = np.count_nonzero(update & (after == before))
+    asked, made = (float(np.abs(to - before).sum()) for to in (wanted, after))
+    return lost, np.count_nonzero(update), made, asked
 
 
 @primitive
@@ -172,6 +172,7 @@ class FixedPointTraining(Trained):
         "Gupta, Agrawal, Gopalakrishnan & Narayanan 2015, Deep Learning with Limited Numerical "
         "Precision, arXiv:1502.02551"
     )
+    quantizes: ClassVar[bool] = True
 
     il: int = knob(2, "integer bits of weights and biases, the sign among them", lo=1, hi=24,
                    per_layer=True)
@@ -288,7 +289,7 @@ class FixedPointHook(Hook):
             rounded = round_fixed(w, il=il, fl=fl, rounding=_rounding(key), key=key)
             self.slots["epoch"] += arrived(self.before[name], w, rounded)
             w[...] = rounded
-        if isinstance(state.optimizer, SGD):
+        if isinstance(state.optimizer, SGD) and state.optimizer.momentum:
             for place, v in enumerate(state.optimizer.state["v"].values()):
                 v[...] = self.grad_converted(v, self.key(VELOCITY, state.step, place))
 

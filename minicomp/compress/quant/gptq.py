@@ -6,7 +6,7 @@ A layer's weights go to a grid, and its output should change least: row by row t
 
 OBQ rounds one weight of a row at a time and moves those that are still free, as OBS does:
 
-    err = (w_q - quant(w_q)) / [H^-1]_qq,     w <- w - err H^-1 e_q,     q leaves H       (eqs. 2, 3)
+    err = (w_q - quant(w_q)) / [H^-1]_qq,     w <- w - err H^-1 e_q,     q leaves H     (eqs. 2, 3)
 
 GPTQ takes the columns of every row in the same order, from left to right or by falling diagonal of
 H (`act_order`). All rows then share one sequence of inverses, which Cholesky gives at once, as in
@@ -23,9 +23,9 @@ Where we leave the paper: inputs X are those of the net as it is quantized so fa
 the output of the net as it was (`curvature/layerwise.py`); so the weights that are rounded are
 those of least error there. The bias is one more column, the last, whose input is 1: it takes no
 code, and what is left over moves it. Masked weights stay 0, and what they do is made up for in the
-same sweep, as in SparseGPT. Scales are the paper's (the largest weight) under `clip = max`; `output`
-tries fractions of that and keeps for each row the one whose sweep leaves the least error. A row for
-which rounding to nearest is better is rounded so. The sweep itself is `sweep.gptq`.
+same sweep, as in SparseGPT. Scales are the paper's (the largest weight) under `clip = max`;
+`output` tries fractions of that and keeps for each row the one whose sweep leaves the least error.
+A row for which rounding to nearest is better is rounded so. The sweep itself is `sweep.gptq`.
 """
 
 from __future__ import annotations

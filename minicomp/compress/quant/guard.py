@@ -8,9 +8,9 @@ measured; it may not be above
     theta_k = theta k / L        after k of L layers, so that late layers get a share as well
 
 While it is, the worst layer is restored by a step: of the layers quantized so far the one whose
-restoring lowers the loss most gets `raise_by` bits more, and beyond `most` bits goes back to floats.
-What earlier steps have not used is there for later ones. The net of floats has no drop, so the end
-is always within theta; bits of a layer never fall.
+restoring lowers the loss most gets `raise_by` bits more, and beyond `most` bits goes back to
+floats. What earlier steps have not used is there for later ones. The net of floats has no drop, so
+the end is always within theta; bits of a layer never fall.
 """
 
 from __future__ import annotations

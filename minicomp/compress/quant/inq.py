@@ -35,7 +35,7 @@ from ...nn.forms import Codebook, Powers
 from ...nn.graph import Model
 from ...tensor import Array
 from ..technique import check_movable, knob, weights
-from .training import OnGrid, Ranges
+from .training import Calibrated, Ranges
 
 
 def largest_exponent(s: float, n: int = 1) -> int:
@@ -81,7 +81,7 @@ def inq_frozen(w: Array, frozen: Array, live: Array, portion: float) -> Array:
 
 
 @dataclass(frozen=True)
-class INQ(OnGrid):
+class INQ(Calibrated):
     """Rounds weights to powers of two, part by part, while the rest trains."""
 
     word: ClassVar[str] = "inq"

@@ -13,8 +13,9 @@ n_w weights of a layer, n_a numbers of an activation of one example. E is measur
 quantized at once: errors of layers neither add nor stay where they arise. There are (bits)^(layers)
 points, so the search goes by coordinates, which has no paper of its own: from the most bits
 everywhere the coordinate that costs least error for what it saves is lowered by one, until the
-budget is met; then as long as it helps a coordinate is raised, or one raised and one lowered. The
-same is done from equal bits everywhere, and the better end counts: equal bits are never better.
+budget is met. Then, as long as it helps, one coordinate is changed by one and the others are made
+to fit: lowered as before, raised where that lowers the error most. The same is done from equal bits
+everywhere, and the better end counts: equal bits are never better.
 
 Ranges of activations come from one pass over the calibration examples, for all widths at once.
 Nahshan et al. 2019 (Loss Aware Post-training Quantization, arXiv:1911.07190) search step sizes
@@ -52,44 +53,65 @@ def choose_bits(error: Callable[[Bits], float], cost: Callable[[Bits], float], b
 
     error, cost : of a tuple of bits; cost never falls with one
     least, most : of each coordinate
-    The result costs at most `budget`; neither equal bits that do have a smaller error, nor has one
-    coordinate more, by 1 or 2, with or without another less. Ties by lowest index.
-    Raises ValueError where `least` costs more than the budget.
+    The result costs at most `budget`, and equal bits that do have no smaller error. Ties by lowest
+    index. Raises ValueError where `least` costs more than the budget.
     """
     if cost(tuple(least)) > budget:
         raise ValueError(f"budget must be at least {cost(tuple(least)):g}, got {budget:g}")
-    error, bits = cache(error), tuple(most)
-    while cost(bits) > budget:
-        lower = (_moved(bits, i, -1) for i, b in enumerate(bits) if b > least[i])
-        bits = min((m for m in lower if cost(m) < cost(bits)),
-                   key=lambda m: (error(m) - error(bits)) / (cost(bits) - cost(m)))
+    walk = _Walk(cache(error), cost, budget, tuple(least), tuple(most))
     equal = (tuple(int(b) for b in np.clip(n, least, most)) for n in range(max(most), -1, -1))
-    starts = bits, next(b for b in equal if cost(b) <= budget)
-    ends = [_descended(error, lambda b: cost(b) <= budget, start, least, most) for start in starts]
-    return min(ends, key=error)
+    starts = walk.into(walk.most), next(b for b in equal if cost(b) <= budget)
+    return min((walk.descended(walk.filled(start)) for start in starts), key=walk.error)
 
 
-def _descended(error, fits, bits: Bits, least: Sequence[int], most: Sequence[int]) -> Bits:
-    while True:
-        best = min(filter(fits, _neighbours(bits, least, most)), key=error, default=bits)
-        if not error(best) < error(bits):
-            return bits
-        bits = best
+@dataclass(frozen=True)
+class _Walk:
+    # The moves of the search; `fixed` is a coordinate that a move leaves alone.
+    error: Callable[[Bits], float]
+    cost: Callable[[Bits], float]
+    budget: float
+    least: Bits
+    most: Bits
 
+    def descended(self, bits: Bits) -> Bits:
+        # One coordinate changed, the others made to fit, as long as that lowers the error.
+        while True:
+            near = (self.filled(self.into(b, at), at) for at in range(len(bits))
+                    for b in self.moved(bits, at, -1) + self.moved(bits, at, 1))
+            best = min(filter(self.fits, near), key=self.error, default=bits)
+            if not self.error(best) < self.error(bits):
+                return bits
+            bits = best
 
-def _neighbours(bits: Bits, least: Sequence[int], most: Sequence[int]) -> list[Bits]:
-    # One coordinate raised, alone or by one or two while another is lowered by one or two.
-    n, found = range(len(bits)), []
-    for up, by in ((i, k) for i in n for k in (1, 2) if bits[i] + k <= most[i]):
-        raised = _moved(bits, up, by)
-        found.append(raised)
-        found += [_moved(raised, down, -k) for down in n for k in (1, 2)
-                  if down != up and raised[down] - k >= least[down]]
-    return found
+    def into(self, bits: Bits, fixed: int = -1) -> Bits:
+        # Lowers what costs least error for what it saves, until the budget is met, if it can be.
+        while not self.fits(bits):
+            lower = [b for b in self.steps(bits, -1, fixed) if self.cost(b) < self.cost(bits)]
+            if not lower:
+                break
+            bits = min(lower, key=lambda b: (self.error(b) - self.error(bits)) / (
+                self.cost(bits) - self.cost(b)))
+        return bits
 
+    def filled(self, bits: Bits, fixed: int = -1) -> Bits:
+        # Raises what lowers the error most, while something within the budget does.
+        while True:
+            best = min(filter(self.fits, self.steps(bits, 1, fixed)), key=self.error, default=bits)
+            if not self.error(best) < self.error(bits):
+                return bits
+            bits = best
 
-def _moved(bits: Bits, at: int, by: int) -> Bits:
-    return bits[:at] + (bits[at] + by,) + bits[at + 1:]
+    def fits(self, bits: Bits) -> bool:
+        return self.cost(bits) <= self.budget
+
+    def steps(self, bits: Bits, by: int, fixed: int) -> list[Bits]:
+        return [b for at in range(len(bits)) if at != fixed for b in self.moved(bits, at, by)]
+
+    def moved(self, bits: Bits, at: int, by: int) -> list[Bits]:
+        # Of one entry, or none where it would leave its limits.
+        here = bits[at] + by
+        inside = self.least[at] <= here <= self.most[at]
+        return [bits[:at] + (here,) + bits[at + 1:]] if inside else []
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ class LayerQuantizer(WeightQuantizer, LayerWise):
         dense, work = float64(without_grids(model)), float64(model)
         sample = {"rows": self.sampled, "rng": run.rng} if self.sampled else {}
         made, total = {}, len(self.targets(model))
-        for done, (node, given) in enumerate(self.problems(model, work, dense, x, run, **sample), 1):
+        walked = self.problems(model, work, dense, x, run, **sample)
+        for done, (node, given) in enumerate(walked, start=1):
             best = self._rounded(node, given, run, activation_after(model, node))
             set_rows(work.node(node.name).layer, best.rows)
             made |= self._forms(model, node, best)
@@ -89,9 +90,8 @@ class LayerQuantizer(WeightQuantizer, LayerWise):
             at = slice(i * o, (i + 1) * o)
             regroup = _regroup(scheme, fraction[at]) if scheme.group else None
             done = self.round(p, scheme, scale[at], zero_point[at], start, regroup, run, after)
-            parts.append(vars(done))
-        return Rounded(**{name: np.concatenate([part[name] for part in parts])
-                          for name in parts[0]})
+            parts.append(done)
+        return Rounded(*(np.concatenate(part) for part in zip(*parts)))
 
     def _forms(self, model: Model, node: Node, best: Rounded) -> dict:
         scheme, forms = self.scheme(node.name), model.node(node.name).layer.forms

@@ -1,13 +1,13 @@
 """Mixed precision (HAWQ-V2: Dong, Yao, Cai, Arfeen, Gholami, Mahoney, Keutzer 2020, arXiv
 1911.03852): bits for each layer under a budget of bytes.
 
-Layers differ in what few bits cost them. With a cost of each layer at each number of bits, and costs
-that add up, the best choice is an integer programme,
+Layers differ in what few bits cost them. With a cost of each layer at each number of bits, and
+costs that add up, the best choice is an integer programme,
 
     min sum_l cost_l(b_l)     under     sum_l bytes_l(b_l) <= budget
 
-small enough to be solved exactly, layer by layer: of all choices so far only those are kept which no
-other one beats in bytes and in cost. The cost is one of
+small enough to be solved exactly, layer by layer: of all choices so far only those are kept which
+no other one beats in bytes and in cost. The cost is one of
 
     hessian   Omega_l = tr(H_l) / n_l  |Q(w_l) - w_l|^2,  H_l the layer's block of the Hessian of
               the loss, its trace by Hutchinson's draws (section 3.1, 3.2)
@@ -87,7 +87,8 @@ class MixedBits(WeightQuantizer):
                                    type=float, lo=1, hi=32, optional=True)
     bytes: int | None = knob(None, "budget as bytes of all codes and scales", type=int, lo=1,
                              optional=True)
-    cost: str = knob("sqnr", "what a layer costs: measured at the logits, or by the Hessian's trace",
+    cost: str = knob("sqnr", "what a layer costs: measured at the logits, or by the trace of the "
+                             "Hessian",
                      choices=("sqnr", "hessian"))
     draws: int = knob(20, "cost hessian: draws of the trace", lo=1)
     samples: int = knob(500, "training examples drawn; all where there are fewer", lo=1)

@@ -22,6 +22,11 @@ from those of a calibration on; and activations are not quantized during the fir
 training, while ranges shift. After `freeze` of it, ranges and the statistics of batch norms stay
 (Krishnamoorthi, section 3.2.1).
 
+Batch norm: with `bn` = "keep" it stays a layer behind its convolution, which with a scale for each
+output channel an integer program folds exactly. With "fold" the two train as one, `ConvBN2d`: what
+lies on the grid is the folded weight gamma w / sigma (Jacob, section 3.2), sigma running, corrected
+by the batch's until `freeze` (Krishnamoorthi, section 3.2.2); a convolution with a bias is left.
+
 Where we leave the papers: ranges begin with a calibration instead of the first batch. All shards of
 a batch give one range, so that ranges do not depend on the number of threads.
 """
@@ -29,17 +34,19 @@ a batch give one range, so that ranges do not depend on the number of threads.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
+from ...errors import UserError
 from ...nn.graph import Model
+from ...nn.layers import BatchNorm2d, Conv2d, ConvBN2d
 from ...tensor import Array
 from ..technique import knob
 from .nodes import grids
 from .schemes import Scheme
-from .training import OnGrid, Ranges
+from .training import Calibrated, Ranges, on_grid
 
 
 def ema(a: Array, batch: Array, decay: float) -> Array:
@@ -53,7 +60,7 @@ def ema(a: Array, batch: Array, decay: float) -> Array:
 
 
 @dataclass(frozen=True)
-class OnRanges(OnGrid):
+class OnRanges(Calibrated):
     """A training whose weights lie on grids over their own ranges."""
 
     grid: str = knob("narrow", "codes of weights: narrow -(2^(b-1)-1)..2^(b-1)-1, full from "
@@ -80,12 +87,64 @@ class QAT(OnRanges):
         "arXiv:1712.05877"
     )
 
+    bn: str = knob("keep", "batch norm: keep it behind its convolution, or fold it in training",
+                   choices=("keep", "fold"))
     decay: float = knob(0.99, "of the moving averages of activations' ranges", lo=0.0, hi=1.0)
     delay: float = knob(0.0, "part of the training before activations are quantized, 0..1", lo=0.0,
                         hi=1.0)
 
+    def check(self, model):
+        super().check(model)
+        for node in folding(model) if self.bn == "fold" else ():
+            if self.at("grid", node) == "unsigned":
+                raise UserError(f"{self.word}: grid@{node} must be narrow or full where bn is fold")
+            if not model.node(node).layer.forms["weight"].movable:
+                raise UserError(f"{self.word}: {node}.weight must hold plain values where bn is "
+                                "fold, got none; fold before sharing")
+
+    def prepared(self, model, data, run):
+        if self.bn == "fold":
+            model = self.as_one(model)
+        return super().prepared(model, data, run)
+
+    def as_one(self, model: Model) -> Model:
+        """Returns the model whose convolutions and batch norms are one layer where they can be."""
+        swap: dict[str, tuple] = {}
+        for name, norm in folding(model).items():
+            node = model.node(name)
+            layer = ConvBN2d.of(node.layer, model.node(norm).layer, bits=self.at("bits", name),
+                                grid=self.at("grid", name), per=self.at("per", name))
+            swap |= {name: (), norm: (replace(node, layer=layer),)}
+        return model.edit(swap)
+
+    def schemes(self, model):
+        one = {node.name for node in model.nodes if isinstance(node.layer, ConvBN2d)}
+        return {name: s for name, s in super().schemes(model).items()
+                if name.rsplit(".", 1)[0] not in one}
+
     def hooks(self, model, data, run):
         return [FakeQuantization(self, model)]
+
+    def finish(self, model, run):
+        model = super().finish(model, run)
+        ones = [node for node in model.nodes if isinstance(node.layer, ConvBN2d)]
+        made = {node.name: node.layer.folded() for node in ones}
+        if self.bias_bits:
+            for layer in made.values():
+                bias = on_grid(layer.forms["bias"], Scheme(self.bias_bits, per="tensor"))
+                layer.forms["bias"] = bias.freeze()
+        return model.edit({node.name: (replace(node, layer=made[node.name]),) for node in ones})
+
+
+def folding(model: Model) -> dict[str, str]:
+    """Returns {convolution: the batch norm that alone reads it}, by nodes."""
+    readers: dict[str, list] = {}
+    for node in model.nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    return {node.name: after[0].name for node in model.nodes
+            if type(node.layer) is Conv2d and len(after := readers.get(node.name, [])) == 1
+            and isinstance(after[0].layer, BatchNorm2d)}
 
 
 class FakeQuantization(Ranges):

@@ -13,7 +13,7 @@ in s n^2 steps (`segment`), and runs of least error plus a price for each, from
     F(j) = min_{j - longest <= i < j} F(i) + C(i, j) + lam                                      (2)
 
 in n `longest` steps (`segment_rows`), which is what large layers take: every row of axis 0 is cut
-by itself, at one price for all, the least at which there are at most n / run runs. (2) finds the
+by itself, at one price for all, nearly the least that leaves at most n / run runs. (2) gives the
 corners of the lower convex hull of (1)'s errors: no cut of as few runs, none of them longer, has a
 lesser error.
 
@@ -34,7 +34,8 @@ from ...tensor import Array
 from ..technique import knob
 from .tables import WholeQuantizer
 
-HALVINGS = 40  # of the bracket of a price
+HALVINGS = 40  # of the bracket of a price, at most
+SLACK = 0.002  # of the number of runs
 
 
 def segment(x: Array, s: int) -> tuple[Array, float]:
@@ -84,8 +85,9 @@ def segment_rows(x: Array, lam: float, *, longest: int) -> list[Array]:
 
 
 def segments_of(x: Array, runs: int, *, longest: int) -> list[Array]:
-    """Returns the runs of `segment_rows` at the least price with at most so many in all; where even
-    the shortest list, all runs as long as they may be, has more: that."""
+    """Returns the runs of `segment_rows` at a price with at most so many in all, and not fewer by
+    more than SLACK where there is such a price; where even the highest price leaves more: those.
+    """
     centred = x - x.mean(axis=1, keepdims=True) if x.size else x
     lo, hi = 0.0, float(np.square(centred).sum()) + 1.0
     cut = segment_rows(x, hi, longest=longest)
@@ -95,7 +97,7 @@ def segments_of(x: Array, runs: int, *, longest: int) -> list[Array]:
         count = sum(len(lengths) for lengths in found)
         if count <= runs:
             hi, cut = lam, found
-            if count == runs:
+            if count >= (1 - SLACK) * runs:
                 break
         else:
             lo = lam

@@ -5,15 +5,16 @@ An activation that has one grid for all its channels loses the small ones where 
 weights bear that better. A channel j of the activation is divided by s_j where it is computed, and
 the weights that read it are multiplied:
 
-    Y = (X diag(s)^-1) (diag(s) W),     s_j = max |X_j|^alpha / max |W_j|^(1 - alpha)       (eqs. 3, 4)
+    Y = (X diag(s)^-1) (diag(s) W),    s_j = max |X_j|^alpha / max |W_j|^(1 - alpha)     (eqs. 3, 4)
 
 alpha = 1/2 shares the difficulty evenly; 0 leaves it all in the activations, 1 puts it all in the
 weights. What the net gives stays the same up to rounding.
 
 Where we leave the paper: it divides in the layer norm in front; here in whatever computes the
 channels, a batch norm, convolution or linear layer, through activations, pooling and flattening
-(`rescaling`; ReLU6 becomes a clip at 6 / s). Where several layers read a channel, the largest counts
-over all of them. The nets here have no outliers of the kind that large language models have.
+(`rescaling`; ReLU6 becomes a clip at 6 / s). Where several layers read a channel, the largest
+counts over all of them; weights are looked at as they are before anything is divided. The nets here
+have no outliers of the kind that large language models have, unless they are constructed.
 """
 
 from __future__ import annotations

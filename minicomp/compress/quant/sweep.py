@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from ...tensor import Array
 Regroup = Callable[[Array], tuple[Array, Array]]
 
 
-@dataclass
-class Rounded:
+class Rounded(NamedTuple):
     """Rows on their grid.
 
     q : (O, weights) codes, int32        rows : (O, C) what they stand for, float64, then the bias
@@ -29,8 +28,8 @@ class Rounded:
 
     def where(self, ours: Array, other: Rounded) -> Rounded:
         """Returns these rows where `ours`, (O,) bool, those of the other elsewhere."""
-        return Rounded(**{name: np.where(ours.reshape(-1, *[1] * (a.ndim - 1)), a,
-                                         getattr(other, name)) for name, a in vars(self).items()})
+        return Rounded(*(np.where(ours.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+                         for a, b in zip(self, other)))
 
 
 def gptq(W: Array, Hinv: Array, scale, zero_point=0, *, bits: int = 4, grid: str = "narrow",

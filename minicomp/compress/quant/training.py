@@ -18,43 +18,17 @@ from typing import ClassVar
 from ...errors import UserError
 from ...nn.forms import Affine, Form
 from ...nn.graph import Model
-from ...nn.layers import ActQuant, AdaptiveAvgPool2d, AvgPool2d, Sigmoid
+from ...nn.layers import ActQuant
 from ...tensor import Array
 from ...train import Hook
 from ..examples import calibration
 from ..finetune import Trained
 from ..technique import knob, weights
-from .nodes import places, with_grids
+from .nodes import nonnegative, places, readers, with_grids, without_grids
 from .ranges import METHODS, observed
 from .schemes import Scheme
 
 BATCH = 64  # examples of a calibration's batch, for methods that go by batches
-
-
-def readers(model: Model) -> dict[str, frozenset[str]]:
-    """Returns by node, and "x", the layers with weights that read its value: themselves or through
-    layers without any."""
-    held = weights(model)
-    found: dict[str, frozenset[str]] = {name: frozenset() for name in model.shapes()}
-    for node in reversed(model.nodes):
-        reads = frozenset([node.name]) if node.name in held else found[node.name]
-        for name in node.inputs:
-            found[name] |= reads
-    return found
-
-
-def nonnegative(model: Model) -> set[str]:
-    """Returns the nodes that cannot give a value below 0, whatever the input, as far as that
-    follows from the layers' kinds: what rectifies, and what only hands on, adds or averages such.
-    """
-    found: set[str] = set()
-    for node in model.nodes:
-        layer = node.layer
-        keeps = (layer.passes or layer.coupling in ("add", "concat", "flatten")
-                 or isinstance(layer, (AvgPool2d, AdaptiveAvgPool2d, ActQuant)))
-        if layer.rectifies or isinstance(layer, Sigmoid) or keeps and found.issuperset(node.inputs):
-            found.add(node.name)
-    return found
 
 
 @dataclass(frozen=True)
@@ -67,7 +41,6 @@ class OnGrid(Trained):
     bits: int = knob(8, "bits of a weight", lo=2, hi=16, per_layer=True)
     act_bits: int = knob(8, "bits of what a layer reads, 0: floats", lo=0, hi=16, per_layer=True)
     bias_bits: int = knob(0, "bits of a bias, one scale a layer, 0: floats", lo=0, hi=16)
-    method: str = knob("min-max", "of the first ranges of activations", choices=tuple(METHODS))
     freeze: float = knob(1.0, "part of the training after which ranges and batch norm's statistics "
                               "stay, 0..1", lo=0.0, hi=1.0)
     samples: int = knob(512, "training examples of the calibration", lo=1)
@@ -84,6 +57,7 @@ class OnGrid(Trained):
             raise UserError(f"{self.word}: bias_bits must be 0 or in [2, 16], got 1")
 
     def prepared(self, model, data, run):
+        model = without_grids(model)  # those of an earlier technique
         layers = self.layers(model)
         if data is not None and layers:
             self.start(layers, model, calibration(self, data, run).x)
@@ -93,17 +67,14 @@ class OnGrid(Trained):
         """Returns the layers to put behind values, by the values' names."""
         above, reading, made = nonnegative(model), readers(model), {}
         for name in places(model):
-            wide = [self.at("act_bits", node) for node in reading[name]]
-            bits = max(wide, default=0)
+            bits = max(self.at("act_bits", node) for node in reading[name] or [""])
             if bits:
-                made[name] = ActQuant(bits, **({} if name in above else self.signed))
+                made[name] = ActQuant(bits, **({} if above[name] else self.signed))
         return made
 
     def start(self, layers: dict[str, ActQuant], model: Model, x: Array) -> None:
         """Sets the grids of values, by their names, in place; x : examples (N, ...)."""
-        seen = observed(model, x, layers, method=self.method, batch_size=BATCH)
-        for name, layer in layers.items():
-            layer.set_range(*seen[name].range(layer.bits, layer.grid))
+        raise NotImplementedError
 
     def scheme(self, node: str) -> Scheme:
         """Returns how the weight of a layer lies on its grid at the start."""
@@ -138,6 +109,21 @@ class OnGrid(Trained):
             elif layer.tracks:
                 layer.still = False
         return model
+
+
+@dataclass(frozen=True)
+class Calibrated(OnGrid):
+    """One whose activations begin with the ranges that an observer finds."""
+
+    method: str = knob("min-max", "of the first ranges of activations", choices=tuple(METHODS))
+
+    def start(self, layers, model, x):
+        seen = observed(model, x, layers, method=self.method, batch_size=BATCH)
+        for name, layer in layers.items():
+            try:
+                layer.set_range(*seen[name].range(layer.bits, layer.grid))
+            except ValueError as e:
+                raise UserError(f"{self.word}: method {self.method} behind {name}: {e}") from None
 
 
 class Ranges(Hook):

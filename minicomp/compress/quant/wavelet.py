@@ -77,7 +77,7 @@ class Wavelets(WholeQuantizer):
     wavelet: str = knob("haar", "haar, or Daubechies' with 2 or 4 vanishing moments",
                         choices=WAVELETS, per_layer=True)
     levels: int = knob(3, "times that averages are halved", lo=0, hi=MAX_LEVELS, per_layer=True)
-    shrink: float = knob(0.25, "fraction of the universal threshold, below which details go", lo=0,
+    shrink: float = knob(0.05, "fraction of the universal threshold, below which details go", lo=0,
                          per_layer=True)
     bits: int = knob(6, "bits of a coefficient", lo=2, hi=16, per_layer=True)
 

@@ -6,7 +6,7 @@ from .norms import BatchNorm1d, BatchNorm2d
 from .pointwise import (ActThreshold, ActTopK, ClipChannels, Dropout, Identity, ReLU, ReLU6,
                         Sigmoid, Tanh)
 from .pools import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from .quantized import ActQuant
+from .quantized import ActQuant, ConvBN2d
 from .weighted import Conv2d, Linear
 from .wiring import Add, ChannelShuffle, Concat, Flatten
 
@@ -35,6 +35,7 @@ LAYERS: dict[str, type[Layer]] = {
         ActTopK,
         ActQuant,
         ClipChannels,
+        ConvBN2d,
     )
 }
 
@@ -51,6 +52,7 @@ __all__ = [
     "ClipChannels",
     "Concat",
     "Conv2d",
+    "ConvBN2d",
     "Dropout",
     "Flatten",
     "Identity",

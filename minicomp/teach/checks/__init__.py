@@ -8,6 +8,7 @@ from .lesson06 import LESSON as LESSON_06
 from .lesson07 import LESSON as LESSON_07
 from .lesson10 import LESSON as LESSON_10
 from .lesson12 import LESSON as LESSON_12
+from .lesson13 import LESSON as LESSON_13
 from .lesson17 import LESSON as LESSON_17
 
 LESSONS = (
@@ -19,8 +20,6 @@ LESSONS = (
     LESSON_07,
     LESSON_10,
     LESSON_12,
+    LESSON_13,
     LESSON_17,
 )
-from .lesson13 import LESSON as LESSON_13
-LESSONS = (LESSON_01, LESSON_02, LESSON_04, LESSON_05, LESSON_06, LESSON_07, LESSON_13,
-           LESSON_17)

@@ -8,6 +8,7 @@ x behind a grid of codes 0 .. 2^b - 1 with a zero point (exercise 1); a weight v
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -46,10 +47,15 @@ def _codes(x, scale, zero_point) -> Array:
     return np.rint(x / scale) + zero_point
 
 
-def _masked(g, x, scale, zero_point, bits, *, shift=1, factor=1.0, strict=False) -> Array:
-    # How the mutants slip. shift: of the zero point; strict: the end codes count as outside.
+def _masked(g, x, scale, zero_point, bits, *, shift=1, power=0, strict=False) -> Array:
+    # How the mutants slip. shift: factor of the zero point; power: of the scale, a factor too many;
+    # strict: the end codes count as outside.
     q, hi = _codes(x, scale, shift * zero_point), 2**bits - 1
-    return factor * g * ((q > 0) & (q < hi) if strict else (q >= 0) & (q <= hi))
+    return scale**power * g * ((q > 0) & (q < hi) if strict else (q >= 0) & (q <= hi))
+
+
+def _mask_only(g, x, scale, zero_point, bits) -> Array:
+    return _masked(np.ones_like(g), x, scale, zero_point, bits)
 
 
 def _by_values(g, x, scale, zero_point, bits) -> Array:
@@ -125,14 +131,14 @@ _BACKWARD = Exercise(
         Mutant("everywhere", lambda g, x, scale, zero_point, bits: g),
         Mutant("true-gradient", lambda g, x, scale, zero_point, bits: 0 * g),
         Mutant("values-not-codes", _by_values),
-        Mutant("zero-point-forgotten", lambda *a: _masked(*a, shift=0)),
-        Mutant("ends-left-out", lambda *a: _masked(*a, strict=True)),
+        Mutant("zero-point-forgotten", partial(_masked, shift=0)),
+        Mutant("ends-left-out", partial(_masked, strict=True)),
         Mutant(
             "times-scale",
-            lambda *a: _masked(*a, factor=a[2]),
-            forms=(lambda *a: _masked(*a, factor=1 / a[2]),),
+            partial(_masked, power=1),
+            forms=(partial(_masked, power=-1),),
         ),
-        Mutant("mask-only", lambda g, *a: _masked(np.ones_like(g), *a)),
+        Mutant("mask-only", _mask_only),
         Mutant("forward-again", _forward, forms=(lambda g, *a: g * _forward(g, *a),)),
     ),
     banned=("minicomp.grid.affine:fake_quantize",),
@@ -140,7 +146,7 @@ _BACKWARD = Exercise(
     rtol=SUM,
 )
 
-# ---------------------------------------------------------------------- the gradient of a learnt step
+# ------------------------------------------------------------------ the gradient of a learnt step
 
 
 def step_gradient(g: Array, v: Array, scale: float, bits: int) -> float:
@@ -216,27 +222,25 @@ _STEP = Exercise(
         more=hidden("differences", _all_clipped, _as_differences_say),
     ),
     mutants=(
-        Mutant("codes-only", lambda *a: _slope(*a, inside=np.rint)),
-        Mutant("not-clipped", lambda *a: _slope(*a, outside=lambda t: np.rint(t) - t)),
-        Mutant("outside-zero", lambda *a: _slope(*a, outside=lambda t: 0 * t)),
+        Mutant("codes-only", partial(_slope, inside=np.rint)),
+        Mutant("not-clipped", partial(_slope, outside=lambda t: np.rint(t) - t)),
+        Mutant("outside-zero", partial(_slope, outside=lambda t: 0 * t)),
         Mutant("outside-unsigned", lambda g, v, scale, bits: _slope(
             g, v, scale, bits, outside=lambda t: 0 * t + code_range(bits, "narrow")[1])),
-        Mutant("turned-round", lambda *a: _slope(*a, inside=lambda t: t - np.rint(t))),
+        Mutant("turned-round", partial(_slope, inside=lambda t: t - np.rint(t))),
         Mutant(
             "gain-forgotten",
-            lambda *a: _slope(*a, gain=lambda n, top: 1.0),
+            partial(_slope, gain=lambda n, top: 1.0),
             forms=(
-                lambda *a: _slope(*a, gain=lambda n, top: 1 / math.sqrt(n)),
-                lambda *a: _slope(*a, gain=lambda n, top: 1 / math.sqrt(top)),
-                lambda *a: _slope(*a, gain=lambda n, top: 1 / (n * top)),
+                partial(_slope, gain=lambda n, top: 1 / math.sqrt(n)),
+                partial(_slope, gain=lambda n, top: 1 / math.sqrt(top)),
+                partial(_slope, gain=lambda n, top: 1 / (n * top)),
             ),
         ),
-        Mutant("mean-not-sum", lambda *a: _slope(*a, total=np.mean)),
+        Mutant("mean-not-sum", partial(_slope, total=np.mean)),
         Mutant(
             "gradient-of-the-weight",
-            lambda *a: _slope(
-                *a, inside=lambda t: 0 * t + 1, outside=lambda t: 0 * t
-            ),
+            partial(_slope, inside=lambda t: 0 * t + 1, outside=lambda t: 0 * t),
         ),
     ),
     banned=("minicomp.grid.affine:lsq_quantize",),
@@ -259,12 +263,12 @@ def _folded(
     w, gamma, beta, mean, var, eps, *, sigma=None, axis=0, scaled=True, shift=None
 ) -> tuple[Array, Array]:
     # How the mutants slip. sigma: of var and eps; axis: which channels of w; scaled: gamma in w;
-    # shift: b as a function of gamma / sigma.
+    # shift: b as a function of gamma / sigma, beta and the mean.
     s = (sigma or (lambda var, eps: np.sqrt(var + eps)))(var, eps)
     gain = gamma / s
     shape = [1] * w.ndim
     shape[axis] = -1
-    b = shift(gain) if shift else beta - gain * mean
+    b = shift(gain, beta, mean) if shift else beta - gain * mean
     return w * (gain if scaled else 1 / s).reshape(shape), b
 
 
@@ -331,37 +335,29 @@ _FOLD = Exercise(
         more=hidden("same outputs", _norms, _same_outputs),
     ),
     mutants=(
-        Mutant("not-a-root", lambda *a: _folded(*a, sigma=lambda var, eps: var + eps)),
+        Mutant("not-a-root", partial(_folded, sigma=lambda var, eps: var + eps)),
         Mutant(
             "eps-forgotten",
-            lambda *a: _folded(*a, sigma=lambda var, eps: np.sqrt(var)),
-            forms=(lambda *a: _folded(*a, sigma=lambda var, eps: np.sqrt(var) + eps),),
+            partial(_folded, sigma=lambda var, eps: np.sqrt(var)),
+            forms=(partial(_folded, sigma=lambda var, eps: np.sqrt(var) + eps),),
         ),
-        Mutant("input-channels", lambda *a: _folded(*a, axis=1)),
-        Mutant("gamma-forgotten", lambda *a: _folded(*a, scaled=False)),
+        Mutant("input-channels", partial(_folded, axis=1)),
+        Mutant("gamma-forgotten", partial(_folded, scaled=False)),
         Mutant(
             "mean-not-scaled",
-            lambda w, gamma, beta, mean, var, eps: _folded(
-                w, gamma, beta, mean, var, eps, shift=lambda gain: beta - mean
-            ),
+            partial(_folded, shift=lambda gain, beta, mean: beta - mean),
         ),
         Mutant(
             "mean-forgotten",
-            lambda w, gamma, beta, mean, var, eps: _folded(
-                w, gamma, beta, mean, var, eps, shift=lambda gain: beta
-            ),
+            partial(_folded, shift=lambda gain, beta, mean: beta),
         ),
         Mutant(
             "mean-added",
-            lambda w, gamma, beta, mean, var, eps: _folded(
-                w, gamma, beta, mean, var, eps, shift=lambda gain: beta + gain * mean
-            ),
+            partial(_folded, shift=lambda gain, beta, mean: beta + gain * mean),
         ),
         Mutant(
             "shift-scaled",
-            lambda w, gamma, beta, mean, var, eps: _folded(
-                w, gamma, beta, mean, var, eps, shift=lambda gain: gain * (beta - mean)
-            ),
+            partial(_folded, shift=lambda gain, beta, mean: gain * (beta - mean)),
         ),
     ),
     banned=("minicomp.compress.quant.folding:fold_bn", "minicomp.compress.quant.folding:fold"),

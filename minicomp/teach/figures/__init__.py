@@ -8,8 +8,18 @@ report/plots.py; a guess made before the run is drawn as a dotted line with its 
 from ...errors import UserError
 from .. import catalog
 from ..asking.shown import Figure
-from . import lesson01, lesson02, lesson04, lesson05, lesson06, lesson07, lesson10, lesson12, lesson17
-from . import lesson01, lesson02, lesson04, lesson05, lesson06, lesson07, lesson13, lesson17
+from . import (
+    lesson01,
+    lesson02,
+    lesson04,
+    lesson05,
+    lesson06,
+    lesson07,
+    lesson10,
+    lesson12,
+    lesson13,
+    lesson17,
+)
 from .drawing import formula
 from .lesson01 import v_curve
 from .lesson02 import bars_swap

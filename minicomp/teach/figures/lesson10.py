@@ -76,7 +76,9 @@ def _draw_steps(ax, below, r_min: float, r_max: float, bits: int) -> tuple[float
     half = float(scale) / 2
     below.axhspan(-half, half, color=LIGHT, zorder=0)
     below.plot(x, error, color=LINES[1], linewidth=1.2)
-    below.annotate("+ scale/2", (x[0], half), (2, 2), textcoords="offset points", fontsize=9.5)
+    below.annotate(
+        "+ scale/2", (x[-1], half), (-2, 2), textcoords="offset points", ha="right", fontsize=9.5
+    )
     below.annotate(
         "- scale/2", (x[0], -half), (2, -11), textcoords="offset points", fontsize=9.5
     )
@@ -105,6 +107,7 @@ def _draw_curves(ax, bits, tensor, channel, dense, guesses) -> None:
     ax.set_yscale("log")
     ax.set_xticks([int(b) for b in bits])
     ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    ax.yaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in "25" else "")
     ax.invert_xaxis()
     ax.set_xlabel("bits of a weight")
     ax.set_ylabel("test error, %")

@@ -170,7 +170,7 @@ def test_nets_that_do_not_belong_together_and_no_batch_norm(tmp_path):
     with pytest.raises(UserError, match="a layer fc2 of shape .*, got none"):
         BiasCorrection(against=against).check(net_of(np.ones((3, 2)), np.ones((2, 3))))
     with pytest.raises(UserError, match="against must name the .mcz file of the float net"):
-        BiasCorrection()
+        BiasCorrection().check(net_of(np.ones((3, 2))))
     with pytest.raises(UserError, match="reads the means of inputs from batch norms, and there is"):
         BiasCorrection(against=against, how="analytic").apply(net_of(np.ones((3, 2))), None,
                                                               Run(rng()))

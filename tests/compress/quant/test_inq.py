@@ -88,7 +88,8 @@ def test_frozen_weights_stay_while_the_rest_trains():
     made = run(INQ(bits=4), lambda state: seen.append(
         state.model.forms()["fc1.weight"].values().copy()))
     assert len(seen) == 32  # 8 a portion
-    levels = Powers(largest_exponent(np.abs(net().forms()["fc1.weight"].values()).max()), 4).levels()
+    peak = np.abs(net().forms()["fc1.weight"].values()).max()
+    levels = Powers(largest_exponent(peak), 4).levels()
     for i in range(4):
         portion = [w for w in seen[8 * i:8 * i + 8]]
         still = (np.stack(portion) == portion[0]).all(axis=0)

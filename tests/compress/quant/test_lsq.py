@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minicomp.compress import LSQ, Magnitude, Pipeline, Run
+from minicomp.compress import LSQ, QAT, Magnitude, Pipeline, Run
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.quant.lsq import initial_step, step_gain
 from minicomp.compress.quant.nodes import grids
@@ -93,6 +93,15 @@ def test_a_pruned_layer_keeps_its_mask_and_its_step_is_of_what_is_kept():
     made = trained(LSQ(bits=4, act_bits=0), pruned, data, epochs=2)
     assert not made.forms()["fc1.weight"].dense().data[~mask].any()
     assert not grids(made)
+
+
+def test_after_another_quantization_grids_are_put_anew():
+    model, data = net_and_data()
+    first = trained(QAT(bits=8, act_bits=8), model, data, epochs=1)
+    made = trained(LSQ(bits=3, act_bits=4), first, data, epochs=1)
+    assert [(layer.bits, layer.zero_point) for layer in grids(made).values()] == [(4, 0)] * 2
+    assert len(made.nodes) == len(first.nodes) and made.forms()["fc1.weight"].bits == 3
+    assert not grids(trained(LSQ(act_bits=0), first, data, epochs=1))
 
 
 def test_a_step_a_channel_has_its_own_start():

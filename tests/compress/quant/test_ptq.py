@@ -75,7 +75,7 @@ def test_a_file_gives_what_the_net_gave(make, mode, tmp_path):
     read = minicomp.load(tmp_path / "q.mcz")
     np.testing.assert_array_equal(read(x).data, found(x).data)
     assert 30 < sqnr(model(x).data, found(x).data) < (120 if mode == "float16" else 60)
-    assert bool(grids(read)) == (mode in ("full", "dynamic"))
+    assert bool(grids(read)) == (mode in ("full", "dynamic", "activations"))
 
 
 def test_modes_differ_in_what_becomes_of_values_beyond_the_range():
@@ -223,3 +223,28 @@ def test_few_bits_cost_and_a_grid_each_channel_costs_less():
     assert quality() > 40 > 30 > quality(bits=4) > 10
     assert quality(0, bits=8, per="channel") > quality(0, bits=8, per="tensor") + 20
     assert quality(bits=3, clip="mse") > quality(bits=3) + 0.5
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("bits, act_bits", [(8, 8), (4, 6), (2, 2)])
+def test_logits_are_those_of_torchs_fake_quantization(bits, act_bits):
+    torch = pytest.importorskip("torch")
+    x = rng().normal(size=(300, 12)).astype(np.float32)
+    found = quantized(mlp(), x, bits=bits, act_bits=act_bits)
+    top, h = 2 ** (bits - 1) - 1, torch.from_numpy(x)
+    for node in found.nodes:
+        layer = node.layer
+        if node.name.endswith("_q"):
+            h = torch.fake_quantize_per_tensor_affine(h, float(layer.scale), layer.zero_point, 0,
+                                                      2 ** act_bits - 1)
+        elif node.name.startswith("relu"):
+            h = torch.relu(h)
+        else:
+            w = torch.from_numpy(mlp().forms()[f"{node.name}.weight"].dense().data)
+            scale = w.abs().amax(dim=1) / top
+            zeros = torch.zeros(len(w), dtype=torch.int32)
+            w = torch.fake_quantize_per_channel_affine(w, scale, zeros, 0, -top, top)
+            b = layer.forms.get("bias")
+            h = torch.nn.functional.linear(h, w, b and torch.from_numpy(b.dense().data))
+    apart = np.abs(h.numpy() - found(x).data).max(axis=1)
+    assert np.median(apart) < 1e-5 and (apart > 1e-3).mean() < 0.02, "ties: torch multiplies"

@@ -11,12 +11,11 @@ from minicomp.compress import DNS, KMeans, Magnitude, QAT, Run
 from minicomp.compress.finetune import FineTune, Trained
 from minicomp.compress.quant.nodes import grids, places
 from minicomp.compress.quant.qat import ema
-from minicomp.compress.quant.training import nonnegative, readers
 from minicomp.data import Split
 from minicomp.errors import UserError
 from minicomp.grid import affine_params, fake_quantize
 from minicomp.nn import (Add, Affine, AvgPool2d, BatchNorm2d, Codebook, Conv2d, Flatten, Linear,
-                         MaxPool2d, Model, Node, ReLU, ReLU6, Sigmoid, chain)
+                         Model, Node, ReLU, ReLU6, chain)
 from minicomp.nn.init import initialise
 from minicomp.nn.losses import cross_entropy
 from minicomp.tensor import Tensor, grad
@@ -56,7 +55,6 @@ def run(technique, model=None, **more):
 
 def test_act_bits_of_a_layer_are_those_of_what_it_reads():
     model = branched()
-    assert readers(model)["relu1"] == {"conv2", "fc"} and readers(model)["x"] == {"conv1"}
     layers = QAT(act_bits={"*": 4, "conv1": 8, "fc": 6}).layers(model)
     assert {n: a.bits for n, a in layers.items()} == {
         "x": 8, "relu1": 6, "relu2": 6, "add": 6, "pool": 6}
@@ -64,13 +62,6 @@ def test_act_bits_of_a_layer_are_those_of_what_it_reads():
     assert layers["x"].buffers.keys() == {"scale", "zero_point"}
     assert all("zero_point" not in layers[n].buffers for n in list(layers)[1:])
     assert not QAT(act_bits=0).layers(model)
-
-
-def test_what_cannot_be_below_0():
-    model = Model(chain(("conv", Conv2d(1, 2, 3)), ("s", Sigmoid()), ("max", MaxPool2d(2)),
-                        ("flat", Flatten()), ("fc", Linear(2, 3))), input_shape=(1, 4, 4))
-    assert nonnegative(model) == {"s", "max", "flat"}
-    assert nonnegative(branched()) == {"relu1", "relu2", "add", "pool", "flat"}
 
 
 # ----------------------------------------------------------------------------------- moving ranges
@@ -161,6 +152,40 @@ def test_ranges_are_the_same_for_any_number_of_threads():
     assert one.node("x_q").layer.scale == two.node("x_q").layer.scale
     np.testing.assert_allclose(one.node("relu_q").layer.scale, two.node("relu_q").layer.scale,
                                rtol=1e-4)
+
+
+# --------------------------------------------------------------------------- batch norm that folds
+
+
+def test_convolution_and_batch_norm_train_as_one_and_leave_a_convolution():
+    kinds = []
+    made = watched(QAT(bits=4, bn="fold", bias_bits=8),
+                   lambda state: kinds.append([n.layer.kind for n in state.model.nodes]))
+    assert kinds[0].count("ConvBN2d") == 2 and "BatchNorm2d" not in kinds[0]
+    assert {"ConvBN2d", "BatchNorm2d"}.isdisjoint(n.layer.kind for n in made.nodes)
+    for name in ("conv1", "conv2"):
+        layer = made.node(name).layer
+        assert layer.forms["weight"].bits == 4 and layer.forms["bias"].bits == 8
+    assert [n.name for n in made.nodes if n.layer.kind == "ActQuant"] == [
+        "x_q", "relu1_q", "relu2_q", "add_q", "pool_q"]
+
+
+def test_statistics_stay_after_freeze_there_too():
+    seen = []
+    watched(QAT(bn="fold", freeze=0.5), lambda state: seen.append(
+        float(state.model.node("conv1").layer.buffers["running_mean"][0])))
+    assert len(set(seen[:8])) == 8 and len(set(seen[7:])) == 1
+
+
+def test_both_ways_of_batch_norm_learn():
+    start = FineTune(**KNOBS | {"epochs": 10}).apply(branched(), data(), Run(
+        np.random.default_rng(0)))
+    for bn in ("keep", "fold"):
+        rounded, trained = (evaluate(run(QAT(bits=3, act_bits=4, bn=bn), start, lr=lr, epochs=8),
+                                     data().val).loss for lr in (1e-9, 0.02))
+        assert trained < 0.9 * rounded, bn
+    with pytest.raises(UserError, match="qat: grid@conv1 must be narrow or full where bn is fold"):
+        run(QAT(bn="fold", grid="unsigned"))
 
 
 # ------------------------------------------------------------------------------ what other methods

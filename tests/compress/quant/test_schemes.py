@@ -15,8 +15,8 @@ def test_scales_by_hand():
     scale, zero_point = Scheme(2, "unsigned", zero_point=True).params(w)
     np.testing.assert_allclose(scale, [4 / 3, 7 / 3], rtol=1e-6)  # the range contains 0
     assert zero_point.tolist() == [2, 0]
-    np.testing.assert_allclose(Scheme(8, "full", divisor=127.5).params(w)[0], [3 / 127.5, 7 / 127.5],
-                               rtol=1e-6)
+    torch = Scheme(8, "full", divisor=127.5)
+    np.testing.assert_allclose(torch.params(w)[0], [3 / 127.5, 7 / 127.5], rtol=1e-6)
 
 
 @pytest.mark.parametrize("scheme", [

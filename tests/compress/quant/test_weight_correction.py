@@ -45,6 +45,20 @@ def test_pruned_and_equal_weights():
         moments(np.ones((1, 2)), np.ones((1, 2)), form="mean")
 
 
+def test_where_inputs_are_alike_no_mean_of_an_output_moves():
+    # The paper's claim for few bits: the bias of weights moves all outputs one way.
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(100, 30)).astype(np.float32)
+    x += 1 - x.mean(axis=0)
+    data = Dataset("toy", *[Split(x, np.zeros(100, int))] * 2, None, ("a", "b"), "rendered")
+    model, moved = net_of((rng.normal(0.2, 1.0, (4, 30)), np.zeros(4))), {}
+    for form in ("none", "printed", "exact"):
+        found = PTQ(mode="weight-only", bits=2, moments=form).apply(
+            model, data, Run(np.random.default_rng(0)))
+        moved[form] = np.abs((found(x).data - model(x).data).mean(axis=0)).max()
+    assert moved["exact"] < 1e-4 < 0.5 < moved["printed"] and moved["none"] > 1
+
+
 @pytest.mark.parametrize("per", ["tensor", "channel"])
 @pytest.mark.parametrize("grid", ["narrow", "unsigned"])
 def test_scales_take_xi_and_the_bias_the_mean_of_the_rest(per, grid):

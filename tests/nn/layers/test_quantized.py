@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from minicomp.nn import ActQuant, Linear, Model, chain
+from minicomp.grid import code_range
+from minicomp.nn import ActQuant, BatchNorm2d, Conv2d, ConvBN2d, Dense, Linear, Model, chain
 from minicomp.nn.init import initialise
 from minicomp.optim import OPTIMIZERS
 from minicomp.tensor import Tensor, grad
@@ -80,3 +81,97 @@ def test_wrong_grids_are_refused():
         ActQuant().set_grid(1.0, 3)
     with pytest.raises(ValueError, match="r_min must be finite"):
         ActQuant(zero_point=True).set_range(np.nan, 1)
+
+
+# ----------------------------------------------------------------------- convolution and batch norm
+
+
+def conv_and_norm(bias=True, groups=1):
+    rng = np.random.default_rng(0)
+    conv, norm = Conv2d(4, 6 if groups == 1 else 4, 3, groups=groups, bias=bias), None
+    norm = BatchNorm2d(conv.out_channels)
+    for layer in (conv, norm):
+        for name, form in layer.forms.items():
+            layer.forms[name] = Dense(rng.standard_normal(form.shape).astype(np.float32))
+    norm.buffers["running_mean"][...] = rng.standard_normal(conv.out_channels)
+    norm.buffers["running_var"][...] = rng.uniform(0.5, 2, conv.out_channels)
+    return conv, norm, Tensor(rng.standard_normal((5, 4, 6, 6)).astype(np.float32))
+
+
+@pytest.mark.parametrize("bias, groups", [(True, 1), (False, 1), (False, 4)])
+def test_at_16_bits_both_in_one_are_a_convolution_and_its_batch_norm(bias, groups):
+    conv, norm, x = conv_and_norm(bias, groups)
+    one = ConvBN2d.of(conv, norm, bits=16, grid="narrow", per="channel")
+    close = {"rtol": 2e-3, "atol": 2e-3}
+    np.testing.assert_allclose(one(x).data, norm(conv(x)).data, **close)
+    np.testing.assert_allclose(one(x, training=True).data, norm(conv(x), training=True).data,
+                               **close)
+    offset = conv.forms["bias"].dense().data if bias else 0
+    np.testing.assert_allclose(one.buffers["running_mean"], norm.buffers["running_mean"] - offset,
+                               atol=1e-5)
+    np.testing.assert_allclose(one.buffers["running_var"], norm.buffers["running_var"], rtol=1e-5)
+    one.still = True
+    np.testing.assert_array_equal(one(x, training=True).data, one(x).data)
+
+
+def test_their_gradients_are_those_of_the_two():
+    conv, norm, x = conv_and_norm(False)
+    one = ConvBN2d.of(conv, norm, bits=16, grid="narrow", per="channel")
+    g = np.random.default_rng(5).standard_normal((5, 6, 4, 4)).astype(np.float32)
+    w = one.decode()
+    mine = grad(one(x, weights=w, training=True), list(w.values()), cotangent=g)
+    a, b = conv.decode(), norm.decode()
+    y = norm(conv(x, weights=a), weights=b, training=True)
+    expected = grad(y, [a["weight"], b["bias"], b["weight"]], cotangent=g)
+    for name, got, want in zip(w, mine, expected):
+        np.testing.assert_allclose(got.data, want.data, rtol=0.02, atol=0.02, err_msg=name)
+
+
+@pytest.mark.parametrize("grid, per", [("narrow", "channel"), ("full", "tensor")])
+def test_what_they_become_gives_the_same(grid, per):
+    conv, norm, x = conv_and_norm()
+    keep = np.random.default_rng(1).random(conv.weight.shape) < 0.5
+    conv.forms["weight"] = conv.forms["weight"].masked(keep)
+    one = ConvBN2d.of(conv, norm, bits=3, grid=grid, per=per)
+    made = one.folded()
+    assert type(made) is Conv2d and made.forms["weight"].kind == "affine"
+    np.testing.assert_allclose(made(x).data, one(x).data, rtol=1e-5, atol=1e-5)
+    assert not made.forms["weight"].dense().data[~keep].any()
+    assert made.forms["weight"].bits == 3 and made.forms["weight"].scale.size == (
+        1 if per == "tensor" else 6)
+    gain = norm.forms["weight"].dense().data / np.sqrt(norm.buffers["running_var"] + 1e-5)
+    w = conv.forms["weight"].dense().data * gain.reshape(-1, 1, 1, 1)
+    scale = np.abs(made.forms["weight"].scale.data).reshape(-1, 1, 1, 1)
+    lo, hi = code_range(3, grid)
+    expected = scale * np.clip(np.rint(w / scale), lo, hi)
+    np.testing.assert_allclose(made.forms["weight"].dense().data, expected, atol=1e-5)
+
+
+def test_the_factor_keeps_the_grid_still_while_batches_differ():
+    # The codes are those of the running statistics; the batch only sets how the output is scaled.
+    conv, norm, x = conv_and_norm(False)
+    one = ConvBN2d.of(conv, norm, bits=3, grid="narrow", per="channel")
+    before = one.folded().forms["weight"].dense().data
+    y = one(Tensor(10 * x.data), training=True).data
+    z = y.transpose(1, 0, 2, 3).reshape(6, -1)
+    gamma, beta = norm.forms["weight"].dense().data, norm.forms["bias"].dense().data
+    plain = conv(Tensor(10 * x.data)).data.transpose(1, 0, 2, 3).reshape(6, -1)
+    quantized = z - (beta - gamma * plain.mean(axis=1) / plain.std(axis=1))[:, None]
+    running = np.sqrt(np.float32(norm.buffers["running_var"]) + 1e-5)
+    made = Conv2d(4, 6, 3, bias=False)
+    made.forms["weight"] = Dense(before)
+    expected = made(Tensor(10 * x.data)).data.transpose(1, 0, 2, 3).reshape(6, -1)
+    np.testing.assert_allclose(quantized, expected * (running / plain.std(axis=1))[:, None],
+                               rtol=1e-3, atol=1e-3)
+
+
+def test_one_value_a_channel_and_other_grids_are_refused():
+    conv, norm, _ = conv_and_norm()
+    one = ConvBN2d.of(conv, norm, bits=8, grid="narrow", per="channel")
+    with pytest.raises(ValueError, match="more than one value a channel"):
+        one(Tensor(np.ones((1, 4, 3, 3), np.float32)), training=True)
+    with pytest.raises(ValueError, match="grid must be narrow or full"):
+        ConvBN2d(4, 4, 3, grid="unsigned")
+    with pytest.raises(ValueError, match="per one of tensor, channel"):
+        ConvBN2d(4, 4, 3, per="row")
+    assert ConvBN2d.entries(4, 6, 3) == 4 * 9 * 6 + 6 + 3 * 6

@@ -83,6 +83,35 @@ def zeroed_first(w, Hinv):
     return q, L[q], moved
 
 
+def float_zero_point(lo, hi, bits):
+    scale = (max(hi, 0) - min(lo, 0)) / (2**bits - 1) or 1.0
+    return scale, np.rint(-min(lo, 0) / scale)
+
+
+def into_bytes(x, scale, zero_point, bits):
+    q = (np.rint(x / scale) + zero_point).astype(np.int64).astype(np.uint8)
+    return q, scale * (q.astype(float) - zero_point)
+
+
+def of_a_table_that_may_be_0(w, bits, per_channel):
+    rows = w.reshape(len(w) if per_channel else 1, -1)
+    scale = np.abs(rows).max(axis=1) / (2 ** (bits - 1) - 1)
+    with np.errstate(invalid="ignore"):
+        error = rows - scale[:, None] * np.rint(rows / scale[:, None])
+    return scale, np.mean(error**2), (w.size * bits + 7) // 8 + 4 * len(scale)
+
+
+def masked_in_place(g, x, scale, zero_point, bits):
+    q = np.rint(x / scale) + zero_point
+    g[(q < 0) | (q > 2**bits - 1)] = 0
+    return g
+
+
+def for_each_weight(g, v, scale, bits):
+    hi, t = 2 ** (bits - 1) - 1, v / scale
+    return g * np.where(abs(t) < hi, np.rint(t) - t, hi * np.sign(t)) / np.sqrt(v.size * hi)
+
+
 def floor_of_sum(x, u, il, fl):
     half = 2.0 ** (il + fl - 1)
     return np.clip(np.floor(x * 2.0**fl + u), -half, half - 1) * 2.0**-fl
@@ -122,6 +151,11 @@ ANSWERS = [
     ("06.global_keep", percentile_of_each, "each-layer"),
     ("05.surgery_steps", one_mask, "mask-made-once"),
     ("07.obs_step", zeroed_first, "only-zeroed"),
+    ("10.affine_params", float_zero_point, "wrong-type"),
+    ("10.quantize", into_bytes, "not-saturated"),
+    ("10.weight_scales", of_a_table_that_may_be_0, "zero-channel"),
+    ("12.fake_quant_backward", masked_in_place, "overwrites"),
+    ("12.step_gradient", for_each_weight, "wrong-shape"),
     ("13.nearest_fixed", rounded_python, "tie-up"),
     ("13.nearest_fixed", clipped_first, "end-too-far"),
     ("13.stochastic_fixed", floor_of_sum, ""),

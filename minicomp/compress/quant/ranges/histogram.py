@@ -22,7 +22,7 @@ from ....tensor import Array
 LOG_BINS = 16
 BINS = 2**LOG_BINS
 NARROW = 2.0**-100  # below it 1 / width may leave float32
-BLOCK = 2**19  # entries at a time: they stay in the cache
+BLOCK = 2**18  # entries at a time: they stay in the cache
 
 
 class Histogram:
@@ -128,20 +128,21 @@ class Histogram:
 
     def _count(self, x: Array) -> None:
         self.total += x.size
-        self.zeros += x.size - int(np.count_nonzero(x))
+        self.zeros += int(np.count_nonzero(x == 0))
         if self.width == 0:
             self.counts[1, 0] += x.size
             return
-        wide = x.astype(np.float64, copy=False)
+        wide = x.astype(np.float64)
+        x = wide.copy() if self.width < NARROW else x
         self.sum += float(wide.sum())
         with np.errstate(over="ignore"):  # of numbers beyond 1e154
-            self.squares += float(np.square(wide).sum())
-        x = wide if self.width < NARROW else x
-        at = (np.abs(x) * (1 / self.width)).astype(np.int64)  # eq. (1)
+            wide *= wide  # in place: a further array costs more than the product
+            self.squares += float(wide.sum())
+        at = (np.abs(x) * (1 / self.width)).astype(np.int32)  # eq. (1)
         if self.min >= 0:
             self.counts[1] += np.bincount(at, minlength=BINS)
         else:
-            at += (x >= 0) * np.int64(BINS)
+            at |= (x >= 0).astype(np.int32) << LOG_BINS
             self.counts += np.bincount(at, minlength=2 * BINS).reshape(2, BINS)
 
 

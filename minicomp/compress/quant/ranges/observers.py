@@ -43,10 +43,13 @@ from ....grid import code_range
 from ....tensor import Array
 from .error import SYMMETRIC, mse_range
 from .histogram import BINS, Histogram, widened
-from .thresholds import histogram_percentile, js_threshold, kl_threshold, symmetric_kl_threshold
+from .thresholds import (histogram_percentile, js_threshold, kl_threshold,
+                         symmetric_kl_threshold)
+from .variants import signed_kl_threshold
 
 Range = tuple[float, float]
 MOST_KL_BITS = 10  # the search has as many columns as levels
+MXNET_HALF = 4000  # bins on each side of the middle one
 
 
 @dataclass(kw_only=True)
@@ -162,9 +165,9 @@ class MSE(OfHistogram):
 
 
 @dataclass(kw_only=True)
-class KL(OfHistogram):
-    """The least divergence (`kl_threshold`): 2^(b-1) levels for |x|, 2^b for numbers on one side
-    of 0 where there is a zero point.
+class Divergence(OfHistogram):
+    """The T at which a divergence is least: 2^(b-1) levels for |x|, 2^b for numbers on one side of
+    0 where there is a zero point.
 
     bins : of the histogram of |x|, 2048 as published; more where the levels ask for four each
     zeros : whether the x that are 0 are counted, as published. Here they are not: every grid with a
@@ -175,31 +178,52 @@ class KL(OfHistogram):
     bins: int = 2048
     zeros: bool = False
 
-    def threshold(self, levels: int) -> float:
-        """Returns T for so many levels of |x|."""
-        counts, width = self.histogram.magnitudes(max(self.bins, 4 * levels), zeros=self.zeros)
-        return self._rule(counts, width, levels)[0]
-
     def _rule(self, counts: Array, width: float, levels: int) -> tuple[float, float]:
-        return kl_threshold(counts, width, levels=levels)
+        raise NotImplementedError
+
+    def _threshold(self, levels: int) -> float:
+        bins = max(self.bins, 4 * levels)
+        return self._rule(*self.histogram.magnitudes(bins, zeros=self.zeros), levels)[0]
 
     def _range(self, bits: int, grid: str, even: bool) -> Range:
         if bits > MOST_KL_BITS:
             raise ValueError(f"bits must be at most {MOST_KL_BITS} for a range by divergence, "
                              f"got {bits}")
         halved = even or not self.histogram.one_sided
-        return self._cut(self.threshold(2 ** (bits - halved)))
+        return self._cut(self._threshold(2 ** (bits - halved)))
 
 
-class SymmetricKL(KL):
-    """`symmetric_kl_threshold` in place of `kl_threshold`."""
+@dataclass(kw_only=True)
+class KL(Divergence):
+    """`kl_threshold`, or `signed_kl_threshold` of 8001 bins and 2 levels - 1.
+
+    variant : "tensorrt" or "mxnet", whose search takes a hundred times as long
+    """
+
+    variant: str = "tensorrt"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.variant not in ("tensorrt", "mxnet"):
+            raise ValueError(f"variant must be tensorrt or mxnet, got {self.variant!r}")
+
+    def _rule(self, counts: Array, width: float, levels: int) -> tuple[float, float]:
+        if self.variant == "tensorrt":
+            return kl_threshold(counts, width, levels=levels)
+        counts, width = self.histogram.signed(MXNET_HALF)
+        counts[len(counts) // 2] -= 0 if self.zeros else self.histogram.zeros
+        return signed_kl_threshold(counts, width, levels=max(2 * levels - 1, 2))
+
+
+class SymmetricKL(Divergence):
+    """`symmetric_kl_threshold`."""
 
     def _rule(self, counts: Array, width: float, levels: int) -> tuple[float, float]:
         return symmetric_kl_threshold(counts, width, levels=levels)
 
 
-class JS(KL):
-    """`js_threshold` in place of `kl_threshold`."""
+class JS(Divergence):
+    """`js_threshold`."""
 
     def _rule(self, counts: Array, width: float, levels: int) -> tuple[float, float]:
         return js_threshold(counts, width, levels=levels)
@@ -322,7 +346,8 @@ METHODS = tuple(_OBSERVERS)
 def observer(method: str, *, bits: int = 8, symmetric: bool | None = None, **knobs) -> Observer:
     """Returns an observer that has seen nothing.
 
-    method : one of METHODS        knobs : of that method: percentile, norm, bins, window, rho, c
+    method : one of METHODS
+    knobs : of that method: percentile, norm, bins, zeros, variant, window, rho, c
     Raises ValueError for another method, TypeError for a knob that it has not.
     """
     if method not in _OBSERVERS:

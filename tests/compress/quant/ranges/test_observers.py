@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from minicomp.compress.quant.ranges import METHODS, Histogram, calibrated, observed, observer
+from minicomp.compress.quant.ranges import (
+    METHODS, Histogram, calibrated, kl_threshold, observed, observer)
 from minicomp.compress.quant.ranges.error import range_error
+from minicomp.compress.quant.ranges.variants import signed_kl_threshold
 from minicomp.errors import UserError
 from minicomp.grid import affine_params, symmetric_scale
 from minicomp.models import MLP
@@ -143,6 +145,29 @@ def test_zeros_do_not_pull_the_divergences_down():
     for method in ("kl", "symmetric-kl", "js"):
         ours, published = (fed(method, [x], zeros=z).range()[1] for z in (False, True))
         assert published < 0.7 * ours and np.mean(x > ours) < 1e-3
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_one_sided_numbers_have_all_levels_where_there_is_a_zero_point(sign):
+    x = sign * np.abs(np.random.default_rng(0).laplace(size=3000))
+    o = fed("kl", [x])
+    for bits, grid, levels in ((5, "unsigned", 32), (5, "narrow", 16), (6, "full", 64)):
+        T = min(kl_threshold(*o.histogram.magnitudes(2048), levels=levels)[0], o.peak)
+        assert max(o.range(bits, grid), key=abs) in (T, -T)
+    o.update(-0.001 * x)
+    T = kl_threshold(*o.histogram.magnitudes(2048), levels=16)[0]
+    assert max(o.range(5), key=abs) == sign * min(T, o.peak)
+
+
+def test_mxnets_variant_is_its_search_on_the_signed_histogram():
+    x = np.random.default_rng(0).laplace(size=3000).astype(np.float32)
+    o = fed("kl", [x], variant="mxnet")
+    counts, width = o.histogram.signed(4000)
+    T, _ = signed_kl_threshold(counts, width, levels=63)
+    assert o.range(6, "narrow") == (-min(T, o.peak), min(T, o.peak))
+    assert abs(T / fed("kl", [x]).range(6, "narrow")[1] - 1) < 0.25
+    with pytest.raises(ValueError, match="variant must be tensorrt or mxnet, got 'ncnn'"):
+        observer("kl", variant="ncnn")
 
 
 def net():
