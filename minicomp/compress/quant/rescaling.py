@@ -28,6 +28,7 @@ from ...nn.graph import INPUT, Model, Node
 from ...nn.layers import Layer
 from ...tensor import Array, no_grad
 from ..channels.couplings import Keep, couplings
+from .folding import finite
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,13 @@ def _rescaled(word: str, node: Node, ins: list[Array], own: Array,
         if not _movable(layer):
             raise UserError(f"{word}: {node.name}.weight must hold plain values, of which each can "
                             f"move, got a {layer.forms['weight'].kind}")
-        return _moved(layer, ins[0], own), own
+        with np.errstate(over="ignore"):
+            made = _moved(layer, ins[0], own)
+        if not finite(made):
+            raise UserError(f"{word}: {node.name} must stay finite, got divisors from "
+                            f"{own.min():g} to {own.max():g}, and from {ins[0].min():g} to "
+                            f"{ins[0].max():g} of what it reads")
+        return made, own
     if way.ties and any(not np.array_equal(ins[0], s) for s in ins[1:]):
         raise UserError(f"{word}: {node.name} adds {' and '.join(node.inputs)}, whose channels "
                         "must be divided alike")
