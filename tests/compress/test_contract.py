@@ -76,6 +76,7 @@ TOY = {
         {"mode": "dynamic", "act_bits": {"fc*": 4}},
         {"mode": "weight-only", "bits": {"*": 4, "conv1": 8}, "group": 3, "clip": "mse"},
         {"mode": "float16"},
+        {"mode": "bfloat16"},
         {"mode": "activations", "samples": 20},
         {"bits": 3, "moments": "exact", "correct": "empirical", "symmetric": True, "samples": 20},
     ],

@@ -49,3 +49,7 @@ def test_the_other_exercises_answer_with_the_entry_too():
     assert mine[:2] == (q, rise) and mine[2].tolist() == moved.tolist()
     counts = np.array([5, 2, 1, 1])
     assert EXERCISES["huffman_lengths"].reference(counts).tolist() == [1, 2, 3, 3]
+    mine = EXERCISES["affine_params"].reference(2.0, 3.4, 8)
+    assert mine == tuple(a.item() for a in ENTRIES["affine_params"].fn(2.0, 3.4, bits=8))
+    q, back = EXERCISES["quantize"].reference(np.array([-0.5, 2.5, 9.0]), 1.0, 3, 3)
+    assert q.tolist() == [3, 5, 7] and back.tolist() == [0, 2, 4]
