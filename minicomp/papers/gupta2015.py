@@ -14,6 +14,10 @@ from N(0, 0.01^2), where 0.01 may be the variance as well, but then rounding to 
 does learn; the first net's rate is 0.1, falling as the other's does. Ours is the small variant, of
 fewer epochs: `gupta2015-long` trains longer. A row of the first net is *met* where it does, beside
 our own float row, what the paper says it does beside its float row: `MATCHES` or `FAILS`.
+
+The paper's second net diverges under rounding to nearest. Ours trains under it, as long as outputs
+fit their range; where weights and outputs share <2, 14> or <4, 12> outputs saturate, and it does
+not learn under nearest, nor in <2, 14> under stochastic rounding.
 """
 
 from __future__ import annotations
