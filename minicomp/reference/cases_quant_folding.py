@@ -56,7 +56,7 @@ QUANT_FOLDING: dict[str, Entry] = {
     "fold_bn": Entry(fold_bn, LAYERS, CLOSE, "Jacob et al. 2018, arXiv:1712.05877, eq. (14)",
                      rtol=1e-9, names=("w_fold", "b_fold")),
     "equalisation_factors": Entry(
-        equalisation_factors, RANGES, CLOSE + "; 1 where a range is 0", _DFQ + "eq. (11)",
+        equalisation_factors, RANGES, CLOSE + "; 1 where a range is 0", _DFQ + "section 4.1, s",
         rtol=1e-9),
-    "absorbed": Entry(absorbed, GAUSSIANS, CLOSE, _DFQ + "eq. (15)", rtol=1e-9),
+    "absorbed": Entry(absorbed, GAUSSIANS, CLOSE, _DFQ + "section 4.1, c", rtol=1e-9),
 }

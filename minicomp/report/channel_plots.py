@@ -38,7 +38,8 @@ def plot_channel_ranges(ranges: Mapping[str, Mapping[str, Array]], ax=None):
     low, high = ax.get_xlim()
     ax.set_xlim(low, high * (high / low) ** 0.12)  # room for the factors
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
-    ax.xaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in "25" else "")
+    between = "25" if high < 100 * low else ""  # over more decades there is no room
+    ax.xaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in between else "")
     ax.tick_params(axis="x", which="both", length=3.5)
     ax.set_xlabel("largest |w| of a channel, unit of the weights")
     ax.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.6)
@@ -58,4 +59,6 @@ def _spread(ax, peaks: Array, y: float, colour: str) -> None:
     ax.plot([least, largest], [y, y], color=colour, linewidth=1.2, solid_capstyle="butt")
     ax.plot([lower, upper], [y, y], color=colour, linewidth=5, solid_capstyle="butt")
     ax.plot([median], [y], "|", color="black", markersize=9, markeredgewidth=1.5)
-    write(ax, f"×{largest / least:.3g}{gone}", (largest, y), (5, 0), color=colour)
+    factor = largest / least
+    said = f"{factor:,.0f}" if factor >= 100 else f"{factor:.3g}"
+    write(ax, f"×{said}{gone}", (largest, y), (5, 0), color=colour)

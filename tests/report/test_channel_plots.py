@@ -19,6 +19,8 @@ def test_lines_reach_from_the_least_to_the_largest_and_the_factor_is_written(tmp
     assert said == ["×400", "×2, 1 of 0", "×2", "all 3 of 0"]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["dw", "pw"]
     assert ax.get_xscale() == "log" and "unit" in ax.get_xlabel()
+    wide = plot_channel_ranges({"a": {"x": np.array([1e-3, 1.0, 70.0])}})
+    assert [t.get_text() for t in wide.texts] == ["×70,000"]
     ax.figure.savefig(tmp_path / "x.png")
     one = plot_channel_ranges({"one": RANGES["before"]})
     assert len(one.get_legend().get_texts()) == 1

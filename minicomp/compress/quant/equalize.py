@@ -1,5 +1,5 @@
 """Cross-layer equalisation (Nagel, van Baalen, Blankevoort, Welling 2019, "Data-free quantization
-through weight equalization and bias correction", arXiv 1906.04721, sections 4.1.1 and 4.1.2).
+through weight equalization and bias correction", arXiv 1906.04721, section 4.1).
 
 With one scale for a tensor, a channel whose weights are a hundredth of the largest channel's is
 left a hundredth of the codes; behind a folded batch norm, and most of all in depthwise
@@ -7,7 +7,7 @@ convolutions, channels differ by that much. But W2 f(W1 x) = (W2 S) f(S^-1 W1 x)
 s f(x), so that channels may be divided on one side and multiplied on the other (`rescaling.py`).
 Of all s
 
-    s_i = sqrt(r1_i r2_i) / r2_i,     r1_i = max |W1_i,:|,   r2_i = max |W2_:,i|            (11)
+    s_i = sqrt(r1_i r2_i) / r2_i,     r1_i = max |W1_i,:|,   r2_i = max |W2_:,i|             (1)
 
 gives each channel the largest share of the range of both tensors: both ranges become
 sqrt(r1_i r2_i). Pairs are treated from input to output, again and again until no s moves. That
@@ -17,7 +17,7 @@ first and last as both W2 and W1.
 A small s makes biases, hence activations, large. Where batch norm said that a channel is about
 Gaussian, of mean beta and deviation gamma, nearly all of it lies above
 
-    c = max(0, beta - 3 gamma)                                                               (15)
+    c = max(0, beta - 3 gamma)                                                                (2)
 
 and what does is not bent by ReLU, so that c may be taken off in front of it and given back behind,
 b1 <- b1 - c and b2 <- b2 + W2 c: the activation between the two needs to hold less.
@@ -29,7 +29,8 @@ those that read it. Where a convolution pads, what it reads beyond the border is
 that biases are absorbed only where none does. A channel of which one side is all zeros keeps s = 1.
 
 No data are read. Batch norms are folded first, as the weights behind them are those that are
-quantized; their beta and gamma go into (15). In a net that was folded before there is no (15).
+quantized; their beta and gamma go into (2). In a net that was folded before there is no (2).
+Numbers of equations are ours.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def equalisation_factors(r1: Array, r2: Array) -> Array:
 
     r1, r2 : (C,), at least 0, the largest |weight| of each channel on either side; s = 1 where one
         is 0
-    Source: Nagel et al. 2019, eq. (11)
+    Source: Nagel et al. 2019, section 4.1; (1) above
 
     >>> equalisation_factors([0.1, 4, 1], [2, 0.5, 1]).round(3).tolist()
     [0.224, 2.828, 1.0]
@@ -69,7 +70,7 @@ def equalisation_factors(r1: Array, r2: Array) -> Array:
 
 def absorbed(beta: Array, gamma: Array) -> Array:
     """Returns c = max(0, beta - 3 |gamma|), (C,): what 99.87 % of a Gaussian lie above, if more
-    than 0.   beta, gamma : (C,)        Source: Nagel et al. 2019, eq. (15)
+    than 0.   beta, gamma : (C,)        Source: Nagel et al. 2019; (2) above
     """
     return np.maximum(0.0, beta - 3.0 * np.abs(gamma))
 

@@ -50,8 +50,8 @@ def fold(model: Model, log: Log = silent, word: str = "fold-bn") -> Model:
     Half weights are rounded to float16 again. A batch norm that cannot be folded stays, and `log`
     is told why: in front of it stands no layer with weights, or another reads that layer too.
     word : in messages
-    Raises UserError, which names it, for a weight whose entries cannot move alone, and for a batch
-    norm that would divide by 0.
+    Raises UserError, which names it, for a weight whose entries cannot move alone, for a batch norm
+    that would divide by 0, and for numbers that would overflow.
     """
     check_foldable(word, model)
     found, obstacles = _foldable(model)
@@ -120,10 +120,20 @@ def _without(model: Model, before: Node, norm: Node, word: str) -> Model:
     with no_grad():
         b = None if there is None else there.dense().data
     w_fold, b_fold = fold_bn(weight.values(), b, gain, bias)
-    made = with_forms(layer, weight.moved(w_fold.astype(weight.values().dtype)),
-                      moved_bias(there, b_fold, weight))
+    with np.errstate(over="ignore"):
+        made = with_forms(layer, weight.moved(w_fold.astype(weight.values().dtype)),
+                          moved_bias(there, b_fold, weight))
+    if not finite(made):
+        raise UserError(f"{word}: {before.name} with {norm.name} folded into it must stay finite, "
+                        f"got a gain of up to {np.abs(gain).max():.3g}")
     # The layer stands where the batch norm stood, so that the last node stays the last.
     return model.edit({before.name: (), norm.name: (replace(before, layer=made),)})
+
+
+def finite(layer: Layer) -> bool:
+    """Returns whether all weights of a layer are finite."""
+    with no_grad():
+        return all(np.isfinite(form.dense().data).all() for form in layer.forms.values())
 
 
 def moved_bias(form: Form | None, b: Array, weight: Form) -> Form:
@@ -150,7 +160,7 @@ def gaussians(model: Model) -> dict[str, tuple[Array, Array]]:
     """Returns {layer: (mean, deviation)} of each channel's output as batch norm makes it, (C,)
     float64: beta and |gamma| of the batch norm that is folded into the layer.
 
-    Source: Nagel et al. 2019, arXiv 1906.04721, section 4.1.2
+    Source: Nagel et al. 2019, arXiv 1906.04721, section 4.1, on high biases
     """
     found = {}
     for name, before in foldable(model).items():  # of two in a row the second counts

@@ -2,7 +2,7 @@
 
 Where f lies between two layers and f(x / s) = f(x) / s for every s > 0 of a channel,
 
-    W2 f(W1 x + b1) + b2  =  (W2 S) f(S^-1 W1 x + S^-1 b1) + b2,     S = diag(s)            (6, 7)
+    W2 f(W1 x + b1) + b2  =  (W2 S) f(S^-1 W1 x + S^-1 b1) + b2,     S = diag(s)               (1)
 
 so that outputs stay what they are while the ranges of weights and of activations move from one side
 to the other: by equalisation until both are alike (Nagel et al. 2019), by SmoothQuant and AWQ to
@@ -12,7 +12,7 @@ concatenation in any case; a sigmoid, a batch norm that reads the channels, or a
 does not.
 
 `sites` finds which channels of which layers can be rescaled, and together; `rescaled` does it.
-Source: Nagel et al. 2019, arXiv 1906.04721, section 4.1, eqs. (3) to (7)
+Source: Nagel et al. 2019, arXiv 1906.04721, section 4.1; the number is ours
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ...nn.graph import INPUT, Model, Node
 from ...nn.layers import Layer
 from ...tensor import Array, no_grad
 from ..channels.couplings import Keep, couplings
+from .folding import finite
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,13 @@ def _rescaled(word: str, node: Node, ins: list[Array], own: Array,
         if not _movable(layer):
             raise UserError(f"{word}: {node.name}.weight must hold plain values, of which each can "
                             f"move, got a {layer.forms['weight'].kind}")
-        return _moved(layer, ins[0], own), own
+        with np.errstate(over="ignore"):
+            made = _moved(layer, ins[0], own)
+        if not finite(made):
+            raise UserError(f"{word}: {node.name} must stay finite, got divisors from "
+                            f"{own.min():g} to {own.max():g}, and from {ins[0].min():g} to "
+                            f"{ins[0].max():g} of what it reads")
+        return made, own
     if way.ties and any(not np.array_equal(ins[0], s) for s in ins[1:]):
         raise UserError(f"{word}: {node.name} adds {' and '.join(node.inputs)}, whose channels "
                         "must be divided alike")
@@ -230,7 +237,7 @@ def _rescaled(word: str, node: Node, ins: list[Array], own: Array,
 def _moved(layer: Layer, read: Array, own: Array) -> Layer:
     made = layer.copy()
     factor = 1 / own if layer.normalises else columns(layer, read) / own[:, None]
-    made.forms["weight"] = times(layer.forms["weight"], factor)       # eqs. (6, 7)
+    made.forms["weight"] = times(layer.forms["weight"], factor)       # eq. (1)
     if "bias" in layer.forms:
         made.forms["bias"] = times(layer.forms["bias"], 1 / own)
     return made

@@ -47,7 +47,7 @@ class ClipChannels(Layer):
 
     What becomes of ReLU6 where the channels that it reads are divided by s: ceiling = 6 / s. No
     weights: not counted, decayed or pruned. As in `ReLU6` the slope is 0 at 0 and at the ceiling.
-    Source: Nagel et al. 2019, arXiv 1906.04721, section 4.1.1, on ReLU6
+    Source: Nagel et al. 2019, arXiv 1906.04721, section 4.1, on piecewise linear functions
     """
 
     kind, coupling, pointwise, activation, rectifies = "ClipChannels", "keep", True, True, True

@@ -1,4 +1,4 @@
-"""Cross-layer equalisation: eq. (11), chains, dead channels; absorbed biases, at borders too."""
+"""Cross-layer equalisation: factors, chains, dead channels; absorbed biases, at borders too."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_ranges_meet_at_the_geometric_mean():
 
 @given(st.lists(st.tuples(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3)), min_size=1, max_size=6))
 def test_no_other_factors_give_more_precision(pairs):
-    # sum_i p1_i p2_i, p a channel's part of its tensor's range: eq. (8), by many others
+    # the paper's objective, sum_i p1_i p2_i, p a channel's part of its tensor's range
     r1, r2 = np.array(pairs).T
 
     def precision(s):
@@ -293,3 +293,30 @@ def test_a_net_without_such_channels_is_refused():
     model.set_form("g.weight", Codebook(np.zeros((2, 2), int), np.ones(1)))
     with pytest.raises(UserError, match="^equalize: the model has no channels that could be resca"):
         applied(model)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_one_pair_is_torchs(depthwise):
+    # torch takes largest less least for a range: these kernels hold each number with both signs
+    torch = pytest.importorskip("torch")
+    from torch.ao.quantization._equalize import cross_layer_equalization
+
+    second = Conv2d(4, 4, 3, groups=4) if depthwise else Conv2d(4, 3, 3)
+    model = drawn(Model(chain(("a", Conv2d(2, 4, 3)), ("r", ReLU()), ("b", second),
+                              ("f", Flatten())), input_shape=(2, 8, 8)), spread=2.0)
+    for name in ("a", "b"):
+        w = model.forms()[f"{name}.weight"].value.data
+        w -= w[..., ::-1, ::-1].copy()
+    a, b = torch.nn.Conv2d(2, 4, 3), torch.nn.Conv2d(
+        4, second.out_channels, 3, groups=second.groups)
+    for module, name in ((a, "a"), (b, "b")):
+        module.weight.data = torch.tensor(model.forms()[f"{name}.weight"].value.data)
+        module.bias.data = torch.tensor(model.forms()[f"{name}.bias"].value.data)
+    cross_layer_equalization(a, b, output_axis=0, input_axis=0 if depthwise else 1)
+    made = equalised(model, rounds=1).forms()
+    for module, name in ((a, "a"), (b, "b")):
+        np.testing.assert_allclose(made[f"{name}.weight"].dense().data,
+                                   module.weight.detach().numpy(), rtol=1e-5)
+        np.testing.assert_allclose(made[f"{name}.bias"].dense().data,
+                                   module.bias.detach().numpy(), rtol=1e-5)

@@ -218,6 +218,14 @@ def test_a_batch_norm_that_would_divide_by_0_is_refused_by_name():
         FoldBN().apply(model, None, Run(None))
 
 
+def test_what_would_overflow_is_refused_by_name():
+    model = drawn(Model(chain(("fc", Linear(3, 2)), ("bn", BatchNorm1d(2))), input_shape=(3,)))
+    for name in ("fc", "bn"):
+        model.forms()[f"{name}.weight"].value.data[...] = 1e30
+    with pytest.raises(UserError, match="^fold-bn: fc with bn folded into it must stay fin"):
+        FoldBN().apply(model, None, Run(None))
+
+
 def test_what_is_folded_can_be_trained_on():
     rng = np.random.default_rng(0)
     nodes = chain(("c", Conv2d(1, 4, 3)), ("bn", BatchNorm2d(4)), ("s", Sigmoid()),

@@ -211,6 +211,8 @@ def test_other_refusals_name_the_node():
     model = through(ReLU())
     with pytest.raises(UserError, match="^rescaling: m0: a ReLU has no weights"):
         rescaled(model, {"m0": np.ones(4)})
+    with pytest.raises(UserError, match="^rescaling: a must stay finite, got divisors from 1e-300"):
+        rescaled(model, {"a": np.full(4, 1e-300)})
     with pytest.raises(KeyError, match="no node 'z'"):
         rescaled(model, {"z": np.ones(4)})
     with pytest.raises(UserError, match="^rescaling: channels of end are outputs"):

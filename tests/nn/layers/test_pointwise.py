@@ -76,3 +76,14 @@ def test_a_clip_is_saved_and_a_ceiling_below_0_is_no_state(tmp_path):
     assert load(tmp_path / "m.mcz").buffers()["clip.ceiling"].tolist() == [0.5, 2]
     with pytest.raises(ValueError, match="ceiling must be at least 0"):
         model.load_state_dict({"clip.ceiling": np.array([-1.0, 1])})
+
+
+def test_a_clip_is_shifted_as_far_as_its_ceiling_goes():
+    layer, c = ClipChannels.of([5.0, 2.0]), np.array([1.0, 2.0])
+    made, x = layer.shifted(c), np.array([[1.5, 2], [4, 2.5], [7, 9]], np.float32)  # x >= c
+    assert made.buffers["ceiling"].tolist() == [4, 0]
+    np.testing.assert_array_equal(made(Tensor(x - c.astype(np.float32))).data,
+                                  layer(Tensor(x)).data - c)
+    assert layer.shifted(np.array([0.0, 2.1])) is None and ReLU6().shifted(np.array([6.5])) is None
+    assert ReLU6().shifted(np.array([6.0, 1])).buffers["ceiling"].tolist() == [0, 5]
+    assert ReLU().shifted(c) is None  # it is its own
