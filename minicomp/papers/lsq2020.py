@@ -9,8 +9,9 @@ As in the paper the first and last layer have 8 bits, weights and activations of
 or 8, and training begins with a net trained in floats. Beside LSQ stands fake quantization over the
 range (`qat`), trained alike, and rounding to the same grids without training: steps of the paper's
 start, ranges of 512 examples. At 2 bits a range over a whole tensor leaves next to no weight: all
-below half the largest round to 0. Rates and epochs were chosen on the 5,000 validation images; training
-sees images shifted by up to a pixel. Errors are of the .mcz file, counted by a fresh process.
+below half the largest round to 0. Rates and epochs were chosen on the 5,000 validation images;
+training sees images shifted by up to a pixel. Errors are of the .mcz file, counted by a fresh
+process.
 """
 
 from __future__ import annotations
