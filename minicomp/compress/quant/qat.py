@@ -26,6 +26,7 @@ Batch norm: with `bn` = "keep" it stays a layer behind its convolution, which wi
 output channel an integer program folds exactly. With "fold" the two train as one, `ConvBN2d`: what
 lies on the grid is the folded weight gamma w / sigma (Jacob, section 3.2), sigma running, corrected
 by the batch's until `freeze` (Krishnamoorthi, section 3.2.2); a convolution with a bias is left.
+There the range of a weight is that of the folded weight to the end.
 
 Where we leave the papers: ranges begin with a calibration instead of the first batch. All shards of
 a batch give one range, so that ranges do not depend on the number of threads.
