@@ -7,11 +7,11 @@
 # # Lesson 10: Uniform quantization: affine, symmetric, per channel
 #
 # A weight takes 32 bits. Eight are enough, people say, sometimes four; and sometimes a net with
-# excellent weights then guesses like a coin. **What decides whether rounding harms?**
+# excellent weights then merely guesses. **What decides whether rounding harms?**
 # Krishnamoorthi asked in 2018, and the answer was one word in a table.
 #
 # **Needs:** fractions; mean and maximum. **Time:** 60 minutes. **You will have:** the rounding
-# rules of every integer format, and a net in an eighth of its bytes.
+# rules of every integer format, and a net in a sixth of its bytes.
 
 # %% tags=["colab"]
 import subprocess

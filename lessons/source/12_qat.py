@@ -66,7 +66,7 @@ lesson
 # ## Your guess (2 minutes)
 #
 # LeNet-300-100 in float errs on about one or two percent. Weights and activations are rounded to 2
-# bits. What is the error? And after training on the grid, for one epoch?
+# bits. What is the error? And after a short training on the grid?
 
 # %% tags=["predict:12.p1"]
 guess_rounded = predict("12.p1", None)
@@ -90,7 +90,7 @@ def walk(v, rounding_slope, steps=40, lr=0.1):
     return np.array(path)
 
 stuck, through = walk(0.2, 0.0), walk(0.2, 1.0)
-stuck[-1], np.rint(stuck[-1]), through[-6:], np.rint(through[-6:])
+np.round([stuck[-6:], through[-6:], np.rint(through[-6:])], 2)
 
 # %% [markdown]
 # By its true gradient the weight never moves. Straight through, small pushes add up in the latent
@@ -164,9 +164,9 @@ check("12.fold_batch_norm", fold_batch_norm)
 # %% [markdown]
 # ## A real net (12 minutes, of which the machine takes about 1)
 #
-# LeNet-300-100, weights and activations on $b$ bits. `QAT` puts its grids where the ranges are,
-# one a channel, and trains by exercise 1. `LSQ` learns every step by exercise 2, one a layer.
-# `epochs=0` is lesson 10: rounded, not trained.
+# LeNet-300-100, weights and activations on $b$ bits. `QAT` puts its grids where the ranges are, one
+# a channel, and trains by exercise 1. `LSQ` learns every step by exercise 2, one a layer (its grid
+# has one code more below 0, $-2^{b-1}$). `epochs=0` is lesson 10: rounded, not trained.
 
 # %% tags=["slow"]
 lesson.about_data()
@@ -223,8 +223,8 @@ zeros = [f"{100 * np.mean(codes(net) == 0):.0f} %" for net in (rounded, start, l
 f"0 in fc1: rounded {zeros[0]}, LSQ before {zeros[1]}, after {zeros[2]}; {crossed:.1f} % moved"
 
 # %% [markdown]
-# Only {{mnist:crossed}} of fc1's weights have another code than at the start. The others pushed
-# too, and did not cross.
+# {{mnist:crossed}} of fc1's weights have another code than at the start, because they moved or
+# because their step did. The others pushed too, and did not cross.
 #
 # ## The paper's row beside ours
 #

@@ -66,17 +66,11 @@ TOY = {
     "layer-removal": [{"samples": 20}],
     "dead-units": [{}],
     "sparse-activations": [{"threshold": 0.1}, {"sparsity": 0.5, "samples": 20}, {"top": 0.5}],
-    "lloyd-max": [{"bits": 2}, {"bits": 2, "method": "lloyd"}],
-    "balanced": [{"bits": 2}, {"bits": 2, "levels": "mean"}],
-    "buckets": [{"bits": 3, "bucket": 9}],
-    "log2": [{"bits": 3}, {"bits": 3, "meet": "arithmetic"}],
-    "apot": [{"bits": 3}],
-    "wavelet": [{"levels": 2, "bits": 4}],
-    "segments": [{"bits": 4}],
     "kmeans": [{"bits": 2}, {"k": 5}],
     "fold-bn": [{}],
     "equalize": [{}, {"absorb": False}],
-    "bn-reestimate": [{"samples": 20}],
+    "smoothquant": [{"samples": 20}],
+    "awq": [{"samples": 20, "tries": 3}],
     "ptq": [
         {"samples": 20},
         {"mode": "dynamic", "act_bits": {"fc*": 4}},
@@ -86,6 +80,17 @@ TOY = {
         {"bits": 3, "moments": "exact", "correct": "empirical", "symmetric": True, "samples": 20},
     ],
     "bias-correction": [{"against": OTHER, "samples": 20}],
+    "bn-reestimate": [{"samples": 20}],
+    "gptq": [{"samples": 20}, {"samples": 20, "bits": 6, "grid": "unsigned", "group": 3}],
+    "adaround": [{"samples": 20, "steps": 10}, {"samples": 20, "steps": 10, "per": "tensor"}],
+    "mixed-bits": [
+        {"mean_bits": 9.0, "least": 5, "samples": 20},
+        {"bytes": 1000, "least": 5, "samples": 20, "cost": "hessian", "draws": 2},
+    ],
+    "joint-bits": [{"budget": 28.0, "bits": 5, "least": 5, "act_bits": 6, "samples": 20},
+                   {"cost": "storage", "budget": 4.5, "bits": 5, "least": 4, "act_bits": 4,
+                    "samples": 20}],
+    "guard": [{"bits": 6, "theta": 0.5}],
     "qat": [{"bits": 4, "act_bits": 5, "delay": 0.3, "freeze": 0.7, "bias_bits": 8, "samples": 20},
             {"grid": "unsigned", "per": "tensor", "act_bits": 0},
             {"bits": 5, "bn": "fold", "freeze": 0.6, "samples": 20, "bias_bits": 8}],
@@ -94,19 +99,14 @@ TOY = {
     "pact": [{"bits": 4, "samples": 20}, {"alpha": 0.0, "lam": 0.1}],
     "dorefa": [{"bits": 3, "samples": 20, "bias_bits": 6}],
     "inq": [{"bits": 4}, {"act_bits": 6, "portions": 2, "samples": 20, "bias_bits": 8}],
-    "gptq": [{"samples": 20}, {"samples": 20, "bits": 6, "grid": "unsigned", "group": 3}],
-    "adaround": [{"samples": 20, "steps": 10}, {"samples": 20, "steps": 10, "per": "tensor"}],
     "fixed-point": [{"fl": 8}, {"rounding": "nearest", "fl": {"*": 12, "conv*": 10}}],
-    "joint-bits": [{"budget": 28.0, "bits": 5, "least": 5, "act_bits": 6, "samples": 20},
-                   {"cost": "storage", "budget": 4.5, "bits": 5, "least": 4, "act_bits": 4,
-                    "samples": 20}],
-    "smoothquant": [{"samples": 20}],
-    "awq": [{"samples": 20, "tries": 3}],
-    "mixed-bits": [
-        {"mean_bits": 9.0, "least": 5, "samples": 20},
-        {"bytes": 1000, "least": 5, "samples": 20, "cost": "hessian", "draws": 2},
-    ],
-    "guard": [{"bits": 6, "theta": 0.5}],
+    "lloyd-max": [{"bits": 2}, {"bits": 2, "method": "lloyd"}],
+    "balanced": [{"bits": 2}, {"bits": 2, "levels": "mean"}],
+    "buckets": [{"bits": 3, "bucket": 9}],
+    "log2": [{"bits": 3}, {"bits": 3, "meet": "arithmetic"}],
+    "apot": [{"bits": 3}],
+    "wavelet": [{"levels": 2, "bits": 4}],
+    "segments": [{"bits": 4}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
@@ -115,7 +115,7 @@ REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
 ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
-ROUNDED = {"qat", "lsq", "pact", "inq"}  # how many round to 0, only a training can tell
+ROUNDED = {"qat", "lsq", "pact", "inq", "fixed-point"}  # how many round to 0, only a training can tell
 TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch
 CASES = [(word, i) for word, toys in TOY.items() for i in range(len(toys))]
 each = pytest.mark.parametrize("word, toy", CASES, ids=lambda v: str(v))

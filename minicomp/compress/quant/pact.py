@@ -27,8 +27,7 @@ from typing import ClassVar
 
 from ..technique import knob
 from .nodes import grids
-from .qat import OnRanges
-from .training import Ranges
+from .training import OnRanges, Ranges
 
 
 @dataclass(frozen=True)

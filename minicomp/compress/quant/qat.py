@@ -46,7 +46,7 @@ from ...tensor import Array
 from ..technique import knob
 from .nodes import grids
 from .schemes import Scheme
-from .training import Calibrated, Ranges, on_grid
+from .training import OnRanges, Ranges, on_grid
 
 
 def ema(a: Array, batch: Array, decay: float) -> Array:
@@ -57,22 +57,6 @@ def ema(a: Array, batch: Array, decay: float) -> Array:
     Source: Jacob et al. 2018, section 3.1
     """
     return a + (1 - decay) * (batch - a)
-
-
-@dataclass(frozen=True)
-class OnRanges(Calibrated):
-    """A training whose weights lie on grids over their own ranges."""
-
-    grid: str = knob("narrow", "codes of weights: narrow -(2^(b-1)-1)..2^(b-1)-1, full from "
-                               "-2^(b-1), unsigned 0..2^b-1 with a zero point",
-                     choices=("narrow", "full", "unsigned"), per_layer=True)
-    per: str = knob("channel", "what shares a scale: the tensor, or an output channel",
-                    choices=("tensor", "channel"), per_layer=True)
-
-    def scheme(self, node):
-        grid = self.at("grid", node)
-        return Scheme(self.at("bits", node), grid, self.at("per", node),
-                      zero_point=grid == "unsigned")
 
 
 @dataclass(frozen=True)

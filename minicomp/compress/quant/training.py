@@ -126,6 +126,22 @@ class Calibrated(OnGrid):
                 raise UserError(f"{self.word}: method {self.method} behind {name}: {e}") from None
 
 
+@dataclass(frozen=True)
+class OnRanges(Calibrated):
+    """A training whose weights lie on grids over their own ranges."""
+
+    grid: str = knob("narrow", "codes of weights: narrow -(2^(b-1)-1)..2^(b-1)-1, full from "
+                               "-2^(b-1), unsigned 0..2^b-1 with a zero point",
+                     choices=("narrow", "full", "unsigned"), per_layer=True)
+    per: str = knob("channel", "what shares a scale: the tensor, or an output channel",
+                    choices=("tensor", "channel"), per_layer=True)
+
+    def scheme(self, node):
+        grid = self.at("grid", node)
+        return Scheme(self.at("bits", node), grid, self.at("per", node),
+                      zero_point=grid == "unsigned")
+
+
 class Ranges(Hook):
     """Puts weights on grids and takes their ranges anew after each step, where nothing else moves
     them, until they are frozen; then batch norms keep their statistics too."""

@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from ... import grid
 from ...grid import code_range
+from ...reference import ENTRIES
 from ...reference.judges import Message, equal_to, first_difference
 from ..asking.exercise import (
     Diagnosis,
@@ -35,9 +35,9 @@ def affine_params(r_min: float, r_max: float, bits: int) -> tuple[float, int]:
     """Returns the scale and the zero point of codes 0 .. 2^bits - 1 that cover a range and 0.
 
     The entry takes grids and channels; here ranges are those whose zero point lies at no tie that
-    a rounded scale decides.
+    a rounded scale decides, so cases are the lesson's own.
     """
-    scale, zero_point = grid.affine_params(r_min, r_max, bits=bits)
+    scale, zero_point = ENTRIES["affine_params"].fn(r_min, r_max, bits=bits)
     return float(scale), int(zero_point)
 
 
@@ -143,9 +143,9 @@ _PARAMS = Exercise(
 
 
 def quantize(x: Array, scale: float, zero_point: int, bits: int) -> tuple[Array, Array]:
-    """Returns the codes of x, 0 .. 2^bits - 1, and what they stand for."""
-    q = grid.quantize(x, scale, zero_point, bits=bits, grid="unsigned")
-    return q, grid.dequantize(q, scale, zero_point)
+    """Returns the codes of x, 0 .. 2^bits - 1, and what they stand for: two entries in one."""
+    q = ENTRIES["quantize"].fn(x, scale, zero_point, bits=bits, grid="unsigned")
+    return q, ENTRIES["dequantize"].fn(q, scale, zero_point)
 
 
 def _codes(
@@ -250,7 +250,7 @@ def weight_scales(w: Array, bits: int, per_channel: bool) -> tuple[Array, float,
     # Double precision: the error of a row that nearly lies on its grid is that of its scale.
     peak = np.abs(rows).max(axis=1)
     scale = np.where(peak == 0, 1.0, peak / code_range(bits, "narrow")[1])
-    error = rows - scale[:, None] * grid.quantize(rows, scale[:, None], bits=bits)
+    error = rows - scale[:, None] * ENTRIES["quantize"].fn(rows, scale[:, None], bits=bits)
     return scale, float(np.mean(error**2)), -(-w.size * bits // 8) + 4 * len(scale)
 
 

@@ -11,10 +11,12 @@ from minicomp.compress import DNS, KMeans, Magnitude, QAT, Run
 from minicomp.compress.finetune import FineTune, Trained
 from minicomp.compress.quant.nodes import grids, places
 from minicomp.compress.quant.qat import ema
+from minicomp.compress.quant.schemes import Scheme
+from minicomp.compress.quant.training import on_grid
 from minicomp.data import Split
 from minicomp.errors import UserError
 from minicomp.grid import affine_params, fake_quantize
-from minicomp.nn import (Add, Affine, AvgPool2d, BatchNorm2d, Codebook, Conv2d, Flatten, Linear,
+from minicomp.nn import (Add, Affine, AvgPool2d, BatchNorm2d, Codebook, Conv2d, Dense, Flatten, Linear,
                          Model, Node, ReLU, ReLU6, chain)
 from minicomp.nn.init import initialise
 from minicomp.nn.losses import cross_entropy
@@ -225,6 +227,18 @@ def test_with_surgery_hidden_weights_go_on_and_come_back(order):
     assert any((b & ~a).any() for a, b in zip(moves, moves[1:])), "some come back"
     form = made.forms()["conv2.weight"]
     assert isinstance(form, Affine) and not form.behind and 0.1 < 1 - form.mask.mean() < 0.95
+
+
+def test_on_a_grid_a_form_keeps_its_floats_and_what_a_mask_hides():
+    w = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
+    keep = np.abs(w) > 0.7
+    hidden = on_grid(Dense(w).masked(keep, behind=True), Scheme(3))
+    np.testing.assert_array_equal(hidden.values(), w)
+    assert hidden.behind and not hidden.dense().data[~keep].any()
+    np.testing.assert_array_equal(on_grid(Dense(w), Scheme(3)).values(), w)
+    cut = on_grid(Dense(w, keep), Scheme(3))
+    np.testing.assert_array_equal(cut.values(), np.where(keep, w, 0))
+    assert not cut.behind
 
 
 @dataclass(frozen=True)

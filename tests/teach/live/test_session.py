@@ -240,3 +240,11 @@ def test_tables_and_figures_say_the_same_as_text_and_html():
     assert "x<y" in repr(table) and "Note." in repr(table) and "x&lt;y" in table._repr_html_()
     figure = Figure(b"png", 'a "quoted" text')
     assert 'alt="a &quot;quoted&quot; text"' in figure._repr_html_() and "quoted" in repr(figure)
+
+
+def test_where_data_are_few_batch_norm_gets_as_many_steps_in_mode_full():
+    data = Lesson("10", data="glyphs").data
+    full, smoke = (checkpoints.recipe("depthwise32", data, mode=mode, seed=0)["knobs"]["epochs"]
+                   for mode in ("full", "smoke"))
+    assert full == round(55_000 / len(data.train)) > 1 and smoke == 4
+    assert checkpoints.recipe("lenet300", data, mode="full", seed=0)["knobs"]["epochs"] == 8
