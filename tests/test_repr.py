@@ -79,6 +79,8 @@ def test_a_technique_says_the_knobs_that_were_set(technique):
         return
     value = {int: 3, float: 0.25, bool: not getattr(technique, knob)}.get(limits.type)
     value = limits.choices[-1] if limits.choices else value
+    if limits.lo is not None:
+        value = max(value, limits.type(limits.lo))
     told = f"{technique.__name__}({knob}={value!r})"
     assert repr(technique(**{knob: value})) == told
 

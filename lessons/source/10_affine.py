@@ -224,8 +224,8 @@ lesson.show(figures.staircase(-1, 3, 3, widths, tensor, channel, dense,
 # layer {{mnist:tensor_4}} (from {{mnist:tensor_4:range}}), with a scale a channel
 # {{mnist:channel_4}}. A zero point does not save the layer: {{mnist:affine_4}}. At 8 bits nothing
 # falls, {{mnist:tensor_8}} and {{mnist:channel_8}}: in block1.dw the widest channel is only
-# {{mnist:spread}} times the median one, and 127 codes bear that, 7 do not. Where does a scale of its
-# own help most?
+# {{mnist:spread}} times the median one, and 127 codes bear that, 7 do not. Where does a scale of
+# its own help most?
 
 # %% tags=["slow"]
 def noise(layer, per):

@@ -60,7 +60,7 @@ lesson
 # | $g$ | gradient that comes from above: $\partial L/\partial \hat x$ |
 # | $v$, $\hat v$ | a *latent* weight in float, and what the net uses of it |
 # | $Q$ | last code of a symmetric grid, $2^{b-1} - 1$; $N$ weights share a step |
-# | $\gamma, \beta, \mu, \sigma$ | batch norm: scale, shift, mean, $\sqrt{\mathrm{var} + \epsilon}$ |
+# | $\gamma, \beta, \mu, \sigma$ | batch norm: scale, shift, mean, $\sqrt{var + \epsilon}$ |
 
 # %% [markdown]
 # ## Your guess (2 minutes)

@@ -60,7 +60,7 @@ lesson
 #
 # | | |
 # |---|---|
-# | $\langle IL, FL\rangle$ | fixed point: $IL$ integer bits, the sign's among them, $FL$ fractional |
+# | $\langle IL, FL\rangle$ | fixed point: $IL$ integer bits, the sign's too, $FL$ fractional ones |
 # | $\varepsilon = 2^{-FL}$ | the step of the grid |
 # | $\lfloor x\rfloor$ | the largest multiple of $\varepsilon$ that is at most $x$ |
 # | $u$ | a random number, uniform in $[0, 1)$ |
@@ -244,7 +244,7 @@ lesson.record(lost_nearest=lost[0][-1], lost_stochastic=lost[1][-1],
 # %% [markdown]
 # Recorded on MNIST: float {{mnist:error_float}}, stochastic {{mnist:error_stochastic}}, nearest
 # {{mnist:error_nearest}}. With 14 bits behind the point nearest has {{mnist:error_fine}}: the grid
-# is 64 times finer, and few updates are below half a step.
+# is 64 times finer, and what lies below half a step is little of the movement.
 #
 # ## The paper's row beside ours
 #

@@ -15,8 +15,9 @@ second half in the upper ones (gguf); of nf4 neighbours, the first in the upper 
 Codes are chosen from the step that is stored, half to even: so `like=None`. `like="gguf"` gives
 the bytes of gguf 0.19.0, which chooses them from the float32 step and stores another: its q8_0
 ties go away from 0, q4_0 ties to the higher code (so that they flip with the sign of the block's
-extreme), mxfp4 ties to the smaller magnitude. nf4 is bitsandbytes 0.50.2 in every bit: x (1 /
-peak), ties to the lower level.
+extreme), mxfp4 ties to the smaller magnitude. Scales and codes of mxfp4 and nvfp4, like=None, are
+those of torchao 0.18.0, which lays them out otherwise and lifts a subnormal scale to 2^-6. nf4 is
+bitsandbytes 0.50.2 in every bit: x (1 / peak), ties to the lower level.
 
 A float16 step below 6.1e-5 (a block of peak about 0.0078 in q8_0, 0.00049 in q4_0) is subnormal:
 it has fewer digits, and below 3e-8 none. That, and an e4m3 scale below 2^-6, is a warning. A block

@@ -5,14 +5,15 @@ Two nets: 784-1000-1000-10 with ReLU, plain SGD; and two convolutions of 5 x 5, 
 with ReLU and pooled by maximum, 128 hidden units, SGD with momentum 0.9 and weight decay 5e-4, rate
 0.1 times 0.95 an epoch. Batches of 100; all numbers have WL = 16 bits, FL of them fractional.
 Weights and gradients are <16 - FL, FL>; outputs of layers are <6, 10> in every row, so that logits
-fit. All 60,000 images train, as theirs did. Errors are of the .mcz file, counted by a fresh process.
+fit. All 60,000 images train, as theirs did. Errors are of the .mcz file, counted by a fresh
+process.
 
 The paper's errors are quoted from memory and agree with its abstract. It says less than a rerun
-needs, so that these are ours, chosen with 5,000 images held out: weights are drawn from N(0, 0.01^2)
-in the first net, where 0.01 may be the variance as well, but then rounding to nearest at FL 10 does
-learn; the first net's rate is 0.1, falling as the other's does. Ours is the small variant, of fewer
-epochs: `gupta2015-long` trains longer. A row of the first net is *met* where it does, beside our own
-float row, what the paper says it does beside its float row: `MATCHES` or `FAILS`.
+needs, so that these are ours, chosen with 5,000 images held out: weights of the first net are drawn
+from N(0, 0.01^2), where 0.01 may be the variance as well, but then rounding to nearest at FL 10
+does learn; the first net's rate is 0.1, falling as the other's does. Ours is the small variant, of
+fewer epochs: `gupta2015-long` trains longer. A row of the first net is *met* where it does, beside
+our own float row, what the paper says it does beside its float row: `MATCHES` or `FAILS`.
 """
 
 from __future__ import annotations

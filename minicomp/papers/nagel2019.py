@@ -10,8 +10,9 @@ Fashion-MNIST in the place of MobileNetV2.
 How unlike channels become differs from one training to the next, and by itself not every net is
 lost. So each claim has two rows: of the net as trained, and of the same net "constructed", every
 channel divided by a number drawn from e^-1.5..e^1.5 and multiplied back behind, which leaves the
-outputs of the float net what they are. Weights and activations have 8 bits, activations one asymmetric grid a value,
-from the least and largest of 500 training images, in all rows alike; batch norms are folded first.
+outputs of the float net what they are. Weights and activations have 8 bits, activations one
+asymmetric grid a value, from the least and largest of 500 training images, in all rows alike; batch
+norms are folded first.
 Errors are of .mcz files, counted by a fresh process; the rise is paired by image.
 """
 

@@ -22,7 +22,7 @@ import numpy as np
 from .. import data as datasets
 from ..codec import load
 from ..compress.finetune import FineTune
-from ..compress.quant.ptq import MODES, PTQ
+from ..compress.quant.ptq import PTQ
 from ..compress.technique import Run, Technique
 from ..models import for_data
 from ..nn.graph import Model
@@ -33,6 +33,7 @@ from ..train import evaluate
 from .table import Paper, file_errors, mean, paired, percent
 
 METHODS = ("min-max", "percentile", "kl", "mse")
+OTHERS = ("dynamic", "weight-only", "float16")  # modes beside "full"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _found(name: str, log):
 
 def _rows(net: Net, data, seeds: Sequence[int], log, n_threads: int, out) -> list[dict]:
     clock, split = Clock(), data.without_test()
-    kept: dict[str, list] = {name: [] for name in ("float", *METHODS, *MODES[1:])}
+    kept: dict[str, list] = {name: [] for name in ("float", *METHODS, *OTHERS)}
     validation = dict.fromkeys(METHODS, 0)
     for seed in seeds:
 
@@ -99,7 +100,7 @@ def _rows(net: Net, data, seeds: Sequence[int], log, n_threads: int, out) -> lis
             model = made(PTQ(method=method), start)
             validation[method] += evaluate(model, data.val, n_threads=n_threads).errors
             keep(method, model)
-        for mode in MODES[1:]:
+        for mode in OTHERS:
             keep(mode, made(PTQ(mode=mode), start))
     chosen = min(METHODS, key=validation.__getitem__)
     seconds = clock.lap()
@@ -132,7 +133,7 @@ def _errors(net: Net, kept: dict, chosen: str, n: int, seconds: float) -> dict:
 
 
 def _bytes(net: Net, kept: dict, chosen: str, n: int) -> dict:
-    files = {"float": kept["float"], **{m: kept[m] for m in ("float16", "weight-only", "dynamic")},
+    files = {"float": kept["float"], **{m: kept[m] for m in OTHERS[::-1]},
              "full": kept[chosen]}
     sizes = {key: mean([b for b, *_ in each]) for key, each in files.items()}
     said = "; ".join(f"{key} {size:,.0f} ({100 * mean([e for _, e, _ in files[key]]) / n:.2f} %)"

@@ -7,10 +7,11 @@ import pytest
 
 import minicomp
 from minicomp import data as datasets
-from minicomp.compress import TECHNIQUES, Run
+from minicomp.compress import TECHNIQUES, Run, Wavelets
+from minicomp.grid import additive_codes, power_codes
 from minicomp.jobs.recipe import parse_with
 from minicomp.models import MODELS
-from minicomp.nn import FixedPoint, Half
+from minicomp.nn import AdditivePowers, BFloat16, Codebook, FixedPoint, Half, Powers
 
 FEW = {"train": 160, "val": 80, "test": 80}  # of glyphs
 TRAINING = "epochs=1,batch_size=32,lr=0.05"
@@ -34,7 +35,21 @@ MADE = {
     "fixed": ("lenet300", "magnitude:sparsity=0.5"),  # and of this with a fixed point
     "int8": ("lenet5classic", f"finetune:{TRAINING} ptq:samples=40"),
     "int4": ("depthwise32", "magnitude:sparsity=0.5 ptq:bits=4,act_bits=6,samples=40"),
+    "codes": ("lenet300", "lloyd-max:bits=3"),  # its forms are then `codes`
+    "transforms": ("lenet300", "segments"),
 }
+
+
+def codes(model):
+    # Tables that a rule derives, and bfloat16.
+    w = {name: form.dense().data for name, form in model.forms().items()}
+    apot = additive_codes(w["fc1.weight"], 0.1, 4)
+    model.set_forms({
+        "fc1.weight": Codebook(apot, AdditivePowers(0.1, 4), pinned_zero=True),
+        "fc2.weight": Codebook(power_codes(w["fc2.weight"], -3, 7), Powers(-3, 7), True),
+        "fc3.weight": BFloat16(w["fc3.weight"]),
+        "fc3.bias": BFloat16(w["fc3.bias"]),
+    })
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +73,11 @@ def zoo(few, tmp_path_factory):
                 model.set_form(part, Half(form.dense().data, form.mask))
             if name == "fixed":
                 model.set_form(part, FixedPoint.of(form.dense().data, 2, 10, mask=form.mask))
+        if name == "codes":
+            codes(model)
+        if name == "transforms":  # its first layer, of coefficients
+            first = model.forms()["fc1.weight"]
+            model.set_form("fc1.weight", Wavelets().form("fc1", first, Run(rng)))
         minicomp.save(model, folder / f"{name}.mcz")
     return {name: folder / f"{name}.mcz" for name in MADE}
 

@@ -76,6 +76,7 @@ TOY = {
         {"mode": "dynamic", "act_bits": {"fc*": 4}},
         {"mode": "weight-only", "bits": {"*": 4, "conv1": 8}, "group": 3, "clip": "mse"},
         {"mode": "float16"},
+        {"mode": "bfloat16"},
         {"mode": "activations", "samples": 20},
         {"bits": 3, "moments": "exact", "correct": "empirical", "symmetric": True, "samples": 20},
     ],
@@ -115,7 +116,8 @@ REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
 ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
-ROUNDED = {"qat", "lsq", "pact", "inq", "fixed-point"}  # how many round to 0, only a training can tell
+# How many weights round to 0, only a training can tell.
+ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq"}
 TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch
 CASES = [(word, i) for word, toys in TOY.items() for i in range(len(toys))]
 each = pytest.mark.parametrize("word, toy", CASES, ids=lambda v: str(v))

@@ -37,6 +37,26 @@ def test_nvfp4_is_decoded_as_gguf_decodes_it():
     np.testing.assert_array_equal(got, GOLDEN["nvfp4.values"], strict=True)
 
 
+def in_halves(pairs, block):
+    # torchao's neighbours in a byte, the first in the lower bits, as halves of a block
+    codes = np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(4, -1, block)
+    return codes[..., : block // 2] | codes[..., block // 2:] << 4
+
+
+def test_mxfp4_and_nvfp4_are_torchao_s_in_every_bit():
+    x, pairs = GOLDEN["torchao.x"], GOLDEN["torchao.mxfp4.pairs"]
+    got = mxfp4_encode(x).reshape(4, -1, 17)
+    np.testing.assert_array_equal(got[..., 0], GOLDEN["torchao.mxfp4.scales"].reshape(4, -1))
+    np.testing.assert_array_equal(got[..., 1:], in_halves(pairs, 32))
+    data, tensor = nvfp4_encode(x)
+    got = data.reshape(4, -1, 36)
+    assert tensor == GOLDEN["torchao.nvfp4.tensor"]
+    scales = GOLDEN["torchao.nvfp4.scales"].reshape(4, -1)
+    np.testing.assert_array_equal(got[..., :4].reshape(4, -1), scales)
+    want = in_halves(GOLDEN["torchao.nvfp4.pairs"], 16)
+    np.testing.assert_array_equal(got[..., 4:].reshape(4, -1, 8), want)
+
+
 def test_nf4_is_bitsandbytes_in_every_bit():
     codes, peaks = nf4_encode(X)
     np.testing.assert_array_equal(codes, GOLDEN["nf4"], strict=True)

@@ -6,8 +6,9 @@ from minicomp.teach import catalog
 
 EXERCISES = {e.name: e for of in catalog.lessons().values() for e in of.exercises}
 # The lesson asks for something else than the entry: the whole of H, the choice of q as well, counts
-# without a limit. Cases and judge are its own there, the answer is the entry's.
-OWN = {"obd_saliency", "obs_step", "huffman_lengths"}
+# without a limit, one grid of several. Cases and judge are its own there, the answer is the
+# entry's.
+OWN = {"obd_saliency", "obs_step", "huffman_lengths", "affine_params", "quantize"}
 
 
 def test_groups_are_cases_of_their_own_and_all_together():
@@ -48,3 +49,7 @@ def test_the_other_exercises_answer_with_the_entry_too():
     assert mine[:2] == (q, rise) and mine[2].tolist() == moved.tolist()
     counts = np.array([5, 2, 1, 1])
     assert EXERCISES["huffman_lengths"].reference(counts).tolist() == [1, 2, 3, 3]
+    mine = EXERCISES["affine_params"].reference(2.0, 3.4, 8)
+    assert mine == tuple(a.item() for a in ENTRIES["affine_params"].fn(2.0, 3.4, bits=8))
+    q, back = EXERCISES["quantize"].reference(np.array([-0.5, 2.5, 9.0]), 1.0, 3, 3)
+    assert q.tolist() == [3, 5, 7] and back.tolist() == [0, 2, 4]

@@ -74,8 +74,9 @@ ALWAYS_INLINE int round_block(const float *RESTRICT x, const Rounding *r, uint64
         t = t < lo ? lo : t; /* lo and hi are whole: it is the same to saturate first */
         t = t > hi ? hi : t;
         const float down = sse2 ? round_floor(t) : floorf(t);
-        const int up = how == ROUND_STOCHASTIC ? (float)(int32_t)(drawn.u[k ^ ROUND_HIGH_FIRST] >> 8) * 0x1p-24f < t - down
-                                               : t > down + 0.5f;
+        int up = t > down + 0.5f;
+        if (how == ROUND_STOCHASTIC)
+            up = (float)(int32_t)(drawn.u[k ^ ROUND_HIGH_FIRST] >> 8) * 0x1p-24f < t - down;
         const float q = down + (up ? 1.0f : 0.0f); /* never -0 */
         nan |= t != t;
         if (what == ROUND_CODES) codes[k] = (int32_t)q;

@@ -174,11 +174,13 @@ class _Task:
         D = self.moved(u)
         if self.act is None:
             return 2 * (D @ self.H) * self.scale * self.kept
-        at = self.rng.integers(0, len(self.X), min(self.batch, len(self.X)))
-        z = Tensor(self.best[at] + self.X[at] @ D.T, requires_grad=True)
+        few = len(self.X) <= self.batch
+        at = slice(None) if few else self.rng.integers(0, len(self.X), self.batch)
+        X = self.X[at]
+        z = Tensor(self.best[at] + X @ D.T, requires_grad=True)
         off = self.act(z) - self.goal[at]
-        (g,) = grad((off * off).sum() * (1 / len(at)), [z])
-        return (g.data.T @ self.X[at]) * self.scale * self.kept
+        (g,) = grad((off * off).sum() * (1 / len(X)), [z])
+        return (g.data.T @ X) * self.scale * self.kept
 
     def error(self, u):
         if self.act is None:

@@ -7,10 +7,10 @@ Rounded stochastically it moves by a whole step now and then, and by the right a
 so that 16 bits are enough for everything: weights, outputs of layers, gradients.
 
     <IL, FL>     IL integer and FL fractional bits, eps = 2^-FL, range [-2^(IL-1), 2^(IL-1) - eps]
-    Round(x)     nearest: floor(x) if x - floor(x) <= eps / 2, else floor(x) + eps         (sec. 3.1)
+    Round(x)     nearest: floor(x) if x - floor(x) <= eps / 2, else floor(x) + eps        (sec. 3.1)
                  stochastic: floor(x) + eps with probability (x - floor(x)) / eps
     Convert(x)   Round(x), saturated to the range                                          (eq. 1)
-    z = sum_i a_i b_i is accumulated in wide numbers and converted once                    (sec. 3.2)
+    z = sum_i a_i b_i is accumulated in wide numbers and converted once                   (sec. 3.2)
 
 So, per step, with w on the grid before and after, and no other weights behind them:
 
@@ -47,7 +47,8 @@ from ..finetune import Trained
 from ..technique import knob, weights
 from .nodes import grids, places, with_grids, without_grids
 
-WEIGHT, OUTPUT, GRADIENT, START, SUM, VELOCITY = range(6)  # what is drawn for: the second number of a key
+# What is drawn for, the second number of a key.
+WEIGHT, OUTPUT, GRADIENT, START, SUM, VELOCITY = range(6)
 
 
 def nearest_fixed(x: Array, il: int, fl: int) -> Array:
@@ -83,7 +84,7 @@ def fixed_dot(a: Array, b: Array, il: int, fl: int) -> float:
     p, q = (fixed_point(v, il, fl).astype(np.int64) for v in (a, b))
     if wide > 63 or not (np.array_equal(np.ldexp(p * 1.0, -fl), a)
                          and np.array_equal(np.ldexp(q * 1.0, -fl), b)):
-        raise ValueError(f"a and b must lie on the grid <{il}, {fl}>, with a sum of at most 63 bits")
+        raise ValueError(f"a and b must lie on the grid <{il}, {fl}>, their sum in 63 bits")
     z, (lo, hi) = int(p @ q), fixed_range(il, fl)  # in steps of 2^-2fl
     code = z + (1 << fl >> 1) - 1 >> fl if fl > 0 else z << -fl  # a tie goes down
     return float(np.ldexp(min(max(code, lo), hi), -fl))

@@ -9,7 +9,8 @@ the activations, and whether there are grids for them at all:
 | full        | integers  | grids that a pass over calibration examples has set, for good        |
 | dynamic     | integers  | grids of the batch at hand: no calibration, a search at every call   |
 | weight-only | integers  | floats: smaller, not faster                                          |
-| float16     | IEEE half | floats                                                               |
+| float16     | IEEE half | floats; what is beyond 65,504 saturates                              |
+| bfloat16    | bfloat16  | floats: the range of float32, 3 bits of precision fewer than float16 |
 | activations | as before | grids that calibration has set: weights are left to another step     |
 
 Everything is exact in simulation: layer ActQuant stands behind each value that an integer program
@@ -17,7 +18,9 @@ would keep (`nodes`), a weight is stored at its width (`schemes`), biases stay f
 is the whitepaper's recommendation for weights, one grid a tensor for activations.
 
 `bits@conv1=8` is of that layer's weights, `act_bits@conv1=8` of the values that it reads; of what
-several layers read the largest counts. Ranges are those of the float net.
+several layers read the largest counts. Ranges are those of the float net. The input's is all that
+was seen, whatever the method of the others (`input_method`): pixels have a range, and the spike of
+a background that is not 0 leads a divergence to cut off everything brighter.
 
 Two corrections, done here since both nets are at hand: `moments` of the mean and variance of each
 channel's weights (`weight_correction`), then `correct` of the mean of each channel's output
@@ -26,7 +29,7 @@ channel's weights (`weight_correction`), then `correct` of the mean of each chan
 A net with batch norm is quantized as it is, the grid behind convolution, norm and activation; an
 integer program needs the norms folded before. Masks stay, and so do grids of weights that were
 quantized before: they are decoded and quantized again. Shared weights are refused: their indices
-are their codes already.
+are their codes already; mode activations leaves them as they are.
 """
 
 from __future__ import annotations
@@ -37,8 +40,8 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...nn.forms import Half
-from ...nn.graph import Model
+from ...nn.forms import BFloat16, Half
+from ...nn.graph import INPUT, Model
 from ...nn.layers import ActQuant
 from ...tensor import Array, no_grad
 from ..examples import calibration
@@ -50,7 +53,8 @@ from .schemes import WeightQuantizer
 from .shifts import corrected, input_sums, take_back
 from .weight_correction import FORMS, moments
 
-MODES = ("full", "dynamic", "weight-only", "float16", "activations")
+SHORT = {"float16": Half, "bfloat16": BFloat16}
+MODES = ("full", "dynamic", "weight-only", *SHORT, "activations")
 CALIBRATED = ("full", "activations")
 BY_DIVERGENCE = ("kl", "symmetric-kl", "js")
 
@@ -65,11 +69,13 @@ class PTQ(WeightQuantizer):
                              "efficient inference: A whitepaper, arXiv:1806.08342")
 
     mode: str = knob("full", "activations on grids set by calibration (full), on those of each "
-                             "batch (dynamic), or floats (weight-only); float16: weights of 16 "
-                             "bits, no grids; activations: those alone", choices=MODES)
+                             "batch (dynamic), or floats (weight-only); float16, bfloat16: "
+                             "weights of 16 bits, no grids; activations: those alone",
+                     choices=MODES)
     act_bits: int = knob(8, "bits of the values that a layer reads", lo=1, hi=16, per_layer=True)
     method: str = knob("min-max", "modes full and activations: how the range of an activation "
                                   "is chosen", choices=METHODS)
+    input_method: str = knob("min-max", "how that of the net's input is chosen", choices=METHODS)
     symmetric: bool = knob(False, "activations without zero points: unsigned where the net makes "
                                   "sure that none is below 0, else narrow")
     samples: int = knob(500, "training examples drawn for calibration; all where there are fewer",
@@ -83,10 +89,11 @@ class PTQ(WeightQuantizer):
     def __post_init__(self):
         super().__post_init__()
         of_weights = ("bits", "grid", "per", "group", "clip", "moments", "correct")
-        idle = {"float16": (*of_weights, "act_bits", "method", "symmetric"),
+        of_ranges = ("method", "input_method")
+        idle = {**dict.fromkeys(SHORT, (*of_weights, "act_bits", "symmetric", *of_ranges)),
                 "activations": of_weights,
-                "weight-only": ("act_bits", "method", "symmetric"),
-                "dynamic": ("method",)}.get(self.mode, ())
+                "weight-only": ("act_bits", "symmetric", *of_ranges),
+                "dynamic": of_ranges}.get(self.mode, ())
         for name in idle:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 raise UserError(f"{self.word}: {name} does not go with mode {self.mode}, which "
@@ -101,7 +108,7 @@ class PTQ(WeightQuantizer):
         if not weights(model):
             raise UserError(f"{self.word}: the model has no Linear or Conv2d layer")
         for name in weights(model).values():
-            if model.forms()[name].kind == "codebook":
+            if self.mode != "activations" and model.forms()[name].kind == "codebook":
                 raise UserError(f"{self.word}: {name} must hold numbers of its own, got a "
                                 "codebook, whose indices are its codes already; quantize a net "
                                 "or share its weights")
@@ -117,9 +124,10 @@ class PTQ(WeightQuantizer):
         for name in places(model):
             bits = max((self.at("act_bits", node) for node in sorted(read[name]) or [""]))
             grid = "unsigned" if above[name] or not self.symmetric else "narrow"
-            if self.mode in CALIBRATED and self.method in BY_DIVERGENCE and bits > MOST_KL_BITS:
+            method = self.method_of(model, name)
+            if self.mode in CALIBRATED and method in BY_DIVERGENCE and bits > MOST_KL_BITS:
                 raise UserError(f"{self.word}: act_bits must be at most {MOST_KL_BITS} for method "
-                                f"{self.method}, got {bits} behind {name}")
+                                f"{method}, got {bits} behind {name}")
             try:
                 found[name] = ActQuant(bits, grid, zero_point=not self.symmetric,
                                        dynamic=self.mode == "dynamic")
@@ -142,8 +150,8 @@ class PTQ(WeightQuantizer):
 
     def quantized(self, model: Model, x: Array | None, run) -> Model:
         """Returns the model, a copy, quantized; x : examples, None: grids are not set."""
-        if self.mode == "float16":
-            return halved(model)
+        if self.mode in SHORT:
+            return shortened(model, SHORT[self.mode])
         layers = self.layers(model)
         model = without_grids(model)
         reference = model.copy()
@@ -161,12 +169,23 @@ class PTQ(WeightQuantizer):
 
     def calibrate(self, model: Model, layers: dict[str, ActQuant], x: Array) -> None:
         """Sets the grids of activations, in place, to ranges of the float net on examples x."""
-        try:
-            seen = observed(model, x, layers, method=self.method)
-        except UserError as e:
-            raise UserError(f"{self.word}: {e}") from None
-        for name, layer in layers.items():
-            layer.set_range(*seen[name].range(layer.bits, layer.grid))
+        by_method: dict[str, list[str]] = {}
+        for name in layers:
+            by_method.setdefault(self.method_of(model, name), []).append(name)
+        for method, names in by_method.items():
+            try:
+                seen = observed(model, x, names, method=method)
+            except UserError as e:
+                raise UserError(f"{self.word}: {e}") from None
+            for name in names:
+                layers[name].set_range(*seen[name].range(layers[name].bits, layers[name].grid))
+
+    def method_of(self, model: Model, name: str) -> str:
+        """Returns how the range of a value is chosen: the input's, normalised or not, by a method
+        of its own."""
+        given = name == INPUT or model.node(name).layer.step == "scale" and (
+            model.node(name).inputs == (INPUT,))
+        return self.input_method if given else self.method
 
     def keep_moments(self, model: Model, reference: Model, x: Array, run) -> None:
         """Multiplies the scales of each weight by xi, in place, and takes the mean of the rest
@@ -196,10 +215,10 @@ class PTQ(WeightQuantizer):
         return moments(*(a.reshape(1 if one else len(a), -1) for a in rows), form=self.moments)
 
 
-def halved(model: Model) -> Model:
-    """Returns the model, changed in place, whose weights are stored as float16; masks stay."""
+def shortened(model: Model, form: type[Half | BFloat16]) -> Model:
+    """Returns the model, changed in place, whose weights are stored as such a form; masks stay."""
     forms = model.forms()
     with no_grad():
-        model.set_forms({name: Half(forms[name].dense().data, forms[name].mask, trainable=False)
+        model.set_forms({name: form(forms[name].dense().data, forms[name].mask, trainable=False)
                          for name in weights(model).values()})
     return model

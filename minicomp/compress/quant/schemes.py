@@ -43,8 +43,8 @@ class Scheme:
     rounding: str = "divide"
 
     def blocks(self, w: Array) -> Array:
-        """Returns w as (blocks, members), a row for each scale, in their order; a last group that is
-        shorter is filled with zeros."""
+        """Returns w as (blocks, members), a row for each scale, in their order; a last group that
+        is shorter is filled with zeros."""
         if self.per == "tensor" and not self.group:
             return w.reshape(1, -1)
         rows = w.reshape(len(w), -1) if w.ndim else w.reshape(1, 1)

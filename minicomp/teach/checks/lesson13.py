@@ -1,6 +1,6 @@
 """Lesson 13: fixed point, rounded to nearest and stochastically, and a dot product converted once.
 
-x real numbers, <il, fl> il integer and fl fractional bits, eps = 2^-fl, u uniform numbers in [0, 1).
+x real numbers, <il, fl> il integer and fl fractional bits, eps = 2^-fl, u uniform in [0, 1).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ _NEAREST = Exercise(
     reference=NEAREST.fn,
 )
 
-# --------------------------------------------------------------------------- rounding stochastically
+# -------------------------------------------------------------------------- rounding stochastically
 
 
 STOCHASTIC = ENTRIES["stochastic_fixed"]
@@ -132,7 +132,7 @@ _STOCHASTIC = Exercise(
     reference=STOCHASTIC.fn,
 )
 
-# ----------------------------------------------------------------------------------- the dot product
+# ---------------------------------------------------------------------------------- the dot product
 
 DOT = ENTRIES["fixed_dot"]
 
@@ -171,7 +171,7 @@ _DOT = Exercise(
     reference=DOT.fn,
 )
 
-# ---------------------------------------------------------------------------------------- the lesson
+# --------------------------------------------------------------------------------------- the lesson
 
 
 def _valid_format(x, il, fl) -> str | None:

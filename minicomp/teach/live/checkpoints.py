@@ -28,8 +28,8 @@ from ...nn.graph import Model
 
 MODES = ("smoke", "full", "paper")
 # By built-in model: epochs by mode, learning rate, examples that an epoch of mode full has at least
-# (batch norm needs steps; where data are few they pass several times). LeNet-5 has no ReLU after its
-# convolutions and needs the smaller rate.
+# (batch norm needs steps; where data are few they pass several times). LeNet-5 has no ReLU after
+# its convolutions and needs the smaller rate.
 RECIPES = {
     "lenet300": ({"smoke": 3, "full": 8, "paper": 40}, 0.03, 0),
     "lenet5": ({"smoke": 2, "full": 3, "paper": 30}, 0.01, 0),

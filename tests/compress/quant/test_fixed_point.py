@@ -156,7 +156,8 @@ def test_the_net_that_is_left_gives_what_validation_saw(blobs, net):
 
 
 def test_formats_by_pattern(net):
-    left = FixedPointTraining(fl={"fc2": 4}, il={"fc3": 5}).sketch(net(), rng=np.random.default_rng(0))
+    technique = FixedPointTraining(fl={"fc2": 4}, il={"fc3": 5})
+    left = technique.sketch(net(), rng=np.random.default_rng(0))
     forms = left.forms()
     assert {name: (form.il, form.fl) for name, form in forms.items()} == {
         "fc1.weight": (2, 14), "fc1.bias": (2, 14), "fc2.weight": (2, 4), "fc2.bias": (2, 4),

@@ -8,7 +8,7 @@ from minicomp.compress.finetune import FineTune
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.quant.adaround import AdaRound
 from minicomp.compress.quant.gptq import GPTQ, gptq
-from minicomp.compress.quant.layers import nearest
+from minicomp.compress.quant.layers import FRACTIONS, best_fraction, nearest
 from minicomp.compress.quant.ptq import PTQ
 from minicomp.compress.quant.schemes import Scheme
 from minicomp.compress.technique import Run, weights
@@ -90,7 +90,7 @@ def test_of_many_rows_it_is_far_below_nearest():
 @pytest.mark.parametrize("technique", [GPTQ(bits=3), AdaRound(bits=3)])
 def test_no_row_is_worse_than_rounded_to_nearest(technique):
     W, H = problem(8, 60, 7)
-    p = LayerProblem(W, H, np.linalg.inv(H), H @ W.T, 6, np.zeros((60, 6), bool), 0.0, 0.0)
+    p = whole(W, H, 6)
     scale = np.abs(W[:, :6]).max(axis=1, keepdims=True).astype(np.float32) / 3
     scale, zero = np.broadcast_to(scale, (60, 6)), np.zeros((60, 6), np.int32)
     done = technique.round(p, Scheme(3), scale, zero, W, None, Run(RNG(0)), None)
@@ -124,6 +124,38 @@ def test_a_group_takes_the_scale_of_its_weights_as_they_stand(block):
     np.testing.assert_array_equal(seen[0], W[:, :4])
     first = gptq(W, np.linalg.inv(H), found.scale[:, :4], bits=3, weights=4)
     np.testing.assert_allclose(seen[1], first.rows[:, 4:8], atol=1e-9)  # moved by those before
+
+
+def whole(W, H, n):
+    return LayerProblem(W, H, np.linalg.inv(H), H @ W.T, n, np.zeros((len(W), n), bool), 0.0, 0.0)
+
+
+def test_act_order_takes_columns_by_falling_diagonal():
+    W, H = problem(8, 30, 7)
+    scale = np.broadcast_to(np.abs(W).max(axis=1, keepdims=True).astype(np.float32) / 3, (30, 7))
+    zero, found = np.zeros((30, 7), np.int32), {}
+    for name, order in (("rows", np.argsort(-np.diag(H))), ("plain", None)):
+        found[name] = gptq(W, np.linalg.inv(H), scale, bits=3, order=order)
+    done = GPTQ(act_order=True).round(whole(W, H, 7), Scheme(3), scale, zero, W, None, None, None)
+    plain = nearest(whole(W, H, 7), Scheme(3), scale, zero, W)
+    ours = found["rows"].rise <= plain.rise
+    assert ours.sum() > 15 and (found["rows"].q[ours] != found["plain"].q[ours]).any()
+    np.testing.assert_array_equal(done.q[ours], found["rows"].q[ours])
+
+
+def test_a_scale_for_all_rows_is_one_fraction_the_best_of_the_sum():
+    W, H = problem(4, 5, 6)
+    W *= np.array([[1], [3], [0.2], [1], [2]])
+    given, start = [whole(W, H, 6)], [W]
+    tensor = best_fraction(Scheme(2, per="tensor"), given, start, W.astype(np.float32))
+    rows = best_fraction(Scheme(2), given, start, W.astype(np.float32))
+    assert len(np.unique(tensor)) == 1 < len(np.unique(rows)) and rows.shape == (5, 1)
+
+    def rise(f):
+        scale = Scheme(2, per="tensor").params(f * W.astype(np.float32))[0]
+        return gptq(W, np.linalg.inv(H), scale, bits=2).rise.sum()
+
+    assert rise(tensor[0, 0]) == min(rise(f) for f in FRACTIONS)
 
 
 # ---------------------------------------------------------------------------------- the technique
@@ -233,6 +265,23 @@ def test_grids_of_activations_go_before_or_after(trained, technique):
         np.testing.assert_array_equal(after.forms()[name].dense().data, form.dense().data)
     first, second = (output_error(model, m, data, "fc2") for m in (before, after))
     assert first < 0.93 * second
+
+
+@pytest.mark.parametrize("technique", [GPTQ, AdaRound])
+def test_rows_without_weights_layers_without_inputs_and_without_a_bias(technique):
+    model = Model(chain(("fc1", Linear(4, 3, bias=False)), ("relu", ReLU()), ("fc2", Linear(3, 2))),
+                  input_shape=(4,))
+    w = RNG(0).standard_normal((3, 4)).astype(np.float32)
+    w[:2] = 0
+    model.set_form("fc1.weight", Dense(w, mask=w != 0))
+    model.set_form("fc2.weight", Dense(RNG(1).standard_normal((2, 3)).astype(np.float32)))
+    for x in (RNG(2).random((9, 4), np.float32), np.zeros((9, 4), np.float32)):
+        split = Split(x, np.zeros(9, np.int64))
+        data = Dataset("few", split, split, None, tuple("ab"), "files")
+        found = apply(technique(bits=4, clip="max", samples=9), model, data)
+        first = found.forms()["fc1.weight"].dense().data
+        assert not first[:2].any() and np.abs(first[2] - w[2]).max() <= np.abs(w[2]).max() / 7
+        assert np.isfinite(found(x).data).all()
 
 
 def test_bad_input(trained):

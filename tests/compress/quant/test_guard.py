@@ -51,6 +51,8 @@ def test_the_drop_is_within_theta_after_every_step_and_bits_never_fall(seed, lay
                if after["layer"] != r["layer"]]
     assert [r["layer"] for r in settled] == names
     assert all(r["drop"] <= r["theta"] for r in settled)
+    np.testing.assert_allclose([r["theta"] for r in settled],
+                               theta * np.arange(1, layers + 1) / layers)
     wide = {None: 99}
     for before, after in zip(rows, rows[1:]):
         for name, b in before["bits"].items():

@@ -78,6 +78,19 @@ def test_the_trace_is_that_of_the_exact_hessian():
         assert found[name] == pytest.approx(np.trace(H), rel=0.1)
 
 
+def test_omega_by_hand(trained):
+    model, data = trained
+    few = data.train.take(slice(0, 100))
+    technique = MixedBits(mean_bits=5.0, least=3, bits=4, cost="hessian", draws=3)
+    found = technique.omegas(model, few, Run(RNG(7)))
+    traces = hutchinson_trace(float64(model), few.x, few.y, list(weights(model).values()),
+                              "cross-entropy", draws=3, rng=RNG(7))
+    w = model.forms()["fc4.weight"].dense().data
+    e = np.square(Scheme(4).form(model.forms()["fc4.weight"]).dense().data - w).sum()
+    assert found["fc4"][1] == pytest.approx(traces["fc4.weight"] / 240 * e, rel=1e-4)
+    assert found["fc4"][0] > found["fc4"][1] > 0
+
+
 @pytest.mark.parametrize("cost", ["sqnr", "hessian"])
 def test_its_choice_is_near_the_best_of_all_within_its_bytes(trained, cost):
     # The claim: costs add up well enough to choose by. 81 nets are measured.

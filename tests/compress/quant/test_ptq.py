@@ -12,8 +12,8 @@ from minicomp.data import Dataset, Split
 from minicomp.deploy import lower
 from minicomp.errors import UserError
 from minicomp.models import LeNet300
-from minicomp.nn import (Add, AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, Model, Node, ReLU,
-                         chain)
+from minicomp.nn import (Add, AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, Model, Node,
+                         Normalize, ReLU, chain)
 
 
 
@@ -26,6 +26,7 @@ def split(x):
 
 
 def data(x):
+    x = np.zeros((1, 3)) if x is None else x
     return Dataset("toy", split(x), split(x), None, ("a", "b"), "rendered")
 
 
@@ -76,6 +77,17 @@ def test_a_file_gives_what_the_net_gave(make, mode, tmp_path):
     np.testing.assert_array_equal(read(x).data, found(x).data)
     assert 30 < sqnr(model(x).data, found(x).data) < (120 if mode == "float16" else 60)
     assert bool(grids(read)) == (mode in ("full", "dynamic", "activations"))
+
+
+@pytest.mark.parametrize("mode, w", [("float16", [65504, 1.0009765625, 2**-24]),
+                                     ("bfloat16", [1e30, 1.0, 6e-8])])
+def test_weights_of_16_bits_by_hand(mode, w):
+    # Beyond 65504, between 1 and 1 + 2^-10, and below float16's least normal number
+    given = np.float32([[1e30, 1.001, 6e-8]])
+    found = quantized(net_of((given, np.array([0.3]))), None, mode=mode).forms()
+    np.testing.assert_allclose(found["fc1.weight"].dense().data, [w], rtol=4e-3)
+    assert found["fc1.weight"].dense().data[0, 1] == w[1]
+    assert found["fc1.bias"].kind == "dense"
 
 
 def test_modes_differ_in_what_becomes_of_values_beyond_the_range():
@@ -138,6 +150,8 @@ def test_masks_stay_and_shared_weights_are_refused_by_name():
     shared = KMeans(bits=2).apply(pruned, None, Run(rng()))
     with pytest.raises(UserError, match="^ptq: fc1.weight must hold numbers of its own, got a cod"):
         quantized(shared, x)
+    left = quantized(shared, x, mode="activations")
+    assert left.forms()["fc1.weight"].kind == "codebook" and len(grids(left)) == 3
     with pytest.raises(UserError, match="^ptq: fc1.weight must hold"):
         Pipeline(steps=(KMeans(bits=2), PTQ())).check(mlp())
 
@@ -161,11 +175,29 @@ def test_batch_norm_that_an_integer_program_needs_folded_is_said():
 def test_the_method_decides_the_range():
     x = rng().normal(size=(500, 50)).astype(np.float32)
     x[0, 0] = 40.0
-    scales = {method: grids(quantized(mlp(n=50), x, method=method))["x_q"].scale
-              for method in ("min-max", "percentile", "mse", "kl")}
+    methods = ("min-max", "percentile", "mse", "kl")
+    scales = {method: grids(quantized(mlp(n=50), x, input_method=method))["x_q"].scale
+              for method in methods}
     assert scales["min-max"] == pytest.approx(44 / 255, rel=0.05)
+    inner = [grids(quantized(mlp(n=50), x, method=method)) for method in methods]
+    assert len({found["x_q"].scale for found in inner}) == 1
+    assert len({found["relu1_q"].scale for found in inner}) > 2
     assert scales["percentile"] < scales["min-max"]
     assert scales["kl"] < 0.5 * scales["min-max"]
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_a_background_that_is_not_0_leads_a_divergence_astray_but_not_the_default(normalized):
+    r = rng()
+    x = np.where(r.random((400, 1, 4, 4)) < 0.8, -0.42, r.uniform(0, 2.8, (400, 1, 4, 4)))
+    x = x.astype(np.float32)
+    nodes = chain(*[("norm", Normalize([0.0], [1.0]))] * normalized, ("flat", Flatten()),
+                  ("fc1", Linear(16, 8)), ("relu", ReLU()), ("fc2", Linear(8, 3)))
+    model = Model(nodes, input_shape=(1, 4, 4))
+    model.load_state_dict({n: r.normal(size=a.shape) for n, a in model.state_dict().items()})
+    found = [sqnr(model(x).data, quantized(model, x, method="kl", **more)(x).data)
+             for more in ({}, {"input_method": "kl"})]
+    assert found[0] > 25 > 15 > found[1]
 
 
 def test_one_sided_and_constant_activations():

@@ -16,8 +16,8 @@ from minicomp.compress.quant.training import on_grid
 from minicomp.data import Split
 from minicomp.errors import UserError
 from minicomp.grid import affine_params, fake_quantize
-from minicomp.nn import (Add, Affine, AvgPool2d, BatchNorm2d, Codebook, Conv2d, Dense, Flatten, Linear,
-                         Model, Node, ReLU, ReLU6, chain)
+from minicomp.nn import (Add, Affine, AvgPool2d, BatchNorm2d, Codebook, Conv2d, Dense, Flatten,
+                         Linear, Model, Node, ReLU, ReLU6, chain)
 from minicomp.nn.init import initialise
 from minicomp.nn.losses import cross_entropy
 from minicomp.tensor import Tensor, grad

@@ -25,8 +25,9 @@ def test_no_weights_are_no_runs():
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(ValueError, match="lengths must sum to the 6 weights, got 5"):
-        Segments([2, 3], [0.0, 1.0], (6,))
+    for lengths in ([2, 3], [2, 5]):
+        with pytest.raises(ValueError, match=f"sum to the 6 weights, got {sum(lengths)}"):
+            Segments(lengths, [0.0, 1.0], (6,))
     with pytest.raises(ValueError, match=r"lengths must be in \[1, 65536\], got 0..6"):
         Segments([0, 6], [0.0, 1.0], (6,))
     with pytest.raises(ValueError, match=r"levels must be unmasked, of shape \(2,\), got \(3,\)"):

@@ -44,6 +44,19 @@ def test_the_inverse_is_the_inverse_and_the_adjoint(wavelet, m, levels):
         adjoint_check(lambda t: dwt(t, **how), x, rng=RNG)
 
 
+# pywt.wavedec(2.0**np.arange(8), wavelet, "periodization", level=2) of PyWavelets 1.9.0
+PYWT = {"db2": [98.284846, 29.215154, -31.07186, 47.238212, -17.047382, -2.190671, -8.762683,
+                88.104812],
+        "db4": [7.390523, 120.109477, -6.550703, -66.479742, 1.144339, -2.766581, 53.084695,
+                8.641623]}
+
+
+@pytest.mark.parametrize("wavelet", PYWT)
+def test_taps_and_ends_lie_as_in_pywavelets(wavelet):
+    c = dwt.fn(2.0 ** np.arange(8), wavelet=wavelet, levels=2)
+    np.testing.assert_allclose(c, PYWT[wavelet], atol=1e-6)
+
+
 @pytest.mark.peers
 @pytest.mark.parametrize("wavelet", WAVELETS)
 @pytest.mark.parametrize("m, levels", [(64, 1), (64, 3), (960, 6)])
