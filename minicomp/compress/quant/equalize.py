@@ -78,7 +78,7 @@ def absorbed(beta: Array, gamma: Array) -> Array:
 # ------------------------------------------------------------------------------------------ a model
 
 
-def divisors(model: Model, rounds: int = 100) -> tuple[dict[str, Array], int]:
+def divisors(model: Model, rounds: int = 1000) -> tuple[dict[str, Array], int]:
     """Returns what each layer's channels are to be divided by, (O,), and the rounds that it took.
 
     rounds : at most so many over all sites; fewer where none moves
@@ -118,7 +118,7 @@ def _equalised(site: Site, largest: dict[str, Array], total: dict[str, Array]) -
     return float(np.abs(np.log(s)).max(initial=0.0))
 
 
-def equalised(model: Model, rounds: int = 100, word: str = "equalize") -> Model:
+def equalised(model: Model, rounds: int = 1000, word: str = "equalize") -> Model:
     """Returns the model, a copy, whose ranges are alike on both sides of every channel."""
     return rescaled(model, divisors(model, rounds)[0], word)
 
@@ -167,7 +167,7 @@ class Equalize(Technique):
         "Nagel, van Baalen, Blankevoort & Welling 2019, Data-Free Quantization Through Weight "
         "Equalization and Bias Correction, arXiv:1906.04721")
 
-    rounds: int = knob(100, "at most so many rounds over all pairs of layers", lo=1)
+    rounds: int = knob(1000, "at most so many rounds over all pairs of layers", lo=1)
     absorb: bool = knob(True, "move high biases into the next layer, as batch norm tells which")
 
     def check(self, model):
