@@ -9,6 +9,7 @@
     minicomp.deploy                                    programs: a model made ready to be called
     minicomp.exchange                                  safetensors files, as PyTorch reads them
     minicomp.passport                                  what a model holds, costs and gets wrong
+    minicomp.quality                                   how a net agrees with another one
     minicomp.jobs                                      recipes, budgets, sensitivity
     minicomp.report                                    the page and the pictures
     minicomp.reference                                 functions to check an implementation against
@@ -28,8 +29,8 @@ warn_if_shadowed()
 
 from . import data, deploy, exchange, models, nn, train  # noqa: E402
 from .codec import load, save, show  # noqa: E402
-from . import compress, jobs, passport, reference, report  # noqa: E402
+from . import compress, jobs, passport, quality, reference, report  # noqa: E402
 
 __all__ = ["Tensor", "__version__", "compress", "data", "deploy", "exchange", "grad", "hvp", "jobs",
-           "load", "models", "nn", "no_grad", "passport", "reference", "report", "save", "show",
-           "train"]
+           "load", "models", "nn", "no_grad", "passport", "quality", "reference", "report",
+           "save", "show", "train"]

@@ -129,6 +129,9 @@ def test_refusals(nets):
             return x * x * x
 
     model = Model(chain(("fc", nn.Linear(3, 3)), ("cube", Cube())), input_shape=(3,))
+    training = Model(chain(("conv", nn.ConvBN2d(1, 2, 3))), input_shape=(1, 4, 4))
+    with pytest.raises(ValueError, match="conv: a ConvBN2d cannot be lowered"):
+        lower(training)
     with pytest.raises(ValueError, match="cube: a Cube cannot be lowered, no step computes it"):
         lower(model)
     with pytest.raises(ValueError, match="precision must be one of float, got 'int4'"):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minicomp.codec import encode
+from minicomp.codec import encode, save
 from minicomp.compress import TECHNIQUES
 from minicomp.compress.technique import Run
 from minicomp.jobs import budget
@@ -77,15 +77,23 @@ def test_what_cannot_be_met_is_said_with_the_least_bytes():
             Budgeted(steps(*PRUNE_AND_SHARE), wrong)
 
 
+HALF = ("magnitude", "obs", "obc", "sparsegpt", "filters", "apoz", "sparse-activations")
+NEEDED = {word: {"sparsity": 0.5} for word in HALF} | {
+    "nm": {"skip": True}, "mixed-bits": {"mean_bits": 5.0}}
+WITH_NORMS = ("slimming", "layer-removal", "bn-reestimate")
+
+
 @pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda t: t.word)
-def test_every_technique_can_be_sketched_without_data(kind):
-    half = ("magnitude", "obs", "obc", "sparsegpt", "filters", "apoz", "sparse-activations")
-    knobs = {"sparsity": 0.5} if kind.word in half else {"skip": True} if kind.word == "nm" else {}
+def test_every_technique_can_be_sketched_without_data(kind, tmp_path):
+    knobs = NEEDED.get(kind.word, {})
     if kind.word in ("obs", "obd"):  # for small nets
         model = MLP([5, 4, 3], rng=np.random.default_rng(0))
     else:
-        name = "depthwise32" if kind.word in ("slimming", "layer-removal") else "lenet5classic"
+        name = "depthwise32" if kind.word in WITH_NORMS else "lenet5classic"
         model = MODELS[name](rng=np.random.default_rng(0))
+    if kind.word == "bias-correction":
+        save(model, tmp_path / "float.mcz")
+        knobs = {"against": str(tmp_path / "float.mcz")}
     before = model.state_dict()
     sketch = kind(**knobs).sketch(model, rng=np.random.default_rng(0))
     assert len(encode(sketch)) > 100
