@@ -93,8 +93,7 @@ def _read(r: BitReader, shape: tuple[int, ...], kinds=None, charged="values") ->
     if form.carrier:
         found, how = _read_carrier(r, form, parts, charged, within=kinds is not None)
         parts |= found
-    words = [f"{name}={settings[name]}" for name, s in cls.settings.items() if s.type is int]
-    return cls.from_stored(shape, settings, parts), ", ".join([how, *words])
+    return cls.from_stored(shape, settings, parts), ", ".join([how, *form.in_words()])
 
 
 def _beside(form: Form) -> list[tuple[str, Part]]:

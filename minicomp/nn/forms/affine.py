@@ -141,6 +141,10 @@ class Affine(_Integers):
         """The grid's name."""
         return GRIDS[self.grid_number]
 
+    def in_words(self):
+        shared = [f"group={self.group}"] if self.group else []
+        return [f"bits={self.bits}", self.grid, *shared]
+
     def _said(self):
         where = (f"a scale for {self.group} weights of a row" if self.group else
                  "a scale a row" if self.by_row else f"scale {raw(self.scale).flat[0]:.4g}")

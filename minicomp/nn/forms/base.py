@@ -101,6 +101,11 @@ class Form:
         """Returns which entries of a frozen form a file may list alone, None for all."""
         return self.mask
 
+    def in_words(self) -> list[str]:
+        """Returns the settings as tables show them, "k=16"."""
+        return [f"{name}={getattr(self, name)}" for name, setting in self.settings.items()
+                if setting.type is int]
+
     # Numbers, and their training.
 
     def dense(self, *, training: bool = False, rng: np.random.Generator | None = None) -> Tensor:
