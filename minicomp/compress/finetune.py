@@ -68,6 +68,11 @@ class FineTune(Technique):
                     f"{m.word} cannot take part in a training: it does not change a net while "
                     f"it trains; make it a step of its own"
                 )
+        gridded = [m.word for m in self.methods if m.quantizes]
+        plain = [m.word for m in self.methods if m.plain]
+        if gridded and plain:
+            raise UserError(f"{plain[0]} and {gridded[0]} cannot train together: {plain[0]} moves "
+                            "plain weights, not those behind a grid")
         words = [m.word for m in self.methods]
         for word in words:
             if words.count(word) > 1:
@@ -202,6 +207,7 @@ class Trained(Technique):
     """A technique that changes a net while it trains: hooks, and what is done when it ends."""
 
     masks: ClassVar[bool] = False  # whether it sets masks while the net trains
+    plain: ClassVar[bool] = False  # whether it moves weights that no grid may cover
     quantizes: ClassVar[bool] = False  # whether it puts weights on grids while the net trains
 
     @classmethod

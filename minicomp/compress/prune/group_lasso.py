@@ -70,6 +70,7 @@ class GroupLasso(Trained):
     """Trains under a penalty on the norms of filters, or units, and removes those that became 0."""
 
     word: ClassVar[str] = "group-lasso"
+    plain: ClassVar[bool] = True
     title: ClassVar[str] = "Group lasso over filters"
     source: ClassVar[str] = (
         "Wen, Wu, Wang, Chen & Li 2016, Learning Structured Sparsity in Deep Neural Networks, "
