@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..data import Dataset
 from ..errors import UserError, printable
 from ..jobs.job import check_data, check_work
@@ -47,6 +49,8 @@ def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     if args.samples < 1:
         raise UserError(f"--samples must be at least 1, got {args.samples}")
+    if args.least is not None and math.isnan(args.least):
+        raise UserError("--least must be a number of dB, got nan")
     with Screen() as screen:
         model, reference, data = opened(args, screen)
         split = (data.test or data.val).take(slice(0, args.samples))
@@ -64,9 +68,12 @@ def run(args) -> int:
 def opened(args, screen: Screen) -> tuple[Model, Model, Dataset]:
     """Returns the quantized model, the float one and the data; UserError where they do not fit."""
     model = opening.opened(args.file, args, kind="model")
+    reference = opening.float_net(args.against)
+    known = model.trained_on or reference.trained_on or ""
+    if args.data is None and "@" not in known:  # arrays without a label are of the float net's data
+        args.data = known or None
     model, data = opening.with_data(model, args.file, args, screen)
     check_data(model, data)
-    reference = opening.float_net(args.against)
     check_work(reference, min(args.samples, len((data.test or data.val).y)), args.max_operations)
     return model, reference, data
 

@@ -177,7 +177,7 @@ class _Column:
 
 
 def _column(header: str, cells: list[str], values: list) -> _Column:
-    numeric = bool(values) and all(isinstance(v, (int, float)) or _is_figure(v) for v in values)
+    numeric = any(cells) and all(isinstance(v, (int, float)) or _is_figure(v) for v in values)
     if numeric and len(header) > max(map(len, cells)):
         header = header.replace(" ", "\n")  # a column that is not wrapped is as wide as its header
     return _Column(header, cells, numeric)
@@ -199,7 +199,7 @@ def _parts(columns: list[_Column], width: int) -> list[list[_Column]]:
 
 
 def _is_figure(cell) -> bool:
-    return isinstance(cell, str) and (cell == "" or cell[0].isdigit())
+    return isinstance(cell, str) and (cell in ("", "exact") or cell.lstrip("-")[:1].isdigit())
 
 
 def _cell(value) -> str:

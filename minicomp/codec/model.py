@@ -14,7 +14,6 @@ import numpy as np
 
 from ..errors import FormatError, UserError, printable
 from ..models import from_spec
-from ..nn.forms import check_floats
 from ..nn.graph import Model
 from . import streams
 from .accounting import Shown, check_origin, most_origin
@@ -93,8 +92,9 @@ def _read_buffers(r: BitReader, model: Model) -> None:
         for part, a in node.layer.buffers.items():
             name = f"{node.name}.{part}"
             found = named(name, streams.read_floats, r, a.size, np.float32, "buffers")
-            try:
-                a[...] = check_floats(name, node.layer.buffer_parts[part], found).reshape(a.shape)
-            except ValueError as e:
-                raise FormatError(str(e)) from None
+            a[...] = found.reshape(a.shape)
+        try:
+            node.layer.check_buffers(node.layer.buffers)
+        except ValueError as e:
+            raise FormatError(f"{node.name}.{e}") from None
     r.finish()

@@ -60,8 +60,11 @@ def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
         origin = whole("origin", origin, 4, most_origin(4 * numbers))
     rows, forms = read_sections(opened, parts, budget)
     opened.finish()
-    steps = [replace(step, weights={name.rsplit(".", 1)[1]: forms[name] for name in names})
-             for step, names in steps]
+    try:
+        steps = [replace(step, weights={name.rsplit(".", 1)[1]: forms[name] for name in names})
+                 for step, names in steps]
+    except ValueError as e:
+        raise FormatError(str(e)) from None
     program = Program(steps, input_shape=shape, precision=header["precision"], origin_bytes=origin,
                       trained_on=trained_on)
     spent = len(opened.header) + sum(row.bytes for row in rows)

@@ -5,6 +5,7 @@
     0 plain     each in ceil(log2 K) bits
     1 huffman   a code table, then the codes
     2 four      for long ones: a code table, four counts of bytes, four streams of codes
+    3 split     where K is above 4096: their highest 8 bits as symbols, then the others, plain
 
 *Floats* are cut into bytes, most significant first, each *plane* of bytes a stream of symbols. The
 bits are rotated left by one before, so that the sign leaves and the first plane is float32's
@@ -25,7 +26,8 @@ from . import huffman
 from .bits import BitReader, BitWriter, bits_needed, smallest_dtype
 
 Array = np.ndarray
-PLAIN, HUFFMAN, FOUR = 0, 1, 2  # their numbers in a file
+PLAIN, HUFFMAN, FOUR, SPLIT = 0, 1, 2, 3  # their numbers in a file
+HIGH = 8  # bits of a split symbol that are coded
 TAG = 2  # bits of such a number
 CODERS = ("plain", "huffman")  # what a caller may force
 _BLOCK = 1 << 16  # numbers turned at once
@@ -55,7 +57,9 @@ def choose(freq: Array, coder: str | None = None) -> Code:
             raise ValueError(
                 f"a Huffman code takes at most {huffman.MAX_SYMBOLS} symbols, got {len(freq)}"
             )
-        return plain
+        low = width - HIGH
+        split = TAG + n * low + choose(np.add.reduceat(freq, range(0, len(freq), 1 << low))).bits
+        return Code(SPLIT, split) if coder is None and split < plain.bits else plain
     coded = _huffman(freq)
     if coder is not None:
         return plain if coder == "plain" else coded
@@ -82,6 +86,11 @@ def write_symbols(w: BitWriter, symbols: Array, size: int, coder: str | None = N
     if code.tag == PLAIN:
         w.numbers(symbols, bits_needed(size))
         return
+    if code.tag == SPLIT:
+        low = bits_needed(size) - HIGH
+        write_symbols(w, symbols >> low, (size - 1 >> low) + 1)
+        w.numbers(symbols & (1 << low) - 1, low)
+        return
     huffman.write_table(w, code.lengths)
     if code.tag == HUFFMAN:
         data, bits = huffman.encode(symbols, code.lengths)
@@ -105,6 +114,13 @@ def read_symbols(r: BitReader, n: int, size: int, part: str) -> Array:
     r.charge("header")
     if tag == PLAIN:
         symbols = r.numbers(n, bits_needed(size))
+        if int(symbols.max()) >= size:
+            raise FormatError(f"{part}: a symbol must be below {size}, got {symbols.max()}")
+    elif tag == SPLIT and size > huffman.MAX_SYMBOLS:
+        low = bits_needed(size) - HIGH
+        high = read_symbols(r, n, (size - 1 >> low) + 1, part)
+        symbols = high.astype(smallest_dtype(low + HIGH)) << low
+        symbols |= r.numbers(n, low)
         if int(symbols.max()) >= size:
             raise FormatError(f"{part}: a symbol must be below {size}, got {symbols.max()}")
     elif tag in (HUFFMAN, FOUR) and size <= huffman.MAX_SYMBOLS:

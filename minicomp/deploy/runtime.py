@@ -29,7 +29,7 @@ from ..nn.layers import ActQuant
 from ..ops import sigmoid
 from ..tensor import Array, Tensor, no_grad, raw
 from . import choose
-from .steps import Shape, Step
+from .steps import Shape, Step, numbers_of
 
 _MATVEC = {lanes.Lanes: lanes.matvec, nm.NM: nm.matvec}
 _MATMUL = {rows.Rows: rows.matmul, rows.Csr: rows.csr_matmul}
@@ -170,10 +170,8 @@ class Plan:
         return lambda x: pool.avg_pool2d(x, **args, **how)
 
     def _quantize(self, step: Step) -> Callable[..., Array]:
-        args = dict(step.args)
-        layer = ActQuant(**args)
-        for part, form in step.weights.items():
-            layer.buffers[part] = np.array(form.dense().data, np.float32)
+        layer = ActQuant(**step.args)
+        layer.buffers |= numbers_of(step.weights)
         return lambda x: layer(Tensor(x)).data
 
     def _clip(self, step: Step) -> Callable[..., Array]:

@@ -30,12 +30,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
 from ..errors import printable
 from ..grid import GRIDS, code_range
 from ..kernels.doors import window_count
 from ..nn.forms import Form
 from ..nn.graph import INPUT, MAX_INPUTS, MAX_NODES
+from ..nn.layers import ActQuant, ClipChannels
 from ..nn.layers.base import bounded, flag, number, padded, pair, positive
+from ..tensor import no_grad
 
 ACTIVATIONS = ("relu", "relu6", "sigmoid", "tanh")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
@@ -96,6 +100,15 @@ class Kind:
     def parts(self, args: dict, *shapes: Shape) -> dict[str, Shape]:
         """Returns the shapes of the weights by part."""
         return {}
+
+    def check(self, args: dict, weights: dict[str, Form]) -> None:
+        """Raises ValueError, which names the part, for weights that are none of such a step."""
+
+
+def numbers_of(weights: dict[str, Form]) -> dict[str, np.ndarray]:
+    """Returns what the forms decode to, float32, by part."""
+    with no_grad():
+        return {part: np.array(form.dense().data, np.float32) for part, form in weights.items()}
 
 
 THEN = {"then": Arg(_then, None)}
@@ -158,14 +171,18 @@ class _Quantize(Kind):
             "dynamic": Arg(flag, False)}
 
     def parts(self, args, shape):
-        code_range(args["bits"], args["grid"])
-        there = () if args["dynamic"] else ("scale", *["zero_point"] * args["zero_point"])
-        return dict.fromkeys(there, (1,))
+        return {part: a.shape for part, a in ActQuant(**args).buffers.items()}
+
+    def check(self, args, weights):
+        ActQuant(**args).check_buffers(numbers_of(weights))
 
 
 class _Clip(Kind):
     def parts(self, args, shape):
         return {"ceiling": shape[:1]}
+
+    def check(self, args, weights):
+        ClipChannels.of(**numbers_of(weights))
 
 
 class _Pool(Kind):
@@ -270,6 +287,11 @@ class Step:
             checked = {name: declared[name].check(name, value) for name, value in given.items()}
         except ValueError as e:
             raise ValueError(f"{self.name}: {e}") from None
+        if self.weights:
+            try:
+                KINDS[self.kind].check(checked, self.weights)
+            except ValueError as e:
+                raise ValueError(f"{self.name}: {e}") from None
         object.__setattr__(self, "args", checked)
         object.__setattr__(self, "inputs", tuple(self.inputs))
 

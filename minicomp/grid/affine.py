@@ -76,8 +76,8 @@ def symmetric_scale(peak, *, bits: int = 8, grid: str = "narrow", divisor: float
     peak : largest |x|, >= 0, a number or an array        divisor : codes to that peak; None takes
         q_max (on midrise q_max + 1/2). 127.5, (q_max - q_min) / 2 of the grid full, is what torch,
         torchao and compressed-tensors take: their largest weight is never reproduced
-    0 has scale 1; scales below 2^-126 become that. Raises ValueError for NaN, infinity or a peak
-    below 0, and where a divisor is not positive.
+    0 has scale 1, on midrise, which has no 0, the smallest; scales below 2^-126 become that. Raises
+    ValueError for NaN, infinity or a peak below 0, and where a divisor is not positive.
     """
     q_min, q_max = code_range(bits, grid)
     if grid == "unsigned":
@@ -90,27 +90,34 @@ def symmetric_scale(peak, *, bits: int = 8, grid: str = "narrow", divisor: float
     if not (np.isfinite(peak) & (peak >= 0)).all():
         raise ValueError("peak must be finite and at least 0, got "
                          f"{peak[~(np.isfinite(peak) & (peak >= 0))].flat[0]}")
-    return _positive(peak / divisor)
+    scale = peak / divisor
+    return _positive(np.maximum(scale, TINY) if grid == "midrise" else scale)
 
 
 def quantize(x: Array, scale, zero_point=0, *, bits: int = 8, grid: str = "narrow",
              rounding: str = "divide") -> Array:
     """Returns the codes of x, int32 of its shape: eq. (1).
 
-    x : float        scale, zero_point : broadcast to it
+    x : float        scale : finite and not 0        zero_point : integers; both broadcast to x
     rounding : "divide", x / scale as onnxruntime and we do; "reciprocal", x (1 / scale) as torch
         does. The two differ where that quotient lies at a tie
-    What is beyond the grid saturates, infinity too. Raises ValueError for NaN.
+    What is beyond the grid saturates, infinity too. Raises ValueError for NaN, and for a scale or
+    zero point that is none.
     """
     lo, hi = code_range(bits, grid)
     if rounding not in ("divide", "reciprocal"):
         raise ValueError(f"rounding must be divide or reciprocal, got {rounding!r}")
     x, scale = np.asarray(x), np.asarray(scale)
+    if scale.dtype.kind != "f":
+        scale = scale.astype(np.float32)
     if np.isnan(x).any():
         raise ValueError("x must be numbers, got NaN")
-    with np.errstate(over="ignore", invalid="ignore"):
+    if not (np.isfinite(scale).all() and scale.all()):
+        raise ValueError("scale must be finite and not 0, got one that is NaN, infinity or 0")
+    if not (np.asarray(zero_point) == np.rint(zero_point)).all():
+        raise ValueError("zero_point must hold integers, got a number that is none")
+    with np.errstate(over="ignore"):
         t = x / scale if rounding == "divide" else x * (1 / scale).astype(scale.dtype)
-        t = np.where(np.isnan(t), x, t)  # inf / inf
         return _code(t, zero_point, lo, hi, grid == "midrise").astype(np.int32)
 
 
@@ -143,13 +150,14 @@ rules(fake_quantize, lambda g, y, x, scale, zero_point, lo, hi, midrise=False:
 
 
 @primitive
-def lsq_quantize(v, scale, *, lo: int, hi: int, gain: float):
+def lsq_quantize(v, scale, *, lo: int, hi: int, gain):
     """Returns scale clip(rint(v / scale), lo, hi), in v's dtype, whose step size is learnt too.
 
         d v^ / d scale = rint(v / s) - v / s   inside,  lo or hi  outside                 (eq. 3)
         d v^ / d v     = 1 where lo < v / s < hi, else 0                                  (eq. 5)
 
-    scale : an array that broadcasts to v        gain : g, the factor of the gradient of scale
+    scale : an array that broadcasts to v        gain : g, the factor of the gradient of scale, a
+        number or an array that broadcasts to v
     Source: Esser et al. 2020, arXiv 1902.08153, eqs. (1)-(3), (5); section 2.2 for the gain
     """
     q = np.clip(np.rint(v / scale), lo, hi) + 0.0  # never -0, which integers have not

@@ -19,7 +19,6 @@ import numpy as np
 from ..errors import FormatError, did_you_mean, dimensions, printable
 from ..tensor import Array, Tensor
 from .forms import Dense, Form
-from .forms.parts import check_floats, check_held
 from .layers import LAYERS, Layer
 from .layers.base import bounded, padded
 
@@ -268,14 +267,12 @@ class Model:
                 form.check_state(parts[name])
             except ValueError as e:
                 wrong.append(f"{name}: {e}")
-        kinds = {f"{node.name}.{part}": kind for node in self.nodes
-                 for part, kind in node.layer.buffer_parts.items()}
-        for name, a in self.buffers().items() if not wrong else ():
+        for node in self.nodes if not wrong else ():
             try:
-                check_held(name, a, state[name])
-                check_floats(name, kinds[name], state[name])
+                node.layer.check_buffers(
+                    {part: state[f"{node.name}.{part}"] for part in node.layer.buffers})
             except ValueError as e:
-                wrong.append(str(e))
+                wrong.append(f"{node.name}.{e}")
         if wrong:
             raise ValueError("state does not fit the model: " + "; ".join(wrong))
         for name, form in self.forms().items():

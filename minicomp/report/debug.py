@@ -79,6 +79,10 @@ class LayerGap:
 
 def check_pair(model: Model, reference: Model) -> None:
     """Raises UserError where two nets are not one, apart from grids of activations and numbers."""
+    for node in reference.nodes:
+        if isinstance(node.layer, ActQuant):
+            raise UserError("the net to compare with must be the float one, got one with grids of "
+                            f"activations ({node.name}); are the two the wrong way round?")
     a, b = without_grids(model), reference
     if a.input_shape != b.input_shape:
         raise UserError(f"the nets do not belong together: inputs of shape {a.input_shape} and "
@@ -95,6 +99,11 @@ def check_pair(model: Model, reference: Model) -> None:
         if now != was:
             raise UserError(f"the nets do not belong together: {name} is {printable(now, 200)} "
                             f"and, in the float net, {printable(was, 200)}")
+        for part in mine[name].layer.per_channel:
+            now, was = (getattr(net[name].layer, part) for net in (mine, others))
+            if now != was:
+                raise UserError(f"the nets do not belong together: {part} of {name} is "
+                                f"{printable(now, 80)} and, in the float net, {printable(was, 80)}")
 
 
 def _said(node) -> str:

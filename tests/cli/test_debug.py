@@ -6,6 +6,7 @@ import pytest
 import minicomp
 from minicomp.cli import main
 from minicomp.compress import PTQ, Run
+from minicomp.exchange.safetensors import save_safetensors
 from minicomp.models import LeNet300
 
 DATA = ("--data", "glyphs")
@@ -42,3 +43,20 @@ def test_eval_beside_another_net(two_files, capsys):
     assert main(["eval", "f.mcz", "--against", "f.mcz", *DATA, "--json", "e.json"]) == 0
     found = json.loads((two_files / "e.json").read_text())
     assert found["flips"] == found["kl"] == 0
+
+
+def test_what_cannot_be_is_refused_and_arrays_are_of_the_float_nets_data(two_files, capsys):
+    words = ["debug", "q.mcz", "--against", "f.mcz", *DATA, "--samples", "20"]
+    assert main([*words, "--least", "nan"]) == 2
+    assert "--least must be a number of dB, got nan" in capsys.readouterr().err
+    rng = np.random.default_rng(0)
+    model = LeNet300(rng=rng, normalize="glyphs")
+    model.trained_on = "glyphs"
+    minicomp.save(model, "g.mcz")
+    save_safetensors(model.state_dict(), "g.safetensors")
+    assert main(["debug", "g.safetensors", "--model", "lenet300", "--against", "g.mcz",
+                 "--samples", "20", "--json", "d.json"]) == 0
+    found = json.loads((two_files / "d.json").read_text())
+    assert found["data"] == "glyphs" and found["flips"] == 0
+    assert found["layers"][-1]["accumulated"]["sqnr"] is None or (
+        found["layers"][-1]["accumulated"]["sqnr"] > 100)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from minicomp.codec import huffman, streams
 from minicomp.codec.bits import BitReader, BitWriter
-from minicomp.codec.streams import FOUR, HUFFMAN, PLAIN, TAG, choose
+from minicomp.codec.streams import FOUR, HUFFMAN, PLAIN, SPLIT, TAG, choose
 from minicomp.errors import FormatError
 
 
@@ -73,7 +73,7 @@ def test_no_symbols_and_one_take_no_bits():
 def test_huffman_is_refused_on_large_alphabets():
     with pytest.raises(ValueError, match="at most 4096"):
         choose(np.ones(4097, int), "huffman")
-    assert choose(np.ones(4097, int)).tag == PLAIN
+    assert choose(np.ones(4097, int), "plain").tag == PLAIN
 
 
 def test_damaged_symbols_are_refused():
@@ -135,3 +135,37 @@ def test_zeros_that_will_join_are_counted():
     w = BitWriter()
     streams.write_floats(w, np.append(values, np.zeros(77, np.float32)))
     assert streams.floats_cost(values, 77) == len(w)
+
+
+@pytest.mark.parametrize("size", [4097, 5000, 8191, 65535, 65536])
+def test_large_alphabets_are_split_where_that_is_smaller(size):
+    rng = np.random.default_rng(size)
+    near = np.clip(np.rint(rng.normal(size / 2, size / 40, 3000)), 0, size - 1)
+    for symbols in (near, [0, size - 1, size // 2] * 400, rng.integers(0, size, 3000)):
+        symbols = streams.as_symbols(np.asarray(symbols), size)
+        w = BitWriter()
+        streams.write_symbols(w, symbols, size)
+        code = choose(np.bincount(symbols, minlength=size))
+        width = (size - 1).bit_length()
+        assert len(w.getvalue()) <= -(-(TAG + len(symbols) * width) // 8)
+        r = BitReader(w.getvalue())
+        read = streams.read_symbols(r, len(symbols), size, "values")
+        np.testing.assert_array_equal(read, symbols)
+        r.finish()
+    assert code.tag in (PLAIN, SPLIT)
+    w = BitWriter()
+    streams.write_symbols(w, streams.as_symbols(near, size), size)
+    assert 8 * len(w.getvalue()) < 0.85 * 3000 * width  # some 7 of 8 high bits say little
+
+
+def test_damaged_split_symbols_are_refused():
+    w = BitWriter()
+    w.write(SPLIT, TAG)
+    streams.write_symbols(w, np.full(4, 128, np.uint8), 129)  # of 4097: the last has low bits 0
+    w.numbers(np.array([0, 1, 0, 0]), 5)
+    with pytest.raises(FormatError, match="a symbol must be below 4097, got 4097"):
+        streams.read_symbols(BitReader(w.getvalue()), 4, 4097, "values")
+    w = BitWriter()
+    w.write(SPLIT, TAG)
+    with pytest.raises(FormatError, match="no coder 3 for 4096 symbols"):
+        streams.read_symbols(BitReader(w.getvalue()), 4, 4096, "values")

@@ -30,6 +30,9 @@ def drawn(model, seed=1):
         above = name.endswith(("var", "ceiling"))
         draw = rng.uniform(0.5, 1.5, a.shape) if above else rng.normal(size=a.shape)
         a[...] = draw
+    for node in model.nodes:
+        if isinstance(node.layer, nn.ActQuant):
+            node.layer.set_range(-0.8, 0.7)
     return model
 
 

@@ -7,7 +7,7 @@ from minicomp.compress import PTQ, Run, net_of
 from minicomp.data import Dataset, Split
 from minicomp.errors import UserError
 from minicomp.models import DepthwiseNet32
-from minicomp.nn import BatchNorm1d, Linear, Model, ReLU, chain
+from minicomp.nn import BatchNorm1d, Linear, Model, Normalize, ReLU, chain
 from minicomp.report.debug import HEADERS, Sums, layer_gaps, table
 
 
@@ -96,3 +96,15 @@ def test_nets_that_do_not_belong_together_are_one_error():
             "compare with the float net whose batch norms are folded as well")
     with pytest.raises(UserError, match="examples must be at least one, got none"):
         layer_gaps(one, one, np.zeros((0, 2), np.float32))
+
+
+def test_nets_the_wrong_way_round_or_of_another_normalisation_are_refused():
+    x = rng().normal(size=(20, 5)).astype(np.float32)
+    found = PTQ().apply(net(), data(x), Run(rng()))
+    for model in (net(), found):
+        with pytest.raises(UserError, match="must be the float one, got one with grids .*x_q"):
+            layer_gaps(model, found, x)
+    pair = [Model(chain(("normalize", Normalize([0.1], [s])), ("fc", Linear(1, 2))),
+                  input_shape=(1,)) for s in (0.5, 0.25)]
+    with pytest.raises(UserError, match="std of normalize is .0.5,.* and, in the float net, .0.25"):
+        layer_gaps(*pair, np.zeros((1, 1), np.float32))

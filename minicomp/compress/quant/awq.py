@@ -8,7 +8,10 @@ s wherever that leaves the scale of its row alone:
     s* = argmin |Q(W diag(s)) diag(s)^-1 X - W X|^2                                       (eq. 4)
     s = s_X^alpha,     s_X = mean |X_j|,     alpha from a grid on 0..1                     (eq. 5)
 
-alpha = 0 is rounding as it was, so that on the calibration examples no layer gets worse.
+alpha = 0 is rounding as it was: on the calibration examples the error that a choice minimises, of
+the layers which read the channels together, does not rise by it. Each site is chosen as if it were
+the only one; where the rows that it divides share one scale (per tensor), the layer that they
+belong to may round worse.
 
 Where we leave the paper: scales are divided by sqrt(max s min s), as its code does, so that they
 lie around 1; what computes a channel divides it (`rescaling`), whatever it is. The output's error
@@ -32,7 +35,7 @@ from ..curvature.layerwise import layer_moments
 from ..examples import calibration
 from ..technique import knob
 from .migration import all_readers, halved, input_means, joined, migrated
-from .rescaling import Site, columns, of_channels, sites
+from .rescaling import Site, check_floats, columns, of_channels, sites
 from .schemes import Scheme, WeightQuantizer
 
 
@@ -80,6 +83,10 @@ class AWQ(WeightQuantizer):
 
     tries: int = knob(20, "values of alpha that are tried, from 0 on", lo=1, hi=1000)
     samples: int = knob(500, "training examples drawn; all where there are fewer", lo=1)
+
+    def check(self, model):
+        super().check(model)
+        check_floats(self.word, model)
 
     def reads(self):
         return ("train",)

@@ -23,6 +23,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...errors import UserError
 from ...grid.affine import TINY
 from ...nn.forms import Affine, Dense
 from ...tensor import Array
@@ -49,11 +50,13 @@ def balanced_codes(x: Array, k: int) -> Array:
 def even_scale(x: Array, codes: Array, k: int) -> np.float32:
     """Returns the scale at which scale (code - (k - 1) / 2) is nearest to x in squared error.
 
-    x, codes : of one shape        At least 2^-126.
+    x, codes : of one shape
+    Below 0 where codes and values have opposite signs, as of a constant below 0; at least 2^-126 in
+    size.
     """
     u = codes - (k - 1) / 2
     scale = (u * x).sum(dtype=np.float64) / max((u * u).sum(), 0.25)
-    return np.float32(max(scale, TINY))
+    return np.float32(scale if abs(scale) >= TINY else TINY)
 
 
 def cell_means(x: Array, codes: Array, k: int) -> Array:
@@ -85,6 +88,10 @@ class Balanced(FormQuantizer):
             codes = balanced_codes(x, k)
             return coded(form, cell_means(x, codes, k).astype(np.float32), codes)
         k = 2**bits
+        if (x.min() > 0 or x.max() < 0) and x.min() < x.max():
+            raise UserError(f"{self.word}: levels@{node} must be mean for weights of one sign, "
+                            f"which evenly spaced levels around 0 do not reach, got even and "
+                            f"weights in [{x.min():g}, {x.max():g}]")
         codes = balanced_codes(x, k)
         q = np.zeros(form.shape, np.int64)
         q[... if form.mask is None else form.mask] = (codes - k // 2).reshape(

@@ -47,7 +47,7 @@ from ..channels.constants import biased
 from ..channels.couplings import couplings, foldable as takes_constant, peaks, sums
 from ..technique import Technique, knob, weights
 from .folding import check_foldable, fold, gaussians
-from .rescaling import Site, of_channels, rescaled, sites
+from .rescaling import Site, check_floats, of_channels, rescaled, sites
 
 CONVERGED = 1e-4  # of ln s: no channel moves by more in a whole round
 
@@ -172,6 +172,7 @@ class Equalize(Technique):
 
     def check(self, model):
         super().check(model)
+        check_floats(self.word, model)
         check_foldable(self.word, model)
         if not sites(model):
             raise UserError(f"{self.word}: the model has no channels that could be rescaled: none "

@@ -32,6 +32,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
+from ...grid import code_range
 from ...nn.forms import Form
 from ...nn.graph import INPUT, Model
 from ...nn.layers import ActQuant
@@ -200,6 +201,16 @@ class JointBits(WeightQuantizer):
             raise UserError(f"{self.word}: act_bits must be at most {MOST_KL_BITS} for method "
                             f"{self.method}, got {self.act_bits}")
         widths = Widths.of(without_grids(model))
+        widths_of = [(f"bits@{node}", self.at("bits", node), self.at("grid", node))
+                     for node in widths.layers] + [("act_bits", self.act_bits, "unsigned")]
+        for name, most, grid in widths_of:
+            if self.least > most:
+                raise UserError(f"{self.word}: least must be at most {name}, {most}, "
+                                f"got {self.least}")
+            try:
+                code_range(self.least, grid)
+            except ValueError as e:
+                raise UserError(f"{self.word}: least: {e}") from None
         least, _ = self.limits(widths)
         if self.price(widths)(least) > self.budget:
             raise UserError(f"{self.word}: budget must be at least {self.price(widths)(least):g}, "
@@ -213,7 +224,7 @@ class JointBits(WeightQuantizer):
         """Returns the least and the most bits of each layer, then of each value."""
         most = (*(self.at("bits", node) for node in widths.layers),
                 *(self.act_bits for _ in widths.values))
-        return tuple(min(self.least, b) for b in most), most
+        return (self.least,) * len(most), most
 
     def change(self, model, data, run):
         model, x = without_grids(model), calibration(self, data, run).x

@@ -145,13 +145,21 @@ class MixedBits(WeightQuantizer):
         try:
             chosen = allocate([costs[node] for node in tried], sizes, self.budget(model))
         except ValueError as e:
-            raise UserError(f"{self.word}: the {e} bytes") from None
+            numbers = sum(math.prod(forms[name].shape) for name in names.values())
+            least = sum(min(size) for size in sizes)
+            said = f"the {e} bytes" if self.mean_bits is None else (
+                f"mean_bits must be at least {8 * least / max(numbers, 1):.4g}, got "
+                f"{self.mean_bits:g}: {e} bytes")
+            raise UserError(f"{self.word}: {said}") from None
         return {node: schemes[i] for (node, schemes), i in zip(tried.items(), chosen)}
 
     def change(self, model, data, run):
         split = calibration(self, data, run)
         found = self.costs(model, split, run) if self.cost == "sqnr" else self.omegas(
             model, split, run)
+        if not np.isfinite([cost for costs in found.values() for cost in costs]).all():
+            raise UserError(f"{self.word}: costs must be finite, got NaN or infinity: the logits "
+                            "overflow")
         chosen = self.allocated(model, found)
         said = ", ".join(f"{node} {s.bits}" for node, s in chosen.items())
         run.log({"event": "say", "text": f"{self.word}: bits {said}"})

@@ -78,6 +78,11 @@ class PTQ(WeightQuantizer):
     input_method: str = knob("min-max", "how that of the net's input is chosen", choices=METHODS)
     symmetric: bool = knob(False, "activations without zero points: unsigned where the net makes "
                                   "sure that none is below 0, else narrow")
+    divisor: str = knob("last-code", "of a symmetric scale: the last code, 127 of 8 bits, as "
+                                     "onnxruntime; half-range, 127.5, as torch",
+                        choices=("last-code", "half-range"))
+    rounding: str = knob("divide", "codes by w / scale, as onnxruntime, or by w (1 / scale), as "
+                                   "torch: they differ at ties", choices=("divide", "reciprocal"))
     samples: int = knob(500, "training examples drawn for calibration; all where there are fewer",
                         lo=1)
     moments: str = knob("none", "keep mean and variance of each channel's weights, as printed by "
@@ -88,16 +93,24 @@ class PTQ(WeightQuantizer):
 
     def __post_init__(self):
         super().__post_init__()
-        of_weights = ("bits", "grid", "per", "group", "clip", "moments", "correct")
+        of_weights = ("bits", "grid", "per", "group", "clip", "divisor", "rounding", "moments",
+                      "correct")
         of_ranges = ("method", "input_method")
         idle = {**dict.fromkeys(SHORT, (*of_weights, "act_bits", "symmetric", *of_ranges)),
                 "activations": of_weights,
                 "weight-only": ("act_bits", "symmetric", *of_ranges),
                 "dynamic": of_ranges}.get(self.mode, ())
+        if not self.reads():
+            idle = (*idle, "samples")
         for name in idle:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 raise UserError(f"{self.word}: {name} does not go with mode {self.mode}, which "
                                 "has no use for it")
+
+    def scheme(self, node):
+        found = super().scheme(node)
+        half = (2**found.bits - 1) / 2 if self.divisor == "half-range" else None
+        return replace(found, divisor=half, rounding=self.rounding)
 
     def reads(self):
         read = self.mode in CALIBRATED or self.correct == "empirical" or self.moments != "none"
@@ -209,8 +222,8 @@ class PTQ(WeightQuantizer):
         """
         with no_grad():
             rows = [f.dense().data.astype(np.float64) for f in (was, form)]
-        if form.mask is not None:
-            rows = [np.where(form.mask, a, np.nan) for a in rows]
+        if was.mask is not None:  # the form's own has lost what rounds to 0, which counts
+            rows = [np.where(was.mask, a, np.nan) for a in rows]
         one = not form.by_row
         return moments(*(a.reshape(1 if one else len(a), -1) for a in rows), form=self.moments)
 

@@ -25,7 +25,7 @@ import numpy as np
 from ...errors import UserError
 from ...nn.forms import Dense, Form
 from ...nn.graph import INPUT, Model, Node
-from ...nn.layers import Layer
+from ...nn.layers import ActQuant, Layer
 from ...tensor import Array, no_grad
 from ..channels.couplings import Keep, couplings
 from .folding import finite
@@ -64,6 +64,16 @@ class Site:
 def of_channels(s: Array, at: Array) -> Array:
     """Returns s of each channel, 1 where its number is -1.   s : (n,)        at : (C,)"""
     return np.where(at < 0, 1.0, s[at])
+
+
+def check_floats(word: str, model: Model) -> None:
+    """Raises UserError, beginning with `word`, for a net that is quantized already: its weights
+    cannot move, its grids were set for the channels as they are."""
+    for node in model.nodes:
+        fixed = isinstance(node.layer, ActQuant) or any(
+            form.kind in ("affine", "fixed") for form in node.layer.forms.values())
+        if fixed:
+            raise UserError(f"{word}: {node.name} is quantized already; {word} goes before it")
 
 
 def sites(model: Model) -> list[Site]:

@@ -73,7 +73,8 @@ class Scheme:
                 best = found
                 break
             scale, offset = (a[:, None] for a in found)
-            q = quantize(rows, scale, offset, bits=self.bits, grid=self.grid)
+            q = quantize(rows, scale, offset, bits=self.bits, grid=self.grid,
+                         rounding=self.rounding)
             back = dequantize(q, scale, offset, midrise=self.grid == "midrise")
             cost = np.square(back.astype(np.float64) - rows).sum(axis=1)
             if best is None:
@@ -124,6 +125,9 @@ class WeightQuantizer(Technique):
     def check(self, model):
         super().check(model)
         for node in self.targets(model):
+            if self.at("group", node) and self.at("per", node) == "tensor":
+                raise UserError(f"{self.word}: {node} takes per tensor or a group of each row, "
+                                f"got both, group {self.at('group', node)}")
             try:
                 code_range(self.at("bits", node), self.at("grid", node))
             except ValueError as e:

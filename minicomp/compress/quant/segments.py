@@ -23,15 +23,17 @@ its value. A layer whose neighbours are alike, smoothed or with blocks of zeros,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from ...errors import UserError
 from ...grid import symmetric_scale
 from ...nn.forms import Affine, Segments
 from ...tensor import Array
-from ..technique import knob
+from ..technique import knob, weights
 from .tables import WholeQuantizer
 
 HALVINGS = 40  # of the bracket of a price, at most
@@ -137,6 +139,16 @@ class Segmentation(WholeQuantizer):
     run: float = knob(2.0, "weights of a run, on average, at least", lo=1, per_layer=True)
     longest: int = knob(32, "weights of a run, at most", lo=2, hi=65536, per_layer=True)
     bits: int = knob(6, "bits of a run's value", lo=2, hi=16, per_layer=True)
+
+    def check_shapes(self, model):
+        for node, name in weights(model).items():
+            shape = model.forms()[name].shape
+            row, longest = math.prod(shape[1:]), self.at("longest", node)
+            runs = shape[0] * -(-row // longest)
+            if runs * self.at("run", node) > max(shape[0] * row, 1):
+                raise UserError(f"{self.word}: run@{node} must be at most "
+                                f"{shape[0] * row / max(runs, 1):.4g}, what runs of at most "
+                                f"{longest} (longest) leave, got {self.at('run', node):g}")
 
     def form(self, node, form, run):
         w = form.dense().data

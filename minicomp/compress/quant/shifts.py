@@ -133,8 +133,11 @@ def input_sums(model: Model, nodes: list[Node], x: Array) -> Iterator[tuple[Node
     work = model.copy()
     mine = [work.node(node.name) for node in nodes]
     for node in mine:
-        work.set_forms({f"{node.name}.{part}": Dense(np.full(form.shape, part == "weight"))
-                        for part, form in node.layer.forms.items()})
+        for part, form in node.layer.forms.items():
+            ones = np.full(form.shape, part == "weight")
+            if form.mask is not None:  # what is pruned does not grow
+                ones &= form.mask
+            work.set_form(f"{node.name}.{part}", Dense(ones))
     for i, outputs in enumerate(_inputs(model, mine, x)):
         yield nodes[i], outputs
 

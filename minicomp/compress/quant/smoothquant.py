@@ -28,7 +28,7 @@ from ...tensor import Array
 from ..examples import calibration
 from ..technique import Technique, knob, weights
 from .migration import all_readers, halved, input_peaks, joined, migrated, weight_peaks
-from .rescaling import sites
+from .rescaling import check_floats, sites
 
 LEAST = 1e-5  # a divisor; nothing is divided by less
 
@@ -60,6 +60,10 @@ class SmoothQuant(Technique):
 
     def targets(self, model):
         return list(weights(model))
+
+    def check(self, model):
+        super().check(model)
+        check_floats(self.word, model)
 
     def reads(self):
         return ("train",)

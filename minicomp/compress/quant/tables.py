@@ -17,10 +17,13 @@ class FormQuantizer(Technique):
         return list(weights(model))
 
     def change(self, model, data, run):
-        forms = model.forms()
+        forms, made, names = model.forms(), {}, weights(model)
         with no_grad():
-            model.set_forms({name: self.form(node, forms[name], run)
-                             for node, name in weights(model).items()})
+            for node, name in names.items():
+                made[name] = self.form(node, forms[name], run)
+                run.log({"event": "progress", "name": self.word, "done": len(made),
+                         "total": len(names)})
+        model.set_forms(made)
         return model
 
     def form(self, node: str, form: Form, run: Run) -> Form:

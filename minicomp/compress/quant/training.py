@@ -45,6 +45,14 @@ class OnGrid(Trained):
                               "stay, 0..1", lo=0.0, hi=1.0)
     samples: int = knob(512, "training examples of the calibration", lo=1)
 
+    def __post_init__(self):
+        super().__post_init__()
+        of_grids = {"samples", "method", "decay", "delay", "alpha", "lam"} & set(self.knobs())
+        for name in sorted(of_grids) if self.act_bits == 0 else ():
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise UserError(f"{self.word}: {name} does not go with act_bits 0, which leaves "
+                                "activations floats")
+
     def targets(self, model):
         return list(weights(model))
 

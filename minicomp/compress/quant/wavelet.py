@@ -57,11 +57,12 @@ def shrunk(x: Array, *, wavelet: str, levels: int, shrink: float) -> Array:
     x : (n,) float, filled up with zeros to m, a multiple of 2^levels        result : (m,), x's
         dtype
     """
-    m = padded(len(x), levels)
+    m, half = padded(len(x), levels), -(-len(x) // 2)
     c = dwt.fn(np.pad(x, (0, m - len(x))), wavelet=wavelet, levels=levels)
     coarse = m >> levels
     if levels:
-        c[coarse:] = soft_threshold(c[coarse:], shrink * universal_threshold(c[m // 2:], len(x)))
+        c[coarse:] = soft_threshold(c[coarse:], shrink * universal_threshold(
+            c[m // 2:m // 2 + half], len(x)))  # not of what was filled up
     return c
 
 

@@ -14,6 +14,7 @@ from ...tensor import Array, Tensor, raw
 from .base import Form
 from .parts import MASK, Part, Setting, check_codes
 
+WITH_ZERO_POINT = ("full", "unsigned")  # grids that may have one
 LEARNS = (None, "lsq", "plain")  # how a scale moves in training
 
 
@@ -108,7 +109,7 @@ class Affine(_Integers):
         check_codes("q", q, self.codes("q"))
         parts = {"q": q, "scale": scale.reshape(-1) if scale.ndim == 0 else scale, "mask": mask}
         if zero_point is not None:
-            if grid not in ("full", "unsigned"):
+            if grid not in WITH_ZERO_POINT:
                 raise ValueError(f"a zero point needs grid full or unsigned, got {grid}")
             check_codes("zero_point", zero_point, self.codes("zero_point"))
             parts["zero_point"] = np.asarray(zero_point).reshape(parts["scale"].shape)
@@ -129,12 +130,11 @@ class Affine(_Integers):
         spread_scale = spread(scale, w.shape, group)
         offset = 0 if zero_point is None else spread(np.asarray(zero_point), w.shape, group)
         q = quantize(w, spread_scale, offset, bits=bits, grid=grid, rounding=rounding)
-        form = cls(q, scale, zero_point, bits=bits, grid=grid, group=group, mask=mask,
-                   trainable=trainable)
-        if trainable:  # what the codes leave of w is not lost
+        form = cls(q, scale, zero_point, bits=bits, grid=grid, group=group,
+                   mask=None if trainable else mask, trainable=trainable)
+        if trainable:  # what the codes leave of w is not lost, nor what rounds to 0 yet
             form.latent.data[...] = w
-            form.project()
-        return form
+        return form.masked(mask) if trainable and mask is not None else form
 
     @property
     def grid(self) -> str:
@@ -191,6 +191,11 @@ class Affine(_Integers):
         self.zero_point = parts.get("zero_point")
         return self.zero_code
 
+    def filled_parts(self, parts):
+        if parts.get("zero_point") is not None and self.grid not in WITH_ZERO_POINT:
+            raise ValueError(f"a zero point needs grid full or unsigned, got {self.grid}")
+        return super().filled_parts(parts)
+
     def decode(self, *, training=False, rng=None):
         lo, hi = self.codes("q").start, self.codes("q").stop - 1
         offset = self.offset()
@@ -199,12 +204,27 @@ class Affine(_Integers):
                            midrise=self.grid == "midrise")
             return Tensor(w)
         if self.learns:
-            kept = self.latent.size if self.mask is None else np.count_nonzero(self.mask)
-            gain = 1 / math.sqrt(max(kept // self.scale.size, 1) * max(hi, 1))
-            gain = gain if self.learns == "lsq" else 1.0
+            gain = self.gain(hi) if self.learns == "lsq" else 1.0
             return lsq_quantize(self.latent, self.spread(self.scale), lo=lo, hi=hi, gain=gain)
         return fake_quantize(self.latent, self.spread(raw(self.scale)), offset, lo=lo, hi=hi,
                              midrise=self.grid == "midrise")
+
+    def gain(self, last: int):
+        """Returns g = 1 / sqrt(N Q), the factor of the gradient of each scale, so that it
+        broadcasts to the weight: N the entries kept that share the scale, Q the `last` code.
+
+        Source: Esser et al. 2020, arXiv 1902.08153, section 2.2
+        """
+        kept = np.ones(self.shape, bool) if self.mask is None else self.mask
+        if not self.by_row:
+            counts = np.array([np.count_nonzero(kept)])
+        elif not self.group:
+            counts = kept.reshape(len(kept), -1).sum(axis=1)
+        else:
+            rows = kept.reshape(len(kept), -1)
+            counts = np.add.reduceat(rows, np.arange(0, rows.shape[1], self.group), axis=1)
+        gain = 1 / np.sqrt(np.maximum(counts, 1) * max(last, 1))
+        return self.spread(gain.astype(self.latent.dtype))
 
     def spread(self, a):
         """Returns a scale or zero point for every entry: it broadcasts to the weight."""
@@ -314,7 +334,8 @@ class FixedPoint(_Integers):
            key: int | None = None, trainable: bool = False) -> FixedPoint:
         """Returns the form of w; arguments of the class and of `grid.fixed_point`."""
         q = grids.fixed_point(np.asarray(raw(w)), il, fl, rounding=rounding, key=key)
-        return cls(q, il, fl, mask=mask, trainable=trainable)
+        form = cls(q, il, fl, mask=None if trainable else mask, trainable=trainable)
+        return form.masked(mask) if trainable and mask is not None else form
 
     def _said(self):
         yield f"<{self.il}, {self.fl}>"

@@ -15,7 +15,8 @@ import numpy as np
 
 from ...errors import printable
 from ...tensor import Array, Tensor, grad, no_grad
-from ..forms import Dense, Form, Part
+from ..forms import Dense, Form, Part, check_floats
+from ..forms.parts import check_held
 
 MAX_SIZE = 2**31 - 1  # of one axis, kernel, stride or padding
 MAX_ENTRIES = 2**40  # of an array: sums of a net's thousands of them stay below 2**63
@@ -152,6 +153,15 @@ class Layer:
         """Returns every form decoded, by part: "weight", "bias"; and the `grids`."""
         return {part: form.dense(training=training, rng=rng)
                 for part, form in self.forms.items()} | self.grids
+
+    def check_buffers(self, buffers: dict[str, Array]) -> None:
+        """Raises ValueError, which names the part, where `buffers` could not be this layer's.
+
+        buffers : arrays by part, of the shapes of its own
+        """
+        for part, a in buffers.items():
+            check_held(part, self.buffers[part], a)
+            check_floats(part, self.buffer_parts[part], a)
 
     def project(self) -> None:
         """Puts `grids` back where they may be after an optimizer step, in place."""

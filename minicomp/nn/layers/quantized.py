@@ -38,7 +38,8 @@ class ActQuant(Layer):
 
     kind, coupling, straight_through = "ActQuant", "keep", True
     step = "quantize"
-    buffer_parts = {"scale": Part("scale", axes=()), "zero_point": Part("table", axes=())}
+    buffer_parts = {"scale": Part("scale", axes=(), least=float(TINY)),
+                    "zero_point": Part("table", axes=())}
 
     def __init__(self, bits: int = 8, grid: str = "unsigned", zero_point: bool = False,
                  dynamic: bool = False):
@@ -82,14 +83,24 @@ class ActQuant(Layer):
         if self.learns:  # a step size keeps its sign
             np.maximum(self.buffers["scale"], TINY, out=self.buffers["scale"])
 
+    def check_buffers(self, buffers):
+        super().check_buffers(buffers)
+        zero_point = float(buffers["zero_point"][0]) if "zero_point" in buffers else 0.0
+        if not (self.lo <= zero_point <= self.hi and zero_point.is_integer()):
+            raise ValueError(f"zero_point must be a code in [{self.lo}, {self.hi}], "
+                             f"got {zero_point:g}")
+
     def set_grid(self, scale: float, zero_point: int = 0) -> None:
         """Sets scale and zero point, in place; ValueError where they are none of this grid."""
         scale = np.float32(scale)
-        if not (np.isfinite(scale) and scale > 0):
-            raise ValueError(f"scale must be finite and above 0, got {scale}")
-        if not self.lo <= zero_point <= self.hi or zero_point and "zero_point" not in self.buffers:
-            raise ValueError(f"zero_point must be a code in [{self.lo}, {self.hi}], 0 where there "
-                             f"is none, got {zero_point}")
+        if not (np.isfinite(scale) and scale >= TINY):
+            raise ValueError(f"scale must be finite and at least 2^-126, got {scale}")
+        given = {"scale": np.array([scale])}
+        if "zero_point" in self.buffers:
+            given["zero_point"] = np.array([zero_point], np.float64)
+        elif zero_point:
+            raise ValueError(f"zero_point must be 0 where the grid has none, got {zero_point}")
+        self.check_buffers(given)
         self.buffers["scale"][0] = scale
         if "zero_point" in self.buffers:
             self.buffers["zero_point"][0] = zero_point

@@ -6,6 +6,7 @@ from minicomp.codec import decode, encode
 from minicomp.compress import Balanced, net_of
 from minicomp.compress.quant.balanced import balanced_codes, cell_means, even_scale
 from minicomp.compress.technique import Run, masked
+from minicomp.errors import UserError
 
 RNG = np.random.default_rng(3)
 W = RNG.laplace(size=(64, 50)).astype(np.float32)
@@ -86,3 +87,17 @@ def test_wrong_values_are_refused():
     for bad in (np.zeros(0), np.array([1, np.inf])):
         with pytest.raises(ValueError, match="x must hold at least one number and no NaN"):
             balanced_codes(bad, 2)
+
+
+def test_weights_of_one_sign():
+    for value in (-0.5, 0.5):  # a constant is exact
+        model = net_of(np.full((2, 3), value))
+        made = Balanced(bits=2).apply(model, None, Run(None))
+        np.testing.assert_allclose(made.forms()["fc1.weight"].dense().data, value, rtol=1e-6)
+    for sign in (1, -1):
+        model = net_of(sign * RNG.uniform(2, 3.4, (8, 9)))
+        with pytest.raises(UserError, match="levels@fc1 must be mean for weights of one sign"):
+            Balanced(bits=2).apply(model, None, Run(None))
+        made = Balanced(bits=2, levels="mean").apply(model, None, Run(None))
+        w, got = (m.forms()["fc1.weight"].dense().data for m in (model, made))
+        assert np.abs(got - w).max() < 0.5

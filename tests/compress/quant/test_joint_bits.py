@@ -144,3 +144,12 @@ def test_bad_input():
         applied(model, x, method="kl", act_bits=12)
     with pytest.raises(UserError, match="cost must be one of operations, storage"):
         JointBits(cost="energy")
+
+
+@pytest.mark.parametrize("knobs, wrong", [
+    ({"least": 9, "budget": 100.0}, "least must be at most bits@fc1, 8, got 9"),
+    ({"least": 6, "act_bits": 5}, "least must be at most act_bits, 5, got 6"),
+    ({"least": 1, "budget": 1.5}, "least: bits must be an integer in .2, 16. for grid narrow")])
+def test_a_least_that_cannot_be_is_refused(knobs, wrong):
+    with pytest.raises(UserError, match=wrong):
+        JointBits(**knobs).check(MLP([4, 3, 2], rng=np.random.default_rng(0)))

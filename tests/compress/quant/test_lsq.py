@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from minicomp.errors import UserError
 from minicomp.compress import LSQ, QAT, Magnitude, Pipeline, Run
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.quant.lsq import initial_step, step_gain
@@ -146,3 +147,9 @@ def test_the_gradients_are_those_of_torch():
         mine = np.where(t <= lo, lo, np.where(t >= hi, hi, np.rint(t) - t))
         np.testing.assert_allclose(ts.grad.item() - 0.5 * (q - mine).sum(), ds, rtol=1e-4,
                                    atol=1e-3)
+
+
+@pytest.mark.parametrize("knobs", [{"samples": 9}, {"method": "mse"}])
+def test_knobs_of_grids_that_there_are_none_of_are_refused(knobs):
+    with pytest.raises(UserError, match=f"{[*knobs][0]} does not go with act_bits 0"):
+        QAT(act_bits=0, **knobs)

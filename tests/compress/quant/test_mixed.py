@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minicomp.compress import net_of
 from minicomp.compress.curvature.hessian import exact_hessian, float64, hutchinson_trace
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.quant.mixed import MixedBits, allocate, code_bytes, logits, quantized
@@ -141,3 +142,14 @@ def test_bad_input(trained):
         MixedBits(mean_bits=4.0, bits=4, least={"fc2": 5}).apply(model, data, Run(RNG(0)))
     with pytest.raises(UserError, match="least: fc1: bits must be an integer in .2"):
         MixedBits(mean_bits=4.0, least=1).apply(model, data, Run(RNG(0)))
+
+
+def test_a_budget_says_its_knob_and_costs_must_be_numbers():
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(4, 8))
+    with pytest.raises(UserError, match=r"mean_bits must be at least \d.*, got 1: .* bytes"):
+        MixedBits(mean_bits=1.0).check_shapes(net_of(w, w[:, :4]))
+    split = Split(np.full((5, 8), 1e30, np.float32), np.zeros(5, int))
+    data = Dataset("toy", split, split, None, ("a", "b"), "rendered")
+    with np.errstate(all="ignore"), pytest.raises(UserError, match="costs must be finite"):
+        MixedBits(mean_bits=20.0).apply(net_of(w * 1e30, w[:, :4]), data, Run(rng))

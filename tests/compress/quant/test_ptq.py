@@ -280,3 +280,54 @@ def test_logits_are_those_of_torchs_fake_quantization(bits, act_bits):
             h = torch.nn.functional.linear(h, w, b and torch.from_numpy(b.dense().data))
     apart = np.abs(h.numpy() - found(x).data).max(axis=1)
     assert np.median(apart) < 1e-5 and (apart > 1e-3).mean() < 0.02, "ties: torch multiplies"
+
+
+def test_moments_of_a_pruned_layer_are_those_of_what_is_kept():
+    # 4 of 40 weights are kept, at 3 bits one of them rounds to 0; every input is 1
+    w = np.zeros((1, 40))
+    w[0, :4] = 0.11, 0.45, 0.8, 1.0
+    model, x = net_of((w, np.zeros(1))), np.ones((5, 40))
+    mask = w != 0
+    model.set_form("fc1.weight", model.forms()["fc1.weight"].masked(mask))
+    twin = net_of((w[:, :4], np.zeros(1)))
+    knobs = {"mode": "weight-only", "bits": 3, "moments": "exact"}
+    pruned, whole = quantized(model, x, **knobs), quantized(twin, x[:, :4], **knobs)
+    got, want = pruned(x.astype("f4")).data, whole(x[:, :4].astype("f4")).data
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    np.testing.assert_allclose(got, w.sum(), rtol=1e-5)  # the mean is kept, exactly
+    assert not pruned.forms()["fc1.weight"].dense().data[~mask].any()
+
+
+def test_a_channel_of_zeros_stays_nearly_that_on_a_grid_without_0():
+    model = net_of((np.array([[0.1, -0.2, 0.3], [0, 0, 0]]), np.zeros(2)))
+    for clip in ("max", "mse"):
+        found = quantized(model, None, mode="weight-only", bits=4, grid="midrise", clip=clip)
+        assert np.abs(found.forms()["fc1.weight"].dense().data[1]).max() < 1e-30
+
+
+def test_the_divisor_and_the_rounding_of_torch_can_be_asked_for():
+    w = np.array([[1.0, 0.5]])
+    scale = {name: quantized(net_of(w), None, mode="weight-only", grid="full", divisor=name)
+             .forms()["fc1.weight"].scale.data[0] for name in ("last-code", "half-range")}
+    assert scale == {"last-code": np.float32(1 / 127), "half-range": np.float32(1 / 127.5)}
+    r = rng()
+    step = r.uniform(0.01, 0.1, (100, 1)).astype(np.float32)
+    ties = np.append(np.arange(-125, 126, 2) / 2, 63).astype(np.float32) * step  # 63 is the last
+    codes = [quantized(net_of(ties), None, mode="weight-only", bits=7, rounding=how)
+             .forms()["fc1.weight"].q for how in ("divide", "reciprocal")]
+    assert (codes[0] != codes[1]).any()
+
+
+@pytest.mark.parametrize("knobs, wrong", [
+    ({"mode": "dynamic", "samples": 7}, "samples does not go with mode dynamic"),
+    ({"mode": "weight-only", "samples": 7}, "samples does not go with mode weight-only"),
+    ({"mode": "float16", "divisor": "half-range"}, "divisor does not go with mode float16")])
+def test_further_knobs_without_a_use_are_refused(knobs, wrong):
+    with pytest.raises(UserError, match=wrong):
+        PTQ(**knobs)
+    PTQ(mode="weight-only", samples=7, correct="empirical")  # which reads examples
+
+
+def test_a_group_is_of_a_row():
+    with pytest.raises(UserError, match="fc1 takes per tensor or a group of each row, got both"):
+        quantized(mlp(), None, mode="weight-only", per="tensor", group=4)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from minicomp.data import Dataset, Split
+from minicomp.compress import AWQ, Equalize, PTQ, SmoothQuant, Run, net_of
 from minicomp.compress.quant.folding import fold
 from minicomp.compress.quant.rescaling import rescaled, sites, times
 from minicomp.deploy import lower
@@ -263,3 +265,16 @@ def test_channels_that_are_outputs_too_are_left_out():
     nodes = (Node("a", Conv2d(2, 2, 1)), Node("b", Conv2d(2, 2, 1), ("a",)),
              Node("end", ReLU(), ("a",)))
     assert sites(drawn(Model(nodes, input_shape=(2, 4, 4)))) == []
+
+
+@pytest.mark.parametrize("technique", [Equalize(), SmoothQuant(), AWQ()], ids=lambda t: t.word)
+@pytest.mark.parametrize("mode", ["weight-only", "activations"])
+def test_what_is_quantized_already_is_refused_by_name(technique, mode):
+    rng = np.random.default_rng(0)
+    model = net_of(rng.normal(size=(4, 3)), rng.normal(size=(2, 4)))
+    split = Split(rng.normal(size=(9, 3)).astype(np.float32), np.zeros(9, int))
+    data = Dataset("toy", split, split, None, ("a", "b"), "rendered")
+    done = PTQ(mode=mode).apply(model, data, Run(rng))
+    with pytest.raises(UserError, match=f"(fc1|x_q) is quantized already; {technique.word} goes"):
+        technique.apply(done, data, Run(rng))
+    technique.apply(model, data, Run(rng))

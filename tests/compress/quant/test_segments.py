@@ -7,6 +7,7 @@ from minicomp.codec import decode, encode
 from minicomp.compress import Segmentation, net_of
 from minicomp.compress.quant.segments import segment, segment_rows, segments_of
 from minicomp.compress.technique import Run
+from minicomp.errors import UserError
 
 RNG = np.random.default_rng(3)
 
@@ -96,3 +97,13 @@ def test_wrong_values_are_refused():
     for bad in (np.ones((2, 2)), np.array([1, np.nan])):
         with pytest.raises(ValueError, match=r"x must be \(n,\) and finite"):
             segment(bad, 1)
+
+
+def test_runs_that_the_longest_does_not_allow_are_refused_and_layers_are_told():
+    model, rows = net_of(np.ones((2, 65)), np.ones((3, 2))), []
+    with pytest.raises(UserError, match=r"run@fc1 must be at most 21.67, what runs of at most 32 "
+                                        r"\(longest\) leave, got 33"):
+        Segmentation(run=33.0).apply(model, None, Run(None))
+    Segmentation(run=1.0).apply(model, None, Run(None, rows.append))
+    told = [(r["done"], r["total"]) for r in rows if r["event"] == "progress"]
+    assert told == [(1, 2), (2, 2)]

@@ -89,3 +89,9 @@ def test_a_pruned_layer_is_refused_by_name():
     with pytest.raises(UserError, match=f"wavelet: {name} must not be pruned"):
         Wavelets().apply(masked(model, {name: np.eye(4, dtype=bool)}), None,
                          Run(np.random.default_rng(0)))
+
+
+def test_the_threshold_is_of_details_that_see_values_however_much_is_filled_up():
+    x = np.random.default_rng(0).standard_normal(500).astype(np.float32)
+    kept = [np.count_nonzero(shrunk(x, wavelet="haar", levels=n, shrink=1.0)) for n in (9, 10, 12)]
+    assert max(kept) < 20  # noise: the universal threshold leaves few

@@ -1,5 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+
+from minicomp.codec import decode, encode
+from minicomp.deploy import lower
+from minicomp.errors import FormatError
 
 from minicomp.grid import code_range
 from minicomp.nn import ActQuant, BatchNorm2d, Conv2d, ConvBN2d, Dense, Linear, Model, chain
@@ -75,10 +81,13 @@ def test_wrong_grids_are_refused():
     with pytest.raises(ValueError, match="activations need grid"):
         ActQuant(4, "midrise")
     for scale in (0, -1, np.inf, np.nan):
-        with pytest.raises(ValueError, match="scale must be finite and above 0"):
+        with pytest.raises(ValueError, match="scale must be finite and at least"):
             ActQuant().set_grid(scale)
-    with pytest.raises(ValueError, match="zero_point must be a code"):
+    with pytest.raises(ValueError, match="zero_point must be 0 where the grid has none"):
         ActQuant().set_grid(1.0, 3)
+    for zero_point in (0.5, -1, 256):
+        with pytest.raises(ValueError, match=r"zero_point must be a code in \[0, 255\]"):
+            ActQuant(zero_point=True).set_grid(1.0, zero_point)
     with pytest.raises(ValueError, match="r_min must be finite"):
         ActQuant(zero_point=True).set_range(np.nan, 1)
 
@@ -175,3 +184,26 @@ def test_one_value_a_channel_and_other_grids_are_refused():
     with pytest.raises(ValueError, match="per one of tensor, channel"):
         ConvBN2d(4, 4, 3, per="row")
     assert ConvBN2d.entries(4, 6, 3) == 4 * 9 * 6 + 6 + 3 * 6
+
+
+@pytest.mark.parametrize("scale, zero_point, wrong", [
+    (0.1, 300.7, "zero_point must be a code"), (0.1, 2.5, "zero_point must be a code"),
+    (0.1, -5, "zero_point must be a code"), (-0.1, 0, "scale must be at least"),
+    (1e-45, 0, "scale must be at least")])
+def test_grids_that_are_none_come_from_no_state_and_no_file(scale, zero_point, wrong):
+    model = Model(chain(("fc", Linear(2, 2)), ("act", ActQuant(8, zero_point=True))),
+                  input_shape=(2,))
+    state = model.state_dict() | {"act.scale": np.array([scale], np.float32),
+                                  "act.zero_point": np.array([zero_point], np.float32)}
+    with pytest.raises(ValueError, match=f"act.{wrong}"):
+        model.load_state_dict(state)
+    assert model.node("act").layer.scale == 1  # untouched
+    made = lower(model)
+    for part, a in model.node("act").layer.buffers.items():
+        a[0] = state[f"act.{part}"][0]
+    with pytest.raises(FormatError, match=f"act.{wrong}"):
+        decode(encode(model))
+    step = made.steps[-1]
+    wrongly = {part: Dense(state[f"act.{part}"]) for part in step.weights}
+    with pytest.raises(ValueError, match=f"act: {wrong}"):
+        replace(step, weights=wrongly)

@@ -49,6 +49,7 @@ from .variants import signed_kl_threshold
 
 Range = tuple[float, float]
 MOST_KL_BITS = 10  # the search has as many columns as levels
+CLIPPED = 0.5  # of the numbers, at most: see `kl_threshold`
 MXNET_HALF = 4000  # bins on each side of the middle one
 
 
@@ -167,7 +168,7 @@ class MSE(OfHistogram):
 @dataclass(kw_only=True)
 class Divergence(OfHistogram):
     """The T at which a divergence is least: 2^(b-1) levels for |x|, 2^b for numbers on one side of
-    0 where there is a zero point.
+    0 where there is a zero point. No T clips more than half of the numbers.
 
     bins : of the histogram of |x|, 2048 as published; more where the levels ask for four each
     zeros : whether the x that are 0 are counted, as published. Here they are not: every grid with a
@@ -209,7 +210,7 @@ class KL(Divergence):
 
     def _rule(self, counts: Array, width: float, levels: int) -> tuple[float, float]:
         if self.variant == "tensorrt":
-            return kl_threshold(counts, width, levels=levels)
+            return kl_threshold(counts, width, levels=levels, clipped=CLIPPED)
         counts, width = self.histogram.signed(MXNET_HALF)
         counts[len(counts) // 2] -= 0 if self.zeros else self.histogram.zeros
         return signed_kl_threshold(counts, width, levels=max(2 * levels - 1, 2))
@@ -219,14 +220,14 @@ class SymmetricKL(Divergence):
     """`symmetric_kl_threshold`."""
 
     def _rule(self, counts: Array, width: float, levels: int) -> tuple[float, float]:
-        return symmetric_kl_threshold(counts, width, levels=levels)
+        return symmetric_kl_threshold(counts, width, levels=levels, clipped=CLIPPED)
 
 
 class JS(Divergence):
     """`js_threshold`."""
 
     def _rule(self, counts: Array, width: float, levels: int) -> tuple[float, float]:
-        return js_threshold(counts, width, levels=levels)
+        return js_threshold(counts, width, levels=levels, clipped=CLIPPED)
 
 
 @dataclass(kw_only=True)

@@ -33,29 +33,35 @@ from ....tensor import Array
 ROUNDING = 1e-12  # divergences below it are rounding of sums that are equal: 0
 
 
-def kl_threshold(counts: Array, width: float, *, levels: int = 128) -> tuple[float, float]:
+def kl_threshold(counts: Array, width: float, *, levels: int = 128, clipped: float = 1.0
+                 ) -> tuple[float, float]:
     """Returns (T, KL(P || Q) there, nats): of equal divergences the smallest T.
 
+    clipped : cuts outside which more than this share of the counts lies are skipped; none is, as
+        printed. Where no number lies near 0 a cut that holds a single bin has divergence 0, though
+        nearly all is clipped: numbers in 2..3.4 want a limit
     counts : (n,) of |x|, bin k from k width to (k + 1) width; n at least 2 levels, 2048 as printed
     Raises ValueError for fewer bins, which would leave min-max; for counts below 0 and for none.
     Source: Migacz 2017, eqs. (1)-(4) above
     """
-    return _least(kl_divergences(counts, levels=levels), width, levels)
+    return _least(kl_divergences(counts, levels=levels), counts, width, levels, clipped)
 
 
-def symmetric_kl_threshold(counts: Array, width: float, *, levels: int = 128
+def symmetric_kl_threshold(counts: Array, width: float, *, levels: int = 128, clipped: float = 1.0
                            ) -> tuple[float, float]:
     """Returns (T, KL(P || Q) + KL(Q || P) there): Jeffreys' divergence in the search above."""
     back = reverse_divergences(counts, levels=levels)
-    return _least(kl_divergences(counts, levels=levels) + back, width, levels)
+    both = kl_divergences(counts, levels=levels) + back
+    return _least(both, counts, width, levels, clipped)
 
 
-def js_threshold(counts: Array, width: float, *, levels: int = 128) -> tuple[float, float]:
+def js_threshold(counts: Array, width: float, *, levels: int = 128, clipped: float = 1.0
+                 ) -> tuple[float, float]:
     """Returns (T, JS there): KL(P || M) / 2 + KL(Q || M) / 2, M = (P + Q) / 2, at most log 2.
 
     scipy.spatial.distance.jensenshannon is its square root.
     """
-    return _least(js_divergences(counts, levels=levels), width, levels)
+    return _least(js_divergences(counts, levels=levels), counts, width, levels, clipped)
 
 
 def histogram_percentile(counts: Array, width: float, *, percentile: float = 99.99,
@@ -144,7 +150,11 @@ class _Cuts:
         self.log_q = _log(self.A / np.maximum(filled, 1))  # eq. (2), not normalised
 
 
-def _least(divergences: Array, width: float, levels: int) -> tuple[float, float]:
+def _least(divergences: Array, counts: Array, width: float, levels: int, clipped: float
+           ) -> tuple[float, float]:
+    below = np.cumsum(_counts(counts))
+    outside = below[-1] - below[levels - 1:]
+    divergences = np.where(outside > clipped * below[-1], np.inf, divergences)
     at = int(np.argmin(divergences))
     return (levels + at + 0.5) * float(width), float(divergences[at])
 

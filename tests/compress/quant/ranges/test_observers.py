@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from minicomp.compress.quant.ranges import (
-    METHODS, Histogram, calibrated, kl_threshold, observed, observer)
+    METHODS, Histogram, calibrated, kl_threshold, observed, observer, js_threshold,
+    symmetric_kl_threshold)
 from minicomp.compress.quant.ranges.error import range_error
 from minicomp.compress.quant.ranges.variants import signed_kl_threshold
 from minicomp.errors import UserError
@@ -215,3 +216,22 @@ def test_scales_come_out_of_ranges():
     scale, zero_point = affine_params(*fed("min-max", PEAKS).range())
     assert scale == np.float32(5 / 255) and zero_point == 51
     assert symmetric_scale(fed("min-max", PEAKS).range(8, "narrow")[1]) == np.float32(4 / 127)
+
+
+RULES = {"kl": kl_threshold, "symmetric-kl": symmetric_kl_threshold, "js": js_threshold}
+
+
+@pytest.mark.parametrize("method", ["kl", "symmetric-kl", "js"])
+def test_no_divergence_clips_more_than_half_where_no_number_lies_near_0(method):
+    rng = np.random.default_rng(0)
+    for x in (rng.uniform(2, 3.4, 20000), rng.normal(3, 0.3, 20000),
+              1 / (1 + np.exp(-rng.normal(0, 0.4, 20000)))):
+        o = observer(method)
+        o.update(x)
+        lo, hi = o.range(8, "unsigned")
+        assert lo == 0 and np.mean(x > hi) <= 0.5
+    o = observer(method)
+    x = np.abs(rng.normal(size=20000))  # what has numbers near 0 is cut as before
+    o.update(x)
+    counts, width = o.histogram.magnitudes(2048, zeros=False)
+    assert o.range(8, "unsigned")[1] == min(RULES[method](counts, width, levels=256)[0], x.max())
