@@ -27,7 +27,7 @@ from ..asking.exercise import (
     standard_parts,
 )
 from ..asking.lesson import LessonChecks, Number, Reflection
-from .inputs import is_finite
+from .inputs import is_finite, wrong_grid
 
 Array = np.ndarray
 SUM = 1e-9  # relative: a sum of at most 40 products of double precision
@@ -376,15 +376,7 @@ def _valid_backward(g, x, scale, zero_point, bits) -> str | None:
         return "x is an array of 1 to 20 finite numbers"
     if g.shape != x.shape or not is_finite(g, "if"):
         return "g is an array of finite numbers, one for each of x"
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
-        return "bits is a whole number from 1 to 8"
-    if not isinstance(scale, int | float) or not 1e-6 < scale < 1e6:
-        return "scale is a number above 0, from 1e-6 to 1e6"
-    if isinstance(zero_point, bool) or not isinstance(zero_point, int) or not (
-        0 <= zero_point < 2**bits
-    ):
-        return "zero_point is a code: a whole number from 0 to 2^bits - 1"
-    return None
+    return wrong_grid(scale, zero_point, bits)
 
 
 LESSON = LessonChecks(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 
-from ...report.plots import figure, style
+from ...report.palette import GREY, LABEL
+from ...report.plots import LIGHT, LINES, MARKERS, figure, style
 from ..asking.shown import Figure
 
 
@@ -18,6 +19,40 @@ def picture(ax, alt: str) -> Figure:
     out = io.BytesIO()
     ax.figure.savefig(out, format="png", dpi=144)
     return Figure(out.getvalue(), alt)
+
+
+def draw_errors(ax, bits, errors, dense: float, guesses: dict, *, what: str, title: str) -> None:
+    """Draws test errors, percent, against bits, from many to few, on a logarithmic axis.
+
+    errors : by name, one for each of bits        dense : that of floats, percent
+    guesses : a student's by name, percent, None where there is none        what : has
+        those bits
+    """
+    for i, (name, each) in enumerate(errors.items()):
+        ax.plot(bits, each, color=LINES[i], marker=MARKERS[i], markersize=6, label=name)
+    ax.axhline(dense, color="black", linestyle="--", linewidth=1, label=f"float: {dense:.2f} %")
+    for name, guess in guesses.items():
+        if guess:
+            ax.axhline(guess, color=GREY, linestyle=":", linewidth=1.2)
+            ax.annotate(
+                f"guess, {name}: {guess:g} %",
+                (min(bits) + 0.35 * (max(bits) - min(bits)), guess),
+                (0, 3),
+                ha="center",
+                textcoords="offset points",
+                fontsize=9.5,
+                bbox=LABEL,
+            )
+    ax.set_yscale("log")
+    ax.set_xticks([int(b) for b in bits])
+    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    ax.yaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in "25" else "")
+    ax.invert_xaxis()
+    ax.set_xlabel(f"bits of {what}")
+    ax.set_ylabel("test error, %")
+    ax.set_title(title)
+    ax.legend(loc="upper left", frameon=True, facecolor="white", edgecolor="none")
+    ax.grid(color=LIGHT, linewidth=0.6)
 
 
 def formula(tex: str) -> tuple[bytes, float, float, float]:

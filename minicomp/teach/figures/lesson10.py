@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...grid import affine_params, dequantize, quantize
-from ...report.palette import GREY, LABEL
-from ...report.plots import LIGHT, LINES, MARKERS, style
+from ...report.palette import GREY
+from ...report.plots import LIGHT, LINES, style
 from ..asking.shown import Figure
-from .drawing import axes, picture
+from .drawing import axes, draw_errors, picture
 
 TOY = -1.0, 3.0, 3  # the range and the bits that the staircase is drawn for
 
@@ -37,7 +37,9 @@ def staircase(
         below = ax.figure.add_subplot(grid[1, 0], sharex=ax)
         scale, zero_point, worst = _draw_steps(ax, below, r_min, r_max, bits)
         beside = ax.figure.add_subplot(grid[:, 1])
-        _draw_curves(beside, curve_bits, tensor, channel, dense, guesses)
+        errors = {"a scale a layer": tensor, "a scale a channel": channel}
+        draw_errors(beside, curve_bits, errors, dense, dict(zip(("layer", "channel"), guesses)),
+                    what="a weight", title="The same bits, one scale or many")
         each = "; ".join(
             f"{b:.0f} bits {t:.2f} and {c:.2f}" for b, t, c in zip(curve_bits, tensor, channel)
         )
@@ -86,34 +88,6 @@ def _draw_steps(ax, below, r_min: float, r_max: float, bits: int) -> tuple[float
     below.set_xlabel("value")
     below.set_ylabel("error")
     return float(scale), int(zero_point), float(np.abs(error[inside]).max())
-
-
-def _draw_curves(ax, bits, tensor, channel, dense, guesses) -> None:
-    for i, (name, y) in enumerate((("a scale a layer", tensor), ("a scale a channel", channel))):
-        ax.plot(bits, y, color=LINES[i], marker=MARKERS[i], markersize=6, label=name)
-    ax.axhline(dense, color="black", linestyle="--", linewidth=1, label=f"float: {dense:.2f} %")
-    for name, guess in zip(("layer", "channel"), guesses):
-        if guess:
-            ax.axhline(guess, color=GREY, linestyle=":", linewidth=1.2)
-            ax.annotate(
-                f"guess, {name}: {guess:g} %",
-                (min(bits) + 0.35 * (max(bits) - min(bits)), guess),
-                (0, 3),
-                ha="center",
-                textcoords="offset points",
-                fontsize=9.5,
-                bbox=LABEL,
-            )
-    ax.set_yscale("log")
-    ax.set_xticks([int(b) for b in bits])
-    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
-    ax.yaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in "25" else "")
-    ax.invert_xaxis()
-    ax.set_xlabel("bits of a weight")
-    ax.set_ylabel("test error, %")
-    ax.set_title("The same bits, one scale or many")
-    ax.legend(loc="upper left", frameon=True, facecolor="white", edgecolor="none")
-    ax.grid(color=LIGHT, linewidth=0.6)
 
 
 def recorded(r: dict) -> Figure:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ...report.palette import GREY, LABEL
-from ...report.plots import LIGHT, LINES, MARKERS, style
+from ...report.plots import LINES, MARKERS, style
 from ..asking.shown import Figure
-from .drawing import axes, picture
+from .drawing import axes, draw_errors, picture
 
 
 def trapped(
@@ -32,7 +32,10 @@ def trapped(
         grid = ax.figure.add_gridspec(1, 2)
         ax.set_subplotspec(grid[0])
         _draw_walks(ax, np.asarray(stuck), np.asarray(through), target)
-        _draw_errors(ax.figure.add_subplot(grid[1]), bits, errors, dense, guesses)
+        draw_errors(ax.figure.add_subplot(grid[1]), bits, errors, dense,
+                    dict(zip(("rounded", "trained"), guesses)),
+                    what="a weight and of an activation",
+                    title="Rounded afterwards, and trained for it")
         tail = np.rint(through)[-10:]
         said = "; ".join(
             f"{name} " + ", ".join(f"{e:.2f}" for e in each) for name, each in errors.items()
@@ -70,34 +73,6 @@ def _draw_walks(ax, stuck, through, target: float) -> None:
     ax.set_ylabel("weight (dotted: borders of codes)")
     ax.set_title("Trapped on a step, and carried over it")
     ax.legend(loc="upper left", fontsize=9)
-
-
-def _draw_errors(ax, bits, errors, dense, guesses) -> None:
-    for i, (name, each) in enumerate(errors.items()):
-        ax.plot(bits, each, color=LINES[i], marker=MARKERS[i], markersize=6, label=name)
-    ax.axhline(dense, color="black", linestyle="--", linewidth=1, label=f"float: {dense:.2f} %")
-    for name, guess in zip(("rounded", "trained"), guesses):
-        if guess:
-            ax.axhline(guess, color=GREY, linestyle=":", linewidth=1.2)
-            ax.annotate(
-                f"guess, {name}: {guess:g} %",
-                (min(bits) + 0.35 * (max(bits) - min(bits)), guess),
-                (0, 3),
-                ha="center",
-                textcoords="offset points",
-                fontsize=9.5,
-                bbox=LABEL,
-            )
-    ax.set_yscale("log")
-    ax.set_xticks([int(b) for b in bits])
-    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
-    ax.yaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in "25" else "")
-    ax.invert_xaxis()
-    ax.set_xlabel("bits of a weight and of an activation")
-    ax.set_ylabel("test error, %")
-    ax.set_title("Rounded afterwards, and trained for it")
-    ax.legend(loc="upper left", frameon=True, facecolor="white", edgecolor="none")
-    ax.grid(color=LIGHT, linewidth=0.6)
 
 
 def recorded(r: dict) -> Figure:
