@@ -7,8 +7,8 @@ import numpy as np
 from ....tensor import Array
 from .error import range_error
 from .histogram import Histogram
-from .thresholds import (histogram_percentile, js_divergences, kl_divergences,
-                         reverse_divergences)
+from .thresholds import (CLIPPED, histogram_percentile, js_divergences, kl_divergences,
+                         reverse_divergences, within)
 
 Curve = tuple[Array, Array]
 
@@ -29,9 +29,10 @@ def threshold_curves(histogram: Histogram, *, bits: int = 8, bins: int = 2048,
     counts, width = histogram.magnitudes(max(bins, 4 * levels), zeros=zeros)
     T = np.minimum((np.arange(levels, len(counts) + 1) + 0.5) * width, histogram.peak)
     kl = kl_divergences(counts, levels=levels)
-    found = {"kl": (T, kl),
-             "symmetric-kl": (T, kl + reverse_divergences(counts, levels=levels)),
-             "js": (T, js_divergences(counts, levels=levels))}
+    divergences = {"kl": kl, "symmetric-kl": kl + reverse_divergences(counts, levels=levels),
+                   "js": js_divergences(counts, levels=levels)}
+    allowed = within(counts, levels, CLIPPED)
+    found = {name: (T, np.where(allowed, d, np.inf)) for name, d in divergences.items()}
     every = T[::max(1, len(T) // 512)]
     x, n = histogram.points()
     found["mse"] = every, range_error(x, -every, every, n / n.sum(), bits=bits, grid="narrow")

@@ -43,13 +43,12 @@ from ....grid import code_range
 from ....tensor import Array
 from .error import SYMMETRIC, mse_range
 from .histogram import BINS, Histogram, widened
-from .thresholds import (histogram_percentile, js_threshold, kl_threshold,
+from .thresholds import (CLIPPED, histogram_percentile, js_threshold, kl_threshold,
                          symmetric_kl_threshold)
 from .variants import signed_kl_threshold
 
 Range = tuple[float, float]
 MOST_KL_BITS = 10  # the search has as many columns as levels
-CLIPPED = 0.5  # of the numbers, at most: see `kl_threshold`
 MXNET_HALF = 4000  # bins on each side of the middle one
 
 

@@ -30,6 +30,7 @@ import numpy as np
 
 from ....tensor import Array
 
+CLIPPED = 0.5  # the share that may be clipped, of observers: see `kl_threshold`
 ROUNDING = 1e-12  # divergences below it are rounding of sums that are equal: 0
 
 
@@ -150,11 +151,16 @@ class _Cuts:
         self.log_q = _log(self.A / np.maximum(filled, 1))  # eq. (2), not normalised
 
 
+def within(counts: Array, levels: int, clipped: float) -> Array:
+    """Returns which of the cuts i = levels .. n leave at most this share of the counts outside,
+    bool (n - levels + 1,)."""
+    below = np.cumsum(_counts(counts))
+    return below[-1] - below[levels - 1:] <= clipped * below[-1]
+
+
 def _least(divergences: Array, counts: Array, width: float, levels: int, clipped: float
            ) -> tuple[float, float]:
-    below = np.cumsum(_counts(counts))
-    outside = below[-1] - below[levels - 1:]
-    divergences = np.where(outside > clipped * below[-1], np.inf, divergences)
+    divergences = np.where(within(counts, levels, clipped), divergences, np.inf)
     at = int(np.argmin(divergences))
     return (levels + at + 0.5) * float(width), float(divergences[at])
 
