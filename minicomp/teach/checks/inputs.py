@@ -17,7 +17,7 @@ def is_finite(value: np.ndarray, kinds: str = "f", most: int = 10_000) -> bool:
 
 
 def wrong_grid(scale, zero_point, bits) -> str | None:
-    """Returns what is wrong with the grid of codes 0 .. 2^bits - 1 of a student's input, or None."""
+    """Returns what is wrong with the grid of codes 0 .. 2^bits - 1 of a student's input or None."""
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
         return "bits is a whole number from 1 to 8"
     if not isinstance(scale, int | float) or not 1e-6 < scale < 1e6:
