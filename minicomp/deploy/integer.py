@@ -91,6 +91,18 @@ def instructions(steps: Iterable[Step], shapes: dict[str, Shape], *, rounding: s
     return made.finished()
 
 
+def codes_of_steps(steps: Iterable[Step], made: Iterable[Instruction]) -> dict[str, str]:
+    """Returns by step `quantize` the instruction whose codes are its: that of its name or, where it
+    was taken to the step before, the move that it stood behind.   made : of `instructions`"""
+    found, by_name = {}, {i.name: i for i in made}
+    for step in steps:
+        if step.kind == "quantize":
+            source = by_name.get(step.inputs[0])
+            moved = source is not None and source.kind in MOVES and source.grid == grid_of(step)
+            found[step.name] = source.name if moved else step.name
+    return found
+
+
 class _Derivation:
     # values : by step, its codes (the name of the instruction that gives them), or an _Open
 
