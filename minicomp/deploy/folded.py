@@ -56,12 +56,23 @@ def folded(step: Step, grid: Grid) -> Folded:
     bias = np.rint(b.astype(np.float64) / units)
     refuse(step, np.abs(bias) >= FITS, "a bias of {} does not fit int32 at the scale of channel "
             "{}; raise the scale", b)
-    codes = q.reshape(len(q), -1)
-    offset = bias.astype(np.int64) - grid.zero_point * codes.sum(axis=1, dtype=np.int64)
-    reach = 255 * np.abs(codes.astype(np.int16)).sum(axis=1, dtype=np.int64) + np.abs(offset)
-    refuse(step, reach >= FITS, "an accumulator that could reach {} overflows int32, in channel "
-            "{}", reach)
+    offset = bias.astype(np.int64) - grid.zero_point * q.reshape(len(q), -1).sum(
+        axis=1, dtype=np.int64)
+    most = _reaches(q, offset)
+    refuse(step, most >= FITS, "an accumulator that could reach {} overflows int32, in channel {}",
+           most)
     return Folded(q, scale, bias.astype(np.int32), offset.astype(np.int32), units)
+
+
+def reach(arrays: dict[str, Array]) -> int:
+    """Returns the largest magnitude that an accumulator of an instruction could come to."""
+    return int(_reaches(arrays["weight"], arrays["offset"].astype(np.int64)).max(initial=0))
+
+
+def _reaches(q: Array, offset: Array) -> Array:
+    # 255 sum |q_w| + |offset|, (O,) int64.
+    rows = np.abs(q.reshape(len(q), -1).astype(np.int16))
+    return 255 * rows.sum(axis=1, dtype=np.int64) + np.abs(offset)
 
 
 def codes_of(step: Step) -> tuple[Array, Array]:

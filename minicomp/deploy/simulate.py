@@ -219,10 +219,14 @@ _RULES = {"conv": _product, "linear": _product, "avg_pool": _average,
 
 @dataclass(frozen=True)
 class Differs:
-    """A grid's codes, the program's beside the model's given the same inputs: the share that
-    differs, and the largest difference."""
+    """A grid's codes, the program's beside the model's given the same inputs.
+
+    name : of the node ActQuant        of : the instruction that gives its codes
+    share : of codes that differ        most : the largest difference
+    """
 
     name: str
+    of: str
     share: float
     most: int
 
@@ -259,7 +263,9 @@ def compared(model: Model, program, x: Array, *, batch_size: int = 500) -> Compa
         with no_grad():
             want = model(part).data.argmax(axis=1)
         flips += int(np.count_nonzero(plan(part).argmax(axis=1) != want))
-    grids = tuple(Differs(name, n / max(of, 1), most) for name, (n, of, most) in totals.items())
+    names = codes_of_steps(program.steps, program.instructions)
+    grids = tuple(Differs(name, names[name], n / max(size, 1), most)
+                  for name, (n, size, most) in totals.items())
     return Comparison(grids, flips, len(x))
 
 
