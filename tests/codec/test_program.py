@@ -248,7 +248,13 @@ def test_the_header_is_read_as_it_was_written():
 
 
 @pytest.mark.parametrize("path, value, says", [
-    (["precision"], "int8", "precision must be one of float, got 'int8'"),
+    (["precision"], "int4", "precision must be one of float, weight-only, int8-dynamic, int8, got"),
+    (["precision"], "int8", "the input is on no grid: an integer program needs a quantize step"),
+    (["precision"], "int8-dynamic", "conv: an int8-dynamic program needs a quantize step"),
+    (["precision"], "weight-only", "needs weights that are stored as integers"),
+    (["rounding"], "float", "rounding and zero_first go with precision int8, got float"),
+    (["rounding"], ["single"], "rounding must be one of single, gemmlowp, float"),
+    (["zero_first"], 1, "zero_first must be true or false"),
     (["precision"], ["float"], "precision must be one of"),
     (["input"], [2, 3], "input must be|needs an input"),
     (["input"], [2, 3, 0], r"input must be an integer in \[1"),
@@ -260,7 +266,7 @@ def test_the_header_is_read_as_it_was_written():
     (["input"], [2**31, 3, 3], r"input must be an integer in \[1, 2147483647\]"),
     (["origin"], -1, "origin must be"),
     (["origin"], 1.5, "origin must be"),
-    (["more"], 1, "a header holds data, input, origin, precision, steps, got"),
+    (["more"], 1, "a header holds data, input, origin, precision, rounding, steps, zero_first"),
     (["origin"], 2**40, r"origin must be an integer in \[4, "),
     (["steps"], 3, "steps a list"),
     (["steps"], {"a": 1}, "steps a list"),
