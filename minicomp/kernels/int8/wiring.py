@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .requantize import MOST_SHIFT, ROUNDINGS, multiplier
+from .. import cpu, doors
+from ..threads import threads
+from .checks import codes, result
+from .requantize import LEAST_SHIFT, MOST_SHIFT, ROUNDINGS, multiplier
 
 Array = np.ndarray
 MOST_ADDED = 64  # inputs: 64 255 2^31 < 2^46
@@ -71,3 +74,117 @@ def add_ref(xs: Sequence[Array], a: Adder) -> Array:
 def look_up_ref(x: Array, table: Array) -> Array:
     """Returns table[x], uint8 of x's shape.   x : uint8   table : (256,) uint8"""
     return table[x]
+
+
+def concat_ref(xs: Sequence[Array], tables: Sequence[Array]) -> Array:
+    """Returns the channels of all inputs side by side, (..., sum of C) uint8, of which each went
+    through its table.   xs : arrays (..., C) of uint8        tables : (256,) uint8 each"""
+    return np.concatenate([t[x] for x, t in zip(xs, tables)], axis=-1)
+
+
+def shuffle_ref(x: Array, groups: int) -> Array:
+    """Returns the channels (g, k) of x as (k, g), uint8.   x : (..., C) uint8   groups : divides
+    C"""
+    apart = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
+    return np.ascontiguousarray(apart.swapaxes(-1, -2)).reshape(x.shape)
+
+
+def add(xs: Sequence[Array], a: Adder, *, isa: str = "auto", n_threads: int = 1,
+        out: Array | None = None) -> Array:
+    """Returns the codes of the sum, uint8.
+
+    xs : at most MOST_ADDED arrays of uint8, of one shape        a : of as many inputs
+    out : where to write, which may be one of xs; or None
+    Raises ValueError for other arrays, and for an adder out of bounds.
+    """
+    n_threads, xs = threads(n_threads), [codes("xs", x) for x in xs]
+    if not xs or len(xs) > MOST_ADDED or len({x.shape for x in xs}) != 1:
+        raise ValueError(f"xs must be 1..{MOST_ADDED} arrays of one shape, "
+                         f"got {[x.shape for x in xs][:4]}")
+    _check_adder(a, len(xs))
+    level, out = cpu.resolve(isa, "int8"), result(out, xs[0].shape, *xs, in_place=True)
+    if level == 0:
+        out[...] = add_ref(xs, a)
+    else:
+        how = (a.zero_point, a.lo, a.hi, ROUNDINGS.index(a.rounding))
+        cpu.kernel_module("int8").add([x.reshape(-1) for x in xs], a.m, a.factor, a.zero, a.shift,
+                                      how, out.reshape(-1), level, n_threads)
+    return out
+
+
+def look_up(x: Array, table: Array, *, isa: str = "auto", n_threads: int = 1,
+            out: Array | None = None) -> Array:
+    """Returns table[x], uint8.   x : uint8   table : (256,) uint8   out : may be x, or None
+
+    Raises ValueError for other arrays.
+    """
+    x = codes("x", x)
+    out = result(out, x.shape, x, in_place=True)
+    concat([x.reshape(-1, 1)], [table], isa=isa, n_threads=n_threads, out=out.reshape(-1, 1))
+    return out
+
+
+def concat(xs: Sequence[Array], tables: Sequence[Array], *, isa: str = "auto", n_threads: int = 1,
+           out: Array | None = None) -> Array:
+    """Returns the channels of all inputs side by side, each through its table, uint8.
+
+    xs : arrays (..., C) of uint8, alike but in C        tables : (256,) uint8, one for each
+    out : where to write, or None
+    Raises ValueError for other arrays.
+    """
+    n_threads, xs = threads(n_threads), [codes("xs", x) for x in xs]
+    tables = [codes("tables", t, 1) for t in tables]
+    if not xs or len({x.shape[:-1] for x in xs}) != 1 or xs[0].ndim == 0:
+        raise ValueError(f"xs must be arrays alike but in channels, got {[x.shape for x in xs][:4]}")
+    if len(tables) != len(xs) or any(t.shape != (256,) for t in tables):
+        raise ValueError(f"tables must be {len(xs)} of shape (256,), got "
+                         f"{[t.shape for t in tables][:4]}")
+    level, width = cpu.resolve(isa, "int8"), sum(x.shape[-1] for x in xs)
+    out = result(out, (*xs[0].shape[:-1], width), *xs, in_place=len(xs) == 1)
+    if level == 0:
+        out[...] = concat_ref(xs, tables)
+        return out
+    at, rows = 0, out.reshape(-1, width) if out.size else out
+    for x, table in zip(xs, tables):
+        if x.size:
+            cpu.kernel_module("int8").place(x.reshape(-1, x.shape[-1]), table, at, rows, level,
+                                            n_threads)
+        at += x.shape[-1]
+    return out
+
+
+def shuffle(x: Array, groups: int, *, isa: str = "auto", n_threads: int = 1,
+            out: Array | None = None) -> Array:
+    """Returns the channels (g, k) of x as (k, g), uint8.
+
+    x : (..., C) uint8        groups : divides C        out : where to write, or None
+    Raises ValueError for other arrays.
+    """
+    n_threads, x = threads(n_threads), codes("x", x)
+    groups = doors.whole("groups", groups, 1)
+    if x.ndim == 0 or x.shape[-1] % groups:
+        raise ValueError(f"groups must divide the channels of x, {x.shape}, got {groups}")
+    out = result(out, x.shape, x)
+    if cpu.resolve(isa, "int8") == 0:
+        out[...] = shuffle_ref(x, groups)
+    elif x.size:
+        rows = (-1, x.shape[-1])
+        cpu.kernel_module("int8").shuffle(x.reshape(rows), groups, out.reshape(rows), n_threads)
+    return out
+
+
+def _check_adder(a: Adder, inputs: int) -> None:
+    if not isinstance(a, Adder):
+        raise ValueError(f"a must be an Adder, got a {type(a).__name__}")
+    for name, dtype in (("m", np.int64), ("factor", np.float32), ("zero", np.int32)):
+        given = getattr(a, name)
+        if given.dtype != dtype or given.shape != (inputs,):
+            raise ValueError(f"a.{name} must be {np.dtype(dtype)} of shape ({inputs},), "
+                             f"got {given.dtype} {given.shape}")
+    doors.integers("a.m", a.m, least=-doors.MOST, most=doors.MOST)
+    doors.integers("a.zero", a.zero, least=0, most=255)
+    doors.whole("a.shift", a.shift, LEAST_SHIFT, MOST_SHIFT)
+    for name in ("zero_point", "lo", "hi"):
+        doors.whole(f"a.{name}", getattr(a, name), 0, 255)
+    if a.rounding not in ROUNDINGS or not np.isfinite(a.factor).all():
+        raise ValueError(f"a must have finite factors and a rounding of {', '.join(ROUNDINGS)}")
