@@ -195,7 +195,8 @@ def test_what_reads_one_grid_alone_is_a_table():
     assert made.kind == "table"
     np.testing.assert_array_equal(made.arrays["table"], want)
     # a rectifier stays on its grid, where nobody asks for another; a clamp to 6 as well, if 6 is
-    kept = program(quantize("q", "x", 0.5, 3), Step("r", "relu", ("q",)), Step("s", "relu6", ("r",)))
+    kept = program(quantize("q", "x", 0.5, 3), Step("r", "relu", ("q",)),
+                   Step("s", "relu6", ("r",)))
     assert [i.kind for i in kept.instructions] == ["input", "table"]
     assert kept.instructions[-1].grid == kept.instructions[0].grid
     np.testing.assert_array_equal(kept(np.array([[-1.0, 9.0]])), [[0.0, 6.0]])
@@ -259,7 +260,7 @@ NOT_HALF = Affine(np.ones((2, 2), int), np.float32(1), np.int64(1), grid="full")
     ([quantize("q", "x", 0.5), Step("s", "scale", ("q",), {}, {"gain": dense(1, 1),
                                                                "bias": dense(0, 0)})],
      "s: a scale has no integer form"),
-    ([quantize("q", "x", 0.5), Step("a", "add", ("q", "q"))], "a: an add that ends .* needs a grid"),
+    ([quantize("q", "x", 0.5), Step("a", "add", ("q", "q"))], "a: an add that ends .* a grid"),
     ([Step("r", "relu"), quantize("q", "r", 0.5)], "r: the input of an integer program needs"),
 ])
 def test_what_has_no_integer_form_is_refused_by_name(steps, says):
@@ -278,7 +279,7 @@ def test_windows_of_unequal_size_are_refused(step, says):
 
 
 def test_rules_go_with_integers_alone():
-    with pytest.raises(ValueError, match="rounding must be one of single, gemmlowp, float, got 'n'"):
+    with pytest.raises(ValueError, match="rounding must be one of single, .*, got 'n'"):
         program(rounding="n")
     with pytest.raises(ValueError, match="zero_first must be true or false, got 1"):
         program(zero_first=1)
