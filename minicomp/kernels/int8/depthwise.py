@@ -13,9 +13,9 @@ import numpy as np
 from .. import cpu, doors
 from ..doors import Pair
 from ..threads import threads
-from .checks import codes, numbers, result, rule
+from .checks import codes, result
 from .conv import conv2d_ref
-from .requantize import Requantizer
+from .requantize import Requantizer, numbers, rule
 
 Array = np.ndarray
 # By level: channels in a block, rows in a lane.
