@@ -149,25 +149,25 @@ class IntegerPlan:
 
     def _linear(self, i: Instruction):
         order, w = self._orders.get(i.inputs[0]), i.arrays["weight"]
-        w = np.ascontiguousarray(w if order is None else w[:, order])
+        w = gemm.pack(w if order is None else w[:, order])
         offset, r = i.arrays["offset"], i.arrays.get("requantizer")
         self.layouts[i.name] = "int8"
         if r is None:
-            return lambda x, out: np.copyto(out, gemm.gemm_ref(x, w, offset))
-        return lambda x, out: np.copyto(out, gemm.linear_ref(x, w, offset, r))
+            return lambda x, out: gemm.gemm(x, w, offset, out=out, **self._how)
+        return lambda x, out: gemm.linear(x, w, offset, r, out=out, **self._how)
 
     def _conv(self, i: Instruction):
         w = np.ascontiguousarray(i.arrays["weight"].transpose(0, 2, 3, 1))
         offset, r = i.arrays["offset"], i.arrays.get("requantizer")
-        how = {k: i.args[k] for k in ("stride", "padding", "groups", "zero_point")}
+        how, groups = {k: i.args[k] for k in ("stride", "padding", "zero_point")}, i.args["groups"]
         self.layouts[i.name] = "int8"
-        if r is not None and w.shape[3] == 1 and len(w) == how["groups"]:
-            del how["groups"]
-            packed, n_threads = pack_depthwise(w, offset, r, isa=self.isa), self.n_threads
-            return lambda x, out: depthwise(x, packed, n_threads=n_threads, out=out, **how)
+        if r is not None and w.shape[3] == 1 and len(w) == groups:
+            each, n_threads = pack_depthwise(w, offset, r, isa=self.isa), self.n_threads
+            return lambda x, out: depthwise(x, each, n_threads=n_threads, out=out, **how)
+        w, how = gemm.pack(w, groups=groups), how | self._how
         if r is None:
-            return lambda x, out: np.copyto(out, conv.conv_ref(x, w, offset, **how))
-        return lambda x, out: np.copyto(out, conv.conv2d_ref(x, w, offset, r, **how))
+            return lambda x, out: conv.conv(x, w, offset, out=out, **how)
+        return lambda x, out: conv.conv2d(x, w, offset, r, out=out, **how)
 
     def _max_pool(self, i: Instruction):
         how = _windows(i) | self._how

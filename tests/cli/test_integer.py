@@ -74,7 +74,7 @@ def test_trace_writes_every_integer(file, here, few):
 
 
 @pytest.mark.parametrize("words, says", [
-    (["f.mcz", "--input", "x.npy"], "the input is on no grid"),
+    (["f.mcz", "--input", "x.npy"], "normalize is on no grid: an integer program needs"),
     (["float.mcz", "--input", "x.npy"], "float.mcz: a trace is of an integer program"),
     (["p.mcz", "--input", "x.npy", "--rounding", "float"], "--rounding and --zero-first go with a"),
     (["q.mcz", "--input", "x.npy", "--rounding", "up"], "rounding must be one of single, gemmlowp"),
