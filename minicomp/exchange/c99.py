@@ -62,8 +62,10 @@ def sources(program: Program, prefix: str) -> dict[str, str]:
     if not program.integer:
         raise ValueError("C is written of an integer program (minicomp lower --precision int8), "
                          f"got precision {program.precision}")
-    if not program.instructions:
-        raise ValueError("the program has no steps")
+    inputs = [i.name for i in program.instructions if i.kind == "input"]
+    if len(inputs) != 1:
+        raise ValueError("C is written of a program whose input is quantized once, got "
+                         f"{', '.join(inputs[:4]) or 'no step that does so'}")
     text = _Text(program, prefix)
     return {f"{prefix}.h": text.header(), f"{prefix}_weights.h": text.constants(),
             f"{prefix}.c": text.program_text()}
@@ -129,6 +131,7 @@ class _Text:
         self.places = {INPUT: "x"}
         self.shapes = {INPUT: program.input_shape}
         self.arena = _planned(program.instructions)
+        self.input = next(i for i in program.instructions if i.kind == "input")
         for i in program.instructions:
             self.places[i.name], self.shapes[i.name] = self.place(i), i.shape
             _CALLS[i.kind](self, i)
@@ -261,8 +264,8 @@ class _Text:
     # -------------------------------------------------------------------------------------- files
 
     def header(self) -> str:
-        guard, prefix, grid = self.prefix.upper(), self.prefix, self.program.instructions[0].grid
-        return f"""/* {' x '.join(map(str, self.program.input_shape))} codes go in, channel after channel, row by row:
+        guard, prefix, grid = self.prefix.upper(), self.prefix, self.input.grid
+        return f"""/* {self.taken()} codes go in, channel after channel, row by row:
  *
  *     x = clip(rint(v / {grid.scale:.9g}) + {grid.zero_point}, {grid.lo}, {grid.hi}), half to even
  *
@@ -284,9 +287,12 @@ extern const float {prefix}_scale[{guard}_OUTPUTS];
 #endif
 """
 
+    def taken(self) -> str:
+        return " x ".join(map(str, self.program.input_shape))
+
     def meaning(self) -> str:
         # What v of the header is.
-        arrays = self.program.instructions[0].arrays
+        arrays = self.input.arrays
         if not arrays:
             return "of the numbers v that the net was trained on."
         each = ", ".join(f"{g:.9g} v + {b:.9g}" for g, b in
