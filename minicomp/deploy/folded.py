@@ -1,0 +1,100 @@
+"""The weights of a step as integers: codes, the bias in units of the accumulator, what could
+overflow.
+
+    y_o = S_o (sum q_x q_w + offset_o),    S_o = s_x s_w,o    offset_o = rint(b_o / S_o) - z_x sum q_w
+
+A gain of each channel (a batch norm behind the convolution) multiplies the scale of its weights, of
+which it may turn the sign. A channel that has no weights, all codes 0 or gain 0, is its bias: its
+scale is chosen so that this fits, for the scale of such a channel may be anything, 1e-38 included.
+
+Source: Jacob et al. 2018, arXiv 1712.05877, eqs. (7)-(9)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..grid.affine import TINY
+from ..nn.forms import Affine
+from ..tensor import Array, raw
+from .grids import MOST_BITS, Grid
+from .steps import Step, numbers_of
+
+FITS = 2**31  # magnitudes below
+OF_CONSTANT = 2.0**23  # steps that the bias of a channel without weights takes: a float32 holds them
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A weight (O, ...) int8, its scale (O,) float32 (below 0 where a gain is), bias and offset
+    (O,) int32, and the real units of a step of the accumulator, (O,) float64."""
+
+    weight: Array
+    scale: Array
+    bias: Array
+    offset: Array
+    step: Array
+
+
+def folded(step: Step, grid: Grid) -> Folded:
+    """Returns the integers of a step `conv` or `linear` whose input lies on a grid.
+
+    Raises ValueError, which names the step, for weights that are no symmetric integers of at most 8
+    bits, a bias that does not fit int32 and an accumulator that could overflow.
+    """
+    q, scale = codes_of(step)
+    numbers = numbers_of({p: f for p, f in step.weights.items() if p != "weight"})
+    gain, b = numbers.get("gain", np.ones_like(scale)), numbers.get("bias", np.zeros_like(scale))
+    bare = scale
+    with np.errstate(over="ignore", under="ignore"):
+        scale = scale * gain
+    if not (np.isfinite(scale).all() and np.isfinite(b).all()):
+        raise ValueError(f"{step.name}: scales, gains and biases must be finite")
+    constant = (scale == 0) | ~q.reshape(len(q), -1).any(axis=1)
+    q[constant] = 0
+    scale = np.where(constant, _of_constant(b, grid.scale, bare), scale).astype(np.float32)
+    units = np.float64(grid.scale) * scale.astype(np.float64)
+    bias = np.rint(b.astype(np.float64) / units)
+    _refuse(step, np.abs(bias) >= FITS, "a bias of {} does not fit int32 at the scale of channel "
+            "{}; raise the scale", b)
+    codes = q.reshape(len(q), -1).astype(np.int64)
+    offset = bias.astype(np.int64) - grid.zero_point * codes.sum(axis=1)
+    reach = 255 * np.abs(codes).sum(axis=1) + np.abs(offset)
+    _refuse(step, reach >= FITS, "an accumulator that could reach {} overflows int32, in channel "
+            "{}", reach)
+    return Folded(q, scale, bias.astype(np.int32), offset.astype(np.int32), units)
+
+
+def codes_of(step: Step) -> tuple[Array, Array]:
+    """Returns the codes of a step's weight, int8 of its shape, a copy, and scales, (O,) float32."""
+    form = step.weights["weight"].freeze()
+    if not isinstance(form, Affine):
+        raise ValueError(f"{step.name}: an integer program needs weights on an affine grid of at "
+                         f"most {MOST_BITS} bits (ptq, qat), got a form {form.kind}")
+    if form.bits > MOST_BITS or form.grid == "midrise" or form.group:
+        raise ValueError(f"{step.name}: an integer program needs weights of at most {MOST_BITS} "
+                         "bits, with a 0, a scale each channel or one for all, got "
+                         f"{', '.join(form.in_words())}")
+    if form.zero_point is not None and form.zero_point.any():
+        raise ValueError(f"{step.name}: an integer program needs weights without zero points")
+    q = np.asarray(form.q)
+    if q.size and not -128 <= q.min() <= q.max() <= 127:
+        raise ValueError(f"{step.name}: an integer program needs weights of codes -128..127, got "
+                         f"{q.min()}..{q.max()}")
+    scale = np.broadcast_to(raw(form.scale).astype(np.float32), (len(q),))
+    return q.astype(np.int8), scale
+
+
+def _of_constant(b: Array, s_x: np.float32, bare: Array) -> Array:
+    # Scales, (O,), at which b takes 2^23 steps; where it is 0, what the weight's own would be.
+    with np.errstate(over="ignore", under="ignore"):
+        scale = np.abs(b.astype(np.float64)) / (np.float64(s_x) * OF_CONSTANT)
+    return np.where(b == 0, bare, np.clip(scale, TINY, np.finfo(np.float32).max))
+
+
+def _refuse(step: Step, wrong: Array, message: str, shown: Array) -> None:
+    if wrong.any():
+        channel = int(np.argmax(wrong))
+        raise ValueError(f"{step.name}: " + message.format(f"{shown[channel]:.6g}", channel))
