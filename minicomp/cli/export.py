@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..deploy import Program, lower
 from ..errors import UserError
-from ..exchange import c99
+from ..exchange import c99, onnx_export
 from ..nn.graph import Model
 from . import opening, options
 from .progress import print_table
@@ -15,7 +15,6 @@ EXAMPLES = """
 minicomp export program.mcz --c lenet5-c
 minicomp export program.mcz --onnx lenet5.onnx --format qoperator
 """
-FORMATS = ("qdq", "qoperator")
 
 
 def add_parsers(commands) -> None:
@@ -30,9 +29,10 @@ def add_parsers(commands) -> None:
     p.add_argument("--c", metavar="DIR", help="the folder to write C files to; a model is lowered "
                    "to integers first")
     p.add_argument("--onnx", metavar="G.onnx", help="the ONNX file to write")
-    p.add_argument("--format", choices=FORMATS, default="qdq",
-                   help="of integers in --onnx: float operators between QuantizeLinear and "
-                   "DequantizeLinear, or integer operators (default qdq)")
+    p.add_argument("--format", choices=onnx_export.FORMATS,
+                   help="of --onnx: operators on floats; the same between DequantizeLinear and "
+                   "QuantizeLinear; operators on integers (default: qdq for what has activations "
+                   "on grids, else float)")
     options.add_json(p)
     options.files(p, reads=("file",), writes=("onnx",), folder=("c",))
 
@@ -61,5 +61,11 @@ def _c(found: Model | Program, args) -> dict:
 
 
 def _onnx(found: Model | Program, args) -> dict:
-    from ..exchange import onnx_export
-    return onnx_export.export(found, args.onnx, format=args.format)
+    report = onnx_export.export(found, args.onnx, format=args.format)
+    print_table(args.onnx, ["what", ""], [
+        ["format", report.format], ["opset", report.opset], ["IR version", report.ir_version],
+        ["nodes", report.nodes], ["bytes", report.bytes]])
+    if report.decoded:
+        print_table("weights that the file holds as plain numbers", ["weight", "was"],
+                    [[name, was] for name, was in report.decoded.items()])
+    return {"file": args.onnx} | report.as_dict()

@@ -21,29 +21,34 @@ from ...conv import cell_means
 from ...deploy.program import Program
 from ...deploy.steps import Step, numbers_of
 from ...errors import UserError
+from ...nn.forms import Affine, Form
 from ...nn.graph import INPUT
+from ...tensor import raw
 from .graph import Graph
 
 Array = np.ndarray
 
 
-class Shapes(NamedTuple):
-    """Of the first input and of the output, N left out."""
+class Around(NamedTuple):
+    """Of a step: the shapes of the first input and of the output, N left out; whether weights that
+    lie on an affine grid stay codes, behind DequantizeLinear."""
 
     x: tuple[int, ...]
     y: tuple[int, ...]
+    codes: bool
 
 
-def add_steps(graph: Graph, program: Program) -> str:
+def add_steps(graph: Graph, program: Program, *, codes: bool = False) -> str:
     """Adds every step of a program on floats and returns the name of its output.
 
+    codes : whether weights that `held_codes` knows stay int8 or uint8
     Raises UserError, by name, for a step that keeps values on a grid.
     """
     shapes, names = program.shapes(), {INPUT: INPUT}
     for step in program.steps:
         xs = [names[name] for name in step.inputs]
-        each = Shapes(shapes[step.inputs[0]], shapes[step.name])
-        y = _ADD[step.kind](graph, step, xs, each)
+        around = Around(shapes[step.inputs[0]], shapes[step.name], codes)
+        y = _ADD[step.kind](graph, step, xs, around)
         names[step.name] = activated(graph, step.then, y)
     return names[program.steps[-1].name] if program.steps else INPUT
 
@@ -67,7 +72,7 @@ def conv_attributes(args: dict) -> dict:
 def pool_attributes(args: dict, size: Sequence[int], count: Sequence[int]) -> dict:
     """Returns the attributes of pooling: kernel, strides, pads (begin of each axis, then end).
 
-    size : (H, W)        count : (Ho, Wo); where a window hangs over the end, the pad there is larger
+    size : (H, W)        count : (Ho, Wo); the pad at the end holds windows that hang over
     """
     axes = list(zip(size, count, args["kernel_size"], args["stride"], args["padding"]))
     ends = [max((m - 1) * s + k - n - p, p) for n, m, k, s, p in axes]
@@ -86,55 +91,81 @@ def shuffled(graph: Graph, name: str, x: str, groups: int, shape: tuple[int, ...
     return x
 
 
-def _folded(step: Step) -> tuple[Array, Array | None]:
-    # Weight and bias, float32; the gain is in the weight.
-    numbers = numbers_of(step.weights)
-    w, gain = numbers["weight"], numbers.get("gain")
-    if gain is not None:
-        w = w.astype(np.float64) * gain.reshape(-1, *[1] * (w.ndim - 1))
-    return w.astype(np.float32), numbers.get("bias")
+def held_codes(form: Form) -> bool:
+    """Whether a weight is int8 or uint8 as it is: affine, a scale each row or one for all."""
+    return (isinstance(form, Affine) and form.grid != "midrise" and not form.group
+            and form.codes("q").start >= -128 and form.codes("q").stop <= 256)
 
 
-def _weights(graph: Graph, step: Step) -> list[str]:
-    named = zip(("weight", "bias"), _folded(step))
-    return [graph.constant(f"{step.name}.{part}", a) for part, a in named if a is not None]
+def _weights(graph: Graph, step: Step, around: Around) -> list[str]:
+    # The names of the weight, in which the gain is, and of the bias, if any.
+    form, numbers = step.weights["weight"], numbers_of(step.weights)
+    if around.codes and held_codes(form):
+        names = [_coded(graph, f"{step.name}.weight", form, numbers.get("gain"))]
+    else:
+        w = _times(numbers["weight"], numbers.get("gain"))
+        names = [graph.constant(f"{step.name}.weight", w)]
+    bias = numbers.get("bias")
+    return names if bias is None else [*names, graph.constant(f"{step.name}.bias", bias)]
 
 
-def _linear(graph, step, xs, shapes):
-    return graph.add("Gemm", *xs, *_weights(graph, step), name=step.name, transB=1)
+def _times(a: Array, gain: Array | None) -> Array:
+    # Rows times a gain each, in float64, as float32.
+    if gain is None:
+        return a
+    return (a.astype(np.float64) * gain.reshape(-1, *[1] * (a.ndim - 1))).astype(np.float32)
 
 
-def _conv(graph, step, xs, shapes):
-    return graph.add("Conv", *xs, *_weights(graph, step), name=step.name,
+def _coded(graph: Graph, name: str, form: Affine, gain: Array | None) -> str:
+    # DequantizeLinear of codes, along axis 0.
+    kind, rows = np.uint8 if form.grid == "unsigned" else np.int8, len(form.q)
+    scale = np.broadcast_to(raw(form.scale).astype(np.float32), rows)
+    zero_point = 0 if form.zero_point is None else form.zero_point
+    parts = {"codes": form.q.astype(kind), "scale": _times(scale, gain),
+             "zero_point": np.broadcast_to(zero_point, rows).astype(kind)}
+    constants = [graph.constant(f"{name}.{part}", a) for part, a in parts.items()]
+    return graph.add("DequantizeLinear", *constants, name=name, axis=0)
+
+
+def _linear(graph, step, xs, around):
+    return graph.add("Gemm", *xs, *_weights(graph, step, around), name=step.name,
+                     transB=1)
+
+
+def _conv(graph, step, xs, around):
+    return graph.add("Conv", *xs, *_weights(graph, step, around), name=step.name,
                      **conv_attributes(step.args))
 
 
-def _scale(graph, step, xs, shapes):
+def _scale(graph, step, xs, around):
     numbers = numbers_of(step.weights)
-    gain, bias = (graph.constant(f"{step.name}.{part}", _over_maps(numbers[part], shapes.x))
+    gain, bias = (graph.constant(f"{step.name}.{part}", over_maps(numbers[part], around.x))
                   for part in ("gain", "bias"))
     y = graph.add("Mul", *xs, gain, name=f"{step.name}.times")
     return graph.add("Add", y, bias, name=step.name)
 
 
-def _clip(graph, step, xs, shapes):
-    ceiling = _over_maps(numbers_of(step.weights)["ceiling"], shapes.x)
+def _clip(graph, step, xs, around):
+    ceiling = over_maps(numbers_of(step.weights)["ceiling"], around.x)
     y = graph.add("Relu", *xs, name=f"{step.name}.relu")
     return graph.add("Min", y, graph.constant(f"{step.name}.ceiling", ceiling), name=step.name)
 
 
-def _over_maps(a: Array, shape: tuple[int, ...]) -> Array:
-    # A number a channel, so that it broadcasts to (N, C, H, W) or (N, C).
+def over_maps(a: Array, shape: tuple[int, ...]) -> Array:
+    """Returns a number a channel, so that it broadcasts to (N, C, H, W) or (N, C).
+
+    shape : (C, H, W) or (C,)
+    """
     return a.reshape(-1, *[1] * (len(shape) - 1))
 
 
-def _max_pool(graph, step, xs, shapes):
+def _max_pool(graph, step, xs, around):
     return graph.add("MaxPool", *xs, name=step.name,
-                     **pool_attributes(step.args, shapes.x[1:], shapes.y[1:]))
+                     **pool_attributes(step.args, around.x[1:], around.y[1:]))
 
 
-def _avg_pool(graph, step, xs, shapes):
-    args, size, count = step.args, shapes.x[1:], shapes.y[1:]
+def _avg_pool(graph, step, xs, around):
+    args, size, count = step.args, around.x[1:], around.y[1:]
     axes = list(zip(size, count, *(args[a] for a in ("kernel_size", "stride", "padding"))))
     if any((m - 1) * s + k > n + 2 * p for n, m, k, s, p in axes):
         return _means(graph, step.name, *xs, *(_window_means(*axis) for axis in axes))
@@ -150,8 +181,8 @@ def _window_means(n: int, count: int, kernel: int, stride: int, padding: int) ->
     return (((begin <= j) & (j < end)) / (end - begin)).astype(np.float32)
 
 
-def _adaptive_avg_pool(graph, step, xs, shapes):
-    size, cells = shapes.x[1:], step.args["output_size"]
+def _adaptive_avg_pool(graph, step, xs, around):
+    size, cells = around.x[1:], step.args["output_size"]
     if cells == (1, 1):
         return graph.add("GlobalAveragePool", *xs, name=step.name)
     if all(n % m == 0 for n, m in zip(size, cells)):
@@ -167,26 +198,26 @@ def _means(graph: Graph, name: str, x: str, rows: Array, columns: Array) -> str:
     return graph.add("MatMul", y, graph.constant(f"{name}.columns", columns.T), name=name)
 
 
-def _flatten(graph, step, xs, shapes):
+def _flatten(graph, step, xs, around):
     return graph.add("Flatten", *xs, name=step.name)
 
 
-def _shuffle(graph, step, xs, shapes):
-    return shuffled(graph, step.name, *xs, step.args["groups"], shapes.x)
+def _shuffle(graph, step, xs, around):
+    return shuffled(graph, step.name, *xs, step.args["groups"], around.x)
 
 
-def _add(graph, step, xs, shapes):
+def _add(graph, step, xs, around):
     total = xs[0] if len(xs) > 1 else graph.add("Identity", *xs, name=step.name)
     for x in xs[1:]:
         total = graph.add("Add", total, x, name=step.name)
     return total
 
 
-def _concat(graph, step, xs, shapes):
+def _concat(graph, step, xs, around):
     return graph.add("Concat", *xs, name=step.name, axis=1)
 
 
-def _threshold(graph, step, xs, shapes):
+def _threshold(graph, step, xs, around):
     least = graph.constant(f"{step.name}.least", np.float32(step.args["threshold"]))
     size = graph.add("Abs", *xs, name=f"{step.name}.abs")
     kept = graph.add("GreaterOrEqual", size, least, name=f"{step.name}.kept")
@@ -194,8 +225,8 @@ def _threshold(graph, step, xs, shapes):
     return graph.add("Where", kept, *xs, zero, name=step.name)
 
 
-def _topk(graph, step, xs, shapes):
-    entries, k = math.prod(shapes.x), step.args["k"]
+def _topk(graph, step, xs, around):
+    entries, k = math.prod(around.x), step.args["k"]
     if k >= entries:
         return graph.add("Identity", *xs, name=step.name)
     flat = graph.add("Flatten", *xs, name=f"{step.name}.flat")
@@ -205,22 +236,22 @@ def _topk(graph, step, xs, shapes):
     kept = graph.add("GatherElements", flat, index, name=f"{step.name}.kept", axis=1)
     zeros = graph.add("Sub", flat, flat, name=f"{step.name}.zeros")
     y = graph.add("ScatterElements", zeros, index, kept, name=f"{step.name}.spread", axis=1)
-    shape = graph.constant(f"{step.name}.shape", np.array((0, *shapes.x), np.int64))
+    shape = graph.constant(f"{step.name}.shape", np.array((0, *around.x), np.int64))
     return graph.add("Reshape", y, shape, name=step.name)
 
 
-def _quantize(graph, step, xs, shapes):
+def _quantize(graph, step, xs, around):
     raise UserError(f"{step.name}: a graph of floats has no values on grids; "
                     "format must be qdq or qoperator")
 
 
-def _pointwise(graph, step, xs, shapes):
+def _pointwise(graph, step, xs, around):
     return activated(graph, step.kind, *xs)
 
 
-# What adds a step, by its kind: called with the graph, the step, the names of its inputs, shapes;
-# returns the name of its output, before the step's activation.
-_ADD: dict[str, Callable[[Graph, Step, list[str], Shapes], str]] = {
+# What adds a step, by its kind: called with the graph, the step, the names of its inputs and what is
+# around; returns the name of its output, before the step's activation.
+_ADD: dict[str, Callable[[Graph, Step, list[str], Around], str]] = {
     "linear": _linear,
     "conv": _conv,
     "scale": _scale,
