@@ -1,7 +1,8 @@
 """The weights of a step as integers: codes, the bias in units of the accumulator, what could
 overflow.
 
-    y_o = S_o (sum q_x q_w + offset_o),    S_o = s_x s_w,o    offset_o = rint(b_o / S_o) - z_x sum q_w
+    y_o = S_o (sum q_x q_w + offset_o)        S_o = s_x s_w,o
+    offset_o = rint(b_o / S_o) - z_x sum q_w
 
 A gain of each channel (a batch norm behind the convolution) multiplies the scale of its weights, of
 which it may turn the sign. A channel that has no weights, all codes 0 or gain 0, is its bias: its
@@ -23,7 +24,7 @@ from .grids import MOST_BITS, Grid
 from .steps import Step, numbers_of
 
 FITS = 2**31  # magnitudes below
-OF_CONSTANT = 2.0**23  # steps that the bias of a channel without weights takes: a float32 holds them
+OF_CONSTANT = 2.0**23  # steps of the bias of a channel without weights: a float32 holds them
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ def folded(step: Step, grid: Grid) -> Folded:
     scale = np.where(constant, _of_constant(b, grid.scale, bare), scale).astype(np.float32)
     units = np.float64(grid.scale) * scale.astype(np.float64)
     bias = np.rint(b.astype(np.float64) / units)
-    _refuse(step, np.abs(bias) >= FITS, "a bias of {} does not fit int32 at the scale of channel "
+    refuse(step, np.abs(bias) >= FITS, "a bias of {} does not fit int32 at the scale of channel "
             "{}; raise the scale", b)
-    codes = q.reshape(len(q), -1).astype(np.int64)
-    offset = bias.astype(np.int64) - grid.zero_point * codes.sum(axis=1)
-    reach = 255 * np.abs(codes).sum(axis=1) + np.abs(offset)
-    _refuse(step, reach >= FITS, "an accumulator that could reach {} overflows int32, in channel "
+    codes = q.reshape(len(q), -1)
+    offset = bias.astype(np.int64) - grid.zero_point * codes.sum(axis=1, dtype=np.int64)
+    reach = 255 * np.abs(codes.astype(np.int16)).sum(axis=1, dtype=np.int64) + np.abs(offset)
+    refuse(step, reach >= FITS, "an accumulator that could reach {} overflows int32, in channel "
             "{}", reach)
     return Folded(q, scale, bias.astype(np.int32), offset.astype(np.int32), units)
 
@@ -94,7 +95,9 @@ def _of_constant(b: Array, s_x: np.float32, bare: Array) -> Array:
     return np.where(b == 0, bare, np.clip(scale, TINY, np.finfo(np.float32).max))
 
 
-def _refuse(step: Step, wrong: Array, message: str, shown: Array) -> None:
+def refuse(step: Step, wrong: Array, message: str, shown: Array) -> None:
+    """Raises ValueError for the first channel that is wrong, (O,) bool: its shown and its number
+    are put into the message."""
     if wrong.any():
         channel = int(np.argmax(wrong))
         raise ValueError(f"{step.name}: " + message.format(f"{shown[channel]:.6g}", channel))

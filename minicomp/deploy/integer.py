@@ -217,6 +217,10 @@ class _Derivation:
         made = Instruction(name, "avg_pool", value.sources, shape, grid,
                            args | {"zero_point": before.zero_point})
         if grid is None:
+            tiles = zip(self.shapes[step.inputs[0]][1:], args["kernel_size"], args["count"])
+            if any(n != k * m for n, k, m in tiles) or any(args["padding"]):
+                raise ValueError(f"{step.name}: an average that ends an integer program needs a "
+                                 "grid behind it where its windows are no cells of the map")
             return replace(made, scale=np.full(shape[0], share, np.float32))
         lo, hi = clamped(grid, _ceilings(_uniform(value.functions, step.name), step.name))
         rule = _named(step, lambda: requantizer(

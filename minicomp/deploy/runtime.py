@@ -29,6 +29,7 @@ from ..nn.layers import ActQuant
 from ..ops import sigmoid
 from ..tensor import Array, Tensor, no_grad, raw
 from . import choose
+from .grids import IN_PLACE
 from .steps import Shape, Step, numbers_of
 
 _MATVEC = {lanes.Lanes: lanes.matvec, nm.NM: nm.matvec}
@@ -49,9 +50,7 @@ class Plan:
 
     def __init__(self, steps: Sequence[Step], input_shape: Shape, batch: int = 1, *,
                  isa: str = "auto", n_threads: int = 1, skip_zeros: bool = True):
-        for name, value in (("batch", batch), ("n_threads", n_threads)):
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+        check_call(batch, n_threads)
         if isa != "auto":
             cpu.resolve(isa, "maps")
         self.batch, self.isa, self.n_threads = batch, isa, n_threads
@@ -86,7 +85,11 @@ class Plan:
             values[name] = run(*[values[i] for i in inputs])
             for gone in over:  # its memory is free for what comes
                 del values[gone]
-        return np.array(values[self._output], order="C")
+        return self._plain(values[self._output])
+
+    def _plain(self, y: Array) -> Array:
+        # The output as the caller's own.
+        return np.array(y, order="C")
 
     def _in_order(self, steps: Sequence[Step]) -> list[tuple[str, tuple[str, ...], Callable]]:
         # Whose output, which inputs, and what computes it: a step, or a conv with its pooling.
@@ -194,13 +197,6 @@ _MADE: dict[str, Callable[[Plan, Step], Callable[..., Array]]] = {
     "quantize": Plan._quantize,
     "clip": Plan._clip,
 }
-# By activation: may write to its argument; returns the result.
-_IN_PLACE = {
-    "relu": lambda y: np.maximum(y, 0, out=y),
-    "relu6": lambda y: np.clip(y, 0, 6, out=y),
-    "sigmoid": sigmoid.fn,
-    "tanh": lambda y: np.tanh(y, out=y),
-}
 # Steps without weights, by kind: from arguments to what computes them.
 _PLAIN: dict[str, Callable[[dict], Callable[..., Array]]] = {
     "relu": lambda args: lambda x: np.maximum(x, 0),
@@ -211,16 +207,23 @@ _PLAIN: dict[str, Callable[[dict], Callable[..., Array]]] = {
     "topk": lambda args: lambda x: _largest(x, args["k"]),
     "adaptive_avg_pool": lambda args: lambda x: _cells(x, args["output_size"]),
     "flatten": lambda args: lambda x: x.reshape(len(x), -1),
-    "shuffle": lambda args: lambda x: _shuffled(x, args["groups"]),
+    "shuffle": lambda args: lambda x: shuffled(x, args["groups"]),
     "concat": lambda args: lambda *xs: np.concatenate(xs, axis=1),
 }
+
+
+def check_call(batch: int, n_threads: int) -> None:
+    """Raises ValueError for a batch or n_threads below 1."""
+    for name, value in (("batch", batch), ("n_threads", n_threads)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
 
 
 def _then(step: Step, run: Callable[..., Array]) -> Callable[..., Array]:
     # `run`, whose output is nobody else's, and the step's activation in its place.
     if step.then is None:
         return run
-    activation = _IN_PLACE[step.then]
+    activation = IN_PLACE[step.then]
     return lambda *xs: activation(run(*xs))
 
 
@@ -274,6 +277,7 @@ def _largest(x: Array, k: int) -> Array:
     return x * keep.reshape(x.shape)
 
 
-def _shuffled(x: Array, groups: int) -> Array:
+def shuffled(x: Array, groups: int) -> Array:
+    """Returns x, (N, C, H, W), whose channels (g, n) have become (n, g)."""
     n, c, h, w = x.shape
     return x.reshape(n, groups, c // groups, h, w).swapaxes(1, 2).reshape(x.shape)
