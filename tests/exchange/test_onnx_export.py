@@ -297,6 +297,25 @@ def rounded(i, x):
 
 
 @pytest.mark.peers
+@pytest.mark.parametrize("name", MODELS)
+def test_built_in_nets_on_integers(name, tmp_path):
+    small = {"width": 0.25, "resolution": 16} if name == "mobilenetv2" else {}
+    model = quantized(drawn(MODELS[name](**small)))
+    program, x = lower(model, precision="int8", rounding="float"), images(model, 64, seed=5)
+    want, plan = program(x), program.plan(64)
+    codes = {i.name: plan.plain(i, y) for i, y in plan.walk(x) if i.grid is not None}
+    for format in INTEGERS:
+        export(program, tmp_path / "g.onnx", format=format)
+        for level in LEVELS:
+            got, logits = seen(tmp_path / "g.onnx", x, level, program.instructions)
+            assert np.mean(logits.argmax(axis=1) != want.argmax(axis=1)) <= 0.05, (format, level)
+            if format == "qoperator" and not any(
+                    i.kind in ("add", "avg_pool") for i in program.instructions):
+                assert all(np.array_equal(got[n], codes[n]) for n in got) and len(got) > 2
+                assert np.abs(logits - want).max() <= 1e-6 * np.abs(want).max()
+
+
+@pytest.mark.peers
 @pytest.mark.parametrize("format", INTEGERS)
 @pytest.mark.parametrize("make", [nn.Conv2d, nn.Linear])
 def test_a_pruned_channel_keeps_its_bias(make, format, tmp_path):

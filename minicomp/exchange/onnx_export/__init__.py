@@ -89,7 +89,8 @@ def _added(graph: Graph, program: Program, format: str) -> str:
     if format == "float" or format == "qdq" and coded and not _on_grids(program):
         return add_steps(graph, program, codes=format == "qdq")
     writer = QDQ(graph) if format == "qdq" else QOperator(graph)
-    return writer.write(instructions(program.steps, program.shapes()), program.input_shape)
+    made = program.instructions or instructions(program.steps, program.shapes())
+    return writer.write(made, program.input_shape)
 
 
 def _decoded(program: Program, held: str) -> dict[str, str]:
