@@ -48,24 +48,31 @@ def folded(step: Step, grid: Grid) -> Folded:
     q, scale = codes_of(step)
     numbers = numbers_of({p: f for p, f in step.weights.items() if p != "weight"})
     gain, b = numbers.get("gain", np.ones_like(scale)), numbers.get("bias", np.zeros_like(scale))
-    bare = scale
-    with np.errstate(over="ignore", under="ignore"):
-        scale = scale * gain
+    scale, constant = scaled(q, scale, gain, b, grid.scale)
     if not (np.isfinite(scale).all() and np.isfinite(b).all()):
         raise ValueError(f"{step.name}: scales, gains and biases must be finite")
-    constant = (scale == 0) | ~q.reshape(len(q), -1).any(axis=1)
     q[constant] = 0
-    scale = np.where(constant, _of_constant(b, grid.scale, bare), scale).astype(np.float32)
     units = np.float64(grid.scale) * scale.astype(np.float64)
     bias = np.rint(b.astype(np.float64) / units)
     refuse(step, np.abs(bias) >= FITS, "a bias of {} does not fit int32 at the scale of channel "
             "{}; raise the scale", b)
-    codes = q.reshape(len(q), -1)
-    offset = bias.astype(np.int64) - grid.zero_point * codes.sum(axis=1, dtype=np.int64)
-    reach = 255 * np.abs(codes.astype(np.int16)).sum(axis=1, dtype=np.int64) + np.abs(offset)
-    refuse(step, reach >= FITS, "an accumulator that could reach {} overflows int32, in channel "
-            "{}", reach)
+    offset = bias.astype(np.int64) - grid.zero_point * q.reshape(len(q), -1).sum(
+        axis=1, dtype=np.int64)
+    most = _reaches(q, offset)
+    refuse(step, most >= FITS, "an accumulator that could reach {} overflows int32, in channel {}",
+           most)
     return Folded(q, scale, bias.astype(np.int32), offset.astype(np.int32), units)
+
+
+def reach(arrays: dict[str, Array]) -> int:
+    """Returns the largest magnitude that an accumulator of an instruction could come to."""
+    return int(_reaches(arrays["weight"], arrays["offset"].astype(np.int64)).max(initial=0))
+
+
+def _reaches(q: Array, offset: Array) -> Array:
+    # 255 sum |q_w| + |offset|, (O,) int64.
+    rows = np.abs(q.reshape(len(q), -1).astype(np.int16))
+    return 255 * rows.sum(axis=1, dtype=np.int64) + np.abs(offset)
 
 
 def codes_of(step: Step) -> tuple[Array, Array]:
@@ -88,11 +95,18 @@ def codes_of(step: Step) -> tuple[Array, Array]:
     return q.astype(np.int8), scale
 
 
-def _of_constant(b: Array, s_x: np.float32, bare: Array) -> Array:
-    # Scales, (O,), at which b takes 2^23 steps; where it is 0, what the weight's own would be.
+def scaled(q: Array, scale: Array, gain: Array, b: Array, s_x: np.float32) -> tuple[Array, Array]:
+    """Returns the scale of each channel, gain included, and which channels are their bias alone,
+    (O,) float32 and bool; of such a one, that at which the bias takes 2^23 steps.
+
+    q : (O, ...) codes        scale, gain, b : (O,) float32        s_x : of the input
+    """
     with np.errstate(over="ignore", under="ignore"):
-        scale = np.abs(b.astype(np.float64)) / (np.float64(s_x) * OF_CONSTANT)
-    return np.where(b == 0, bare, np.clip(scale, TINY, np.finfo(np.float32).max))
+        found = scale * gain
+        of_bias = np.abs(b.astype(np.float64)) / (np.float64(s_x) * OF_CONSTANT)
+    of_bias = np.where(b == 0, scale, np.clip(of_bias, TINY, np.finfo(np.float32).max))
+    constant = (found == 0) | ~q.reshape(len(q), -1).any(axis=1)
+    return np.where(constant, of_bias, found).astype(np.float32), constant
 
 
 def refuse(step: Step, wrong: Array, message: str, shown: Array) -> None:

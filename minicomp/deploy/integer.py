@@ -91,6 +91,18 @@ def instructions(steps: Iterable[Step], shapes: dict[str, Shape], *, rounding: s
     return made.finished()
 
 
+def codes_of_steps(steps: Iterable[Step], made: Iterable[Instruction]) -> dict[str, str]:
+    """Returns by step `quantize` the instruction whose codes are its: that of its name or, where it
+    was taken to the step before, the move that it stood behind.   made : of `instructions`"""
+    found, by_name = {}, {i.name: i for i in made}
+    for step in steps:
+        if step.kind == "quantize":
+            source = by_name.get(step.inputs[0])
+            moved = source is not None and source.kind in MOVES and source.grid == grid_of(step)
+            found[step.name] = source.name if moved else step.name
+    return found
+
+
 class _Derivation:
     # values : by step, its codes (the name of the instruction that gives them), or an _Open
 
@@ -217,10 +229,6 @@ class _Derivation:
         made = Instruction(name, "avg_pool", value.sources, shape, grid,
                            args | {"zero_point": before.zero_point})
         if grid is None:
-            tiles = zip(self.shapes[step.inputs[0]][1:], args["kernel_size"], args["count"])
-            if any(n != k * m for n, k, m in tiles) or any(args["padding"]):
-                raise ValueError(f"{step.name}: an average that ends an integer program needs a "
-                                 "grid behind it where its windows are no cells of the map")
             return replace(made, scale=np.full(shape[0], share, np.float32))
         lo, hi = clamped(grid, _ceilings(_uniform(value.functions, step.name), step.name))
         rule = _named(step, lambda: requantizer(

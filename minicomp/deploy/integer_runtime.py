@@ -24,7 +24,7 @@ from ..nn.graph import INPUT
 from ..tensor import Array
 from .arena import Value, planned
 from .integer import Instruction
-from .runtime import check_call
+from .runtime import Run, check_call, checked
 from .steps import Shape
 
 ALIGN = 64
@@ -53,7 +53,7 @@ class IntegerPlan:
         self._shapes = {i.name: i.shape for i in self.instructions}
         self._orders: dict[str, Array | None] = {}  # of rows: which entry lies where; None: as is
         self._home: dict[str, str] = {}  # by value, that whose memory it shares
-        self._runs = [self._made(i) for i in self.instructions]
+        self.runs = tuple(Run(i.name, i.inputs, self._made(i), (i,)) for i in self.instructions)
         arena = planned(self._values())
         self.offsets, self.size, self.bound = arena.offsets, arena.size, arena.bound
         self._own = threading.local()
@@ -69,7 +69,7 @@ class IntegerPlan:
         Raises ValueError for another shape.
         """
         if not self.instructions:
-            return np.array(self._checked(x), order="C")
+            return np.array(checked(x, self.shape), order="C")
         last = self.instructions[-1]
         if last.grid is not None:
             return last.grid.scale * self.integers(x).astype(np.float32)
@@ -78,37 +78,27 @@ class IntegerPlan:
 
     def integers(self, x: Array) -> Array:
         """Returns the logits as integers, (batch, classes) int32, 0 standing for 0."""
-        for instruction, y in self.walk(x):
+        for name, y in self.walk(x):
             pass
-        y = self.plain(instruction, y)
-        zero_point = 0 if instruction.grid is None else instruction.grid.zero_point
+        last = self.instructions[-1]
+        y, zero_point = self.plain(name, y), 0 if last.grid is None else last.grid.zero_point
         return np.subtract(y, zero_point, dtype=np.int32, casting="unsafe")
 
-    def walk(self, x: Array) -> Iterator[tuple[Instruction, Array]]:
-        """Yields each instruction, executed, and its output as it lies; see `plain`.
-
-        What is yielded is gone when another value takes its place.
-        """
-        values = self._block() | {INPUT: self._checked(x)}
-        for instruction, run in zip(self.instructions, self._runs):
-            y = values[instruction.name]
+    def walk(self, x: Array) -> Iterator[tuple[str, Array]]:
+        """Yields the name of each value, one after the other, and the value as it lies, see
+        `plain`; it is gone when another takes its place."""
+        values = self._block() | {INPUT: checked(x, self.shape)}
+        for name, inputs, run, _ in self.runs:
             if run is not None:
-                run(*[values[name] for name in instruction.inputs], y)
-            yield instruction, y
+                run(*[values[i] for i in inputs], values[name])
+            yield name, values[name]
 
-    def plain(self, instruction: Instruction, y: Array) -> Array:
-        """Returns what an instruction gave, as a program means it: (N, C, H, W) or (N, D)."""
+    def plain(self, name: str, y: Array) -> Array:
+        """Returns a value as a program means it, (N, C, H, W) or (N, D), the caller's own."""
         if y.ndim == 4:
-            return np.ascontiguousarray(nchw(y))
-        order = self._orders.get(instruction.name)
+            return np.array(nchw(y), order="C")
+        order = self._orders.get(name)
         return y.copy() if order is None else y[:, np.argsort(order)]
-
-    def _checked(self, x: Array) -> Array:
-        x = np.asarray(x, np.float32)
-        if x.shape != self.shape:
-            raise ValueError(f"x must have shape {self.shape}, got {x.shape}; "
-                             "a plan is for one number of examples")
-        return x
 
     # -------------------------------------------------------------------------------------- memory
 
@@ -181,7 +171,7 @@ class IntegerPlan:
     def _avg_pool(self, i: Instruction):
         how, r = _windows(i) | {"zero_point": i.args["zero_point"]}, i.arrays.get("requantizer")
         if r is None:
-            return lambda x, out: np.copyto(out, _cell_sums(x, how["kernel"], how["zero_point"]))
+            return lambda x, out: np.copyto(out, pool.sum_pool_ref(x, **how))
         return lambda x, out: np.copyto(out, pool.avg_pool_ref(x, r, **how))
 
     def _add(self, i: Instruction):
@@ -272,9 +262,3 @@ def _windows(i: Instruction) -> dict:
     return {"kernel": i.args["kernel_size"]} | {k: i.args[k] for k in (
         "stride", "padding", "count")}
 
-
-def _cell_sums(x: Array, cell: tuple[int, int], zero_point: int) -> Array:
-    # Sums of codes less their zero point over the cells of a map, int32.
-    n, h, w, c = x.shape
-    cells = x.reshape(n, h // cell[0], cell[0], w // cell[1], cell[1], c)
-    return cells.sum(axis=(2, 4), dtype=np.int32) - cell[0] * cell[1] * zero_point

@@ -50,7 +50,7 @@ def lower(model: Model, *, precision: str = "float", rounding: str = "single",
         if node.layer.step == "":
             source[node.name] = inputs[0]
         else:
-            steps.append(_step(node, inputs))
+            steps.append(step_of(node, inputs))
             source[node.name] = node.name
     output = source[model.nodes[-1].name] if model.nodes else INPUT
     return Program(_fused(_leading_to(steps, output)), input_shape=model.input_shape,
@@ -58,7 +58,8 @@ def lower(model: Model, *, precision: str = "float", rounding: str = "single",
                    trained_on=model.trained_on, rounding=rounding, zero_first=zero_first)
 
 
-def _step(node: Node, inputs: tuple[str, ...]) -> Step:
+def step_of(node: Node, inputs: tuple[str, ...]) -> Step:
+    """Returns the step of a node by itself; ValueError, by its name, for one that has none."""
     layer = node.layer
     if layer.step not in KINDS:
         raise ValueError(f"{node.name}: a {layer.kind} cannot be lowered, no step computes it")

@@ -29,8 +29,10 @@ from ..tensor import Array, raw
 from .dynamic_runtime import DynamicPlan, check_dynamic
 from .integer import Instruction, instructions
 from .integer_runtime import IntegerPlan
+from .profile import Profile, profiled
 from .runtime import Plan
 from .steps import Shape, Step, activation_bytes, count, operations, shapes_of
+from .trace import traced
 
 PRECISIONS = ("float", "weight-only", "int8-dynamic", "int8")
 INTEGERS = (Affine, FixedPoint)  # forms that store integers
@@ -115,6 +117,19 @@ class Program:
     def operations(self) -> int:
         """Returns about how many operations an example takes, as `Model.operations`."""
         return operations(self.steps, self._shapes)
+
+    def profile(self, batch: int = 1, *, isa: str = "auto", n_threads: int = 1) -> Profile:
+        """Returns milliseconds, MACs and bytes of each step, and the peak memory of activations, of
+        calls of `batch` examples; arguments and errors of `plan`."""
+        return profiled(self, batch, isa=isa, n_threads=n_threads)
+
+    def trace(self, x: Array) -> dict[str, Array]:
+        """Returns every integer that an integer program makes of x, (N, *input_shape): codes,
+        accumulators, multipliers, shifts, zero points, by names as in trace.py.
+
+        Raises ValueError for a program of another precision, and an x of another shape.
+        """
+        return traced(self, x)
 
     def plan(self, batch: int = 1, *, isa: str = "auto", n_threads: int = 1,
              skip_zeros: bool = True) -> Plan | IntegerPlan:

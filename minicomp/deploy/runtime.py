@@ -13,10 +13,11 @@ columns are the windows of all output pixels.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from itertools import zip_longest
 from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,16 @@ from .steps import Shape, Step, numbers_of
 
 _MATVEC = {lanes.Lanes: lanes.matvec, nm.NM: nm.matvec}
 _MATMUL = {rows.Rows: rows.matmul, rows.Csr: rows.csr_matmul}
+
+
+class Run(NamedTuple):
+    """What a plan calls: the name of the value that it gives, those that it reads, what computes
+    it, and which steps it is."""
+
+    name: str
+    inputs: tuple[str, ...]
+    call: Callable | None
+    steps: tuple
 
 
 class Plan:
@@ -60,11 +71,10 @@ class Plan:
             layout = choose.layout_of(step, batch, isa)
             if layout is not None:
                 self.layouts[step.name] = layout if skip_zeros else choose.DENSE
-        self._runs = self._in_order(steps)
-        self._output = steps[-1].name if steps else INPUT
-        last = {name: i for i, (_, inputs, _) in enumerate(self._runs) for name in inputs}
+        self.runs = tuple(self._in_order(steps))
+        last = {name: i for i, run in enumerate(self.runs) for name in run.inputs}
         self._over = [[name for name, at in last.items() if at == i]
-                      for i in range(len(self._runs))]
+                      for i in range(len(self.runs))]
 
     def __repr__(self) -> str:
         packed = ", ".join(f"{name}: {layout}" for name, layout in self.layouts.items())
@@ -76,23 +86,26 @@ class Plan:
         x : (batch, *input_shape), finite
         Raises ValueError for another shape.
         """
-        x = np.asarray(x, np.float32)
-        if x.shape != self.shape:
-            raise ValueError(f"x must have shape {self.shape}, got {x.shape}; "
-                             "a plan is for one number of examples")
-        values = {INPUT: x}
-        for (name, inputs, run), over in zip(self._runs, self._over):
+        y = checked(x, self.shape)
+        for _, y in self.walk(y):
+            pass
+        return self._plain(y)
+
+    def walk(self, x: Array) -> Iterator[tuple[str, Array]]:
+        """Yields the name of each value that is computed, one after the other, and the value."""
+        values = {INPUT: checked(x, self.shape)}
+        for (name, inputs, run, _), over in zip(self.runs, self._over):
             values[name] = run(*[values[i] for i in inputs])
             for gone in over:  # its memory is free for what comes
                 del values[gone]
-        return self._plain(values[self._output])
+            yield name, values[name]
 
     def _plain(self, y: Array) -> Array:
         # The output as the caller's own.
         return np.array(y, order="C")
 
-    def _in_order(self, steps: Sequence[Step]) -> list[tuple[str, tuple[str, ...], Callable]]:
-        # Whose output, which inputs, and what computes it: a step, or a conv with its pooling.
+    def _in_order(self, steps: Sequence[Step]) -> list[Run]:
+        # What computes a step, or a conv with its pooling.
         readers = Counter(name for step in steps for name in step.inputs)
         runs, pools = [], set()
         for step, after in zip_longest(steps, steps[1:]):
@@ -101,9 +114,10 @@ class Plan:
             if after and after.inputs == (step.name,) and readers[step.name] == 1 and (
                     self._pools_at_once(step, after)):
                 pools.add(after.name)
-                runs.append((after.name, step.inputs, self._conv_pool(step, after)))
+                runs.append(Run(after.name, step.inputs, self._conv_pool(step, after),
+                                (step, after)))
             else:
-                runs.append((step.name, step.inputs, self._made(step)))
+                runs.append(Run(step.name, step.inputs, self._made(step), (step,)))
         return runs
 
     def _pools_at_once(self, step: Step, after: Step) -> bool:
@@ -217,6 +231,15 @@ def check_call(batch: int, n_threads: int) -> None:
     for name, value in (("batch", batch), ("n_threads", n_threads)):
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+
+
+def checked(x: Array, shape: Shape) -> Array:
+    """Returns x as float32; ValueError where it has another shape than a plan's."""
+    x = np.asarray(x, np.float32)
+    if x.shape != shape:
+        raise ValueError(f"x must have shape {shape}, got {x.shape}; "
+                         "a plan is for one number of examples")
+    return x
 
 
 def _then(step: Step, run: Callable[..., Array]) -> Callable[..., Array]:
