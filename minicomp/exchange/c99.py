@@ -5,9 +5,9 @@
     PREFIX_weights.h   weights and all other constants
 
 Nothing is included but stdint.h, nothing is allocated: the values of a run share one static block,
-whose places are planned here. The bits are those of the runtime. Under rule float the requantization
+whose places are planned here. The bits are those of the runtime. Under rule float requantization
 computes in float32, IEEE 754; under the others there is no float but the scales of the logits,
-which nobody reads there.
+which a run does not read.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t", "float32": "f
 def export(program: Program, folder: str | Path) -> dict[str, int]:
     """Writes a program to a folder, which is made; its name is the prefix of all that C sees.
 
-    Returns bytes, by what they are: "weights" of 8 bits, "buffers", and where gcc is here "constants"
-    (all), "code" and "stack" (at most), of what gcc -Os makes for this machine.
+    Returns bytes, by what they are: "weights" of 8 bits, "buffers", and where gcc is here
+    "constants" (all), "code" and "stack" (at most) of what gcc -Os makes for this machine.
     Raises ValueError for a program of floats; OSError.
     """
     folder = Path(folder)
@@ -105,7 +105,7 @@ def _letters(name: str) -> str:
 
 
 def _planned(instructions: tuple[Instruction, ...]):
-    # Where values lie. The input and the logits are the caller's; a flattened map is the same bytes.
+    # Where values lie. The input and the logits are the caller's; a flattened map is as it was.
     home, first, last = {}, {}, {}
     for at, i in enumerate(instructions):
         home[i.name] = home[i.inputs[0]] if i.kind == "flatten" else i.name
@@ -163,8 +163,9 @@ class _Text:
         values = [f"{v.hex()}f" for v in a.reshape(-1).tolist()] if a.dtype.kind == "f" else [
             str(v) for v in a.reshape(-1).tolist()]
         rows = [", ".join(values[k: k + 16]) for k in range(0, len(values), 16)]
-        self.arrays.append(f"static const {TYPES[a.dtype.name]} {label}_{what}[{len(values)}] = {{\n"
-                           + ",\n".join(f"    {row}" for row in rows) + "\n};\n")
+        declared = f"static const {TYPES[a.dtype.name]} {label}_{what}[{len(values)}]"
+        self.arrays.append(f"{declared} = {{\n" + ",\n".join(f"    {row}" for row in rows)
+                           + "\n};\n")
         return f"{label}_{what}"
 
     def step(self, kind: str, label: str, fields: dict) -> str:

@@ -1,10 +1,13 @@
 # Integer programs as C, compiled and run against the runtime.
+import json
 import shutil
 import subprocess
 
 import numpy as np
 import pytest
 
+import minicomp
+from minicomp.cli import main
 from minicomp.deploy import Program, Step, lower
 from minicomp.exchange import c99
 from minicomp.kernels.int8.requantize import ROUNDINGS
@@ -159,10 +162,32 @@ def test_what_a_small_net_takes(tmp_path):
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="C is written of an integer program .*got precision float"):
+    with pytest.raises(ValueError, match="written of an integer program .*got precision float"):
         c99.sources(lower(MODELS["lenet300"]()), "net")
     two = Program([quantize("q", "x", 0.5), quantize("p", "x", 0.25),
                    Step("a", "add", ("q", "p")), quantize("y", "a", 0.5)], input_shape=(3,),
                   precision="int8")
     with pytest.raises(ValueError, match="whose input is quantized once, got q, p"):
         c99.sources(two, "net")
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    program = every_kind("gemmlowp")
+    minicomp.save(program, "p.mcz")
+    assert main(["export", "p.mcz", "--c", "my net", "--json", "told.json"]) == 0
+    assert "weights, 8 bits" in capsys.readouterr().out
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["folder"] == "my net"
+    weights = sum(i.arrays["weight"].size for i in program.instructions if "weight" in i.arrays)
+    assert told["bytes"]["weights"] == weights
+    for name, text in c99.sources(program, "my_net").items():
+        assert (tmp_path / "my net" / name).read_text() == text
+    for words, says in ((["p.mcz"], "one of --c DIR and --onnx G.onnx says what to write"),
+                        (["p.mcz", "--c", "p.mcz"], "--c: p.mcz is no folder"),
+                        (["lenet.mcz", "--c", "net"], "lenet.mcz: there is no such file")):
+        assert main(["export", *words]) == 2
+        assert says in capsys.readouterr().err
+    minicomp.save(MODELS["lenet300"](), "lenet.mcz")
+    assert main(["export", "lenet.mcz", "--c", "net"]) == 2
+    assert "is on no grid: an integer program needs a quantize" in capsys.readouterr().err
