@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from . import c99_kernels as kernels
 
 LONGEST = 40  # letters of a name in C
 SHOWN = 4  # channels of which a header says how they are normalised
+COLUMNS = 92  # of a line of constants
 TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t", "float32": "float"}
 
 
@@ -104,6 +106,18 @@ def _letters(name: str) -> str:
     return name if name[:1].isalpha() else f"s{name}"
 
 
+def _wrapped(parts: Iterable[str]) -> str:
+    # Parts of an initializer, as many to a line as fit.
+    lines, room = [[]], 0
+    for part in parts:
+        if room + len(part) > COLUMNS:
+            lines.append([])
+            room = 0
+        lines[-1].append(part)
+        room += len(part) + 2
+    return ",\n".join("    " + ", ".join(line) for line in lines)
+
+
 def _planned(instructions: tuple[Instruction, ...]):
     # Where values lie. The input and the logits are the caller's; a flattened map is as it was.
     home, first, last = {}, {}, {}
@@ -160,19 +174,15 @@ class _Text:
 
     def array(self, label: str, what: str, a: Array) -> str:
         # The name of an array of constants.
-        values = [f"{v.hex()}f" for v in a.reshape(-1).tolist()] if a.dtype.kind == "f" else [
-            str(v) for v in a.reshape(-1).tolist()]
-        rows = [", ".join(values[k: k + 16]) for k in range(0, len(values), 16)]
+        values = [f"{v.hex()}f" if a.dtype.kind == "f" else str(v) for v in a.reshape(-1).tolist()]
         declared = f"static const {TYPES[a.dtype.name]} {label}_{what}[{len(values)}]"
-        self.arrays.append(f"{declared} = {{\n" + ",\n".join(f"    {row}" for row in rows)
-                           + "\n};\n")
+        self.arrays.append(f"{declared} = {{\n{_wrapped(values)}\n}};\n")
         return f"{label}_{what}"
 
     def step(self, kind: str, label: str, fields: dict) -> str:
         # The address of the constants of an instruction.
-        lines = [f"    .{name} = {value}," for name, value in fields.items()]
-        self.steps.append(f"static const struct {kind} {label}_step = {{\n" + "\n".join(lines)
-                          + "\n};\n")
+        given = _wrapped(f".{name} = {value}" for name, value in fields.items())
+        self.steps.append(f"static const struct {kind} {label}_step = {{\n{given}\n}};\n")
         return f"&{label}_step"
 
     def rule(self, label: str, r: Requantizer) -> dict[str, str]:
@@ -308,10 +318,10 @@ extern const float {prefix}_scale[{guard}_OUTPUTS];
         used = [text if isinstance(text, str) else text[self.rounding]
                 for name, text in kernels.TEXTS.items() if name in self.parts]
         room = f"static uint8_t room[{self.arena.size}];\n\n" * (self.arena.size > 0)
-        scale = ", ".join(f"{v.hex()}f" for v in self.scales().tolist())
+        scale = _wrapped(f"{v.hex()}f" for v in self.scales().tolist())
         return "\n".join([
             f'#include "{self.prefix}.h"\n#include "{self.prefix}_weights.h"', "".join(used),
-            *self.steps, f"const float {self.prefix}_scale[] = {{{scale}}};\n",
+            *self.steps, f"const float {self.prefix}_scale[{self.outputs}] = {{\n{scale}\n}};\n",
             f"{room}void {self.prefix}_run(const uint8_t *x, int32_t *logits)\n{{", *self.calls,
             "}\n"])
 
