@@ -20,7 +20,9 @@ import minicomp.kernels
 from minicomp.kernels import cpu, doors
 from minicomp.kernels.codebook import kmeans, lookup, scatter
 from minicomp.kernels.coding import huffman, range_coder
-from minicomp.kernels.int8 import rounding
+from minicomp.kernels.int8 import conv as conv8
+from minicomp.kernels.int8 import gemm as gemm8
+from minicomp.kernels.int8 import requantize, rounding
 from minicomp.kernels.maps import conv, conv_pool, dense, norm, pool, softmax
 from minicomp.kernels.sparse import lanes, nm, rows
 from minicomp.kernels.threads import threads
@@ -101,6 +103,27 @@ ROUNDED = {
           COLUMN * np.float32(np.nan)],
     "fl": (101, -101, 1.5, True, None, "3", 2**70), "lo": (9, 2**25, 0.0, None),
     "hi": (-5, 2**25, 3.0, None), "values": SWITCH, "n_threads": THREADS, "isa": ISA}
+U8, S8 = rng.integers(0, 256, (5, 8), np.uint8), rng.integers(-128, 128, (6, 8), np.int8)
+MAPS, FILTERS = rng.integers(0, 256, (2, 6, 7, 4), np.uint8), S8.reshape(6, 2, 2, 2)
+OFFSET, SUMS8 = rng.integers(-99, 99, 6, np.int32), rng.integers(-999, 999, (5, 6), np.int32)
+RULE = requantize.requantizer([0.01] * 6, zero_point=3, lo=0, hi=255)
+PANELS, FILTER_PANELS = gemm8.pack(S8), gemm8.pack(FILTERS, groups=2)
+NOT_RULES = (None, {}, "r", requantize.requantizer([0.01] * 5, zero_point=3, lo=0, hi=255))
+SIZES8 = conv8.sizes_of(MAPS.shape, FILTER_PANELS)
+
+
+def room(dtype, *shape):
+    # wrong for an array to write to; None makes one
+    good = np.zeros(shape, dtype)
+    frozen = good.copy()
+    frozen.setflags(write=False)
+    return [frozen, good[..., ::-1], good.tolist(), *(a for a in exact(good) if a is not None)]
+
+
+CONV8 = {"x": [*exact(MAPS), *sized(MAPS, 3, kinds="i")], "w": [None, FILTERS, PANELS],
+         "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], **MOVES,
+         "zero_point": whole(256), "scratch": [[1], np.zeros(10**6, np.int8)],
+         "n_threads": THREADS, "isa": ISA}
 NOT_PACKED = (None, [1], {}, COLUMN, object(), LANES, ROWS, CSR, NM)
 
 
@@ -242,6 +265,31 @@ ENTRIES = {
         {"g": [*exact(SPARSE), *sized(SPARSE)],
          "index": [*exact(CODES), *sized(CODES, kinds="i"), CODES + np.uint8(4)],
          "k": whole(), "isa": ISA}),
+    requantize.requantize: (
+        {"acc": SUMS8, "r": RULE},
+        {"acc": [a for a in [*exact(SUMS8), *sized(SUMS8, kinds="i")] if np.ndim(a) != 3],
+         "r": NOT_RULES, "out": room(np.uint8, 5, 6), "n_threads": THREADS, "isa": ISA}),
+    gemm8.pack: (
+        {"w": FILTERS, "groups": 2},
+        {"w": [*exact(FILTERS), FILTERS[:5]], "groups": whole(0, 4, 7)}),
+    gemm8.gemm: (
+        {"a": U8, "w": PANELS, "offset": OFFSET},
+        {"a": [*exact(U8), *sized(U8, kinds="i")], "w": [None, S8, FILTER_PANELS],
+         "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], "out": room(np.int32, 5, 6),
+         "n_threads": THREADS, "isa": ISA}),
+    gemm8.linear: (
+        {"a": U8, "w": PANELS, "offset": OFFSET, "r": RULE},
+        {"a": [*exact(U8), *sized(U8, kinds="i")], "w": [None, S8, FILTER_PANELS],
+         "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], "r": NOT_RULES,
+         "out": room(np.uint8, 5, 6), "n_threads": THREADS, "isa": ISA}),
+    conv8.scratch_bytes: (
+        {"sizes": SIZES8}, {"sizes": [None, tuple(SIZES8)], "n_threads": THREADS}),
+    conv8.conv: (
+        {"x": MAPS, "w": FILTER_PANELS, "offset": OFFSET},
+        {**CONV8, "out": room(np.int32, 2, 5, 6, 6)}),
+    conv8.conv2d: (
+        {"x": MAPS, "w": FILTER_PANELS, "offset": OFFSET, "r": RULE},
+        {**CONV8, "r": NOT_RULES, "out": room(np.uint8, 2, 5, 6, 6)}),
     rounding.nearest_round: ({"x": COLUMN, "fl": 3, "lo": -4, "hi": 3}, ROUNDED),
     rounding.stochastic_round: (
         {"x": COLUMN, "fl": 3, "lo": -4, "hi": 3, "key": 1}, ROUNDED | {"key": whole(2**64)}),
@@ -271,6 +319,10 @@ PLAIN = {
     "codebook.kmeans": {"cost"},
     "codebook.lookup": {"check", "index_bytes", "refuse"},
     "coding.huffman": {"symbol_dtype", "symbol_table"},
+    "int8.checks": {"codes", "result", "sums"},
+    "int8.conv": {"Sizes", "sizes_of"},
+    "int8.gemm": {"Panels", "unpacked"},
+    "int8.requantize": {"Requantizer", "multiplier", "numbers", "requantizer", "rule"},
     "int8.rounding": {"draws", "key_of"},
     "maps.conv": {"Sizes", "check", "im2col", "lanes", "padded", "sizes_of", "window_view"},
     "maps.conv_pool": {"Steps"},
@@ -291,7 +343,7 @@ ROOMS = [m.name for m in pkgutil.walk_packages(minicomp.kernels.__path__, "minic
 OWN_WORDS = re.compile(
     "must (be|have|hold|lie|rise|divide|fit)|shapes do not fit|does not fit|needs x"
 )
-PACKED = {lanes.Lanes: LANES, rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM}
+PACKED = {gemm8.Panels: PANELS, lanes.Lanes: LANES, rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM}
 
 
 def said(entry):

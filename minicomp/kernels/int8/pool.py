@@ -8,8 +8,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from .. import cpu, doors
 from ..doors import Geometry, Pair
 from ..threads import threads
-from .checks import codes, numbers, result, rule
-from .requantize import Requantizer, requantize_ref
+from .checks import codes, result
+from .requantize import Requantizer, numbers, requantize_ref, rule
 
 Array = np.ndarray
 
