@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="version, and which kernels run")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (compress, train, evaluate, show, lower, export, trace, sensitivity, debug,
+    for module in (compress, train, evaluate, show, lower, trace, export, sensitivity, debug,
                    listing, paper, bench, data, lesson):
         module.add_parsers(commands)
     return parser

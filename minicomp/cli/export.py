@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..deploy import Program, lower
 from ..errors import UserError
-from ..exchange import c99
+from ..exchange import c99, onnx_export
 from ..nn.graph import Model
 from . import opening, options
 from .progress import print_table
@@ -15,7 +15,9 @@ EXAMPLES = """
 minicomp export program.mcz --c lenet5-c
 minicomp export program.mcz --onnx lenet5.onnx --format qoperator
 """
-FORMATS = ("qdq", "qoperator")
+TAKEN = {"weights": "weights, 8 bits", "constants": "all constants, weights included",
+         "code": "code, by gcc -Os for this machine", "buffers": "buffers, static",
+         "stack": "stack, at most"}
 
 
 def add_parsers(commands) -> None:
@@ -30,9 +32,10 @@ def add_parsers(commands) -> None:
     p.add_argument("--c", metavar="DIR", help="the folder to write C files to; a model is lowered "
                    "to integers first")
     p.add_argument("--onnx", metavar="G.onnx", help="the ONNX file to write")
-    p.add_argument("--format", choices=FORMATS, default="qdq",
-                   help="of integers in --onnx: float operators between QuantizeLinear and "
-                   "DequantizeLinear, or integer operators (default qdq)")
+    p.add_argument("--format", choices=onnx_export.FORMATS,
+                   help="of --onnx: operators on floats; the same between DequantizeLinear and "
+                   "QuantizeLinear; operators on integers (default: qdq for what has activations "
+                   "on grids, else float)")
     options.add_json(p)
     options.files(p, reads=("file",), writes=("onnx",), folder=("c",))
 
@@ -55,11 +58,20 @@ def run(args) -> int:
 
 def _c(found: Model | Program, args) -> dict:
     program = lower(found, precision="int8") if isinstance(found, Model) else found
-    report = c99.export(program, args.c)
-    print_table(args.c, ["what", "bytes"], [[what, size] for what, size in report.items()])
-    return {"folder": args.c, "bytes": report}
+    bytes_ = c99.export(program, args.c)
+    measured = "code" in bytes_
+    print_table(args.c, ["what", "bytes"], [[said, bytes_[what]] for what, said in TAKEN.items()
+                                            if what in bytes_],
+                footer="" if measured else "gcc is not here: code and stack are not measured")
+    return {"folder": args.c, "bytes": bytes_}
 
 
 def _onnx(found: Model | Program, args) -> dict:
-    from ..exchange import onnx_export
-    return onnx_export.export(found, args.onnx, format=args.format)
+    report = onnx_export.export(found, args.onnx, format=args.format)
+    print_table(args.onnx, ["what", ""], [
+        ["format", report.format], ["opset", report.opset], ["IR version", report.ir_version],
+        ["nodes", report.nodes], ["bytes", report.bytes]])
+    if report.decoded:
+        print_table("weights that the file holds as plain numbers", ["weight", "was"],
+                    [[name, was] for name, was in report.decoded.items()])
+    return {"file": args.onnx} | report.as_dict()

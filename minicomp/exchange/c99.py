@@ -5,9 +5,9 @@
     PREFIX_weights.h   weights and all other constants
 
 Nothing is included but stdint.h, nothing is allocated: the values of a run share one static block,
-whose places are planned here. The bits are those of the runtime. Under rule float the requantization
+whose places are planned here. The bits are those of the runtime. Under rule float requantization
 computes in float32, IEEE 754; under the others there is no float but the scales of the logits,
-which nobody reads there.
+which a run does not read.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,15 @@ from . import c99_kernels as kernels
 
 LONGEST = 40  # letters of a name in C
 SHOWN = 4  # channels of which a header says how they are normalised
+COLUMNS = 92  # of a line of constants
 TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t", "float32": "float"}
 
 
 def export(program: Program, folder: str | Path) -> dict[str, int]:
     """Writes a program to a folder, which is made; its name is the prefix of all that C sees.
 
-    Returns bytes, by what they are: "weights" of 8 bits, "buffers", and where gcc is here "constants"
-    (all), "code" and "stack" (at most), of what gcc -Os makes for this machine.
+    Returns bytes, by what they are: "weights" of 8 bits, "buffers", and where gcc is here
+    "constants" (all), "code" and "stack" (at most) of what gcc -Os makes for this machine.
     Raises ValueError for a program of floats; OSError.
     """
     folder = Path(folder)
@@ -62,8 +64,10 @@ def sources(program: Program, prefix: str) -> dict[str, str]:
     if not program.integer:
         raise ValueError("C is written of an integer program (minicomp lower --precision int8), "
                          f"got precision {program.precision}")
-    if not program.instructions:
-        raise ValueError("the program has no steps")
+    inputs = [i.name for i in program.instructions if i.kind == "input"]
+    if len(inputs) != 1:
+        raise ValueError("C is written of a program whose input is quantized once, got "
+                         f"{', '.join(inputs[:4]) or 'no step that does so'}")
     text = _Text(program, prefix)
     return {f"{prefix}.h": text.header(), f"{prefix}_weights.h": text.constants(),
             f"{prefix}.c": text.program_text()}
@@ -102,8 +106,20 @@ def _letters(name: str) -> str:
     return name if name[:1].isalpha() else f"s{name}"
 
 
+def _wrapped(parts: Iterable[str]) -> str:
+    # Parts of an initializer, as many to a line as fit.
+    lines, room = [[]], 0
+    for part in parts:
+        if room + len(part) > COLUMNS:
+            lines.append([])
+            room = 0
+        lines[-1].append(part)
+        room += len(part) + 2
+    return ",\n".join("    " + ", ".join(line) for line in lines)
+
+
 def _planned(instructions: tuple[Instruction, ...]):
-    # Where values lie. The input and the logits are the caller's; a flattened map is the same bytes.
+    # Where values lie. The input and the logits are the caller's; a flattened map is as it was.
     home, first, last = {}, {}, {}
     for at, i in enumerate(instructions):
         home[i.name] = home[i.inputs[0]] if i.kind == "flatten" else i.name
@@ -129,6 +145,7 @@ class _Text:
         self.places = {INPUT: "x"}
         self.shapes = {INPUT: program.input_shape}
         self.arena = _planned(program.instructions)
+        self.input = next(i for i in program.instructions if i.kind == "input")
         for i in program.instructions:
             self.places[i.name], self.shapes[i.name] = self.place(i), i.shape
             _CALLS[i.kind](self, i)
@@ -157,18 +174,15 @@ class _Text:
 
     def array(self, label: str, what: str, a: Array) -> str:
         # The name of an array of constants.
-        values = [f"{v.hex()}f" for v in a.reshape(-1).tolist()] if a.dtype.kind == "f" else [
-            str(v) for v in a.reshape(-1).tolist()]
-        rows = [", ".join(values[k: k + 16]) for k in range(0, len(values), 16)]
-        self.arrays.append(f"static const {TYPES[a.dtype.name]} {label}_{what}[{len(values)}] = {{\n"
-                           + ",\n".join(f"    {row}" for row in rows) + "\n};\n")
+        values = [f"{v.hex()}f" if a.dtype.kind == "f" else str(v) for v in a.reshape(-1).tolist()]
+        declared = f"static const {TYPES[a.dtype.name]} {label}_{what}[{len(values)}]"
+        self.arrays.append(f"{declared} = {{\n{_wrapped(values)}\n}};\n")
         return f"{label}_{what}"
 
     def step(self, kind: str, label: str, fields: dict) -> str:
         # The address of the constants of an instruction.
-        lines = [f"    .{name} = {value}," for name, value in fields.items()]
-        self.steps.append(f"static const struct {kind} {label}_step = {{\n" + "\n".join(lines)
-                          + "\n};\n")
+        given = _wrapped(f".{name} = {value}" for name, value in fields.items())
+        self.steps.append(f"static const struct {kind} {label}_step = {{\n{given}\n}};\n")
         return f"&{label}_step"
 
     def rule(self, label: str, r: Requantizer) -> dict[str, str]:
@@ -261,8 +275,8 @@ class _Text:
     # -------------------------------------------------------------------------------------- files
 
     def header(self) -> str:
-        guard, prefix, grid = self.prefix.upper(), self.prefix, self.program.instructions[0].grid
-        return f"""/* {' x '.join(map(str, self.program.input_shape))} codes go in, channel after channel, row by row:
+        guard, prefix, grid = self.prefix.upper(), self.prefix, self.input.grid
+        return f"""/* {self.taken()} codes go in, channel after channel, row by row:
  *
  *     x = clip(rint(v / {grid.scale:.9g}) + {grid.zero_point}, {grid.lo}, {grid.hi}), half to even
  *
@@ -284,9 +298,12 @@ extern const float {prefix}_scale[{guard}_OUTPUTS];
 #endif
 """
 
+    def taken(self) -> str:
+        return " x ".join(map(str, self.program.input_shape))
+
     def meaning(self) -> str:
         # What v of the header is.
-        arrays = self.program.instructions[0].arrays
+        arrays = self.input.arrays
         if not arrays:
             return "of the numbers v that the net was trained on."
         each = ", ".join(f"{g:.9g} v + {b:.9g}" for g, b in
@@ -301,10 +318,10 @@ extern const float {prefix}_scale[{guard}_OUTPUTS];
         used = [text if isinstance(text, str) else text[self.rounding]
                 for name, text in kernels.TEXTS.items() if name in self.parts]
         room = f"static uint8_t room[{self.arena.size}];\n\n" * (self.arena.size > 0)
-        scale = ", ".join(f"{v.hex()}f" for v in self.scales().tolist())
+        scale = _wrapped(f"{v.hex()}f" for v in self.scales().tolist())
         return "\n".join([
             f'#include "{self.prefix}.h"\n#include "{self.prefix}_weights.h"', "".join(used),
-            *self.steps, f"const float {self.prefix}_scale[] = {{{scale}}};\n",
+            *self.steps, f"const float {self.prefix}_scale[{self.outputs}] = {{\n{scale}\n}};\n",
             f"{room}void {self.prefix}_run(const uint8_t *x, int32_t *logits)\n{{", *self.calls,
             "}\n"])
 

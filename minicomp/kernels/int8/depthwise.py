@@ -13,9 +13,9 @@ import numpy as np
 from .. import cpu, doors
 from ..doors import Pair
 from ..threads import threads
-from .checks import codes, result
+from .checks import codes, result, sums
 from .conv import conv2d_ref
-from .requantize import Requantizer, numbers, rule
+from .requantize import DTYPES, Requantizer, numbers, rule
 
 Array = np.ndarray
 # By level: channels in a block, rows in a lane.
@@ -50,16 +50,14 @@ def pack_depthwise(w: Array, offset: Array, r: Requantizer, *, isa: str = "auto"
             0 in w.shape):
         raise ValueError("w must be int8 of shape (C, KH, KW, 1), got "
                          f"{getattr(w, 'dtype', type(w).__name__)} {getattr(w, 'shape', '')}")
-    doors.integers("offset", offset, 1)
-    if offset.dtype != np.int32 or offset.shape != w.shape[:1]:
-        raise ValueError(f"offset must be int32 of shape ({len(w)},), got {offset.dtype} "
-                         f"{offset.shape}")
-    rule(r, len(w))
+    offset, r = sums("offset", offset, 1), rule(r, len(w))
+    if len(offset) != len(w):
+        raise ValueError(f"offset must be of {len(w)} channels, got {len(offset)}")
     level, kernel = cpu.resolve(isa, "int8"), w.shape[1:3]
     if level == 0:
         return Depthwise(0, kernel, len(w), w, offset, r)
     v, q = BLOCKS[level]
-    fields = {name: _ordered(getattr(r, name), v) for name in ("m0", "shift", "factor", "lo", "hi")}
+    fields = {name: _ordered(getattr(r, name), v) for name in DTYPES}
     return Depthwise(level, kernel, len(w), _interleaved(w[..., 0], v, q), _ordered(offset, v),
                      replace(r, **fields))
 
@@ -102,10 +100,10 @@ def depthwise(x: Array, packed: Depthwise, *, stride: Pair = (1, 1), padding: Pa
         out[...] = conv2d_ref(x, packed.weight, packed.offset, packed.r, stride=where.stride,
                               padding=where.padding, groups=packed.channels, zero_point=zero_point)
     else:
-        r, kernels = packed.r, cpu.kernel_module("int8")
+        kernels = cpu.kernel_module("int8")
         room = np.empty((n_threads, kernels.depthwise_room(*packed.kernel)), np.uint8)
         kernels.depthwise(
-            x, packed.weight, packed.offset, r.m0, r.shift, r.factor, r.lo, r.hi, numbers(r),
+            x, packed.weight, packed.offset, packed.r, numbers(packed.r),
             (*where.size, packed.channels, *where.kernel, *where.stride, *where.padding,
              *where.count), zero_point, len(packed.offset) // BLOCKS[packed.level][0], room, out,
             packed.level, n_threads)

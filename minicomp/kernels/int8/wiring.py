@@ -135,7 +135,8 @@ def concat(xs: Sequence[Array], tables: Sequence[Array], *, isa: str = "auto", n
     n_threads, xs = threads(n_threads), [codes("xs", x) for x in xs]
     tables = [codes("tables", t, 1) for t in tables]
     if not xs or len({x.shape[:-1] for x in xs}) != 1 or xs[0].ndim == 0:
-        raise ValueError(f"xs must be arrays alike but in channels, got {[x.shape for x in xs][:4]}")
+        raise ValueError("xs must be arrays alike but in channels, got "
+                         f"{[x.shape for x in xs][:4]}")
     if len(tables) != len(xs) or any(t.shape != (256,) for t in tables):
         raise ValueError(f"tables must be {len(xs)} of shape (256,), got "
                          f"{[t.shape for t in tables][:4]}")
