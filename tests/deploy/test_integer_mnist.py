@@ -34,7 +34,7 @@ def quantized(request, mnist):
     else:
         model = DepthwiseNet32(channels=1, resolution=28, normalize="mnist", rng=rng)
     run = Run(rng)
-    model = FineTune(epochs=1, lr=0.02).apply(model, mnist.without_test(), run)
+    model = FineTune(epochs=3, lr=0.003, optimizer="adam").apply(model, mnist.without_test(), run)
     return PTQ(samples=500).apply(FoldBN().apply(model, mnist.without_test(), run),
                                   mnist.without_test(), run)
 
@@ -48,11 +48,14 @@ def test_every_image(rounding, quantized, mnist):
         np.testing.assert_array_equal(plan.integers(x), want, strict=True)
 
 
-def test_the_model_is_a_step_away(quantized, mnist):
-    program = lower(quantized, precision="int8")
+@pytest.mark.parametrize("rounding", ["single", "float"])
+def test_the_model_is_a_step_away(rounding, quantized, mnist):
+    # Two grids of one scale add up to one of twice that: every odd sum is a tie, which `single`
+    # rounds upward, the model and `float` to even.
+    program = lower(quantized, precision="int8", rounding=rounding)
     found = compared(quantized, program, mnist.test.x)
-    print(found)
-    assert max(d.most for d in found.grids) <= 1 and found.flips <= 10
-    assert max(d.share for d in found.grids) < 0.002
+    print(rounding, found)
+    assert max(d.most for d in found.grids) <= 1 and found.flips <= 30
+    assert max(d.share for d in found.grids) < (0.3 if rounding == "single" else 0.005)
     ours, theirs = (evaluate(m, mnist.test) for m in (program, quantized))
-    assert abs(ours.errors - theirs.errors) <= found.flips and ours.error < 0.1
+    assert abs(ours.errors - theirs.errors) <= found.flips and ours.error < 0.15
