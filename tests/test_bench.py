@@ -199,6 +199,7 @@ def test_two_installations_take_turns_and_a_row_is_their_ratio(monkeypatch):
     assert any("bench obc: ours have none (ImportError" in e.get("text", "") for e in said)
 
 
+@pytest.mark.slow
 def test_another_interpreter_is_raced(monkeypatch):
     # Ours beside itself: what runs is the same.
     monkeypatch.setattr(against, "SECONDS", 0)
