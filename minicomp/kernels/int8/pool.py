@@ -67,7 +67,7 @@ def max_pool(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
         out[...] = max_pool_ref(x, kernel=where.kernel, stride=where.stride, padding=where.padding,
                                 count=where.count)
     elif out.size:
-        cpu.kernel_module("int8").max_pool(x, _sizes(where, x), out, level, n_threads)
+        cpu.kernel_module("int8").max_pool(x, sizes_of(where, x.shape[3]), out, level, n_threads)
     return out
 
 
@@ -91,8 +91,8 @@ def avg_pool(x: Array, r: Requantizer, *, kernel: Pair, stride: Pair, padding: P
                                 padding=where.padding, count=where.count, zero_point=zero_point)
     elif out.size:
         alike = (np.repeat(a, 64) for a in (r.m0, r.shift, r.factor, r.lo, r.hi))
-        cpu.kernel_module("int8").avg_pool(x, *alike, numbers(r), _sizes(where, x), zero_point,
-                                           out, level, n_threads)
+        cpu.kernel_module("int8").avg_pool(x, *alike, numbers(r), sizes_of(where, x.shape[3]),
+                                           zero_point, out, level, n_threads)
     return out
 
 
@@ -108,5 +108,6 @@ def _windowed(x: Array, kernel: Pair, stride: Pair, padding: Pair, count: Pair |
     return where._replace(count=count)
 
 
-def _sizes(where: Geometry, x: Array) -> tuple[int, ...]:
-    return (*where.size, x.shape[3], *where.kernel, *where.stride, *where.padding, *where.count)
+def sizes_of(where: Geometry, channels: int) -> tuple[int, ...]:
+    """Returns the numbers of a geometry as a kernel takes them: H, W, C, KH, KW, ..."""
+    return (*where.size, channels, *where.kernel, *where.stride, *where.padding, *where.count)
