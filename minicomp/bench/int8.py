@@ -30,7 +30,7 @@ CONVS = {"conv1": (64, 28, 1, 20, 5), "conv2": (64, 12, 20, 50, 5)}
 PEER = "NumPy sgemm"
 
 
-def int8(peers: bool, log: Log) -> Iterator[Row]:
+def products_of_codes(peers: bool, log: Log) -> Iterator[Row]:
     """Yields products of codes beside NumPy's float32, and LeNet-5's convolutions beside ours."""
     makers = {"onnxruntime MatMulInteger": onnxruntime(peers, log),
               "torch._int_mm": torch(peers, log)}
@@ -59,8 +59,8 @@ def _product(kernel: str, shape: tuple[int, int, int], makers: dict[str, Callabl
 
 def _conv(name: str, N: int, H: int, C: int, O: int, K: int) -> Row:
     rng = np.random.default_rng(0)
-    x, w = rng.integers(0, 256, (N, H, H, C), np.uint8), rng.integers(-127, 128, (O, K, K, C),
-                                                                      np.int8)
+    x = rng.integers(0, 256, (N, H, H, C), np.uint8)
+    w = rng.integers(-127, 128, (O, K, K, C), np.int8)
     packed, offset = pack(w), np.zeros(O, np.int32)
     r = requantizer(np.full(O, 1e-4), zero_point=0, lo=0, hi=255)
     out = np.empty((N, H - K + 1, H - K + 1, O), np.uint8)
@@ -74,8 +74,8 @@ def _conv(name: str, N: int, H: int, C: int, O: int, K: int) -> Row:
 
 
 def onnxruntime(peers: bool, log: Log) -> Callable | None:
-    """Returns what makes a call of a product a w' by onnxruntime; None where it is not wanted or not
-    there."""
+    """Returns what makes a call of a w', by onnxruntime; None where it is not wanted or not there.
+    """
     ort, onnx = (peer_module(name, peers, log) for name in ("onnxruntime", "onnx"))
     if ort is None or onnx is None:
         return None
@@ -109,7 +109,7 @@ def onnxruntime(peers: bool, log: Log) -> Callable | None:
 
 
 def torch(peers: bool, log: Log) -> Callable | None:
-    """Returns what makes a call of a product a w' by torch, a as s8; None as `onnxruntime` does."""
+    """Returns what makes a call of a w', by torch, a as s8; None as `onnxruntime` does."""
     module = peer_module("torch", peers, log)
     if module is None:
         return None

@@ -75,8 +75,8 @@ static long conv_room(const Conv *d) {
 }
 
 /* The windows of n pixels, `step` apart from x on, as rows of `row` codes: from each of KH rows of
- * the map, `wide` apart, `runs` runs of `run` codes, C apart. What fills a row up is multiplied by 0.
- * Up to 15 codes behind each run are copied too, and written over by the next. */
+ * the map, `wide` apart, `runs` runs of `run` codes, C apart. What fills a row up is multiplied by
+ * 0. Up to 15 codes behind each run are copied too, and written over by the next. */
 ALWAYS_INLINE void conv_windows(const uint8_t *x, long n, long step, long KH, long wide, long runs,
                                 long C, const long run, long row, uint8_t *out) {
     for (long j = 0; j < n; j++, x += step, out += row) {
