@@ -247,23 +247,36 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_strip_avx512(const Depthwise *d, cons
     }
 }
 
-/* P neighbouring pixels of 64 channels; the windows of two of them are `step` units apart. */
-TARGET_AVX512 ALWAYS_INLINE void depthwise_pixels_avx512(const __m512i *x, const __m512i *w,
-                                                         long units, long step, int32_t *acc,
-                                                         const int P, const int Q) {
-    __m512i sum[4][4];
-    DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
-        DEPTHWISE_UNROLL for (int k = 0; k < 4; k++) sum[p][k] = _mm512_setzero_si512();
-    for (long u = 0; u < units; u++)
-        DEPTHWISE_UNROLL for (int k = 0; k < 4; k++) {
-            const __m512i tap = _mm512_loadu_si512(w + 4 * u + k);
-            DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
-                sum[p][k] = depthwise_dot(
-                    sum[p][k], _mm512_loadu_si512(x + 4 * (p * step + u) + k), tap, Q);
-        }
-    DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
-        DEPTHWISE_UNROLL for (int k = 0; k < 4; k++)
-            _mm512_storeu_si512(acc + 64 * p + 16 * k, sum[p][k]);
+/* P neighbouring pixels of 64 channels: a column is loaded once for all pixels that see it. KW and
+ * sw are constants where this is inlined for the usual filters. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise_pixels_avx512(const __m512i *x, const __m512i *w, long G,
+                                                         int32_t *acc, const int P, const int KW,
+                                                         const int sw, const int Q) {
+    DEPTHWISE_UNROLL for (int k = 0; k < 4; k++) {
+        __m512i sum[4];
+        DEPTHWISE_UNROLL for (int p = 0; p < P; p++) sum[p] = _mm512_setzero_si512();
+        for (long g = 0; g < G; g++)
+            DEPTHWISE_UNROLL for (int t = 0; t < (P - 1) * sw + KW; t++) {
+                const __m512i column = _mm512_loadu_si512(x + 4 * (t * G + g) + k);
+                DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
+                    if (t - p * sw >= 0 && t - p * sw < KW)
+                        sum[p] = depthwise_dot(sum[p], column, _mm512_loadu_si512(
+                            w + 4 * ((t - p * sw) * G + g) + k), Q);
+            }
+        DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
+            _mm512_storeu_si512(acc + 64 * p + 16 * k, sum[p]);
+    }
+}
+
+/* P pixels, 4 or 1; the windows of two neighbours are sw columns apart. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise_some_avx512(const __m512i *x, const __m512i *w, long G,
+                                                       int32_t *acc, long P, int KW, int sw,
+                                                       const int Q) {
+    if (P == 1) depthwise_pixels_avx512(x, w, G, acc, 1, KW, 1, Q);
+    else if (KW == 3 && sw == 1) depthwise_pixels_avx512(x, w, G, acc, 4, 3, 1, Q);
+    else if (KW == 3 && sw == 2) depthwise_pixels_avx512(x, w, G, acc, 4, 3, 2, Q);
+    else if (KW == 5 && sw == 1) depthwise_pixels_avx512(x, w, G, acc, 4, 5, 1, Q);
+    else depthwise_pixels_avx512(x, w, G, acc, 4, 5, 2, Q);
 }
 
 /* The codes of P pixels of a block in the order of channels; pixels are C bytes apart. */
@@ -285,6 +298,7 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_block_512(const Depthwise *d, const u
     const long units = d->KW * G, run = depthwise_run(d, G), step = d->sw * G;
     const __mmask64 mask = n == 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1;
     const __m512i *w = (const __m512i *)d->weight + block * units * 4;
+    const int usual = (d->KW == 3 || d->KW == 5) && d->sw <= 2;
     __m512i *strip = (__m512i *)room;
     DEPTHWISE_ALIGNED int32_t acc[64 * DEPTHWISE_PIXELS];
     long held = 0; /* pixels in acc, which lie one after the other in y, the first at `to` */
@@ -296,14 +310,13 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_block_512(const Depthwise *d, const u
                                    (m - 1) * d->sw + d->KW, mask, strip, Q);
             for (long j = 0, P; j < m; j += P) {
                 const __m512i *seen = strip + 4 * j * step;
-                P = m - j < 4 ? 1 : 4;
+                P = m - j < 4 || !usual ? 1 : 4;
                 if (held + P > DEPTHWISE_PIXELS) {
                     depthwise_store_avx512(d, acc, held, block, mask, to);
                     to += held * d->C;
                     held = 0;
                 }
-                if (P == 4) depthwise_pixels_avx512(seen, w, units, step, acc + 64 * held, 4, Q);
-                else depthwise_pixels_avx512(seen, w, units, step, acc + 64 * held, 1, Q);
+                depthwise_some_avx512(seen, w, G, acc + 64 * held, P, (int)d->KW, (int)d->sw, Q);
                 held += P;
             }
         }
