@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import cpu, doors
 from ..doors import Pair
+from ..memory import aligned
 from ..sparse.packed import Packed, of_kind
 from ..threads import threads
 from .checks import codes, kernels, result, rung, sums
@@ -78,7 +79,9 @@ def _interleaved(w: Array, v: int, q: int) -> Array:
     rows = np.zeros((-(-kh // q) * q, kw, c), np.int16 if q == 2 else np.int8)
     rows[:kh] = w.transpose(1, 2, 0)
     rows = _ordered(rows, v).reshape(len(rows) // q, q, kw, -1, v)
-    return np.ascontiguousarray(rows.transpose(3, 2, 0, 4, 1)).reshape(-1).view(np.int8)
+    data = aligned(rows.nbytes // 4).view(rows.dtype)
+    data[:] = rows.transpose(3, 2, 0, 4, 1).reshape(-1)
+    return data.view(np.int8)
 
 
 def depthwise(x: Array, w: Depthwise, *, stride: Pair = (1, 1), padding: Pair = (0, 0),
@@ -105,7 +108,7 @@ def depthwise(x: Array, w: Depthwise, *, stride: Pair = (1, 1), padding: Pair = 
     elif len(x):
         blocks = len(w.offset) // BLOCKS[level][0]
         each = cpu.kernel_module("int8").depthwise_room(*where.kernel)
-        room = np.empty((n_threads, each), np.uint8)
+        room = aligned(n_threads, each // 4).view(np.uint8)
         kernels(calls).depthwise(x, w.data, w.offset, w.r, numbers(w.r), sizes_of(where, channels),
                                  zero_point, blocks, room, out, level, n_threads)
     return out
