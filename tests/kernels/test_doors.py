@@ -21,8 +21,10 @@ from minicomp.kernels import cpu, doors
 from minicomp.kernels.codebook import kmeans, lookup, scatter
 from minicomp.kernels.coding import huffman, range_coder
 from minicomp.kernels.int8 import conv as conv8
+from minicomp.kernels.int8 import depthwise as depthwise8
 from minicomp.kernels.int8 import gemm as gemm8
-from minicomp.kernels.int8 import requantize, rounding
+from minicomp.kernels.int8 import pool as pool8
+from minicomp.kernels.int8 import requantize, rounding, wiring
 from minicomp.kernels.maps import conv, conv_pool, dense, norm, pool, softmax
 from minicomp.kernels.sparse import lanes, nm, rows
 from minicomp.kernels.threads import threads
@@ -110,6 +112,10 @@ RULE = requantize.requantizer([0.01] * 6, zero_point=3, lo=0, hi=255)
 PANELS, FILTER_PANELS = gemm8.pack(S8), gemm8.pack(FILTERS, groups=2)
 NOT_RULES = (None, {}, "r", requantize.requantizer([0.01] * 5, zero_point=3, lo=0, hi=255))
 SIZES8 = conv8.sizes_of(MAPS.shape, FILTER_PANELS)
+EACH = S8.reshape(4, 3, 4, 1)  # a filter for each channel of MAPS
+RULES = {n: requantize.requantizer([0.01] * n, zero_point=3, lo=0, hi=255) for n in (1, 4)}
+FILTERS_EACH = depthwise8.pack_depthwise(EACH, OFFSET[:4], RULES[4])
+ADDER, TABLE8 = wiring.adder([1, 1], [0, 0], zero_point=0, lo=0, hi=255), np.arange(256, dtype="u1")
 
 
 def room(dtype, *shape):
@@ -120,11 +126,16 @@ def room(dtype, *shape):
     return [frozen, good[..., ::-1], good.tolist(), *(a for a in exact(good) if a is not None)]
 
 
+CALLS = ([], 1, "calls", object())
 CONV8 = {"x": [*exact(MAPS), *sized(MAPS, 3, kinds="i")], "w": [None, FILTERS, PANELS],
          "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], **MOVES,
          "zero_point": whole(256), "scratch": [[1], np.zeros(10**6, np.int8)],
          "n_threads": THREADS, "isa": ISA}
 NOT_PACKED = (None, [1], {}, COLUMN, object(), LANES, ROWS, CSR, NM)
+
+
+def pair8():
+    return [bad for bad in pair(1) if bad is not None] + [(9, 9)]
 
 
 def not_packed(good):
@@ -276,20 +287,59 @@ ENTRIES = {
         {"a": U8, "w": PANELS, "offset": OFFSET},
         {"a": [*exact(U8), *sized(U8, kinds="i")], "w": [None, S8, FILTER_PANELS],
          "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], "out": room(np.int32, 5, 6),
+         "calls": CALLS,
          "n_threads": THREADS, "isa": ISA}),
     gemm8.linear: (
         {"a": U8, "w": PANELS, "offset": OFFSET, "r": RULE},
         {"a": [*exact(U8), *sized(U8, kinds="i")], "w": [None, S8, FILTER_PANELS],
          "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], "r": NOT_RULES,
-         "out": room(np.uint8, 5, 6), "n_threads": THREADS, "isa": ISA}),
+         "out": room(np.uint8, 5, 6), "calls": CALLS, "n_threads": THREADS, "isa": ISA}),
     conv8.scratch_bytes: (
         {"sizes": SIZES8}, {"sizes": [None, tuple(SIZES8)], "n_threads": THREADS}),
     conv8.conv: (
         {"x": MAPS, "w": FILTER_PANELS, "offset": OFFSET},
-        {**CONV8, "out": room(np.int32, 2, 5, 6, 6)}),
+        {**CONV8, "out": room(np.int32, 2, 5, 6, 6), "calls": CALLS}),
     conv8.conv2d: (
         {"x": MAPS, "w": FILTER_PANELS, "offset": OFFSET, "r": RULE},
-        {**CONV8, "r": NOT_RULES, "out": room(np.uint8, 2, 5, 6, 6)}),
+        {**CONV8, "r": NOT_RULES, "out": room(np.uint8, 2, 5, 6, 6), "calls": CALLS}),
+    depthwise8.pack_depthwise: (
+        {"w": EACH, "offset": OFFSET[:4], "r": RULES[4]},
+        {"w": [*exact(EACH), EACH[:0], EACH[..., [0, 0]]],
+         "offset": [*exact(OFFSET[:4]), *sized(OFFSET[:4], kinds="i")], "r": NOT_RULES,
+         "isa": ISA}),
+    depthwise8.depthwise: (
+        {"x": MAPS, "w": FILTERS_EACH, "zero_point": 3},
+        {"x": [*exact(MAPS), *sized(MAPS, 3, kinds="i")], "w": [None, EACH, FILTER_PANELS], **MOVES,
+         "zero_point": whole(256), "out": room(np.uint8, 2, 4, 4, 4),
+         "calls": CALLS, "n_threads": THREADS}),
+    pool8.max_pool: (
+        {"x": MAPS, "kernel": (3, 2), "stride": (2, 2)},
+        {"x": exact(MAPS), **WINDOWS, "count": pair8(), "out": room(np.uint8, 2, 2, 3, 4),
+         "calls": CALLS}),
+    pool8.avg_pool: (
+        {"x": MAPS, "r": RULES[1], "kernel": (3, 2), "stride": (2, 2), "zero_point": 3},
+        {"x": exact(MAPS), "r": NOT_RULES, **WINDOWS, "count": pair8(), "zero_point": whole(256),
+         "out": room(np.uint8, 2, 2, 3, 4), "calls": CALLS}),
+    wiring.add: (
+        {"xs": [U8, U8], "a": ADDER},
+        {"xs": [None, U8, [], [U8], [U8, U8[:4]], *([U8, a] for a in exact(U8))],
+         "a": [None, {}, wiring.adder([1], [0], zero_point=0, lo=0, hi=255)],
+         "out": room(np.uint8, 5, 8), "calls": CALLS, "n_threads": THREADS, "isa": ISA}),
+    wiring.look_up: (
+        {"x": U8, "table": TABLE8},
+        {"x": [a for a in exact(U8) if np.ndim(a) < 3 and np.size(a) > 1],
+         "table": [*exact(TABLE8), *sized(TABLE8, kinds="i")], "out": room(np.uint8, 5, 8),
+         "calls": CALLS,
+         "n_threads": THREADS, "isa": ISA}),
+    wiring.concat: (
+        {"xs": [U8, U8], "tables": [TABLE8, TABLE8]},
+        {"xs": [None, U8, [], [U8], [U8, U8[:4]]], "tables": [None, [], [TABLE8],
+                                                             [TABLE8, TABLE8[:9]]],
+         "out": room(np.uint8, 5, 16), "calls": CALLS, "n_threads": THREADS, "isa": ISA}),
+    wiring.shuffle: (
+        {"x": U8, "groups": 2},
+        {"x": [a for a in exact(U8) if np.ndim(a) < 3], "groups": whole(0, 3, 16),
+         "out": room(np.uint8, 5, 8), "calls": CALLS, "n_threads": THREADS, "isa": ISA}),
     rounding.nearest_round: ({"x": COLUMN, "fl": 3, "lo": -4, "hi": 3}, ROUNDED),
     rounding.stochastic_round: (
         {"x": COLUMN, "fl": 3, "lo": -4, "hi": 3, "key": 1}, ROUNDED | {"key": whole(2**64)}),
@@ -319,11 +369,12 @@ PLAIN = {
     "codebook.kmeans": {"cost"},
     "codebook.lookup": {"check", "index_bytes", "refuse"},
     "coding.huffman": {"symbol_dtype", "symbol_table"},
-    "int8.checks": {"codes", "result", "sums"},
     "int8.conv": {"Sizes", "sizes_of"},
     "int8.gemm": {"Panels", "unpacked"},
+    "int8.pool": {"sizes_of"},
     "int8.requantize": {"Requantizer", "multiplier", "numbers", "requantizer", "rule"},
     "int8.rounding": {"draws", "key_of"},
+    "int8.wiring": {"Adder", "adder"},
     "maps.conv": {"Sizes", "check", "im2col", "lanes", "padded", "sizes_of", "window_view"},
     "maps.conv_pool": {"Steps"},
     "maps.norm": {"along"},
@@ -335,7 +386,8 @@ PLAIN = {
     "layout": {"as_nhwc", "nchw", "nhwc"},
     "memory": {"aligned", "keep_freed_memory"},
     "threads": {"blas", "threads"},
-    "cpu": None, "doors": None,  # they read no arrays; they are the checks
+    # they read no arrays; they are the checks
+    "cpu": None, "doors": None, "int8.checks": None,
 }
 ROOMS = [m.name for m in pkgutil.walk_packages(minicomp.kernels.__path__, "minicomp.kernels.")
          if not m.ispkg]
@@ -343,7 +395,8 @@ ROOMS = [m.name for m in pkgutil.walk_packages(minicomp.kernels.__path__, "minic
 OWN_WORDS = re.compile(
     "must (be|have|hold|lie|rise|divide|fit)|shapes do not fit|does not fit|needs x"
 )
-PACKED = {gemm8.Panels: PANELS, lanes.Lanes: LANES, rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM}
+PACKED = {depthwise8.Depthwise: FILTERS_EACH, gemm8.Panels: PANELS, lanes.Lanes: LANES,
+          rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM}
 
 
 def said(entry):
@@ -408,15 +461,20 @@ def test_arrays_may_lie_anyhow_and_be_read_only(entry, name):
     written = entry is dense.sgd and name in "wv"
     strided.setflags(write=written)
     expected, found = entry(**copy.deepcopy(good)), entry(**{**good, name: strided})
-    if type(expected) in PACKED:
-        expected, found = vars(expected), vars(found)
-    if isinstance(expected, dict):
-        expected, found = list(expected.values()), list(found.values())
-    for a, b in zip(*(v if isinstance(v, (list, tuple)) else [v] for v in (expected, found))):
+    for a, b in zip(flat(expected), flat(found), strict=True):
         if isinstance(a, np.ndarray) and a.dtype.kind == "f":
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
         else:
             np.testing.assert_array_equal(a, b)
+
+
+def flat(result):
+    # What a result is made of, one after the other.
+    result = vars(result) if dataclasses.is_dataclass(result) else result
+    result = list(result.values()) if isinstance(result, dict) else result
+    if not isinstance(result, (list, tuple)):
+        return [result]
+    return [a for part in result for a in flat(part)]
 
 
 @pytest.mark.parametrize("kind", PACKED, ids=lambda kind: kind.__name__)

@@ -34,6 +34,7 @@
 enum {
     DEPTHWISE_STRIP = 96, /* units of 4 vectors in a strip of interleaved columns: 24 KB, half L1 */
     DEPTHWISE_UNIT = 256, /* bytes of a unit in the widest rung */
+    DEPTHWISE_PIXELS = 16, /* whose sums wait until they are requantized at a time */
 };
 
 typedef struct {
@@ -92,6 +93,8 @@ static void depthwise_block_portable(const Depthwise *d, const uint8_t *x, long 
 #else
 #define DEPTHWISE_UNROLL _Pragma("GCC unroll 16")
 #endif
+
+#define DEPTHWISE_ALIGNED __attribute__((aligned(64))) /* a vector lies in one cache line */
 
 /* How many output pixels a strip of columns serves. */
 ALWAYS_INLINE long depthwise_run(const Depthwise *d, long G) {
@@ -154,7 +157,7 @@ TARGET_AVX2 ALWAYS_INLINE void depthwise_pixels_avx2(const __m256i *x, const __m
 TARGET_AVX2 static void depthwise_store_avx2(const Depthwise *d, const int32_t *acc, long P,
                                              long block, long n, uint8_t *y) {
     const __m256i back = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
-    uint8_t codes[64];
+    DEPTHWISE_ALIGNED uint8_t codes[32 * DEPTHWISE_PIXELS];
     const Accumulators a = {acc, 32, d->offset, P, 32, 32 * block, codes, 32};
     requantize(&a, &d->r, ISA_AVX2);
     for (long p = 0; p < P; p++, y += d->C) {
@@ -175,21 +178,28 @@ TARGET_AVX2 static void depthwise_block_avx2(const Depthwise *d, const uint8_t *
     const long units = d->KW * G, run = depthwise_run(d, G), step = d->sw * G;
     const __m256i *w = (const __m256i *)d->weight + block * units * 4;
     __m256i *strip = (__m256i *)room;
-    int32_t acc[64];
+    DEPTHWISE_ALIGNED int32_t acc[32 * DEPTHWISE_PIXELS];
+    long held = 0; /* pixels in acc, which lie one after the other in y, the first at `to` */
+    uint8_t *to = y + c0;
     for (long i = 0; i < d->Ho; i++)
         for (long j0 = 0; j0 < d->Wo; j0 += run) {
             const long m = d->Wo - j0 < run ? d->Wo - j0 : run;
-            uint8_t *to = y + (i * d->Wo + j0) * d->C + c0;
             depthwise_strip_avx2(d, x + c0, i * d->sh - d->ph, j0 * d->sw - d->pw,
                                  (m - 1) * d->sw + d->KW, n, strip);
             for (long j = 0, P; j < m; j += P) {
                 const __m256i *seen = strip + 4 * j * step;
                 P = m - j < 2 ? 1 : 2;
-                if (P == 2) depthwise_pixels_avx2(seen, w, units, step, acc, 2);
-                else depthwise_pixels_avx2(seen, w, units, step, acc, 1);
-                depthwise_store_avx2(d, acc, P, block, n, to + j * d->C);
+                if (held + P > DEPTHWISE_PIXELS) {
+                    depthwise_store_avx2(d, acc, held, block, n, to);
+                    to += held * d->C;
+                    held = 0;
+                }
+                if (P == 2) depthwise_pixels_avx2(seen, w, units, step, acc + 32 * held, 2);
+                else depthwise_pixels_avx2(seen, w, units, step, acc + 32 * held, 1);
+                held += P;
             }
         }
+    depthwise_store_avx2(d, acc, held, block, n, to);
 }
 
 /* ------------------------------------------------------------------------------ avx512 and vnni */
@@ -237,30 +247,43 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_strip_avx512(const Depthwise *d, cons
     }
 }
 
-/* P neighbouring pixels of 64 channels; the windows of two of them are `step` units apart. */
-TARGET_AVX512 ALWAYS_INLINE void depthwise_pixels_avx512(const __m512i *x, const __m512i *w,
-                                                         long units, long step, int32_t *acc,
-                                                         const int P, const int Q) {
-    __m512i sum[4][4];
-    DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
-        DEPTHWISE_UNROLL for (int k = 0; k < 4; k++) sum[p][k] = _mm512_setzero_si512();
-    for (long u = 0; u < units; u++)
-        DEPTHWISE_UNROLL for (int k = 0; k < 4; k++) {
-            const __m512i tap = _mm512_loadu_si512(w + 4 * u + k);
-            DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
-                sum[p][k] = depthwise_dot(
-                    sum[p][k], _mm512_loadu_si512(x + 4 * (p * step + u) + k), tap, Q);
-        }
-    DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
-        DEPTHWISE_UNROLL for (int k = 0; k < 4; k++)
-            _mm512_storeu_si512(acc + 64 * p + 16 * k, sum[p][k]);
+/* P neighbouring pixels of 64 channels: a column is loaded once for all pixels that see it. KW and
+ * sw are constants where this is inlined for the usual filters. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise_pixels_avx512(const __m512i *x, const __m512i *w, long G,
+                                                         int32_t *acc, const int P, const int KW,
+                                                         const int sw, const int Q) {
+    DEPTHWISE_UNROLL for (int k = 0; k < 4; k++) {
+        __m512i sum[4];
+        DEPTHWISE_UNROLL for (int p = 0; p < P; p++) sum[p] = _mm512_setzero_si512();
+        for (long g = 0; g < G; g++)
+            DEPTHWISE_UNROLL for (int t = 0; t < (P - 1) * sw + KW; t++) {
+                const __m512i column = _mm512_loadu_si512(x + 4 * (t * G + g) + k);
+                DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
+                    if (t - p * sw >= 0 && t - p * sw < KW)
+                        sum[p] = depthwise_dot(sum[p], column, _mm512_loadu_si512(
+                            w + 4 * ((t - p * sw) * G + g) + k), Q);
+            }
+        DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
+            _mm512_storeu_si512(acc + 64 * p + 16 * k, sum[p]);
+    }
+}
+
+/* P pixels, 4 or 1; the windows of two neighbours are sw columns apart. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise_some_avx512(const __m512i *x, const __m512i *w, long G,
+                                                       int32_t *acc, long P, int KW, int sw,
+                                                       const int Q) {
+    if (P == 1) depthwise_pixels_avx512(x, w, G, acc, 1, KW, 1, Q);
+    else if (KW == 3 && sw == 1) depthwise_pixels_avx512(x, w, G, acc, 4, 3, 1, Q);
+    else if (KW == 3 && sw == 2) depthwise_pixels_avx512(x, w, G, acc, 4, 3, 2, Q);
+    else if (KW == 5 && sw == 1) depthwise_pixels_avx512(x, w, G, acc, 4, 5, 1, Q);
+    else depthwise_pixels_avx512(x, w, G, acc, 4, 5, 2, Q);
 }
 
 /* The codes of P pixels of a block in the order of channels; pixels are C bytes apart. */
 TARGET_AVX512 static void depthwise_store_avx512(const Depthwise *d, const int32_t *acc, long P,
                                                  long block, __mmask64 mask, uint8_t *y) {
     const __m512i back = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    uint8_t codes[256];
+    DEPTHWISE_ALIGNED uint8_t codes[64 * DEPTHWISE_PIXELS];
     const Accumulators a = {acc, 64, d->offset, P, 64, 64 * block, codes, 64};
     requantize(&a, &d->r, ISA_AVX512);
     for (long p = 0; p < P; p++)
@@ -275,22 +298,29 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_block_512(const Depthwise *d, const u
     const long units = d->KW * G, run = depthwise_run(d, G), step = d->sw * G;
     const __mmask64 mask = n == 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1;
     const __m512i *w = (const __m512i *)d->weight + block * units * 4;
+    const int usual = (d->KW == 3 || d->KW == 5) && d->sw <= 2;
     __m512i *strip = (__m512i *)room;
-    int32_t acc[256];
+    DEPTHWISE_ALIGNED int32_t acc[64 * DEPTHWISE_PIXELS];
+    long held = 0; /* pixels in acc, which lie one after the other in y, the first at `to` */
+    uint8_t *to = y + c0;
     for (long i = 0; i < d->Ho; i++)
         for (long j0 = 0; j0 < d->Wo; j0 += run) {
             const long m = d->Wo - j0 < run ? d->Wo - j0 : run;
-            uint8_t *to = y + (i * d->Wo + j0) * d->C + c0;
             depthwise_strip_avx512(d, x + c0, i * d->sh - d->ph, j0 * d->sw - d->pw,
                                    (m - 1) * d->sw + d->KW, mask, strip, Q);
             for (long j = 0, P; j < m; j += P) {
                 const __m512i *seen = strip + 4 * j * step;
-                P = m - j < 4 ? 1 : 4;
-                if (P == 4) depthwise_pixels_avx512(seen, w, units, step, acc, 4, Q);
-                else depthwise_pixels_avx512(seen, w, units, step, acc, 1, Q);
-                depthwise_store_avx512(d, acc, P, block, mask, to + j * d->C);
+                P = m - j < 4 || !usual ? 1 : 4;
+                if (held + P > DEPTHWISE_PIXELS) {
+                    depthwise_store_avx512(d, acc, held, block, mask, to);
+                    to += held * d->C;
+                    held = 0;
+                }
+                depthwise_some_avx512(seen, w, G, acc + 64 * held, P, (int)d->KW, (int)d->sw, Q);
+                held += P;
             }
         }
+    depthwise_store_avx512(d, acc, held, block, mask, to);
 }
 TARGET_AVX512 static void depthwise_block_avx512(const Depthwise *d, const uint8_t *x, long block,
                                                  uint8_t *y, void *room) {

@@ -12,9 +12,12 @@ import numpy as np
 
 from .. import cpu, doors
 from ..doors import Pair
+from ..memory import aligned
+from ..sparse.packed import Packed, of_kind
 from ..threads import threads
-from .checks import codes, result, sums
+from .checks import codes, kernels, result, rung, sums
 from .conv import conv2d_ref
+from .pool import sizes_of
 from .requantize import DTYPES, Requantizer, numbers, rule
 
 Array = np.ndarray
@@ -22,20 +25,19 @@ Array = np.ndarray
 BLOCKS = {0: (1, 1), 1: (16, 1), 2: (32, 2), 3: (64, 2), 4: (64, 4)}
 
 
-@dataclass(frozen=True)
-class Depthwise:
-    """Depthwise filters and what follows them, packed for one rung.
+@dataclass(frozen=True, init=False)
+class Depthwise(Packed):
+    """Depthwise filters and what follows them, packed for one rung by `pack_depthwise`.
 
-    level : of the rung        kernel : (KH, KW)        channels : C
-    weight : int8, (blocks, KW, G, V, Q) of 8 or 16 bits, G = ceil(KH / Q); at level 0 as it was
-        given
+    level : of the rung        shape : (C, KH, KW, 1)
+    data : int8, (blocks, KW, G, V, Q) of 8 or 16 bits, G = ceil(KH / Q); at level 0 as it was given
     offset, r : of blocks V channels, in the order of a block
     """
 
+    packer = "pack_depthwise"
     level: int
-    kernel: Pair
-    channels: int
-    weight: Array
+    shape: tuple[int, ...]
+    data: Array
     offset: Array
     r: Requantizer
 
@@ -43,23 +45,23 @@ class Depthwise:
 def pack_depthwise(w: Array, offset: Array, r: Requantizer, *, isa: str = "auto") -> Depthwise:
     """Returns the filters packed for a rung.
 
-    w : (C, KH, KW, 1) int8        offset : (C,) int32        r : of C channels
-    Raises ValueError for other arrays.
+    w : (C, KH, KW, 1) int8, none of which is 0        offset : (C,) int32        r : of C channels
+    Raises ValueError for other arrays, and filters whose sums may not fit int32.
     """
-    if not isinstance(w, np.ndarray) or w.dtype != np.int8 or w.ndim != 4 or w.shape[3] != 1 or (
-            0 in w.shape):
-        raise ValueError("w must be int8 of shape (C, KH, KW, 1), got "
-                         f"{getattr(w, 'dtype', type(w).__name__)} {getattr(w, 'shape', '')}")
-    offset, r = sums("offset", offset, 1), rule(r, len(w))
+    doors.integers("w", w, 4)
+    if w.dtype != np.int8 or w.shape[3] != 1 or 0 in w.shape:
+        raise ValueError(f"w must be int8 of shape (C, KH, KW, 1), got {w.dtype} {w.shape}")
+    offset, r, level = sums("offset", offset, 1), rule(r, len(w)), cpu.resolve(isa, "int8")
     if len(offset) != len(w):
         raise ValueError(f"offset must be of {len(w)} channels, got {len(offset)}")
-    level, kernel = cpu.resolve(isa, "int8"), w.shape[1:3]
+    if 255 * np.abs(w.astype(np.int16)).sum(axis=(1, 2, 3), dtype=np.int64).max() >= 2**31:
+        raise ValueError("w must have filters whose 255 sum |w| is below 2^31")
     if level == 0:
-        return Depthwise(0, kernel, len(w), w, offset, r)
+        return Depthwise._made(level=0, shape=w.shape, data=w.copy(), offset=offset.copy(), r=r)
     v, q = BLOCKS[level]
-    fields = {name: _ordered(getattr(r, name), v) for name in DTYPES}
-    return Depthwise(level, kernel, len(w), _interleaved(w[..., 0], v, q), _ordered(offset, v),
-                     replace(r, **fields))
+    return Depthwise._made(
+        level=level, shape=w.shape, data=_interleaved(w[..., 0], v, q), offset=_ordered(offset, v),
+        r=replace(r, **{name: _ordered(getattr(r, name), v) for name in DTYPES}))
 
 
 def _ordered(a: Array, v: int) -> Array:
@@ -77,34 +79,36 @@ def _interleaved(w: Array, v: int, q: int) -> Array:
     rows = np.zeros((-(-kh // q) * q, kw, c), np.int16 if q == 2 else np.int8)
     rows[:kh] = w.transpose(1, 2, 0)
     rows = _ordered(rows, v).reshape(len(rows) // q, q, kw, -1, v)
-    return np.ascontiguousarray(rows.transpose(3, 2, 0, 4, 1)).reshape(-1).view(np.int8)
+    data = aligned(rows.nbytes // 4).view(rows.dtype)
+    data[:] = rows.transpose(3, 2, 0, 4, 1).reshape(-1)
+    return data.view(np.int8)
 
 
-def depthwise(x: Array, packed: Depthwise, *, stride: Pair = (1, 1), padding: Pair = (0, 0),
-              zero_point: int, n_threads: int = 1, out: Array | None = None) -> Array:
+def depthwise(x: Array, w: Depthwise, *, stride: Pair = (1, 1), padding: Pair = (0, 0),
+              zero_point: int = 0, out: Array | None = None, n_threads: int = 1,
+              calls=None) -> Array:
     """Returns the codes of x convolved channel by channel, (N, Ho, Wo, C) uint8.
 
-    x : (N, H, W, C) uint8        zero_point : of x, what padding holds
-    out : where to write them, or None
+    x : (N, H, W, C) uint8        w : of `pack_depthwise`, whose rung runs
+    zero_point : of x, what padding holds        out : uint8, C-contiguous, or None
+    calls : where to keep it for later, see checks.py
     Raises ValueError for other arrays, and where channels or windows do not fit.
     """
-    n_threads, x = threads(n_threads), codes("x", x, 4)
-    zero_point = doors.whole("zero_point", zero_point, 0, 255)
-    if x.shape[3] != packed.channels:
-        raise ValueError(f"x must have {packed.channels} channels, got {x.shape[3]}")
-    where = doors.geometry(x.shape[1:3], packed.kernel, stride, padding)
-    out = result(out, (len(x), *where.count, packed.channels), x)
-    if not len(x):
-        return out
-    if packed.level == 0:
-        out[...] = conv2d_ref(x, packed.weight, packed.offset, packed.r, stride=where.stride,
-                              padding=where.padding, groups=packed.channels, zero_point=zero_point)
-    else:
-        kernels = cpu.kernel_module("int8")
-        room = np.empty((n_threads, kernels.depthwise_room(*packed.kernel)), np.uint8)
-        kernels.depthwise(
-            x, packed.weight, packed.offset, packed.r, numbers(packed.r),
-            (*where.size, packed.channels, *where.kernel, *where.stride, *where.padding,
-             *where.count), zero_point, len(packed.offset) // BLOCKS[packed.level][0], room, out,
-            packed.level, n_threads)
+    of_kind(w, Depthwise)
+    given, x, channels = x, codes("x", x, 4), w.shape[0]
+    zero_point, n_threads = doors.whole("zero_point", zero_point, 0, 255), threads(n_threads)
+    if x.shape[3] != channels:
+        raise ValueError(f"x must have {channels} channels, got {x.shape[3]}")
+    where = doors.geometry(x.shape[1:3], w.shape[1:3], stride, padding)
+    out = result(out, (len(x), *where.count, channels), x)
+    level = rung(cpu.RUNGS[w.level], calls, given)
+    if level == 0:
+        out[...] = conv2d_ref(x, w.data, w.offset, w.r, stride=where.stride,
+                              padding=where.padding, groups=channels, zero_point=zero_point)
+    elif len(x):
+        blocks = len(w.offset) // BLOCKS[level][0]
+        each = cpu.kernel_module("int8").depthwise_room(*where.kernel)
+        room = aligned(n_threads, each // 4).view(np.uint8)
+        kernels(calls).depthwise(x, w.data, w.offset, w.r, numbers(w.r), sizes_of(where, channels),
+                                 zero_point, blocks, room, out, level, n_threads)
     return out
