@@ -12,9 +12,8 @@ from minicomp.cli import main, options
 from minicomp.deploy import lower
 from minicomp.models import MODELS
 
-COMMANDS = ("compress", "train", "eval", "show", "lower", "sensitivity", "debug", "list", "paper",
-            "bench",
-            "data", "vectors", "cite", "lesson")
+COMMANDS = ("compress", "train", "eval", "show", "lower", "trace", "sensitivity", "debug",
+            "list", "paper", "bench", "data", "vectors", "cite", "lesson")
 RESULT = {"model", "data", "seed", "dense_bytes", "file_bytes", "ratio", "dense_errors", "errors",
           "flips", "kl", "test_size", "steps"}
 
@@ -412,7 +411,13 @@ def test_lower_writes_a_program_that_eval_and_show_take(small_file, tmp_path, ca
     (["lower", "small.mcz", "--out", "small.mcz"],
      "--out: small.mcz is what it reads (FILE); give another name"),
     (["lower", "small.mcz", "--out", "no/p.mcz"], "--out: the folder no does not exist"),
-    (["lower", "small.mcz", "--precision", "int4"], "precision must be one of float, got 'int4'"),
+    (["lower", "small.mcz", "--precision", "int4"],
+     "precision must be one of float, weight-only, int8-dynamic, int8, got 'int4'"),
+    (["lower", "small.mcz", "--precision", "int8"], "the input is on no grid: an integer program"),
+    (["lower", "small.mcz", "--precision", "int8", "--rounding", "up"],
+     "rounding must be one of single, gemmlowp, float, got 'up'"),
+    (["lower", "small.mcz", "--zero-first"], "rounding and zero_first go with precision int8"),
+    (["lower", "small.mcz", "--data", "glyphs"], "--data goes with --precision int8"),
     (["lower", "program.mcz"], "program.mcz: a model is wanted, got a program"),
     (["compress", "program.mcz"], "program.mcz: a model is wanted, got a program"),
     (["sensitivity", "program.mcz", "--data", "glyphs"],
