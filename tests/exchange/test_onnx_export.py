@@ -172,7 +172,8 @@ def test_floats_are_ours_at_every_level(name, tmp_path):
 @pytest.mark.parametrize("name", MODELS)
 def test_built_in_nets_pruned_and_shared_are_written_dense(name, tmp_path):
     small = {"width": 0.25} if name == "mobilenetv2" else {}
-    model = drawn(MODELS[name](normalize="mnist" if name.startswith("lenet") else "cifar10", **small))
+    known = "mnist" if name.startswith("lenet") else "cifar10"
+    model = drawn(MODELS[name](normalize=known, **small))
     model = Magnitude(sparsity=0.5).apply(model, None, Run(rng()))
     model = KMeans(bits=4).apply(model, None, Run(rng()))
     report = export(lower(model), tmp_path / "g.onnx")
@@ -255,6 +256,11 @@ def computed(i, *xs):
     return y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
 
 
+def constants(path):
+    onnx = pytest.importorskip("onnx")
+    return [(a.name, onnx.numpy_helper.to_array(a)) for a in onnx.load(path).graph.initializer]
+
+
 def seen(path, x, level, made):
     # {instruction: the codes that onnxruntime has for it}, and the logits.
     onnx = pytest.importorskip("onnx")
@@ -277,6 +283,7 @@ def test_every_instruction_is_ours_within_a_step(name, format, tmp_path):
     program = lower(model)
     made = instructions(program.steps, program.shapes(), rounding="float")
     export(model, tmp_path / "g.onnx", format=format)
+    assert all((a > 0).all() for name, a in constants(tmp_path / "g.onnx") if "scale" in name)
     x = images(model, 8, seed=3)
     for level in LEVELS:
         codes, logits = seen(tmp_path / "g.onnx", x, level, made)
