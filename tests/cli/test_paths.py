@@ -21,6 +21,7 @@ TEXTS = {
     "show": {"normalize"},
     "debug": {"normalize"},
     "lower": {"normalize", "precision"},
+    "export": {"normalize"},
     "list": {"technique"},
     "cite": {"technique"},
     "paper": {"name"},

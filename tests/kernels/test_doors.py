@@ -20,7 +20,11 @@ import minicomp.kernels
 from minicomp.kernels import cpu, doors
 from minicomp.kernels.codebook import kmeans, lookup, scatter
 from minicomp.kernels.coding import huffman, range_coder
-from minicomp.kernels.int8 import rounding
+from minicomp.kernels.int8 import conv as conv8
+from minicomp.kernels.int8 import depthwise as depthwise8
+from minicomp.kernels.int8 import gemm as gemm8
+from minicomp.kernels.int8 import pool as pool8
+from minicomp.kernels.int8 import requantize, rounding, wiring
 from minicomp.kernels.maps import conv, conv_pool, dense, norm, pool, softmax
 from minicomp.kernels.sparse import lanes, nm, rows
 from minicomp.kernels.threads import threads
@@ -101,7 +105,36 @@ ROUNDED = {
           COLUMN * np.float32(np.nan)],
     "fl": (101, -101, 1.5, True, None, "3", 2**70), "lo": (9, 2**25, 0.0, None),
     "hi": (-5, 2**25, 3.0, None), "values": SWITCH, "n_threads": THREADS, "isa": ISA}
+U8, S8 = rng.integers(0, 256, (5, 8), np.uint8), rng.integers(-128, 128, (6, 8), np.int8)
+MAPS, FILTERS = rng.integers(0, 256, (2, 6, 7, 4), np.uint8), S8.reshape(6, 2, 2, 2)
+OFFSET, SUMS8 = rng.integers(-99, 99, 6, np.int32), rng.integers(-999, 999, (5, 6), np.int32)
+RULE = requantize.requantizer([0.01] * 6, zero_point=3, lo=0, hi=255)
+PANELS, FILTER_PANELS = gemm8.pack(S8), gemm8.pack(FILTERS, groups=2)
+NOT_RULES = (None, {}, "r", requantize.requantizer([0.01] * 5, zero_point=3, lo=0, hi=255))
+SIZES8 = conv8.sizes_of(MAPS.shape, FILTER_PANELS)
+EACH = S8.reshape(4, 3, 4, 1)  # a filter for each channel of MAPS
+RULES = {n: requantize.requantizer([0.01] * n, zero_point=3, lo=0, hi=255) for n in (1, 4)}
+FILTERS_EACH = depthwise8.pack_depthwise(EACH, OFFSET[:4], RULES[4])
+ADDER, TABLE8 = wiring.adder([1, 1], [0, 0], zero_point=0, lo=0, hi=255), np.arange(256, dtype="u1")
+
+
+def room(dtype, *shape):
+    # wrong for an array to write to; None makes one
+    good = np.zeros(shape, dtype)
+    frozen = good.copy()
+    frozen.setflags(write=False)
+    return [frozen, good[..., ::-1], good.tolist(), *(a for a in exact(good) if a is not None)]
+
+
+CONV8 = {"x": [*exact(MAPS), *sized(MAPS, 3, kinds="i")], "w": [None, FILTERS, PANELS],
+         "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], **MOVES,
+         "zero_point": whole(256), "scratch": [[1], np.zeros(10**6, np.int8)],
+         "n_threads": THREADS, "isa": ISA}
 NOT_PACKED = (None, [1], {}, COLUMN, object(), LANES, ROWS, CSR, NM)
+
+
+def pair8():
+    return [bad for bad in pair(1) if bad is not None] + [(9, 9)]
 
 
 def not_packed(good):
@@ -242,6 +275,66 @@ ENTRIES = {
         {"g": [*exact(SPARSE), *sized(SPARSE)],
          "index": [*exact(CODES), *sized(CODES, kinds="i"), CODES + np.uint8(4)],
          "k": whole(), "isa": ISA}),
+    requantize.requantize: (
+        {"acc": SUMS8, "r": RULE},
+        {"acc": [a for a in [*exact(SUMS8), *sized(SUMS8, kinds="i")] if np.ndim(a) != 3],
+         "r": NOT_RULES, "out": room(np.uint8, 5, 6), "n_threads": THREADS, "isa": ISA}),
+    gemm8.pack: (
+        {"w": FILTERS, "groups": 2},
+        {"w": [*exact(FILTERS), FILTERS[:5]], "groups": whole(0, 4, 7)}),
+    gemm8.gemm: (
+        {"a": U8, "w": PANELS, "offset": OFFSET},
+        {"a": [*exact(U8), *sized(U8, kinds="i")], "w": [None, S8, FILTER_PANELS],
+         "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], "out": room(np.int32, 5, 6),
+         "n_threads": THREADS, "isa": ISA}),
+    gemm8.linear: (
+        {"a": U8, "w": PANELS, "offset": OFFSET, "r": RULE},
+        {"a": [*exact(U8), *sized(U8, kinds="i")], "w": [None, S8, FILTER_PANELS],
+         "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], "r": NOT_RULES,
+         "out": room(np.uint8, 5, 6), "n_threads": THREADS, "isa": ISA}),
+    conv8.scratch_bytes: (
+        {"sizes": SIZES8}, {"sizes": [None, tuple(SIZES8)], "n_threads": THREADS}),
+    conv8.conv: (
+        {"x": MAPS, "w": FILTER_PANELS, "offset": OFFSET},
+        {**CONV8, "out": room(np.int32, 2, 5, 6, 6)}),
+    conv8.conv2d: (
+        {"x": MAPS, "w": FILTER_PANELS, "offset": OFFSET, "r": RULE},
+        {**CONV8, "r": NOT_RULES, "out": room(np.uint8, 2, 5, 6, 6)}),
+    depthwise8.pack_depthwise: (
+        {"w": EACH, "offset": OFFSET[:4], "r": RULES[4]},
+        {"w": [*exact(EACH), EACH[:0], EACH[..., [0, 0]]],
+         "offset": [*exact(OFFSET[:4]), *sized(OFFSET[:4], kinds="i")], "r": NOT_RULES,
+         "isa": ISA}),
+    depthwise8.depthwise: (
+        {"x": MAPS, "w": FILTERS_EACH, "zero_point": 3},
+        {"x": [*exact(MAPS), *sized(MAPS, 3, kinds="i")], "w": [None, EACH, FILTER_PANELS], **MOVES,
+         "zero_point": whole(256), "out": room(np.uint8, 2, 4, 4, 4), "n_threads": THREADS}),
+    pool8.max_pool: (
+        {"x": MAPS, "kernel": (3, 2), "stride": (2, 2)},
+        {"x": exact(MAPS), **WINDOWS, "count": pair8(), "out": room(np.uint8, 2, 2, 3, 4)}),
+    pool8.avg_pool: (
+        {"x": MAPS, "r": RULES[1], "kernel": (3, 2), "stride": (2, 2), "zero_point": 3},
+        {"x": exact(MAPS), "r": NOT_RULES, **WINDOWS, "count": pair8(), "zero_point": whole(256),
+         "out": room(np.uint8, 2, 2, 3, 4)}),
+    wiring.add: (
+        {"xs": [U8, U8], "a": ADDER},
+        {"xs": [None, U8, [], [U8], [U8, U8[:4]], *([U8, a] for a in exact(U8))],
+         "a": [None, {}, wiring.adder([1], [0], zero_point=0, lo=0, hi=255)],
+         "out": room(np.uint8, 5, 8), "n_threads": THREADS, "isa": ISA}),
+    wiring.look_up: (
+        {"x": U8, "table": TABLE8},
+        {"x": [a for a in exact(U8) if np.ndim(a) < 3 and np.size(a) > 1],
+         "table": [*exact(TABLE8), *sized(TABLE8, kinds="i")], "out": room(np.uint8, 5, 8),
+         "n_threads": THREADS, "isa": ISA}),
+    wiring.concat: (
+        {"xs": [U8, U8], "tables": [TABLE8, TABLE8]},
+        {"xs": [None, U8, [], [U8], [U8, U8[:4]]], "tables": [None, [], [TABLE8],
+                                                             [TABLE8, TABLE8[:9]]],
+         "out": room(np.uint8, 5, 16), "n_threads": THREADS, "isa": ISA}),
+    wiring.shuffle: (
+        {"x": U8, "groups": 2},
+        {"x": [a for a in exact(U8) if np.ndim(a) < 3], "groups": whole(0, 3, 16),
+         "out": room(np.uint8, 5, 8), "n_threads": THREADS, "isa": ISA}),
     rounding.nearest_round: ({"x": COLUMN, "fl": 3, "lo": -4, "hi": 3}, ROUNDED),
     rounding.stochastic_round: (
         {"x": COLUMN, "fl": 3, "lo": -4, "hi": 3, "key": 1}, ROUNDED | {"key": whole(2**64)}),
@@ -271,7 +364,13 @@ PLAIN = {
     "codebook.kmeans": {"cost"},
     "codebook.lookup": {"check", "index_bytes", "refuse"},
     "coding.huffman": {"symbol_dtype", "symbol_table"},
+    "int8.checks": {"codes", "result", "sums"},
+    "int8.conv": {"Sizes", "sizes_of"},
+    "int8.gemm": {"Panels", "unpacked"},
+    "int8.pool": {"sizes_of"},
+    "int8.requantize": {"Requantizer", "multiplier", "numbers", "requantizer", "rule"},
     "int8.rounding": {"draws", "key_of"},
+    "int8.wiring": {"Adder", "adder"},
     "maps.conv": {"Sizes", "check", "im2col", "lanes", "padded", "sizes_of", "window_view"},
     "maps.conv_pool": {"Steps"},
     "maps.norm": {"along"},
@@ -291,7 +390,8 @@ ROOMS = [m.name for m in pkgutil.walk_packages(minicomp.kernels.__path__, "minic
 OWN_WORDS = re.compile(
     "must (be|have|hold|lie|rise|divide|fit)|shapes do not fit|does not fit|needs x"
 )
-PACKED = {lanes.Lanes: LANES, rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM}
+PACKED = {depthwise8.Depthwise: FILTERS_EACH, gemm8.Panels: PANELS, lanes.Lanes: LANES,
+          rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM}
 
 
 def said(entry):
@@ -356,15 +456,20 @@ def test_arrays_may_lie_anyhow_and_be_read_only(entry, name):
     written = entry is dense.sgd and name in "wv"
     strided.setflags(write=written)
     expected, found = entry(**copy.deepcopy(good)), entry(**{**good, name: strided})
-    if type(expected) in PACKED:
-        expected, found = vars(expected), vars(found)
-    if isinstance(expected, dict):
-        expected, found = list(expected.values()), list(found.values())
-    for a, b in zip(*(v if isinstance(v, (list, tuple)) else [v] for v in (expected, found))):
+    for a, b in zip(flat(expected), flat(found), strict=True):
         if isinstance(a, np.ndarray) and a.dtype.kind == "f":
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
         else:
             np.testing.assert_array_equal(a, b)
+
+
+def flat(result):
+    # What a result is made of, one after the other.
+    result = vars(result) if dataclasses.is_dataclass(result) else result
+    result = list(result.values()) if isinstance(result, dict) else result
+    if not isinstance(result, (list, tuple)):
+        return [result]
+    return [a for part in result for a in flat(part)]
 
 
 @pytest.mark.parametrize("kind", PACKED, ids=lambda kind: kind.__name__)

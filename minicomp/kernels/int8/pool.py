@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..doors import Pair
-from .requantize import Requantizer, requantize_ref
+from .. import cpu, doors
+from ..doors import Geometry, Pair
+from ..threads import threads
+from .checks import codes, result
+from .requantize import Requantizer, numbers, requantize_ref, rule
 
 Array = np.ndarray
 
@@ -46,3 +49,65 @@ def sum_pool_ref(x: Array, *, kernel: Pair, stride: Pair, padding: Pair, count: 
     `avg_pool_ref`."""
     seen = _windows(x, kernel, stride, padding, count, zero_point).astype(np.int32)
     return (seen - zero_point).sum(axis=(4, 5), dtype=np.int32)
+
+
+def max_pool(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
+             count: Pair | None = None, isa: str = "auto", n_threads: int = 1,
+             out: Array | None = None) -> Array:
+    """Returns the largest code of each window, (N, Ho, Wo, C) uint8.
+
+    x : (N, H, W, C) uint8        count : (Ho, Wo), windows may hang over the end; None counts
+        those that fit        out : where to write, or None
+    Raises ValueError for another array, and where no window fits.
+    """
+    n_threads, x = threads(n_threads), codes("x", x, 4)
+    where = _windowed(x, kernel, stride, padding, count)
+    level, out = cpu.resolve(isa, "int8"), result(out, (len(x), *where.count, x.shape[3]), x)
+    if level == 0:
+        out[...] = max_pool_ref(x, kernel=where.kernel, stride=where.stride, padding=where.padding,
+                                count=where.count)
+    elif out.size:
+        cpu.kernel_module("int8").max_pool(x, sizes_of(where, x.shape[3]), out, level, n_threads)
+    return out
+
+
+def avg_pool(x: Array, r: Requantizer, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
+             count: Pair | None = None, zero_point: int, isa: str = "auto", n_threads: int = 1,
+             out: Array | None = None) -> Array:
+    """Returns the codes of means, (N, Ho, Wo, C) uint8; of all pixels where the window is the map.
+
+    r : of one channel, see `avg_pool_ref`; the other arguments are those of `max_pool`
+    Raises ValueError as `max_pool` does, and for windows whose sum could leave int32.
+    """
+    n_threads, x = threads(n_threads), codes("x", x, 4)
+    zero_point, r = doors.whole("zero_point", zero_point, 0, 255), rule(r, 1)
+    where = _windowed(x, kernel, stride, padding, count)
+    if where.kernel[0] * where.kernel[1] > doors.MOST // 255:
+        raise ValueError(f"kernel must have at most {doors.MOST // 255} entries, "
+                         f"got {where.kernel}")
+    level, out = cpu.resolve(isa, "int8"), result(out, (len(x), *where.count, x.shape[3]), x)
+    if level == 0:
+        out[...] = avg_pool_ref(x, r, kernel=where.kernel, stride=where.stride,
+                                padding=where.padding, count=where.count, zero_point=zero_point)
+    elif out.size:
+        alike = (np.repeat(a, 64) for a in (r.m0, r.shift, r.factor, r.lo, r.hi))
+        cpu.kernel_module("int8").avg_pool(x, *alike, numbers(r), sizes_of(where, x.shape[3]),
+                                           zero_point, out, level, n_threads)
+    return out
+
+
+def _windowed(x: Array, kernel: Pair, stride: Pair, padding: Pair, count: Pair | None) -> Geometry:
+    # The geometry of windows, of which each begins in the map or in the padding before it.
+    where = doors.geometry(x.shape[1:3], kernel, stride, padding)
+    if count is None:
+        return where
+    most = doors.geometry(x.shape[1:3], kernel, stride, padding, ceil_mode=True).count
+    count = doors.pair("count", count, 1)
+    if count[0] > most[0] or count[1] > most[1]:
+        raise ValueError(f"count must be at most {most}, got {count}")
+    return where._replace(count=count)
+
+
+def sizes_of(where: Geometry, channels: int) -> tuple[int, ...]:
+    """Returns the numbers of a geometry as a kernel takes them: H, W, C, KH, KW, ..."""
+    return (*where.size, channels, *where.kernel, *where.stride, *where.padding, *where.count)

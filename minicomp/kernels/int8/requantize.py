@@ -3,17 +3,18 @@
 M = s_x s_w / s_y is a real number; an integer program holds it as M0 2^-n, M0 an int32 of magnitude
 in [2^30, 2^31) whose sign is M's, 1 <= n <= 62.
 
-| rounding | computes                                                | ties           | who         |
-|----------|---------------------------------------------------------|----------------|-------------|
-| single   | (acc M0 + 2^(n-1)) >> n, in 64 bits                     | upward         | ours        |
-| gemmlowp | a doubling high product, then a shift, each rounded     | away from zero | TFLite      |
-| float    | float32(acc) float32(M), rounded once to an integer     | to even        | onnxruntime |
+| rounding | computes                                            | ties           | who         |
+|----------|-----------------------------------------------------|----------------|-------------|
+| single   | (acc M0 + 2^(n-1)) >> n, in 64 bits                 | upward         | ours        |
+| gemmlowp | a doubling high product, then a shift, each rounded | away from zero | TFLite      |
+| float    | float32(acc) float32(M), rounded once to an integer | to even        | onnxruntime |
 
 The zero point is added after rounding, or (`zero_first`) before: as a number under float, as z at
 the scale of what the last shift takes under the others, under which only gemmlowp's ties tell the
 difference. Where M = 0.1, single makes 10, 0, 0, 1, 299 of 100, 5, -5, 15, 2995; gemmlowp 10, 1,
 -1, 2, 300; float 10, 0, 0, 2, 300.
 
+The compiled twin is in kernels_pyx/simd/int8/requantize.h, which a product calls on its sums.
 Source: Jacob et al. 2018, arXiv 1712.05877, section 2.2; gemmlowp's `SaturatingRoundingDoubling-
 HighMul` and `RoundingDivideByPOT`; ONNX, QLinearConv
 """
@@ -24,9 +25,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import cpu, doors
+from ..threads import threads
+from . import checks
+
 Array = np.ndarray
 ROUNDINGS = ("single", "gemmlowp", "float")  # the index is their number in a kernel
 LEAST_SHIFT, MOST_SHIFT = 1, 62
+DTYPES = {"m0": np.int32, "shift": np.int32, "factor": np.float32, "lo": np.uint8, "hi": np.uint8}
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,9 @@ class Requantizer:
     m0 : (O,) int32, M0        shift : (O,) int32, n        factor : (O,) float32, M
     zero_point : 0..255        lo, hi : (O,) uint8, the least and the largest code of each channel
     rounding : one of ROUNDINGS        zero_first : whether z is added before rounding
+    A kernel trusts it, so that its arrays are checked, once, and become read-only.
+    Raises ValueError for arrays of other types and sizes, numbers out of range, and an M0 too small
+    for its n.
     """
 
     m0: Array
@@ -46,6 +55,28 @@ class Requantizer:
     hi: Array
     rounding: str = "single"
     zero_first: bool = False
+
+    def __post_init__(self):
+        for name, dtype in DTYPES.items():
+            a = getattr(self, name)
+            if not isinstance(a, Array) or a.dtype != dtype or a.shape != np.shape(self.m0)[:1]:
+                got = f"{a.dtype} {a.shape}" if isinstance(a, Array) else type(a).__name__
+                raise ValueError(f"r.{name} must be an array (O,) of {np.dtype(dtype)}, got {got}")
+            a = np.array(a)
+            a.setflags(write=False)
+            object.__setattr__(self, name, a)
+        doors.integers("r.shift", self.shift, least=LEAST_SHIFT, most=MOST_SHIFT)
+        small = (np.abs(self.m0.astype(np.int64)) < 2**30) & (self.m0 != 0)
+        if (small & (self.shift < MOST_SHIFT) | (self.m0 == -2**31)).any():
+            raise ValueError("r.m0 must be 0 or of magnitude in [2^30, 2^31), below that only with "
+                             f"a shift of {MOST_SHIFT}")
+        if not np.isfinite(self.factor).all() or (self.lo > self.hi).any():
+            raise ValueError("r.factor must be finite, and r.lo be at most r.hi")
+        if self.rounding not in ROUNDINGS:
+            raise ValueError(f"r.rounding must be one of {', '.join(ROUNDINGS)}, "
+                             f"got {self.rounding!r}")
+        doors.whole("r.zero_point", self.zero_point, 0, 255)
+        doors.switch("r.zero_first", self.zero_first)
 
 
 def multiplier(m) -> tuple[Array, Array]:
@@ -95,6 +126,39 @@ def requantizer(m, *, zero_point: int, lo, hi, rounding: str = "single", zero_fi
     factor = m.astype(np.float32) if factor is None else np.asarray(factor, np.float32).reshape(-1)
     return Requantizer(m0, shift, factor, int(zero_point), lo.astype(np.uint8),
                        hi.astype(np.uint8), rounding, bool(zero_first))
+
+
+def rule(r: Requantizer, channels: int) -> Requantizer:
+    """Returns r; ValueError unless it is a requantizer of that many channels."""
+    if not isinstance(r, Requantizer):
+        raise ValueError(f"r must be a Requantizer, got a {type(r).__name__}")
+    if len(r.m0) != channels:
+        raise ValueError(f"r must be of {channels} channels, got {len(r.m0)}")
+    return r
+
+
+def numbers(r: Requantizer) -> tuple[int, int, bool]:
+    """Returns what a kernel takes of r beside arrays: zero point, number of the rule, order."""
+    return r.zero_point, ROUNDINGS.index(r.rounding), r.zero_first
+
+
+def requantize(acc: Array, r: Requantizer, *, out: Array | None = None, isa: str = "auto",
+               n_threads: int = 1) -> Array:
+    """Returns the codes of accumulators, uint8 of their shape, in `out` where that is given.
+
+    acc : (..., O) int32        out : uint8, of acc's shape, C-contiguous
+    Raises ValueError for other arrays, and a requantizer of other channels.
+    """
+    acc = checks.sums("acc", acc)
+    rule(r, acc.shape[-1] if acc.ndim else 0)
+    out, n_threads = checks.result(out, acc.shape, acc), threads(n_threads)
+    level = cpu.resolve(isa, "int8")
+    if level == 0 or not acc.size:
+        out[...] = requantize_ref(acc, r)
+        return out
+    cpu.kernel_module("int8").requantize(acc.reshape(-1, acc.shape[-1]), r, numbers(r),
+                                         out.reshape(-1, acc.shape[-1]), level, n_threads)
+    return out
 
 
 def requantize_ref(acc: Array, r: Requantizer) -> Array:

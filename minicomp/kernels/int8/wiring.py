@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .requantize import MOST_SHIFT, ROUNDINGS, multiplier
+from .. import cpu, doors
+from ..threads import threads
+from .checks import codes, result
+from .requantize import LEAST_SHIFT, MOST_SHIFT, ROUNDINGS, multiplier
 
 Array = np.ndarray
 MOST_ADDED = 64  # inputs: 64 255 2^31 < 2^46
@@ -26,6 +29,8 @@ class Adder:
 
     m : (I,) int64, one shift n        factor : (I,) float32, M_i        zero : (I,) int32, z_i
     zero_point, lo, hi : of the output, 0..255        rounding : one of ROUNDINGS
+    A kernel trusts it, so that it is checked, once, and its arrays become read-only.
+    Raises ValueError for arrays of other types and sizes, and numbers out of range.
     """
 
     m: Array
@@ -36,6 +41,23 @@ class Adder:
     lo: int
     hi: int
     rounding: str = "single"
+
+    def __post_init__(self):
+        for name, dtype in (("m", np.int64), ("factor", np.float32), ("zero", np.int32)):
+            a = getattr(self, name)
+            if not isinstance(a, Array) or a.dtype != dtype or a.shape != np.shape(self.m)[:1]:
+                got = f"{a.dtype} {a.shape}" if isinstance(a, Array) else type(a).__name__
+                raise ValueError(f"a.{name} must be an array (I,) of {np.dtype(dtype)}, got {got}")
+            a = np.array(a)
+            a.setflags(write=False)
+            object.__setattr__(self, name, a)
+        doors.integers("a.m", self.m, least=-doors.MOST)
+        doors.integers("a.zero", self.zero, least=0, most=255)
+        doors.whole("a.shift", self.shift, LEAST_SHIFT, MOST_SHIFT)
+        for name in ("zero_point", "lo", "hi"):
+            doors.whole(f"a.{name}", getattr(self, name), 0, 255)
+        if self.rounding not in ROUNDINGS or not np.isfinite(self.factor).all():
+            raise ValueError(f"a must have finite factors and a rounding of {', '.join(ROUNDINGS)}")
 
 
 def adder(factors: Sequence[float], zero: Sequence[int], *, zero_point: int, lo: int, hi: int,
@@ -71,3 +93,115 @@ def add_ref(xs: Sequence[Array], a: Adder) -> Array:
 def look_up_ref(x: Array, table: Array) -> Array:
     """Returns table[x], uint8 of x's shape.   x : uint8   table : (256,) uint8"""
     return table[x]
+
+
+def concat_ref(xs: Sequence[Array], tables: Sequence[Array]) -> Array:
+    """Returns the channels of all inputs side by side, (..., sum of C) uint8, of which each went
+    through its table.   xs : arrays (..., C) of uint8        tables : (256,) uint8 each"""
+    return np.concatenate([t[x] for x, t in zip(xs, tables)], axis=-1)
+
+
+def shuffle_ref(x: Array, groups: int) -> Array:
+    """Returns the channels (g, k) of x as (k, g), uint8.   x : (..., C) uint8   groups : divides
+    C"""
+    apart = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
+    return np.ascontiguousarray(apart.swapaxes(-1, -2)).reshape(x.shape)
+
+
+def add(xs: Sequence[Array], a: Adder, *, isa: str = "auto", n_threads: int = 1,
+        out: Array | None = None) -> Array:
+    """Returns the codes of the sum, uint8.
+
+    xs : at most MOST_ADDED arrays of uint8, of one shape        a : of as many inputs
+    out : where to write, which may be one of xs; or None
+    Raises ValueError for other arrays, and for an adder out of bounds.
+    """
+    n_threads, xs = threads(n_threads), _listed("xs", xs)
+    if len(xs) > MOST_ADDED or len({x.shape for x in xs}) != 1:
+        raise ValueError(f"xs must be 1..{MOST_ADDED} arrays of one shape, "
+                         f"got {[x.shape for x in xs][:4]}")
+    if not isinstance(a, Adder) or len(a.m) != len(xs):
+        raise ValueError(f"a must be an Adder of {len(xs)} inputs, got a {type(a).__name__} of "
+                         f"{len(getattr(a, 'm', ()))}")
+    level, out = cpu.resolve(isa, "int8"), result(out, xs[0].shape, *xs, in_place=True)
+    if level == 0:
+        out[...] = add_ref(xs, a)
+    else:
+        how = (a.zero_point, a.lo, a.hi, ROUNDINGS.index(a.rounding))
+        cpu.kernel_module("int8").add([x.reshape(-1) for x in xs], a.m, a.factor, a.zero, a.shift,
+                                      how, out.reshape(-1), level, n_threads)
+    return out
+
+
+def look_up(x: Array, table: Array, *, isa: str = "auto", n_threads: int = 1,
+            out: Array | None = None) -> Array:
+    """Returns table[x], uint8.   x : uint8   table : (256,) uint8   out : may be x, or None
+
+    Raises ValueError for other arrays.
+    """
+    x, table = codes("x", x), codes("table", table, 1)
+    if len(table) != 256:
+        raise ValueError(f"table must be of shape (256,), got {table.shape}")
+    level, n_threads = cpu.resolve(isa, "int8"), threads(n_threads)
+    out = result(out, x.shape, x, in_place=True)
+    if level == 0:
+        out[...] = look_up_ref(x, table)
+    elif x.size:
+        cpu.kernel_module("int8").place(x.reshape(-1, 1), table, 0, out.reshape(-1, 1), level,
+                                        n_threads)
+    return out
+
+
+def concat(xs: Sequence[Array], tables: Sequence[Array], *, isa: str = "auto", n_threads: int = 1,
+           out: Array | None = None) -> Array:
+    """Returns the channels of all inputs side by side, each through its table, uint8.
+
+    xs : arrays (..., C) of uint8, alike but in C        tables : (256,) uint8, one for each
+    out : where to write, or None
+    Raises ValueError for other arrays.
+    """
+    n_threads, xs, tables = threads(n_threads), _listed("xs", xs), _listed("tables", tables)
+    if len({x.shape[:-1] for x in xs}) != 1 or xs[0].ndim == 0:
+        raise ValueError("xs must be arrays alike but in channels, got "
+                         f"{[x.shape for x in xs][:4]}")
+    if len(tables) != len(xs) or any(t.shape != (256,) for t in tables):
+        raise ValueError(f"tables must be {len(xs)} of shape (256,), got "
+                         f"{[t.shape for t in tables][:4]}")
+    level, width = cpu.resolve(isa, "int8"), sum(x.shape[-1] for x in xs)
+    out = result(out, (*xs[0].shape[:-1], width), *xs, in_place=len(xs) == 1)
+    if level == 0:
+        out[...] = concat_ref(xs, tables)
+        return out
+    at, rows = 0, out.reshape(-1, width) if out.size else out
+    for x, table in zip(xs, tables):
+        if x.size:
+            cpu.kernel_module("int8").place(x.reshape(-1, x.shape[-1]), table, at, rows, level,
+                                            n_threads)
+        at += x.shape[-1]
+    return out
+
+
+def shuffle(x: Array, groups: int, *, isa: str = "auto", n_threads: int = 1,
+            out: Array | None = None) -> Array:
+    """Returns the channels (g, k) of x as (k, g), uint8.
+
+    x : (..., C) uint8        groups : divides C        out : where to write, or None
+    Raises ValueError for other arrays.
+    """
+    n_threads, x = threads(n_threads), codes("x", x)
+    groups = doors.whole("groups", groups, 1)
+    if x.ndim == 0 or x.shape[-1] % groups:
+        raise ValueError(f"groups must divide the channels of x, {x.shape}, got {groups}")
+    out = result(out, x.shape, x)
+    if cpu.resolve(isa, "int8") == 0:
+        out[...] = shuffle_ref(x, groups)
+    elif x.size:
+        rows = (-1, x.shape[-1])
+        cpu.kernel_module("int8").shuffle(x.reshape(rows), groups, out.reshape(rows), n_threads)
+    return out
+
+
+def _listed(name: str, xs: Sequence[Array]) -> list[Array]:
+    if not isinstance(xs, (list, tuple)) or not xs:
+        raise ValueError(f"{name} must be a list of arrays, got {str(xs)[:40]}")
+    return [codes(name, x) for x in xs]

@@ -1,0 +1,192 @@
+/* Sums of codes, and codes moved: through a table, beside others, to other channels.
+ *
+ * A sum needs no 64 bits. With m_i = h_i 2^16 + l_i, n >= 17, H = sum (q_i - z_i) h_i and
+ * L = sum (q_i - z_i) l_i,
+ *
+ *   floor((sum (q_i - z_i) m_i + 2^(n-1)) / 2^n) = (H + 2^(n-17) + (L >> 16)) >> (n - 16)
+ *
+ * exactly, as floor(floor(t / a) / b) = floor(t / (a b)): two products of 32 bits for one of 64.
+ * |q - z| < 2^8, h < 2^15, l < 2^16 and at most 64 inputs keep both below 2^30. Ties away from zero
+ * are ties upward with 1 less where the sum is negative. Other n, which no scales of a net make,
+ * take the 64 bits.
+ *
+ *   portable, avx2, avx512   the same source, 64 entries at a time, for 4, 8, 16 lanes
+ *   table                    one load a code; avx512 with VBMI: two vpermi2b for 64 codes
+ */
+#ifndef MINICOMP_INT8_WIRING_H
+#define MINICOMP_INT8_WIRING_H
+
+#include <string.h>
+#include "requantize.h"
+
+enum { ADD_BLOCK = 64 };
+
+typedef struct {
+    long inputs;
+    const int64_t *m;
+    const float *factor;
+    const int32_t *zero;
+    int shift, zero_point, lo, hi, rounding;
+} Adder;
+
+ALWAYS_INLINE uint8_t add_saturated(const Adder *d, int64_t y) {
+    y += d->zero_point;
+    return (uint8_t)(y < d->lo ? d->lo : y > d->hi ? d->hi : y);
+}
+
+/* Entries at..at + n, n <= ADD_BLOCK, by the definition. */
+static void add_wide(const Adder *d, const uint8_t *const *x, long at, long n, uint8_t *y) {
+    const int64_t half = (int64_t)1 << d->shift >> 1;
+    for (long k = 0; k < n; k++) {
+        int64_t sum = 0;
+        for (long i = 0; i < d->inputs; i++) sum += (x[i][at + k] - d->zero[i]) * d->m[i];
+        if (d->rounding == ROUNDING_SINGLE || sum >= 0) sum = (sum + half) >> d->shift;
+        else sum = -((half - sum) >> d->shift);
+        y[k] = add_saturated(d, sum);
+    }
+}
+
+/* Entries at..at + n, of which ADD_BLOCK are there. */
+ALWAYS_INLINE void add_float(const Adder *d, const uint8_t *const *x, long at, uint8_t *y) {
+    float sum[ADD_BLOCK] = {0};
+    for (long i = 0; i < d->inputs; i++) {
+        const float factor = d->factor[i];
+        const int32_t zero = d->zero[i];
+        const uint8_t *from = x[i] + at;
+        for (int k = 0; k < ADD_BLOCK; k++) sum[k] += (float)(from[k] - zero) * factor;
+    }
+    for (int k = 0; k < ADD_BLOCK; k++) {
+        float t = sum[k] < -1024.0f ? -1024.0f : sum[k]; /* whole: the same before rounding */
+        t = t > 1024.0f ? 1024.0f : t;
+        int32_t q = (int32_t)rintf(t) + d->zero_point;
+        q = q < d->lo ? d->lo : q;
+        y[k] = (uint8_t)(q > d->hi ? d->hi : q);
+    }
+}
+
+ALWAYS_INLINE void add_narrow(const Adder *d, const uint8_t *const *x, long at, uint8_t *y) {
+    const int n = d->shift - 16, away = d->rounding == ROUNDING_GEMMLOWP;
+    const int32_t half = (int32_t)1 << (n - 1);
+    int32_t high[ADD_BLOCK] = {0}, low[ADD_BLOCK] = {0};
+    for (long i = 0; i < d->inputs; i++) {
+        const int32_t h = (int32_t)(d->m[i] >> 16), l = (int32_t)(d->m[i] & 0xffff);
+        const int32_t zero = d->zero[i];
+        const uint8_t *from = x[i] + at;
+        for (int k = 0; k < ADD_BLOCK; k++) {
+            const int32_t q = from[k] - zero;
+            high[k] += q * h;
+            low[k] += q * l;
+        }
+    }
+    for (int k = 0; k < ADD_BLOCK; k++) {
+        const int32_t negative = away & (high[k] + (low[k] >> 16) < 0);
+        int32_t q = ((high[k] + half + ((low[k] - negative) >> 16)) >> n) + d->zero_point;
+        q = q < d->lo ? d->lo : q;
+        y[k] = (uint8_t)(q > d->hi ? d->hi : q);
+    }
+}
+
+#define ADD_RUNG(name, attribute)                                                                 \
+    attribute static void add_block_##name(const Adder *d, const uint8_t *const *x, long at,      \
+                                           uint8_t *y) {                                          \
+        if (d->rounding == ROUNDING_FLOAT) add_float(d, x, at, y);                                \
+        else add_narrow(d, x, at, y);                                                             \
+    }
+
+ADD_RUNG(portable, )
+#ifdef MINICOMP_X86
+ADD_RUNG(avx2, TARGET_AVX2)
+#ifdef __clang__
+ADD_RUNG(avx512, TARGET_AVX512)
+#else /* gcc stays at 8 lanes unless told */
+ADD_RUNG(avx512, __attribute__((target(
+    "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
+#endif
+#else
+#define add_block_avx2 add_block_portable
+#define add_block_avx512 add_block_portable
+#endif
+
+/* Entries at..at + n of the sum, to y. */
+static void add_codes(const Adder *d, const uint8_t *const *x, long at, long n, uint8_t *y,
+                      int level) {
+    void (*const block)(const Adder *, const uint8_t *const *, long, uint8_t *) =
+        level >= ISA_AVX512 ? add_block_avx512
+        : level >= ISA_AVX2 ? add_block_avx2 : add_block_portable;
+    const int wide = d->rounding != ROUNDING_FLOAT && (d->shift < 17 || d->shift > 46);
+    for (long k = 0; k < n; k += ADD_BLOCK, y += ADD_BLOCK) {
+        const long left = n - k < ADD_BLOCK ? n - k : ADD_BLOCK;
+        if (wide) {
+            add_wide(d, x, at + k, left, y);
+        } else if (left == ADD_BLOCK) {
+            block(d, x, at + k, y);
+        } else { /* the last few, one by one of themselves: a block of copies each */
+            uint8_t room[64][ADD_BLOCK], codes[ADD_BLOCK];
+            const uint8_t *few[64];
+            for (long i = 0; i < d->inputs; i++) {
+                memset(room[i], 0, ADD_BLOCK);
+                few[i] = (const uint8_t *)memcpy(room[i], x[i] + at + k, (size_t)left);
+            }
+            block(d, few, 0, codes);
+            memcpy(y, codes, (size_t)left);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------- codes moved */
+
+ALWAYS_INLINE void look_up_any(const uint8_t *x, long n, const uint8_t *table, uint8_t *y) {
+    for (long k = 0; k < n; k++) y[k] = table[x[k]];
+}
+
+#ifdef MINICOMP_X86
+/* Bits 0..6 of a code choose among 128 entries in two registers, bit 7 between two such halves. */
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi")))
+static void look_up_vbmi(const uint8_t *x, long n, const uint8_t *table, uint8_t *y) {
+    const __m512i a = _mm512_loadu_si512(table), b = _mm512_loadu_si512(table + 64);
+    const __m512i c = _mm512_loadu_si512(table + 128), d = _mm512_loadu_si512(table + 192);
+    for (long k = 0; k < n; k += 64) {
+        const __mmask64 m = n - k >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (n - k)) - 1;
+        const __m512i at = _mm512_maskz_loadu_epi8(m, x + k);
+        const __m512i low = _mm512_permutex2var_epi8(a, at, b);
+        const __m512i high = _mm512_permutex2var_epi8(c, at, d);
+        _mm512_mask_storeu_epi8(y + k, m, _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(at), high));
+    }
+}
+#endif
+
+/* y[k] = table[x[k]]; y may be x. */
+static void look_up(const uint8_t *x, long n, const uint8_t *table, uint8_t *y, int level) {
+#ifdef MINICOMP_X86
+    if (level >= ISA_AVX512 && __builtin_cpu_supports("avx512vbmi")) {
+        look_up_vbmi(x, n, table, y);
+        return;
+    }
+#endif
+    (void)level;
+    look_up_any(x, n, table, y);
+}
+
+/* C channels of P pixels, through a table, to pixels of D channels. */
+static void place_codes(const uint8_t *x, long P, long C, const uint8_t *table, uint8_t *y, long D,
+                        int level) {
+    if (C == D) look_up(x, P * C, table, y, level);
+    else for (long p = 0; p < P; p++) look_up(x + p * C, C, table, y + p * D, level);
+}
+
+ALWAYS_INLINE void shuffle_pixels(const uint8_t *x, long P, long C, long G, uint8_t *RESTRICT y) {
+    const long each = C / G;
+    for (long p = 0; p < P; p++, x += C, y += C)
+        for (long k = 0; k < each; k++)
+            for (long g = 0; g < G; g++) y[k * G + g] = x[g * each + k];
+}
+
+/* Channels (g, k) of P pixels to places (k, g). With G known the compiler interleaves vectors. */
+static void shuffle_codes(const uint8_t *x, long P, long C, long G, uint8_t *y) {
+    if (G == 2) shuffle_pixels(x, P, C, 2, y);
+    else if (G == 3) shuffle_pixels(x, P, C, 3, y);
+    else if (G == 4) shuffle_pixels(x, P, C, 4, y);
+    else shuffle_pixels(x, P, C, G, y);
+}
+
+#endif
