@@ -78,6 +78,8 @@ def run(args) -> int:
                    "flips": None if found is None else found.flips,
                    "test_size": None if found is None else found.size}
         print_instructions(f"instructions, rounding {program.rounding}", result["instructions"])
+        print("reach: the largest sum that could come, below 2^31 or refused; differ: the share of "
+              "codes that fake quantization has otherwise")
     print(f"{size:,} bytes; the model's file has {before:,}")
     if found is not None:
         print(f"{found.flips:,} of {found.size:,} predictions differ from the model's")
@@ -96,7 +98,7 @@ def print_steps(title: str, steps: list[dict]) -> None:
 def print_instructions(title: str, rows: list[dict]) -> None:
     """Prints a line an instruction, of `instructions`."""
     print_table(title, ["instruction", "kind", "reads", "output", "scale", "zero point", "codes",
-                        "sums reach", "codes that differ %"],
+                        "reach", "differ %"],
                 [[i["name"], i["kind"], ", ".join(i["inputs"]), " x ".join(map(str, i["shape"])),
                   _number(i["scale"]), _number(i["zero_point"]),
                   "int32" if i["codes"] is None else "{}..{}".format(*i["codes"]),

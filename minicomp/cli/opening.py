@@ -231,13 +231,17 @@ def digest(begin: str | Model, given: str | None, structure: str | None) -> str:
 
 def shown(given: str) -> tuple[Shown, dict]:
     """Returns where the bytes of a .mcz file went, or of a .safetensors file, whose arrays are the
-    rows; and what the file says of the net: {"data", "normalize"}, where it does."""
+    rows; and what the file says of the net: {"data", "normalize"}, where it does, and of a
+    program: {"precision", "rounding"}."""
     path = existing(given)
     if path.suffix == ".mcz":
         found = show(path)
         says = {"data": found.model.trained_on}
         if isinstance(found.model, Model):
             says["normalize"] = normalization(found.model)
+        else:
+            says["precision"] = found.model.precision
+            says["rounding"] = found.model.rounding if found.model.integer else None
         return found, says
     arrays = load_safetensors(path)
     rows = [Row(printable(name, 100), "array", a.shape, a.size, str(a.dtype),

@@ -53,6 +53,9 @@ def run(args) -> int:
         opening.opened(args.file, args)  # whether the arrays fit
     shown, says = opening.shown(args.file)
     print_bytes(str(path), shown)
+    if "precision" in says:
+        rule = f", rounding {says['rounding']}" if says["rounding"] is not None else ""
+        print(f"a program of precision {says['precision']}{rule}")
     if says.get("data") is not None:
         print(f"trained on {says['data']}")
     if "normalize" in says:
@@ -69,6 +72,8 @@ def run(args) -> int:
             "running_statistics": shown.buffers,
             "data": says.get("data"),
             "normalize": says.get("normalize"),
+            "precision": says.get("precision"),
+            "rounding": says.get("rounding"),
             "forms": [
                 {
                     "name": r.name,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.doors import window_count
+from ..kernels.doors import geometry
 from ..kernels.int8 import conv, gemm, pool
 from ..kernels.layout import nchw, nhwc
 from ..nn.graph import INPUT
@@ -75,7 +75,7 @@ class DynamicPlan(Plan):
             return self._product(step)
         run = super()._made(step)
         if step.kind in MOVES:
-            move = _MOVES[step.kind](step.args)
+            move = _MOVES[step.kind](step.args, self.isa)
             return lambda x: Codes(move(x.codes), x.grid) if isinstance(x, Codes) else run(x)
         return lambda *xs: run(*[x.grid.real(x.codes) if isinstance(x, Codes) else x for x in xs])
 
@@ -84,8 +84,7 @@ class DynamicPlan(Plan):
         numbers = numbers_of({p: f for p, f in step.weights.items() if p != "weight"})
         scale = scale * numbers.get("gain", np.float32(1))
         sums = w.reshape(len(w), -1).sum(axis=1, dtype=np.int32)
-        product, at = self._maps(step, w) if step.kind == "conv" else (
-            lambda x, offset: gemm.gemm_ref(x.codes, w, offset), (1, -1))
+        product, at = (self._maps if step.kind == "conv" else self._rows)(step, w)
         bias = numbers.get("bias", np.zeros_like(scale)).reshape(at)
         activation = IN_PLACE.get(step.then, lambda y: y)
 
@@ -97,12 +96,19 @@ class DynamicPlan(Plan):
 
         return run
 
+    # The product, a function of codes and offset, and how numbers of each channel lie beside it.
+
+    def _rows(self, step: Step, w: Array):
+        packed, how = gemm.pack(w), {"isa": self.isa, "n_threads": self.n_threads}
+        return lambda x, offset: gemm.gemm(x.codes, packed, offset, **how), (1, -1)
+
     def _maps(self, step: Step, w: Array):
-        # The product of a convolution, and how numbers of each channel lie beside it.
-        w = np.ascontiguousarray(w.transpose(0, 2, 3, 1))
-        how = {k: step.args[k] for k in ("stride", "padding", "groups")}
-        return lambda x, offset: nchw(conv.conv_ref(
-            nhwc(x.codes), w, offset, zero_point=x.grid.zero_point, **how)), (1, -1, 1, 1)
+        packed = gemm.pack(np.ascontiguousarray(w.transpose(0, 2, 3, 1)),
+                           groups=step.args["groups"])
+        how = {k: step.args[k] for k in ("stride", "padding")}
+        how |= {"isa": self.isa, "n_threads": self.n_threads}
+        return lambda x, offset: nchw(conv.conv(
+            nhwc(x.codes), packed, offset, zero_point=x.grid.zero_point, **how)), (1, -1, 1, 1)
 
 
 def _ranged(step: Step) -> Callable[[Array], Codes]:
@@ -119,19 +125,18 @@ def _ranged(step: Step) -> Callable[[Array], Codes]:
     return run
 
 
-def _max_pool(args: dict) -> Callable[[Array], Array]:
+def _max_pool(args: dict, isa: str) -> Callable[[Array], Array]:
     def run(q):
-        n = q.shape[2:]
-        each = zip(n, *(args[k] for k in ("kernel_size", "stride", "padding")))
-        count = tuple(window_count(*one, args["ceil_mode"]) for one in each)
-        return nchw(pool.max_pool_ref(nhwc(q), kernel=args["kernel_size"], stride=args["stride"],
-                                      padding=args["padding"], count=count))
+        where = geometry(q.shape[2:], args["kernel_size"], args["stride"], args["padding"],
+                         args["ceil_mode"])
+        return nchw(pool.max_pool(nhwc(q), kernel=where.kernel, stride=where.stride,
+                                  padding=where.padding, count=where.count, isa=isa))
     return run
 
 
-# Moves of codes, by kind: from arguments to what computes them.
-_MOVES: dict[str, Callable[[dict], Callable[[Array], Array]]] = {
+# Moves of codes, by kind: from arguments and a rung to what computes them.
+_MOVES: dict[str, Callable[[dict, str], Callable[[Array], Array]]] = {
     "max_pool": _max_pool,
-    "flatten": lambda args: lambda q: q.reshape(len(q), -1),
-    "shuffle": lambda args: lambda q: shuffled(q, args["groups"]),
+    "flatten": lambda args, isa: lambda q: q.reshape(len(q), -1),
+    "shuffle": lambda args, isa: lambda q: shuffled(q, args["groups"]),
 }

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..kernels import cpu
 from ..kernels.int8 import conv, gemm, pool, wiring
+from ..kernels.int8.depthwise import depthwise, pack_depthwise
 from ..kernels.layout import nchw
 from ..nn.graph import INPUT
 from ..tensor import Array
@@ -148,31 +149,35 @@ class IntegerPlan:
 
     def _linear(self, i: Instruction):
         order, w = self._orders.get(i.inputs[0]), i.arrays["weight"]
-        w = np.ascontiguousarray(w if order is None else w[:, order])
+        w = gemm.pack(w if order is None else w[:, order])
         offset, r = i.arrays["offset"], i.arrays.get("requantizer")
         self.layouts[i.name] = "int8"
         if r is None:
-            return lambda x, out: np.copyto(out, gemm.gemm_ref(x, w, offset))
-        return lambda x, out: np.copyto(out, gemm.linear_ref(x, w, offset, r))
+            return lambda x, out: gemm.gemm(x, w, offset, out=out, **self._how)
+        return lambda x, out: gemm.linear(x, w, offset, r, out=out, **self._how)
 
     def _conv(self, i: Instruction):
         w = np.ascontiguousarray(i.arrays["weight"].transpose(0, 2, 3, 1))
         offset, r = i.arrays["offset"], i.arrays.get("requantizer")
-        how = {k: i.args[k] for k in ("stride", "padding", "groups", "zero_point")}
+        how, groups = {k: i.args[k] for k in ("stride", "padding", "zero_point")}, i.args["groups"]
         self.layouts[i.name] = "int8"
+        if r is not None and w.shape[3] == 1 and len(w) == groups:
+            each, n_threads = pack_depthwise(w, offset, r, isa=self.isa), self.n_threads
+            return lambda x, out: depthwise(x, each, n_threads=n_threads, out=out, **how)
+        w, how = gemm.pack(w, groups=groups), how | self._how
         if r is None:
-            return lambda x, out: np.copyto(out, conv.conv_ref(x, w, offset, **how))
-        return lambda x, out: np.copyto(out, conv.conv2d_ref(x, w, offset, r, **how))
+            return lambda x, out: conv.conv(x, w, offset, out=out, **how)
+        return lambda x, out: conv.conv2d(x, w, offset, r, out=out, **how)
 
     def _max_pool(self, i: Instruction):
-        how = _windows(i)
-        return lambda x, out: np.copyto(out, pool.max_pool_ref(x, **how))
+        how = _windows(i) | self._how
+        return lambda x, out: pool.max_pool(x, out=out, **how)
 
     def _avg_pool(self, i: Instruction):
         how, r = _windows(i) | {"zero_point": i.args["zero_point"]}, i.arrays.get("requantizer")
         if r is None:
             return lambda x, out: np.copyto(out, pool.sum_pool_ref(x, **how))
-        return lambda x, out: np.copyto(out, pool.avg_pool_ref(x, r, **how))
+        return lambda x, out: pool.avg_pool(x, r, out=out, **how, **self._how)
 
     def _add(self, i: Instruction):
         adder, places = i.arrays["adder"], self._in_order_of_first(i)
@@ -180,7 +185,7 @@ class IntegerPlan:
         def run(*xs):
             *xs, out = xs
             xs = [x if place is None else x[:, place] for x, place in zip(xs, places)]
-            np.copyto(out, wiring.add_ref(xs, adder))
+            wiring.add(xs, adder, out=out, **self._how)
 
         return run
 
@@ -194,27 +199,16 @@ class IntegerPlan:
                 [start + (np.arange(n) if order is None else order)
                  for start, n, order in zip(starts, sizes, orders)])
 
-        def run(*xs):
-            *xs, out = xs
-            for x, t, a, b in zip(xs, tables, starts, starts[1:]):
-                out[..., a:b] = wiring.look_up_ref(x, t)
-
-        return run
+        return lambda *xs: wiring.concat(xs[:-1], tables, out=xs[-1], **self._how)
 
     def _table(self, i: Instruction):
         self._orders[i.name] = self._orders.get(i.inputs[0])
         t = i.arrays["table"]
-        return lambda x, out: np.copyto(out, wiring.look_up_ref(x, t))
+        return lambda x, out: wiring.look_up(x, t, out=out, **self._how)
 
     def _shuffle(self, i: Instruction):
         groups = i.args["groups"]
-
-        def run(x, out):
-            n, h, w, c = x.shape
-            out.reshape(n, h, w, c // groups, groups)[...] = x.reshape(
-                n, h, w, groups, c // groups).swapaxes(3, 4)
-
-        return run
+        return lambda x, out: wiring.shuffle(x, groups, out=out, **self._how)
 
     def _flatten(self, i: Instruction):
         source = i.inputs[0]

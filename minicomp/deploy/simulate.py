@@ -143,6 +143,9 @@ def _simulated(node: Node, xs: list, rule: dict):
     if layer.activation or layer.step in MOVES:
         if isinstance(x, _Codes) and (layer.step in MOVES or x.stays_on(layer)):
             return x.behind(layer)
+        x = x.grid.real(x.codes) if isinstance(x, _Codes) else x
+        if isinstance(x, np.ndarray):
+            return layer(Tensor(x)).data
         value = _opened(x, rule)
         return replace(value, behind=(*value.behind, layer))
     if layer.step not in _RULES or not all(isinstance(x, _Codes) for x in xs):
@@ -159,7 +162,7 @@ def _opened(x, rule: dict) -> _Open:
     if isinstance(x, _Sums):
         acc, scale = x.accumulators()
         return _Open(lambda grid: _rounded(acc, scale, x.s_x, grid, rule), acc)
-    return _Open(lambda grid: grid.codes(x))  # floats, of the input
+    return _Open(lambda grid: grid.codes(x))  # floats: the input, or functions of codes
 
 
 def _rounded(acc: Array, scale: Array, s_x: np.float32, grid: Grid, rule: dict) -> Array:

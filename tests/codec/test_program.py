@@ -5,6 +5,7 @@ import json
 import random
 import tracemalloc
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,13 +16,15 @@ from minicomp.codec.envelope import Opened, seal
 from minicomp.codec.header import read_header, write_header
 from minicomp.compress.prune.magnitude import Magnitude
 from minicomp.compress.prune.nm import NM
+from minicomp.compress.quant.fold_bn import FoldBN
+from minicomp.compress.quant.ptq import PTQ
 from minicomp.compress.share.kmeans import KMeans
 from minicomp.compress.technique import Run
 from minicomp.deploy import Program, lower
 from minicomp.errors import FormatError, UserError
 from minicomp.models import MODELS
 from minicomp.nn import layers as nn
-from minicomp.nn.forms import Dense, Half
+from minicomp.nn.forms import Affine, Dense, Half
 from minicomp.nn.graph import Model, Node
 
 FORMS = ("dense", "half", "n:m", "pruned", "shared")
@@ -105,6 +108,70 @@ def test_what_was_saved_is_loaded(name, how, tmp_path, built_in):
     if name != "wired":  # whose header is a list of nodes in both, and most of so small a file
         assert size <= 1.02 * len(encode(model))
     assert encode(again) == encode(made) == (tmp_path / "p.mcz").read_bytes()
+
+
+def quantized(model, seed=0):
+    x = np.random.default_rng(seed).random((40, *model.input_shape)).astype(np.float32)
+    data = SimpleNamespace(train=SimpleNamespace(x=x, y=np.zeros(len(x), np.int64)),
+                           calibration=lambda n, rng: x)
+    run = Run(np.random.default_rng(0))
+    return PTQ().apply(FoldBN().apply(model, None, run), data, run), x
+
+
+@pytest.mark.parametrize("name", ["lenet5", "lenet5classic", "depthwise32"])
+@pytest.mark.parametrize("rule", [{}, {"rounding": "gemmlowp"},
+                                  {"rounding": "float", "zero_first": True}])
+def test_integer_programs_are_loaded_as_they_were(name, rule):
+    model, x = quantized(trained(MODELS[name](rng=np.random.default_rng(0))))
+    made = lower(model, precision="int8", **rule)
+    data = encode(made)
+    again = decode(data).model
+    same(made, again)
+    assert again.integer and (again.rounding, again.zero_first) == (
+        rule.get("rounding", "single"), rule.get("zero_first", False))
+    np.testing.assert_array_equal(
+        again.plan(40).integers(x), made.plan(40).integers(x), strict=True)
+    assert encode(again) == data and len(data) <= 1.02 * len(encode(model))
+
+
+@functools.cache
+def small_integers():
+    # An integer program with a gain, a grid of each kind, a sum and a table.
+    model = Model([
+        Node("x_q", nn.ActQuant(8, zero_point=True)),
+        Node("conv", nn.Conv2d(2, 3, 3, padding=1, bias=False), ("x_q",)),
+        Node("bn", nn.BatchNorm2d(3), ("conv",)),
+        Node("conv_q", nn.ActQuant(8, "full", zero_point=True), ("bn",)),
+        Node("tanh", nn.Tanh(), ("conv_q",)), Node("tanh_q", nn.ActQuant(4, "narrow"), ("tanh",)),
+        Node("add", nn.Add(), ("tanh_q", "conv_q")), Node("add_q", nn.ActQuant(8), ("add",)),
+        Node("flatten", nn.Flatten(), ("add_q",)), Node("fc", nn.Linear(27, 4), ("flatten",)),
+    ], input_shape=(2, 3, 3))
+    rng = np.random.default_rng(0)
+    for name in ("conv.weight", "fc.weight"):
+        q = rng.integers(-7, 8, model.forms()[name].shape)
+        model.set_form(name, Affine(q, rng.uniform(0.5, 1, len(q)), bits=4))
+    trained(model)
+    for node in model.nodes:
+        if isinstance(node.layer, nn.ActQuant):
+            node.layer.set_range(-2.0, 1.0)
+    return encode(lower(model, precision="int8"))
+
+
+@pytest.mark.parametrize("values", [1, pytest.param(255, marks=pytest.mark.slow)])
+def test_damaged_integer_programs_are_refused_or_whole(values):
+    rng, data, taken = random.Random(1), small_integers(), 0
+    assert tried(data).integer
+    for n in range(0, len(data), 3):
+        assert tried(data[:n]) is None
+    for at in range(4, len(data) - 4):
+        for value in rng.sample(range(256), values):
+            damaged = bytearray(data)
+            damaged[at] = value
+            made = tried(rechecked(damaged), memory=at % 50 == 0)
+            if made is not None and made.integer and made.operations() < 10**6:
+                taken += 1
+                made.plan().integers(np.zeros((1, *made.input_shape)))
+    assert taken > 20
 
 
 def test_where_the_bytes_went_is_said(tmp_path):
@@ -248,7 +315,13 @@ def test_the_header_is_read_as_it_was_written():
 
 
 @pytest.mark.parametrize("path, value, says", [
-    (["precision"], "int8", "precision must be one of float, got 'int8'"),
+    (["precision"], "int4", "precision must be one of float, weight-only, int8-dynamic, int8, got"),
+    (["precision"], "int8", "the input is on no grid: an integer program needs a quantize step"),
+    (["precision"], "int8-dynamic", "conv: an int8-dynamic program needs a quantize step"),
+    (["precision"], "weight-only", "needs weights that are stored as integers"),
+    (["rounding"], "float", "rounding and zero_first go with precision int8, got float"),
+    (["rounding"], ["single"], "rounding must be one of single, gemmlowp, float"),
+    (["zero_first"], 1, "zero_first must be true or false"),
     (["precision"], ["float"], "precision must be one of"),
     (["input"], [2, 3], "input must be|needs an input"),
     (["input"], [2, 3, 0], r"input must be an integer in \[1"),
@@ -260,7 +333,7 @@ def test_the_header_is_read_as_it_was_written():
     (["input"], [2**31, 3, 3], r"input must be an integer in \[1, 2147483647\]"),
     (["origin"], -1, "origin must be"),
     (["origin"], 1.5, "origin must be"),
-    (["more"], 1, "a header holds data, input, origin, precision, steps, got"),
+    (["more"], 1, "a header holds data, input, origin, precision, rounding, steps, zero_first"),
     (["origin"], 2**40, r"origin must be an integer in \[4, "),
     (["steps"], 3, "steps a list"),
     (["steps"], {"a": 1}, "steps a list"),
