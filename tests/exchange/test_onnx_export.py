@@ -1,4 +1,5 @@
 # ONNX files as onnxruntime runs them, at every level of optimisation, beside our own results.
+import json
 import math
 import sys
 from pathlib import Path
@@ -6,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicomp import data
+from minicomp import data, save
+from minicomp.cli import main
 from minicomp.compress import PTQ, KMeans, Magnitude, Run
 from minicomp.compress.quant.nodes import with_grids
 from minicomp.deploy import lower
@@ -373,6 +375,25 @@ def test_a_weight_of_code_minus_128_with_a_gain_below_0(format, tmp_path):
         codes, _ = seen(tmp_path / "g.onnx", images(model), level, made)
         off = np.abs(codes["l1_q"].astype(int) - computed(made[1], codes["x_q"]))
         assert off.max() <= (format == "qdq")
+
+
+@pytest.mark.peers
+def test_the_command_line_writes_what_the_library_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = quantized(drawn(LeNet5Classic()), bits=4)
+    save(model, "q.mcz")
+    save(lower(model, precision="int8"), "p.mcz")
+    export(model, "want.onnx", format="qoperator")
+    for name in ("q.mcz", "p.mcz"):
+        assert main(["export", name, "--onnx", "g.onnx", "--format", "qoperator",
+                     "--json", "r.json"]) == 0
+        assert Path("g.onnx").read_bytes() == Path("want.onnx").read_bytes()
+    told, out = json.loads(Path("r.json").read_text(encoding="utf-8")), capsys.readouterr().out
+    assert told["bytes"] == Path("g.onnx").stat().st_size and "qoperator" in out
+    assert set(told["decoded"]) == {f"{n}.weight" for n in ("conv1", "conv2", "fc1", "fc2", "fc3")}
+    assert "weights that the file holds as plain numbers" in out
+    assert main(["export", "q.mcz", "--onnx", "g.onnx", "--format", "float"]) == 2
+    assert "a graph of floats has no values on grids" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------ what is wrong
