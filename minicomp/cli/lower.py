@@ -20,7 +20,7 @@ from .progress import Screen, print_table
 EXAMPLES = """
 minicomp lower lenet5.mcz
 minicomp lower lenet5.mcz --out program.mcz --precision float --json steps.json
-minicomp compress lenet5.mcz --with ptq --out int8.mcz
+minicomp compress lenet5 --with ptq --out int8.mcz
 minicomp lower int8.mcz --precision int8 --rounding gemmlowp
 minicomp eval program.mcz
 """

@@ -17,7 +17,7 @@ from .paths import check_readable
 from .progress import print_table
 
 EXAMPLES = """
-minicomp trace program.mcz --input images.npy --out trace.npz
+minicomp trace int8-program.mcz --input images.npy --out trace.npz
 minicomp trace int8.mcz --input images.npy --out trace.npz --rounding gemmlowp
 """
 MOST_EXAMPLES = 10_000
@@ -55,9 +55,9 @@ def run(args) -> int:
     x = _images(args.input, program)
     opening.check_work(program, len(x), args.max_operations)
     arrays = program.trace(x)
-    held = io.BytesIO()
-    np.savez_compressed(held, **arrays)
-    write_atomically(out, held.getvalue())
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    write_atomically(out, packed.getvalue())
     print_table(str(out), ["array", "shape", "type"],
                 [[name, " x ".join(map(str, a.shape)), str(a.dtype)]
                  for name, a in arrays.items()])

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from minicomp import data as datasets
@@ -52,8 +53,8 @@ SLOW = re.compile(r".*--bytes|.*--criteria|minicomp compress lenet5\.safe")
 def test_there_are_examples_of_every_command():
     assert len(GIVEN) > 40 and len(RUN) > 25 and GIVEN[0] == FIRST
     named = {c.split()[1] for c in GIVEN}
-    assert {"compress", "train", "eval", "show", "lower", "sensitivity", "debug", "list", "paper",
-            "bench", "data", "vectors", "cite", "lesson"} <= named
+    assert {"compress", "train", "eval", "show", "lower", "trace", "sensitivity", "debug", "list",
+            "paper", "bench", "data", "vectors", "cite", "lesson"} <= named
 
 
 @pytest.mark.parametrize("command", GIVEN)
@@ -71,6 +72,9 @@ def first(few, tmp_path_factory):
         assert main(shlex.split(FIRST)[1:]) == 0
         assert main(["train", "lenet5", "--out", "lenet5.safetensors"]) == 0
         assert main(["lower", "lenet5.mcz"]) == 0
+        assert main(shlex.split("compress lenet5 --with ptq --out int8.mcz --no-report")) == 0
+        assert main(["lower", "int8.mcz", "--precision", "int8"]) == 0
+        np.save("images.npy", few.test.x[:2])
         m.chdir(folder / "lessons")
         assert main(["lesson", "open", "4", "--no-start"]) == 0
     shutil.copy(folder / "lenet5-program.mcz", folder / "program.mcz")

@@ -15,6 +15,7 @@ from minicomp.models import MODELS
 from minicomp.nn.forms import Affine, Dense
 
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
+RULES = [*[(rounding, False) for rounding in ROUNDINGS], ("gemmlowp", True), ("float", True)]
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1"]
 # Reads examples from standard input until it ends, writes a line of logits each.
 MAIN = """
@@ -81,6 +82,16 @@ def every_kind(rounding, zero_first=False):
                    zero_first=zero_first)
 
 
+def ties(rounding, zero_first):
+    # Steps of 4 from steps of 1, around an odd zero point: a quarter of all sums are ties.
+    layer = Step("fc", "linear", ("q",), {"out_features": 3, "bias": False},
+                 {"weight": Affine(np.array([[1], [3], [-1]]), np.ones(3, np.float32))})
+    wide = Step("wide", "add", ("qf", "qf"))
+    return Program([quantize("q", "x", 1.0, 128), layer, quantize("qf", "fc", 4.0, 101),
+                    wide, quantize("y", "wide", 16.0, 99)], input_shape=(1,), precision="int8",
+                   rounding=rounding, zero_first=zero_first)
+
+
 def run(program, folder, x):
     # What C makes of the codes of x: logits, and what they stand for.
     c99.export(program, folder)
@@ -101,8 +112,7 @@ def drawn(program, n, seed=0):
 
 
 @needs_gcc
-@pytest.mark.parametrize("rounding, zero_first", [
-    *[(rounding, False) for rounding in ROUNDINGS], ("gemmlowp", True), ("float", True)])
+@pytest.mark.parametrize("rounding, zero_first", RULES)
 def test_every_kind_of_instruction_has_the_bits_of_the_runtime(rounding, zero_first, tmp_path):
     program = every_kind(rounding, zero_first)
     assert {i.kind for i in program.instructions} == set(c99._CALLS)
@@ -112,6 +122,14 @@ def test_every_kind_of_instruction_has_the_bits_of_the_runtime(rounding, zero_fi
     np.testing.assert_array_equal(logits, plan.integers(x), strict=True)
     np.testing.assert_allclose(numbers, plan(x), rtol=1e-6)
     assert len(np.unique(logits)) > 100
+
+
+@needs_gcc
+@pytest.mark.parametrize("rounding, zero_first", RULES)
+def test_ties_go_where_those_of_the_runtime_go(rounding, zero_first, tmp_path):
+    program, x = ties(rounding, zero_first), np.arange(-128, 128, dtype=np.float32)[:, None]
+    logits, _ = run(program, tmp_path / "p", x)
+    np.testing.assert_array_equal(logits, program.plan(256).integers(x), strict=True)
 
 
 @needs_gcc

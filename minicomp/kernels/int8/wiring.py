@@ -202,6 +202,6 @@ def shuffle(x: Array, groups: int, *, isa: str = "auto", n_threads: int = 1,
 
 
 def _listed(name: str, xs: Sequence[Array]) -> list[Array]:
-    if not isinstance(xs, (list, tuple)) or not xs:
-        raise ValueError(f"{name} must be a list of arrays, got {str(xs)[:40]}")
+    if not isinstance(xs, (list, tuple, Array)) or getattr(xs, "ndim", 1) == 0 or not len(xs):
+        raise ValueError(f"{name} must be a list of arrays, got a {type(xs).__name__}")
     return [codes(name, x) for x in xs]

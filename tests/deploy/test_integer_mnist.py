@@ -1,0 +1,58 @@
+# On every test image of MNIST a program is its simulation to the bit, and a step from its model.
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minicomp import data
+from minicomp.compress.finetune import FineTune
+from minicomp.compress.quant.fold_bn import FoldBN
+from minicomp.compress.quant.ptq import PTQ
+from minicomp.compress.technique import Run
+from minicomp.data import Split
+from minicomp.deploy import lower
+from minicomp.deploy.simulate import compared, simulated
+from minicomp.models import DepthwiseNet32, LeNet5
+from minicomp.train import evaluate
+
+pytestmark = [pytest.mark.slow, pytest.mark.realdata]
+
+
+@pytest.fixture(scope="module")
+def mnist():
+    if data.default_name() != "mnist":
+        pytest.skip("the files of MNIST are not here")
+    digits = data.load("mnist")
+    return replace(digits, train=Split(digits.train.x[:6000], digits.train.y[:6000]))
+
+
+@pytest.fixture(scope="module", params=["lenet5", "depthwise32"])
+def quantized(request, mnist):
+    rng = np.random.default_rng(0)
+    if request.param == "lenet5":
+        model = LeNet5(normalize="mnist", rng=rng)
+    else:
+        model = DepthwiseNet32(channels=1, resolution=28, normalize="mnist", rng=rng)
+    run = Run(rng)
+    model = FineTune(epochs=1, lr=0.02).apply(model, mnist.without_test(), run)
+    return PTQ(samples=500).apply(FoldBN().apply(model, mnist.without_test(), run),
+                                  mnist.without_test(), run)
+
+
+@pytest.mark.parametrize("rounding", ["single", "gemmlowp", "float"])
+def test_every_image(rounding, quantized, mnist):
+    program = lower(quantized, precision="int8", rounding=rounding)
+    plan = program.plan(1000, n_threads=2)
+    for x in np.split(mnist.test.x, 10):
+        want, _ = simulated(quantized, x, rounding=rounding)
+        np.testing.assert_array_equal(plan.integers(x), want, strict=True)
+
+
+def test_the_model_is_a_step_away(quantized, mnist):
+    program = lower(quantized, precision="int8")
+    found = compared(quantized, program, mnist.test.x)
+    print(found)
+    assert max(d.most for d in found.grids) <= 1 and found.flips <= 10
+    assert max(d.share for d in found.grids) < 0.002
+    ours, theirs = (evaluate(m, mnist.test) for m in (program, quantized))
+    assert abs(ours.errors - theirs.errors) <= found.flips and ours.error < 0.1
