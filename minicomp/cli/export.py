@@ -44,6 +44,8 @@ def run(args) -> int:
     """Runs the command; see `add_parsers`."""
     if (args.c is None) == (args.onnx is None):
         raise UserError("one of --c DIR and --onnx G.onnx says what to write")
+    if args.c is not None and args.format is not None:
+        raise UserError("--format goes with --onnx")
     if args.onnx is not None and Path(args.onnx).suffix != ".onnx":
         raise UserError(f"--onnx must end in .onnx, got {args.onnx}")
     options.check_files(args)

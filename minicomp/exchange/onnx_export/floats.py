@@ -249,8 +249,8 @@ def _pointwise(graph, step, xs, around):
     return activated(graph, step.kind, *xs)
 
 
-# What adds a step, by its kind: called with the graph, the step, the names of its inputs and what is
-# around; returns the name of its output, before the step's activation.
+# What adds a step, by its kind: called with the graph, the step, the names of its inputs and what
+# is around; returns the name of its output, before the step's activation.
 _ADD: dict[str, Callable[[Graph, Step, list[str], Around], str]] = {
     "linear": _linear,
     "conv": _conv,
