@@ -17,7 +17,7 @@ from .streams import Stream, streams
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
-    from . import (bench, compress, data, debug, evaluate, lesson, listing, lower, paper,
+    from . import (bench, compress, data, debug, evaluate, importing, lesson, listing, lower, paper,
                    sensitivity, show, train)
     from .parser import Parser
 
@@ -34,8 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="version, and which kernels run")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (compress, train, evaluate, show, lower, sensitivity, debug, listing, paper,
-                   bench, data, lesson):
+    for module in (compress, train, evaluate, show, importing, lower, sensitivity, debug, listing,
+                   paper, bench, data, lesson):
         module.add_parsers(commands)
     return parser
 
