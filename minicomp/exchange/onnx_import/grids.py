@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from ...errors import UserError
 from ...nn.layers import ActQuant
 from .forms import grid_named
@@ -55,13 +53,3 @@ def layer_of(grid: Grid) -> ActQuant:
     layer = ActQuant(found[0], found[1], zero_point=bool(grid.zero_point))
     layer.set_grid(grid.scale, grid.zero_point)
     return layer
-
-
-def narrowed(codes: Codes, lo: float, hi: float) -> Codes:
-    """Returns codes of which a Clip leaves those from lo to hi."""
-    if codes.there:
-        raise UserError("codes are clipped behind a pool, which no layer does")
-    grid = codes.grid
-    least, most = max(grid.lo, int(np.ceil(max(lo, grid.lo)))), min(
-        grid.hi, int(np.floor(min(hi, grid.hi))))
-    return replace(codes, grid=replace(grid, lo=least, hi=most))

@@ -8,6 +8,7 @@ normalisation; else a batch norm whose running statistics are 0 and 1.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,9 +18,8 @@ from ...nn.graph import INPUT
 from ...nn.layers import (BatchNorm1d, BatchNorm2d, ClipChannels, Conv2d, Dropout, Layer, Linear,
                           Normalize, ReLU, ReLU6, Sigmoid, Tanh)
 from ...nn.layers.normalize import LIMIT
-from .forms import finite
+from .forms import finite, grid_named
 from .graph import Constant, Op
-from .grids import narrowed
 from .net import Net, Rearranged, padded
 from .values import Codes, Value, batch
 from .weighted import biased
@@ -49,17 +49,44 @@ def clip(net: Net, op: Op) -> Value | Codes:
     lo, hi = bounds(net, op)
     item = net.item(op, 0)
     if isinstance(item, Codes):
-        return narrowed(item, lo, hi)
-    v = net.value(op, 0)
-    low, high = lo > -UNBOUNDED, hi < UNBOUNDED
+        return _clipped_codes(net, op, item, lo, hi)
+    return _clipped(net, op, net.value(op, 0), lo, hi)
+
+
+def _clipped(net: Net, op: Op, v: Value, lo: float, hi) -> Value:
+    # hi : a number, or an array that broadcasts to what the graph sees
+    low, high = lo > -UNBOUNDED, np.min(hi) < UNBOUNDED
     above = low and lo == 0 or not low and _at_least_0(net, v)
     if not low and not high:
         return v
-    if not above or hi < 0:
-        raise UserError(f"a Clip must begin at 0 and end at or above it, got {lo:g}..{hi:g}")
-    layer = ReLU() if not high else ReLU6() if hi == 6 else ClipChannels.of(
-        along_channels(net, v, np.float32(hi)))
+    if not above or np.min(hi) < 0:
+        raise UserError("a Clip must begin at 0 and end at or above it, got "
+                        f"{lo:g}..{np.min(hi):g}")
+    if not high:
+        return net.pointwise(op, ReLU(), v, keeps_zero=True)
+    ceiling = along_channels(net, v, np.asarray(hi, np.float32))
+    layer = ReLU6() if (ceiling == 6).all() else ClipChannels.of(ceiling)
     return net.pointwise(op, layer, v, keeps_zero=True)
+
+
+def _clipped_codes(net: Net, op: Op, codes: Codes, lo: float, hi: float) -> Codes:
+    # A grid of fewer codes; or, from the zero point on, numbers clipped at 0 and above.
+    grid = codes.grid
+    least, most = max(grid.lo, math.ceil(max(lo, grid.lo))), min(
+        grid.hi, math.floor(min(hi, grid.hi)))
+    if not codes.there and grid_named(least, most):
+        return replace(codes, grid=replace(grid, lo=least, hi=most))
+    if least == grid.lo < grid.zero_point or least not in (grid.lo, grid.zero_point):
+        raise UserError(f"codes must be clipped from {grid.lo} or the zero point "
+                        f"{grid.zero_point} on, got {least}..{most}")
+    ceiling = np.float32(grid.scale) * np.float32(most - grid.zero_point)
+    return replace(codes, value=_clipped(net, op, codes.value, 0.0,
+                                         math.inf if most == grid.hi else ceiling))
+
+
+def minimum(net: Net, op: Op) -> Value:
+    """Min: of what is nowhere below 0 and a constant, a number a channel."""
+    return _either(net, op, lambda v, c: _clipped(net, op, v, -math.inf, _wide(c)))
 
 
 def bounds(net: Net, op: Op) -> tuple[float, float]:

@@ -88,7 +88,11 @@ def _nonnegative(net: Net, source: str) -> bool:
 
 def average_pool(net: Net, op: Op) -> Value:
     """AveragePool: X. Without count_include_pad a window at the border averages what is there."""
-    v = net.value(op, 0)
+    return averaged(net, op, net.value(op, 0))
+
+
+def averaged(net: Net, op: Op, v: Value) -> Value:
+    """Returns the means of windows that an operator's attributes describe."""
     source, around, kernel, stride, pads, ceil = _windows(net, op, v)
     counted = bool(op.get("count_include_pad", int, 0)) or not any(pads)
     if any(around) and any(pads):

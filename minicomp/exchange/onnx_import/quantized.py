@@ -18,6 +18,7 @@ from .graph import RANGES, Coded, Constant, Op
 from .grids import on_grid
 from .net import Net
 from .pointwise import scaled
+from .pools import averaged
 from .values import Codes, Grid, Integers, Value
 from .weighted import convolved, factors, product
 from .wiring import joined, summed
@@ -195,6 +196,13 @@ def qlinear_global_average_pool(net: Net, op: Op) -> Codes:
     if any(around):
         raise UserError("zeros are padded before it, which its mean would count")
     return Codes(net.emit(op, AdaptiveAvgPool2d(1), source), grid_of(net, op, 3, 4))
+
+
+def qlinear_average_pool(net: Net, op: Op) -> Codes:
+    """QLinearAveragePool: X, its scale and zero point, those of Y."""
+    if op.get("channels_last", int, 0):
+        raise UserError("channels_last must be 0")
+    return Codes(averaged(net, op, real(net, op, 0, 1, 2)), grid_of(net, op, 3, 4))
 
 
 def qlinear_concat(net: Net, op: Op) -> Codes:
