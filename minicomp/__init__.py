@@ -7,7 +7,7 @@
     minicomp.compress                                  techniques; each is one paper and one file
     minicomp.save(model, path), minicomp.load(path)    one real file, .mcz; show(path): its bytes
     minicomp.deploy                                    programs: a model made ready to be called
-    minicomp.exchange                                  safetensors files, as PyTorch reads them
+    minicomp.exchange                                  safetensors, as PyTorch reads them, and ONNX
     minicomp.passport                                  what a model holds, costs and gets wrong
     minicomp.quality                                   how a net agrees with another one
     minicomp.jobs                                      recipes, budgets, sensitivity

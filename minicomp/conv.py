@@ -158,12 +158,12 @@ def adaptive_avg_pool2d(x, *, size: Pair):
     if height % h == 0 and width % w == 0:
         cell = (height // h, width // w)
         return avg_pool2d(x, kernel=cell, stride=cell)
-    rows, columns = _cell_means(height, h, x.dtype), _cell_means(width, w, x.dtype)
+    rows, columns = cell_means(height, h, x.dtype), cell_means(width, w, x.dtype)
     return ops.matmul(ops.matmul(rows, x), columns.T)
 
 
-def _cell_means(n: int, m: int, dtype) -> Array:
-    # The matrix (m, n) that maps n entries to the means of m cells.
+def cell_means(n: int, m: int, dtype) -> Array:
+    """Returns the matrix (m, n) that maps n entries to the means of m cells."""
     i, j = np.arange(m)[:, None], np.arange(n)
     inside = (j >= i * n // m) & (j < -(-(i + 1) * n // m))
     return (inside / inside.sum(axis=1, keepdims=True)).astype(dtype)

@@ -87,6 +87,15 @@ def sources_of_this_checkout(monkeypatch):
 
 
 @pytest.fixture
+def built_in():
+    # A built-in net by name; of one that is large, a narrow one on small images.
+    from minicomp.models import MODELS
+
+    small = {"mobilenetv2": {"width": 0.1, "resolution": 16}}
+    return lambda name, **args: MODELS[name](**(small.get(name, {}) | args))
+
+
+@pytest.fixture
 def lesson4():
     from minicomp.teach import catalog
 

@@ -125,6 +125,11 @@ def load_data(args, say, log=None, *, trained_on: str | None = None) -> datasets
     return data
 
 
+def at_hand(label: str | None) -> bool:
+    """Returns whether a data set that a net's file notes is here, without a download."""
+    return label in datasets.NAMES and not _absent(label)
+
+
 def _noted(label: str) -> str:
     if label in datasets.NAMES:
         return label

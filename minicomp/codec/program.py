@@ -3,6 +3,8 @@
     {"precision": "float", "input": [1, 28, 28], "origin": 1724320, "data": "mnist",
      "steps": [[name, kind, arguments that are not defaults, inputs], ...]}
 
+of precision int8 also "rounding" and "zero_first", each where it is not the default.
+
 Which weights a step has, and of what shapes, follows from its kind, its arguments and the shapes of
 its inputs. Forms are written as a model's are (codec/forms.py). Nothing of batch, rung or machine
 is in the file: packing happens in `plan`. "origin" is left out where it is 4 bytes a weight, "data"
@@ -15,9 +17,10 @@ import math
 from dataclasses import replace
 
 from ..deploy import Program, Step
-from ..deploy.program import check_precision
+from ..deploy.program import check_precision, check_rule
 from ..deploy.steps import activation_bytes, shapes_of
 from ..errors import FormatError, printable
+from ..kernels.int8.requantize import ROUNDINGS
 from ..nn.layers.base import MAX_SIZE
 from .accounting import Shown, check_origin, most_origin
 from .bits import Budget
@@ -25,12 +28,17 @@ from .envelope import Opened, seal
 from .header import label_in, read_header, whole, write_header
 from .sections import Force, read_sections, write_sections
 
-KEYS = {"precision", "input", "origin", "data", "steps"}
+NEEDED = {"precision", "input", "steps"}
+KEYS = NEEDED | {"origin", "data", "rounding", "zero_first"}
 
 
 def encode(program: Program, *, force: Force = None) -> bytes:
     """Returns the bytes of the program's file; arguments and errors of `files.save`."""
     header = {"precision": program.precision, "input": program.input_shape}
+    if program.rounding != ROUNDINGS[0]:
+        header["rounding"] = program.rounding
+    if program.zero_first:
+        header["zero_first"] = True
     if program.origin_bytes != 4 * program.count():
         check_origin(program.origin_bytes, 4 * program.count())
         header["origin"] = program.origin_bytes
@@ -63,19 +71,24 @@ def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
     try:
         steps = [replace(step, weights={name.rsplit(".", 1)[1]: forms[name] for name in names})
                  for step, names in steps]
+        program = Program(steps, input_shape=shape, precision=header["precision"],
+                          origin_bytes=origin, trained_on=trained_on, **_rule(header))
     except ValueError as e:
-        raise FormatError(str(e)) from None
-    program = Program(steps, input_shape=shape, precision=header["precision"], origin_bytes=origin,
-                      trained_on=trained_on)
+        raise FormatError(printable(e)) from None
     spent = len(opened.header) + sum(row.bytes for row in rows)
     rest = {"architecture": len(opened.header), "envelope": len(data) - int(spent)}
     return Shown(len(data), program.origin_bytes, rows, 0, rest, program)
 
 
+def _rule(header: dict) -> dict:
+    return {"rounding": header.get("rounding", ROUNDINGS[0]),
+            "zero_first": header.get("zero_first", False)}
+
+
 def _declared(header: dict, budget: Budget):
     # The input's shape, the steps that a header lists, each with the names of its weights, and the
     # shapes of these; FormatError or ValueError where they are none, or take more than there is.
-    if not KEYS - {"origin", "data"} <= set(header) <= KEYS:
+    if not NEEDED <= set(header) <= KEYS:
         raise FormatError(f"a header holds {', '.join(sorted(KEYS))}, "
                           f"got {printable(', '.join(header), 80)}")
     sizes, listed = header["input"], header["steps"]
@@ -85,6 +98,7 @@ def _declared(header: dict, budget: Budget):
         raise FormatError(f"input must be (D,) or (C, H, W), got {len(sizes)} sizes")
     shape = tuple(whole("input", n, 1, MAX_SIZE) for n in sizes)
     check_precision(header["precision"])
+    check_rule(header["precision"], **_rule(header))
     steps = []
     for step in listed:
         if not (isinstance(step, list) and len(step) == 4 and isinstance(step[2], dict)

@@ -5,9 +5,11 @@
     plan(x)                       logits; zeros are skipped where that pays
 """
 
+from .integer import Instruction
+from .integer_runtime import IntegerPlan
 from .lower import lower
 from .program import Program
 from .runtime import Plan
 from .steps import Step
 
-__all__ = ["Plan", "Program", "Step", "lower"]
+__all__ = ["Instruction", "IntegerPlan", "Plan", "Program", "Step", "lower"]

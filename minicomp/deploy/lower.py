@@ -26,34 +26,40 @@ import numpy as np
 
 from ..nn.forms import Dense, Form
 from ..nn.graph import INPUT, Model, Node
-from .program import Program, check_precision
+from .program import Program, check_precision, check_rule
 from .steps import ACTIVATIONS, KINDS, Step
 
 
-def lower(model: Model, *, precision: str = "float") -> Program:
+def lower(model: Model, *, precision: str = "float", rounding: str = "single",
+          zero_first: bool = False) -> Program:
     """Returns the program of a model: its outputs are the model's up to rounding.
 
-    Raises ValueError for a precision that there is not, and, by name, for a layer that no step
-    computes and for a batch norm that would divide by 0.
+    precision : one of PRECISIONS, see program.py        rounding, zero_first : of precision int8,
+        how accumulators become codes, see kernels/int8/requantize.py
+    Raises ValueError for a precision or a rule that there is not, and, by name, for a layer that no
+    step computes, for a batch norm that would divide by 0, and for what the precision cannot
+    compute.
     """
     if not isinstance(model, Model):
         raise ValueError(f"model must be a Model, got a {type(model).__name__}")
     check_precision(precision)
+    check_rule(precision, rounding, zero_first)
     steps, source = [], {INPUT: INPUT}  # source : by node, the step that gives its output
     for node in model.nodes:
         inputs = tuple(source[name] for name in node.inputs)
         if node.layer.step == "":
             source[node.name] = inputs[0]
         else:
-            steps.append(_step(node, inputs))
+            steps.append(step_of(node, inputs))
             source[node.name] = node.name
     output = source[model.nodes[-1].name] if model.nodes else INPUT
     return Program(_fused(_leading_to(steps, output)), input_shape=model.input_shape,
                    precision=precision, origin_bytes=model.origin_bytes,
-                   trained_on=model.trained_on)
+                   trained_on=model.trained_on, rounding=rounding, zero_first=zero_first)
 
 
-def _step(node: Node, inputs: tuple[str, ...]) -> Step:
+def step_of(node: Node, inputs: tuple[str, ...]) -> Step:
+    """Returns the step of a node by itself; ValueError, by its name, for one that has none."""
     layer = node.layer
     if layer.step not in KINDS:
         raise ValueError(f"{node.name}: a {layer.kind} cannot be lowered, no step computes it")

@@ -1,7 +1,16 @@
 """A program: a model made ready to be called.
 
 It is data, the steps (steps.py) that `lower` made, and knows no batch, no rung and no machine. It
-is called and saved, not trained.
+is called and saved, not trained. Its precision says how the steps are computed:
+
+| precision    | between steps                     | products | of a model of           |
+|--------------|-----------------------------------|----------|-------------------------|
+| float        | float32, on grids where these are | float32  | any                     |
+| weight-only  | float32                           | float32  | ptq, mode weight-only   |
+| int8-dynamic | float32, ranged at each call      | integers | ptq, mode dynamic       |
+| int8         | integers (integer.py)             | integers | ptq, mode full, and qat |
+
+float16 weights are a matter of the model's forms, not of a precision: it runs as float.
 """
 
 from __future__ import annotations
@@ -12,13 +21,21 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..errors import printable
-from ..nn.forms import Form
+from ..kernels.doors import switch
+from ..kernels.int8.requantize import ROUNDINGS
+from ..nn.forms import Affine, FixedPoint, Form
 from ..nn.graph import INPUT, check_label
 from ..tensor import Array, raw
+from .dynamic_runtime import DynamicPlan, check_dynamic
+from .integer import Instruction, instructions
+from .integer_runtime import IntegerPlan
+from .profile import Profile, profiled
 from .runtime import Plan
 from .steps import Shape, Step, activation_bytes, count, operations, shapes_of
+from .trace import traced
 
-PRECISIONS = ("float",)
+PRECISIONS = ("float", "weight-only", "int8-dynamic", "int8")
+INTEGERS = (Affine, FixedPoint)  # forms that store integers
 
 
 class Program:
@@ -28,13 +45,20 @@ class Program:
     precision : one of PRECISIONS        origin_bytes : of the dense float32 model that compression
         started from, None for 4 bytes a weight of this one
     trained_on : label of the data set on which the model was trained, or None
-    Raises ValueError as `Step` and `shapes_of` do, and for weights that do not fit.
+    rounding, zero_first : of precision int8, the rule of requantization, see
+        kernels/int8/requantize.py
+    instructions : of precision int8, what it executes (integer.py); else empty
+    Raises ValueError as `Step` and `shapes_of` do, for weights that do not fit, and, by the name of
+    the step, for what the precision cannot compute.
     """
 
     def __init__(self, steps: Iterable[Step], *, input_shape: Sequence[int],
                  precision: str = "float", origin_bytes: int | None = None,
-                 trained_on: str | None = None):
+                 trained_on: str | None = None, rounding: str = "single",
+                 zero_first: bool = False):
         check_precision(precision)
+        check_rule(precision, rounding, zero_first)
+        self.rounding, self.zero_first = rounding, zero_first
         self.trained_on = None if trained_on is None else check_label(trained_on)
         self.steps, self.precision = tuple(steps), precision
         if len(tuple(input_shape)) not in (1, 3):
@@ -47,18 +71,26 @@ class Program:
             if found != wanted:
                 raise ValueError(f"{step.name}: weights must have shapes {wanted}, got {found}")
         self.origin_bytes = 4 * self.count() if origin_bytes is None else origin_bytes
+        self.instructions: tuple[Instruction, ...] = ()
+        if precision == "int8":
+            self.instructions = instructions(self.steps, self._shapes, rounding=rounding,
+                                             zero_first=zero_first)
+        elif precision == "int8-dynamic":
+            check_dynamic(self.steps, self._shapes)
+        elif precision == "weight-only":
+            _check_weights_only(self.steps)
         self._plan = None
 
     def __repr__(self) -> str:
         takes, gives = (" x ".join(map(str, shape)) for shape in (self.input_shape, self.out_shape))
-        numbers = "integers only" if self.integer else "float32"
+        numbers = f"integers only, rounding {self.rounding}" if self.integer else "float32"
         return (f"<Program: precision {self.precision} ({numbers}), {len(self.steps)} steps, "
                 f"{self.count():,} weights, {takes} -> {gives}>")
 
     @property
     def integer(self) -> bool:
         """Whether nothing between the input and the logits is float."""
-        return self.precision in ()  # none of the precisions that there are
+        return self.precision == "int8"
 
     @property
     def out_shape(self) -> Shape:
@@ -86,10 +118,30 @@ class Program:
         """Returns about how many operations an example takes, as `Model.operations`."""
         return operations(self.steps, self._shapes)
 
+    def profile(self, batch: int = 1, *, isa: str = "auto", n_threads: int = 1) -> Profile:
+        """Returns milliseconds, MACs and bytes of each step, and the peak memory of activations, of
+        calls of `batch` examples; arguments and errors of `plan`."""
+        return profiled(self, batch, isa=isa, n_threads=n_threads)
+
+    def trace(self, x: Array) -> dict[str, Array]:
+        """Returns every integer that an integer program makes of x, (N, *input_shape): codes,
+        accumulators, multipliers, shifts, zero points, by names as in trace.py.
+
+        Raises ValueError for a program of another precision, and an x of another shape.
+        """
+        return traced(self, x)
+
     def plan(self, batch: int = 1, *, isa: str = "auto", n_threads: int = 1,
-             skip_zeros: bool = True) -> Plan:
-        """Returns a `Plan`, to be called with `batch` examples; arguments and errors are its."""
-        return Plan(self.steps, self.input_shape, batch, isa=isa, n_threads=n_threads,
+             skip_zeros: bool = True) -> Plan | IntegerPlan:
+        """Returns a `Plan`, to be called with `batch` examples; arguments and errors are its.
+
+        Of an integer program an `IntegerPlan`, which skips no zeros.
+        """
+        if self.integer:
+            return IntegerPlan(self.instructions, self.input_shape, batch, isa=isa,
+                               n_threads=n_threads)
+        made = DynamicPlan if self.precision == "int8-dynamic" else Plan
+        return made(self.steps, self.input_shape, batch, isa=isa, n_threads=n_threads,
                     skip_zeros=skip_zeros)
 
     def __call__(self, x: Array) -> Array:
@@ -114,3 +166,26 @@ def check_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, "
                          f"got {printable(repr(precision), 40)}")
+
+
+def check_rule(precision: str, rounding: str, zero_first: bool) -> None:
+    """Raises ValueError for a rule of requantization that there is not, or that the precision has
+    no use for."""
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, "
+                         f"got {printable(repr(rounding), 40)}")
+    switch("zero_first", zero_first)
+    if precision != "int8" and (rounding != ROUNDINGS[0] or zero_first):
+        raise ValueError(f"rounding and zero_first go with precision int8, got {precision}")
+
+
+def _check_weights_only(steps: Sequence[Step]) -> None:
+    weights = {step.name: step.weights["weight"] for step in steps if "weight" in step.weights}
+    grids = [step.name for step in steps if step.kind == "quantize"]
+    if grids:
+        raise ValueError(f"{grids[0]}: a weight-only program has no grids of activations; lower "
+                         "the model as int8 or int8-dynamic")
+    if not any(isinstance(form, INTEGERS) for form in weights.values()):
+        found = ", ".join(f"{name} {form.kind}" for name, form in list(weights.items())[:10])
+        raise ValueError("a weight-only program needs weights that are stored as integers (ptq, "
+                         f"mode weight-only), got {found or 'no weights'}")

@@ -13,10 +13,11 @@ columns are the windows of all output pixels.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from itertools import zip_longest
 from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,10 +30,21 @@ from ..nn.layers import ActQuant
 from ..ops import sigmoid
 from ..tensor import Array, Tensor, no_grad, raw
 from . import choose
+from .grids import IN_PLACE
 from .steps import Shape, Step, numbers_of
 
 _MATVEC = {lanes.Lanes: lanes.matvec, nm.NM: nm.matvec}
 _MATMUL = {rows.Rows: rows.matmul, rows.Csr: rows.csr_matmul}
+
+
+class Run(NamedTuple):
+    """What a plan calls: the name of the value that it gives, those that it reads, what computes
+    it, and which steps it is."""
+
+    name: str
+    inputs: tuple[str, ...]
+    call: Callable | None
+    steps: tuple
 
 
 class Plan:
@@ -49,9 +61,7 @@ class Plan:
 
     def __init__(self, steps: Sequence[Step], input_shape: Shape, batch: int = 1, *,
                  isa: str = "auto", n_threads: int = 1, skip_zeros: bool = True):
-        for name, value in (("batch", batch), ("n_threads", n_threads)):
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+        check_call(batch, n_threads)
         if isa != "auto":
             cpu.resolve(isa, "maps")
         self.batch, self.isa, self.n_threads = batch, isa, n_threads
@@ -61,11 +71,10 @@ class Plan:
             layout = choose.layout_of(step, batch, isa)
             if layout is not None:
                 self.layouts[step.name] = layout if skip_zeros else choose.DENSE
-        self._runs = self._in_order(steps)
-        self._output = steps[-1].name if steps else INPUT
-        last = {name: i for i, (_, inputs, _) in enumerate(self._runs) for name in inputs}
+        self.runs = tuple(self._in_order(steps))
+        last = {name: i for i, run in enumerate(self.runs) for name in run.inputs}
         self._over = [[name for name, at in last.items() if at == i]
-                      for i in range(len(self._runs))]
+                      for i in range(len(self.runs))]
 
     def __repr__(self) -> str:
         packed = ", ".join(f"{name}: {layout}" for name, layout in self.layouts.items())
@@ -77,19 +86,26 @@ class Plan:
         x : (batch, *input_shape), finite
         Raises ValueError for another shape.
         """
-        x = np.asarray(x, np.float32)
-        if x.shape != self.shape:
-            raise ValueError(f"x must have shape {self.shape}, got {x.shape}; "
-                             "a plan is for one number of examples")
-        values = {INPUT: x}
-        for (name, inputs, run), over in zip(self._runs, self._over):
+        y = checked(x, self.shape)
+        for _, y in self.walk(y):
+            pass
+        return self._plain(y)
+
+    def walk(self, x: Array) -> Iterator[tuple[str, Array]]:
+        """Yields the name of each value that is computed, one after the other, and the value."""
+        values = {INPUT: checked(x, self.shape)}
+        for (name, inputs, run, _), over in zip(self.runs, self._over):
             values[name] = run(*[values[i] for i in inputs])
             for gone in over:  # its memory is free for what comes
                 del values[gone]
-        return np.array(values[self._output], order="C")
+            yield name, values[name]
 
-    def _in_order(self, steps: Sequence[Step]) -> list[tuple[str, tuple[str, ...], Callable]]:
-        # Whose output, which inputs, and what computes it: a step, or a conv with its pooling.
+    def _plain(self, y: Array) -> Array:
+        # The output as the caller's own.
+        return np.array(y, order="C")
+
+    def _in_order(self, steps: Sequence[Step]) -> list[Run]:
+        # What computes a step, or a conv with its pooling.
         readers = Counter(name for step in steps for name in step.inputs)
         runs, pools = [], set()
         for step, after in zip_longest(steps, steps[1:]):
@@ -98,9 +114,10 @@ class Plan:
             if after and after.inputs == (step.name,) and readers[step.name] == 1 and (
                     self._pools_at_once(step, after)):
                 pools.add(after.name)
-                runs.append((after.name, step.inputs, self._conv_pool(step, after)))
+                runs.append(Run(after.name, step.inputs, self._conv_pool(step, after),
+                                (step, after)))
             else:
-                runs.append((step.name, step.inputs, self._made(step)))
+                runs.append(Run(step.name, step.inputs, self._made(step), (step,)))
         return runs
 
     def _pools_at_once(self, step: Step, after: Step) -> bool:
@@ -194,13 +211,6 @@ _MADE: dict[str, Callable[[Plan, Step], Callable[..., Array]]] = {
     "quantize": Plan._quantize,
     "clip": Plan._clip,
 }
-# By activation: may write to its argument; returns the result.
-_IN_PLACE = {
-    "relu": lambda y: np.maximum(y, 0, out=y),
-    "relu6": lambda y: np.clip(y, 0, 6, out=y),
-    "sigmoid": sigmoid.fn,
-    "tanh": lambda y: np.tanh(y, out=y),
-}
 # Steps without weights, by kind: from arguments to what computes them.
 _PLAIN: dict[str, Callable[[dict], Callable[..., Array]]] = {
     "relu": lambda args: lambda x: np.maximum(x, 0),
@@ -211,16 +221,32 @@ _PLAIN: dict[str, Callable[[dict], Callable[..., Array]]] = {
     "topk": lambda args: lambda x: _largest(x, args["k"]),
     "adaptive_avg_pool": lambda args: lambda x: _cells(x, args["output_size"]),
     "flatten": lambda args: lambda x: x.reshape(len(x), -1),
-    "shuffle": lambda args: lambda x: _shuffled(x, args["groups"]),
+    "shuffle": lambda args: lambda x: shuffled(x, args["groups"]),
     "concat": lambda args: lambda *xs: np.concatenate(xs, axis=1),
 }
+
+
+def check_call(batch: int, n_threads: int) -> None:
+    """Raises ValueError for a batch or n_threads below 1."""
+    for name, value in (("batch", batch), ("n_threads", n_threads)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+
+
+def checked(x: Array, shape: Shape) -> Array:
+    """Returns x as float32; ValueError where it has another shape than a plan's."""
+    x = np.asarray(x, np.float32)
+    if x.shape != shape:
+        raise ValueError(f"x must have shape {shape}, got {x.shape}; "
+                         "a plan is for one number of examples")
+    return x
 
 
 def _then(step: Step, run: Callable[..., Array]) -> Callable[..., Array]:
     # `run`, whose output is nobody else's, and the step's activation in its place.
     if step.then is None:
         return run
-    activation = _IN_PLACE[step.then]
+    activation = IN_PLACE[step.then]
     return lambda *xs: activation(run(*xs))
 
 
@@ -274,6 +300,7 @@ def _largest(x: Array, k: int) -> Array:
     return x * keep.reshape(x.shape)
 
 
-def _shuffled(x: Array, groups: int) -> Array:
+def shuffled(x: Array, groups: int) -> Array:
+    """Returns x, (N, C, H, W), whose channels (g, n) have become (n, g)."""
     n, c, h, w = x.shape
     return x.reshape(n, groups, c // groups, h, w).swapaxes(1, 2).reshape(x.shape)

@@ -14,19 +14,21 @@ from ..nn.layers.normalize import Statistics, normalizer
 from . import lenet, mobilenet
 from .arguments import CLASSES, NORMALIZE, Argument, Normalization
 from .lenet import MLP, LeNet5, LeNet5Classic, LeNet300
-from .mobilenet import DepthwiseNet32
+from .mobilenet import DepthwiseNet32, MobileNetV2
 
 MODELS: dict[str, Callable[..., Model]] = {
     "lenet300": LeNet300,
     "lenet5": LeNet5,
     "lenet5classic": LeNet5Classic,
     "depthwise32": DepthwiseNet32,
+    "mobilenetv2": MobileNetV2,
 }
 ARGUMENTS: dict[str, dict[str, Argument | Normalization]] = {
     "lenet300": lenet.ARGUMENTS,
     "lenet5": lenet.ARGUMENTS,
     "lenet5classic": lenet.ARGUMENTS,
     "depthwise32": mobilenet.ARGUMENTS,
+    "mobilenetv2": mobilenet.ARGUMENTS_V2,
 }
 
 
@@ -121,4 +123,4 @@ def _renamed(builtin: dict | None, normalize: Statistics | None) -> dict | None:
 
 
 __all__ = ["ARGUMENTS", "MODELS", "DepthwiseNet32", "LeNet300", "LeNet5", "LeNet5Classic", "MLP",
-           "for_data", "from_spec", "normalization", "renormalized"]
+           "MobileNetV2", "for_data", "from_spec", "normalization", "renormalized"]

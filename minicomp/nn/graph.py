@@ -56,9 +56,10 @@ def check_label(label: str) -> str:
     return label
 
 
-def chain(*named: tuple[str, Layer]) -> tuple[Node, ...]:
-    """Returns nodes in a row: each takes the output of the one before, the first the input."""
-    names = [INPUT] + [name for name, _ in named]
+def chain(*named: tuple[str, Layer], source: str = INPUT) -> tuple[Node, ...]:
+    """Returns nodes in a row: each takes the output of the one before, the first that of `source`,
+    a node or the input."""
+    names = [source] + [name for name, _ in named]
     return tuple(Node(name, layer, (before,)) for (name, layer), before in zip(named, names))
 
 

@@ -92,9 +92,9 @@ def same(a, b):
 
 @pytest.mark.parametrize("how", FORMS)
 @pytest.mark.parametrize("name", [*MODELS, "wired"])
-def test_what_was_saved_is_loaded(name, how, tmp_path):
+def test_what_was_saved_is_loaded(name, how, tmp_path, built_in):
     rng = np.random.default_rng(0)
-    model = formed(wired() if name == "wired" else trained(MODELS[name](rng=rng)), how)
+    model = formed(wired() if name == "wired" else trained(built_in(name, rng=rng)), how)
     made = lower(model)
     size = minicomp.save(made, tmp_path / "p.mcz")
     again = minicomp.load(tmp_path / "p.mcz")

@@ -24,8 +24,8 @@ def kinds(plan):
 
 @pytest.mark.parametrize("how", FORMS)
 @pytest.mark.parametrize("name", [*MODELS, "every layer"])
-def test_logits_are_the_models(name, how, nets, every_machine):
-    made = nets.every_layer() if name == "every layer" else nets.drawn(MODELS[name]())
+def test_logits_are_the_models(name, how, nets, every_machine, built_in):
+    made = nets.every_layer() if name == "every layer" else nets.drawn(built_in(name))
     model = nets.pruned(made, how)
     program = lower(model)
     for n in (1, 7, 64):

@@ -131,9 +131,9 @@ def test_steps_given_beside_a_recipe_need_none_in_it():
 @pytest.mark.parametrize("name, model", [
     (name, model) for name in recipes() for model in MODELS
     if model in tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))])
-def test_every_built_in_recipe_fits_the_models_it_names(name, model):
+def test_every_built_in_recipe_fits_the_models_it_names(name, model, built_in):
     recipe = load_recipe(name, model, TECHNIQUES)
-    net = MODELS[model](rng=np.random.default_rng(0))
+    net = built_in(model, rng=np.random.default_rng(0))
     recipe.pipeline.check(net)
     assert recipe.title and recipe.source and recipe.train.epochs >= 1
     left = recipe.pipeline.sketch(net, rng=np.random.default_rng(0))

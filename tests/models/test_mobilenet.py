@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from minicomp.models import DepthwiseNet32, from_spec
+from minicomp.models import DepthwiseNet32, MobileNetV2, from_spec
 from minicomp.models.arguments import widened
 from minicomp.models.mobilenet import separable
 
@@ -84,3 +84,42 @@ def test_width_and_resolution_are_arguments():
         DepthwiseNet32(width=0.04)
     with pytest.raises(ValueError, match=r"resolution must be an integer in \[8, 224\], got '7'"):
         DepthwiseNet32(resolution=7)
+
+
+def test_mobilenet_v2_has_the_parameters_and_macs_of_the_paper_at_224():
+    # torchvision counts 3,504,872, Keras with the running statistics 3,538,984; "300 M" of table 4
+    model = MobileNetV2(classes=1000, resolution=224)
+    assert model.count() == 3_504_872
+    assert model.origin_bytes == 4 * 3_538_984
+    assert sum(model.macs().values()) == 300_774_272
+    shapes = model.shapes()
+    assert shapes["features.0.0"] == (32, 112, 112) and shapes["features.18.0"] == (1280, 7, 7)
+    assert {n: s for n, s in shapes.items() if n.endswith(".add")} == {
+        f"features.{i}.add": (c, n, n) for i, c, n in (
+            (3, 24, 56), (5, 32, 28), (6, 32, 28), (8, 64, 14), (9, 64, 14), (10, 64, 14),
+            (12, 96, 14), (13, 96, 14), (15, 160, 7), (16, 160, 7))}
+
+
+def test_mobilenet_v2_keeps_small_maps_in_its_first_layers():
+    model = MobileNetV2()
+    shapes = model.shapes()
+    assert shapes["features.2.conv.3"] == (24, 32, 32) and shapes["features.18.0"] == (1280, 4, 4)
+    assert round(sum(model.macs().values()) / 1e6) == 88
+    assert MobileNetV2(resolution=95).shapes()["features.0.0"] == (32, 95, 95)
+    assert MobileNetV2(resolution=96).shapes()["features.18.0"] == (1280, 3, 3)
+    assert MobileNetV2(resolution=8, width=0.35).shapes()["features.18.0"] == (1280, 1, 1)
+
+
+def test_mobilenet_v2_has_torchvisions_names():
+    names = list(MobileNetV2(width=0.5).state_dict())
+    assert len(names) == 52 * 5 + 2  # convolutions with their batch norms, and the dense layer
+    for name in ("features.0.0.weight", "features.1.conv.0.0.weight", "features.1.conv.1.weight",
+                 "features.1.conv.2.running_mean", "features.2.conv.0.1.running_var",
+                 "features.17.conv.1.0.weight", "features.17.conv.2.weight",
+                 "features.17.conv.3.bias", "features.18.1.weight", "classifier.1.bias"):
+        assert name in names
+    wide = MobileNetV2(width=1.4, classes=3, normalize="cifar10")
+    assert wide.shapes()["features.18.0"] == (1792, 4, 4)
+    assert from_spec(wide.spec()).shapes() == wide.shapes()
+    with pytest.raises(ValueError, match=r"width must be a number in \[0.05, 2.0\], got '2.1'"):
+        MobileNetV2(width=2.1)

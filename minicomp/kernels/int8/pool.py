@@ -35,6 +35,14 @@ def avg_pool_ref(x: Array, r: Requantizer, *, kernel: Pair, stride: Pair, paddin
     r : of one channel, that takes the sum over a window of q - zero_point (M has the 1 / (KH KW))
     zero_point : of x; padding is 0 as a number, and counts
     """
-    seen = _windows(x, kernel, stride, padding, count, zero_point).astype(np.int32)
-    acc = (seen - zero_point).sum(axis=(4, 5), dtype=np.int32)
+    acc = sum_pool_ref(x, kernel=kernel, stride=stride, padding=padding, count=count,
+                       zero_point=zero_point)
     return requantize_ref(acc[..., None], r)[..., 0]
+
+
+def sum_pool_ref(x: Array, *, kernel: Pair, stride: Pair, padding: Pair, count: Pair,
+                 zero_point: int) -> Array:
+    """Returns the sums of q - zero_point over windows, (N, Ho, Wo, C) int32; arguments of
+    `avg_pool_ref`."""
+    seen = _windows(x, kernel, stride, padding, count, zero_point).astype(np.int32)
+    return (seen - zero_point).sum(axis=(4, 5), dtype=np.int32)

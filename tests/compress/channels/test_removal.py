@@ -133,9 +133,9 @@ def test_everything_kept_changes_nothing():
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("part", [0.25, 0.6])
-def test_every_model_of_the_library(name, part):
+def test_every_model_of_the_library(name, part, built_in):
     rng = np.random.default_rng(1)
-    model = filled(MODELS[name](rng=rng), rng)
+    model = filled(built_in(name, rng=rng), rng)
     keep = {}
     for group in groups(model):
         kept = choose_units(group, rng.random(group.size), round(part * group.size))

@@ -148,9 +148,9 @@ def test_mlps(activation, sparsity):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_of_the_library(name):
+def test_every_model_of_the_library(name, built_in):
     rng = np.random.default_rng(4)
-    model = Magnitude(sparsity=0.98).apply(drawn(MODELS[name](), rng), None, Run(rng))
+    model = Magnitude(sparsity=0.98).apply(drawn(built_in(name), rng), None, Run(rng))
     model = model.copy()
     for n, form in model.forms().items():  # outputs of about 1, so that 1e-5 means something
         if len(form.shape) > 1:

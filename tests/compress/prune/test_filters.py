@@ -76,9 +76,9 @@ def test_exactly_the_fraction_goes(sparsity, seed):
 
 @pytest.mark.parametrize("scope", ["local", "global"])
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_of_the_library(name, scope):
+def test_every_model_of_the_library(name, scope, built_in):
     rng = np.random.default_rng(0)
-    model = MODELS[name](rng=rng)
+    model = built_in(name, rng=rng)
     rows = []
     small = Filters(sparsity=0.5, scope=scope).apply(model, None, Run(rng, log=rows.append))
     assert sum(rows[-1]["units"].values()) == round(0.5 * sum(g.size for g in groups(model)))

@@ -174,9 +174,9 @@ def test_layers_that_are_added_lose_the_same_units_by_the_sum_of_their_distances
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_of_the_library_loses_its_filters(name):
+def test_every_model_of_the_library_loses_its_filters(name, built_in):
     rng = np.random.default_rng(0)
-    model, rows = MODELS[name](rng=rng), []
+    model, rows = built_in(name, rng=rng), []
     small = FPGM(sparsity=0.5).apply(model, None, Run(rng, log=rows.append))
     assert sum(rows[-1]["units"].values()) == sum(round(0.5 * g.size) for g in groups(model)) > 0
     assert small.count() == model.count() - rows[-1]["weights"] < model.count()

@@ -172,9 +172,9 @@ def test_removing_what_is_0_changes_no_output(make):
     np.testing.assert_allclose(small(x).data, model(x).data, atol=1e-5)
 
 
-def test_units_that_a_shuffle_or_groups_hold_stay():
+def test_units_that_a_shuffle_or_groups_hold_stay(built_in):
     for name in MODELS:
-        model = MODELS[name](rng=np.random.default_rng(4))
+        model = built_in(name, rng=np.random.default_rng(4))
         for group in groups(model):
             node = group.nodes[0]
             model.forms()[f"{node}.weight"].value.data[0] = 0

@@ -1,0 +1,137 @@
+"""ON-DEVICE: products in integers between floats, with activations ranged at each call.
+
+What a step `quantize` gives is codes and the grid that the batch at hand set. Moves hand both on; a
+convolution or a linear layer multiplies codes, and its int32 sums become floats again, s_x s_w acc
++ bias; whatever else reads codes reads the numbers that they stand for. So the net's arithmetic is
+that of its float program but for the products, which are exact.
+
+The range is that of all examples of a call: another batch has another grid, as in the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels.doors import window_count
+from ..kernels.int8 import conv, gemm, pool
+from ..kernels.layout import nchw, nhwc
+from ..nn.graph import INPUT
+from ..nn.layers import ActQuant
+from ..tensor import Array
+from .folded import FITS, codes_of, refuse
+from .grids import IN_PLACE, MOST_BITS, SHIFT, Grid
+from .integer import MOVES
+from .runtime import Plan, shuffled
+from .steps import Shape, Step, numbers_of
+
+
+class Codes(NamedTuple):
+    """Codes, (N, C, H, W) or (N, D) uint8, and their grid."""
+
+    codes: Array
+    grid: Grid
+
+
+def check_dynamic(steps: Iterable[Step], shapes: dict[str, Shape]) -> None:
+    """Raises ValueError, which names the step, for a product that a dynamic program could not
+    compute in integers.   shapes : of `steps.shapes_of`"""
+    ranged = {INPUT: False}
+    for step in steps:
+        before = ranged[step.inputs[0]]
+        ranged[step.name] = step.kind in MOVES and before
+        if step.kind == "quantize":
+            ranged[step.name] = True
+            if not step.args["dynamic"] or step.args["bits"] > MOST_BITS:
+                raise ValueError(f"{step.name}: an int8-dynamic program needs grids of at most "
+                                 f"{MOST_BITS} bits that each batch sets (ptq of mode dynamic)")
+        elif step.kind in ("conv", "linear"):
+            if not before:
+                raise ValueError(f"{step.name}: an int8-dynamic program needs a quantize step "
+                                 "before it (ptq of mode dynamic)")
+            q = codes_of(step)[0].reshape(shapes[step.name][0], -1).astype(np.int16)
+            reach = 255 * (np.abs(q).sum(axis=1, dtype=np.int64)
+                           + np.abs(q.sum(axis=1, dtype=np.int64)))
+            refuse(step, reach >= FITS, "an accumulator that could reach {} overflows int32, in "
+                   "channel {}", reach)
+
+
+class DynamicPlan(Plan):
+    """A plan whose products are of integers; arguments and errors of `Plan`."""
+
+    def _plain(self, y):
+        return super()._plain(y.grid.real(y.codes) if isinstance(y, Codes) else y)
+
+    def _pools_at_once(self, step: Step, after: Step) -> bool:
+        return False
+
+    def _made(self, step: Step) -> Callable:
+        if step.kind == "quantize":
+            return _ranged(step)
+        if step.kind in ("conv", "linear"):
+            self.layouts[step.name] = "int8"
+            return self._product(step)
+        run = super()._made(step)
+        if step.kind in MOVES:
+            move = _MOVES[step.kind](step.args)
+            return lambda x: Codes(move(x.codes), x.grid) if isinstance(x, Codes) else run(x)
+        return lambda *xs: run(*[x.grid.real(x.codes) if isinstance(x, Codes) else x for x in xs])
+
+    def _product(self, step: Step) -> Callable[[Codes], Array]:
+        w, scale = codes_of(step)
+        numbers = numbers_of({p: f for p, f in step.weights.items() if p != "weight"})
+        scale = scale * numbers.get("gain", np.float32(1))
+        sums = w.reshape(len(w), -1).sum(axis=1, dtype=np.int32)
+        product, at = self._maps(step, w) if step.kind == "conv" else (
+            lambda x, offset: gemm.gemm_ref(x.codes, w, offset), (1, -1))
+        bias = numbers.get("bias", np.zeros_like(scale)).reshape(at)
+        activation = IN_PLACE.get(step.then, lambda y: y)
+
+        def run(x):
+            acc = product(x, -x.grid.zero_point * sums).astype(np.float32)
+            acc *= (x.grid.scale * scale).reshape(at)
+            acc += bias
+            return activation(acc)
+
+        return run
+
+    def _maps(self, step: Step, w: Array):
+        # The product of a convolution, and how numbers of each channel lie beside it.
+        w = np.ascontiguousarray(w.transpose(0, 2, 3, 1))
+        how = {k: step.args[k] for k in ("stride", "padding", "groups")}
+        return lambda x, offset: nchw(conv.conv_ref(
+            nhwc(x.codes), w, offset, zero_point=x.grid.zero_point, **how)), (1, -1, 1, 1)
+
+
+def _ranged(step: Step) -> Callable[[Array], Codes]:
+    layer = ActQuant(**step.args)
+    shift = 0 if layer.grid == "unsigned" else SHIFT
+
+    def run(x):
+        x = x.grid.real(x.codes) if isinstance(x, Codes) else x
+        lo, hi = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
+        scale, zero_point = layer.params(lo, hi)
+        grid = Grid(scale, zero_point + shift, layer.lo + shift, layer.hi + shift, shift > 0)
+        return Codes(grid.codes(x), grid)
+
+    return run
+
+
+def _max_pool(args: dict) -> Callable[[Array], Array]:
+    def run(q):
+        n = q.shape[2:]
+        each = zip(n, *(args[k] for k in ("kernel_size", "stride", "padding")))
+        count = tuple(window_count(*one, args["ceil_mode"]) for one in each)
+        return nchw(pool.max_pool_ref(nhwc(q), kernel=args["kernel_size"], stride=args["stride"],
+                                      padding=args["padding"], count=count))
+    return run
+
+
+# Moves of codes, by kind: from arguments to what computes them.
+_MOVES: dict[str, Callable[[dict], Callable[[Array], Array]]] = {
+    "max_pool": _max_pool,
+    "flatten": lambda args: lambda q: q.reshape(len(q), -1),
+    "shuffle": lambda args: lambda q: shuffled(q, args["groups"]),
+}

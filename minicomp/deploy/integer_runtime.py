@@ -1,0 +1,264 @@
+"""ON-DEVICE: an integer program packed for a batch and this machine.
+
+Maps lie (N, H, W, C), so that a flattened one is in the order of pixels, not of channels: columns
+of the linear layer that reads it are put into that order when a plan is made, and the flatten costs
+nothing. Every value has its place in one block of memory (arena.py). Between the codes of the input
+and int32 logits there is no float under `single` and `gemmlowp`; the result is the same to the bit
+for any batch, rung and number of threads.
+
+N batch, C in, O out, H W size, D entries of a row.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from ..kernels import cpu
+from ..kernels.int8 import conv, gemm, pool, wiring
+from ..kernels.layout import nchw
+from ..nn.graph import INPUT
+from ..tensor import Array
+from .arena import Value, planned
+from .integer import Instruction
+from .runtime import Run, check_call, checked
+from .steps import Shape
+
+ALIGN = 64
+
+
+class IntegerPlan:
+    """Instructions made ready for calls of exactly `batch` examples.
+
+    instructions, input_shape : of a program        isa, n_threads : of the kernels
+    size : bytes of the block that all values of a call share        bound : the largest sum of
+        values that are needed at a time
+    Raises ValueError for a batch or n_threads below 1, and for a rung that does not run here.
+
+    Threads may share a plan: each has a block of its own.
+    """
+
+    def __init__(self, instructions: Sequence[Instruction], input_shape: Shape, batch: int = 1, *,
+                 isa: str = "auto", n_threads: int = 1):
+        check_call(batch, n_threads)
+        if isa != "auto":
+            cpu.resolve(isa, "int8")
+        self.instructions, self.batch, self.isa, self.n_threads = (
+            tuple(instructions), batch, isa, n_threads)
+        self.shape, self.layouts = (batch, *input_shape), {}
+        self._how = {"isa": isa, "n_threads": n_threads}
+        self._shapes = {i.name: i.shape for i in self.instructions}
+        self._orders: dict[str, Array | None] = {}  # of rows: which entry lies where; None: as is
+        self._home: dict[str, str] = {}  # by value, that whose memory it shares
+        self.runs = tuple(Run(i.name, i.inputs, self._made(i), (i,)) for i in self.instructions)
+        arena = planned(self._values())
+        self.offsets, self.size, self.bound = arena.offsets, arena.size, arena.bound
+        self._own = threading.local()
+
+    def __repr__(self) -> str:
+        return (f"<IntegerPlan: {self.batch} examples a call, {len(self.instructions)} "
+                f"instructions, {self.size:,} bytes of activations>")
+
+    def __call__(self, x: Array) -> Array:
+        """Returns the logits, (batch, classes) float32: integers times the step of each class.
+
+        x : (batch, *input_shape), finite
+        Raises ValueError for another shape.
+        """
+        if not self.instructions:
+            return np.array(checked(x, self.shape), order="C")
+        last = self.instructions[-1]
+        if last.grid is not None:
+            return last.grid.scale * self.integers(x).astype(np.float32)
+        scale = last.scale.reshape(-1, *[1] * (len(last.shape) - 1))
+        return self.integers(x).astype(np.float32) * scale
+
+    def integers(self, x: Array) -> Array:
+        """Returns the logits as integers, (batch, classes) int32, 0 standing for 0."""
+        for name, y in self.walk(x):
+            pass
+        last = self.instructions[-1]
+        y, zero_point = self.plain(name, y), 0 if last.grid is None else last.grid.zero_point
+        return np.subtract(y, zero_point, dtype=np.int32, casting="unsafe")
+
+    def walk(self, x: Array) -> Iterator[tuple[str, Array]]:
+        """Yields the name of each value, one after the other, and the value as it lies, see
+        `plain`; it is gone when another takes its place."""
+        values = self._block() | {INPUT: checked(x, self.shape)}
+        for name, inputs, run, _ in self.runs:
+            if run is not None:
+                run(*[values[i] for i in inputs], values[name])
+            yield name, values[name]
+
+    def plain(self, name: str, y: Array) -> Array:
+        """Returns a value as a program means it, (N, C, H, W) or (N, D), the caller's own."""
+        if y.ndim == 4:
+            return np.array(nchw(y), order="C")
+        order = self._orders.get(name)
+        return y.copy() if order is None else y[:, np.argsort(order)]
+
+    # -------------------------------------------------------------------------------------- memory
+
+    def _values(self) -> list[Value]:
+        # The values that have memory of their own, and how long it is needed.
+        made = {i.name: at for at, i in enumerate(self.instructions)}
+        last = dict(made)
+        for at, instruction in enumerate(self.instructions):
+            for name in (instruction.name, *instruction.inputs):
+                last[self._home.get(name, name)] = at
+        if self.instructions:
+            name = self.instructions[-1].name
+            last[self._home.get(name, name)] = len(made)
+        return [Value(i.name, self.batch * math.prod(i.shape) * _dtype(i).itemsize,
+                      made[i.name], last[i.name])
+                for i in self.instructions if i.name not in self._home]
+
+    def _block(self) -> dict[str, Array]:
+        # The values of this thread, views of its block, by name.
+        if not hasattr(self._own, "values"):
+            room = np.empty(self.size + ALIGN, np.uint8)
+            start = -room.__array_interface__["data"][0] % ALIGN
+            self._own.values = {i.name: self._view(room[start:], i) for i in self.instructions}
+        return self._own.values
+
+    def _view(self, block: Array, instruction: Instruction) -> Array:
+        shape, dtype = (self.batch, *_lying(instruction.shape)), _dtype(instruction)
+        at = self.offsets[self._home.get(instruction.name, instruction.name)]
+        return block[at: at + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+
+    # ------------------------------------------------------------------------------------- packing
+
+    def _made(self, instruction: Instruction) -> Callable | None:
+        # What computes an instruction: a function of its inputs and of the array that it fills.
+        return _MADE[instruction.kind](self, instruction)
+
+    def _input(self, i: Instruction):
+        gain, bias = (i.arrays.get(part) for part in ("gain", "bias"))
+        at = (-1, *[1] * (len(i.shape) - 1))
+
+        def run(x, out):
+            if gain is not None:
+                x = x * gain.reshape(at) + bias.reshape(at)
+            (nchw(out) if out.ndim == 4 else out)[...] = i.grid.codes(x)
+
+        return run
+
+    def _linear(self, i: Instruction):
+        order, w = self._orders.get(i.inputs[0]), i.arrays["weight"]
+        w = np.ascontiguousarray(w if order is None else w[:, order])
+        offset, r = i.arrays["offset"], i.arrays.get("requantizer")
+        self.layouts[i.name] = "int8"
+        if r is None:
+            return lambda x, out: np.copyto(out, gemm.gemm_ref(x, w, offset))
+        return lambda x, out: np.copyto(out, gemm.linear_ref(x, w, offset, r))
+
+    def _conv(self, i: Instruction):
+        w = np.ascontiguousarray(i.arrays["weight"].transpose(0, 2, 3, 1))
+        offset, r = i.arrays["offset"], i.arrays.get("requantizer")
+        how = {k: i.args[k] for k in ("stride", "padding", "groups", "zero_point")}
+        self.layouts[i.name] = "int8"
+        if r is None:
+            return lambda x, out: np.copyto(out, conv.conv_ref(x, w, offset, **how))
+        return lambda x, out: np.copyto(out, conv.conv2d_ref(x, w, offset, r, **how))
+
+    def _max_pool(self, i: Instruction):
+        how = _windows(i)
+        return lambda x, out: np.copyto(out, pool.max_pool_ref(x, **how))
+
+    def _avg_pool(self, i: Instruction):
+        how, r = _windows(i) | {"zero_point": i.args["zero_point"]}, i.arrays.get("requantizer")
+        if r is None:
+            return lambda x, out: np.copyto(out, pool.sum_pool_ref(x, **how))
+        return lambda x, out: np.copyto(out, pool.avg_pool_ref(x, r, **how))
+
+    def _add(self, i: Instruction):
+        adder, places = i.arrays["adder"], self._in_order_of_first(i)
+
+        def run(*xs):
+            *xs, out = xs
+            xs = [x if place is None else x[:, place] for x, place in zip(xs, places)]
+            np.copyto(out, wiring.add_ref(xs, adder))
+
+        return run
+
+    def _concat(self, i: Instruction):
+        # Channels lie last, and so do the entries of rows, whose orders are joined.
+        tables, sizes = i.arrays["tables"], [self._shapes[name][0] for name in i.inputs]
+        starts = np.cumsum([0, *sizes])
+        orders = [self._orders.get(name) for name in i.inputs]
+        if any(order is not None for order in orders):
+            self._orders[i.name] = np.concatenate(
+                [start + (np.arange(n) if order is None else order)
+                 for start, n, order in zip(starts, sizes, orders)])
+
+        def run(*xs):
+            *xs, out = xs
+            for x, t, a, b in zip(xs, tables, starts, starts[1:]):
+                out[..., a:b] = wiring.look_up_ref(x, t)
+
+        return run
+
+    def _table(self, i: Instruction):
+        self._orders[i.name] = self._orders.get(i.inputs[0])
+        t = i.arrays["table"]
+        return lambda x, out: np.copyto(out, wiring.look_up_ref(x, t))
+
+    def _shuffle(self, i: Instruction):
+        groups = i.args["groups"]
+
+        def run(x, out):
+            n, h, w, c = x.shape
+            out.reshape(n, h, w, c // groups, groups)[...] = x.reshape(
+                n, h, w, groups, c // groups).swapaxes(3, 4)
+
+        return run
+
+    def _flatten(self, i: Instruction):
+        source = i.inputs[0]
+        shape = self._shapes[source]
+        self._home[i.name] = self._home.get(source, source)
+        self._orders[i.name] = self._orders.get(source)
+        if len(shape) == 3 and shape[0] > 1 and shape[1] * shape[2] > 1:
+            places = np.arange(math.prod(shape)).reshape(shape)
+            self._orders[i.name] = places.transpose(1, 2, 0).reshape(-1)
+
+    def _in_order_of_first(self, i: Instruction) -> list[Array | None]:
+        # For each input of a sum of rows, where the entries lie that the first has; None: there.
+        orders = [self._orders.get(name) for name in i.inputs]
+        self._orders[i.name] = orders[0]
+        first, *others = [np.arange(self._shapes[i.name][0]) if order is None else order
+                          for order in orders]
+        places = [None if (other == first).all() else np.argsort(other)[first] for other in others]
+        return [None, *places]
+
+
+_MADE: dict[str, Callable] = {
+    "input": IntegerPlan._input,
+    "linear": IntegerPlan._linear,
+    "conv": IntegerPlan._conv,
+    "max_pool": IntegerPlan._max_pool,
+    "avg_pool": IntegerPlan._avg_pool,
+    "add": IntegerPlan._add,
+    "concat": IntegerPlan._concat,
+    "table": IntegerPlan._table,
+    "shuffle": IntegerPlan._shuffle,
+    "flatten": IntegerPlan._flatten,
+}
+
+
+def _lying(shape: Shape) -> Shape:
+    # The axes of a value in memory, N left out.
+    return (*shape[1:], shape[0])
+
+
+def _dtype(i: Instruction) -> np.dtype:
+    return np.dtype(np.int32 if i.grid is None else np.uint8)
+
+
+def _windows(i: Instruction) -> dict:
+    return {"kernel": i.args["kernel_size"]} | {k: i.args[k] for k in (
+        "stride", "padding", "count")}
+
