@@ -1,7 +1,8 @@
-"""The net that a user names: a built-in one, a .mcz file, or arrays and the net they belong to."""
+"""The net that a user names: built in, of a .mcz or .onnx file, or arrays and the net of theirs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,16 +11,19 @@ from ..codec.accounting import Row
 from ..data import Dataset
 from ..deploy import Program
 from ..errors import UserError, printable
+from ..exchange.onnx_import import load_onnx, onnx_arrays
 from ..exchange.safetensors import load_safetensors, noted
 from ..jobs.job import check_work
 from ..models import MODELS, from_spec, normalization, renormalized
 from ..nn.graph import Model
 from ..nn.layers.normalize import NAMED, Statistics, statistics
+from ..tensor import Array
 from . import options
 from .paths import check_readable
+from .progress import Screen
 
-FILES = (".mcz", ".safetensors")
-WHAT = "a .mcz file, or a .safetensors file with --model"
+FILES = (".mcz", ".safetensors", ".onnx")
+WHAT = "a .mcz or .onnx file, or a .safetensors file with --model"
 
 
 def add_structure(parser) -> None:
@@ -27,12 +31,17 @@ def add_structure(parser) -> None:
     parser.add_argument(
         "--model", dest="structure", metavar="NET",
         help="the net whose weights a .safetensors file holds: a built-in model, or a .mcz file")
+    add_normalize(parser)
+    options.files(parser, reads=("structure",))
+
+
+def add_normalize(parser) -> None:
+    """Adds --normalize."""
     parser.add_argument(
         "--normalize", metavar="SET|none|MEAN,STD",
         help="what was done to the pixels in 0..1 on which the net of a file was trained, where "
         f"the file does not say: as for {', '.join(NAMED)}, nothing, or (x - MEAN) / STD; of "
         "several channels all means, then all deviations")
-    options.files(parser, reads=("structure",))
 
 
 def is_file(given: str) -> bool:
@@ -67,12 +76,15 @@ def existing(given: str) -> Path:
     return path
 
 
-def opened(given: str, args, *, kind: str | None = None) -> Model | Program:
+def opened(given: str, args, *, kind: str | None = None, say: Callable[[str], None] | None = None,
+           shape: tuple[int, ...] | None = None) -> Model | Program:
     """Returns what a file holds.
 
     args : with structure, of a .safetensors file the net whose arrays they are, a built-in model or
         a .mcz file; and normalize, what the user says of its input
     kind : "model" where a program is of no use
+    say : takes a line of text, what was left out of an .onnx file; None shows it
+    shape : in which examples go into the net of an .onnx file, where it takes them in a row
     Raises UserError, FormatError.
     """
     path, structure = existing(given), args.structure
@@ -81,19 +93,32 @@ def opened(given: str, args, *, kind: str | None = None) -> Model | Program:
     elif structure is not None:
         raise UserError(f"--model goes with a .safetensors file; {printable(path)} holds its own "
                         "net")
+    elif path.suffix == ".onnx":
+        model = imported(path, say or Screen().say, shape)
     else:
         model = load(path, kind=kind)
     if args.normalize is None:
         return model
     if isinstance(model, Program):
         raise UserError("--normalize goes with a model, not with a program")
-    if path.suffix == ".mcz" and normalization(model) is not None:
+    if path.suffix != ".safetensors" and normalization(model) is not None:
         raise UserError(f"{printable(path)} normalises its input itself, "
                         f"{described(normalization(model))}: --normalize does not go with it")
     try:
         return renormalized(model, _normalize(args.normalize))
     except ValueError as e:
         raise UserError(f"--normalize: {e}") from None
+
+
+def imported(path: Path, say: Callable[[str], None], shape: tuple[int, ...] | None = None) -> Model:
+    """Returns the net of an .onnx file; UserError, FormatError.
+
+    say : takes a line of text, each thing that was left out        shape : of `load_onnx`
+    """
+    found = load_onnx(path, input_shape=shape)
+    for note in found.notes:
+        say(f"{printable(path)}: {note}")
+    return found.model
 
 
 def _normalize(text: str) -> Statistics | None:
@@ -208,7 +233,7 @@ def start(args, say, ending: str) -> tuple[str | Model, str, Path]:
         return name, name, Path(args.out or f"{name}.mcz")
     path = existing(args.model)
     out = Path(args.out or f"{path.stem}-{ending}.mcz")
-    model = opened(args.model, args, kind="model")
+    model = opened(args.model, args, kind="model", say=say)
     return model, named(model, path.stem), out
 
 
@@ -230,10 +255,13 @@ def digest(begin: str | Model, given: str | None, structure: str | None) -> str:
 
 
 def shown(given: str) -> tuple[Shown, dict]:
-    """Returns where the bytes of a .mcz file went, or of a .safetensors file, whose arrays are the
-    rows; and what the file says of the net: {"data", "normalize"}, where it does, and of a
+    """Returns where the bytes of a .mcz file went, or of a .safetensors or .onnx file, whose arrays
+    are the rows; and what the file says of the net: {"data", "normalize"}, where it does, and of a
     program: {"precision", "rounding"}."""
     path = existing(given)
+    if path.suffix == ".onnx":
+        return _arrays_shown(path, onnx_arrays(path)), {
+            "normalize": normalization(imported(path, Screen().say))}
     if path.suffix == ".mcz":
         found = show(path)
         says = {"data": found.model.trained_on}
@@ -244,11 +272,14 @@ def shown(given: str) -> tuple[Shown, dict]:
             says["rounding"] = found.model.rounding if found.model.integer else None
         return found, says
     arrays = load_safetensors(path)
+    return _arrays_shown(path, arrays), noted(arrays) or {}
+
+
+def _arrays_shown(path: Path, arrays: dict[str, Array]) -> Shown:
     rows = [Row(printable(name, 100), "array", a.shape, a.size, str(a.dtype),
                 {"values": float(a.nbytes)})
             for name, a in arrays.items()]
     size = path.stat().st_size
     taken = sum(a.nbytes for a in arrays.values())
-    found = Shown(size, 4 * sum(a.size for a in arrays.values()), rows, 0,
-                  {"header": size - taken}, Model((), input_shape=(1,)))
-    return found, noted(arrays) or {}
+    return Shown(size, 4 * sum(a.size for a in arrays.values()), rows, 0,
+                 {"header": size - taken}, Model((), input_shape=(1,)))

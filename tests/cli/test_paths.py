@@ -20,6 +20,7 @@ TEXTS = {
     "sensitivity": {"normalize", "only", "criteria"},
     "show": {"normalize"},
     "debug": {"normalize"},
+    "import": {"normalize", "input"},
     "lower": {"normalize", "precision", "rounding"},
     "trace": {"rounding"},
     "export": {"normalize"},
@@ -193,7 +194,7 @@ def test_within_follows_links(tmp_path):
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("m.mcz", "r.toml", "k.key", "s.csv", "n.ipynb"):
+    for name in ("m.mcz", "a.onnx", "r.toml", "k.key", "s.csv", "n.ipynb"):
         (tmp_path / name).write_bytes(b"something of the user's")
     return tmp_path
 
@@ -201,6 +202,7 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("words", [
     "show m.mcz --json m.mcz",
     "eval m.mcz --json m.mcz",
+    "import a.onnx --out m.mcz --json m.mcz",
     "lower m.mcz --out m.mcz",
     "lower m.mcz --out p.mcz --json p.mcz",
     "compress m.mcz --report m.mcz",
