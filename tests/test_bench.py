@@ -6,7 +6,8 @@ import pytest
 
 import minicomp
 from minicomp import bench
-from minicomp.bench import against, kernels, pruned, worker
+from minicomp.bench import against, int8, kernels, pruned, worker
+from minicomp.kernels.int8.gemm import gemm_ref
 from minicomp.bench.race import peer_module, race, row
 from minicomp.errors import UserError
 
@@ -93,13 +94,15 @@ def test_unknown_names_are_refused():
         bench.run(["kmean"])
 
 
-@pytest.mark.parametrize("name", ["huffman", "rounding", "sparse"])
+@pytest.mark.parametrize("name", ["huffman", "rounding", "sparse", "int8"])
 def test_rows_have_what_the_json_promises(name, monkeypatch):
     monkeypatch.setattr(kernels, "SIZES", ((64, 48, 16, 0.1),))
     even = ((64, 1, "lanes"), (64, 3, "rows"), (64, 1, "CSR"), (64, 3, "CSR"), (64, 1, "N:M"))
     monkeypatch.setattr(kernels, "EVEN", even)
     monkeypatch.setattr(kernels, "SYMBOLS", 5000)
     monkeypatch.setattr(kernels, "ROUNDED", (5000,))
+    monkeypatch.setattr(int8, "SHAPES", {"int8 GEMM": [(9, 20, 30)]})
+    monkeypatch.setattr(int8, "CONVS", {"conv1": (1, 9, 1, 20, 5)})
     events = []
     rows = bench.run([name], log=events.append)
     assert rows and {"kernel", "shape", "ours", "peer", "ratio", "unit", "note"} <= set(rows[0])
@@ -162,6 +165,15 @@ def test_peers_take_part():
     assert {r["kernel"] for r in rows} == {"training lenet300", "training lenet5"}
 
 
+@pytest.mark.peers
+def test_peers_multiply_the_same_codes():
+    rng = np.random.default_rng(0)
+    a, w = rng.integers(0, 128, (32, 24), np.uint8), rng.integers(-127, 128, (16, 24), np.int8)
+    wanted = gemm_ref(a, w, np.zeros(16, np.int32))
+    for peer in (int8.onnxruntime, int8.torch):
+        np.testing.assert_array_equal(peer(True, None)(a, w)().numpy(), wanted)
+
+
 # --- two installations ---
 
 
@@ -199,6 +211,7 @@ def test_two_installations_take_turns_and_a_row_is_their_ratio(monkeypatch):
     assert any("bench obc: ours have none (ImportError" in e.get("text", "") for e in said)
 
 
+@pytest.mark.slow
 def test_another_interpreter_is_raced(monkeypatch):
     # Ours beside itself: what runs is the same.
     monkeypatch.setattr(against, "SECONDS", 0)

@@ -324,6 +324,12 @@ def test_train_eval_show_and_compress_the_file(tmp_path, monkeypatch, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == files.split()
 
 
+def test_a_technique_without_knobs_is_listed_without_a_table(capsys):
+    assert main(["list", "fold-bn"]) == 0
+    out = capsys.readouterr().out
+    assert "no knobs" in out and "allowed" not in out and "Jacob" in out
+
+
 def test_knobs_given_count_even_where_they_are_finetunes_defaults(tmp_path, monkeypatch):
     from minicomp.cli import train
 

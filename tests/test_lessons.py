@@ -565,6 +565,7 @@ def test_no_command_asks_an_index_for_minicomp():
 # ---------------------------------------------------------------------------------------- the wheel
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_notebooks_words_and_numbers_and_no_source_or_solution(tmp_path):
     root = build.sources().parents[1]
     if not (root / "setup.py").is_file():

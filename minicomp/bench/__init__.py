@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..kernels.threads import blas
+from .int8 import products_of_codes
 from .kernels import huffman_decoding, kmeans, rounding, sparse_products
 from .pruned import removal
 from .race import Log, Row
@@ -26,6 +27,7 @@ BENCHES: dict[str, Callable[[bool, Log], Iterator[Row]]] = {
     "huffman": huffman_decoding,
     "rounding": rounding,
     "sparse": sparse_products,
+    "int8": products_of_codes,
     "removal": removal,
     "training": training,
     "threads": threads,

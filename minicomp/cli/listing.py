@@ -105,12 +105,9 @@ def _knobs(args) -> int:
         ]
         for name, k in kind.knobs().items()
     ]
-    print_table(
-        f"{kind.word}: {kind.title}",
-        ["knob", "allowed", "default", "by layer", "what it is"],
-        rows,
-        footer=footer,
-    )
+    headers = ["knob", "allowed", "default", "by layer", "what it is"]
+    print_table(f"{kind.word}: {kind.title}" + ("" if rows else ", no knobs"),
+                headers if rows else [], rows, footer=footer)
     options.write_json(
         args.json,
         {

@@ -128,7 +128,8 @@ def print_table(title: str, headers: list[str], rows: list[list], *, footer: str
     """Prints a table on standard output; numbers are set to the right and never broken.
 
     Where the terminal is too narrow, columns without an entry are left out and the others go on in
-    further tables below, each beginning with the first column.
+    further tables below, each beginning with the first column. Without headers title and footer
+    alone are printed.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -138,7 +139,7 @@ def print_table(title: str, headers: list[str], rows: list[list], *, footer: str
     ]
     if _width(columns) > console.width:
         columns = columns[:1] + [c for c in columns[1:] if any(c.cells)] if rows else columns
-    parts = _parts(columns, console.width)
+    parts = _parts(columns, console.width) if columns else []
     with console.capture() as drawn:
         if title:
             console.print(printable(title), style="italic", markup=False)

@@ -4,7 +4,8 @@ Maps lie (N, H, W, C), so that a flattened one is in the order of pixels, not of
 of the linear layer that reads it are put into that order when a plan is made, and the flatten costs
 nothing. Every value has its place in one block of memory (arena.py). Between the codes of the input
 and int32 logits there is no float under `single` and `gemmlowp`; the result is the same to the bit
-for any batch, rung and number of threads.
+for any batch, rung and number of threads. Kernels that follow one another, usually all of them, are
+run in one go, from C (kernels/int8/checks.py).
 
 N batch, C in, O out, H W size, D entries of a row.
 """
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ..kernels import cpu
-from ..kernels.int8 import conv, gemm, pool, wiring
+from ..kernels.int8 import checks, conv, gemm, pool, wiring
 from ..kernels.int8.depthwise import depthwise, pack_depthwise
 from ..kernels.layout import nchw
 from ..nn.graph import INPUT
@@ -54,6 +55,7 @@ class IntegerPlan:
         self._shapes = {i.name: i.shape for i in self.instructions}
         self._orders: dict[str, Array | None] = {}  # of rows: which entry lies where; None: as is
         self._home: dict[str, str] = {}  # by value, that whose memory it shares
+        self._plain: set[str] = set()  # the instructions that no kernel computes
         self.runs = tuple(Run(i.name, i.inputs, self._made(i), (i,)) for i in self.instructions)
         arena = planned(self._values())
         self.offsets, self.size, self.bound = arena.offsets, arena.size, arena.bound
@@ -79,11 +81,30 @@ class IntegerPlan:
 
     def integers(self, x: Array) -> Array:
         """Returns the logits as integers, (batch, classes) int32, 0 standing for 0."""
-        for name, y in self.walk(x):
-            pass
-        last = self.instructions[-1]
-        y, zero_point = self.plain(name, y), 0 if last.grid is None else last.grid.zero_point
+        values, last = self._block() | {INPUT: checked(x, self.shape)}, self.instructions[-1]
+        for part in self._parts():
+            part(values)
+        y, grid = self.plain(last.name, values[last.name]), last.grid
+        zero_point = 0 if grid is None else grid.zero_point
         return np.subtract(y, zero_point, dtype=np.int32, casting="unsafe")
+
+    def _parts(self) -> list[Callable[[dict[str, Array]], None]]:
+        # What this thread runs, on its block: what NumPy computes, and the kernels between.
+        if not hasattr(self._own, "parts"):
+            self._own.parts, calls, values = [], None, self._block()
+            compiled = cpu.resolve(self.isa, "int8") > 0
+            for name, inputs, run, _ in self.runs:
+                if run is None:
+                    continue
+                if not compiled or name in self._plain:
+                    calls = None
+                    self._own.parts.append(_on_values(run, inputs, name))
+                    continue
+                if calls is None:
+                    calls = checks.some_calls()
+                    self._own.parts.append(lambda values, calls=calls: calls.run())
+                run(*[values[i] for i in inputs], values[name], calls=calls)
+        return self._own.parts
 
     def walk(self, x: Array) -> Iterator[tuple[str, Array]]:
         """Yields the name of each value, one after the other, and the value as it lies, see
@@ -137,6 +158,7 @@ class IntegerPlan:
         return _MADE[instruction.kind](self, instruction)
 
     def _input(self, i: Instruction):
+        self._plain.add(i.name)
         gain, bias = (i.arrays.get(part) for part in ("gain", "bias"))
         at = (-1, *[1] * (len(i.shape) - 1))
 
@@ -153,8 +175,10 @@ class IntegerPlan:
         offset, r = i.arrays["offset"], i.arrays.get("requantizer")
         self.layouts[i.name] = "int8"
         if r is None:
-            return lambda x, out: gemm.gemm(x, w, offset, out=out, **self._how)
-        return lambda x, out: gemm.linear(x, w, offset, r, out=out, **self._how)
+            return lambda x, out, calls=None: gemm.gemm(x, w, offset, out=out, calls=calls,
+                                                        **self._how)
+        return lambda x, out, calls=None: gemm.linear(x, w, offset, r, out=out, calls=calls,
+                                                      **self._how)
 
     def _conv(self, i: Instruction):
         w = np.ascontiguousarray(i.arrays["weight"].transpose(0, 2, 3, 1))
@@ -163,35 +187,40 @@ class IntegerPlan:
         self.layouts[i.name] = "int8"
         if r is not None and w.shape[3] == 1 and len(w) == groups:
             each, n_threads = pack_depthwise(w, offset, r, isa=self.isa), self.n_threads
-            return lambda x, out: depthwise(x, each, n_threads=n_threads, out=out, **how)
+            return lambda x, out, calls=None: depthwise(x, each, n_threads=n_threads, out=out,
+                                                        calls=calls, **how)
         w, how = gemm.pack(w, groups=groups), how | self._how
         if r is None:
-            return lambda x, out: conv.conv(x, w, offset, out=out, **how)
-        return lambda x, out: conv.conv2d(x, w, offset, r, out=out, **how)
+            return lambda x, out, calls=None: conv.conv(x, w, offset, out=out, calls=calls, **how)
+        return lambda x, out, calls=None: conv.conv2d(x, w, offset, r, out=out, calls=calls, **how)
 
     def _max_pool(self, i: Instruction):
         how = _windows(i) | self._how
-        return lambda x, out: pool.max_pool(x, out=out, **how)
+        return lambda x, out, calls=None: pool.max_pool(x, out=out, calls=calls, **how)
 
     def _avg_pool(self, i: Instruction):
         how, r = _windows(i) | {"zero_point": i.args["zero_point"]}, i.arrays.get("requantizer")
         if r is None:
+            self._plain.add(i.name)
             return lambda x, out: np.copyto(out, pool.sum_pool_ref(x, **how))
-        return lambda x, out: pool.avg_pool(x, r, out=out, **how, **self._how)
+        how |= self._how
+        return lambda x, out, calls=None: pool.avg_pool(x, r, out=out, calls=calls, **how)
 
     def _add(self, i: Instruction):
         adder, places = i.arrays["adder"], self._in_order_of_first(i)
+        if any(place is not None for place in places):
+            self._plain.add(i.name)
 
-        def run(*xs):
+        def run(*xs, calls=None):
             *xs, out = xs
             xs = [x if place is None else x[:, place] for x, place in zip(xs, places)]
-            wiring.add(xs, adder, out=out, **self._how)
+            wiring.add(xs, adder, out=out, calls=calls, **self._how)
 
         return run
 
     def _concat(self, i: Instruction):
         # Channels lie last, and so do the entries of rows, whose orders are joined.
-        tables, sizes = i.arrays["tables"], [self._shapes[name][0] for name in i.inputs]
+        tables, sizes = list(i.arrays["tables"]), [self._shapes[name][0] for name in i.inputs]
         starts = np.cumsum([0, *sizes])
         orders = [self._orders.get(name) for name in i.inputs]
         if any(order is not None for order in orders):
@@ -199,16 +228,18 @@ class IntegerPlan:
                 [start + (np.arange(n) if order is None else order)
                  for start, n, order in zip(starts, sizes, orders)])
 
-        return lambda *xs: wiring.concat(xs[:-1], tables, out=xs[-1], **self._how)
+        return lambda *xs, calls=None: wiring.concat(xs[:-1], tables, out=xs[-1], calls=calls,
+                                                     **self._how)
 
     def _table(self, i: Instruction):
         self._orders[i.name] = self._orders.get(i.inputs[0])
         t = i.arrays["table"]
-        return lambda x, out: wiring.look_up(x, t, out=out, **self._how)
+        return lambda x, out, calls=None: wiring.look_up(x, t, out=out, calls=calls, **self._how)
 
     def _shuffle(self, i: Instruction):
         groups = i.args["groups"]
-        return lambda x, out: wiring.shuffle(x, groups, out=out, **self._how)
+        return lambda x, out, calls=None: wiring.shuffle(x, groups, out=out, calls=calls,
+                                                         **self._how)
 
     def _flatten(self, i: Instruction):
         source = i.inputs[0]
@@ -241,6 +272,10 @@ _MADE: dict[str, Callable] = {
     "shuffle": IntegerPlan._shuffle,
     "flatten": IntegerPlan._flatten,
 }
+
+
+def _on_values(run: Callable, inputs: Sequence[str], name: str) -> Callable:
+    return lambda values: run(*[values[i] for i in inputs], values[name])
 
 
 def _lying(shape: Shape) -> Shape:

@@ -21,8 +21,9 @@ from ..compress.finetune import FineTune
 from ..compress.quant.qat import QAT
 from ..compress.technique import Run
 from ..models import for_data
+from ..quality import Agreement, agreement
 from ..timing import Clock
-from .table import Paper, file_errors, mean, percent
+from .table import Paper, beside, file_errors, mean, percent
 
 FLOAT = FineTune(epochs=20, lr=0.05, weight_decay=5e-4, shift=2, batch_size=128)
 ON = {"epochs": 6, "lr": 0.01, "weight_decay": 5e-4, "shift": 2, "batch_size": 128}
@@ -42,13 +43,15 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     errors: dict[tuple, list[int]] = {}
     sizes: dict[tuple, list[int]] = {}
     seconds: dict[tuple, float] = {}
+    agreed: dict[tuple, list[Agreement]] = {}
     clock, given = Clock(), data.without_test()
 
-    def note(key, model, seed):
+    def note(key, model, seed, floats):
         path = out / f"depthwise32-{'-'.join(map(str, key))}-{seed}.mcz"
         size, wrong = file_errors(model, path, data.name)
         errors.setdefault(key, []).append(wrong)
         sizes.setdefault(key, []).append(size)
+        agreed.setdefault(key, []).append(agreement(model, floats, data.test))
         seconds[key] = seconds.get(key, 0.0) + clock.lap()
 
     for seed in seeds:
@@ -58,26 +61,29 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
 
         net = for_data("depthwise32", data, rng=np.random.default_rng(seed))
         start = made(FLOAT, net, 0)
-        note(("float",), made(FineTune(**ON), start, 1), seed)
+        floats = made(FineTune(**ON), start, 1)
+        note(("float",), floats, seed, floats)
         for bits, per in KINDS:
             for word, technique in techniques(bits, per).items():
-                note((word, bits, per), made(technique, start, 1), seed)
-    return [_row(bits, per, errors, sizes, seconds, len(data.test.y)) for bits, per in KINDS]
+                note((word, bits, per), made(technique, start, 1), seed, floats)
+    return [_row(bits, per, errors, sizes, seconds, agreed, len(data.test.y))
+            for bits, per in KINDS]
 
 
-def _row(bits: int, per: str, errors, sizes, seconds, n: int) -> dict:
+def _row(bits: int, per: str, errors, sizes, seconds, agreed, n: int) -> dict:
     keys = [("qat", bits, per), ("rounded", bits, per), ("float",)]
     qat, rounded, floats = (100 * mean(errors[key]) / n for key in keys)
     said = [percent(errors[key], n) for key in keys]
     claim = "within 1 point of floats" if bits == 8 else "far better than rounding"
     met = qat <= floats + LOSS[bits] and (bits == 8 or qat < rounded)
-    return {"row": f"{bits}-bit weights, a scale a {per}, 8-bit activations",
+    row = {"row": f"{bits}-bit weights, a scale a {per}, 8-bit activations",
             "paper": f"training: {claim} (of ImageNet)",
             "ours": f"trained {said[0]}, rounded {said[1]}, floats {said[2]}; file "
                     f"{mean(sizes[keys[0]]):,.0f} bytes",
             "met": bool(met), "seconds": sum(seconds[key] for key in keys),
             "errors": errors[keys[0]], "rounded": errors[keys[1]], "floats": errors[keys[2]],
             "file_bytes": sizes[keys[0]]}
+    return beside(row, agreed[keys[0]])
 
 
 PAPER = Paper("jacob2018", "Quantization-aware training: a depthwise net on the CIFAR-10 batch "

@@ -33,7 +33,7 @@ from ..kernels.threads import blas
 from ..models import for_data
 from ..nn.graph import Model
 from ..tensor import Array
-from ..quality import predicted
+from ..quality import agreement, predicted
 from ..timing import Clock
 from ..train import evaluate
 from .table import Paper, file_errors, mean, paired, percent
@@ -125,6 +125,7 @@ def _cell(start: Model, data, seed, bits, name, out, log) -> dict:
         size, errors = file_errors(model, out / f"{name}-{bits}-{column}-{seed}.mcz", data.name)
         cell[column] = {"errors": errors, "bytes": size, "taken": seconds,
                         "wrong": wrong(model, data.test),
+                        "agreement": agreement(model, start, data.test),
                         "reconstruction": reconstruction(model, start, data.val)}
         log({"event": "say", "text": f"{name}, {bits} bits, {grid}, {column}: "
                                      f"{100 * errors / len(data.test):.2f} %, reconstruction error "
@@ -147,11 +148,15 @@ def _row(name: str, bits: int, cells: list[dict]) -> dict:
     ours = (f"float {percent([int(w.sum()) for w in was], images)}; {'; '.join(said)}; of mse's "
             f"{'rise' if told else '[reconstruction error]'} "
             + ", ".join(f"{LEAST[c]} {share:.2f}" for c, share in shares.items()))
+    agreed = {c: [cell[c]["agreement"] for cell in cells] for c in rises}
+    flips = {c: [a.flips / a.size for a in found] for c, found in agreed.items()}
+    ours += "; flipped: " + ", ".join(f"{c} {100 * mean(flips[c]):.2f} %" for c in flips)
     return {"row": f"{name}, {bits} bits ({grids}): rise of the error",
             "paper": f"at most {FLOOR} of mse's", "ours": ours,
             "met": bool(max(shares.values()) <= FLOOR),
             "seconds": sum(cell["seconds"] for cell in cells), "shares": shares, "rises": rises,
-            "reconstruction": errors,
+            "reconstruction": errors, "flips": flips,
+            "kl": {c: [a.kl for a in found] for c, found in agreed.items()},
             "errors": {c: [cell[c]["errors"] for cell in cells] for c in rises},
             "file_bytes": {c: [cell[c]["bytes"] for cell in cells] for c in rises}}
 

@@ -23,8 +23,9 @@ from ..compress.quant.lsq import LSQ
 from ..compress.quant.qat import QAT
 from ..compress.technique import Run
 from ..models import for_data
+from ..quality import Agreement, agreement
 from ..timing import Clock
-from .table import Paper, file_errors, mean, percent
+from .table import Paper, beside, file_errors, mean, percent
 
 FLOAT = FineTune(epochs=10, lr=0.02, weight_decay=1e-4, shift=1)
 SHORT = {"epochs": 4, "lr": 0.01, "shift": 1}  # of the rows that are compared
@@ -56,30 +57,36 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     errors: dict[tuple[str, int], list[int]] = {}
     sizes: dict[tuple[str, int], list[int]] = {}
     seconds: dict[tuple[str, int], float] = {}
+    agreed: dict[tuple[str, int], list[Agreement]] = {}
     clock = Clock()
 
-    def note(key, model, seed):
+    def note(key, model, seed, start):
         path = out / f"lenet5classic-{key[0]}-{key[1]}-{seed}.mcz"
         size, wrong = file_errors(model, path, data.name)
         errors.setdefault(key, []).append(wrong)
         sizes.setdefault(key, []).append(size)
+        agreed.setdefault(key, []).append(agreement(model, start, data.test))
         seconds[key] = seconds.get(key, 0.0) + clock.lap()
 
     given = data.without_test()
     for seed in seeds:
         net = for_data("lenet5classic", data, rng=np.random.default_rng(seed))
         start = FLOAT.apply(net, given, Run(np.random.default_rng([seed, 0]), log, None, n_threads))
-        note(("float", 32), start, seed)
+        note(("float", 32), start, seed, start)
         for bits in (2, 3, 4, 8):
             for word, technique in rows_of(bits).items():
                 rng = np.random.default_rng([seed, bits])
                 made = technique.apply(start, given, Run(rng, log, None, n_threads))
-                note((word, bits), made, seed)
-    return table(errors, sizes, seconds, len(data.test.y))
+                note((word, bits), made, seed, start)
+    return table(errors, sizes, seconds, agreed, len(data.test.y))
 
 
-def table(errors, sizes, seconds, n: int) -> list[dict]:
-    """Returns the rows of counted errors, {(word, bits): a number a seed}, of n images."""
+def table(errors, sizes, seconds, agreed, n: int) -> list[dict]:
+    """Returns the rows of counted errors, {(word, bits): a number a seed}, of n images.
+
+    sizes, agreed : bytes of files, and how nets agree with the floats that they came from, by the
+        same keys; a row has those of its first net
+    """
     def said(word, bits):
         return percent(errors[word, bits], n)
 
@@ -89,8 +96,8 @@ def table(errors, sizes, seconds, n: int) -> list[dict]:
     def row(title, paper, ours, met, *keys):
         found = {"row": title, "paper": paper, "ours": ours, "met": bool(met),
                  "seconds": sum(seconds[k] for k in keys)}
-        return found | {f"errors {word} {bits}": errors[word, bits] for word, bits in keys} | {
-            "file_bytes": sizes[keys[0]]}
+        found |= {f"errors {word} {bits}": errors[word, bits] for word, bits in keys}
+        return beside(found | {"file_bytes": sizes[keys[0]]}, agreed[keys[0]])
 
     base = rate("float", 32)
     rows = [row("2-bit weights and activations, first and last layer 8", f"(ours: {GOAL} %)",

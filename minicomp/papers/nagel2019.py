@@ -33,12 +33,12 @@ from ..compress.quant.rescaling import rescaled, sites
 from ..compress.technique import Run, Technique
 from ..models import for_data
 from ..nn.graph import Model
-from ..quality import predicted
+from ..quality import agreement, predicted
 from ..report import plots
 from ..report.channel_plots import plot_channel_ranges
 from ..tensor import Array
 from ..timing import Clock
-from .table import Paper, file_errors, mean, paired, percent
+from .table import Paper, beside, file_errors, mean, paired, percent
 
 TRAINING = FineTune(epochs=6, lr=0.05, weight_decay=1e-4, shift=1)
 SPREAD = 1.75  # of ln s in the constructed net
@@ -88,11 +88,12 @@ def run(data, *, seeds, log, n_threads, out: Path) -> list[dict]:
                 model = technique.apply(model, split, Run(rng, log=log, n_threads=n_threads))
             return model.frozen()
 
-        def keep(net: str, way: str, model: Model) -> None:
+        def keep(net: str, way: str, model: Model, start: Model) -> None:
             path = out / f"nagel-{net}-{way}-{seed}.mcz".replace(" ", "-").replace(",", "")
-            wrong = (path, *file_errors(model, path, data.name))
+            size, errors = file_errors(model, path, data.name)
             now = predicted(load(path, kind="model"), data.test.x) != data.test.y
-            kept.setdefault((net, way), []).append((*wrong[1:], now))
+            agreed = agreement(model, start, data.test)
+            kept.setdefault((net, way), []).append((size, errors, agreed, now))
 
         init, spread = np.random.default_rng(seed).spawn(2)
         trained = applied([TRAINING], for_data("depthwise32", data, rng=init))
@@ -100,9 +101,10 @@ def run(data, *, seeds, log, n_threads, out: Path) -> list[dict]:
             folded = fold(model)
             ranges[net].append(channel_ranges(folded))
             high[net] += sum(int((absorbed(*g) > 0).sum()) for g in gaussians(model).values())
-            keep(net, "float", folded)
+            keep(net, "float", folded, folded)
             for way, techniques in WAYS.items():
-                keep(net, way, applied(techniques, model if len(techniques) > 1 else folded))
+                made = applied(techniques, model if len(techniques) > 1 else folded)
+                keep(net, way, made, folded)
             if seed == seeds[0]:
                 shown = {"folded": ranges[net][0], "equalised": channel_ranges(equalised(folded))}
                 plots.save(plot_channel_ranges(shown), out / f"ranges-{net.replace(' ', '-')}.png")
@@ -130,20 +132,21 @@ def _ranges(net: str, found: list[dict[str, Array]], seconds: float) -> dict:
 def _rises(net: str, kept: dict, high: int, n: int, seconds: float) -> list[dict]:
     was = np.stack([w for *_, w in kept[net, "float"]])
     rise = {way: paired(np.stack([w for *_, w in kept[net, way]]), was) for way in WAYS}
-    before = [e for _, e, _ in kept[net, "float"]]
+    before = [e for _, e, *_ in kept[net, "float"]]
     rows = []
     for way in WAYS:
         words, claim = CLAIMS.get((net, way)) or CLAIMS[way]
-        (value, low, top), errors = rise[way], [e for _, e, _ in kept[net, way]]
+        (value, low, top), errors = rise[way], [e for _, e, *_ in kept[net, way]]
         more = f"; {high} channels had a bias to absorb" if "absorbed" in way else ""
-        rows.append({
+        row = {
             "row": f"{net}: {way}", "paper": words,
             "ours": f"{value:+.2f} points ({low:+.2f}..{top:+.2f}): {percent(before, n)} to "
                     f"{percent(errors, n)}{more}",
             "met": bool(claim({w: r[0] for w, r in rise.items()})), "seconds": seconds,
             "rise": list(rise[way]), "errors": errors, "dense_errors": before,
             "file_bytes": [b for b, *_ in kept[net, way]],
-            "dense_file_bytes": [b for b, *_ in kept[net, "float"]]})
+            "dense_file_bytes": [b for b, *_ in kept[net, "float"]]}
+        rows.append(beside(row, [a for *_, a, _ in kept[net, way]]))
     return rows
 
 

@@ -26,11 +26,11 @@ from ..compress.quant.ptq import PTQ
 from ..compress.technique import Run, Technique
 from ..models import for_data
 from ..nn.graph import Model
-from ..quality import predicted
+from ..quality import Agreement, agreement, predicted
 from ..tensor import Array
 from ..timing import Clock
 from ..train import evaluate
-from .table import Paper, file_errors, mean, paired, percent
+from .table import Paper, beside, file_errors, mean, paired, percent
 
 METHODS = ("min-max", "percentile", "kl", "mse")
 OTHERS = ("dynamic", "weight-only", "float16")  # modes beside "full"
@@ -92,7 +92,8 @@ def _rows(net: Net, data, seeds: Sequence[int], log, n_threads: int, out) -> lis
 
         def keep(key: str, model: Model) -> None:
             path = out / f"{net.name}-{net.data}-{key}-{seed}.mcz"
-            kept[key].append((*file_errors(model, path, net.data), wrong(path, data)))
+            size, errors = file_errors(model, path, net.data)
+            kept[key].append((size, errors, *outputs(path, start, data)))
 
         start = made(net.train, for_data(net.name, data, rng=np.random.default_rng(seed)))
         keep("float", start)
@@ -108,9 +109,11 @@ def _rows(net: Net, data, seeds: Sequence[int], log, n_threads: int, out) -> lis
             _bytes(net, kept, chosen, len(data.test))]
 
 
-def wrong(path, data) -> Array:
-    """Returns which test images the net of a file gets wrong, (N,) bool."""
-    return predicted(load(path, kind="model"), data.test.x) != data.test.y
+def outputs(path, start: Model, data) -> tuple[Agreement, Array]:
+    """Returns how the net of a file agrees with `start` on the test images, and which of these it
+    gets wrong, (N,) bool."""
+    model = load(path, kind="model")
+    return agreement(model, start, data.test), predicted(model, data.test.x) != data.test.y
 
 
 def _errors(net: Net, kept: dict, chosen: str, n: int, seconds: float) -> dict:
@@ -119,30 +122,29 @@ def _errors(net: Net, kept: dict, chosen: str, n: int, seconds: float) -> dict:
     rise = {m: paired(np.stack([w for *_, w in files[m]]), was) for m in METHODS}
     value, low, high = rise[chosen]
     others = ", ".join(f"{m} {rise[m][0]:+.2f}" for m in METHODS)
-    errors = {key: [e for _, e, _ in each] for key, each in files.items()}
-    flips = mean([float((now != then).mean()) for (*_, now), (*_, then)
-                  in zip(files[chosen], files["float"])])
-    return {"row": f"{net.title}, {net.data}, 8 bits", "paper": f"rises by at most {net.floor:.2f}",
+    errors = {key: [e for _, e, *_ in each] for key, each in files.items()}
+    row = {"row": f"{net.title}, {net.data}, 8 bits", "paper": f"rises by at most {net.floor:.2f}",
             "ours": f"{value:+.2f} points ({low:+.2f}..{high:+.2f}) by {chosen}: "
                     f"{percent(errors['float'], n)} to {percent(errors[chosen], n)}; {others}",
             "met": bool(value <= net.floor), "seconds": seconds, "chosen": chosen,
             "rise": {m: list(r) for m, r in rise.items()}, "errors": errors[chosen],
-            "dense_errors": errors["float"], "by_method": errors, "right_or_wrong_moved": flips,
+            "dense_errors": errors["float"], "by_method": errors,
             "file_bytes": [b for b, *_ in files[chosen]],
             "dense_file_bytes": [b for b, *_ in files["float"]]}
+    return beside(row, [a for *_, a, _ in files[chosen]])
 
 
 def _bytes(net: Net, kept: dict, chosen: str, n: int) -> dict:
     files = {"float": kept["float"], **{m: kept[m] for m in OTHERS[::-1]},
              "full": kept[chosen]}
     sizes = {key: mean([b for b, *_ in each]) for key, each in files.items()}
-    said = "; ".join(f"{key} {size:,.0f} ({100 * mean([e for _, e, _ in files[key]]) / n:.2f} %)"
+    said = "; ".join(f"{key} {size:,.0f} ({100 * mean([e for _, e, *_ in files[key]]) / n:.2f} %)"
                      for key, size in sizes.items())
     met = sizes["float"] > sizes["float16"] > 1.4 * sizes["weight-only"] and (
         sizes["full"] < 1.05 * sizes["weight-only"])
     return {"row": f"{net.title}, {net.data}, bytes by mode", "paper": "8 bits smaller than 16",
             "ours": said, "met": bool(met), "seconds": 0.0, "bytes": sizes,
-            "errors_by_mode": {key: [e for _, e, _ in each] for key, each in files.items()}}
+            "errors_by_mode": {key: [e for _, e, *_ in each] for key, each in files.items()}}
 
 
 PAPER = Paper("ptq8", "Post-training quantization to 8 bits (after Krishnamoorthi 2018)", "mnist",

@@ -9,6 +9,7 @@
     of = "weights"                          what the ratio counts: weights that are not 0, or bytes
     ratio, error, bytes = 12, 0.77, 9000    published: at least, at most (%), below; each optional
     ours = "{ratio:.1f}x at {errors}"       the text of our row: also {bytes} and {kept}, means
+    flips = true                            of a file: how its net agrees with the dense one, too
 
 A row's seconds are those since the row before it of the same model.
 """
@@ -26,9 +27,10 @@ from ..compress.technique import weights
 from ..jobs.job import Job
 from ..jobs.job import run as run_job
 from ..jobs.recipe import load_recipe
+from ..quality import agreement
 from ..timing import Clock
 from ..train import evaluate
-from .table import Paper, file_errors, mean, percent
+from .table import Paper, beside, file_errors, mean, percent
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Row:
     of: str = "bytes"
     ratio: float | None = None
     bytes: int | None = None
+    flips: bool = False
 
     @property
     def paper(self) -> str:
@@ -74,20 +77,24 @@ class Row:
         found = {"errors": errors, "kept": sum(form.nonzeros() for form in forms)}
         if not self.after:
             found |= {"file_bytes": file[0], "ratios": job.model.origin_bytes / file[0]}
+        if self.flips:
+            found["agreement"] = agreement(job.model, job.dense, test)
         return found | {"total": sum(math.prod(form.shape) for form in forms)}
 
     def judged(self, runs: list[dict], size: int, seconds: float) -> dict:
         """Returns the row: paper, ours, met, seconds, and lists over the seeds."""
         lists = {key: [run[key] for run in runs] for key in runs[0]}
-        total, means = lists.pop("total")[0], {key: mean(list_) for key, list_ in lists.items()}
+        total, agreed = lists.pop("total")[0], lists.pop("agreement", None)
+        means = {key: mean(list_) for key, list_ in lists.items()}
         ratio = total / means["kept"] if self.of == "weights" else means.get("ratios")
         met = 100 * means["errors"] / size <= self.error
         met &= self.ratio is None or ratio >= self.ratio
         met &= self.bytes is None or means["file_bytes"] < self.bytes
         ours = self.ours.format(ratio=ratio, errors=percent(lists["errors"], size),
                                 kept=means["kept"], bytes=means.get("file_bytes"))
-        return {"row": self.row, "paper": self.paper, "ours": ours, "met": bool(met),
-                "seconds": seconds, **lists}
+        row = {"row": self.row, "paper": self.paper, "ours": ours, "met": bool(met),
+               "seconds": seconds, **lists}
+        return beside(row, agreed) if agreed else row
 
 
 def run(data, *, seeds, log, n_threads, out, recipe: str, rows: list[Row]) -> list[dict]:

@@ -17,6 +17,7 @@ from ..codec import save
 from ..errors import UserError
 from ..lock import locked
 from ..nn.graph import Model
+from ..quality import Agreement
 from ..tensor import Array
 
 ROOT = Path(__file__).parents[2]  # of this very package: a child takes it, wherever it starts
@@ -78,6 +79,14 @@ def percent(errors: Sequence[int], size: int) -> str:
     rates = [100 * e / size for e in errors]
     mean = f"{sum(rates) / len(rates):.2f} %"
     return mean if len(rates) == 1 else f"{mean} ({min(rates):.2f}..{max(rates):.2f})"
+
+
+def beside(row: dict, found: Sequence[Agreement]) -> dict:
+    """Returns a row that also says how its nets agree with their float ones, an entry a seed:
+    predictions that flip, a fraction, and the KL of the logits, nats."""
+    flips, kl = [a.flips / a.size for a in found], [a.kl for a in found]
+    said = f"{row['ours']}; {100 * mean(flips):.2f} % flipped, KL {mean(kl):.2g}"
+    return row | {"ours": said, "flips": flips, "kl": kl}
 
 
 def paired(now: Array, was: Array) -> tuple[float, float, float]:

@@ -30,6 +30,9 @@ WHOLE = ("transforms",)  # whose forms store nothing by place: neither weights n
 SHARED = ("shared", *WHOLE)  # without a pinned zero: single weights cannot be pruned
 ON = ["--data", "glyphs", "--threads", "1"]
 each = pytest.mark.parametrize("name", NAMES)
+QUICK = ("dense", "pruned-shared", "int4", "transforms")  # the others of a long command are slow
+some = pytest.mark.parametrize("name", [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES])
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +162,7 @@ def test_it_is_shared_trained_and_reported(name, zoo, small, capsys):
         assert "How much pruning each layer bears" in page
 
 
-@each
+@some
 def test_single_weights_and_units_are_pruned(name, zoo, small, capsys):
     start = load(zoo[name])
     words = ["compress", str(zoo[name]), *ON, "--no-report"]
@@ -179,7 +182,7 @@ def test_single_weights_and_units_are_pruned(name, zoo, small, capsys):
     assert sum(smaller.macs().values()) < sum(start.macs().values())
 
 
-@each
+@some
 def test_layers_are_scanned(name, zoo, small, capsys):
     words = ["sensitivity", str(zoo[name]), *ON]
     code = main([*words, "--plot", "s.png", "--json", "s.json", "--bytes", str(10**7)])

@@ -126,6 +126,7 @@ def room(dtype, *shape):
     return [frozen, good[..., ::-1], good.tolist(), *(a for a in exact(good) if a is not None)]
 
 
+CALLS = ([], 1, "calls", object())
 CONV8 = {"x": [*exact(MAPS), *sized(MAPS, 3, kinds="i")], "w": [None, FILTERS, PANELS],
          "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], **MOVES,
          "zero_point": whole(256), "scratch": [[1], np.zeros(10**6, np.int8)],
@@ -286,20 +287,21 @@ ENTRIES = {
         {"a": U8, "w": PANELS, "offset": OFFSET},
         {"a": [*exact(U8), *sized(U8, kinds="i")], "w": [None, S8, FILTER_PANELS],
          "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], "out": room(np.int32, 5, 6),
+         "calls": CALLS,
          "n_threads": THREADS, "isa": ISA}),
     gemm8.linear: (
         {"a": U8, "w": PANELS, "offset": OFFSET, "r": RULE},
         {"a": [*exact(U8), *sized(U8, kinds="i")], "w": [None, S8, FILTER_PANELS],
          "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], "r": NOT_RULES,
-         "out": room(np.uint8, 5, 6), "n_threads": THREADS, "isa": ISA}),
+         "out": room(np.uint8, 5, 6), "calls": CALLS, "n_threads": THREADS, "isa": ISA}),
     conv8.scratch_bytes: (
         {"sizes": SIZES8}, {"sizes": [None, tuple(SIZES8)], "n_threads": THREADS}),
     conv8.conv: (
         {"x": MAPS, "w": FILTER_PANELS, "offset": OFFSET},
-        {**CONV8, "out": room(np.int32, 2, 5, 6, 6)}),
+        {**CONV8, "out": room(np.int32, 2, 5, 6, 6), "calls": CALLS}),
     conv8.conv2d: (
         {"x": MAPS, "w": FILTER_PANELS, "offset": OFFSET, "r": RULE},
-        {**CONV8, "r": NOT_RULES, "out": room(np.uint8, 2, 5, 6, 6)}),
+        {**CONV8, "r": NOT_RULES, "out": room(np.uint8, 2, 5, 6, 6), "calls": CALLS}),
     depthwise8.pack_depthwise: (
         {"w": EACH, "offset": OFFSET[:4], "r": RULES[4]},
         {"w": [*exact(EACH), EACH[:0], EACH[..., [0, 0]]],
@@ -308,33 +310,36 @@ ENTRIES = {
     depthwise8.depthwise: (
         {"x": MAPS, "w": FILTERS_EACH, "zero_point": 3},
         {"x": [*exact(MAPS), *sized(MAPS, 3, kinds="i")], "w": [None, EACH, FILTER_PANELS], **MOVES,
-         "zero_point": whole(256), "out": room(np.uint8, 2, 4, 4, 4), "n_threads": THREADS}),
+         "zero_point": whole(256), "out": room(np.uint8, 2, 4, 4, 4),
+         "calls": CALLS, "n_threads": THREADS}),
     pool8.max_pool: (
         {"x": MAPS, "kernel": (3, 2), "stride": (2, 2)},
-        {"x": exact(MAPS), **WINDOWS, "count": pair8(), "out": room(np.uint8, 2, 2, 3, 4)}),
+        {"x": exact(MAPS), **WINDOWS, "count": pair8(), "out": room(np.uint8, 2, 2, 3, 4),
+         "calls": CALLS}),
     pool8.avg_pool: (
         {"x": MAPS, "r": RULES[1], "kernel": (3, 2), "stride": (2, 2), "zero_point": 3},
         {"x": exact(MAPS), "r": NOT_RULES, **WINDOWS, "count": pair8(), "zero_point": whole(256),
-         "out": room(np.uint8, 2, 2, 3, 4)}),
+         "out": room(np.uint8, 2, 2, 3, 4), "calls": CALLS}),
     wiring.add: (
         {"xs": [U8, U8], "a": ADDER},
         {"xs": [None, U8, [], [U8], [U8, U8[:4]], *([U8, a] for a in exact(U8))],
          "a": [None, {}, wiring.adder([1], [0], zero_point=0, lo=0, hi=255)],
-         "out": room(np.uint8, 5, 8), "n_threads": THREADS, "isa": ISA}),
+         "out": room(np.uint8, 5, 8), "calls": CALLS, "n_threads": THREADS, "isa": ISA}),
     wiring.look_up: (
         {"x": U8, "table": TABLE8},
         {"x": [a for a in exact(U8) if np.ndim(a) < 3 and np.size(a) > 1],
          "table": [*exact(TABLE8), *sized(TABLE8, kinds="i")], "out": room(np.uint8, 5, 8),
+         "calls": CALLS,
          "n_threads": THREADS, "isa": ISA}),
     wiring.concat: (
         {"xs": [U8, U8], "tables": [TABLE8, TABLE8]},
         {"xs": [None, U8, [], [U8], [U8, U8[:4]]], "tables": [None, [], [TABLE8],
                                                              [TABLE8, TABLE8[:9]]],
-         "out": room(np.uint8, 5, 16), "n_threads": THREADS, "isa": ISA}),
+         "out": room(np.uint8, 5, 16), "calls": CALLS, "n_threads": THREADS, "isa": ISA}),
     wiring.shuffle: (
         {"x": U8, "groups": 2},
         {"x": [a for a in exact(U8) if np.ndim(a) < 3], "groups": whole(0, 3, 16),
-         "out": room(np.uint8, 5, 8), "n_threads": THREADS, "isa": ISA}),
+         "out": room(np.uint8, 5, 8), "calls": CALLS, "n_threads": THREADS, "isa": ISA}),
     rounding.nearest_round: ({"x": COLUMN, "fl": 3, "lo": -4, "hi": 3}, ROUNDED),
     rounding.stochastic_round: (
         {"x": COLUMN, "fl": 3, "lo": -4, "hi": 3, "key": 1}, ROUNDED | {"key": whole(2**64)}),
@@ -364,7 +369,6 @@ PLAIN = {
     "codebook.kmeans": {"cost"},
     "codebook.lookup": {"check", "index_bytes", "refuse"},
     "coding.huffman": {"symbol_dtype", "symbol_table"},
-    "int8.checks": {"codes", "result", "sums"},
     "int8.conv": {"Sizes", "sizes_of"},
     "int8.gemm": {"Panels", "unpacked"},
     "int8.pool": {"sizes_of"},
@@ -382,7 +386,8 @@ PLAIN = {
     "layout": {"as_nhwc", "nchw", "nhwc"},
     "memory": {"aligned", "keep_freed_memory"},
     "threads": {"blas", "threads"},
-    "cpu": None, "doors": None,  # they read no arrays; they are the checks
+    # they read no arrays; they are the checks
+    "cpu": None, "doors": None, "int8.checks": None,
 }
 ROOMS = [m.name for m in pkgutil.walk_packages(minicomp.kernels.__path__, "minicomp.kernels.")
          if not m.ispkg]

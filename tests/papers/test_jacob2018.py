@@ -4,6 +4,7 @@ import pytest
 
 from minicomp.papers import PAPERS, jacob2018
 from minicomp.papers.jacob2018 import KINDS, ON, _row, techniques
+from minicomp.quality import Agreement
 
 
 @pytest.mark.parametrize("bits, qat, rounded, met", [
@@ -13,9 +14,12 @@ from minicomp.papers.jacob2018 import KINDS, ON, _row, techniques
 def test_a_row_is_met_where_training_keeps_near_floats(bits, qat, rounded, met):
     keys = {("qat", bits, "tensor"): qat, ("rounded", bits, "tensor"): rounded, ("float",): 401}
     errors = {key: [e, e] for key, e in keys.items()}
-    row = _row(bits, "tensor", errors, {k: [10, 20] for k in keys}, dict.fromkeys(keys, 1.5), 1000)
+    agreed = {k: [Agreement(10, 1000, 0.5), Agreement(20, 1000, 1.0)] for k in keys}
+    row = _row(bits, "tensor", errors, {k: [10, 20] for k in keys}, dict.fromkeys(keys, 1.5),
+               agreed, 1000)
     assert row["met"] is met and row["seconds"] == 4.5 and row["rounded"] == [rounded, rounded]
-    assert row["ours"].endswith("floats 40.10 % (40.10..40.10); file 15 bytes")
+    assert row["ours"].endswith("floats 40.10 % (40.10..40.10); file 15 bytes; "
+                                "1.50 % flipped, KL 0.75")
 
 
 @pytest.mark.parametrize("bits, per", KINDS)

@@ -8,13 +8,15 @@ from minicomp.compress.quant.nodes import grids
 from minicomp.data import Dataset, Split
 from minicomp.papers import low_bits
 from minicomp.papers.low_bits import _row, _seconds, columns
+from minicomp.quality import Agreement
 
 
 def cells(rises, errors, n=1000):
     # One seed: a float net without errors, nets that get so many images wrong.
     names = columns(2, "midrise")
     return [{"float": np.zeros(n, bool), "images": n, "grid": "midrise", "seconds": 1.0} | {
-        c: {"errors": r, "bytes": 9, "wrong": np.arange(n) < r, "reconstruction": e, "taken": 2.0}
+        c: {"errors": r, "bytes": 9, "wrong": np.arange(n) < r, "reconstruction": e, "taken": 2.0,
+            "agreement": Agreement(2 * r, n, 0.5)}
         for c, r, e in zip(names, rises, errors)}]
 
 
@@ -29,6 +31,8 @@ def test_a_row_is_met_at_half_of_the_rise_or_of_the_reconstruction_error(rises, 
     assert row["met"] is met and row["errors"]["gptq"] == [rises[3]]
     assert ("[reconstruction error]" in row["ours"]) == (rises[1] == 0)
     assert f"mse {rises[1] / 10:+.2f} (" in row["ours"]
+    assert row["ours"].endswith(f"adaround {rises[4] / 5:.2f} %")
+    assert row["flips"]["mse"] == [rises[1] / 500] and row["kl"]["mse"] == [0.5]
 
 
 def test_seconds_are_those_of_lenet5():

@@ -6,6 +6,7 @@ from minicomp.compress import LSQ, QAT
 from minicomp.compress.finetune import FineTune
 from minicomp.papers import PAPERS, lsq2020
 from minicomp.papers.lsq2020 import LONG, SHORT, rows_of, table, wide
+from minicomp.quality import Agreement
 
 
 def counted(**more):
@@ -16,13 +17,15 @@ def counted(**more):
     errors |= {tuple([k.rstrip("0123456789"), int(k.lstrip("abcdefghijklmnopqrstuvwxyz"))]): v
                for k, v in more.items()}
     lists = {key: [e - 1, e + 1] for key, e in errors.items()}
-    return table(lists, {k: [900, 1100] for k in lists}, dict.fromkeys(lists, 2.0), 10_000)
+    agreed = {k: [Agreement(10, 10_000, 0.25), Agreement(30, 10_000, 0.75)] for k in lists}
+    return table(lists, {k: [900, 1100] for k in lists}, dict.fromkeys(lists, 2.0), agreed, 10_000)
 
 
 def test_all_rows_are_met_where_the_claims_hold():
     rows = counted()
     assert [row["met"] for row in rows] == [True] * 6
-    assert rows[0]["ours"] == "0.85 % (0.84..0.86), floats 0.70 % (0.69..0.71); file 1,000 bytes"
+    assert rows[0]["ours"] == ("0.85 % (0.84..0.86), floats 0.70 % (0.69..0.71); file 1,000 bytes; "
+                               "0.20 % flipped, KL 0.5")
     assert rows[0]["seconds"] == 4 and rows[1]["seconds"] == 8
     assert rows[1]["ours"].startswith("0.70 % (0.69..0.71), 0.75 %")
 

@@ -10,16 +10,17 @@ from minicomp.models import MODELS
 from minicomp.nn import Dense
 from minicomp.papers import PAPERS, nagel2019
 from minicomp.papers.nagel2019 import CLAIMS, NETS, WAYS, _ranges, _rises, constructed
+from minicomp.quality import Agreement
 
 TENSOR, CHANNEL, EQUALISED, ALL = WAYS
 
 
 def rises(**errors):
     # Rows of a net of 1,000 images, all right in float, that gets so many wrong by each way.
-    kept = {("constructed", "float"): [(900, 0, np.zeros(1000, bool))]}
+    kept = {("constructed", "float"): [(900, 0, None, np.zeros(1000, bool))]}
     for way in WAYS:
         n = errors.get(way.split(",")[0].replace(" ", "_"), 0)
-        kept["constructed", way] = [(300, n, np.arange(1000) < n)]
+        kept["constructed", way] = [(300, n, Agreement(n, 1000, 0.5), np.arange(1000) < n)]
     kept |= {("as trained", way): files for (_, way), files in kept.items()}
     return {f"{net}: {row['row'].partition(': ')[2]}": row
             for net in NETS for row in _rises(net, kept, 3, 1000, 1.0)}
@@ -30,6 +31,7 @@ def test_each_claim_is_met_by_its_own_numbers_and_missed_by_others():
     good = rises(per_tensor=700, per_channel=5, equalised=4)
     assert all(row["met"] for row in good.values()) and len(good) == 8
     assert good["constructed: per tensor"]["ours"].startswith("+70.00 points")
+    assert good["constructed: per tensor"]["ours"].endswith("70.00 % flipped, KL 0.5")
     assert "3 channels had a bias to absorb" in good[f"constructed: {ALL}"]["ours"]
     bad = rises(per_tensor=30, per_channel=40, equalised=35)
     assert not any(row["met"] for row in bad.values())

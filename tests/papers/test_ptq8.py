@@ -12,6 +12,7 @@ from minicomp.data import Dataset, Split
 from minicomp.papers import PAPERS, ptq8
 from minicomp.papers.ptq8 import METHODS, NETS, _bytes, _errors
 from minicomp.papers.table import paired
+from minicomp.quality import Agreement
 
 
 def test_the_interval_is_of_the_difference_by_image():
@@ -27,7 +28,7 @@ def test_the_interval_is_of_the_difference_by_image():
 def kept(rises, n=1000):
     # Files of a float net without errors and of nets with so many.
     def file(errors, size=100):
-        return size, errors, np.arange(n) < errors
+        return size, errors, Agreement(2 * errors, n, 0.25), np.arange(n) < errors
     sizes = {"float": 900, "float16": 450, "weight-only": 230, "dynamic": 231}
     found = {key: [file(0, size)] for key, size in sizes.items()}
     return found | {m: [file(r, 232)] for m, r in zip(METHODS, rises)}
@@ -38,14 +39,15 @@ def test_a_row_is_met_by_the_chosen_method_alone(chosen, met):
     row = _errors(NETS[0], kept([0, 1, 2, 0]), chosen, 1000, 1.0)
     assert row["met"] is met and row["chosen"] == chosen
     assert "percentile +0.10, kl +0.20, mse +0.00" in row["ours"]
-    assert row["right_or_wrong_moved"] == (0 if met else 0.002)
+    assert row["flips"] == [0 if met else 0.004] and row["kl"] == [0.25]
+    assert row["ours"].endswith(f"; {0 if met else 0.4:.2f} % flipped, KL 0.25")
 
 
 def test_bytes_are_met_where_8_bits_are_smaller_in_every_mode():
     files = kept([0, 0, 0, 0])
     row = _bytes(NETS[0], files, "min-max", 1000)
     assert row["met"] and "float16 450 (0.00 %); weight-only 230" in row["ours"]
-    files["min-max"] = [(300, 0, None)]
+    files["min-max"] = [(300, 0, None, None)]
     assert not _bytes(NETS[0], files, "min-max", 1000)["met"]
 
 

@@ -14,6 +14,7 @@ from minicomp.jobs.job import Job
 from minicomp.models import MODELS
 from minicomp.papers import PAPERS, recipe_table
 from minicomp.papers.recipe_table import Row, run
+from minicomp.quality import Agreement
 from minicomp.train import evaluate
 
 PUBLISHED = {  # table -> (row, the paper's)
@@ -76,6 +77,15 @@ def test_a_row_is_met_by_means_over_the_seeds(limits, met):
     assert made["met"] is met and made["seconds"] == 3.5 and made["row"] == "r"
     assert made["errors"] == [120, 160] and made["file_bytes"] == [8000, 9000]
     assert made["kept"] == [20, 28] and made["ratios"] == [50, 46] and "total" not in made
+    assert "flipped" not in made["ours"] and "flips" not in made
+
+
+def test_a_row_of_a_file_says_what_flips_where_it_is_asked():
+    row = Row("r", "lenet5", "{errors}", 1.5, flips=True)
+    agreed = [Agreement(20, 10_000, 0.5), Agreement(40, 10_000, 1.0)]
+    made = row.judged([run | {"agreement": a} for run, a in zip(RUNS, agreed)], 10_000, 1.0)
+    assert made["ours"].endswith("; 0.30 % flipped, KL 0.75") and made["flips"] == [0.002, 0.004]
+    assert "agreement" not in made
 
 
 def test_a_row_is_of_the_model_after_its_step_and_shares_the_time(monkeypatch, tmp_path):
@@ -100,7 +110,7 @@ def test_a_row_is_of_the_model_after_its_step_and_shares_the_time(monkeypatch, t
     rows = [
         Row("dense", "lenet300", "{errors}", 1.0, after="train"),
         Row("cut", "lenet300", "{kept:.0f}", 1.0, after="magnitude", of="weights"),
-        Row("file", "lenet300", "{ratio:.1f}", 8.0),
+        Row("file", "lenet300", "{ratio:.1f}", 8.0, flips=True),
     ]
     found = run(data, seeds=[0, 1], log=None, n_threads=1, out=tmp_path, recipe="r", rows=rows)
     assert [row["row"] for row in found] == ["dense", "cut", "file"]
@@ -111,7 +121,8 @@ def test_a_row_is_of_the_model_after_its_step_and_shares_the_time(monkeypatch, t
         kept = [sum(m.forms()[n].nonzeros() for n in weights(m).values()) for m in models]
         assert row["kept"] == kept and "file_bytes" not in row
     assert found[1]["kept"] == [133_100, 66_550]
-    assert found[2]["errors"] == [7, 7] and found[2]["ours"] == "1066.4" and found[2]["met"]
+    assert found[2]["errors"] == [7, 7] and found[2]["met"]
+    assert found[2]["ours"] == "1066.4; 0.00 % flipped, KL 0"  # nets are their dense ones here
 
 
 @pytest.mark.slow

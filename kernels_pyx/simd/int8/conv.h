@@ -74,28 +74,34 @@ static long conv_room(const Conv *d) {
     return conv_frame_bytes(d) + conv_lines(d) * d->Wo * 4 * conv_steps(d) + SLACK;
 }
 
-/* n codes and up to 15 more. */
-static inline void conv_copy(uint8_t *to, const uint8_t *from, long n) {
-    if (n <= 8) {
-        memcpy(to, from, 8);
-        return;
+/* The windows of n pixels, `step` apart from x on, as rows of `row` codes: from each of KH rows of
+ * the map, `wide` apart, `runs` runs of `run` codes, C apart. What fills a row up is multiplied by
+ * 0. Up to 15 codes behind each run are copied too, and written over by the next. */
+ALWAYS_INLINE void conv_windows(const uint8_t *x, long n, long step, long KH, long wide, long runs,
+                                long C, const long run, long row, uint8_t *out) {
+    for (long j = 0; j < n; j++, x += step, out += row) {
+        const uint8_t *line = x;
+        uint8_t *to = out;
+        for (long a = 0; a < KH; a++, line += wide)
+            for (long b = 0; b < runs; b++, to += run) {
+                const uint8_t *from = line + b * C;
+                if (run <= 8) memcpy(to, from, 8);
+                else for (long i = 0; i < run; i += 16) memcpy(to + i, from + i, 16);
+            }
     }
-    for (long i = 0; i < n; i += 16) memcpy(to + i, from + i, 16);
 }
 
-/* The windows of rows i..end of output, of one group, as rows of whole steps. x: its first channel
- * in a framed map. What fills a row up is multiplied by 0. */
+/* The windows of rows i..end of output, of one group. x: its first channel in a framed map. */
 static void conv_columns(const Conv *d, const uint8_t *x, long i, long end, uint8_t *out) {
     const long wide = (d->W + 2 * d->pw) * d->C, run = conv_run(d), row = 4 * conv_steps(d);
-    const long runs = d->groups == 1 ? 1 : d->KW;
-    for (; i < end; i++)
-        for (long j = 0; j < d->Wo; j++, out += row) {
-            uint8_t *to = out;
-            for (long a = 0; a < d->KH; a++) {
-                const uint8_t *from = x + (i * d->sh + a) * wide + j * d->sw * d->C;
-                for (long b = 0; b < runs; b++, to += run) conv_copy(to, from + b * d->C, run);
-            }
-        }
+    const long runs = d->groups == 1 ? 1 : d->KW, step = d->sw * d->C, n = d->Wo, KH = d->KH;
+    for (; i < end; i++, out += n * row) {
+        const uint8_t *from = x + i * d->sh * wide;
+        if (runs > 1) conv_windows(from, n, step, KH, wide, runs, d->C, run, row, out);
+        else if (run == 5 && KH == 5) conv_windows(from, n, step, 5, wide, 1, 0, 5, 28, out);
+        else if (run == 9 && KH == 3) conv_windows(from, n, step, 3, wide, 1, 0, 9, 28, out);
+        else conv_windows(from, n, step, KH, wide, 1, 0, run, row, out);
+    }
 }
 
 /* Where a convolution's weights are and its results go: int32 at sums, or by r codes at y. */

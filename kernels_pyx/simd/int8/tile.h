@@ -12,7 +12,8 @@
  * With VNNI a vector of 16 channels is one register of sums. Without it bytes are widened to 16
  * bits, of which an instruction multiplies and adds pairs: a channel's sum lies in two lanes (k and
  * k + 1, k + 2 and k + 3), so that a vector takes PARTS = 2 registers of AVX-512 and 4 of AVX2,
- * and halves are added at the end. (vpmaddubsw, which multiplies bytes, saturates at 32767 < 255 127 2.)
+ * and halves are added at the end. (vpmaddubsw, which multiplies bytes, saturates: 32767 < 255 127
+ * 2.)
  *
  * Fewer than 8 sums wait for each other, so that few rows are split into even and odd steps.
  */

@@ -1,10 +1,15 @@
-"""What the entries of this room ask of their arguments."""
+"""What the entries of this room ask of their arguments, and where they run.
+
+An entry runs its kernel at once, or, with `calls`, keeps it there beside others, to be run in one
+go, on the same memory each time (`Calls` of kernels_pyx/int8.pyx): of a net's kernels on one image
+checks and calls from Python take longer than the work.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .. import doors
+from .. import cpu, doors
 
 Array = np.ndarray
 U8 = np.dtype(np.uint8)
@@ -49,3 +54,33 @@ def result(out: Array | None, shape: tuple[int, ...], *read: Array, in_place: bo
 
 def _start(a: Array) -> int:
     return a.__array_interface__["data"][0]
+
+
+def some_calls():
+    """Returns calls to which entries may be given, none yet; None where nothing is compiled."""
+    module = cpu.kernel_module("int8")
+    return None if module is None else module.Calls()
+
+
+def rung(isa: str, calls, *read: Array) -> int:
+    """Returns the level at which an entry runs.
+
+    calls : None, or those of `some_calls`        read : arrays as they were given
+    Raises ValueError for an unknown rung, and where calls cannot be kept: on the reference, or
+    where an array would be copied first.
+    """
+    level = cpu.resolve(isa, "int8")
+    if calls is not None:
+        module = cpu.kernel_module("int8")
+        if module is None or not isinstance(calls, module.Calls):
+            raise ValueError(f"calls must be made by some_calls, got a {type(calls).__name__}")
+        if level == 0:
+            raise ValueError("calls must be None on the rung ref, which keeps none")
+        if not all(a.flags.c_contiguous for a in read):
+            raise ValueError("what calls read must be contiguous")
+    return level
+
+
+def kernels(calls):
+    """Returns what has the kernels: `calls`, or where that is None those that run at once."""
+    return cpu.kernel_module("int8").NOW if calls is None else calls

@@ -100,44 +100,46 @@ def scratch_bytes(sizes: Sizes, *, n_threads: int = 1) -> int:
 
 def conv(x: Array, w: Panels, offset: Array, *, stride: Pair = (1, 1), padding: Pair = (0, 0),
          zero_point: int = 0, out: Array | None = None, scratch: Array | None = None,
-         isa: str = "auto", n_threads: int = 1) -> Array:
+         isa: str = "auto", n_threads: int = 1, calls=None) -> Array:
     """Returns accumulators, (N, Ho, Wo, O) int32, in `out` where that is given.
 
     x : (N, H, W, C) uint8        w : of `pack`, (O, KH, KW, C/G) in groups        offset : (O,)
     int32
     zero_point : of x, what padding holds        out : int32, C-contiguous
-    scratch : uint8, at least `scratch_bytes` many
+    scratch : uint8, at least `scratch_bytes` many        calls : where to keep it for later, see
+    checks.py
     Raises ValueError for other arrays, and where no window fits.
     """
-    x, offset, s = _checked(x, w, offset, stride, padding, zero_point)
+    given, (x, offset, s) = (x, offset), _checked(x, w, offset, stride, padding, zero_point)
     out = checks.result(out, (len(x), s.Ho, s.Wo, s.O), x, dtype=checks.I32)
-    level, n_threads = cpu.resolve(isa, "int8"), threads(n_threads)
+    level, n_threads = checks.rung(isa, calls, *given), threads(n_threads)
     scratch = _room(scratch, s, n_threads, x, out)
     if level == 0 or not out.size:
         out[...] = conv_ref(x, unpacked(w), offset, **_how(s))
         return out
-    cpu.kernel_module("int8").conv(x, w.data, offset, s, scratch, out, level, n_threads)
+    checks.kernels(calls).conv(x, w.data, offset, s, scratch, out, level, n_threads)
     return out
 
 
 def conv2d(x: Array, w: Panels, offset: Array, r: Requantizer, *, stride: Pair = (1, 1),
            padding: Pair = (0, 0), zero_point: int = 0, out: Array | None = None,
-           scratch: Array | None = None, isa: str = "auto", n_threads: int = 1) -> Array:
+           scratch: Array | None = None, isa: str = "auto", n_threads: int = 1,
+           calls=None) -> Array:
     """Returns the codes of a convolution, (N, Ho, Wo, O) uint8, in `out` where that is given.
 
     r : of O channels        out : uint8, C-contiguous        others as of `conv`
     Raises ValueError for other arrays and requantizers, and where no window fits.
     """
-    x, offset, s = _checked(x, w, offset, stride, padding, zero_point)
+    given, (x, offset, s) = (x, offset), _checked(x, w, offset, stride, padding, zero_point)
     rule(r, s.O)
     out = checks.result(out, (len(x), s.Ho, s.Wo, s.O), x)
-    level, n_threads = cpu.resolve(isa, "int8"), threads(n_threads)
+    level, n_threads = checks.rung(isa, calls, *given), threads(n_threads)
     scratch = _room(scratch, s, n_threads, x, out)
     if level == 0 or not out.size:
         out[...] = conv2d_ref(x, unpacked(w), offset, r, **_how(s))
         return out
-    cpu.kernel_module("int8").conv_codes(x, w.data, offset, s, r, numbers(r), scratch, out, level,
-                                         n_threads)
+    checks.kernels(calls).conv_codes(x, w.data, offset, s, r, numbers(r), scratch, out, level,
+                                     n_threads)
     return out
 
 

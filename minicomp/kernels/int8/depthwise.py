@@ -15,7 +15,7 @@ from ..doors import Pair
 from ..memory import aligned
 from ..sparse.packed import Packed, of_kind
 from ..threads import threads
-from .checks import codes, result, sums
+from .checks import codes, kernels, result, rung, sums
 from .conv import conv2d_ref
 from .pool import sizes_of
 from .requantize import DTYPES, Requantizer, numbers, rule
@@ -85,27 +85,30 @@ def _interleaved(w: Array, v: int, q: int) -> Array:
 
 
 def depthwise(x: Array, w: Depthwise, *, stride: Pair = (1, 1), padding: Pair = (0, 0),
-              zero_point: int = 0, out: Array | None = None, n_threads: int = 1) -> Array:
+              zero_point: int = 0, out: Array | None = None, n_threads: int = 1,
+              calls=None) -> Array:
     """Returns the codes of x convolved channel by channel, (N, Ho, Wo, C) uint8.
 
     x : (N, H, W, C) uint8        w : of `pack_depthwise`, whose rung runs
     zero_point : of x, what padding holds        out : uint8, C-contiguous, or None
+    calls : where to keep it for later, see checks.py
     Raises ValueError for other arrays, and where channels or windows do not fit.
     """
     of_kind(w, Depthwise)
-    x, channels = codes("x", x, 4), w.shape[0]
+    given, x, channels = x, codes("x", x, 4), w.shape[0]
     zero_point, n_threads = doors.whole("zero_point", zero_point, 0, 255), threads(n_threads)
     if x.shape[3] != channels:
         raise ValueError(f"x must have {channels} channels, got {x.shape[3]}")
     where = doors.geometry(x.shape[1:3], w.shape[1:3], stride, padding)
     out = result(out, (len(x), *where.count, channels), x)
-    level = cpu.resolve(cpu.RUNGS[w.level], "int8")
+    level = rung(cpu.RUNGS[w.level], calls, given)
     if level == 0:
         out[...] = conv2d_ref(x, w.data, w.offset, w.r, stride=where.stride,
                               padding=where.padding, groups=channels, zero_point=zero_point)
     elif len(x):
-        kernels, blocks = cpu.kernel_module("int8"), len(w.offset) // BLOCKS[level][0]
-        room = aligned(n_threads, kernels.depthwise_room(*where.kernel) // 4).view(np.uint8)
-        kernels.depthwise(x, w.data, w.offset, w.r, numbers(w.r), sizes_of(where, channels),
-                          zero_point, blocks, room, out, level, n_threads)
+        blocks = len(w.offset) // BLOCKS[level][0]
+        each = cpu.kernel_module("int8").depthwise_room(*where.kernel)
+        room = aligned(n_threads, each // 4).view(np.uint8)
+        kernels(calls).depthwise(x, w.data, w.offset, w.r, numbers(w.r), sizes_of(where, channels),
+                                 zero_point, blocks, room, out, level, n_threads)
     return out

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import cpu, doors
+from .. import doors
 from ..memory import aligned
 from ..sparse.packed import Packed, of_kind
 from ..threads import threads
@@ -123,40 +123,40 @@ def _panels(vectors: int) -> list[tuple[int, int]]:
 
 
 def gemm(a: Array, w: Panels, offset: Array, *, out: Array | None = None, isa: str = "auto",
-         n_threads: int = 1) -> Array:
+         n_threads: int = 1, calls=None) -> Array:
     """Returns accumulators, (M, O) int32, in `out` where that is given.
 
     a : (M, K) uint8        w : of `pack`, (O, K)        offset : (O,) int32
-    out : (M, O) int32, C-contiguous
+    out : (M, O) int32, C-contiguous        calls : where to keep it for later, see checks.py
     Any number of rows has the same bits a row; one row is as many bytes of weights read.
     Raises ValueError for other arrays.
     """
-    a, offset = _checked(a, w, offset)
+    given, (a, offset) = (a, offset), _checked(a, w, offset)
     out = checks.result(out, (len(a), w.shape[0]), a, dtype=checks.I32)
-    level, n_threads = cpu.resolve(isa, "int8"), threads(n_threads)
+    level, n_threads = checks.rung(isa, calls, *given), threads(n_threads)
     if level == 0 or not out.size:
         out[...] = gemm_ref(a, unpacked(w), offset)
     else:
-        cpu.kernel_module("int8").product(a, w.data, offset, out, level, n_threads)
+        checks.kernels(calls).product(a, w.data, offset, out, level, n_threads)
     return out
 
 
 def linear(a: Array, w: Panels, offset: Array, r: Requantizer, *, out: Array | None = None,
-           isa: str = "auto", n_threads: int = 1) -> Array:
+           isa: str = "auto", n_threads: int = 1, calls=None) -> Array:
     """Returns the codes of the product, (M, O) uint8, in `out` where that is given.
 
     r : of O channels        out : (M, O) uint8, C-contiguous        others as of `gemm`
     A sum becomes a code while it lies in the nearest cache.
     Raises ValueError for other arrays and requantizers.
     """
-    a, offset = _checked(a, w, offset)
+    given, (a, offset) = (a, offset), _checked(a, w, offset)
     r, out = rule(r, len(offset)), checks.result(out, (len(a), len(offset)), a)
-    level, n_threads = cpu.resolve(isa, "int8"), threads(n_threads)
+    level, n_threads = checks.rung(isa, calls, *given), threads(n_threads)
     if level == 0 or not out.size:
         out[...] = linear_ref(a, unpacked(w), offset, r)
     else:
-        cpu.kernel_module("int8").product_codes(a, w.data, offset, r, numbers(r), out,
-                                                level, n_threads)
+        checks.kernels(calls).product_codes(a, w.data, offset, r, numbers(r), out, level,
+                                            n_threads)
     return out
 
 

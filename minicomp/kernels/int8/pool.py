@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from .. import cpu, doors
+from .. import doors
 from ..doors import Geometry, Pair
 from ..threads import threads
-from .checks import codes, result
-from .requantize import Requantizer, numbers, requantize_ref, rule
+from .checks import codes, kernels, result, rung
+from .requantize import DTYPES, Requantizer, numbers, requantize_ref, rule
 
 Array = np.ndarray
 
@@ -53,46 +55,47 @@ def sum_pool_ref(x: Array, *, kernel: Pair, stride: Pair, padding: Pair, count: 
 
 def max_pool(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
              count: Pair | None = None, isa: str = "auto", n_threads: int = 1,
-             out: Array | None = None) -> Array:
+             out: Array | None = None, calls=None) -> Array:
     """Returns the largest code of each window, (N, Ho, Wo, C) uint8.
 
     x : (N, H, W, C) uint8        count : (Ho, Wo), windows may hang over the end; None counts
-        those that fit        out : where to write, or None
+        those that fit        out : where to write, or None        calls : where to keep it for
+        later, see checks.py
     Raises ValueError for another array, and where no window fits.
     """
-    n_threads, x = threads(n_threads), codes("x", x, 4)
+    given, n_threads, x = x, threads(n_threads), codes("x", x, 4)
     where = _windowed(x, kernel, stride, padding, count)
-    level, out = cpu.resolve(isa, "int8"), result(out, (len(x), *where.count, x.shape[3]), x)
+    level, out = rung(isa, calls, given), result(out, (len(x), *where.count, x.shape[3]), x)
     if level == 0:
         out[...] = max_pool_ref(x, kernel=where.kernel, stride=where.stride, padding=where.padding,
                                 count=where.count)
     elif out.size:
-        cpu.kernel_module("int8").max_pool(x, sizes_of(where, x.shape[3]), out, level, n_threads)
+        kernels(calls).max_pool(x, sizes_of(where, x.shape[3]), out, level, n_threads)
     return out
 
 
 def avg_pool(x: Array, r: Requantizer, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
              count: Pair | None = None, zero_point: int, isa: str = "auto", n_threads: int = 1,
-             out: Array | None = None) -> Array:
+             out: Array | None = None, calls=None) -> Array:
     """Returns the codes of means, (N, Ho, Wo, C) uint8; of all pixels where the window is the map.
 
     r : of one channel, see `avg_pool_ref`; the other arguments are those of `max_pool`
     Raises ValueError as `max_pool` does, and for windows whose sum could leave int32.
     """
-    n_threads, x = threads(n_threads), codes("x", x, 4)
+    given, n_threads, x = x, threads(n_threads), codes("x", x, 4)
     zero_point, r = doors.whole("zero_point", zero_point, 0, 255), rule(r, 1)
     where = _windowed(x, kernel, stride, padding, count)
     if where.kernel[0] * where.kernel[1] > doors.MOST // 255:
         raise ValueError(f"kernel must have at most {doors.MOST // 255} entries, "
                          f"got {where.kernel}")
-    level, out = cpu.resolve(isa, "int8"), result(out, (len(x), *where.count, x.shape[3]), x)
+    level, out = rung(isa, calls, given), result(out, (len(x), *where.count, x.shape[3]), x)
     if level == 0:
         out[...] = avg_pool_ref(x, r, kernel=where.kernel, stride=where.stride,
                                 padding=where.padding, count=where.count, zero_point=zero_point)
     elif out.size:
-        alike = (np.repeat(a, 64) for a in (r.m0, r.shift, r.factor, r.lo, r.hi))
-        cpu.kernel_module("int8").avg_pool(x, *alike, numbers(r), sizes_of(where, x.shape[3]),
-                                           zero_point, out, level, n_threads)
+        alike = SimpleNamespace(**{name: np.repeat(getattr(r, name), 64) for name in DTYPES})
+        kernels(calls).avg_pool(x, alike, numbers(r), sizes_of(where, x.shape[3]), zero_point, out,
+                                level, n_threads)
     return out
 
 

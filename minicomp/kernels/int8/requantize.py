@@ -156,8 +156,9 @@ def requantize(acc: Array, r: Requantizer, *, out: Array | None = None, isa: str
     if level == 0 or not acc.size:
         out[...] = requantize_ref(acc, r)
         return out
-    cpu.kernel_module("int8").requantize(acc.reshape(-1, acc.shape[-1]), r, numbers(r),
-                                         out.reshape(-1, acc.shape[-1]), level, n_threads)
+    rows = (-1, acc.shape[-1])
+    checks.kernels(None).requantize(acc.reshape(rows), r, numbers(r), out.reshape(rows), level,
+                                    n_threads)
     return out
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import cpu, doors
+from .. import doors
 from ..threads import threads
-from .checks import codes, result
+from .checks import codes, kernels, result, rung
 from .requantize import LEAST_SHIFT, MOST_SHIFT, ROUNDINGS, multiplier
 
 Array = np.ndarray
@@ -109,65 +109,65 @@ def shuffle_ref(x: Array, groups: int) -> Array:
 
 
 def add(xs: Sequence[Array], a: Adder, *, isa: str = "auto", n_threads: int = 1,
-        out: Array | None = None) -> Array:
+        out: Array | None = None, calls=None) -> Array:
     """Returns the codes of the sum, uint8.
 
     xs : at most MOST_ADDED arrays of uint8, of one shape        a : of as many inputs
     out : where to write, which may be one of xs; or None
     Raises ValueError for other arrays, and for an adder out of bounds.
     """
-    n_threads, xs = threads(n_threads), _listed("xs", xs)
+    given, n_threads, xs = xs, threads(n_threads), _listed("xs", xs)
     if len(xs) > MOST_ADDED or len({x.shape for x in xs}) != 1:
         raise ValueError(f"xs must be 1..{MOST_ADDED} arrays of one shape, "
                          f"got {[x.shape for x in xs][:4]}")
     if not isinstance(a, Adder) or len(a.m) != len(xs):
         raise ValueError(f"a must be an Adder of {len(xs)} inputs, got a {type(a).__name__} of "
                          f"{len(getattr(a, 'm', ()))}")
-    level, out = cpu.resolve(isa, "int8"), result(out, xs[0].shape, *xs, in_place=True)
+    level, out = rung(isa, calls, *given), result(out, xs[0].shape, *xs, in_place=True)
     if level == 0:
         out[...] = add_ref(xs, a)
     else:
         how = (a.zero_point, a.lo, a.hi, ROUNDINGS.index(a.rounding))
-        cpu.kernel_module("int8").add([x.reshape(-1) for x in xs], a.m, a.factor, a.zero, a.shift,
-                                      how, out.reshape(-1), level, n_threads)
+        kernels(calls).add([x.reshape(-1) for x in xs], a.m, a.factor, a.zero, a.shift, how,
+                           out.reshape(-1), level, n_threads)
     return out
 
 
 def look_up(x: Array, table: Array, *, isa: str = "auto", n_threads: int = 1,
-            out: Array | None = None) -> Array:
+            out: Array | None = None, calls=None) -> Array:
     """Returns table[x], uint8.   x : uint8   table : (256,) uint8   out : may be x, or None
 
     Raises ValueError for other arrays.
     """
-    x, table = codes("x", x), codes("table", table, 1)
+    given, x, table = (x, table), codes("x", x), codes("table", table, 1)
     if len(table) != 256:
         raise ValueError(f"table must be of shape (256,), got {table.shape}")
-    level, n_threads = cpu.resolve(isa, "int8"), threads(n_threads)
+    level, n_threads = rung(isa, calls, *given), threads(n_threads)
     out = result(out, x.shape, x, in_place=True)
     if level == 0:
         out[...] = look_up_ref(x, table)
     elif x.size:
-        cpu.kernel_module("int8").place(x.reshape(-1, 1), table, 0, out.reshape(-1, 1), level,
-                                        n_threads)
+        kernels(calls).place(x.reshape(-1, 1), table, 0, out.reshape(-1, 1), level, n_threads)
     return out
 
 
 def concat(xs: Sequence[Array], tables: Sequence[Array], *, isa: str = "auto", n_threads: int = 1,
-           out: Array | None = None) -> Array:
+           out: Array | None = None, calls=None) -> Array:
     """Returns the channels of all inputs side by side, each through its table, uint8.
 
     xs : arrays (..., C) of uint8, alike but in C        tables : (256,) uint8, one for each
     out : where to write, or None
     Raises ValueError for other arrays.
     """
-    n_threads, xs, tables = threads(n_threads), _listed("xs", xs), _listed("tables", tables)
+    given, n_threads = (xs, tables), threads(n_threads)
+    xs, tables = _listed("xs", xs), _listed("tables", tables)
     if len({x.shape[:-1] for x in xs}) != 1 or xs[0].ndim == 0:
         raise ValueError("xs must be arrays alike but in channels, got "
                          f"{[x.shape for x in xs][:4]}")
     if len(tables) != len(xs) or any(t.shape != (256,) for t in tables):
         raise ValueError(f"tables must be {len(xs)} of shape (256,), got "
                          f"{[t.shape for t in tables][:4]}")
-    level, width = cpu.resolve(isa, "int8"), sum(x.shape[-1] for x in xs)
+    level, width = rung(isa, calls, *given[0], *given[1]), sum(x.shape[-1] for x in xs)
     out = result(out, (*xs[0].shape[:-1], width), *xs, in_place=len(xs) == 1)
     if level == 0:
         out[...] = concat_ref(xs, tables)
@@ -175,29 +175,28 @@ def concat(xs: Sequence[Array], tables: Sequence[Array], *, isa: str = "auto", n
     at, rows = 0, out.reshape(-1, width) if out.size else out
     for x, table in zip(xs, tables):
         if x.size:
-            cpu.kernel_module("int8").place(x.reshape(-1, x.shape[-1]), table, at, rows, level,
-                                            n_threads)
+            kernels(calls).place(x.reshape(-1, x.shape[-1]), table, at, rows, level, n_threads)
         at += x.shape[-1]
     return out
 
 
 def shuffle(x: Array, groups: int, *, isa: str = "auto", n_threads: int = 1,
-            out: Array | None = None) -> Array:
+            out: Array | None = None, calls=None) -> Array:
     """Returns the channels (g, k) of x as (k, g), uint8.
 
     x : (..., C) uint8        groups : divides C        out : where to write, or None
     Raises ValueError for other arrays.
     """
-    n_threads, x = threads(n_threads), codes("x", x)
+    given, n_threads, x = x, threads(n_threads), codes("x", x)
     groups = doors.whole("groups", groups, 1)
     if x.ndim == 0 or x.shape[-1] % groups:
         raise ValueError(f"groups must divide the channels of x, {x.shape}, got {groups}")
     out = result(out, x.shape, x)
-    if cpu.resolve(isa, "int8") == 0:
+    if rung(isa, calls, given) == 0:
         out[...] = shuffle_ref(x, groups)
     elif x.size:
         rows = (-1, x.shape[-1])
-        cpu.kernel_module("int8").shuffle(x.reshape(rows), groups, out.reshape(rows), n_threads)
+        kernels(calls).shuffle(x.reshape(rows), groups, out.reshape(rows), n_threads)
     return out
 
 
