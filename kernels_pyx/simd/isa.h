@@ -26,6 +26,13 @@ enum { ISA_REF, ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_VNNI };
     __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #endif
 
+/* A loop of at most 16 turns, a number known at compile time, that becomes straight code. */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* A helper that must be inlined so that it becomes part of the rung that calls it. */
 #if defined(__GNUC__)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))

@@ -88,12 +88,6 @@ static void depthwise_block_portable(const Depthwise *d, const uint8_t *x, long 
 }
 
 #ifdef MINICOMP_X86
-#ifdef __clang__
-#define DEPTHWISE_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define DEPTHWISE_UNROLL _Pragma("GCC unroll 16")
-#endif
-
 #define DEPTHWISE_ALIGNED __attribute__((aligned(64))) /* a vector lies in one cache line */
 
 /* How many output pixels a strip of columns serves. */
@@ -137,18 +131,18 @@ TARGET_AVX2 static void depthwise_strip_avx2(const Depthwise *d, const uint8_t *
 TARGET_AVX2 ALWAYS_INLINE void depthwise_pixels_avx2(const __m256i *x, const __m256i *w, long units,
                                                      long step, int32_t *acc, const int P) {
     __m256i sum[2][4];
-    DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
-        DEPTHWISE_UNROLL for (int k = 0; k < 4; k++)
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int k = 0; k < 4; k++)
             sum[p][k] = _mm256_setzero_si256();
     for (long u = 0; u < units; u++)
-        DEPTHWISE_UNROLL for (int k = 0; k < 4; k++) {
+        UNROLL for (int k = 0; k < 4; k++) {
             const __m256i tap = _mm256_loadu_si256(w + 4 * u + k);
-            DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
+            UNROLL for (int p = 0; p < P; p++)
                 sum[p][k] = _mm256_add_epi32(sum[p][k], _mm256_madd_epi16(
                     _mm256_loadu_si256(x + 4 * (p * step + u) + k), tap));
         }
-    DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
-        DEPTHWISE_UNROLL for (int k = 0; k < 4; k++)
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int k = 0; k < 4; k++)
             _mm256_storeu_si256((__m256i *)(acc + 32 * p + 8 * k), sum[p][k]);
 }
 
@@ -224,7 +218,7 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_strip_avx512(const Depthwise *d, cons
         for (int q = 0; q < Q; q++) row[q] = depthwise_row(d, x, top + Q * g + q);
         for (long t = 0; t < columns; t++) {
             const int in = left + t >= 0 && left + t < d->W;
-            DEPTHWISE_UNROLL for (int q = 0; q < Q; q++)
+            UNROLL for (int q = 0; q < Q; q++)
                 v[q] = in && row[q] ? _mm512_maskz_loadu_epi8(mask, row[q] + (left + t) * d->C)
                                     : outside;
             const __m512i lo = _mm512_unpacklo_epi8(v[0], v[1]);
@@ -252,18 +246,18 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_strip_avx512(const Depthwise *d, cons
 TARGET_AVX512 ALWAYS_INLINE void depthwise_pixels_avx512(const __m512i *x, const __m512i *w, long G,
                                                          int32_t *acc, const int P, const int KW,
                                                          const int sw, const int Q) {
-    DEPTHWISE_UNROLL for (int k = 0; k < 4; k++) {
+    UNROLL for (int k = 0; k < 4; k++) {
         __m512i sum[4];
-        DEPTHWISE_UNROLL for (int p = 0; p < P; p++) sum[p] = _mm512_setzero_si512();
+        UNROLL for (int p = 0; p < P; p++) sum[p] = _mm512_setzero_si512();
         for (long g = 0; g < G; g++)
-            DEPTHWISE_UNROLL for (int t = 0; t < (P - 1) * sw + KW; t++) {
+            UNROLL for (int t = 0; t < (P - 1) * sw + KW; t++) {
                 const __m512i column = _mm512_loadu_si512(x + 4 * (t * G + g) + k);
-                DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
+                UNROLL for (int p = 0; p < P; p++)
                     if (t - p * sw >= 0 && t - p * sw < KW)
                         sum[p] = depthwise_dot(sum[p], column, _mm512_loadu_si512(
                             w + 4 * ((t - p * sw) * G + g) + k), Q);
             }
-        DEPTHWISE_UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int p = 0; p < P; p++)
             _mm512_storeu_si512(acc + 64 * p + 16 * k, sum[p]);
     }
 }

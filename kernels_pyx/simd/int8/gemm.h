@@ -81,12 +81,6 @@ static void tile_portable(const Tile *t) { /* one row, one vector */
 
 #ifdef MINICOMP_X86
 
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
 typedef int32_t __attribute__((aligned(1), may_alias)) AnyFour; /* of a row, wherever it lies */
 ALWAYS_INLINE int32_t load_four(const uint8_t *p) { return *(const AnyFour *)p; }
 ALWAYS_INLINE int32_t load_rest(const uint8_t *p, long k) { /* k < 4 bytes and zeros */

@@ -18,12 +18,6 @@ typedef struct {
 
 #ifdef MINICOMP_X86
 
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
 #define LANES 16
 #define FN(name) name##_avx512
 #define TARGET TARGET_AVX512

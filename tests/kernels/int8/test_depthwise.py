@@ -94,7 +94,7 @@ def test_what_is_refused():
     w, offset, r = drawn(rng, 4, (3, 3))
     packed, x = pack_depthwise(w, offset, r), np.zeros((1, 5, 5, 4), np.uint8)
     for bad, says in (
-            (lambda: pack_depthwise(w[..., 0], offset, r), "w must be integers, in an array with 4 axes"),
+            (lambda: pack_depthwise(w[..., 0], offset, r), "w must be integers, in an array"),
             (lambda: pack_depthwise(w, offset[:2], r), "offset must be of 4 channels, got 2"),
             (lambda: pack_depthwise(w[:2], offset[:2], r), "r must be of 2 channels, got 4"),
             (lambda: depthwise(x[..., :3], packed, zero_point=0), "x must have 4 channels, got 3"),
