@@ -42,10 +42,10 @@ EXAMPLES = examples()
 # Not commands but their forms, `minicomp compress [MODEL]`, `minicomp COMMAND --help`.
 GIVEN = [c for c in EXAMPLES
          if not re.search(r"\[|\b[A-Z]{2,}\b(?!\w|/)", c.replace("DOWNLOADS", ""))]
-# Downloads, full papers, other installations, what needs a quantized net or another package, and
-# what lessons' own tests run.
-ELSEWHERE = re.compile(r"minicomp (data get|paper \w|bench|export|lesson (open|grade|build)|"
-                       r"\S+ --help)")
+# Downloads, full papers, other installations, what needs the package onnx, and what lessons' own
+# tests run.
+ELSEWHERE = re.compile(r"minicomp (data get|paper \w|bench|export \S+ --onnx|"
+                       r"lesson (open|grade|build)|\S+ --help)")
 RUN = [c for c in GIVEN if not ELSEWHERE.match(c)]
 SLOW = re.compile(r".*--bytes|.*--criteria|minicomp compress lenet5\.safe")
 
