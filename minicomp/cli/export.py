@@ -12,8 +12,8 @@ from . import opening, options
 from .progress import print_table
 
 EXAMPLES = """
-minicomp export program.mcz --c lenet5-c
-minicomp export program.mcz --onnx lenet5.onnx --format qoperator
+minicomp export int8-program.mcz --c lenet5-c
+minicomp export int8.mcz --onnx lenet5.onnx --format qoperator
 """
 TAKEN = {"weights": "weights, 8 bits", "constants": "all constants, weights included",
          "code": "code, by gcc -Os for this machine", "buffers": "buffers, static",

@@ -42,9 +42,9 @@ EXAMPLES = examples()
 # Not commands but their forms, `minicomp compress [MODEL]`, `minicomp COMMAND --help`.
 GIVEN = [c for c in EXAMPLES
          if not re.search(r"\[|\b[A-Z]{2,}\b(?!\w|/)", c.replace("DOWNLOADS", ""))]
-# Downloads, nets of other frameworks, full papers, other installations, what needs a quantized net
-# or another package, and what lessons' own tests run.
-ELSEWHERE = re.compile(r"minicomp (data get|import|paper \w|bench|export|"
+# Downloads, nets of other frameworks, full papers, other installations, what needs the package onnx,
+# and what lessons' own tests run.
+ELSEWHERE = re.compile(r"minicomp (data get|import|paper \w|bench|export \S+ --onnx|"
                        r"lesson (open|grade|build)|\S+ --help)")
 RUN = [c for c in GIVEN if not ELSEWHERE.match(c)]
 SLOW = re.compile(r".*--bytes|.*--criteria|minicomp compress lenet5\.safe")
@@ -53,7 +53,8 @@ SLOW = re.compile(r".*--bytes|.*--criteria|minicomp compress lenet5\.safe")
 def test_there_are_examples_of_every_command():
     assert len(GIVEN) > 40 and len(RUN) > 25 and GIVEN[0] == FIRST
     named = {c.split()[1] for c in GIVEN}
-    assert {"compress", "train", "eval", "show", "import", "lower", "trace", "sensitivity", "debug", "list",
+    assert {"compress", "train", "eval", "show", "import", "lower", "trace", "export",
+            "sensitivity", "debug", "list",
             "paper", "bench", "data", "vectors", "cite", "lesson"} <= named
 
 
