@@ -165,7 +165,12 @@ class IntegerPlan:
         def run(x, out):
             if gain is not None:
                 x = x * gain.reshape(at) + bias.reshape(at)
-            (nchw(out) if out.ndim == 4 else out)[...] = i.grid.codes(x)
+            codes = i.grid.codes(x)
+            if out.ndim == 2:
+                out[...] = codes
+                return
+            for c in range(out.shape[3]):  # a run a channel, not one of C bytes a pixel
+                out[..., c] = codes[:, c]
 
         return run
 

@@ -73,11 +73,11 @@ def everything(symmetric=False):
         Node("fc1_q", quantized(), ("bn1",)),
         Node("fc2", nn.Linear(20, 144), ("fc1_q",)),
         Node("fc2_q", quantized(symmetric=symmetric), ("fc2",)),
-        Node("sum", nn.Add(), ("relu", "fc2_q")),
+        Node("sum", nn.Add(), ("fc2_q", "relu")),  # of rows that lie in different orders
         Node("sum_q", quantized(), ("sum",)),
-        Node("two", nn.Concat(), ("fc1_q", "sum_q")),
+        Node("two", nn.Concat(), ("fc1_q", "relu", "sum_q")),
         Node("two_q", quantized(symmetric=True), ("two",)),
-        Node("fc3", nn.Linear(164, 10), ("two_q",)),
+        Node("fc3", nn.Linear(308, 10), ("two_q",)),
     ]
     return Model(nodes, input_shape=(3, 10, 12))
 
@@ -170,8 +170,12 @@ def test_threads_share_a_plan(net):
 def test_the_memory_is_what_is_needed_at_a_time(net):
     plan = lower(net[0], precision="int8").plan(3)
     assert plan.bound <= plan.size <= 1.1 * plan.bound + 64 * 4
-    homes = {name: at for name, at in plan.offsets.items()}
-    assert INPUT not in homes and all(at % 64 == 0 for at in homes.values())
+    assert INPUT not in plan.offsets and all(at % 64 == 0 for at in plan.offsets.values())
+    lying = dict(plan.walk(net[1][:3]))  # whatever a run reads, it does not write there
+    for run in plan.runs:
+        for name in set(run.inputs) - {INPUT}:
+            shared = np.shares_memory(lying[name], lying[run.name])
+            assert shared == (run.steps[0].kind == "flatten")
 
 
 def test_values_lie_as_a_program_means_them(net):
@@ -197,3 +201,11 @@ def test_nets_without_layers():
     model = Model([Node("q", nn.ActQuant(8))], input_shape=(2,))
     model.nodes[0].layer.set_grid(0.5)
     np.testing.assert_array_equal(lower(model, precision="int8")(x), [[0.0, 1.0]])
+
+
+def test_a_flattened_map_lives_as_long_as_who_reads_it():
+    nodes = [Node("q", quantized()), Node("flat", nn.Flatten(), ("q",)),
+             Node("fc", nn.Linear(8, 8), ("flat",)), Node("fc_q", quantized(), ("fc",))]
+    x = np.random.default_rng(0).random((1, 2, 2, 2)).astype(np.float32)
+    plan = lower(on_grids(Model(nodes, input_shape=(2, 2, 2)), x=x), precision="int8").plan()
+    assert set(plan.offsets) == {"q", "fc_q"} and plan.offsets["q"] != plan.offsets["fc_q"]
