@@ -252,8 +252,8 @@ def test_a_program_is_refused_where_it_is_of_no_use(words, zoo, small, capsys):
     ("eval a.safetensors --model lenet5classic --normalize 0.1", "it must be mnist, fashion_mnist"),
     ("eval a.safetensors --model lenet5classic --normalize cifar10", "--normalize: "),
     ("eval folder.mcz", "folder.mcz is a folder, not a file"),
-    ("show notes.txt", "notes.txt: a model is a .mcz file, or a .safetensors file with --model"),
-    ("train notes.txt", "notes.txt: a model is a .mcz file, or a .safetensors file with --model"),
+    ("show notes.txt", "notes.txt: a model is a .mcz or .onnx file, or a .safetensors file with"),
+    ("train notes.txt", "notes.txt: a model is a .mcz or .onnx file, or a .safetensors file with"),
     ("eval damaged.safetensors --model lenet5", "damaged.safetensors: a header of"),
 ])
 def test_what_is_no_model_is_said(words, says, zoo, small, capsys):

@@ -3,8 +3,9 @@
     python tests/data/make_onnx.py [NAME ...]
 
 Not run by tests: it needs what it imports, each maker its own. Written November 2026 with torch
-2.13.0, onnxscript 0.7.1, onnx 1.23.2, onnxruntime 1.32.0, scikit-learn 1.9.1, skl2onnx 1.20.0.
-Nets are trained on the 8 x 8 digits that scikit-learn ships.
+2.13.0, onnxscript 0.7.2, onnx 1.23.2, onnxruntime 1.32.0, scikit-learn 1.9.1, skl2onnx 1.20.0,
+tensorflow-cpu 2.21.0, keras 3.15.1, tf2onnx 1.17.0, brevitas 0.13.4 (with onnxoptimizer), nncf
+3.4.0 (with torchao 0.18.0). Nets are trained on the 8 x 8 digits that scikit-learn ships.
 """
 
 import sys
@@ -175,7 +176,7 @@ def nncf_file():
     net, x = trained(nets()["lenet"]()), digits()[0]
     data = nncf.Dataset([x[i:i + 1] for i in range(100)], lambda a: torch.tensor(a))
     net = nncf.quantize(net, data)
-    net = nncf.strip(net)
+    net = nncf.strip(net, example_input=torch.tensor(x[:1]))
     torch.onnx.export(net, (torch.tensor(x[:1]),), HERE / "nncf_lenet.onnx", dynamo=False,
                       input_names=["image"], dynamic_axes={"image": {0: "batch"}})
 

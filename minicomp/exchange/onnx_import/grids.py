@@ -43,13 +43,12 @@ def settled(net: Net, op: Op, codes: Codes) -> Codes:
 
 def layer_of(grid: Grid) -> ActQuant:
     """Returns the layer that puts values on a grid; UserError where there is none."""
-    found = grid_named(grid.lo, grid.hi)
-    if found is None or found[1] == "narrow" and grid.zero_point:
+    bits, name = grid_named(grid.lo, grid.hi)
+    if name == "narrow" and grid.zero_point:
         raise UserError(f"no grid has the codes {grid.lo}..{grid.hi} and the zero point "
-                        f"{grid.zero_point}; there are narrow, without zero point, full and "
-                        "unsigned, of 1 to 16 bits")
+                        f"{grid.zero_point}: narrow ones have none")
     if not grid.scale > 0:
         raise UserError(f"the scale of an activation must be above 0, got {grid.scale:g}")
-    layer = ActQuant(found[0], found[1], zero_point=bool(grid.zero_point))
+    layer = ActQuant(bits, name, zero_point=bool(grid.zero_point))
     layer.set_grid(grid.scale, grid.zero_point)
     return layer

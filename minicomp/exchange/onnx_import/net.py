@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...errors import FormatError, UserError, printable
-from ...nn.graph import INPUT, MAX_NODES, Model, Node
+from ...nn.graph import INPUT, Model, Node
 from ...nn.layers import ChannelShuffle, Flatten, Layer
 from ...nn.layers.base import bounded
 from .graph import Constant, Graph, Op
@@ -109,8 +109,6 @@ class Net:
 
         name : better than that of the operator
         """
-        if len(self.nodes) >= MAX_NODES:
-            raise UserError(f"a model has at most {MAX_NODES} nodes, the graph needs more")
         shape = bounded(layer.out_shape(*(self.shapes[s] for s in sources)))
         name = self._named(name or sane(op))
         self.nodes[name], self.shapes[name] = Node(name, layer, sources), shape

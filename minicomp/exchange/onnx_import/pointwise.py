@@ -66,6 +66,10 @@ def _clipped(net: Net, op: Op, v: Value, lo: float, hi) -> Value:
         return net.pointwise(op, ReLU(), v, keeps_zero=True)
     ceiling = along_channels(net, v, np.asarray(hi, np.float32))
     layer = ReLU6() if (ceiling == 6).all() else ClipChannels.of(ceiling)
+    before = next((net.alone(op, i) for i in range(len(op.inputs)) if net.alone(op, i)), None)
+    if before and isinstance(net.nodes[before].layer, ReLU):  # of which it takes the upper end
+        net.change(before, layer)
+        return v
     return net.pointwise(op, layer, v, keeps_zero=True)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from minicomp import load, save
+from minicomp.deploy import lower
 from minicomp.exchange.onnx_import import load_onnx
 from minicomp.nn.layers import ActQuant
 
@@ -51,7 +52,7 @@ def softmax(y):
 
 def test_there_are_files_of_every_framework():
     found = {name.split("_")[0] for name in FLOATS + CODES}
-    assert found >= {"torch", "sklearn", "ort"}, found
+    assert found == {"torch", "sklearn", "keras", "ort", "brevitas", "nncf"}, found
     assert all(p.stat().st_size < 100_000 for p in FOLDER.iterdir())
 
 
@@ -109,6 +110,13 @@ def test_codes_and_scales_are_those_of_the_file(name, tmp_path):
             assert scale.tobytes() in scales
     save(model, tmp_path / "m.mcz")
     np.testing.assert_array_equal(ours(load(tmp_path / "m.mcz")), ours(model))
+
+
+@pytest.mark.parametrize("name", [n for n in CODES if "dynamic" not in n])
+def test_quantized_nets_become_integer_programs(name):
+    model = load_onnx(FOLDER / f"{name}.onnx").model
+    y, wanted = lower(model, precision="int8")(X), ours(model)
+    assert np.abs(y - wanted).max() < 0.05 * np.abs(wanted).max()
 
 
 def test_one_net_in_both_forms_of_onnxruntime_is_one_net():

@@ -126,7 +126,8 @@ GRAPHS = {
                    "five": np.array([0, 2, 3, 7, 6]), "four": np.array([0, 6, 7, 6])}, MAPS),
     "codes of weights": ([DQ, n("Conv", "x v")], CODES, MAPS),
     "a scale below 0, code -128": (
-        [DQ, n("Conv", "x v")], {"w": ints(4, 2, 3, 3, lo=-128, hi=-120), "ws": -CODES["ws"]}, MAPS),
+        [DQ, n("Conv", "x v")],
+        {"w": ints(4, 2, 3, 3, lo=-128, hi=-120), "ws": -CODES["ws"]}, MAPS),
     "an axis below 0, transposed": (
         [n("DequantizeLinear", "w ws", "v", axis=-2), n("Transpose", "v", "t", perm=[1, 0]),
          n("MatMul", "x t")], {"w": ints(5, 12), "ws": np.abs(floats(5))}, FEATURES),
@@ -158,6 +159,13 @@ GRAPHS = {
         [n("QuantizeLinear", "x s z", "a"), n("Clip", "a lo hi", "b"),
          n("DequantizeLinear", "b s z")],
         {"s": np.float32(0.2), "z": np.int8(0), "lo": np.int8(-8), "hi": np.int8(7)}, MAPS),
+    "a Clip of codes": (
+        [n("Conv", "x w", "k"), n("QuantizeLinear", "k s z", "a"), n("Clip", "a z hi", "b"),
+         n("DequantizeLinear", "b s z")],
+        {**GRID, "w": floats(4, 2, 3, 3), "hi": np.uint8(180)}, MAPS),
+    "the least of it and constants": (
+        [n("Relu", "x", "a"), n("Min", "a c")], {"c": np.array([[[0.3]], [[0.7]]], np.float32)},
+        MAPS),
     "codes through a pool": (
         [n("QuantizeLinear", "x s z", "a"),
          n("MaxPool", "a", "b", kernel_shape=[2, 2], strides=[2, 2]),
@@ -197,7 +205,8 @@ def test_each_becomes_the_layer_that_says_it(tmp_path):
     assert kinds("arithmetic") == ["Conv2d", "BatchNorm2d"]
     assert kinds("a shuffle") == ["Conv2d", "ChannelShuffle", "Conv2d"]
     assert kinds("features of channels last") == ["Flatten", "Linear"]
-    assert kinds("a Clip at 6 in two") == ["ReLU", "ReLU6"]
+    assert kinds("a Clip at 6 in two") == ["ReLU6"]
+    assert kinds("a Clip of codes") == ["Conv2d", "ClipChannels", "ActQuant"]
     assert kinds("a Pad") == ["Conv2d"]
 
 
@@ -243,6 +252,10 @@ def test_bytes_go_in_as_numbers(tmp_path):
      "does not cancel"),
     ([n("QuantizeLinear", "x s z", "a"), n("DequantizeLinear", "a t z")],
      {**GRID, "t": np.float32(0.04)}, "must be read with the scale and zero point"),
+    ([n("Pad", "x p v", "a"), n("Conv", "a w")],
+     {"p": np.array([0, 0, 1, 1, 0, 0, 0, 0]), "v": np.float32(1), "w": floats(1, 2, 2, 2)},
+     "what is padded must be 0"),
+    ([n("Transpose", "x", perm=[1, 0, 2, 3])], {}, "the examples must stay in front"),
     ([n("Softmax", "x", "a"), n("Relu", "a")], {}, "Relu.: it reads what Softmax gives"),
     ([n("Clip", "x lo hi")], {"lo": np.float32(-1), "hi": np.float32(1)}, "must begin at 0"),
     ([n("Mul", "x x")], {}, "must be a constant"),
