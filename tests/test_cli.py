@@ -12,8 +12,8 @@ from minicomp.cli import main, options
 from minicomp.deploy import lower
 from minicomp.models import MODELS
 
-COMMANDS = ("compress", "train", "eval", "show", "import", "lower", "trace", "sensitivity", "debug",
-            "list", "paper", "bench", "data", "vectors", "cite", "lesson")
+COMMANDS = ("compress", "train", "eval", "show", "import", "lower", "trace", "export",
+            "sensitivity", "debug", "list", "paper", "bench", "data", "vectors", "cite", "lesson")
 RESULT = {"model", "data", "seed", "dense_bytes", "file_bytes", "ratio", "dense_errors", "errors",
           "flips", "kl", "test_size", "steps"}
 

@@ -42,7 +42,7 @@ EXAMPLES = examples()
 # Not commands but their forms, `minicomp compress [MODEL]`, `minicomp COMMAND --help`.
 GIVEN = [c for c in EXAMPLES
          if not re.search(r"\[|\b[A-Z]{2,}\b(?!\w|/)", c.replace("DOWNLOADS", ""))]
-# Downloads, nets of other frameworks, full papers, other installations, what needs the package onnx,
+# Downloads, nets of other frameworks, full papers, other installations, what needs package onnx,
 # and what lessons' own tests run.
 ELSEWHERE = re.compile(r"minicomp (data get|import|paper \w|bench|export \S+ --onnx|"
                        r"lesson (open|grade|build)|\S+ --help)")

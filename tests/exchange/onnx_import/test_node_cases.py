@@ -30,7 +30,8 @@ REFUSED = [
     "queeze.: (axes must be of size 1 and not|the examples must stay)",
     "(Conv|MatMul).: .*must have (shape|2 axes)",
     "Gemm.: (transA must be 0|the bias must be)",
-    "Pool.: (pads .*must be|strides must be at least 1, dilations 1|the attribute kernel_shape must)",
+    "Pool.: (pads .*must be|strides must be at least 1, dilations 1|"
+    "the attribute kernel_shape must)",
     "MaxPool.: it gives indices",
     "ReduceMean.: a mean must be taken of each channel's map",
     "Clip.: a Clip must begin at 0",
