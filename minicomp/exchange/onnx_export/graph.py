@@ -14,22 +14,13 @@ import numpy as np
 from ... import __version__
 from ...errors import UserError
 from ...nn.graph import INPUT
+from ..library import onnx_library
 
 Array = np.ndarray
 OPSET, IR_VERSION = 19, 9
 MICROSOFT = "com.microsoft"  # onnxruntime's operators of its own, version 1
 OUTPUT = "logits"
 MOST_BYTES = 2**31 - 2**20  # what a protobuf file holds, less room for nodes
-
-
-def library():
-    """Returns the package `onnx`; UserError where it is not installed."""
-    try:
-        import onnx
-    except ImportError as e:
-        raise UserError("ONNX files need the package onnx, pip install 'minicomp[onnx]' "
-                        f"({e})") from None
-    return onnx
 
 
 class Graph:
@@ -39,7 +30,7 @@ class Graph:
     """
 
     def __init__(self, input_shape: Sequence[int]):
-        self.onnx, self.input_shape = library(), tuple(input_shape)
+        self.onnx, self.input_shape = onnx_library(), tuple(input_shape)
         self.nodes, self.constants, self.taken = [], [], {INPUT, OUTPUT}
         self._bytes = 0
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FormatError, UserError, printable
+from ..library import onnx_library
 from .wire import weigh
 
 Array = np.ndarray
 MAX_OPS = 2**14  # of a graph: a constant is one too
 MAX_RANK = 8
-INSTALL = "pip install 'minicomp[onnx]'"
 ONE_FILE = ("its arrays lie in other files; one file holds all after "
             "onnx.save(onnx.load('F.onnx'), 'G.onnx'), or torch.onnx.export(external_data=False)")
 # Bits of an element on the wire, by the name of its type. What is not here has no use in a net.
@@ -131,7 +131,7 @@ class Graph:
 def read_graph(path: Path, max_bytes: int) -> Graph:
     """Returns the graph of a file; UserError, FormatError.   max_bytes : of the file, of what it
     becomes, and of its arrays"""
-    onnx = library()
+    onnx = onnx_library()
     size = path.stat().st_size
     if size > max_bytes:
         raise FormatError(f"a file must take at most {max_bytes} bytes, got {size}")
@@ -145,16 +145,6 @@ def read_graph(path: Path, max_bytes: int) -> Graph:
     if not proto.HasField("graph"):
         raise FormatError("this is no ONNX file: it has no graph")
     return _graph(proto, onnx, max_bytes)
-
-
-def library():
-    """Returns the module onnx; UserError where it is not installed."""
-    try:
-        import onnx
-        import onnx.numpy_helper
-    except ImportError:
-        raise UserError(f"reading an ONNX file needs the library onnx: {INSTALL}") from None
-    return onnx
 
 
 def _graph(proto, onnx, max_bytes: int) -> Graph:

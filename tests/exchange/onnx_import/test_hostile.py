@@ -192,5 +192,5 @@ def test_damaged_bytes_of_a_net_are_an_error_or_a_net(tmp_path):
 def test_without_the_library_it_is_named(tmp_path, monkeypatch):
     path = _small(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(UserError, match="needs the library onnx: pip install"):
+    with pytest.raises(UserError, match="need the package onnx: pip install"):
         load_onnx(path)
