@@ -50,12 +50,14 @@ def test_every_image(rounding, quantized, mnist):
 
 @pytest.mark.parametrize("rounding", ["single", "float"])
 def test_the_model_is_a_step_away(rounding, quantized, mnist):
-    # Two grids of one scale add up to one of twice that: every odd sum is a tie, which `single`
-    # rounds upward, the model and `float` to even.
+    # Two grids of one scale add up to one of twice that, so that every odd sum is a tie: `single`
+    # rounds it upward, `float` to even, the model as the rounding of its float32 sums decides, which
+    # leaves the tie in up to 6 % of all pairs of codes.
     program = lower(quantized, precision="int8", rounding=rounding)
     found = compared(quantized, program, mnist.test.x)
-    print(rounding, found)
     assert max(d.most for d in found.grids) <= 1 and found.flips <= 30
-    assert max(d.share for d in found.grids) < (0.3 if rounding == "single" else 0.005)
+    shares = {d.name: d.share for d in found.grids}
+    assert shares.pop("add_q", 0.0) < (0.3 if rounding == "single" else 0.06)
+    assert max(shares.values()) < 0.005
     ours, theirs = (evaluate(m, mnist.test) for m in (program, quantized))
     assert abs(ours.errors - theirs.errors) <= found.flips and ours.error < 0.15
