@@ -51,8 +51,8 @@ def test_every_image(rounding, quantized, mnist):
 @pytest.mark.parametrize("rounding", ["single", "float"])
 def test_the_model_is_a_step_away(rounding, quantized, mnist):
     # Two grids of one scale add up to one of twice that, so that every odd sum is a tie: `single`
-    # rounds it upward, `float` to even, the model as the rounding of its float32 sums decides, which
-    # leaves the tie in up to 6 % of all pairs of codes.
+    # rounds it upward, `float` to even, the model as the rounding of its float32 sums decides: in
+    # up to 6 % of all pairs of codes otherwise than `float`.
     program = lower(quantized, precision="int8", rounding=rounding)
     found = compared(quantized, program, mnist.test.x)
     assert max(d.most for d in found.grids) <= 1 and found.flips <= 30
