@@ -117,8 +117,9 @@ def _ranged(step: Step) -> Callable[[Array], Codes]:
 
     def run(x):
         x = x.grid.real(x.codes) if isinstance(x, Codes) else x
-        lo, hi = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
-        scale, zero_point = layer.params(lo, hi)
+        if not np.isfinite(x).all():
+            x = np.where(np.isnan(x), np.float32(0), x)  # NaN has no code: it counts as 0
+        scale, zero_point = layer.ranged(x)
         grid = Grid(scale, zero_point + shift, layer.lo + shift, layer.hi + shift, shift > 0)
         return Codes(grid.codes(x), grid)
 

@@ -63,6 +63,8 @@ def test_the_range_is_that_of_the_call():
     y = lower(last, precision="int8-dynamic")(np.float32([[0, 0.4, 2.55]]))
     np.testing.assert_allclose(y, [[0, 0.4, 2.55]], atol=0.0051)
     assert y.dtype == np.float32
+    y = lower(last, precision="int8-dynamic")(np.float32([[np.nan, np.inf, 2.55]]))
+    np.testing.assert_allclose(y, [[0, 2.55, 2.55]], atol=0.0051)  # that of finite entries
 
 
 @pytest.mark.parametrize("make, says", [

@@ -136,9 +136,17 @@ class ActQuant(Layer):
         return fake_quantize(x, self.scale, np.float32(self.zero_point), lo=self.lo, hi=self.hi)
 
     def _ranged(self, x: Array) -> tuple[np.float32, np.float32]:
-        lo, hi = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
-        scale, zero_point = self.params(lo, hi)
+        scale, zero_point = self.ranged(x)
         return scale, np.float32(zero_point)
+
+    def ranged(self, x: Array) -> tuple[np.float32, int]:
+        """Returns scale and zero point of the grid of a batch, that of its finite entries: what is
+        infinite saturates."""
+        lo, hi = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
+        if not math.isfinite(hi - lo):
+            x = x[np.isfinite(x)]
+            lo, hi = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
+        return self.params(lo, hi)
 
     def codes(self, x: Array) -> Array:
         """Returns the integers that x becomes, int32 of its shape; ValueError for NaN."""

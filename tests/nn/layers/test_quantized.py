@@ -40,6 +40,16 @@ def test_a_dynamic_grid_is_of_the_batch():
     assert layer(Tensor(np.zeros((0, 3), np.float32))).shape == (0, 3)
 
 
+def test_a_dynamic_grid_is_of_finite_entries():
+    layer = ActQuant(8, zero_point=True, dynamic=True)
+    x = np.array([[-1.0, 2.0, np.inf, -np.inf, np.nan]], np.float32)
+    y = layer(Tensor(x)).data
+    assert layer.ranged(x) == layer.ranged(x[:, :2])
+    np.testing.assert_array_equal(y[:, :2], layer(Tensor(x[:, :2])).data)
+    assert y[0, 2] == y[0, 1] and y[0, 3] == y[0, 0] and np.isnan(y[0, 4])
+    assert layer.ranged(np.full((1, 2), np.inf, np.float32))[0] == 1
+
+
 def test_the_cotangent_passes_inside_the_range_alone():
     x = Tensor(np.array([-1.1, -0.9, 0, 2.9, 3.2], np.float32), requires_grad=True)
     g = grad(quant(8, zero_point=True)(x).sum(), x).data
