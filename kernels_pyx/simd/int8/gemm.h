@@ -111,20 +111,7 @@ TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2) TILE(7, 2) TIL
 TILE(10, 2) TILE(11, 2) TILE(12, 2)
 TILE(1, 3) TILE(2, 3) TILE(3, 3) TILE(4, 3) TILE(5, 3) TILE(6, 3) TILE(7, 3) TILE(8, 3)
 TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4)
-#undef FN
-#undef TARGET
-#undef PARTS
-#undef MAX_NV
-#undef MAX_MR
-#undef V_A
-#undef V_B
-#undef V_ACC
-#undef V_ZERO
-#undef V_SET_A
-#undef V_LOAD_B
-#undef V_ADD
-#undef V_DOT
-#undef V_PUT
+#include "tile_end.h"
 
 /* -------------------------------------------------------------------------------------- avx512 */
 
@@ -156,20 +143,7 @@ TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1) TILE(7, 1) TIL
 TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2)
 TILE(1, 3) TILE(2, 3) TILE(3, 3) TILE(4, 3)
 TILE(1, 4) TILE(2, 4) TILE(3, 4)
-#undef FN
-#undef TARGET
-#undef PARTS
-#undef MAX_NV
-#undef MAX_MR
-#undef V_A
-#undef V_B
-#undef V_ACC
-#undef V_ZERO
-#undef V_SET_A
-#undef V_LOAD_B
-#undef V_ADD
-#undef V_DOT
-#undef V_PUT
+#include "tile_end.h"
 
 /* ---------------------------------------------------------------------------------------- avx2 */
 
@@ -197,20 +171,7 @@ TARGET_AVX2 ALWAYS_INLINE void put_avx2(int32_t *p, const __m256i *acc) {
 #define V_PUT(p, acc) put_avx2(p, acc)
 #include "tile.h"
 TILE(1, 1) TILE(2, 1) TILE(3, 1)
-#undef FN
-#undef TARGET
-#undef PARTS
-#undef MAX_NV
-#undef MAX_MR
-#undef V_A
-#undef V_B
-#undef V_ACC
-#undef V_ZERO
-#undef V_SET_A
-#undef V_LOAD_B
-#undef V_ADD
-#undef V_DOT
-#undef V_PUT
+#include "tile_end.h"
 #endif /* MINICOMP_X86 */
 
 /* --------------------------------------------------------------------------------------- tiles */
