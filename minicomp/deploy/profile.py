@@ -63,6 +63,7 @@ class Profile:
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates of an example, the sum over steps."""
         return sum(step.macs for step in self.steps)
 
 

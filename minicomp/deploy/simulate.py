@@ -2,8 +2,10 @@
 
 The layers of the model compute on differences of codes and zero points, whole numbers in float64,
 so that every sum is exact; where a grid stands, sums become codes by the rule (kernels/int8/
-requantize.py) and activations and moves are applied to these. Nothing of the program, its
-instructions, kernels, layouts or buffers, is used: the two are equal to the bit, or one is wrong.
+requantize.py) and activations and moves are applied to these. No instruction, kernel, layout or
+buffer of the program is used: the two are equal to the bit, or one is wrong. Shared are the
+references of the rule itself, how codes and grids are read, and the scale of a channel that is its
+bias alone (folded.py, grids.py).
 
 `compared` holds a program against ordinary fake quantization, the model itself, whose products and
 sums are float32 and whose division by the scale is rounded once: given the same inputs, a step's

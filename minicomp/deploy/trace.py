@@ -5,7 +5,8 @@ For each instruction NAME, the arrays "NAME.WHAT":
 | WHAT                            | is                                                             |
 |---------------------------------|----------------------------------------------------------------|
 | codes                           | its output, (N, C, H, W) or (N, D) uint8; none of int32 logits |
-| accumulators                    | the sums before they are rounded, int32 (add: int64)           |
+| accumulators                    | the sums before they are rounded, int32 (add: int64, float32   |
+|                                 | under rule float)                                              |
 | scale, zero_point, lo, hi       | of its codes, lo and hi for each channel; of logits the scale  |
 | weight, weight_scale, bias, offset | of conv and linear: int8, float32, int32, int32             |
 | multiplier, shift, factor       | M0, n and, for rule float, M; of add one for each input        |
@@ -22,6 +23,7 @@ import numpy as np
 from ..kernels.int8.conv import conv_ref
 from ..kernels.int8.gemm import gemm_ref
 from ..kernels.int8.pool import sum_pool_ref
+from ..kernels.int8.wiring import sums_ref
 from ..kernels.layout import nchw, nhwc
 from ..nn.graph import INPUT
 from ..tensor import Array
@@ -81,6 +83,5 @@ def _sums(i: Instruction, xs: list[Array]) -> Array | None:
         return nchw(sum_pool_ref(nhwc(xs[0]), kernel=i.args["kernel_size"], **{
             k: i.args[k] for k in ("stride", "padding", "count", "zero_point")}))
     if i.kind == "add":
-        rule = i.arrays["adder"]
-        return sum((x.astype(np.int64) - z) * m for x, z, m in zip(xs, rule.zero, rule.m))
+        return sums_ref(xs, i.arrays["adder"])
     return None

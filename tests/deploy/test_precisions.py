@@ -6,7 +6,7 @@ from minicomp.deploy import Program, Step, lower
 from minicomp.deploy.integer_runtime import IntegerPlan
 from minicomp.nn import layers as nn
 from minicomp.nn.forms import Affine, Dense
-from minicomp.nn.graph import Model, chain
+from minicomp.nn.graph import Model, Node, chain
 
 
 def net(*grids, symmetric=False):
@@ -159,6 +159,24 @@ def test_a_trace_holds_every_integer():
     assert acc[1, 4, 3, 2] == (window * w[4, 0]).sum() + offset[4]
     with pytest.raises(ValueError, match="a trace is of an integer program, got precision float"):
         lower(model).trace(x)
+
+
+@pytest.mark.parametrize("rounding, dtype", [("single", np.int64), ("float", np.float32)])
+def test_a_trace_holds_the_sums_that_are_rounded(rounding, dtype):
+    def grid(scale):
+        layer = nn.ActQuant(8, zero_point=True)
+        layer.set_grid(scale, 100)
+        return layer
+
+    model = Model([Node("q", grid(0.01), ("x",)), Node("r", grid(0.03), ("q",)),
+                   Node("add", nn.Add(), ("q", "r")), Node("add_q", grid(0.04), ("add",))],
+                  input_shape=(7,))
+    x = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    found = lower(model, precision="int8", rounding=rounding).trace(x)
+    total, shift = found["add_q.accumulators"], int(found["add_q.shift"])
+    assert total.dtype == dtype
+    y = np.rint(total) if rounding == "float" else total + (1 << shift >> 1) >> shift
+    np.testing.assert_array_equal(found["add_q.codes"], np.clip(y + 100, 0, 255))
 
 
 def test_programs_without_steps():

@@ -52,6 +52,25 @@ def result(out: Array | None, shape: tuple[int, ...], *read: Array, in_place: bo
     return out
 
 
+def settle(rule, letter: str, axis: str, dtypes: dict[str, type]) -> None:
+    """Makes the arrays of a rule, a frozen dataclass, read-only copies.
+
+    letter : what errors call the rule        axis : the name of its one axis
+    dtypes : by field; all are as long as the first
+    Raises ValueError for an array of another type or length.
+    """
+    length = np.shape(getattr(rule, next(iter(dtypes))))[:1]
+    for name, dtype in dtypes.items():
+        a = getattr(rule, name)
+        if not isinstance(a, Array) or a.dtype != dtype or a.shape != length:
+            got = f"{a.dtype} {a.shape}" if isinstance(a, Array) else type(a).__name__
+            raise ValueError(f"{letter}.{name} must be an array ({axis},) of {np.dtype(dtype)}, "
+                             f"got {got}")
+        a = np.array(a)
+        a.setflags(write=False)
+        object.__setattr__(rule, name, a)
+
+
 def _start(a: Array) -> int:
     return a.__array_interface__["data"][0]
 

@@ -57,14 +57,7 @@ class Requantizer:
     zero_first: bool = False
 
     def __post_init__(self):
-        for name, dtype in DTYPES.items():
-            a = getattr(self, name)
-            if not isinstance(a, Array) or a.dtype != dtype or a.shape != np.shape(self.m0)[:1]:
-                got = f"{a.dtype} {a.shape}" if isinstance(a, Array) else type(a).__name__
-                raise ValueError(f"r.{name} must be an array (O,) of {np.dtype(dtype)}, got {got}")
-            a = np.array(a)
-            a.setflags(write=False)
-            object.__setattr__(self, name, a)
+        checks.settle(self, "r", "O", DTYPES)
         doors.integers("r.shift", self.shift, least=LEAST_SHIFT, most=MOST_SHIFT)
         small = (np.abs(self.m0.astype(np.int64)) < 2**30) & (self.m0 != 0)
         if (small & (self.shift < MOST_SHIFT) | (self.m0 == -2**31)).any():

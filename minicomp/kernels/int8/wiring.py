@@ -4,7 +4,8 @@
 
 The products have one shift, so that the sum is exact and rounded once: M_i = m_i 2^-n, where the
 largest of the m_i has 31 bits. Rule float multiplies and adds in float32, from the first to the
-last, and rounds to even; single rounds ties upward, gemmlowp away from zero.
+last, and rounds to even; single rounds ties upward, gemmlowp away from zero. The zero point is
+added after rounding, also where a program's other steps add it before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from .. import doors
 from ..threads import threads
-from .checks import codes, kernels, result, rung
+from .checks import codes, kernels, result, rung, settle
 from .requantize import LEAST_SHIFT, MOST_SHIFT, ROUNDINGS, multiplier
 
 Array = np.ndarray
@@ -43,14 +44,7 @@ class Adder:
     rounding: str = "single"
 
     def __post_init__(self):
-        for name, dtype in (("m", np.int64), ("factor", np.float32), ("zero", np.int32)):
-            a = getattr(self, name)
-            if not isinstance(a, Array) or a.dtype != dtype or a.shape != np.shape(self.m)[:1]:
-                got = f"{a.dtype} {a.shape}" if isinstance(a, Array) else type(a).__name__
-                raise ValueError(f"a.{name} must be an array (I,) of {np.dtype(dtype)}, got {got}")
-            a = np.array(a)
-            a.setflags(write=False)
-            object.__setattr__(self, name, a)
+        settle(self, "a", "I", {"m": np.int64, "factor": np.float32, "zero": np.int32})
         doors.integers("a.m", self.m, least=-doors.MOST)
         doors.integers("a.zero", self.zero, least=0, most=255)
         doors.whole("a.shift", self.shift, LEAST_SHIFT, MOST_SHIFT)
@@ -72,16 +66,24 @@ def adder(factors: Sequence[float], zero: Sequence[int], *, zero_point: int, lo:
                  int(lo), int(hi), rounding)
 
 
+def sums_ref(xs: Sequence[Array], a: Adder) -> Array:
+    """Returns what is rounded, of xs' shape: sum (q_i - z_i) m_i, int64; under rule float
+    sum (q_i - z_i) M_i, float32, from the first input to the last.   xs : as of `add_ref`"""
+    steps = [x.astype(np.int64) - z for x, z in zip(xs, a.zero)]
+    if a.rounding != "float":
+        return sum(step * m for step, m in zip(steps, a.m))
+    total = np.zeros(steps[0].shape, np.float32)
+    for step, factor in zip(steps, a.factor):
+        total += step.astype(np.float32) * factor
+    return total
+
+
 def add_ref(xs: Sequence[Array], a: Adder) -> Array:
     """Returns the codes of the sum, uint8.   xs : I arrays of uint8, of one shape"""
-    steps = [x.astype(np.int64) - z for x, z in zip(xs, a.zero)]
+    total = sums_ref(xs, a)
     if a.rounding == "float":
-        total = np.zeros(steps[0].shape, np.float32)
-        for step, factor in zip(steps, a.factor):
-            total += step.astype(np.float32) * factor
         y = np.rint(total).astype(np.int64)
     else:
-        total = sum(step * m for step, m in zip(steps, a.m))
         half = np.int64(1) << a.shift >> 1
         if a.rounding == "single":
             y = total + half >> a.shift
