@@ -44,7 +44,8 @@ def add_parsers(commands) -> None:
                    help="int8: how sums become codes, one of "
                    f"{', '.join(ROUNDINGS)} (default {ROUNDINGS[0]})")
     p.add_argument("--zero-first", action="store_true",
-                   help="int8: add the zero point before rounding, not after")
+                   help="int8: add the zero point before rounding, not after; a sum of values "
+                   "adds it after")
     options.add_data(p)
     options.add_max_operations(p)
     options.add_json(p)
@@ -81,6 +82,8 @@ def run(args) -> int:
         print("reach: the largest sum that could come, below 2^31 or refused; differ: the share of "
               "codes that fake quantization has otherwise")
     print(f"{size:,} bytes; the model's file has {before:,}")
+    if program.integer and found is None:
+        print("not compared with the model: no test set at hand (--data)")
     if found is not None:
         print(f"{found.flips:,} of {found.size:,} predictions differ from the model's")
     options.write_json(args.json, result)
