@@ -243,33 +243,106 @@ TARGET_AVX512 ALWAYS_INLINE __m512i requant_16(__m512i v, const Lanes16 *k, cons
     return _mm512_mask_sub_epi32(q, _mm512_movepi32_mask(h), _mm512_setzero_si512(), q);
 }
 
-TARGET_AVX512 ALWAYS_INLINE void requant_each_16(const Accumulators *a, const Requant *r,
-                                                 const int rounding, const int first) {
-    const __m512i z = _mm512_set1_epi32(rounding == ROUNDING_FLOAT && first ? 0 : r->zero_point);
-    for (long c = 0; c < a->n; c += 16) {
-        const __mmask16 m = (__mmask16)(a->n - c >= 16 ? 0xffff : (1u << (a->n - c)) - 1);
-        const long o = a->o + c;
-        Lanes16 k;
-        requant_lanes_16(&k, r, o, m);
-        const __m512i lo = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, r->lo + o));
-        const __m512i hi = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, r->hi + o));
-        const __m512i least = _mm512_sub_epi32(lo, z), most = _mm512_sub_epi32(hi, z);
-        const __m512i offset = a->offset ? _mm512_maskz_loadu_epi32(m, a->offset + o)
-                                         : _mm512_setzero_si512();
-        for (long i = 0; i < a->rows; i++) {
-            __m512i v = _mm512_maskz_loadu_epi32(m, a->acc + i * a->am + c);
-            v = requant_16(_mm512_add_epi32(v, offset), &k, rounding, first);
-            v = _mm512_add_epi32(_mm512_min_epi32(_mm512_max_epi32(v, least), most), z);
-            _mm_mask_storeu_epi8(a->y + i * a->ym + c, m, _mm512_cvtepi32_epi8(v));
+/* What 64 channels need whose n is at least 33. */
+typedef struct {
+    __m512i m0[4], odd[4], half[4], right[4];
+} Lanes64;
+
+/* single, n >= 33: the upper halves of both products are what lies 32 bits up, and what is left of
+ * rounding and shift happens to all 16 at once. */
+TARGET_AVX512 ALWAYS_INLINE __m512i requant_upper_16(__m512i v, const Lanes64 *k, int i) {
+    const __m512i even = _mm512_mul_epi32(v, k->m0[i]);
+    const __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(v, 32), k->odd[i]);
+    const __m512i h = _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_CDAB);
+    return _mm512_srav_epi32(_mm512_add_epi32(h, k->half[i]), k->right[i]);
+}
+
+/* Rows of n <= 64 channels from c on, NV vectors of them. Saturating to 16 bits before the zero
+ * point is added, and to 8 bits after it, changes nothing that lo and hi do not. */
+TARGET_AVX512 ALWAYS_INLINE void requant_rows_64(const Accumulators *a, const Requant *r, long c,
+                                                 const int NV, const int rounding, const int first,
+                                                 const int upper) {
+    const long o = a->o + c, left = a->n - c;
+    const __mmask64 mask = left >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << left) - 1;
+    const __m512i z = _mm512_set1_epi16((short)(rounding == ROUNDING_FLOAT && first
+                                                ? 0 : r->zero_point));
+    const __m512i lo = _mm512_maskz_loadu_epi8(mask, r->lo + o);
+    const __m512i hi = _mm512_maskz_loadu_epi8(mask, r->hi + o);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i offset[4], v[4];
+    Lanes64 k;
+    Lanes16 each[4];
+    UNROLL for (int i = 0; i < NV; i++) {
+        const __mmask16 m = (__mmask16)(mask >> 16 * i);
+        offset[i] = a->offset ? _mm512_maskz_loadu_epi32(m, a->offset + o + 16 * i)
+                              : _mm512_setzero_si512();
+        if (!upper) {
+            requant_lanes_16(&each[i], r, o + 16 * i, m);
+            continue;
         }
+        const __m512i n = _mm512_maskz_loadu_epi32(m, r->shift + o + 16 * i);
+        k.m0[i] = _mm512_maskz_loadu_epi32(m, r->m0 + o + 16 * i);
+        k.odd[i] = _mm512_srli_epi64(k.m0[i], 32);
+        k.right[i] = _mm512_sub_epi32(n, _mm512_set1_epi32(32));
+        k.half[i] = _mm512_sllv_epi32(_mm512_set1_epi32(1),
+                                      _mm512_sub_epi32(n, _mm512_set1_epi32(33)));
+    }
+    for (long row = 0; row < a->rows; row++) {
+        const int32_t *acc = a->acc + row * a->am + c;
+        UNROLL for (int i = 0; i < 4; i++) {
+            if (i >= NV) {
+                v[i] = _mm512_setzero_si512();
+                continue;
+            }
+            v[i] = i < NV - 1 ? _mm512_loadu_si512(acc + 16 * i)
+                              : _mm512_maskz_loadu_epi32((__mmask16)(mask >> 16 * i), acc + 16 * i);
+            v[i] = _mm512_add_epi32(v[i], offset[i]);
+            v[i] = upper ? requant_upper_16(v[i], &k, i)
+                         : requant_16(v[i], &each[i], rounding, first);
+        }
+        const __m512i x = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), z);
+        const __m512i y = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), z);
+        __m512i codes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(x, y));
+        codes = _mm512_min_epu8(_mm512_max_epu8(codes, lo), hi);
+        if (NV == 4 && left >= 64) _mm512_storeu_si512(a->y + row * a->ym + c, codes);
+        else if (NV == 1 && left >= 16)
+            _mm_storeu_si128((__m128i *)(a->y + row * a->ym + c), _mm512_castsi512_si128(codes));
+        else _mm512_mask_storeu_epi8(a->y + row * a->ym + c, mask, codes);
+    }
+}
+
+/* Whether the n of 64 channels, or what is left of them, are all at least 33. */
+TARGET_AVX512 ALWAYS_INLINE int requant_is_upper(const Requant *r, long o, long left) {
+    int is = 1;
+    for (long i = 0; i < left && i < 64; i += 16) {
+        const __mmask16 m = (__mmask16)(left - i >= 16 ? 0xffff : (1u << (left - i)) - 1);
+        is &= _mm512_mask_cmplt_epi32_mask(m, _mm512_maskz_loadu_epi32(m, r->shift + o + i),
+                                           _mm512_set1_epi32(33)) == 0;
+    }
+    return is;
+}
+
+TARGET_AVX512 ALWAYS_INLINE void requant_each_64(const Accumulators *a, const Requant *r,
+                                                 const int rounding, const int first) {
+    for (long c = 0; c < a->n; c += 64) {
+        const long left = a->n - c, vectors = left >= 64 ? 4 : (left + 15) / 16;
+        if (rounding == ROUNDING_SINGLE && requant_is_upper(r, a->o + c, left)) {
+            if (vectors == 4) requant_rows_64(a, r, c, 4, rounding, first, 1);
+            else if (vectors == 3) requant_rows_64(a, r, c, 3, rounding, first, 1);
+            else if (vectors == 2) requant_rows_64(a, r, c, 2, rounding, first, 1);
+            else requant_rows_64(a, r, c, 1, rounding, first, 1);
+        } else if (vectors == 4) requant_rows_64(a, r, c, 4, rounding, first, 0);
+        else if (vectors == 3) requant_rows_64(a, r, c, 3, rounding, first, 0);
+        else if (vectors == 2) requant_rows_64(a, r, c, 2, rounding, first, 0);
+        else requant_rows_64(a, r, c, 1, rounding, first, 0);
     }
 }
 
 TARGET_AVX512 static void requant_avx512(const Accumulators *a, const Requant *r) {
-    if (r->rounding == ROUNDING_SINGLE) requant_each_16(a, r, ROUNDING_SINGLE, 0);
-    else if (r->rounding == ROUNDING_FLOAT) requant_each_16(a, r, ROUNDING_FLOAT, r->zero_first);
-    else if (r->zero_first) requant_each_16(a, r, ROUNDING_GEMMLOWP, 1);
-    else requant_each_16(a, r, ROUNDING_GEMMLOWP, 0);
+    if (r->rounding == ROUNDING_SINGLE) requant_each_64(a, r, ROUNDING_SINGLE, 0);
+    else if (r->rounding == ROUNDING_FLOAT) requant_each_64(a, r, ROUNDING_FLOAT, r->zero_first);
+    else if (r->zero_first) requant_each_64(a, r, ROUNDING_GEMMLOWP, 1);
+    else requant_each_64(a, r, ROUNDING_GEMMLOWP, 0);
 }
 
 #endif /* MINICOMP_X86 */
