@@ -135,6 +135,14 @@ cdef extern from "simd/int8/wiring.h" nogil:
                      int level)
     void shuffle_codes(const uint8_t *x, long P, long C, long G, uint8_t *y)
 
+cdef extern from "simd/int8/inputs.h" nogil:
+    ctypedef struct Input:
+        long P, C
+        const float *gain
+        const float *bias
+        float scale, zero, lo, hi
+    void input_image(const Input *d, const float *x, uint8_t *y, int level)
+
 cdef enum: MOST_ADDED = 64
 
 # A kernel with its arguments. x may be int32 sums (requantize); M rows, pixels or images, n entries
@@ -159,8 +167,17 @@ cdef struct Call:
     const uint8_t *xs[MOST_ADDED]
     const uint8_t *table
     long groups
+    Input input
+    const float *given
 
 # ----------------------------------------------------------------------------------- what they do
+
+
+cdef void input_call(const Call *c) noexcept nogil:
+    cdef long t
+    for t in prange(c.M, schedule="static", num_threads=c.n_threads,
+                    use_threads_if=c.n_threads > 1):
+        input_image(&c.input, c.given + t * c.n, c.y + t * c.n, c.level)
 
 
 cdef void requantize_call(const Call *c) noexcept nogil:
@@ -355,13 +372,40 @@ cdef class Calls:
         self.count += 1
         return 1
 
-    def run(self):
-        """Runs all calls, in order."""
+    def run(self, const float[::1] x=None):
+        """Runs all calls, in order; those of to_codes read x, as large as theirs was."""
         cdef long i
+        for i in range(self.count):
+            if self.calls[i].kernel == input_call:
+                if x is None or x.shape[0] != self.calls[i].M * self.calls[i].n:
+                    raise ValueError("x must be as many floats as calls of to_codes were made for")
+                self.calls[i].given = &x[0]
         self.complete = True
         with nogil:
             for i in range(self.count):
                 self.calls[i].kernel(&self.calls[i])
+
+    def to_codes(
+        self,
+        const float[::1] x,        # IN (N C P,)
+        const float[::1] gain,     # IN (C,), or None, as bias
+        const float[::1] bias,
+        long N, long C,
+        how,                       # scale, zero point, lo, hi
+        uint8_t[::1] y,            # OUT (N P C,)
+        int level,
+        int n_threads,
+    ):
+        """The codes of numbers, channels last."""
+        cdef Call c
+        c.kernel, c.level, c.n_threads = input_call, level, n_threads
+        c.given, c.M, c.n, c.y = &x[0], N, x.shape[0] // N, &y[0]
+        c.input.P, c.input.C, c.input.gain, c.input.bias = c.n // C, C, NULL, NULL
+        if gain is not None:
+            c.input.gain, c.input.bias = &gain[0], &bias[0]
+        c.input.scale, c.input.zero, c.input.lo, c.input.hi = how
+        if self.take(&c):
+            self.held.append((gain, bias, y))
 
     def requantize(
         self,

@@ -22,6 +22,12 @@ enum { ISA_REF, ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_VNNI };
 #include <immintrin.h>
 #define TARGET_AVX2 __attribute__((target("avx2,fma")))
 #define TARGET_AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
+#ifdef __clang__
+#define TARGET_AVX512_WIDE TARGET_AVX512
+#else /* loops that gcc vectorises stay at 8 lanes unless told */
+#define TARGET_AVX512_WIDE __attribute__((target( \
+    "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
+#endif
 #define TARGET_VNNI \
     __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #endif

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..grid import code_range, dequantize
+from ..kernels.int8.inputs import codes_of
 from ..ops import sigmoid
 from ..tensor import Array
 from .steps import Step, numbers_of
@@ -53,9 +54,11 @@ class Grid:
 
         float32 division, half to even: what `grid.quantize` computes.
         """
-        with np.errstate(over="ignore"):
-            t = np.rint(x / self.scale) + np.float32(self.zero_point)
-        return np.clip(t, self.lo, self.hi).astype(np.uint8)
+        return codes_of(x, *self.numbers())
+
+    def numbers(self) -> tuple[np.float32, int, int, int]:
+        """Returns the scale, the zero point, and both ends, as kernels take them."""
+        return self.scale, self.zero_point, self.lo, self.hi
 
     def holds(self, x: Array) -> bool:
         """Whether all numbers lie on the grid exactly."""

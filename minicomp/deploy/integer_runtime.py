@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ..kernels import cpu
-from ..kernels.int8 import checks, conv, gemm, pool, wiring
+from ..kernels.int8 import checks, conv, gemm, inputs, pool, wiring
 from ..kernels.int8.depthwise import depthwise, pack_depthwise
 from ..kernels.layout import nchw
 from ..nn.graph import INPUT
@@ -81,7 +81,8 @@ class IntegerPlan:
 
     def integers(self, x: Array) -> Array:
         """Returns the logits as integers, (batch, classes) int32, 0 standing for 0."""
-        values, last = self._block() | {INPUT: checked(x, self.shape)}, self.instructions[-1]
+        x, last = np.ascontiguousarray(checked(x, self.shape)), self.instructions[-1]
+        values = self._block() | {INPUT: x}
         for part in self._parts():
             part(values)
         y, grid = self.plain(last.name, values[last.name]), last.grid
@@ -91,7 +92,8 @@ class IntegerPlan:
     def _parts(self) -> list[Callable[[dict[str, Array]], None]]:
         # What this thread runs, on its block: what NumPy computes, and the kernels between.
         if not hasattr(self._own, "parts"):
-            self._own.parts, calls, values = [], None, self._block()
+            x = np.zeros(self.shape, np.float32)
+            self._own.parts, calls, values = [], None, self._block() | {INPUT: x}
             compiled = cpu.resolve(self.isa, "int8") > 0
             for name, inputs, run, _ in self.runs:
                 if run is None:
@@ -102,7 +104,8 @@ class IntegerPlan:
                     continue
                 if calls is None:
                     calls = checks.some_calls()
-                    self._own.parts.append(lambda values, calls=calls: calls.run())
+                    self._own.parts.append(
+                        lambda values, calls=calls: calls.run(values[INPUT].reshape(-1)))
                 run(*[values[i] for i in inputs], values[name], calls=calls)
         return self._own.parts
 
@@ -158,21 +161,9 @@ class IntegerPlan:
         return _MADE[instruction.kind](self, instruction)
 
     def _input(self, i: Instruction):
-        self._plain.add(i.name)
-        gain, bias = (i.arrays.get(part) for part in ("gain", "bias"))
-        at = (-1, *[1] * (len(i.shape) - 1))
-
-        def run(x, out):
-            if gain is not None:
-                x = x * gain.reshape(at) + bias.reshape(at)
-            codes = i.grid.codes(x)
-            if out.ndim == 2:
-                out[...] = codes
-                return
-            for c in range(out.shape[3]):  # a run a channel, not one of C bytes a pixel
-                out[..., c] = codes[:, c]
-
-        return run
+        how = *i.grid.numbers(), i.arrays.get("gain"), i.arrays.get("bias")
+        return lambda x, out, calls=None: inputs.to_codes(x, *how, out=out, calls=calls,
+                                                          **self._how)
 
     def _linear(self, i: Instruction):
         order, w = self._orders.get(i.inputs[0]), i.arrays["weight"]

@@ -96,12 +96,7 @@ ALWAYS_INLINE void add_narrow(const Adder *d, const uint8_t *const *x, long at, 
 ADD_RUNG(portable, )
 #ifdef MINICOMP_X86
 ADD_RUNG(avx2, TARGET_AVX2)
-#ifdef __clang__
-ADD_RUNG(avx512, TARGET_AVX512)
-#else /* gcc stays at 8 lanes unless told */
-ADD_RUNG(avx512, __attribute__((target(
-    "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
-#endif
+ADD_RUNG(avx512, TARGET_AVX512_WIDE)
 #else
 #define add_block_avx2 add_block_portable
 #define add_block_avx512 add_block_portable
