@@ -1,7 +1,8 @@
 """Races of the products of codes: u8 x s8 beside float32, onnxruntime and torch.
 
-M rows, K inner, O out. Weights are packed beforehand, as a plan does it, and onnxruntime has them
-as a constant, its inputs and outputs bound beforehand. torch multiplies s8 x s8.
+M rows, K inner, O out. Weights are packed and the call is kept beforehand, as a plan does it;
+onnxruntime has weights as a constant, its inputs and outputs bound beforehand. torch multiplies
+s8 x s8.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from ..kernels.int8.checks import some_calls
 from ..kernels.int8.conv import conv2d
 from ..kernels.int8.gemm import gemm, pack
 from ..kernels.int8.requantize import requantizer
@@ -45,10 +47,13 @@ def _product(kernel: str, shape: tuple[int, int, int], makers: dict[str, Callabl
     M, K, O = shape
     rng = np.random.default_rng(0)
     a, w = rng.integers(0, 256, (M, K), np.uint8), rng.integers(-127, 128, (O, K), np.int8)
-    packed, offset, out = pack(w), np.zeros(O, np.int32), np.empty((M, O), np.int32)
+    packed, offset, calls = pack(w), np.zeros(O, np.int32), some_calls()
+    out = gemm(a, packed, offset)
+    if calls is not None:
+        gemm(a, packed, offset, out=out, calls=calls)
     x, v, y = a.astype(np.float32), w.T.astype(np.float32), np.empty((M, O), np.float32)
     times = race({
-        "ours": lambda: gemm(a, packed, offset, out=out),
+        "ours": calls.run if calls else lambda: gemm(a, packed, offset, out=out),
         PEER: lambda: np.matmul(x, v, out=y),
         **{name: make(a, w) for name, make in makers.items()},
     })

@@ -73,24 +73,27 @@ class IntegerPlan:
         """
         if not self.instructions:
             return np.array(checked(x, self.shape), order="C")
-        last = self.instructions[-1]
+        y, last = self._computed(x), self.instructions[-1]
         if last.grid is not None:
-            return last.grid.scale * self.integers(x).astype(np.float32)
+            return last.grid.scale * _steps(y, last).astype(np.float32)
         scale = last.scale.reshape(-1, *[1] * (len(last.shape) - 1))
-        return self.integers(x).astype(np.float32) * scale
+        return np.multiply(y, scale, dtype=np.float32, casting="unsafe")  # y to float32 first
 
     def integers(self, x: Array) -> Array:
         """Returns the logits as integers, (batch, classes) int32, 0 standing for 0."""
-        x, last = np.ascontiguousarray(checked(x, self.shape)), self.instructions[-1]
-        values = self._block() | {INPUT: x}
-        for part in self._parts():
-            part(values)
-        y, grid = self.plain(last.name, values[last.name]), last.grid
-        zero_point = 0 if grid is None else grid.zero_point
-        return np.subtract(y, zero_point, dtype=np.int32, casting="unsafe")
+        return _steps(self._computed(x), self.instructions[-1])
 
-    def _parts(self) -> list[Callable[[dict[str, Array]], None]]:
-        # What this thread runs, on its block: what NumPy computes, and the kernels between.
+    def _computed(self, x: Array) -> Array:
+        # The last value as a program means it, gone with the next call.
+        values, last = self._block(), self.instructions[-1].name
+        x = np.ascontiguousarray(checked(x, self.shape))
+        for part in self._parts():
+            part(values, x)
+        return self._seen(last, values[last])
+
+    def _parts(self) -> list[Callable[[dict[str, Array], Array], None]]:
+        # What this thread runs, on its block and an input: what NumPy computes, and the kernels
+        # between.
         if not hasattr(self._own, "parts"):
             x = np.zeros(self.shape, np.float32)
             self._own.parts, calls, values = [], None, self._block() | {INPUT: x}
@@ -105,7 +108,7 @@ class IntegerPlan:
                 if calls is None:
                     calls = checks.some_calls()
                     self._own.parts.append(
-                        lambda values, calls=calls: calls.run(values[INPUT].reshape(-1)))
+                        lambda values, x, calls=calls: calls.run(x.reshape(-1)))
                 run(*[values[i] for i in inputs], values[name], calls=calls)
         return self._own.parts
 
@@ -120,10 +123,14 @@ class IntegerPlan:
 
     def plain(self, name: str, y: Array) -> Array:
         """Returns a value as a program means it, (N, C, H, W) or (N, D), the caller's own."""
+        return np.array(self._seen(name, y), order="C")
+
+    def _seen(self, name: str, y: Array) -> Array:
+        # The same, perhaps a view of y.
         if y.ndim == 4:
-            return np.array(nchw(y), order="C")
+            return nchw(y)
         order = self._orders.get(name)
-        return y.copy() if order is None else y[:, np.argsort(order)]
+        return y if order is None else y[:, np.argsort(order)]
 
     # -------------------------------------------------------------------------------------- memory
 
@@ -270,8 +277,17 @@ _MADE: dict[str, Callable] = {
 }
 
 
+def _steps(y: Array, last: Instruction) -> Array:
+    # A value of that instruction as int32, 0 standing for 0; an array of its own.
+    zero_point = 0 if last.grid is None else last.grid.zero_point
+    return np.subtract(y, zero_point, dtype=np.int32, order="C", casting="unsafe")
+
+
 def _on_values(run: Callable, inputs: Sequence[str], name: str) -> Callable:
-    return lambda values: run(*[values[i] for i in inputs], values[name])
+    def part(values, x):
+        run(*[x if i == INPUT else values[i] for i in inputs], values[name])
+
+    return part
 
 
 def _lying(shape: Shape) -> Shape:
