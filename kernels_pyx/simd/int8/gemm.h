@@ -214,15 +214,39 @@ static inline const Tiles *gemm_tiles(int level) {
 
 /* ------------------------------------------------------------------------------------ products */
 
+/* rows of n sums, and their offset, to rows of `to`, which are `apart` entries apart. */
+ALWAYS_INLINE void put_sums(const int32_t *acc, const int32_t *offset, long rows, long n,
+                            int32_t *to, long apart) {
+    for (long i = 0; i < rows; i++, to += apart)
+        for (long c = 0; c < n; c++) to[c] = acc[i * ACC_ROW + c] + offset[c];
+}
+
+#ifdef MINICOMP_X86
+TARGET_AVX512 static void put_sums_avx512(const int32_t *acc, const int32_t *offset, long rows,
+                                          long n, int32_t *to, long apart) {
+    for (long c = 0; c < n; c += 16) {
+        const __mmask16 m = (__mmask16)(n - c >= 16 ? 0xffff : (1u << (n - c)) - 1);
+        const __m512i add = _mm512_maskz_loadu_epi32(m, offset + c);
+        for (long i = 0; i < rows; i++)
+            _mm512_mask_storeu_epi32(to + i * apart + c, m, _mm512_add_epi32(
+                add, _mm512_loadu_si512(acc + i * ACC_ROW + c)));
+    }
+}
+#endif
+
 /* rows of sums in acc, of n channels from o on: to where the product wants them, from row m on. */
 static void gemm_put(const Product *p, const int32_t *acc, long m, long rows, long o, long n,
                      int level) {
     if (p->sums) {
         const int32_t *offset = p->offset + p->first + o;
-        for (long i = 0; i < rows; i++) {
-            int32_t *to = p->sums + (m + i) * p->out + o;
-            for (long c = 0; c < n; c++) to[c] = acc[i * ACC_ROW + c] + offset[c];
+        int32_t *to = p->sums + m * p->out + o;
+#ifdef MINICOMP_X86
+        if (level >= ISA_AVX512) {
+            put_sums_avx512(acc, offset, rows, n, to, p->out);
+            return;
         }
+#endif
+        put_sums(acc, offset, rows, n, to, p->out);
         return;
     }
     const Accumulators a = {acc, ACC_ROW, p->offset, rows, n, p->first + o,
