@@ -113,8 +113,9 @@ cdef extern from "simd/int8/depthwise.h" nogil:
         const int32_t *offset
         Requant r
     long c_depthwise_room "depthwise_room"(long KH, long KW)
-    void depthwise_block(const Depthwise *d, const uint8_t *x, long block, uint8_t *y, void *room,
-                         int level)
+    long depthwise_rows(const Depthwise *d)
+    void depthwise_band(const Depthwise *d, const uint8_t *x, long blocks, long first, long end,
+                        uint8_t *y, void *room, int level)
 
 cdef extern from "simd/int8/pool.h" nogil:
     ctypedef struct Pool:
@@ -243,13 +244,15 @@ cdef void conv_band(const Call *c, long n, long i, long end, uint8_t *room) noex
 
 
 cdef void depthwise_call(const Call *c) noexcept nogil:
-    cdef long t
+    cdef long t, i
     cdef Depthwise d = c.depthwise
+    cdef long rows = depthwise_rows(&d), bands = (d.Ho + rows - 1) // rows
     d.r = c.r
-    for t in prange(c.M * c.blocks, schedule="static", num_threads=c.n_threads,
+    for t in prange(c.M * bands, schedule="static", num_threads=c.n_threads,
                     use_threads_if=c.n_threads > 1):
-        depthwise_block(&d, c.x + t // c.blocks * c.n, t % c.blocks, c.y + t // c.blocks * c.out,
-                        c.rooms + threadid() * c.each, c.level)
+        i = t % bands * rows
+        depthwise_band(&d, c.x + t // bands * c.n, c.blocks, i, min(d.Ho, i + rows),
+                       c.y + t // bands * c.out, c.rooms + threadid() * c.each, c.level)
 
 
 cdef void max_pool_call(const Call *c) noexcept nogil:

@@ -22,6 +22,10 @@
  *   avx512     V = 64, Q = 2
  *   vnni       V = 64, Q = 4: a 3 x 3 filter takes 3 instructions where it took 9 products
  *
+ * Where a block of 64 has at most 16 channels, 4 rows of them fill NV = 1 vector of the 4, in the
+ * order of channels; of at most 32 they fill NV = 2, lanes of 128 bits in the order 0 4 2 6, 1 5 3 7
+ * of four channels each.
+ *
  * Rows and columns around the map are made of its zero point as they are interleaved; no padded
  * copy exists.
  */
@@ -35,6 +39,7 @@ enum {
     DEPTHWISE_STRIP = 96, /* units of 4 vectors in a strip of interleaved columns: 24 KB, half L1 */
     DEPTHWISE_UNIT = 256, /* bytes of a unit in the widest rung */
     DEPTHWISE_PIXELS = 16, /* whose sums wait until they are requantized at a time */
+    DEPTHWISE_BAND = 32,   /* output pixels of a band of rows, at least */
 };
 
 typedef struct {
@@ -61,14 +66,15 @@ ALWAYS_INLINE void depthwise_taps(const uint8_t *from, const int8_t *w, int32_t 
     for (int c = 0; c < 16; c++) acc[c] += from[c] * w[c];
 }
 
-static void depthwise_block_portable(const Depthwise *d, const uint8_t *x, long block, uint8_t *y) {
+static void depthwise_block_portable(const Depthwise *d, const uint8_t *x, long block, long first,
+                                     long end, uint8_t *y) {
     const long c0 = 16 * block, n = d->C - c0 < 16 ? d->C - c0 : 16;
     const int8_t *w = (const int8_t *)d->weight + c0 * d->KH * d->KW;
     uint8_t outside[16], few[16] = {0};
     int32_t acc[16];
-    Accumulators a = {acc, 16, d->offset, 1, n, c0, y + c0, d->C};
+    Accumulators a = {acc, 16, d->offset, 1, n, c0, y + first * d->Wo * d->C + c0, d->C};
     memset(outside, d->zero_point, sizeof outside);
-    for (long i = 0; i < d->Ho; i++)
+    for (long i = first; i < end; i++)
         for (long j = 0; j < d->Wo; j++, a.y += d->C) {
             memset(acc, 0, sizeof acc);
             for (long k = 0; k < d->KH; k++) {
@@ -167,15 +173,15 @@ TARGET_AVX2 static void depthwise_store_avx2(const Depthwise *d, const int32_t *
 }
 
 TARGET_AVX2 static void depthwise_block_avx2(const Depthwise *d, const uint8_t *x, long block,
-                                             uint8_t *y, void *room) {
+                                             long first, long end, uint8_t *y, void *room) {
     const long c0 = 32 * block, n = d->C - c0 < 32 ? d->C - c0 : 32, G = (d->KH + 1) / 2;
     const long units = d->KW * G, run = depthwise_run(d, G), step = d->sw * G;
     const __m256i *w = (const __m256i *)d->weight + block * units * 4;
     __m256i *strip = (__m256i *)room;
     DEPTHWISE_ALIGNED int32_t acc[32 * DEPTHWISE_PIXELS];
     long held = 0; /* pixels in acc, which lie one after the other in y, the first at `to` */
-    uint8_t *to = y + c0;
-    for (long i = 0; i < d->Ho; i++)
+    uint8_t *to = y + first * d->Wo * d->C + c0;
+    for (long i = first; i < end; i++)
         for (long j0 = 0; j0 < d->Wo; j0 += run) {
             const long m = d->Wo - j0 < run ? d->Wo - j0 : run;
             depthwise_strip_avx2(d, x + c0, i * d->sh - d->ph, j0 * d->sw - d->pw,
@@ -206,11 +212,74 @@ TARGET_AVX512 ALWAYS_INLINE __m512i depthwise_dot(__m512i acc, __m512i x, __m512
     return acc;
 }
 
+/* How many vectors of 16 lanes hold the n channels of a block. */
+ALWAYS_INLINE int depthwise_vectors(long n) { return n <= 16 ? 1 : n <= 32 ? 2 : 4; }
+
+/* 16 channels of Q rows, in a lane each: 1 vector. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise_unit_1(const __m512i *row, __m512i *to, const int Q) {
+    __m128i v[4];
+    UNROLL for (int q = 0; q < Q; q++) v[q] = _mm512_castsi512_si128(row[q]);
+    if (Q == 2) {
+        const __m256i both = _mm256_inserti128_si256(
+            _mm256_castsi128_si256(_mm_unpacklo_epi8(v[0], v[1])), _mm_unpackhi_epi8(v[0], v[1]),
+            1);
+        _mm512_storeu_si512(to, _mm512_cvtepu8_epi16(both));
+        return;
+    }
+    /* rows to lanes of 128 bits; four channels of each row to a lane; bytes of a channel together */
+    const __m512i fours = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i bytes = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    __m512i rows = _mm512_inserti32x4(row[0], v[1], 1);
+    rows = _mm512_inserti32x4(rows, v[2], 2);
+    rows = _mm512_permutexvar_epi32(fours, _mm512_inserti32x4(rows, v[3], 3));
+    _mm512_storeu_si512(to, _mm512_shuffle_epi8(rows, bytes));
+}
+
+/* 32 channels: 2 vectors. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise_unit_2(const __m512i *row, __m512i *to, const int Q) {
+    if (Q == 2) {
+        const __m256i a = _mm512_castsi512_si256(row[0]), b = _mm512_castsi512_si256(row[1]);
+        const __m512i lo = _mm512_cvtepu8_epi16(_mm256_unpacklo_epi8(a, b));
+        const __m512i hi = _mm512_cvtepu8_epi16(_mm256_unpackhi_epi8(a, b));
+        _mm512_storeu_si512(to, _mm512_shuffle_i64x2(lo, hi, 0x88));
+        _mm512_storeu_si512(to + 1, _mm512_shuffle_i64x2(lo, hi, 0xdd));
+        return;
+    }
+    const __m512i ac = _mm512_inserti64x4(row[0], _mm512_castsi512_si256(row[2]), 1);
+    const __m512i bd = _mm512_inserti64x4(row[1], _mm512_castsi512_si256(row[3]), 1);
+    const __m512i lo = _mm512_unpacklo_epi8(ac, bd), hi = _mm512_unpackhi_epi8(ac, bd);
+    const __m512i ab = _mm512_shuffle_i64x2(lo, hi, 0x44), cd = _mm512_shuffle_i64x2(lo, hi, 0xee);
+    _mm512_storeu_si512(to, _mm512_unpacklo_epi16(ab, cd));
+    _mm512_storeu_si512(to + 1, _mm512_unpackhi_epi16(ab, cd));
+}
+
+/* 64 channels: 4 vectors. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise_unit_4(const __m512i *row, __m512i *to, const int Q) {
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512i lo = _mm512_unpacklo_epi8(row[0], row[1]);
+    const __m512i hi = _mm512_unpackhi_epi8(row[0], row[1]);
+    if (Q == 2) {
+        _mm512_storeu_si512(to, _mm512_unpacklo_epi8(lo, zero));
+        _mm512_storeu_si512(to + 1, _mm512_unpackhi_epi8(lo, zero));
+        _mm512_storeu_si512(to + 2, _mm512_unpacklo_epi8(hi, zero));
+        _mm512_storeu_si512(to + 3, _mm512_unpackhi_epi8(hi, zero));
+        return;
+    }
+    const __m512i lo2 = _mm512_unpacklo_epi8(row[2], row[3]);
+    const __m512i hi2 = _mm512_unpackhi_epi8(row[2], row[3]);
+    _mm512_storeu_si512(to, _mm512_unpacklo_epi16(lo, lo2));
+    _mm512_storeu_si512(to + 1, _mm512_unpackhi_epi16(lo, lo2));
+    _mm512_storeu_si512(to + 2, _mm512_unpacklo_epi16(hi, hi2));
+    _mm512_storeu_si512(to + 3, _mm512_unpackhi_epi16(hi, hi2));
+}
+
 /* Interleaves `columns` columns from `left` on, Q rows from `top` on in a lane. */
 TARGET_AVX512 ALWAYS_INLINE void depthwise_strip_avx512(const Depthwise *d, const uint8_t *x,
                                                         long top, long left, long columns,
-                                                        __mmask64 mask, __m512i *to, const int Q) {
-    const __m512i outside = _mm512_set1_epi8((char)d->zero_point), zero = _mm512_setzero_si512();
+                                                        __mmask64 mask, __m512i *to, const int Q,
+                                                        const int NV) {
+    const __m512i outside = _mm512_set1_epi8((char)d->zero_point);
     const long G = (d->KH + Q - 1) / Q;
     for (long g = 0; g < G; g++) {
         const uint8_t *row[4];
@@ -218,40 +287,33 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_strip_avx512(const Depthwise *d, cons
         for (int q = 0; q < Q; q++) row[q] = depthwise_row(d, x, top + Q * g + q);
         for (long t = 0; t < columns; t++) {
             const int in = left + t >= 0 && left + t < d->W;
-            UNROLL for (int q = 0; q < Q; q++)
-                v[q] = in && row[q] ? _mm512_maskz_loadu_epi8(mask, row[q] + (left + t) * d->C)
-                                    : outside;
-            const __m512i lo = _mm512_unpacklo_epi8(v[0], v[1]);
-            const __m512i hi = _mm512_unpackhi_epi8(v[0], v[1]);
-            __m512i *out = to + (t * G + g) * 4;
-            if (Q == 2) {
-                _mm512_storeu_si512(out, _mm512_unpacklo_epi8(lo, zero));
-                _mm512_storeu_si512(out + 1, _mm512_unpackhi_epi8(lo, zero));
-                _mm512_storeu_si512(out + 2, _mm512_unpacklo_epi8(hi, zero));
-                _mm512_storeu_si512(out + 3, _mm512_unpackhi_epi8(hi, zero));
-            } else {
-                const __m512i lo2 = _mm512_unpacklo_epi8(v[2], v[3]);
-                const __m512i hi2 = _mm512_unpackhi_epi8(v[2], v[3]);
-                _mm512_storeu_si512(out, _mm512_unpacklo_epi16(lo, lo2));
-                _mm512_storeu_si512(out + 1, _mm512_unpackhi_epi16(lo, lo2));
-                _mm512_storeu_si512(out + 2, _mm512_unpacklo_epi16(hi, hi2));
-                _mm512_storeu_si512(out + 3, _mm512_unpackhi_epi16(hi, hi2));
+            UNROLL for (int q = 0; q < Q; q++) {
+                const uint8_t *from = row[q] + (left + t) * d->C;
+                if (!in || !row[q]) v[q] = outside;
+                else if (NV == 4) v[q] = _mm512_maskz_loadu_epi8(mask, from);
+                else if (NV == 2)
+                    v[q] = _mm512_castsi256_si512(_mm256_maskz_loadu_epi8((__mmask32)mask, from));
+                else v[q] = _mm512_castsi128_si512(_mm_maskz_loadu_epi8((__mmask16)mask, from));
             }
+            __m512i *out = to + (t * G + g) * NV;
+            if (NV == 1) depthwise_unit_1(v, out, Q);
+            else if (NV == 2) depthwise_unit_2(v, out, Q);
+            else depthwise_unit_4(v, out, Q);
         }
     }
 }
 
-/* P neighbouring pixels of 64 channels: a column is loaded once for all pixels that see it. KW and
- * sw are constants where this is inlined for the usual filters. */
+/* P neighbouring pixels of 16 NV channels: a column is loaded once for all pixels that see it. KW
+ * and sw are constants where this is inlined for the usual filters. */
 TARGET_AVX512 ALWAYS_INLINE void depthwise_pixels_avx512(const __m512i *x, const __m512i *w, long G,
                                                          int32_t *acc, const int P, const int KW,
-                                                         const int sw, const int Q) {
-    UNROLL for (int k = 0; k < 4; k++) {
+                                                         const int sw, const int Q, const int NV) {
+    UNROLL for (int k = 0; k < NV; k++) {
         __m512i sum[4];
         UNROLL for (int p = 0; p < P; p++) sum[p] = _mm512_setzero_si512();
         for (long g = 0; g < G; g++)
             UNROLL for (int t = 0; t < (P - 1) * sw + KW; t++) {
-                const __m512i column = _mm512_loadu_si512(x + 4 * (t * G + g) + k);
+                const __m512i column = _mm512_loadu_si512(x + NV * (t * G + g) + k);
                 UNROLL for (int p = 0; p < P; p++)
                     if (t - p * sw >= 0 && t - p * sw < KW)
                         sum[p] = depthwise_dot(sum[p], column, _mm512_loadu_si512(
@@ -265,29 +327,44 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_pixels_avx512(const __m512i *x, const
 /* P pixels, 4 or 1; the windows of two neighbours are sw columns apart. */
 TARGET_AVX512 ALWAYS_INLINE void depthwise_some_avx512(const __m512i *x, const __m512i *w, long G,
                                                        int32_t *acc, long P, int KW, int sw,
-                                                       const int Q) {
-    if (P == 1) depthwise_pixels_avx512(x, w, G, acc, 1, KW, 1, Q);
-    else if (KW == 3 && sw == 1) depthwise_pixels_avx512(x, w, G, acc, 4, 3, 1, Q);
-    else if (KW == 3 && sw == 2) depthwise_pixels_avx512(x, w, G, acc, 4, 3, 2, Q);
-    else if (KW == 5 && sw == 1) depthwise_pixels_avx512(x, w, G, acc, 4, 5, 1, Q);
-    else depthwise_pixels_avx512(x, w, G, acc, 4, 5, 2, Q);
+                                                       const int Q, const int NV) {
+    if (P == 1) depthwise_pixels_avx512(x, w, G, acc, 1, KW, 1, Q, NV);
+    else if (KW == 3 && sw == 1) depthwise_pixels_avx512(x, w, G, acc, 4, 3, 1, Q, NV);
+    else if (KW == 3 && sw == 2) depthwise_pixels_avx512(x, w, G, acc, 4, 3, 2, Q, NV);
+    else if (KW == 5 && sw == 1) depthwise_pixels_avx512(x, w, G, acc, 4, 5, 1, Q, NV);
+    else depthwise_pixels_avx512(x, w, G, acc, 4, 5, 2, Q, NV);
 }
 
-/* The codes of P pixels of a block in the order of channels; pixels are C bytes apart. */
-TARGET_AVX512 static void depthwise_store_avx512(const Depthwise *d, const int32_t *acc, long P,
-                                                 long block, __mmask64 mask, uint8_t *y) {
-    const __m512i back = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+/* The codes of P pixels of a block of n channels in their order; pixels are C bytes apart. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise_store_avx512(const Depthwise *d, const int32_t *acc,
+                                                        long P, long block, long n, uint8_t *y,
+                                                        const int NV) {
     DEPTHWISE_ALIGNED uint8_t codes[64 * DEPTHWISE_PIXELS];
-    const Accumulators a = {acc, 64, d->offset, P, 64, 64 * block, codes, 64};
+    Accumulators a = {acc, 64, d->offset, P, 16 * NV, 64 * block, codes, 64};
+    if (NV == 1) { /* in their order */
+        a.n = n, a.y = y, a.ym = d->C;
+        requantize(&a, &d->r, ISA_AVX512);
+        return;
+    }
     requantize(&a, &d->r, ISA_AVX512);
+    if (NV == 2) {
+        const __m256i back = _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7);
+        const __mmask32 mask = (__mmask32)(((__mmask64)1 << n) - 1);
+        for (long p = 0; p < P; p++)
+            _mm256_mask_storeu_epi8(y + p * d->C, mask, _mm256_permutevar8x32_epi32(
+                _mm256_loadu_si256((const __m256i *)(codes + 64 * p)), back));
+        return;
+    }
+    const __m512i back = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __mmask64 mask = n == 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1;
     for (long p = 0; p < P; p++)
         _mm512_mask_storeu_epi8(y + p * d->C, mask, _mm512_permutexvar_epi32(
             back, _mm512_loadu_si512(codes + 64 * p)));
 }
 
 TARGET_AVX512 ALWAYS_INLINE void depthwise_block_512(const Depthwise *d, const uint8_t *x,
-                                                     long block, uint8_t *y, void *room,
-                                                     const int Q) {
+                                                     long block, long first, long end, uint8_t *y,
+                                                     void *room, const int Q, const int NV) {
     const long c0 = 64 * block, n = d->C - c0 < 64 ? d->C - c0 : 64, G = (d->KH + Q - 1) / Q;
     const long units = d->KW * G, run = depthwise_run(d, G), step = d->sw * G;
     const __mmask64 mask = n == 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1;
@@ -296,46 +373,65 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_block_512(const Depthwise *d, const u
     __m512i *strip = (__m512i *)room;
     DEPTHWISE_ALIGNED int32_t acc[64 * DEPTHWISE_PIXELS];
     long held = 0; /* pixels in acc, which lie one after the other in y, the first at `to` */
-    uint8_t *to = y + c0;
-    for (long i = 0; i < d->Ho; i++)
+    uint8_t *to = y + first * d->Wo * d->C + c0;
+    for (long i = first; i < end; i++)
         for (long j0 = 0; j0 < d->Wo; j0 += run) {
             const long m = d->Wo - j0 < run ? d->Wo - j0 : run;
             depthwise_strip_avx512(d, x + c0, i * d->sh - d->ph, j0 * d->sw - d->pw,
-                                   (m - 1) * d->sw + d->KW, mask, strip, Q);
+                                   (m - 1) * d->sw + d->KW, mask, strip, Q, NV);
             for (long j = 0, P; j < m; j += P) {
-                const __m512i *seen = strip + 4 * j * step;
+                const __m512i *seen = strip + NV * j * step;
                 P = m - j < 4 || !usual ? 1 : 4;
                 if (held + P > DEPTHWISE_PIXELS) {
-                    depthwise_store_avx512(d, acc, held, block, mask, to);
+                    depthwise_store_avx512(d, acc, held, block, n, to, NV);
                     to += held * d->C;
                     held = 0;
                 }
-                depthwise_some_avx512(seen, w, G, acc + 64 * held, P, (int)d->KW, (int)d->sw, Q);
+                depthwise_some_avx512(seen, w, G, acc + 64 * held, P, (int)d->KW, (int)d->sw, Q,
+                                      NV);
                 held += P;
             }
         }
-    depthwise_store_avx512(d, acc, held, block, mask, to);
+    depthwise_store_avx512(d, acc, held, block, n, to, NV);
+}
+TARGET_AVX512 ALWAYS_INLINE void depthwise_any_512(const Depthwise *d, const uint8_t *x, long block,
+                                                   long first, long end, uint8_t *y, void *room,
+                                                   const int Q) {
+    const int NV = depthwise_vectors(d->C - 64 * block);
+    if (NV == 1) depthwise_block_512(d, x, block, first, end, y, room, Q, 1);
+    else if (NV == 2) depthwise_block_512(d, x, block, first, end, y, room, Q, 2);
+    else depthwise_block_512(d, x, block, first, end, y, room, Q, 4);
 }
 TARGET_AVX512 static void depthwise_block_avx512(const Depthwise *d, const uint8_t *x, long block,
-                                                 uint8_t *y, void *room) {
-    depthwise_block_512(d, x, block, y, room, 2);
+                                                 long first, long end, uint8_t *y, void *room) {
+    depthwise_any_512(d, x, block, first, end, y, room, 2);
 }
 TARGET_VNNI static void depthwise_block_vnni(const Depthwise *d, const uint8_t *x, long block,
-                                             uint8_t *y, void *room) {
-    depthwise_block_512(d, x, block, y, room, 4);
+                                             long first, long end, uint8_t *y, void *room) {
+    depthwise_any_512(d, x, block, first, end, y, room, 4);
 }
 #endif
 
-/* One block of V channels of an image, packed for `level`. */
-static void depthwise_block(const Depthwise *d, const uint8_t *x, long block, uint8_t *y,
-                            void *room, int level) {
+/* How many rows of output are computed at a time: few, so that one block finds in the nearest cache
+ * what the block before it has read, whose bytes share its lines. */
+static long depthwise_rows(const Depthwise *d) {
+    return d->Wo >= DEPTHWISE_BAND ? 1 : (DEPTHWISE_BAND + d->Wo - 1) / d->Wo;
+}
+
+/* Rows first..end of the output of an image, packed in `blocks` blocks of V channels for `level`.
+ */
+static void depthwise_band(const Depthwise *d, const uint8_t *x, long blocks, long first, long end,
+                           uint8_t *y, void *room, int level) {
+    for (long b = 0; b < blocks; b++) {
 #ifdef MINICOMP_X86
-    if (level >= ISA_VNNI) { depthwise_block_vnni(d, x, block, y, room); return; }
-    if (level >= ISA_AVX512) { depthwise_block_avx512(d, x, block, y, room); return; }
-    if (level >= ISA_AVX2) { depthwise_block_avx2(d, x, block, y, room); return; }
+        if (level >= ISA_VNNI) depthwise_block_vnni(d, x, b, first, end, y, room);
+        else if (level >= ISA_AVX512) depthwise_block_avx512(d, x, b, first, end, y, room);
+        else if (level >= ISA_AVX2) depthwise_block_avx2(d, x, b, first, end, y, room);
+        else
 #endif
+            depthwise_block_portable(d, x, b, first, end, y);
+    }
     (void)room, (void)level;
-    depthwise_block_portable(d, x, block, y);
 }
 
 #endif

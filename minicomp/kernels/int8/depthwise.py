@@ -66,11 +66,18 @@ def pack_depthwise(w: Array, offset: Array, r: Requantizer, *, isa: str = "auto"
 
 def _ordered(a: Array, v: int) -> Array:
     # (..., C) -> (..., blocks V): channel 16 l + 4 k + i of a block goes to place 4 (L k + l) + i,
-    # L = V / 16; what is missing in the last block repeats the last channel.
-    c = a.shape[-1]
-    a = a[..., np.minimum(np.arange(-(-c // v) * v), c - 1)]
-    places = a.reshape(*a.shape[:-1], -1, v // 16, 4, 4).swapaxes(-3, -2)
-    return np.ascontiguousarray(places.reshape(*a.shape))
+    # L = V / 16. A last block of 64 that has at most 16 channels keeps their order, one of at most
+    # 32 has groups of four of them in the order 0 4 2 6 1 5 3 7. What is missing repeats the last
+    # channel.
+    c, blocks = a.shape[-1], -(-a.shape[-1] // v)
+    places = np.arange(blocks * v).reshape(blocks, v // 16, 4, 4).swapaxes(1, 2).reshape(-1, v)
+    left = c - (blocks - 1) * v
+    if v == 64 and left <= 32:
+        places[-1] = np.arange((blocks - 1) * v, blocks * v)
+        if left > 16:
+            fours = places[-1, :32].reshape(8, 4)[[0, 4, 2, 6, 1, 5, 3, 7]]
+            places[-1, :32] = fours.reshape(-1)
+    return np.ascontiguousarray(a[..., np.minimum(places.reshape(-1), c - 1)])
 
 
 def _interleaved(w: Array, v: int, q: int) -> Array:
