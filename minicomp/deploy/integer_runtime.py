@@ -30,14 +30,19 @@ from .runtime import Run, check_call, checked
 from .steps import Shape
 
 ALIGN = 64
+# Bytes of values beyond which the examples of a call go through one portion after the other: what a
+# layer writes the next one then finds in a cache. Measured: MobileNetV2-32, 64 examples, is fastest
+# at portions of 4 to 8, 1.3 to 2.6 MB.
+MOST_BYTES = 2_600_000
 
 
 class IntegerPlan:
     """Instructions made ready for calls of exactly `batch` examples.
 
     instructions, input_shape : of a program        isa, n_threads : of the kernels
-    size : bytes of the block that all values of a call share        bound : the largest sum of
-        values that are needed at a time
+    portions : how many examples go through at a time, one portion after the other
+    size : bytes of the block that all values of a portion share        bound : the largest sum of
+        its values that are needed at a time
     Raises ValueError for a batch or n_threads below 1, and for a rung that does not run here.
 
     Threads may share a plan: each has a block of its own.
@@ -57,7 +62,8 @@ class IntegerPlan:
         self._home: dict[str, str] = {}  # by value, that whose memory it shares
         self._plain: set[str] = set()  # the instructions that no kernel computes
         self.runs = tuple(Run(i.name, i.inputs, self._made(i), (i,)) for i in self.instructions)
-        arena = planned(self._values())
+        self.portions = self._portioned(planned(self._values(1)).size)
+        arena = planned(self._values(self.portions[0]))
         self.offsets, self.size, self.bound = arena.offsets, arena.size, arena.bound
         self._own = threading.local()
 
@@ -84,38 +90,46 @@ class IntegerPlan:
         return _steps(self._computed(x), self.instructions[-1])
 
     def _computed(self, x: Array) -> Array:
-        # The last value as a program means it, gone with the next call.
-        values, last = self._block(), self.instructions[-1].name
-        x = np.ascontiguousarray(checked(x, self.shape))
-        for part in self._parts():
-            part(values, x)
-        return self._seen(last, values[last])
+        # The last value as a program means it, perhaps gone with the next call.
+        x, last = np.ascontiguousarray(checked(x, self.shape)), self.instructions[-1].name
+        if len(self.portions) == 1:
+            return self._seen(last, self._portion(x))
+        ends = np.cumsum(self.portions)
+        return np.concatenate([self._seen(last, self._portion(x[end - n: end])).copy()
+                               for n, end in zip(self.portions, ends)])
 
-    def _parts(self) -> list[Callable[[dict[str, Array], Array], None]]:
-        # What this thread runs, on its block and an input: what NumPy computes, and the kernels
-        # between.
-        if not hasattr(self._own, "parts"):
-            x = np.zeros(self.shape, np.float32)
-            self._own.parts, calls, values = [], None, self._block() | {INPUT: x}
+    def _portion(self, x: Array) -> Array:
+        # The last value as it lies, gone with the next portion.
+        values = self._block(len(x))
+        for part in self._parts(len(x)):
+            part(values, x)
+        return values[self.instructions[-1].name]
+
+    def _parts(self, n: int) -> list[Callable[[dict[str, Array], Array], None]]:
+        # What this thread runs of n examples, on its block and an input: what NumPy computes, and
+        # the kernels between.
+        own = self._own.__dict__.setdefault("parts", {})
+        if n not in own:
+            x = np.zeros((n, *self.shape[1:]), np.float32)
+            own[n], calls, values = [], None, self._block(n) | {INPUT: x}
             compiled = cpu.resolve(self.isa, "int8") > 0
             for name, inputs, run, _ in self.runs:
                 if run is None:
                     continue
                 if not compiled or name in self._plain:
                     calls = None
-                    self._own.parts.append(_on_values(run, inputs, name))
+                    own[n].append(_on_values(run, inputs, name))
                     continue
                 if calls is None:
                     calls = checks.some_calls()
-                    self._own.parts.append(
-                        lambda values, x, calls=calls: calls.run(x.reshape(-1)))
+                    own[n].append(lambda values, x, calls=calls: calls.run(x.reshape(-1)))
                 run(*[values[i] for i in inputs], values[name], calls=calls)
-        return self._own.parts
+        return own[n]
 
     def walk(self, x: Array) -> Iterator[tuple[str, Array]]:
         """Yields the name of each value, one after the other, and the value as it lies, see
-        `plain`; it is gone when another takes its place."""
-        values = self._block() | {INPUT: checked(x, self.shape)}
+        `plain`; it is gone when another takes its place. All examples go through at once."""
+        values = self._block(self.batch) | {INPUT: checked(x, self.shape)}
         for name, inputs, run, _ in self.runs:
             if run is not None:
                 run(*[values[i] for i in inputs], values[name])
@@ -134,8 +148,13 @@ class IntegerPlan:
 
     # -------------------------------------------------------------------------------------- memory
 
-    def _values(self) -> list[Value]:
-        # The values that have memory of their own, and how long it is needed.
+    def _portioned(self, each: int) -> tuple[int, ...]:
+        # Sizes of portions, the largest first, of examples whose values take `each` bytes.
+        count = min(self.batch, -(-self.batch * each // MOST_BYTES))
+        return tuple((self.batch + i) // max(count, 1) for i in reversed(range(max(count, 1))))
+
+    def _values(self, n: int) -> list[Value]:
+        # The values of n examples that have memory of their own, and how long it is needed.
         made = {i.name: at for at, i in enumerate(self.instructions)}
         last = dict(made)
         for at, instruction in enumerate(self.instructions):
@@ -144,21 +163,23 @@ class IntegerPlan:
         if self.instructions:
             name = self.instructions[-1].name
             last[self._home.get(name, name)] = len(made)
-        return [Value(i.name, self.batch * math.prod(i.shape) * _dtype(i).itemsize,
+        return [Value(i.name, n * math.prod(i.shape) * _dtype(i).itemsize,
                       made[i.name], last[i.name])
                 for i in self.instructions if i.name not in self._home]
 
-    def _block(self) -> dict[str, Array]:
-        # The values of this thread, views of its block, by name.
-        if not hasattr(self._own, "values"):
-            room = np.empty(self.size + ALIGN, np.uint8)
-            start = -room.__array_interface__["data"][0] % ALIGN
-            self._own.values = {i.name: self._view(room[start:], i) for i in self.instructions}
-        return self._own.values
+    def _block(self, n: int) -> dict[str, Array]:
+        # The values of n examples of this thread, views of one block, by name.
+        own = self._own.__dict__.setdefault("values", {})
+        if n not in own:
+            arena = planned(self._values(n))
+            room = np.empty(arena.size + ALIGN, np.uint8)
+            block = room[-room.__array_interface__["data"][0] % ALIGN:]
+            own[n] = {i.name: self._view(block, arena.offsets, i, n) for i in self.instructions}
+        return own[n]
 
-    def _view(self, block: Array, instruction: Instruction) -> Array:
-        shape, dtype = (self.batch, *_lying(instruction.shape)), _dtype(instruction)
-        at = self.offsets[self._home.get(instruction.name, instruction.name)]
+    def _view(self, block: Array, offsets: dict[str, int], i: Instruction, n: int) -> Array:
+        shape, dtype = (n, *_lying(i.shape)), _dtype(i)
+        at = offsets[self._home.get(i.name, i.name)]
         return block[at: at + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
     # ------------------------------------------------------------------------------------- packing
