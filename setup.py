@@ -23,7 +23,8 @@ DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "c
 # Without the two middle flags floorf and rintf stay library calls, one at a time. With the last,
 # a product and a sum round twice on every rung and processor, as they do in NumPy.
 FLAGS = {"msvc": ["/O2"],
-         "unix": ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]}
+         "unix": ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off",
+                  "-Wno-unused-function"]}
 # (compiler flags, linker flags), the first that compiles and links is taken.
 OPENMP = {"msvc": [(["/openmp"], [])],
           "unix": [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])]}
@@ -116,6 +117,7 @@ def kernels():
                          f"got {', '.join(sorted(unknown))}")
     simd = Path("kernels_pyx", "simd")  # isa.h for all, and a folder for each module
     headers = {name: [simd / "isa.h", *sorted(simd.glob(f"{name}/*.h"))] for name in sources}
+    headers["floats"] += sorted(simd.glob("maps/*.h"))
     return [Extension(f"minicomp._kernels.{name}", [source], include_dirs=["kernels_pyx"],
                       depends=[path.as_posix() for path in headers[name]])
             for name, source in sources.items() if not only or name in only]

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ..kernels import cpu
-from ..kernels.int8 import checks, conv, gemm, inputs, pool, wiring
+from ..kernels.int8 import checks, conv, gemm, pool, wiring
 from ..kernels.int8.depthwise import depthwise, pack_depthwise
+from ..kernels.int8.inputs import to_codes
 from ..kernels.layout import nchw
 from ..nn.graph import INPUT
 from ..tensor import Array
@@ -65,6 +66,10 @@ class IntegerPlan:
         self.portions = self._portioned(planned(self._values(1)).size)
         arena = planned(self._values(self.portions[0]))
         self.offsets, self.size, self.bound = arena.offsets, arena.size, arena.bound
+        self._scale = 1  # of the logits, along their axes
+        if self.instructions and self.instructions[-1].grid is None:
+            last = self.instructions[-1]
+            self._scale = last.scale.reshape(-1, *[1] * (len(last.shape) - 1))
         self._own = threading.local()
 
     def __repr__(self) -> str:
@@ -79,11 +84,10 @@ class IntegerPlan:
         """
         if not self.instructions:
             return np.array(checked(x, self.shape), order="C")
-        y, last = self._computed(x), self.instructions[-1]
-        if last.grid is not None:
-            return last.grid.scale * _steps(y, last).astype(np.float32)
-        scale = last.scale.reshape(-1, *[1] * (len(last.shape) - 1))
-        return np.multiply(y, scale, dtype=np.float32, casting="unsafe")  # y to float32 first
+        y, grid = self._computed(x), self.instructions[-1].grid
+        if grid is not None:
+            return grid.scale * _steps(y, self.instructions[-1]).astype(np.float32)
+        return np.multiply(y, self._scale, dtype=np.float32, casting="unsafe")  # y to float32 first
 
     def integers(self, x: Array) -> Array:
         """Returns the logits as integers, (batch, classes) int32, 0 standing for 0."""
@@ -91,40 +95,40 @@ class IntegerPlan:
 
     def _computed(self, x: Array) -> Array:
         # The last value as a program means it, perhaps gone with the next call.
-        x, last = np.ascontiguousarray(checked(x, self.shape)), self.instructions[-1].name
+        x = np.ascontiguousarray(checked(x, self.shape))
         if len(self.portions) == 1:
-            return self._seen(last, self._portion(x))
+            return self._portion(x)
         ends = np.cumsum(self.portions)
-        return np.concatenate([self._seen(last, self._portion(x[end - n: end])).copy()
+        return np.concatenate([self._portion(x[end - n: end]).copy()
                                for n, end in zip(self.portions, ends)])
 
     def _portion(self, x: Array) -> Array:
-        # The last value as it lies, gone with the next portion.
-        values = self._block(len(x))
-        for part in self._parts(len(x)):
-            part(values, x)
-        return values[self.instructions[-1].name]
-
-    def _parts(self, n: int) -> list[Callable[[dict[str, Array], Array], None]]:
-        # What this thread runs of n examples, on its block and an input: what NumPy computes, and
-        # the kernels between.
-        own = self._own.__dict__.setdefault("parts", {})
+        # The same of a portion.
+        n, own = len(x), self._own.__dict__
         if n not in own:
-            x = np.zeros((n, *self.shape[1:]), np.float32)
-            own[n], calls, values = [], None, self._block(n) | {INPUT: x}
-            compiled = cpu.resolve(self.isa, "int8") > 0
-            for name, inputs, run, _ in self.runs:
-                if run is None:
-                    continue
-                if not compiled or name in self._plain:
-                    calls = None
-                    own[n].append(_on_values(run, inputs, name))
-                    continue
-                if calls is None:
-                    calls = checks.some_calls()
-                    own[n].append(lambda values, x, calls=calls: calls.run(x.reshape(-1)))
-                run(*[values[i] for i in inputs], values[name], calls=calls)
-        return own[n]
+            values = self._block(n)
+            own[n] = self._parts(n, values), values[self.instructions[-1].name]
+        parts, y = own[n]
+        for part in parts:
+            part(x)
+        return self._seen(self.instructions[-1].name, y)
+
+    def _parts(self, n: int, values: dict[str, Array]) -> list[Callable[[Array], None]]:
+        # What is run on an input of n examples: what NumPy computes, and the kernels between.
+        parts, calls, x = [], None, np.zeros((n, *self.shape[1:]), np.float32)
+        compiled = cpu.resolve(self.isa, "int8") > 0
+        for name, inputs, run, _ in self.runs:
+            if run is None:
+                continue
+            if not compiled or name in self._plain:
+                calls = None
+                parts.append(_on_values(run, inputs, name, values))
+                continue
+            if calls is None:
+                calls = checks.some_calls()
+                parts.append(lambda x, calls=calls: calls.run(x.reshape(-1)))
+            run(*[x if i == INPUT else values[i] for i in inputs], values[name], calls=calls)
+        return parts
 
     def walk(self, x: Array) -> Iterator[tuple[str, Array]]:
         """Yields the name of each value, one after the other, and the value as it lies, see
@@ -168,14 +172,11 @@ class IntegerPlan:
                 for i in self.instructions if i.name not in self._home]
 
     def _block(self, n: int) -> dict[str, Array]:
-        # The values of n examples of this thread, views of one block, by name.
-        own = self._own.__dict__.setdefault("values", {})
-        if n not in own:
-            arena = planned(self._values(n))
-            room = np.empty(arena.size + ALIGN, np.uint8)
-            block = room[-room.__array_interface__["data"][0] % ALIGN:]
-            own[n] = {i.name: self._view(block, arena.offsets, i, n) for i in self.instructions}
-        return own[n]
+        # The values of n examples, views of a new block, by name.
+        arena = planned(self._values(n))
+        room = np.empty(arena.size + ALIGN, np.uint8)
+        block = room[-room.__array_interface__["data"][0] % ALIGN:]
+        return {i.name: self._view(block, arena.offsets, i, n) for i in self.instructions}
 
     def _view(self, block: Array, offsets: dict[str, int], i: Instruction, n: int) -> Array:
         shape, dtype = (n, *_lying(i.shape)), _dtype(i)
@@ -190,8 +191,7 @@ class IntegerPlan:
 
     def _input(self, i: Instruction):
         how = *i.grid.numbers(), i.arrays.get("gain"), i.arrays.get("bias")
-        return lambda x, out, calls=None: inputs.to_codes(x, *how, out=out, calls=calls,
-                                                          **self._how)
+        return lambda x, out, calls=None: to_codes(x, *how, out=out, calls=calls, **self._how)
 
     def _linear(self, i: Instruction):
         order, w = self._orders.get(i.inputs[0]), i.arrays["weight"]
@@ -304,8 +304,9 @@ def _steps(y: Array, last: Instruction) -> Array:
     return np.subtract(y, zero_point, dtype=np.int32, order="C", casting="unsafe")
 
 
-def _on_values(run: Callable, inputs: Sequence[str], name: str) -> Callable:
-    def part(values, x):
+def _on_values(run: Callable, inputs: Sequence[str], name: str,
+               values: dict[str, Array]) -> Callable[[Array], None]:
+    def part(x):
         run(*[x if i == INPUT else values[i] for i in inputs], values[name])
 
     return part

@@ -31,7 +31,9 @@ from ..ops import sigmoid
 from ..tensor import Array, Tensor, no_grad, raw
 from . import choose
 from .grids import IN_PLACE
-from .steps import Shape, Step, numbers_of
+from .one_image import OneImage, fits
+from .packing import dense_weight, gain_and_bias, numbers, windows
+from .steps import Shape, Step, numbers_of, shapes_of
 
 _MATVEC = {lanes.Lanes: lanes.matvec, nm.NM: nm.matvec}
 _MATMUL = {rows.Rows: rows.matmul, rows.Csr: rows.csr_matmul}
@@ -75,6 +77,10 @@ class Plan:
         last = {name: i for i, run in enumerate(self.runs) for name in run.inputs}
         self._over = [[name for name, at in last.items() if at == i]
                       for i in range(len(self.runs))]
+        shapes = shapes_of(steps, input_shape) if batch == 1 else {}
+        self._one = None  # what computes one image in one go
+        if batch == 1 and fits(steps, shapes, self.layouts, isa):
+            self._one = OneImage([run.steps for run in self.runs], shapes, isa)
 
     def __repr__(self) -> str:
         packed = ", ".join(f"{name}: {layout}" for name, layout in self.layouts.items())
@@ -87,6 +93,8 @@ class Plan:
         Raises ValueError for another shape.
         """
         y = checked(x, self.shape)
+        if self._one is not None:
+            return self._one(y)
         for _, y in self.walk(y):
             pass
         return self._plain(y)
@@ -133,10 +141,10 @@ class Plan:
         return _MADE[step.kind](self, step)
 
     def _linear(self, step: Step) -> Callable[..., Array]:
-        layout, gain, bias = self.layouts[step.name], *_gain_and_bias(step)
+        layout, gain, bias = self.layouts[step.name], *gain_and_bias(step)
         how = {"isa": self.isa, "n_threads": self.n_threads}
         if layout == choose.DENSE:
-            w = _dense_weight(step, gain)
+            w = dense_weight(step, gain)
             if step.then == "relu":
                 return lambda x: dense.linear(x, w, bias, relu=True, isa=self.isa)
             return _then(step, lambda x: dense.linear(x, w, bias, isa=self.isa))
@@ -149,11 +157,11 @@ class Plan:
         return lambda x: finish(product(w, x.T, **how).T)
 
     def _conv(self, step: Step) -> Callable[..., Array]:
-        layout, gain, bias = self.layouts[step.name], *_gain_and_bias(step)
+        layout, gain, bias = self.layouts[step.name], *gain_and_bias(step)
         how, args = {"isa": self.isa, "n_threads": self.n_threads}, step.args
         form = {"stride": args["stride"], "padding": args["padding"]}
         if layout == choose.DENSE:
-            w = _dense_weight(step, gain)
+            w = dense_weight(step, gain)
             how |= form | {"groups": args["groups"]}
             return _then(step, lambda x: conv.conv2d(x, w, bias, **how))
         w = choose.packed(step.weights["weight"], layout, gain)
@@ -167,23 +175,23 @@ class Plan:
         return run
 
     def _conv_pool(self, step: Step, after: Step) -> Callable[..., Array]:
-        (gain, bias), args = _gain_and_bias(step), _windows(after)
-        w, how = _dense_weight(step, gain), {"isa": self.isa, "n_threads": self.n_threads}
+        (gain, bias), args = gain_and_bias(step), windows(after)
+        w, how = dense_weight(step, gain), {"isa": self.isa, "n_threads": self.n_threads}
         bias = np.zeros(len(w), np.float32) if bias is None else bias
         moves = conv_pool.Steps(step.args["stride"], step.args["padding"], args["kernel"],
                                 args["stride"], args["padding"], args["ceil_mode"])
         return _then(step, lambda x: conv_pool.conv2d_max_pool(x, w, bias, moves, **how)[0])
 
     def _scale(self, step: Step) -> Callable[..., Array]:
-        gain, bias = _gain_and_bias(step)
+        gain, bias = gain_and_bias(step)
         return _then(step, lambda x: norm.affine(x, gain, bias, isa=self.isa))
 
     def _max_pool(self, step: Step) -> Callable[..., Array]:
-        args, how = _windows(step), {"isa": self.isa, "n_threads": self.n_threads}
+        args, how = windows(step), {"isa": self.isa, "n_threads": self.n_threads}
         return lambda x: pool.max_pool2d(x, **args, **how)[0]
 
     def _avg_pool(self, step: Step) -> Callable[..., Array]:
-        args, how = _windows(step), {"isa": self.isa, "n_threads": self.n_threads}
+        args, how = windows(step), {"isa": self.isa, "n_threads": self.n_threads}
         return lambda x: pool.avg_pool2d(x, **args, **how)
 
     def _quantize(self, step: Step) -> Callable[..., Array]:
@@ -192,7 +200,7 @@ class Plan:
         return lambda x: layer(Tensor(x)).data
 
     def _clip(self, step: Step) -> Callable[..., Array]:
-        ceiling = _numbers(step, "ceiling")
+        ceiling = numbers(step, "ceiling")
         at = {n: ceiling.reshape(-1, *[1] * (n - 2)) for n in (2, 4)}  # axes of rows, of maps
         return lambda x: np.minimum(np.maximum(x, 0), at[x.ndim])
 
@@ -253,7 +261,7 @@ def _then(step: Step, run: Callable[..., Array]) -> Callable[..., Array]:
 def _epilogue(step: Step, layout: str, axis: int) -> Callable[[Array], Array]:
     # What follows a product from a layout, whose outputs lie along `axis`, in place.
     shape = (-1,) + (1,) * (1 - axis)
-    gain, bias = (None if a is None else a.reshape(shape) for a in _gain_and_bias(step))
+    gain, bias = (None if a is None else a.reshape(shape) for a in gain_and_bias(step))
     if layout not in choose.OF_CODES:
         gain = None  # it is in the weights
 
@@ -265,26 +273,6 @@ def _epilogue(step: Step, layout: str, axis: int) -> Callable[[Array], Array]:
         return y
 
     return _then(step, finish)
-
-
-def _gain_and_bias(step: Step) -> tuple[Array | None, Array | None]:
-    return tuple(_numbers(step, part) if part in step.weights else None
-                 for part in ("gain", "bias"))
-
-
-def _dense_weight(step: Step, gain: Array | None) -> Array:
-    w = _numbers(step, "weight")
-    return w if gain is None else w * gain.reshape(-1, *[1] * (w.ndim - 1))
-
-
-def _numbers(step: Step, part: str) -> Array:
-    with no_grad():
-        return np.array(step.weights[part].dense().data, np.float32)
-
-
-def _windows(step: Step) -> dict:
-    args = dict(step.args)
-    return {"kernel": args.pop("kernel_size"), **args}
 
 
 def _cells(x: Array, size: tuple[int, int]) -> Array:

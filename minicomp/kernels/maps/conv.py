@@ -342,21 +342,22 @@ def _weight_grad_blocks(x: Array, g: Array, dw: Array, s: Sizes) -> None:
 # ------------------------------------------------------------------------------------ depthwise
 
 
-def _depthwise_sizes(where: Geometry, c: int) -> Sizes:
+def depthwise_sizes(where: Geometry, c: int) -> Sizes:
+    """Returns the numbers of a convolution of c channels, each with a filter of its own."""
     return Sizes(*where.size, c, c, *where.kernel, *where.stride, *where.padding, *where.count)
 
 
-def _taps(w: Array) -> Array:
-    # (C, 1, KH, KW) -> (KH KW, C)
+def taps(w: Array) -> Array:
+    """Returns the filters of a depthwise convolution, (C, 1, KH, KW), as (KH KW, C)."""
     return np.ascontiguousarray(w.reshape(len(w), -1).T)
 
 
 def _depthwise(x: Array, w: Array, bias: Array | None, where: Geometry, level: int,
                n_threads: int) -> Array:
-    s = _depthwise_sizes(where, len(w))
+    s = depthwise_sizes(where, len(w))
     y = aligned(len(x), s.Ho, s.Wo, s.C)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    cpu.kernel_module("maps").depthwise(nhwc(x), _taps(w), bias, padded(s, n_threads), y, s, level,
+    cpu.kernel_module("maps").depthwise(nhwc(x), taps(w), bias, padded(s, n_threads), y, s, level,
                                         n_threads)
     return nchw(y)
 
@@ -369,16 +370,16 @@ def _depthwise_input_grad(g: Array, w: Array, where: Geometry, level: int,
         turned = tuple(k - 1 - p for k, p in zip(kernel, padding))
         return _depthwise(g, w[:, :, ::-1, ::-1], None, geometry(count, kernel, stride, turned),
                           level, n_threads)
-    s = _depthwise_sizes(where, len(w))
+    s = depthwise_sizes(where, len(w))
     dx = aligned(len(g), s.H, s.W, s.C)
-    cpu.kernel_module("maps").depthwise_dx(nhwc(g), _taps(w), padded(s, n_threads), dx, s, level,
+    cpu.kernel_module("maps").depthwise_dx(nhwc(g), taps(w), padded(s, n_threads), dx, s, level,
                                            n_threads)
     return nchw(dx)
 
 
 def _depthwise_weight_grad(x: Array, g: Array, where: Geometry, level: int,
                            n_threads: int) -> Array:
-    s = _depthwise_sizes(where, x.shape[1])
+    s = depthwise_sizes(where, x.shape[1])
     module = cpu.kernel_module("maps")
     sums = np.zeros((module.SLABS, s.KH * s.KW * s.C), np.float32)
     module.depthwise_dw(nhwc(x), nhwc(g), padded(s, n_threads), sums, s, level, n_threads)
