@@ -173,21 +173,41 @@ cdef struct Call:
 
 # ----------------------------------------------------------------------------------- what they do
 
+ctypedef void (*Part)(const Call *c, long t) noexcept nogil
+
+
+cdef void each(const Call *c, Part part, long parts) noexcept nogil:
+    # Threads take parts each. One thread enters no parallel region: of a small net's kernel that
+    # takes as long as the work.
+    cdef long t
+    if c.n_threads == 1 or parts == 1:
+        for t in range(parts):
+            part(c, t)
+    else:
+        for t in prange(parts, schedule="static", num_threads=c.n_threads):
+            part(c, t)
+
+
+cdef uint8_t *room_of(const Call *c) noexcept nogil:
+    return c.rooms + threadid() * c.each
+
+
+cdef void input_part(const Call *c, long t) noexcept nogil:
+    input_image(&c.input, c.given + t * c.n, c.y + t * c.n, c.level)
+
 
 cdef void input_call(const Call *c) noexcept nogil:
-    cdef long t
-    for t in prange(c.M, schedule="static", num_threads=c.n_threads,
-                    use_threads_if=c.n_threads > 1):
-        input_image(&c.input, c.given + t * c.n, c.y + t * c.n, c.level)
+    each(c, input_part, c.M)
+
+
+cdef void requantize_part(const Call *c, long t) noexcept nogil:
+    cdef long parts = min(<long>c.n_threads, c.M), m = t * c.M // parts
+    requantize_rows(&c.r, <const int32_t *>c.x + m * c.n, (t + 1) * c.M // parts - m, c.n,
+                    c.y + m * c.n, c.level)
 
 
 cdef void requantize_call(const Call *c) noexcept nogil:
-    cdef long parts = min(<long>c.n_threads, c.M), i, m
-    for i in prange(parts, schedule="static", num_threads=c.n_threads,
-                    use_threads_if=c.n_threads > 1):
-        m = i * c.M // parts
-        requantize_rows(&c.r, <const int32_t *>c.x + m * c.n, (i + 1) * c.M // parts - m, c.n,
-                        c.y + m * c.n, c.level)
+    each(c, requantize_part, min(<long>c.n_threads, c.M))
 
 
 cdef Target target_of(const Call *c) noexcept nogil:
@@ -197,101 +217,120 @@ cdef Target target_of(const Call *c) noexcept nogil:
     return t
 
 
-cdef void product_call(const Call *c) noexcept nogil:
+cdef Product product_of(const Call *c) noexcept nogil:
+    # Of a product, and of a convolution that is one.
     cdef Target t = target_of(c)
-    cdef Product p = conv_product(c.x, c.M, c.n, c.out, &t)
-    multiply(&p, c.level, c.n_threads)
+    if c.kernel == product_call:
+        return conv_product(c.x, c.M, c.n, c.out, &t)
+    return conv_product(c.x, c.M * c.conv.H * c.conv.W, c.conv.C, c.conv.O, &t)
 
 
-cdef void multiply(const Product *p, int level, int n_threads) noexcept nogil:
-    # Threads take rows each, or, where there are few, panels of output channels each.
-    cdef long panels = gemm_panels(p.O), parts = min(<long>n_threads, max(p.M // 16, panels)), i
-    cdef bint by_rows = p.M // 16 >= parts
-    for i in prange(parts, schedule="static", num_threads=n_threads, use_threads_if=parts > 1):
-        if by_rows:
-            gemm(p, i * p.M // parts, (i + 1) * p.M // parts, 0, panels, level)
-        else:
-            gemm(p, 0, p.M, i * panels // parts, (i + 1) * panels // parts, level)
+cdef long product_parts(const Product *p, int n_threads) noexcept nogil:
+    return min(<long>n_threads, max(p.M // 16, gemm_panels(p.O)))
+
+
+cdef void product_part(const Call *c, long t) noexcept nogil:
+    # Rows, or, where there are few, panels of output channels.
+    cdef Product p = product_of(c)
+    cdef long panels = gemm_panels(p.O), parts = product_parts(&p, c.n_threads)
+    if p.M // 16 >= parts:
+        gemm(&p, t * p.M // parts, (t + 1) * p.M // parts, 0, panels, c.level)
+    else:
+        gemm(&p, 0, p.M, t * panels // parts, (t + 1) * panels // parts, c.level)
+
+
+cdef void product_call(const Call *c) noexcept nogil:
+    cdef Product p = product_of(c)
+    each(c, product_part, product_parts(&p, c.n_threads))
+
+
+cdef long bands_of(const Call *c) noexcept nogil:
+    # Images, or, where there are few, rows of output.
+    return min(c.conv.Ho, (c.n_threads + c.M - 1) // c.M) if c.M < c.n_threads else 1
+
+
+cdef void conv_part(const Call *c, long t) noexcept nogil:
+    # Rows i..end of the output of image n.
+    cdef Target to = target_of(c)
+    cdef long bands = bands_of(c), n = t // bands, band = t % bands
+    cdef long i = band * c.conv.Ho // bands, end = (band + 1) * c.conv.Ho // bands
+    cdef long map = c.conv.Ho * c.conv.Wo * c.conv.O
+    if c.codes:
+        to.y += n * map
+    else:
+        to.sums += n * map
+    conv_image(&c.conv, c.x + n * c.n, &to, i, end, room_of(c), c.level)
 
 
 cdef void conv_call(const Call *c) noexcept nogil:
-    # Threads take images each, or, where there are few, rows of output each.
-    cdef long bands = 1, task, n, band, Ho = c.conv.Ho
-    cdef Target t = target_of(c)
-    cdef Product p
     if conv_is_product(&c.conv):
-        p = conv_product(c.x, c.M * c.conv.H * c.conv.W, c.conv.C, c.conv.O, &t)
-        multiply(&p, c.level, c.n_threads)
-        return
-    if c.M < c.n_threads:
-        bands = min(Ho, (c.n_threads + c.M - 1) // c.M)
-    for task in prange(c.M * bands, schedule="static", num_threads=c.n_threads,
-                       use_threads_if=c.n_threads > 1):
-        n, band = task // bands, task % bands
-        conv_band(c, n, band * Ho // bands, (band + 1) * Ho // bands,
-                  c.rooms + threadid() * c.each)
-
-
-cdef void conv_band(const Call *c, long n, long i, long end, uint8_t *room) noexcept nogil:
-    # Rows i..end of the output of image n.
-    cdef Target t = target_of(c)
-    cdef long map = c.conv.Ho * c.conv.Wo * c.conv.O
-    if c.codes:
-        t.y += n * map
+        product_call(c)
     else:
-        t.sums += n * map
-    conv_image(&c.conv, c.x + n * c.n, &t, i, end, room, c.level)
+        each(c, conv_part, c.M * bands_of(c))
+
+
+cdef void depthwise_part(const Call *c, long t) noexcept nogil:
+    cdef Depthwise d = c.depthwise
+    cdef long rows = depthwise_rows(&d), bands = (d.Ho + rows - 1) // rows, i = t % bands * rows
+    d.r = c.r
+    depthwise_band(&d, c.x + t // bands * c.n, c.blocks, i, min(d.Ho, i + rows),
+                   c.y + t // bands * c.out, room_of(c), c.level)
 
 
 cdef void depthwise_call(const Call *c) noexcept nogil:
-    cdef long t, i
-    cdef Depthwise d = c.depthwise
-    cdef long rows = depthwise_rows(&d), bands = (d.Ho + rows - 1) // rows
-    d.r = c.r
-    for t in prange(c.M * bands, schedule="static", num_threads=c.n_threads,
-                    use_threads_if=c.n_threads > 1):
-        i = t % bands * rows
-        depthwise_band(&d, c.x + t // bands * c.n, c.blocks, i, min(d.Ho, i + rows),
-                       c.y + t // bands * c.out, c.rooms + threadid() * c.each, c.level)
+    cdef long rows = depthwise_rows(&c.depthwise)
+    each(c, depthwise_part, c.M * ((c.depthwise.Ho + rows - 1) // rows))
+
+
+cdef void max_pool_part(const Call *c, long t) noexcept nogil:
+    max_pool_row(&c.pool, c.x + t // c.pool.Ho * c.n, t % c.pool.Ho,
+                 c.y + t * c.pool.Wo * c.pool.C, c.level)
 
 
 cdef void max_pool_call(const Call *c) noexcept nogil:
-    cdef long t, row = c.pool.Wo * c.pool.C
-    for t in prange(c.M * c.pool.Ho, schedule="static", num_threads=c.n_threads,
-                    use_threads_if=c.n_threads > 1):
-        max_pool_row(&c.pool, c.x + t // c.pool.Ho * c.n, t % c.pool.Ho, c.y + t * row, c.level)
+    each(c, max_pool_part, c.M * c.pool.Ho)
+
+
+cdef void avg_pool_part(const Call *c, long t) noexcept nogil:
+    avg_pool_row(&c.pool, c.x + t // c.pool.Ho * c.n, c.zero_point, &c.r, t % c.pool.Ho,
+                 c.y + t * c.pool.Wo * c.pool.C, c.level)
 
 
 cdef void avg_pool_call(const Call *c) noexcept nogil:
-    cdef long t, row = c.pool.Wo * c.pool.C
-    for t in prange(c.M * c.pool.Ho, schedule="static", num_threads=c.n_threads,
-                    use_threads_if=c.n_threads > 1):
-        avg_pool_row(&c.pool, c.x + t // c.pool.Ho * c.n, c.zero_point, &c.r, t % c.pool.Ho,
-                     c.y + t * row, c.level)
+    each(c, avg_pool_part, c.M * c.pool.Ho)
+
+
+cdef void add_part(const Call *c, long t) noexcept nogil:
+    add_codes(&c.adder, c.xs, CHUNK * t, min(<long>CHUNK, c.n - CHUNK * t), c.y + CHUNK * t,
+              c.level)
 
 
 cdef void add_call(const Call *c) noexcept nogil:
-    cdef long t
-    for t in prange((c.n + CHUNK - 1) // CHUNK, schedule="static", num_threads=c.n_threads,
-                    use_threads_if=c.n_threads > 1):
-        add_codes(&c.adder, c.xs, CHUNK * t, min(<long>CHUNK, c.n - CHUNK * t), c.y + CHUNK * t,
-                  c.level)
+    each(c, add_part, (c.n + CHUNK - 1) // CHUNK)
+
+
+cdef long some_of(const Call *c) noexcept nogil:
+    # Pixels that a part moves.
+    return max(CHUNK // c.n, 1)
+
+
+cdef void place_part(const Call *c, long t) noexcept nogil:
+    cdef long at = some_of(c) * t
+    place_codes(c.x + at * c.n, min(some_of(c), c.M - at), c.n, c.table, c.y + at * c.out, c.out,
+                c.level)
 
 
 cdef void place_call(const Call *c) noexcept nogil:
-    cdef long some = max(CHUNK // c.n, 1), t
-    for t in prange((c.M + some - 1) // some, schedule="static", num_threads=c.n_threads,
-                    use_threads_if=c.n_threads > 1):
-        place_codes(c.x + some * t * c.n, min(some, c.M - some * t), c.n, c.table,
-                    c.y + some * t * c.out, c.out, c.level)
+    each(c, place_part, (c.M + some_of(c) - 1) // some_of(c))
+
+
+cdef void shuffle_part(const Call *c, long t) noexcept nogil:
+    cdef long at = some_of(c) * t
+    shuffle_codes(c.x + at * c.n, min(some_of(c), c.M - at), c.n, c.groups, c.y + at * c.n)
 
 
 cdef void shuffle_call(const Call *c) noexcept nogil:
-    cdef long some = max(CHUNK // c.n, 1), t
-    for t in prange((c.M + some - 1) // some, schedule="static", num_threads=c.n_threads,
-                    use_threads_if=c.n_threads > 1):
-        shuffle_codes(c.x + some * t * c.n, min(some, c.M - some * t), c.n, c.groups,
-                      c.y + some * t * c.n)
+    each(c, shuffle_part, (c.M + some_of(c) - 1) // some_of(c))
 
 
 # ------------------------------------------------------------------------------------------ doors
