@@ -6,7 +6,7 @@ import pytest
 
 import minicomp
 from minicomp import bench
-from minicomp.bench import against, int8, kernels, pruned, worker
+from minicomp.bench import against, int8, kernels, programs, pruned, worker
 from minicomp.kernels.int8.gemm import gemm_ref
 from minicomp.bench.race import peer_module, race, row
 from minicomp.errors import UserError
@@ -248,3 +248,25 @@ def test_the_slow_benchmarks_run():
     made = {}
     for name in ("sparsegpt", "obc", "compress"):
         assert worker.answer(f"make {name}", made) == {}
+
+
+@pytest.mark.slow
+def test_whole_programs_race_and_the_layer_that_gains_least(monkeypatch):
+    monkeypatch.setattr(programs, "NETS", {"lenet5": "LeNet-5", "depthwise32": "DepthwiseNet32"})
+    rows = bench.run(["programs"])
+    kernels = [r["kernel"] for r in rows]
+    assert kernels == [f"int8 {what}, {net}" for net in ("LeNet-5", "DepthwiseNet32")
+                       for what in ("program", "program", "layers")]
+    assert all("flips" in r["note"] for r in rows if "program" in r["kernel"])
+    assert [r["shape"] for r in rows[:2]] == ["1 image", "64 images"]
+    assert "of 3 layers of 50,000" in rows[2]["note"] and "of 6 layers" in rows[5]["note"]
+
+
+@pytest.mark.peers
+def test_peers_run_the_same_nets(monkeypatch):
+    monkeypatch.setattr(programs, "NETS", {"lenet5": "LeNet-5"})
+    rows = bench.run(["programs"], peers=True)
+    assert [r["kernel"].split(",")[0] for r in rows] == [
+        *["int8 program", "int8 program", "float32 program"] * 2, "int8 layers"]
+    ours, theirs = rows[0]["note"].split("flips ")[1].split(" % of predictions, theirs ")
+    assert abs(float(ours) - float(theirs.split(" %")[0])) < 2

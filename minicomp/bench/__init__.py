@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from ..kernels.threads import blas
 from .int8 import products_of_codes
 from .kernels import huffman_decoding, kmeans, rounding, sparse_products
+from .programs import whole_programs
 from .pruned import removal
 from .race import Log, Row
 from .training import importing, threads, training
@@ -28,6 +29,7 @@ BENCHES: dict[str, Callable[[bool, Log], Iterator[Row]]] = {
     "rounding": rounding,
     "sparse": sparse_products,
     "int8": products_of_codes,
+    "programs": whole_programs,
     "removal": removal,
     "training": training,
     "threads": threads,

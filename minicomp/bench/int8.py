@@ -17,6 +17,7 @@ from ..kernels.int8.gemm import gemm, pack
 from ..kernels.int8.requantize import requantizer
 from ..kernels.layout import nchw
 from ..kernels.maps import conv as maps
+from .ort import Session
 from .race import Log, Row, peer_module, race, row
 
 Array = np.ndarray
@@ -81,8 +82,7 @@ def _conv(name: str, N: int, H: int, C: int, O: int, K: int) -> Row:
 def onnxruntime(peers: bool, log: Log) -> Callable | None:
     """Returns what makes a call of a w', by onnxruntime; None where it is not wanted or not there.
     """
-    ort, onnx = (peer_module(name, peers, log) for name in ("onnxruntime", "onnx"))
-    if ort is None or onnx is None:
+    if any(peer_module(name, peers, log) is None for name in ("onnxruntime", "onnx")):
         return None
 
     def make(a: Array, w: Array):
@@ -95,20 +95,7 @@ def onnxruntime(peers: bool, log: Log) -> Callable | None:
             [helper.make_tensor_value_info("y", TensorProto.INT32, [M, O])],
             [numpy_helper.from_array(np.ascontiguousarray(w.T), "w")])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = ort.InferenceSession(model.SerializeToString(), options,
-                                       providers=["CPUExecutionProvider"])
-        bound = session.io_binding()
-        bound.bind_ortvalue_input("a", ort.OrtValue.ortvalue_from_numpy(a))
-        y = ort.OrtValue.ortvalue_from_shape_and_type([M, O], np.int32)
-        bound.bind_ortvalue_output("y", y)
-
-        def call():
-            session.run_with_iobinding(bound)
-            return y
-
-        return call
+        return Session(model.SerializeToString()).bound(a)
 
     return make
 

@@ -111,7 +111,7 @@ class OneImage:
 
     def _filters(self, step: Step, gain: Array | None, sizes, depthwise: bool) -> Array:
         if step.name not in self._packed:
-            w = np.ascontiguousarray(dense_weight(step, gain))
+            w = dense_weight(step, gain)
             if depthwise:
                 self._packed[step.name] = conv.taps(w).reshape(-1)
             else:
@@ -139,6 +139,9 @@ class OneImage:
         shape = self.shapes[run[0].inputs[0]]
         calls.planes(xs[0], shape[0] if len(shape) == 3 else 1, y, CLAMPS[run[0].then])
 
+    def _clamp(self, calls, run, xs, y):
+        calls.planes(xs[0], 1, y, CLAMPS[run[0].kind])  # of one channel: as they lie
+
     def _add(self, calls, run, xs, y):
         for i, x in enumerate(xs[1:], start=2):
             calls.add(xs[0] if i == 2 else y, x, y, CLAMPS[run[0].then] if i == len(xs) else NONE)
@@ -153,6 +156,8 @@ _KEEP: dict[str, Callable] = {
     "adaptive_avg_pool": OneImage._cells,
     "flatten": OneImage._flatten,
     "add": OneImage._add,
+    "relu": OneImage._clamp,
+    "relu6": OneImage._clamp,
 }
 
 

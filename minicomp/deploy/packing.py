@@ -1,4 +1,4 @@
-"""What a plan takes of a step: its numbers as dense float32, and its windows as kernels take them."""
+"""What a plan takes of a step: its numbers as dense float32, its windows as kernels take them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def dense_weight(step: Step, gain: Array | None) -> Array:
 
 
 def numbers(step: Step, part: str) -> Array:
-    """Returns a part of a step, float32, an array of its own."""
+    """Returns a part of a step, float32, contiguous, an array of its own."""
     with no_grad():
-        return np.array(step.weights[part].dense().data, np.float32)
+        return np.array(step.weights[part].dense().data, np.float32, order="C")
 
 
 def windows(step: Step) -> dict:

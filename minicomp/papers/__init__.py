@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import (gupta2015, jacob2018, low_bits, lsq2020, movement2020, nagel2019, obd1990, obs1993,
-               ptq8, second_order, slimming2017)
+               precisions, ptq8, second_order, slimming2017)
 from .recipe_table import load_table
 from .table import Paper
 
@@ -13,8 +13,8 @@ PAPERS: dict[str, Paper] = {
         load_table("deep-compression"), load_table("han2015"), load_table("dns2016"),
         load_table("quantized-file"),
         slimming2017.PAPER, obs1993.PAPER, obd1990.PAPER, second_order.PAPER, movement2020.PAPER,
-        ptq8.PAPER, nagel2019.PAPER, low_bits.PAPER, jacob2018.PAPER, lsq2020.PAPER,
-        gupta2015.PAPER, gupta2015.FULL,
+        ptq8.PAPER, precisions.PAPER, nagel2019.PAPER, low_bits.PAPER, jacob2018.PAPER,
+        lsq2020.PAPER, gupta2015.PAPER, gupta2015.FULL,
     )
 }
 

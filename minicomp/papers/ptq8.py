@@ -64,19 +64,19 @@ def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     """
     rows = []
     for net in NETS:
-        given = data if net.data == data.name else _found(net.data, log)
+        given = data if net.data == data.name else found(net.data, log, "ptq8")
         if given is not None:
             rows += _rows(net, given, seeds, log, n_threads, out)
     return rows
 
 
-def _found(name: str, log):
-    # The published data set, or None.
+def found(name: str, log, table: str):
+    """Returns the published data set, or None, which the table then says."""
     if any(row.name == name and row.state == "found" for row in datasets.available()):
         data = datasets.load(name)
         if data.original:
             return data
-    log({"event": "say", "text": f"ptq8: data {name} is not here, its rows are left out"})
+    log({"event": "say", "text": f"{table}: data {name} is not here, its rows are left out"})
     return None
 
 

@@ -4,7 +4,7 @@ import threading
 import numpy as np
 import pytest
 
-from minicomp.deploy import IntegerPlan, lower
+from minicomp.deploy import IntegerPlan, integer_runtime, lower
 from minicomp.deploy.simulate import compared, simulated
 from minicomp.kernels import cpu
 from minicomp.nn import layers as nn
@@ -209,3 +209,20 @@ def test_a_flattened_map_lives_as_long_as_who_reads_it():
     x = np.random.default_rng(0).random((1, 2, 2, 2)).astype(np.float32)
     plan = lower(on_grids(Model(nodes, input_shape=(2, 2, 2)), x=x), precision="int8").plan()
     assert set(plan.offsets) == {"q", "fc_q"} and plan.offsets["q"] != plan.offsets["fc_q"]
+
+
+def test_a_large_call_goes_through_in_portions(net, monkeypatch):
+    model, x = net
+    program = lower(model, precision="int8")
+    whole = program.plan(40)
+    assert whole.portions == (40,)
+    each = program.plan(1).size
+    for most, portions in ((7 * each, (7, 7, 7, 7, 6, 6)), (each // 2, (1,) * 40)):
+        monkeypatch.setattr(integer_runtime, "MOST_BYTES", most)
+        plan = program.plan(40)
+        assert plan.portions == portions and plan.size <= max(most, each)
+        for _ in range(2):
+            np.testing.assert_array_equal(plan.integers(x), whole.integers(x), strict=True)
+            np.testing.assert_array_equal(plan(x), whole(x), strict=True)
+        *_, (name, y) = plan.walk(x)
+        np.testing.assert_array_equal(plan.plain(name, y), whole.integers(x))

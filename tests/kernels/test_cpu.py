@@ -105,7 +105,7 @@ def test_describe_names_kernels_rungs_and_folder():
     if cpu.available("maps") == ["ref"]:
         pytest.skip("needs kernels")
     text = "\n".join(cpu.describe())
-    assert "kernels: codebook, coding, int8, maps, sparse from" in text
+    assert "kernels: codebook, coding, floats, int8, maps, sparse from" in text
     assert str(cpu.FOLDER) in text and cpu.available()[-1] in text
 
 

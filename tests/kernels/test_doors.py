@@ -23,6 +23,7 @@ from minicomp.kernels.coding import huffman, range_coder
 from minicomp.kernels.int8 import conv as conv8
 from minicomp.kernels.int8 import depthwise as depthwise8
 from minicomp.kernels.int8 import gemm as gemm8
+from minicomp.kernels.int8 import inputs as inputs8
 from minicomp.kernels.int8 import pool as pool8
 from minicomp.kernels.int8 import requantize, rounding, wiring
 from minicomp.kernels.maps import conv, conv_pool, dense, norm, pool, softmax
@@ -312,6 +313,11 @@ ENTRIES = {
         {"x": [*exact(MAPS), *sized(MAPS, 3, kinds="i")], "w": [None, EACH, FILTER_PANELS], **MOVES,
          "zero_point": whole(256), "out": room(np.uint8, 2, 4, 4, 4),
          "calls": CALLS, "n_threads": THREADS}),
+    inputs8.to_codes: (
+        {"x": X, "scale": 0.02, "zero_point": 3, "lo": 0, "hi": 255, "gain": V[:4], "bias": V[4:]},
+        {"x": exact(X), "scale": [*NUMBER, 0.0], "zero_point": whole(256), "lo": whole(256),
+         "hi": whole(256), "gain": [*exact(V[:4]), V[:3], V[:0]], "bias": [*exact(V[4:]), V],
+         "out": room(np.uint8, 2, 6, 7, 4), "calls": CALLS, "n_threads": THREADS, "isa": ISA}),
     pool8.max_pool: (
         {"x": MAPS, "kernel": (3, 2), "stride": (2, 2)},
         {"x": exact(MAPS), **WINDOWS, "count": pair8(), "out": room(np.uint8, 2, 2, 3, 4),
@@ -375,7 +381,9 @@ PLAIN = {
     "int8.requantize": {"Requantizer", "multiplier", "numbers", "requantizer", "rule"},
     "int8.rounding": {"draws", "key_of"},
     "int8.wiring": {"Adder", "adder"},
-    "maps.conv": {"Sizes", "check", "im2col", "lanes", "padded", "sizes_of", "window_view"},
+    "int8.inputs": {"codes_of"},
+    "maps.conv": {"Sizes", "check", "depthwise_sizes", "im2col", "lanes", "padded", "sizes_of",
+                  "taps", "window_view"},
     "maps.conv_pool": {"Steps"},
     "maps.norm": {"along"},
     "maps.pool": {"pooling", "sizes_of"},

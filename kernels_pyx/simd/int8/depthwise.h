@@ -23,8 +23,8 @@
  *   vnni       V = 64, Q = 4: a 3 x 3 filter takes 3 instructions where it took 9 products
  *
  * Where a block of 64 has at most 16 channels, 4 rows of them fill NV = 1 vector of the 4, in the
- * order of channels; of at most 32 they fill NV = 2, lanes of 128 bits in the order 0 4 2 6, 1 5 3 7
- * of four channels each.
+ * order of channels; of at most 32 they fill NV = 2, lanes of 128 bits in the order 0 4 2 6,
+ * 1 5 3 7 of four channels each.
  *
  * Rows and columns around the map are made of its zero point as they are interleaved; no padded
  * copy exists.
@@ -226,7 +226,7 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_unit_1(const __m512i *row, __m512i *t
         _mm512_storeu_si512(to, _mm512_cvtepu8_epi16(both));
         return;
     }
-    /* rows to lanes of 128 bits; four channels of each row to a lane; bytes of a channel together */
+    /* rows to lanes of 128 bits; four channels of each row to one; bytes of a channel together */
     const __m512i fours = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i bytes = _mm512_broadcast_i32x4(
         _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));

@@ -10,8 +10,8 @@
  * are ties upward with 1 less where the sum is negative. Other n, which no scales of a net make,
  * take the 64 bits.
  *
- * Where l is signed, -2^15 <= l < 2^15, that holds too, and h and l of two inputs fit the halves of a
- * lane, of which one instruction multiplies and adds both.
+ * Where l is signed, -2^15 <= l < 2^15, that holds too, and h and l of two inputs fit the halves of
+ * a lane, of which one instruction multiplies and adds both.
  *
  *   portable, avx2, avx512   the same source, 64 entries at a time, for 4, 8, 16 lanes
  *   avx512, two inputs       in pairs of 16 bits, rule single

@@ -49,16 +49,18 @@ def to_codes(x: Array, scale: np.float32, zero_point: int, lo: int, hi: int,
     doors.floats("x", x, 2, 4)
     if x.dtype != F32:
         raise ValueError(f"x must be float32, got {x.dtype}")
-    if not (np.isfinite(scale) and scale):
-        raise ValueError(f"scale must be finite and not 0, got {scale}")
+    scale = np.float32(doors.number("scale", scale))
+    if not scale:
+        raise ValueError("scale must be a number other than 0, got 0")
     for name, number in (("zero_point", zero_point), ("lo", lo), ("hi", hi)):
         doors.whole(name, number, 0, 255)
     shape, channels = (len(x), *x.shape[2:], x.shape[1]), x.shape[1]
-    for name, a in (("gain", gain), ("bias", bias)):
-        if (a is None) != (gain is None) or a is not None and (
-                a.dtype != F32 or a.shape not in ((1,), (channels,))):
-            raise ValueError(f"{name} must be float32 of shape (1,) or ({channels},), or None, as "
-                             f"gain is, got {getattr(a, 'dtype', a)} {getattr(a, 'shape', '')}")
+    if gain is not None or bias is not None:
+        for name, a in (("gain", gain), ("bias", bias)):
+            if not isinstance(a, Array) or a.dtype != F32 or a.shape not in ((1,), (channels,)):
+                raise ValueError(
+                    f"{name} must be float32 of shape (1,) or ({channels},), or both None, got "
+                    f"{getattr(a, 'dtype', type(a).__name__)} {getattr(a, 'shape', '')}")
     out, level, n_threads = result(out, shape), rung(isa, calls, x), threads(n_threads)
     if level == 0:
         out[...] = to_codes_ref(x, scale, zero_point, lo, hi, gain, bias)
