@@ -424,7 +424,7 @@ ENTRIES = {
 PLAIN = {
     "bits.conv": {"Sizes", "meets", "sizes_of"},
     "bits.pack": {"Thresholds", "limits", "packed", "unpack_signs"},
-    "bits.xnor": {"rows_of", "unpacked"},
+    "bits.xnor": {"rows_of", "unpacked", "xnor_dot"},
     "codebook.kmeans": {"cost"},
     "codebook.lookup": {"check", "index_bytes", "refuse"},
     "coding.huffman": {"symbol_dtype", "symbol_table"},

@@ -16,8 +16,8 @@
  *
  *   portable   64 bits at a time are counted by adding neighbours, eight columns side by side
  *   popcnt     an instruction a word; 2 rows
- *   avx2       4 columns a vector: bytes looked up, 4 rows; from 16 words on Harley-Seal
- *   avx512     8 columns a vector: the same, with three-operand logic
+ *   avx2       4 columns a vector: bytes looked up, 4 rows; long rows by Harley-Seal, one
+ *   avx512     8 columns a vector: the same, with three-operand logic, 2 rows
  *   vpopcntdq  an instruction counts 8 words: 4 rows of 2 panels
  */
 #ifndef MINICOMP_BITS_GEMM_H
@@ -27,7 +27,7 @@
 #include <string.h>
 #include "pack.h"
 
-enum { GROUP = 64, MOST_ROWS = 4, BLOCK = 384 << 10, HARLEY = 16 };
+enum { GROUP = 64, MOST_ROWS = 4, BLOCK = 384 << 10 };
 
 /* What a tile reads and writes: rows of W words, am apart, at a; panels of 8 W words at b; sums at
  * out, rows os apart. */
@@ -214,12 +214,13 @@ static const Tiles tiles_vpopcntdq = {4, 2, {
     {vpopcntdq_1x2, vpopcntdq_2x2, vpopcntdq_3x2, vpopcntdq_4x2}}};
 #endif
 
-/* The tiles for rows of W words. */
+/* The tiles for rows of W words. Harley-Seal ends in four words of carries a row to look up, which
+ * some 32 words are needed to repay without three-operand logic, and with it the first 16. */
 static inline const Tiles *gemm_tiles(int level, long W) {
 #ifdef MINICOMP_X86
     if (level >= ISA_VPOPCNTDQ) return &tiles_vpopcntdq;
-    if (level >= ISA_AVX512) return W >= HARLEY ? &tiles_harley_avx512 : &tiles_bytes_avx512;
-    if (level >= ISA_AVX2) return W >= HARLEY ? &tiles_harley_avx2 : &tiles_bytes_avx2;
+    if (level >= ISA_AVX512) return W >= 16 ? &tiles_harley_avx512 : &tiles_bytes_avx512;
+    if (level >= ISA_AVX2) return W >= 32 ? &tiles_harley_avx2 : &tiles_bytes_avx2;
     if (level >= ISA_POPCNT) return &tiles_popcnt;
 #endif
     (void)level, (void)W;

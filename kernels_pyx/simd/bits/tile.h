@@ -35,8 +35,8 @@ TARGET ALWAYS_INLINE V FN(carry)(V *a, V b, V c) {
     *a = V_XOR3(*a, b, c);
     return high;
 #else
-    const V x = V_XOR(*a, b), high = V_OR(V_AND(*a, b), V_AND(x, c));
-    *a = V_XOR(x, c);
+    const V x = V_XOR(b, c), high = V_OR(V_AND(b, c), V_AND(x, *a)); /* a comes last: it waits */
+    *a = V_XOR(x, *a);
     return high;
 #endif
 }

@@ -149,20 +149,25 @@ def meets(w: Panels, s: Sizes, pad: int) -> tuple:
     """
     if pad or s.ph == s.pw == 0:
         return w.K, pad > 0, None
-    down, rows = _outside(s.Ho, s.KH, s.sh, s.ph, s.H)
-    across, columns = _outside(s.Wo, s.KW, s.sw, s.pw, s.W)
-    inside = np.einsum("rh,cw,ohw->rco", ~rows, ~columns, w.sums, optimize=True)
-    fix = (w.sums.sum(axis=(1, 2)) - inside).reshape(-1, s.O)
-    return w.K, False, tuple(a.astype(np.int32, order="C")
-                             for a in (fix, down * len(columns), across))
+    down, rows = _inside(s.Ho, s.KH, s.sh, s.ph, s.H)
+    across, columns = _inside(s.Wo, s.KW, s.sw, s.pw, s.W)
+    inside = (rows[:, None, :, None] & columns[:, None]).reshape(-1, s.KH * s.KW)
+    # In float64, of which BLAS makes a product, exact below 2^53.
+    fix = (~inside).astype(np.float64) @ w.sums.reshape(s.O, -1).T.astype(np.float64)
+    down *= np.int32(len(columns))
+    return w.K, False, (np.ascontiguousarray(fix, np.int32), down, across)
 
 
-def _outside(count: int, k: int, stride: int, padding: int, n: int) -> tuple[Array, Array]:
-    # The way of each of `count` windows, and of each way which of the k entries lie outside.
-    at = np.arange(count)[:, None] * stride - padding + np.arange(k)
-    inside_first = np.vstack([np.zeros((1, k), bool), (at < 0) | (at >= n)])
-    ways, way = np.unique(inside_first, axis=0, return_inverse=True)
-    return way.reshape(-1)[1:], ways
+def _inside(count: int, k: int, stride: int, padding: int, n: int) -> tuple[Array, Array]:
+    # The way of each of `count` windows, int32, and of each way which of the k entries lie inside
+    # the map: (before, after) lie outside. Way 0 has all.
+    at = np.arange(count) * stride - padding
+    before, after = np.clip(-at, 0, k), np.clip(at + k - n, 0, k)
+    ways = {(0, 0): 0}
+    way = [ways.setdefault(pair, len(ways)) for pair in zip(before.tolist(), after.tolist())]
+    first, last = np.array(list(ways)).T[..., None]
+    entries = np.arange(k)
+    return np.array(way, np.int32), (entries >= first) & (entries < k - last)
 
 
 def _checked(x: Array, w: Panels, stride: Pair, padding: Pair,

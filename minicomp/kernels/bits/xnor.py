@@ -34,11 +34,20 @@ Array = np.ndarray
 COLUMNS = 8  # of a panel
 
 
+def xnor_dot(a: Array, b: Array, n: int):
+    """Returns the sum over n signs of a b, as words on the last axis: int64.
+
+    >>> int(xnor_dot(np.uint64([0b101]), np.uint64([0b100]), 3))  # + - + and - - +
+    1
+    """
+    return n - 2 * np.bitwise_count(a ^ b).sum(axis=-1, dtype=np.int64)
+
+
 def gemm_ref(a: Array, w: Array, K: int) -> Array:
     """Returns sums, (M, O) int32.   a : (M, words) uint64   w : (O, words) uint64"""
     out = np.empty((len(a), len(w)), np.int32)
     for m, row in enumerate(a):
-        out[m] = K - 2 * np.bitwise_count(row ^ w).sum(axis=1, dtype=np.int64)
+        out[m] = xnor_dot(row, w, K)
     return out
 
 
