@@ -13,7 +13,7 @@ from ..tensor import Array, primitive, raw, rules
 def binarize(x: Array) -> Array:
     """Returns +1 where x >= 0, else -1, in x's dtype; sign(0) = +1.
 
-    Source: Courbariaux, Hubara, Soudry, El-Yaniv & Bengio 2016, arXiv 1602.02830, eq. (1)
+    Source: Courbariaux, Hubara, Soudry, El-Yaniv & Bengio 2016, arXiv 1602.02830, section 1.1
     """
     x = np.asarray(x)
     return np.where(x < 0, x.dtype.type(-1), x.dtype.type(1))
@@ -23,7 +23,7 @@ def binarize(x: Array) -> Array:
 def hard_sign(x):
     """Returns `binarize(x)`; the gradient is g 1[|x| <= 1], that of clip(x, -1, 1).
 
-    Source: ibid., eq. (4)
+    Source: ibid., section 1.3
     """
     return binarize(x)
 
@@ -45,7 +45,7 @@ def ternary_codes(w: Array, delta) -> Array:
     """Returns +1 where w > delta, -1 where w < -delta, else 0, int8 of w's shape.
 
     delta : at least 0, a number or an array that broadcasts to w
-    Source: Li, Zhang & Liu 2016, arXiv 1605.04711, eq. (3)
+    Source: Li, Zhang & Liu 2016, arXiv 1605.04711, section 2
     """
     w, delta = np.asarray(w), np.asarray(delta)
     return (w > delta).astype(np.int8) - (w < -delta)

@@ -48,8 +48,7 @@ class Binary(_Scaled):
     While trainable alpha moves.
     A code of `q` holds the bits of all bases, basis i in bit i, 1 for +1.
     Raises ValueError for other shapes, and for an alpha that is none.
-    Source: Lin, Zhao & Pan 2017, arXiv 1711.11294, eq. (1); m = 1: Rastegari et al. 2016,
-        arXiv 1603.05279, section 3.1
+    Source: Lin, Zhao & Pan 2017, arXiv 1711.11294; m = 1: Rastegari et al. 2016, arXiv 1603.05279
     """
 
     kind, wire = "binary", 11
@@ -145,8 +144,7 @@ class Ternary(_Scaled):
     While trainable the scales move. A file lists what is not 0 where that is smaller, else codes,
     at most five in a byte; `freeze()` of a masked form drops what is 0 from the mask.
     Raises ValueError for other codes, and for scales that are none.
-    Source: Li, Zhang & Liu 2016, arXiv 1605.04711, eq. (1); Zhu, Han, Mao & Dally 2017,
-        arXiv 1612.01064, eq. (6)
+    Source: Li, Zhang & Liu 2016, arXiv 1605.04711; Zhu, Han, Mao & Dally 2017, arXiv 1612.01064
     """
 
     kind, wire = "ternary", 12
