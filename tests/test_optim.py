@@ -140,13 +140,13 @@ def test_shift_adamax_is_torchs_adamax_with_powers_of_two():
     theirs = {n: torch.nn.Parameter(torch.tensor(t.data)) for n, t in params().items()}
     optimizer = ShiftAdaMax(mine)
     other = torch.optim.Adamax(theirs.values(), lr=2**-10, betas=(b1, 1 - 2**-10), eps=0.0)
-    for step, grads in enumerate(gradients(30), start=1):
+    for t, grads in enumerate(gradients(30), start=1):
         before = {n: p.detach().numpy().copy() for n, p in theirs.items()}
         optimizer.step(grads)
         for n, p in theirs.items():
             p.grad = torch.tensor(grads[n])
         other.step()
-        rate = 2**-10 / (1 - b1**step)
+        rate = 2**-10 / (1 - b1**t)
         for n, p in theirs.items():  # of its step the rate and 1 / v become powers of two
             v = other.state[p]["exp_inf"].numpy()
             moved = (p.detach().numpy() - before[n]) * (power(rate) / rate) * v / (power(v) + eps)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from .arrays import net_of
 from .binary.abc_net import ABCNet
 from .binary.binary_connect import BinaryConnect
+from .binary.bnn import BNN
 from .binary.ttq import TTQ
 from .binary.twn import TWN
 from .binary.xnor_net import XNORNet
@@ -69,19 +70,19 @@ from .share.kmeans import KMeans
 from .technique import Pipeline, Run, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
-    Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM,
-    OBD, OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
+    Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM, OBD,
+    OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
     LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, Equalize, SmoothQuant, AWQ, PTQ,
     BiasCorrection, BNReestimate, GPTQ, AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT,
-    DoReFa, INQ, BinaryConnect, XNORNet, ABCNet, TWN, TTQ, FixedPointTraining, LloydMax,
+    DoReFa, INQ, BinaryConnect, BNN, XNORNet, ABCNet, TWN, TTQ, FixedPointTraining, LloydMax,
     Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, FineTune)
 
-__all__ = ["ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced", "Bias", "BiasCorrection",
-           "BinaryConnect", "BNReestimate", "Buckets", "ChannelLasso", "DeadUnits", "DNS", "DoReFa",
-           "Equalize", "Filters", "FineTune", "FixedPointTraining", "FoldBN", "FPGM", "GPTQ",
-           "Gradual", "GroupLasso", "Guard", "INQ", "Iterative", "JointBits", "KMeans", "LAMP",
-           "LayerRemoval", "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "MixedBits",
-           "Movement", "net_of", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline", "PTQ", "QAT", "Run",
-           "Segmentation", "Slimming", "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT",
-           "Split", "Taylor", "Technique", "TECHNIQUES", "TTQ", "TWN", "Wanda", "Wavelets",
-           "XNORNet"]
+__all__ = ["TECHNIQUES", "ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced", "Bias",
+           "BiasCorrection", "BinaryConnect", "BNN", "BNReestimate", "Buckets", "ChannelLasso",
+           "DeadUnits", "DNS", "DoReFa", "Equalize", "Filters", "FineTune", "FixedPointTraining",
+           "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso", "Guard", "INQ", "Iterative",
+           "JointBits", "KMeans", "LAMP", "LayerRemoval", "LloydMax", "Log2", "Lottery", "LSQ",
+           "Magnitude", "MixedBits", "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline",
+           "PTQ", "QAT", "Run", "Segmentation", "Slimming", "SmoothQuant", "SNIP",
+           "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique", "TTQ", "TWN", "Wanda",
+           "Wavelets", "XNORNet", "net_of"]

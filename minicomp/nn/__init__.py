@@ -6,7 +6,7 @@ from .graph import Model, Node, chain
 from .layers import (ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d,
                      BatchNorm1d, BatchNorm2d, ChannelShuffle, ClipChannels, Concat, Conv2d,
                      ConvBN2d, Dropout, Flatten, Identity, Layer, Linear, MaxPool2d, Normalize,
-                     ReLU, ReLU6, Sigmoid, Tanh)
+                     ReLU, ReLU6, ShiftBatchNorm1d, ShiftBatchNorm2d, Sigmoid, Sign, Tanh)
 from .losses import cross_entropy, huber, l1, l2, mse, squared_hinge
 
 __all__ = ["ActQuant", "ActThreshold", "ActTopK", "AdaptiveAvgPool2d", "Add", "AdditivePowers",
@@ -14,5 +14,5 @@ __all__ = ["ActQuant", "ActThreshold", "ActTopK", "AdaptiveAvgPool2d", "Add", "A
            "ChannelShuffle", "ClipChannels", "Codebook", "Concat", "Conv2d", "ConvBN2d", "Dense",
            "Dropout", "FixedPoint", "Flatten", "Form", "Half", "Identity", "Layer", "Linear",
            "MaxPool2d", "Model", "Node", "Normalize", "Powers", "ReLU", "ReLU6", "Segments",
-           "Sigmoid", "Tanh", "Ternary", "Wavelet", "chain", "cross_entropy", "huber", "l1", "l2",
-           "mse", "squared_hinge"]
+           "ShiftBatchNorm1d", "ShiftBatchNorm2d", "Sigmoid", "Sign", "Tanh", "Ternary", "Wavelet",
+           "chain", "cross_entropy", "huber", "l1", "l2", "mse", "squared_hinge"]

@@ -104,6 +104,7 @@ TOY = {
     "inq": [{"bits": 4}, {"act_bits": 6, "portions": 2, "samples": 20, "bias_bits": 8}],
     "binary-connect": [{}, {"stochastic": True, "size": "one", "lr_scale": 1, "ends": "real"},
                        {"stochastic": True, "loss": "squared-hinge"}],
+    "bnn": [{}, {"norm": "shift", "stochastic": True, "loss": "squared-hinge", "size": "glorot"}],
     "xnor-net": [{"real": FC1}, {"real": FC1, "gradient": "printed"}],
     "abc-net": [{"bases": 2}, {"real": FC1, "bases": {"*": 3, "conv1": 1}, "per": "channel"}],
     "twn": [{}, {"real": FC1, "delta": "exact", "per": "channel"}],

@@ -16,6 +16,7 @@ import pytest
 from minicomp.compress import TECHNIQUES
 from minicomp.compress.binary.abc_net import ABCNet
 from minicomp.compress.binary.binary_connect import BinaryConnect
+from minicomp.compress.binary.bnn import BNN
 from minicomp.compress.binary.ttq import TTQ
 from minicomp.compress.binary.twn import TWN
 from minicomp.compress.binary.xnor_net import XNORNet
@@ -55,6 +56,7 @@ TRAINED = {
     "inq": INQ(bits=4),
     "fixed-point": FixedPointTraining(),
     "binary-connect": BinaryConnect(stochastic=True),
+    "bnn": BNN(norm="shift"),
     "xnor-net": XNORNet(),
     "abc-net": ABCNet(bases=2),
     "twn": TWN(),
@@ -62,8 +64,8 @@ TRAINED = {
 }
 PAIRS = list(itertools.combinations(TRAINED, 2))
 MASKS, GRIDS = ("gradual", "dns", "movement"), (
-    "qat", "lsq", "pact", "dorefa", "inq", "fixed-point", "binary-connect", "xnor-net", "abc-net",
-    "twn", "ttq")
+    "qat", "lsq", "pact", "dorefa", "inq", "fixed-point", "binary-connect", "bnn", "xnor-net",
+    "abc-net", "twn", "ttq")
 REFUSED = [pair for pair in PAIRS if set(pair) <= set(MASKS) or set(pair) <= set(GRIDS)]
 TWO_EACH = [  # every technique with two partners
     ("gradual", "slimming"),
@@ -86,6 +88,8 @@ TWO_EACH = [  # every technique with two partners
     ("slimming", "fixed-point"),
     ("dns", "binary-connect"),
     ("slimming", "binary-connect"),
+    ("movement", "bnn"),
+    ("gradual", "bnn"),
     ("gradual", "xnor-net"),
     ("slimming", "xnor-net"),
     ("dns", "abc-net"),

@@ -30,7 +30,6 @@ The weight is drawn once a step, for all of its examples, whatever the number of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -38,65 +37,15 @@ from typing import ClassVar
 import numpy as np
 
 from ...codec.model import encode
-from ...grid import binarize, stochastic_signs
-from ...nn.forms import Binary, Dense
-from ...nn.forms.binary import pack_bases
+from ...grid import binarize
+from ...nn.forms import Binary
 from ...nn.graph import Model
-from ...nn.init import fans
 from ...tensor import Array
 from ...train import Score, evaluate
 from ..technique import knob
-from .training import Latents, Losses, Signed, latent_of, loss_knob, through
+from .signs import Connecting, OnSigns, connected, draw
 
 DRAWS = 10  # nets whose outputs are averaged
-
-
-def glorot(shape: tuple[int, ...]) -> float:
-    """Returns sqrt(1.5 / (fan_in + fan_out)) of a weight (O, I) or (O, C, K, K)."""
-    return math.sqrt(1.5 / sum(fans(shape)))
-
-
-def draw(w: Array, H: float, *, rng: np.random.Generator) -> Array:
-    """Returns w_b = +-H of w's shape and dtype, +H with probability clip((w / H + 1) / 2, 0, 1):
-    its mean is clip(w, -H, H).
-
-    Source: Courbariaux et al. 2015, eqs. (2), (3)
-    """
-    return w.dtype.type(H) * stochastic_signs(w / w.dtype.type(H), rng.random(w.shape, np.float32))
-
-
-class Connected(Signed):
-    """The form while it trains: +-H of its latent, which stays in -H..H.
-
-    stochastic : whether training draws signs
-    ends : what it is once frozen, "signs" or "real"
-    """
-
-    H, stochastic, ends = 1.0, False, "signs"
-
-    def found(self, w):
-        return pack_bases(w[None]), np.array([[self.H]], w.dtype)
-
-    def decode(self, *, training=False, rng=None):
-        if self.latent is None or not (self.ends == "real" or training and self.stochastic):
-            return super().decode()
-        if not (training and self.stochastic):
-            return self.latent
-        return through(self.latent, value=draw(self.visible(), self.H, rng=rng), back=lambda g: g)
-
-    def project(self):
-        super().project()
-        if self.latent is not None:
-            np.clip(self.latent.data, -self.H, self.H, out=self.latent.data)
-
-    def real(self) -> Dense:
-        """Returns the frozen form of the latent, which is the mean of what is drawn."""
-        return Dense(self.visible(), self.mask, trainable=False)
-
-    def freeze(self):
-        if self.latent is not None and self.ends == "real":
-            return self.real()
-        return super().freeze()
 
 
 @dataclass(frozen=True)
@@ -142,7 +91,7 @@ def ways(model: Model, H: Mapping[str, float], split, *, rng: np.random.Generato
 
 
 @dataclass(frozen=True)
-class BinaryConnect(Latents):
+class BinaryConnect(OnSigns):
     """Trains weights +-H, signs of the floats behind them, or drawn from them."""
 
     word: ClassVar[str] = "binary-connect"
@@ -151,51 +100,29 @@ class BinaryConnect(Latents):
         "Courbariaux, Bengio & David 2015, BinaryConnect: Training Deep Neural Networks with "
         "binary weights during propagations, arXiv:1511.00363"
     )
-    by_scales: ClassVar[bool] = False
-
-    stochastic: bool = knob(False, "whether signs are drawn in training, else they are those of "
-                                   "the floats")
-    size: str = knob("glorot", "H of +-H: sqrt(1.5 / (fan_in + fan_out)) of a layer, or one",
-                     choices=("glorot", "one"))
-    lr_scale: int = knob(0, "learning rates over sqrt(1.5 / (fan_in + fan_out)) to this power: 1 "
-                            "for adam, 2 for sgd, with size one", lo=0, hi=2)
-    loss: str = loss_knob()
     ends: str = knob("signs", "what is left: signs, or the real weights behind them",
                      choices=("signs", "real"))
 
     def placed(self, node, form):
-        made = Connected(latent_of(form))
-        made.H = glorot(form.shape) if self.size == "glorot" else 1.0
-        made.stochastic, made.ends = self.stochastic, self.ends
-        made.project()
+        made = self.signs_of(form)
+        made.ends = self.ends
         return made
 
     def hook(self, model, data, run):
-        return Connecting(self, model, data, run)
+        return Telling(self, model, data, run)
 
 
-class Connecting(Losses):
-    """Scales learning rates before the first step, and tells the three ways after the last."""
+class Telling(Connecting):
+    """Tells the three ways to use the net after the last step."""
 
     def __init__(self, technique: BinaryConnect, model: Model, data, run):
-        super().__init__(technique)
-        self.data, self.run, self.optimizer = data, run, None
-
-    def forms(self, model: Model) -> dict[str, Connected]:
-        """Returns the forms that train here, by name."""
-        return {name: f for name, f in model.forms().items() if isinstance(f, Connected)}
-
-    def before_batch(self, state):
-        if self.optimizer is not state.optimizer:  # of a run that goes on too
-            self.optimizer = state.optimizer
-            for name, form in self.forms(state.model).items():
-                factor = glorot(form.shape) ** -self.technique.lr_scale
-                state.optimizer.scale_rate(f"{name}.latent", factor)
+        super().__init__(technique, model)
+        self.tells, self.data, self.run = technique.stochastic, data, run
 
     def after_epoch(self, state):
-        if not (self.technique.stochastic and state.step == state.steps):
+        if not (self.tells and state.step == state.steps):
             return
-        model, forms = state.model.copy(), self.forms(state.model)
+        model, forms = state.model.copy(), connected(state.model)
         model.set_forms({name: form.real() for name, form in forms.items()})
         found = ways(model, {name: form.H for name, form in forms.items()}, self.data.val,
                      rng=state.rng, n_threads=self.run.n_threads)

@@ -1,4 +1,4 @@
-"""What trainings of weights of few values share: floats behind them, which layers, the loss.
+"""What trainings of weights of few values share: floats behind them, and which layers.
 
 While it trains a weight is a form with a float latent w: the forward pass decodes what w becomes,
 the backward pass says what of dL/dw^ reaches w, and the optimizer moves w, as Courbariaux, Bengio &
@@ -19,7 +19,6 @@ from ...nn.forms import MASK, Binary, Form, Part, Ternary
 from ...nn.forms.affine import spread
 from ...nn.forms.binary import combined, threefold
 from ...nn.graph import Model
-from ...nn.losses import squared_hinge
 from ...tensor import Array, primitive, raw, rules
 from ...train import Hook
 from ..finetune import Trained
@@ -208,9 +207,7 @@ class Latents(Trained):
 
     def hook(self, model: Model, data, run) -> Hook:
         """Returns what takes part in the training of the model, whose forms are in place."""
-        hook = Hook()
-        hook.name = self.word
-        return hook
+        return Rates(self.word, {})
 
     def finish(self, model, run):
         model.set_forms({name: form.plain() for name, form in model.forms().items()
@@ -218,19 +215,18 @@ class Latents(Trained):
         return model
 
 
-def loss_knob() -> Any:
-    """Returns the field of a technique that may train with a support vector machine's loss."""
-    return knob("cross-entropy", "of the training; squared-hinge is an L2 support vector machine's",
-                choices=("cross-entropy", "squared-hinge"))
+class Rates(Hook):
+    """Multiplies learning rates before the first step.
 
+    name : of the technique        factors : by parameter
+    """
 
-class Losses(Hook):
-    """Puts the squared hinge loss in the place of cross-entropy where the technique says so."""
-
-    def __init__(self, technique: Latents):
+    def __init__(self, name: str, factors: dict[str, float]):
         super().__init__()
-        self.name, self.technique = technique.word, technique
-        self.replaces = technique.loss == "squared-hinge"
+        self.name, self.factors, self.optimizer = name, factors, None
 
-    def loss(self, state):
-        return squared_hinge(state.output, state.batch[1]) if self.replaces else None
+    def before_batch(self, state):
+        if self.optimizer is not state.optimizer:  # of a run that goes on too
+            self.optimizer = state.optimizer
+            for name, factor in self.factors.items():
+                state.optimizer.scale_rate(name, factor)

@@ -9,8 +9,8 @@ A weight is -Wn, 0 or Wp, and both scales of a layer are learnt beside the float
     Delta = t max |w|,    t = 0.05                                                             (4)
 
 The numbers are this page's. One t serves all layers. (3) lets a weight whose scale is large move
-faster. (2) adds up as many gradients as a layer has weights: with plain SGD scales need a rate of
-their own, lr@*.scale=0.00001 beside lr=0.01, while Adam takes the size out.
+faster. (2) adds up as many gradients as a layer has weights: the rate of scales is `scale_lr` times
+that of weights, which plain SGD needs and Adam does not.
 
 Where we leave the paper: it prints dL/dWn without a sign; Wn enters w^t as -Wn, and the derivative
 is minus the sum, so here. Latents are not divided by their largest: Delta is relative to it anyway.
@@ -30,7 +30,7 @@ from ...nn.forms import Ternary
 from ...nn.forms.binary import threefold
 from ...tensor import Array, primitive, raw, rules
 from ..technique import knob
-from .training import Latents, Threefold, latent_of
+from .training import Latents, Rates, Threefold, latent_of
 
 
 def ttq_codes(w: Array, t: float) -> Array:
@@ -109,6 +109,8 @@ class TTQ(Latents):
     t: float = knob(0.05, "threshold, of a layer's largest |w|", lo=0.0, hi=1.0, below=True,
                     per_layer=True)
 
+    scale_lr: float = knob(0.001, "learning rate of the scales, of that of the weights", lo=1e-9)
+
     def placed(self, node, form):
         w = latent_of(form)
         made = Learnt(w, equal=False)
@@ -116,3 +118,7 @@ class TTQ(Latents):
         visible = w if form.mask is None else np.where(form.mask, w, w.dtype.type(0))
         made.scale.data[...] = ttq_scales(visible, ttq_codes(visible, made.t))
         return made
+
+    def hook(self, model, data, run):
+        return Rates(self.word, {f"{name}.scale": self.scale_lr
+                                 for name in self.chosen(model).values()})

@@ -7,7 +7,8 @@ import pytest
 
 import minicomp
 from minicomp.compress import BinaryConnect, Run
-from minicomp.compress.binary.binary_connect import Connected, draw, glorot, ways
+from minicomp.compress.binary.binary_connect import ways
+from minicomp.compress.binary.signs import Connected, draw, glorot
 from minicomp.data import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP
