@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..grid import code_range, dequantize
+from ..grid import binarize, code_range, dequantize
 from ..ops import sigmoid
 from ..tensor import Array
 from .steps import Step, numbers_of
@@ -26,6 +26,7 @@ IN_PLACE = {
     "relu6": lambda y: np.clip(y, 0, 6, out=y),
     "sigmoid": sigmoid.fn,
     "tanh": lambda y: np.tanh(y, out=y),
+    "sign": binarize,
 }
 CEILINGS = {"relu": None, "relu6": np.float32(6)}  # of the activations that are clamps
 

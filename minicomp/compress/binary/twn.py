@@ -80,7 +80,8 @@ class Nearest(Threefold):
         rows, kept = w.reshape(self.rows, -1), self.kept()
         q, alpha = np.zeros(rows.shape, np.int8), np.ones((self.rows, 1), w.dtype)
         for i, (row, keep) in enumerate(zip(rows, kept)):
-            q[i, keep], alpha[i] = twn(row[keep], exact=self.exact)
+            at = slice(None) if keep.all() else keep
+            q[i, at], alpha[i] = twn(row[at], exact=self.exact)
         return q.reshape(w.shape), alpha
 
 
