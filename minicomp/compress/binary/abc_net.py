@@ -28,10 +28,11 @@ from typing import ClassVar
 import numpy as np
 
 from ...grid import binarize
+from ...nn.forms.affine import spread
 from ...nn.forms.binary import MOST_BASES, pack_bases
 from ...tensor import Array
 from ..technique import knob
-from .training import Latents, Signed, by_rows, latent_of
+from .training import Latents, Signed, latent_of
 
 
 def abc_shifts(M: int) -> Array:
@@ -75,7 +76,7 @@ class Bases(Signed):
         return q.reshape(w.shape), alpha
 
     def back(self, g, w, scale):
-        return g * by_rows(scale.sum(axis=1), self.shape)
+        return g * spread(scale.sum(axis=1), self.shape)
 
 
 @dataclass(frozen=True)

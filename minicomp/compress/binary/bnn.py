@@ -61,9 +61,8 @@ def with_signs(model: Model, *, shift: bool = False) -> Model:
     end; those in front by shifts, if asked for. Further norms are called "NAME_bn"."""
     shapes, last = model.shapes(), model.nodes[-1].name
     norms = {name: norm_before(model, name) for name in activations(model)}
-    inner = ({*norms.values()} - {norm_before(model, last)}) if shift else set()
     swap: dict[str, tuple[Node, ...]] = {}
-    for name in filter(None, inner):
+    for name in filter(None, norms.values() if shift else ()):
         node = model.node(name)
         if isinstance(node.layer, tuple(ORDINARY.values())):
             made = SHIFT[len(shapes[name])].of(node.layer)
