@@ -301,7 +301,7 @@ _REQUANTIZE = Exercise(
         more=hidden("halved", _doubled, _halved_is_the_same),
     ),
     mutants=(
-        Mutant("product-of-32-bits", partial(_codes, product=np.int32),
+        Mutant("narrow-product", partial(_codes, product=np.int32),
                forms=(_narrow, _narrow_half)),
         Mutant("rounded-down", partial(_codes, half=False)),
         Mutant(
@@ -323,7 +323,7 @@ _REQUANTIZE = Exercise(
         Mutant("clipped-first", partial(_codes, first=True)),
         Mutant("signed-codes", partial(_codes, clip=lambda y: np.clip(y, -128, 127))),
         Mutant("not-normalised", partial(_codes, fixed=_plain)),
-        Mutant("m0-too-large", partial(_codes, fixed=partial(_fixed, carry=False))),
+        Mutant("factor-too-large", partial(_codes, fixed=partial(_fixed, carry=False))),
     ),
     banned=(
         "minicomp.kernels.int8.requantize:multiplier",
@@ -341,7 +341,7 @@ _REQUANTIZE = Exercise(
 
 def _valid_sums(acc, m, zero_point) -> str | None:
     acc = np.asarray(acc)
-    if acc.ndim != 1 or not is_finite(acc, "iu", most=20) or np.abs(acc.astype(float)).max() > 2**30:
+    if acc.ndim != 1 or not is_finite(acc, "iu", most=20) or abs(acc.astype(float)).max() > 2**30:
         return "acc is an array of 1 to 20 integers, of magnitude up to 2^30"
     if not isinstance(m, int | float) or isinstance(m, bool) or not 2.0**-20 <= m <= 2.0**20:
         return "m is a number, from 2^-20 to 2^20"
@@ -358,7 +358,7 @@ LESSON = LessonChecks(
         id="11.broken",
         of=_REQUANTIZE,
         shown_by={
-            "product-of-32-bits": (np.array([1000]), 0.01, 0),
+            "narrow-product": (np.array([1000]), 0.01, 0),
             "another-tie": (np.array([1]), 0.5, 0),
             "not-saturated": (np.array([-1]), 0.75, 0),
             "zero-point-forgotten": (np.array([1]), 0.75, 3),

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...report.palette import legend_above
 from ...report.plots import style
 from ...report.quant_plots import plot_thresholds
 from ..asking.shown import Figure
-from .drawing import axes, draw_errors, picture
+from .drawing import axes, draw_errors, errors_in_words, picture
 
 Numbers = Sequence[float]
 
@@ -37,27 +38,26 @@ def moving_threshold(
     errors in % by bits.
 
     counts : of bins from 0 to the peak        at : thresholds, parts of the peak
-    curves : by method, the criterion at each threshold        errors : by method, one a width
+    curves : by method, the criterion at each threshold        errors : by method, one a width;
+        min-max, whose threshold is the peak, and the methods of `curves`, in the same order
     """
-    at, each = np.asarray(at), {name: np.asarray(v) for name, v in curves.items()}
+    cut = {"min-max": (np.ones(1), np.ones(1))}
+    cut |= {name: (np.asarray(at), np.asarray(v)) for name, v in curves.items()}
     with style():
         ax = axes((10.4, 4.8))
         grid = ax.figure.add_gridspec(1, 2)
         ax.set_subplotspec(grid[0])
-        plot_thresholds(_Counts(np.asarray(counts)), {n: (at, v) for n, v in each.items()}, ax,
-                        unit="peaks")
-        draw_errors(ax.figure.add_subplot(grid[1]), bits, errors, dense, {}, what="an activation",
-                    title="The net, its ranges by four methods")
-        cuts = ", ".join(f"{name} {at[np.argmin(v)]:.2f}" for name, v in each.items())
-        said = "; ".join(
-            f"{name} " + ", ".join(f"{e:.2f}" for e in found) for name, found in errors.items()
-        )
+        plot_thresholds(_Counts(np.asarray(counts)), cut, ax, unit="peaks")
+        beside = ax.figure.add_subplot(grid[1])
+        draw_errors(beside, bits, errors, dense, {}, what="an activation", title="")
+        legend_above(beside, 3)  # any corner may hold a mark
+        cuts = ", ".join(f"{name} {T[np.argmin(v)]:.2f}" for name, (T, v) in cut.items())
         return picture(
             ax,
             f"Left: histogram of what the first layer gives, {len(counts)} bins up to the peak,"
-            f" the fullest with {max(counts):.0f} numbers, and three criteria over the threshold;"
-            f" the least of each is at, in parts of the peak: {cuts}. Right: test error in % at"
-            f" {', '.join(f'{b:.0f}' for b in bits)} bits: {said}; float {dense:.2f}.",
+            f" the fullest with {max(counts):.0f} numbers, and three criteria over the threshold."
+            f" Chosen, in parts of the peak: {cuts}. Right:"
+            f" {errors_in_words(bits, errors, dense)}.",
         )
 
 
