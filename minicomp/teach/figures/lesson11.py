@@ -38,8 +38,9 @@ def moving_threshold(
     errors in % by bits.
 
     counts : of bins from 0 to the peak        at : thresholds, parts of the peak
-    curves : by method, the criterion at each threshold        errors : by method, one a width;
-        min-max, whose threshold is the peak, and the methods of `curves`, in the same order
+    curves : by method, the criterion at each threshold, or its least near it
+    errors : by method, one a width; min-max, whose threshold is the peak, and the methods of
+        `curves`, in the same order
     """
     cut = {"min-max": (np.ones(1), np.ones(1))}
     cut |= {name: (np.asarray(at), np.asarray(v)) for name, v in curves.items()}
