@@ -82,7 +82,7 @@ def sanitized(tmp_path_factory):
     code, where = run(
         "-c", "from minicomp.kernels import cpu; print(*cpu.describe(), sep='\\n')"
     )
-    assert not code and f"bits, codebook, coding, int8, maps, sparse from {root}" in where
+    assert not code and f"bits, codebook, coding, floats, int8, maps, sparse from {root}" in where
     return run
 
 
