@@ -116,7 +116,8 @@ def kernels():
         raise SystemExit(f"MINICOMP_BUILD_ONLY must name some of {', '.join(sources)}, "
                          f"got {', '.join(sorted(unknown))}")
     simd = Path("kernels_pyx", "simd")  # isa.h for all, and a folder for each module
-    headers = {name: [simd / "isa.h", *sorted(simd.glob(f"{name}/*.h"))] for name in sources}
+    shared = [simd / "isa.h", *sorted(Path("kernels_pyx").glob("*.pxi"))]
+    headers = {name: [*shared, *sorted(simd.glob(f"{name}/*.h"))] for name in sources}
     headers["floats"] += sorted(simd.glob("maps/*.h"))
     return [Extension(f"minicomp._kernels.{name}", [source], include_dirs=["kernels_pyx"],
                       depends=[path.as_posix() for path in headers[name]])

@@ -374,45 +374,11 @@ def depthwise_room(long KH, long KW) -> int:
     return c_depthwise_room(KH, KW)
 
 
-cdef class Calls:
-    """Kernels with their arguments, made ready one after the other and run in one go.
+include "calls.pxi"
 
-    at_once : each runs as it is called, and none is kept
-    What is kept holds its arrays: it reads and writes the same memory each time. It is complete
-    when it is run first.
-    """
 
-    cdef Call *calls
-    cdef long count
-    cdef bint at_once, complete
-    cdef list held
-
-    def __cinit__(self, bint at_once=False):
-        self.calls, self.count, self.at_once, self.complete = NULL, 0, at_once, False
-        self.held = []
-
-    def __dealloc__(self):
-        free(self.calls)
-
-    def __len__(self):
-        return self.count
-
-    cdef int take(self, const Call *call) except -1:
-        # Whether the call is kept, and its arrays must be.
-        cdef Call *calls
-        if self.at_once:
-            with nogil:
-                call.kernel(call)
-            return 0
-        if self.complete:
-            raise ValueError("calls that have been run must stay as they are")
-        calls = <Call *>realloc(self.calls, (self.count + 1) * sizeof(Call))
-        if calls == NULL:
-            raise MemoryError
-        self.calls = calls
-        self.calls[self.count] = call[0]
-        self.count += 1
-        return 1
+cdef class Calls(Kept):
+    """The kernels of this room, kept or run at once: see calls.pxi."""
 
     def run(self, const float[::1] x=None):
         """Runs all calls, in order; those of to_codes read x, as large as theirs was."""
@@ -422,10 +388,7 @@ cdef class Calls:
                 if x is None or x.shape[0] != self.calls[i].M * self.calls[i].n:
                     raise ValueError("x must be as many floats as calls of to_codes were made for")
                 self.calls[i].given = &x[0]
-        self.complete = True
-        with nogil:
-            for i in range(self.count):
-                self.calls[i].kernel(&self.calls[i])
+        self.run_all()
 
     def to_codes(
         self,

@@ -6,7 +6,7 @@ import pytest
 
 import minicomp
 from minicomp import bench
-from minicomp.bench import against, int8, kernels, programs, pruned, worker
+from minicomp.bench import against, bits, int8, kernels, programs, pruned, worker
 from minicomp.kernels.int8.gemm import gemm_ref
 from minicomp.bench.race import peer_module, race, row
 from minicomp.errors import UserError
@@ -94,7 +94,7 @@ def test_unknown_names_are_refused():
         bench.run(["kmean"])
 
 
-@pytest.mark.parametrize("name", ["huffman", "rounding", "sparse", "int8"])
+@pytest.mark.parametrize("name", ["huffman", "rounding", "sparse", "int8", "bits"])
 def test_rows_have_what_the_json_promises(name, monkeypatch):
     monkeypatch.setattr(kernels, "SIZES", ((64, 48, 16, 0.1),))
     even = ((64, 1, "lanes"), (64, 3, "rows"), (64, 1, "CSR"), (64, 3, "CSR"), (64, 1, "N:M"))
@@ -103,6 +103,9 @@ def test_rows_have_what_the_json_promises(name, monkeypatch):
     monkeypatch.setattr(kernels, "ROUNDED", (5000,))
     monkeypatch.setattr(int8, "SHAPES", {"int8 GEMM": [(9, 20, 30)]})
     monkeypatch.setattr(int8, "CONVS", {"conv1": (1, 9, 1, 20, 5)})
+    monkeypatch.setattr(bits, "SHAPES", {"XNOR GEMM": [(9, 20, 30)]})
+    monkeypatch.setattr(bits, "PACKED_SHAPES", [(9, 20, 30)])
+    monkeypatch.setattr(bits, "CONVS", [(1, 5, 70, 3, 3)])
     events = []
     rows = bench.run([name], log=events.append)
     assert rows and {"kernel", "shape", "ours", "peer", "ratio", "unit", "note"} <= set(rows[0])
@@ -163,6 +166,14 @@ def test_contestants_of_k_means_are_right(monkeypatch):
 def test_peers_take_part():
     rows = bench.run(["training"], peers=True)
     assert {r["kernel"] for r in rows} == {"training lenet300", "training lenet5"}
+
+
+@pytest.mark.parametrize("kernel", ["XNOR GEMM", bits.PACKED_TOO])
+def test_contestants_multiply_the_same_signs(kernel):
+    first, *others = [call() for call in bits.contestants(kernel, (9, 70, 30), {}).values()]
+    assert len(others) == 2 and first.any()
+    for other in others:
+        np.testing.assert_array_equal(other, first)
 
 
 @pytest.mark.peers

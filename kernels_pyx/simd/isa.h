@@ -4,9 +4,14 @@
  *
  *   rung        level  asks for                               first seen in
  *   portable    1      C11                                    every processor
- *   avx2        2      AVX2, FMA                              Haswell 2013, Zen 2017
- *   avx512      3      AVX-512 F, BW, DQ, VL                  Skylake-X 2017, Zen 4 2022
- *   vnni        4      avx512 and VNNI (u8 x s8 dot products) Cascade Lake 2019, Zen 4
+ *   popcnt      2      POPCNT                                 Nehalem 2008, Barcelona 2007
+ *   avx2        3      AVX2, FMA                              Haswell 2013, Zen 2017
+ *   avx512      4      AVX-512 F, BW, DQ, VL                  Skylake-X 2017, Zen 4 2022
+ *   vnni        5      avx512 and VNNI (u8 x s8 dot products) Cascade Lake 2019, Zen 4
+ *   vpopcntdq   6      vnni and VPOPCNTDQ (bits of 64 a lane) Ice Lake 2019, Zen 4
+ *
+ * A rung asks for all that the ones before it ask for. That the operating system saves the wide
+ * registers is part of what __builtin_cpu_supports answers.
  *
  * A function of a rung carries its TARGET_ attribute instead of the file a -march flag: one binary
  * runs everywhere. MSVC has no such attribute, and arm64 no such instructions: both build the
@@ -15,11 +20,12 @@
 #ifndef MINICOMP_ISA_H
 #define MINICOMP_ISA_H
 
-enum { ISA_REF, ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_VNNI };
+enum { ISA_REF, ISA_PORTABLE, ISA_POPCNT, ISA_AVX2, ISA_AVX512, ISA_VNNI, ISA_VPOPCNTDQ };
 
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__) /* gcc and clang */
 #define MINICOMP_X86 1
 #include <immintrin.h>
+#define TARGET_POPCNT __attribute__((target("popcnt")))
 #define TARGET_AVX2 __attribute__((target("avx2,fma")))
 #define TARGET_AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
 #ifdef __clang__
@@ -30,6 +36,8 @@ enum { ISA_REF, ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_VNNI };
 #endif
 #define TARGET_VNNI \
     __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#define TARGET_VPOPCNTDQ \
+    __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")))
 #endif
 
 /* A loop of at most 16 turns, a number known at compile time, that becomes straight code. */
@@ -52,11 +60,13 @@ enum { ISA_REF, ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_VNNI };
 static inline int isa_level(void) {
 #ifdef MINICOMP_X86
     __builtin_cpu_init();
-    if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return ISA_PORTABLE;
+    if (!__builtin_cpu_supports("popcnt")) return ISA_PORTABLE;
+    if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return ISA_POPCNT;
     if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
           && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
         return ISA_AVX2;
-    return __builtin_cpu_supports("avx512vnni") ? ISA_VNNI : ISA_AVX512;
+    if (!__builtin_cpu_supports("avx512vnni")) return ISA_AVX512;
+    return __builtin_cpu_supports("avx512vpopcntdq") ? ISA_VPOPCNTDQ : ISA_VNNI;
 #else
     return ISA_PORTABLE;
 #endif

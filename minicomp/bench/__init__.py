@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..kernels.threads import blas
+from .bits import products_of_signs
 from .int8 import products_of_codes
 from .kernels import huffman_decoding, kmeans, rounding, sparse_products
 from .programs import whole_programs
@@ -30,6 +31,7 @@ BENCHES: dict[str, Callable[[bool, Log], Iterator[Row]]] = {
     "sparse": sparse_products,
     "int8": products_of_codes,
     "programs": whole_programs,
+    "bits": products_of_signs,
     "removal": removal,
     "training": training,
     "threads": threads,

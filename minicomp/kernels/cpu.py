@@ -5,9 +5,11 @@ and its compiled twin `minicomp._kernels.NAME`. A kernel is a ladder of rungs:
 
     ref       NumPy, no compiler needed          level 0
     portable  C on any processor                 level 1
-    avx2      AVX2 and FMA                       level 2
-    avx512    AVX-512 F, BW, DQ, VL              level 3
-    vnni      avx512 and VNNI dot products       level 4
+    popcnt    POPCNT                             level 2
+    avx2      popcnt, AVX2 and FMA               level 3
+    avx512    avx2 and AVX-512 F, BW, DQ, VL     level 4
+    vnni      avx512 and VNNI dot products       level 5
+    vpopcntdq vnni and VPOPCNTDQ                 level 6
 
 An entry has `isa="auto"` and calls `resolve(isa, NAME)`, which gives the level of the rung to run:
 0 means the reference; a kernel that has no rung of that level runs its highest one below.
@@ -28,7 +30,9 @@ from types import ModuleType
 
 from ..errors import printable
 
-RUNGS = ("ref", "portable", "avx2", "avx512", "vnni")  # the index is the level
+# The index is the level.
+RUNGS = ("ref", "portable", "popcnt", "avx2", "avx512", "vnni", "vpopcntdq")
+ONLY = {"popcnt": "bits", "vnni": "int8", "vpopcntdq": "bits"}  # rungs that one room alone has
 FOLDER = Path(__file__).parents[1] / "_kernels"
 
 
@@ -57,6 +61,11 @@ def available(name: str | None = None) -> list[str]:
     if name is not None and kernel_module(name) is None:
         return ["ref"]
     return list(RUNGS[: _levels()[0] + 1])
+
+
+def distinct(name: str) -> list[str]:
+    """Returns the rungs of room `name` that run here, without those that another room alone has."""
+    return [rung for rung in available(name) if ONLY.get(rung, name) == name]
 
 
 def resolve(isa: str, name: str) -> int:

@@ -66,7 +66,7 @@ def test_the_same_bits_at_every_call_and_for_any_threads(nets, every_machine):
 def test_every_rung_runs(nets):
     for how in ("pruned", "shared", "n:m", "dense"):
         model = nets.large(how)
-        for isa in cpu.available("maps"):
+        for isa in cpu.distinct("maps"):
             for batch in (1, 3):
                 x = nets.images(model, batch)
                 nets.close(lower(model).plan(batch, isa=isa)(x), model(x).data)
@@ -142,7 +142,7 @@ def test_a_convolution_and_its_pooling_at_once_or_apart(activation, read_twice, 
         if read_twice:
             nodes.append(Node("add", nn.Add(), ("pool", last)))
         model = nets.drawn(Model(nodes, input_shape=(2, 7, 8)))
-        for isa in cpu.available("maps"):
+        for isa in cpu.distinct("maps"):
             x = nets.images(model, 3)
             nets.close(lower(model).plan(3, isa=isa)(x), model(x).data)
 

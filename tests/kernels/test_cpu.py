@@ -57,6 +57,17 @@ def test_the_compiled_module_and_the_processor_agree_with_proc_cpuinfo():
         {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags
     )
     assert ("vnni" in cpu.available()) == ("avx512_vnni" in flags and "avx512" in cpu.available())
+    assert ("vpopcntdq" in cpu.available()) == (
+        "avx512_vpopcntdq" in flags and "vnni" in cpu.available()
+    )
+    assert "popcnt" in cpu.available() and "popcnt" in flags
+
+
+def test_a_room_has_the_rungs_that_it_alone_has_and_those_of_all():
+    runs, common = cpu.available(), {"ref", "portable", "avx2", "avx512"}
+    for name, more in (("maps", set()), ("int8", {"vnni"}), ("bits", {"popcnt", "vpopcntdq"})):
+        if cpu.available(name) == runs:
+            assert cpu.distinct(name) == [rung for rung in runs if rung in common | more]
 
 
 def test_resolve_gives_the_level_of_a_rung():
@@ -105,11 +116,11 @@ def test_describe_names_kernels_rungs_and_folder():
     if cpu.available("maps") == ["ref"]:
         pytest.skip("needs kernels")
     text = "\n".join(cpu.describe())
-    assert "kernels: codebook, coding, floats, int8, maps, sparse from" in text
+    assert "kernels: bits, codebook, coding, floats, int8, maps, sparse from" in text
     assert str(cpu.FOLDER) in text and cpu.available()[-1] in text
 
 
-@pytest.mark.parametrize("cap", ["ref", "portable", "auto"])
+@pytest.mark.parametrize("cap", ["ref", "portable", "vnni", "auto"])
 def test_environment_caps_auto_but_not_what_is_asked_for(cap):
     result = run(
         """
@@ -122,7 +133,7 @@ def test_environment_caps_auto_but_not_what_is_asked_for(cap):
     auto, count, best = map(int, result.stdout.split())
     top = count - 1
     assert (auto, best) == (
-        {"ref": 0, "portable": min(1, top), "auto": top}[cap],
+        {"ref": 0, "portable": min(1, top), "vnni": min(5, top), "auto": top}[cap],
         top,
     ), result.stderr
 

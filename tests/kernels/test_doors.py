@@ -18,6 +18,10 @@ import pytest
 
 import minicomp.kernels
 from minicomp.kernels import cpu, doors
+from minicomp.kernels.bits import conv as conv1
+from minicomp.kernels.bits import pack as pack1
+from minicomp.kernels.bits import pool as pool1
+from minicomp.kernels.bits import xnor
 from minicomp.kernels.codebook import kmeans, lookup, scatter
 from minicomp.kernels.coding import huffman, range_coder
 from minicomp.kernels.int8 import conv as conv8
@@ -119,6 +123,21 @@ FILTERS_EACH = depthwise8.pack_depthwise(EACH, OFFSET[:4], RULES[4])
 ADDER, TABLE8 = wiring.adder([1, 1], [0, 0], zero_point=0, lo=0, hi=255), np.arange(256, dtype="u1")
 
 
+NUMBERS, SUMS1 = real(5, 70), rng.integers(-9, 9, (5, 70), np.int32)
+SIGNS = pack1.pack_signs(NUMBERS)
+MAPS1 = pack1.pack_signs(real(2, 6, 7, 70))
+PANELS1, FILTER_PANELS1 = (xnor.pack(pack1.pack_signs(real(*shape)), 70)
+                           for shape in ((70, 70), (70, 2, 2, 70)))
+LIMITS = pack1.Thresholds(SUMS1[0], SUMS1[1] > 0)
+NOT_LIMITS = (None, {}, OFFSET, RULE, pack1.Thresholds(OFFSET, OFFSET > 0))
+SIZES1 = conv1.sizes_of(MAPS1.shape, FILTER_PANELS1)
+
+
+def signed(good):
+    # wrong for words of bits
+    return [*exact(good), *sized(good, kinds="i"), ~good]
+
+
 def room(dtype, *shape):
     # wrong for an array to write to; None makes one
     good = np.zeros(shape, dtype)
@@ -132,6 +151,9 @@ CONV8 = {"x": [*exact(MAPS), *sized(MAPS, 3, kinds="i")], "w": [None, FILTERS, P
          "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], **MOVES,
          "zero_point": whole(256), "scratch": [[1], np.zeros(10**6, np.int8)],
          "n_threads": THREADS, "isa": ISA}
+CONV1 = {"x": signed(MAPS1), "w": [None, pack1.pack_signs(real(70, 2, 2, 70)), PANELS1], **MOVES,
+         "pad": (2, -2, None, True, 1.0, "1"), "scratch": [[1], np.zeros(10**6, np.int64)],
+         "calls": CALLS, "n_threads": THREADS, "isa": ISA}
 NOT_PACKED = (None, [1], {}, COLUMN, object(), LANES, ROWS, CSR, NM)
 
 
@@ -346,6 +368,40 @@ ENTRIES = {
         {"x": U8, "groups": 2},
         {"x": [a for a in exact(U8) if np.ndim(a) < 3], "groups": whole(0, 3, 16),
          "out": room(np.uint8, 5, 8), "calls": CALLS, "n_threads": THREADS, "isa": ISA}),
+    pack1.pack_signs: (
+        {"x": NUMBERS},
+        {"x": [None, 1.0, "x", NUMBERS.tolist(), np.array(1.0), NUMBERS.astype(bool),
+               NUMBERS.astype(object), NUMBERS.astype(complex), NUMBERS * np.float32(np.nan),
+               NUMBERS * np.nan],
+         "out": room(np.uint64, 5, 2), "n_threads": THREADS, "isa": ISA}),
+    pack1.pack_sums: (
+        {"acc": SUMS1, "t": LIMITS},
+        {"acc": [a for a in [*exact(SUMS1), *sized(SUMS1, kinds="i")]
+                 if not (np.ndim(a) == 3 and np.shape(a)[2] == 70)],
+         "t": NOT_LIMITS, "out": room(np.uint64, 5, 2), "calls": CALLS, "n_threads": THREADS,
+         "isa": ISA}),
+    xnor.pack: (
+        {"w": SIGNS, "n": 70}, {"w": signed(SIGNS), "n": whole(64, 129, 2**31)}),
+    xnor.gemm: (
+        {"a": SIGNS, "w": PANELS1},
+        {"a": signed(SIGNS), "w": [None, SIGNS, PANELS], "out": room(np.int32, 5, 70),
+         "calls": CALLS, "n_threads": THREADS, "isa": ISA}),
+    xnor.linear: (
+        {"a": SIGNS, "w": PANELS1, "t": LIMITS},
+        {"a": signed(SIGNS), "w": [None, SIGNS, PANELS], "t": NOT_LIMITS,
+         "out": room(np.uint64, 5, 2), "calls": CALLS, "n_threads": THREADS, "isa": ISA}),
+    conv1.scratch_words: (
+        {"sizes": SIZES1}, {"sizes": [None, tuple(SIZES1), SIZES8], "n_threads": THREADS}),
+    conv1.conv: (
+        {"x": MAPS1, "w": FILTER_PANELS1}, {**CONV1, "out": room(np.int32, 2, 5, 6, 70)}),
+    conv1.conv2d: (
+        {"x": MAPS1, "w": FILTER_PANELS1, "t": LIMITS},
+        {**CONV1, "t": NOT_LIMITS, "out": room(np.uint64, 2, 5, 6, 2)}),
+    pool1.max_pool: (
+        {"x": MAPS1, "lowest": np.arange(70) > 3, "kernel": (3, 2), "stride": (2, 2)},
+        {"x": signed(MAPS1), "lowest": [None, [True], np.ones(70), np.ones((1, 70), bool),
+                                        np.ones(5, bool), np.ones(129, bool)],
+         **WINDOWS, "count": pair8(), "out": room(np.uint64, 2, 2, 3, 2), "calls": CALLS}),
     rounding.nearest_round: ({"x": COLUMN, "fl": 3, "lo": -4, "hi": 3}, ROUNDED),
     rounding.stochastic_round: (
         {"x": COLUMN, "fl": 3, "lo": -4, "hi": 3, "key": 1}, ROUNDED | {"key": whole(2**64)}),
@@ -372,12 +428,15 @@ ENTRIES = {
 }
 # What touches no memory but through NumPy: sizes, views, copies, references (`*_ref`).
 PLAIN = {
+    "bits.conv": {"Sizes", "meets", "sizes_of"},
+    "bits.pack": {"Thresholds", "limits", "packed", "unpack_signs"},
+    "bits.xnor": {"rows_of", "unpacked", "xnor_dot"},
     "codebook.kmeans": {"cost"},
     "codebook.lookup": {"check", "index_bytes", "refuse"},
     "coding.huffman": {"symbol_dtype", "symbol_table"},
     "int8.conv": {"Sizes", "sizes_of"},
     "int8.gemm": {"Panels", "unpacked"},
-    "int8.pool": {"sizes_of"},
+    "int8.pool": {"sizes_of", "windowed", "windows"},
     "int8.requantize": {"Requantizer", "multiplier", "numbers", "requantizer", "rule"},
     "int8.rounding": {"draws", "key_of"},
     "int8.wiring": {"Adder", "adder"},
@@ -395,7 +454,7 @@ PLAIN = {
     "memory": {"aligned", "keep_freed_memory"},
     "threads": {"blas", "threads"},
     # they read no arrays; they are the checks
-    "cpu": None, "doors": None, "int8.checks": None,
+    "cpu": None, "doors": None, "bits.checks": None, "int8.checks": None,
 }
 ROOMS = [m.name for m in pkgutil.walk_packages(minicomp.kernels.__path__, "minicomp.kernels.")
          if not m.ispkg]
@@ -404,7 +463,7 @@ OWN_WORDS = re.compile(
     "must (be|have|hold|lie|rise|divide|fit)|shapes do not fit|does not fit|needs x"
 )
 PACKED = {depthwise8.Depthwise: FILTERS_EACH, gemm8.Panels: PANELS, lanes.Lanes: LANES,
-          rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM}
+          rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM, xnor.Panels: PANELS1}
 
 
 def said(entry):

@@ -174,6 +174,12 @@ WRONG = {
     "fixed_dot": lambda a, b, il, fl: float(  # every product is rounded
         ENTRIES["nearest_fixed"].fn(ENTRIES["nearest_fixed"].fn(a * b, il, fl).sum(), il, fl)),
     "splitmix_uniform": lambda n, key: np.zeros(n, np.float32),
+    "pack_signs": lambda x: ENTRIES["pack_signs"].fn(np.where(x == 0, -1, x)),  # sign(0) = -1
+    # of whole words: those behind the last are counted as equal
+    "xnor_dot": lambda a, b, n: 64 * len(a) - 2 * int(np.bitwise_count(a ^ b).sum()),
+    "threshold_bits": lambda acc, at, below: ENTRIES["threshold_bits"].fn(acc, at, ~below),
+    "binary_conv": lambda x, w, stride, padding, pad: ENTRIES["binary_conv"].fn(
+        x, w, stride, padding, -1),  # 0 is no sign
 }
 
 

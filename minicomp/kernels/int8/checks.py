@@ -75,22 +75,41 @@ def _start(a: Array) -> int:
     return a.__array_interface__["data"][0]
 
 
-def some_calls():
-    """Returns calls to which entries may be given, none yet; None where nothing is compiled."""
-    module = cpu.kernel_module("int8")
+def scratch(given: Array | None, size: int, dtype: type, *others: Array) -> Array:
+    """Returns `given`, or where it is None an array of `size` numbers, that a kernel may write to.
+
+    others : arrays that it must not overlap
+    Raises ValueError for one that is smaller or cannot be written to.
+    """
+    if given is None:
+        return np.empty(size, dtype)
+    fits = isinstance(given, Array) and given.dtype == dtype and given.ndim == 1
+    if not fits or len(given) < size or not (
+            given.flags.c_contiguous and given.flags.writeable):
+        raise ValueError(f"scratch must be a writable, contiguous array of at least {size} "
+                         f"{np.dtype(dtype)}")
+    if any(np.may_share_memory(given, a) for a in others):
+        raise ValueError("scratch must be memory of its own: it overlaps x or out")
+    return given
+
+
+def some_calls(room: str = "int8"):
+    """Returns calls to which entries of a room may be given, none yet; None where nothing is
+    compiled."""
+    module = cpu.kernel_module(room)
     return None if module is None else module.Calls()
 
 
-def rung(isa: str, calls, *read: Array) -> int:
+def rung(isa: str, calls, *read: Array, room: str = "int8") -> int:
     """Returns the level at which an entry runs.
 
     calls : None, or those of `some_calls`        read : arrays as they were given
     Raises ValueError for an unknown rung, and where calls cannot be kept: on the reference, or
     where an array would be copied first.
     """
-    level = cpu.resolve(isa, "int8")
+    level = cpu.resolve(isa, room)
     if calls is not None:
-        module = cpu.kernel_module("int8")
+        module = cpu.kernel_module(room)
         if module is None or not isinstance(calls, module.Calls):
             raise ValueError(f"calls must be made by some_calls, got a {type(calls).__name__}")
         if level == 0:
@@ -100,6 +119,6 @@ def rung(isa: str, calls, *read: Array) -> int:
     return level
 
 
-def kernels(calls):
+def kernels(calls, room: str = "int8"):
     """Returns what has the kernels: `calls`, or where that is None those that run at once."""
-    return cpu.kernel_module("int8").NOW if calls is None else calls
+    return cpu.kernel_module(room).NOW if calls is None else calls

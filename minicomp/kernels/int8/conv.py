@@ -157,13 +157,4 @@ def _how(s: Sizes) -> dict:
 
 
 def _room(scratch: Array | None, s: Sizes, n_threads: int, *others: Array) -> Array:
-    bytes = scratch_bytes(s, n_threads=n_threads)
-    if scratch is None:
-        return np.empty(bytes, np.uint8)
-    fits = isinstance(scratch, Array) and scratch.dtype == np.uint8 and scratch.ndim == 1
-    if not fits or len(scratch) < bytes or not (
-            scratch.flags.c_contiguous and scratch.flags.writeable):
-        raise ValueError(f"scratch must be a writable, contiguous array of at least {bytes} uint8")
-    if any(np.may_share_memory(scratch, a) for a in others):
-        raise ValueError("scratch must be memory of its own: it overlaps x or out")
-    return scratch
+    return checks.scratch(scratch, scratch_bytes(s, n_threads=n_threads), np.uint8, *others)

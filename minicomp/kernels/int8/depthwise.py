@@ -21,8 +21,9 @@ from .pool import sizes_of
 from .requantize import DTYPES, Requantizer, numbers, rule
 
 Array = np.ndarray
-# By level: channels in a block, rows in a lane.
-BLOCKS = {0: (1, 1), 1: (16, 1), 2: (32, 2), 3: (64, 2), 4: (64, 4)}
+# By rung: channels in a block, rows in a lane.
+BLOCKS = {"portable": (16, 1), "popcnt": (16, 1), "avx2": (32, 2), "avx512": (64, 2),
+          "vnni": (64, 4), "vpopcntdq": (64, 4)}
 
 
 @dataclass(frozen=True, init=False)
@@ -58,7 +59,7 @@ def pack_depthwise(w: Array, offset: Array, r: Requantizer, *, isa: str = "auto"
         raise ValueError("w must have filters whose 255 sum |w| is below 2^31")
     if level == 0:
         return Depthwise._made(level=0, shape=w.shape, data=w.copy(), offset=offset.copy(), r=r)
-    v, q = BLOCKS[level]
+    v, q = BLOCKS[cpu.RUNGS[level]]
     return Depthwise._made(
         level=level, shape=w.shape, data=_interleaved(w[..., 0], v, q), offset=_ordered(offset, v),
         r=replace(r, **{name: _ordered(getattr(r, name), v) for name in DTYPES}))
@@ -113,7 +114,7 @@ def depthwise(x: Array, w: Depthwise, *, stride: Pair = (1, 1), padding: Pair = 
         out[...] = conv2d_ref(x, w.data, w.offset, w.r, stride=where.stride,
                               padding=where.padding, groups=channels, zero_point=zero_point)
     elif len(x):
-        blocks = len(w.offset) // BLOCKS[level][0]
+        blocks = len(w.offset) // BLOCKS[cpu.RUNGS[level]][0]
         each = cpu.kernel_module("int8").depthwise_room(*where.kernel)
         room = aligned(n_threads, each // 4).view(np.uint8)
         kernels(calls).depthwise(x, w.data, w.offset, w.r, numbers(w.r), sizes_of(where, channels),

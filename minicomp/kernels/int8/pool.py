@@ -16,8 +16,8 @@ from .requantize import DTYPES, Requantizer, numbers, requantize_ref, rule
 Array = np.ndarray
 
 
-def _windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, count: Pair, fill: int) -> Array:
-    # (N, Ho, Wo, C, KH, KW), `fill` around the map, as far as windows reach.
+def windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, count: Pair, fill: int) -> Array:
+    """Returns (N, Ho, Wo, C, KH, KW) of x, with `fill` around it, as far as windows reach."""
     sides = [(p, max((m - 1) * s + k - n - p, 0))
              for n, k, s, p, m in zip(x.shape[1:3], kernel, stride, padding, count)]
     framed = np.pad(x, ((0, 0), *sides, (0, 0)), constant_values=fill)
@@ -30,7 +30,7 @@ def max_pool_ref(x: Array, *, kernel: Pair, stride: Pair, padding: Pair, count: 
 
     count : (Ho, Wo); padding is the least code, so never larger than one of the map
     """
-    return _windows(x, kernel, stride, padding, count, 0).max(axis=(4, 5))
+    return windows(x, kernel, stride, padding, count, 0).max(axis=(4, 5))
 
 
 def avg_pool_ref(x: Array, r: Requantizer, *, kernel: Pair, stride: Pair, padding: Pair,
@@ -49,7 +49,7 @@ def sum_pool_ref(x: Array, *, kernel: Pair, stride: Pair, padding: Pair, count: 
                  zero_point: int) -> Array:
     """Returns the sums of q - zero_point over windows, (N, Ho, Wo, C) int32; arguments of
     `avg_pool_ref`."""
-    seen = _windows(x, kernel, stride, padding, count, zero_point).astype(np.int32)
+    seen = windows(x, kernel, stride, padding, count, zero_point).astype(np.int32)
     return (seen - zero_point).sum(axis=(4, 5), dtype=np.int32)
 
 
@@ -64,7 +64,7 @@ def max_pool(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0),
     Raises ValueError for another array, and where no window fits.
     """
     given, n_threads, x = x, threads(n_threads), codes("x", x, 4)
-    where = _windowed(x, kernel, stride, padding, count)
+    where = windowed(x, kernel, stride, padding, count)
     level, out = rung(isa, calls, given), result(out, (len(x), *where.count, x.shape[3]), x)
     if level == 0:
         out[...] = max_pool_ref(x, kernel=where.kernel, stride=where.stride, padding=where.padding,
@@ -84,7 +84,7 @@ def avg_pool(x: Array, r: Requantizer, *, kernel: Pair, stride: Pair, padding: P
     """
     given, n_threads, x = x, threads(n_threads), codes("x", x, 4)
     zero_point, r = doors.whole("zero_point", zero_point, 0, 255), rule(r, 1)
-    where = _windowed(x, kernel, stride, padding, count)
+    where = windowed(x, kernel, stride, padding, count)
     if where.kernel[0] * where.kernel[1] > doors.MOST // 255:
         raise ValueError(f"kernel must have at most {doors.MOST // 255} entries, "
                          f"got {where.kernel}")
@@ -99,8 +99,12 @@ def avg_pool(x: Array, r: Requantizer, *, kernel: Pair, stride: Pair, padding: P
     return out
 
 
-def _windowed(x: Array, kernel: Pair, stride: Pair, padding: Pair, count: Pair | None) -> Geometry:
-    # The geometry of windows, of which each begins in the map or in the padding before it.
+def windowed(x: Array, kernel: Pair, stride: Pair, padding: Pair, count: Pair | None) -> Geometry:
+    """Returns the geometry of windows, of which each begins in the map or the padding before it.
+
+    count : (Ho, Wo), windows may hang over the end; None counts those that fit
+    Raises ValueError for other numbers.
+    """
     where = doors.geometry(x.shape[1:3], kernel, stride, padding)
     if count is None:
         return where

@@ -20,6 +20,7 @@ from ..memory import aligned
 from ..threads import threads
 
 Array = np.ndarray
+AVX2 = cpu.RUNGS.index("avx2")  # below it convolutions are NumPy's products of columns
 L2_FLOATS = 100_000  # of columns at a time: 400 KB of the 0.5 to 2 MB of L2 that a core has
 
 
@@ -153,7 +154,7 @@ def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 
     sizes = sizes_of(where, x.shape[1], o)
     x, w = nhwc(x).reshape(n, sizes.H, sizes.W, sizes.C), np.ascontiguousarray(w)
     y = aligned(n, sizes.Ho, sizes.Wo, o)
-    if level == 1:
+    if level < AVX2:
         _forward_blocks(x, w, y, sizes)
         if bias is not None:
             y += bias
@@ -194,7 +195,7 @@ def conv2d_input_grad(g: Array, w: Array, *, size: Pair, stride: Pair = (1, 1),
     sizes = sizes_of(where, w.shape[1], o)
     g, w = nhwc(g).reshape(n, sizes.Ho, sizes.Wo, o), np.ascontiguousarray(w)
     dx = aligned(n, sizes.H, sizes.W, sizes.C)
-    if level == 1:
+    if level < AVX2:
         _input_grad_blocks(g, w, dx, sizes)
     else:
         packed = aligned(sizes.KH * o * lanes(sizes.KW * sizes.C))
@@ -238,7 +239,7 @@ def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1
     x = nhwc(x).reshape(n, sizes.H, sizes.W, c)
     g = nhwc(g).reshape(n, sizes.Ho, sizes.Wo, o)
     dw = np.empty((o, c, *kernel), np.float32)
-    if level == 1:
+    if level < AVX2:
         _weight_grad_blocks(x, g, dw, sizes)
         return (dw, g.reshape(-1, o).sum(axis=0)) if bias else dw
     module = cpu.kernel_module("maps")

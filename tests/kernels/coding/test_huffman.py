@@ -5,7 +5,7 @@ from minicomp.codec import huffman as codec
 from minicomp.kernels import cpu
 from minicomp.kernels.coding import huffman
 
-ISAS = [isa for isa in cpu.available("coding") if isa != "ref"]
+ISAS = [isa for isa in cpu.distinct("coding") if isa != "ref"]
 SIZES = [0, 1, 2, 3, 5, 16, 63, 64, 65, 4095, 4097, 20_001]
 
 

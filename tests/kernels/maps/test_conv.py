@@ -8,7 +8,7 @@ from minicomp.kernels import cpu, doors
 from minicomp.kernels.layout import as_nhwc, nchw, nhwc
 from minicomp.kernels.memory import aligned
 
-RUNGS = cpu.available("maps")
+RUNGS = cpu.distinct("maps")
 isa = pytest.mark.parametrize("isa", RUNGS)
 
 # stride, padding, kernel, (C, O), (H, W): channels around the lanes of 8 and 16, strides, padding,

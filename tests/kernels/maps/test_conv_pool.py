@@ -6,7 +6,7 @@ from minicomp.kernels.layout import as_nhwc
 from minicomp.kernels.maps import conv_pool
 from minicomp.kernels.maps.conv_pool import Steps
 
-isa = pytest.mark.parametrize("isa", cpu.available("maps"))
+isa = pytest.mark.parametrize("isa", cpu.distinct("maps"))
 POOL2 = ((2, 2), (2, 2), (0, 0), False)
 # (C, O), (H, W), kernel, steps: LeNet-5's, padding and strides of both, windows that overlap, that
 # leave a rest, that hang over the end, a 1 x 1 kernel

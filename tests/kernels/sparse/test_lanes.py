@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from minicomp.kernels import cpu
 from minicomp.kernels.sparse import lanes
 
-RUNGS = [r for r in cpu.available("sparse") if r != "vnni"]  # which runs avx512 here
+RUNGS = cpu.distinct("sparse")
 isa = pytest.mark.parametrize("isa", RUNGS)
 # O, I, sparsity, k: entries of 8 and of 16 bits; tables of one, two, four registers and beyond
 CASES = [

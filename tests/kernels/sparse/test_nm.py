@@ -6,7 +6,7 @@ from minicomp.compress.prune.nm import nm_mask
 from minicomp.kernels import cpu
 from minicomp.kernels.sparse import nm
 
-RUNGS = [r for r in cpu.available("sparse") if r != "vnni"]  # which runs avx512 here
+RUNGS = cpu.distinct("sparse")
 isa = pytest.mark.parametrize("isa", RUNGS)
 # O, I, n, m: rows that fill no group; windows of 10, 12, 15 and 16 columns; odd numbers of steps
 CASES = [

@@ -1,0 +1,23 @@
+/* Ends a rung of tile.h: what gemm.h defined for it is free for the next. */
+#undef FN
+#undef TARGET
+#undef V
+#undef LANES
+#undef TERNARY
+#undef V_LOAD
+#undef V_WORD
+#undef V_BYTES
+#undef V_TABLE
+#undef V_LOOK
+#undef V_SHIFT4
+#undef V_SHIFT_LEFT4
+#undef V_AND
+#undef V_OR
+#undef V_XOR
+#undef V_XOR3
+#undef V_MAJOR
+#undef V_ADD8
+#undef V_ADD64
+#undef V_SAD
+#undef V_PUT
+#undef TILE
