@@ -14,8 +14,9 @@ from numbers import Real
 
 import numpy as np
 
+from .grid import ap2
 from .kernels.maps import dense
-from .tensor import Array, Tensor
+from .tensor import Array, Tensor, raw
 
 Schedule = Callable[[float], float]  # part of the training done, 0..1 -> factor of the rate
 Rate = float | Mapping[str, float]
@@ -86,6 +87,10 @@ class Optimizer:
     def rate(self, name: str) -> float:
         """Returns the learning rate of a parameter at this moment."""
         return self.lr * self.shares[name]
+
+    def scale_rate(self, name: str, factor: float) -> None:
+        """Multiplies the learning rate of a parameter, for the rest of the training."""
+        self.shares[name] *= factor
 
     def step(self, grads: dict[str, Array] | None = None) -> None:
         """Moves every parameter with a gradient: grads by name, None takes each Tensor's `grad`."""
@@ -236,8 +241,32 @@ class AdaMax(Adam):
         w -= (self.rate(name) / (1 - b1 ** self.steps)) * m / u
 
 
+class ShiftAdaMax(AdaMax):
+    """AdaMax whose products by a rate and by 1 / v are shifts: both are powers of two.
+
+        m = b1 m + (1 - b1) g;  v = max(b2 v, |g|);  w -= AP2(lr / (1 - b1^t)) m / (AP2(v) + eps)
+
+    AP2(x) = sign(x) 2^round(log2 |x|). Where all rates are lr; another parameter's share of it is
+    multiplied in, as the authors do with the factors of layers. v stays as it is between steps (the
+    authors' code puts AP2(v) in its place), and eps makes 0 / 0 be 0.
+    Source: Courbariaux et al. 2016, arXiv 1602.02830, algorithm 4; eps as in its code
+    """
+
+    def __init__(self, params, *, lr=2.0**-10, betas=(1 - 2.0**-3, 1 - 2.0**-10),
+                 eps: float = 2.0**-27, weight_decay: float = 0.0):
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def update(self, name, w, g):
+        b1, b2 = self.betas
+        m, v = self.state["m"][name], self.state["u"][name]
+        m += (1 - b1) * (g - m)
+        np.maximum(b2 * v, np.abs(g), out=v)
+        rate = float(raw(ap2(np.array(self.lr / (1 - b1 ** self.steps))))) * self.shares[name]
+        w -= rate * m / (raw(ap2(v)) + self.eps)
+
+
 OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": SGD, "adam": Adam, "adamw": AdamW, "adamax": AdaMax
+    "sgd": SGD, "adam": Adam, "adamw": AdamW, "adamax": AdaMax, "shift-adamax": ShiftAdaMax
 }
 
 

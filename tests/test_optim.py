@@ -10,6 +10,7 @@ from minicomp.optim import (
     AdaMax,
     Adam,
     AdamW,
+    ShiftAdaMax,
     constant,
     cosine,
     exponential,
@@ -29,11 +30,13 @@ SETTINGS = [
     ("AdamW", {"lr": 0.01}),
     ("AdaMax", {"lr": 0.01}),
     ("AdaMax", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}),
+    ("ShiftAdaMax", {"lr": 0.01}),
+    ("ShiftAdaMax", {"lr": 0.02, "betas": (0.8, 0.95), "weight_decay": 0.1}),
 ]
 EVERY = pytest.mark.parametrize(
     "name, kw", SETTINGS, ids=lambda v: v if isinstance(v, str) else "-".join(v)
 )
-CLASSES = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW, "AdaMax": AdaMax}
+CLASSES = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW, "AdaMax": AdaMax, "ShiftAdaMax": ShiftAdaMax}
 
 
 def params(dtype=np.float64):
@@ -113,6 +116,55 @@ def test_adamax_by_hand():
     want.append(want[0] - 0.1 / (1 - 0.81) * m2 / (0.999 * 3))
     assert one(AdaMax, 1.0, [3.0, -2.0], lr=0.1) == pytest.approx(want, rel=1e-7)
     assert one(AdaMax, 1.0, [0.0, 0.0], lr=0.1) == [1.0, 1.0]
+
+
+def test_shift_adamax_by_hand():
+    # lr / (1 - b1) = 1 -> 2^0; v = 3 -> 4, then max(2.997, 2) -> 4; lr / (1 - 0.81) = 0.526 -> 1/2
+    want = [1 - 0.3 / 4]
+    want.append(want[0] - 0.5 * (0.9 * 0.3 - 0.1 * 2) / 4)
+    found = one(ShiftAdaMax, 1.0, [3.0, -2.0], lr=0.1, betas=(0.9, 0.999))
+    assert found == pytest.approx(want, rel=1e-7)
+    assert one(ShiftAdaMax, 1.0, [0.0, 0.0]) == [1.0, 1.0]
+    fresh = ShiftAdaMax(params())
+    assert fresh.lr == 2**-10 and fresh.betas == (1 - 2**-3, 1 - 2**-10)  # the paper's
+
+
+@pytest.mark.peers
+def test_shift_adamax_is_torchs_adamax_with_powers_of_two():
+    torch = pytest.importorskip("torch")
+
+    def power(x):
+        return np.sign(x) * 2.0 ** np.rint(np.log2(np.abs(x)))
+
+    mine, b1, eps = params(), 1 - 2**-3, 2**-27
+    theirs = {n: torch.nn.Parameter(torch.tensor(t.data)) for n, t in params().items()}
+    optimizer = ShiftAdaMax(mine)
+    other = torch.optim.Adamax(theirs.values(), lr=2**-10, betas=(b1, 1 - 2**-10), eps=0.0)
+    for t, grads in enumerate(gradients(30), start=1):
+        before = {n: p.detach().numpy().copy() for n, p in theirs.items()}
+        optimizer.step(grads)
+        for n, p in theirs.items():
+            p.grad = torch.tensor(grads[n])
+        other.step()
+        rate = 2**-10 / (1 - b1**t)
+        for n, p in theirs.items():  # of its step the rate and 1 / v become powers of two
+            v = other.state[p]["exp_inf"].numpy()
+            moved = (p.detach().numpy() - before[n]) * (power(rate) / rate) * v / (power(v) + eps)
+            p.data = torch.tensor(before[n] + moved)
+            np.testing.assert_allclose(mine[n].data, p.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_a_rate_is_scaled_for_one_parameter():
+    plain, scaled = params(), params()
+    one_, other = SGD(plain, lr=0.1), SGD(scaled, lr=0.1)
+    other.scale_rate("w", 3.0)
+    for grads in gradients(2):
+        one_.step(grads)
+        other.step(grads)
+    start = params()
+    np.testing.assert_allclose(scaled["w"].data - start["w"].data,
+                               3 * (plain["w"].data - start["w"].data))
+    np.testing.assert_array_equal(scaled["b"].data, plain["b"].data)
 
 
 # ------------------------------------------------------------------------------------- the contract
@@ -225,7 +277,8 @@ def test_wrong_arguments(make, message):
 
 
 def test_the_tables():
-    assert OPTIMIZERS == {"sgd": SGD, "adam": Adam, "adamw": AdamW, "adamax": AdaMax}
+    assert OPTIMIZERS == {"sgd": SGD, "adam": Adam, "adamw": AdamW, "adamax": AdaMax,
+                          "shift-adamax": ShiftAdaMax}
     assert set(SCHEDULES) == {"constant", "step", "exponential", "cosine"}
 
 
@@ -254,7 +307,7 @@ def test_schedules_start_at_1_and_never_rise(name):
 
 
 @pytest.mark.peers
-@EVERY
+@pytest.mark.parametrize("name, kw", [s for s in SETTINGS if s[0] != "ShiftAdaMax"])
 def test_trajectories_are_torchs(name, kw):
     torch = pytest.importorskip("torch")
     mine, theirs = params(), {

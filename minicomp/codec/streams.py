@@ -6,6 +6,7 @@
     1 huffman   a code table, then the codes
     2 four      for long ones: a code table, four counts of bytes, four streams of codes
     3 split     where K is above 4096: their highest 8 bits as symbols, then the others, plain
+    3 trits     where K is 3: five in a byte, the first as its lowest digit of base 3
 
 *Floats* are cut into bytes, most significant first, each *plane* of bytes a stream of symbols. The
 bits are rotated left by one before, so that the sign leaves and the first plane is float32's
@@ -27,6 +28,8 @@ from .bits import BitReader, BitWriter, bits_needed, smallest_dtype
 
 Array = np.ndarray
 PLAIN, HUFFMAN, FOUR, SPLIT = 0, 1, 2, 3  # their numbers in a file
+TRITS = SPLIT  # of an alphabet that is not split
+POWERS = 3 ** np.arange(5)  # what the trits of a byte count for
 HIGH = 8  # bits of a split symbol that are coded
 TAG = 2  # bits of such a number
 CODERS = ("plain", "huffman")  # what a caller may force
@@ -63,7 +66,9 @@ def choose(freq: Array, coder: str | None = None) -> Code:
     coded = _huffman(freq)
     if coder is not None:
         return plain if coder == "plain" else coded
-    return coded if coded.bits < plain.bits else plain
+    best = coded if coded.bits < plain.bits else plain
+    trits = TAG + 8 * -(-n // len(POWERS))
+    return Code(TRITS, trits) if len(freq) == 3 and trits < best.bits else best
 
 
 def _huffman(freq: Array) -> Code:
@@ -85,6 +90,9 @@ def write_symbols(w: BitWriter, symbols: Array, size: int, coder: str | None = N
     w.write(code.tag, TAG)
     if code.tag == PLAIN:
         w.numbers(symbols, bits_needed(size))
+        return
+    if code.tag == TRITS and size == 3:
+        w.numbers(_as_bytes(symbols), 8)
         return
     if code.tag == SPLIT:
         low = bits_needed(size) - HIGH
@@ -123,6 +131,8 @@ def read_symbols(r: BitReader, n: int, size: int, part: str) -> Array:
         symbols |= r.numbers(n, low)
         if int(symbols.max()) >= size:
             raise FormatError(f"{part}: a symbol must be below {size}, got {symbols.max()}")
+    elif tag == TRITS and size == 3:
+        symbols = _as_trits(r.numbers(-(-n // len(POWERS)), 8), n, part)
     elif tag in (HUFFMAN, FOUR) and size <= huffman.MAX_SYMBOLS:
         lengths = huffman.read_table(r, size)
         r.charge("tables")
@@ -134,6 +144,23 @@ def read_symbols(r: BitReader, n: int, size: int, part: str) -> Array:
         raise FormatError(f"{part}: no coder {tag} for {size} symbols")
     r.charge(part)
     return symbols
+
+
+def _as_bytes(trits: Array) -> Array:
+    rows = np.zeros((-(-len(trits) // len(POWERS)), len(POWERS)), np.uint8)
+    rows.reshape(-1)[:len(trits)] = trits
+    return rows @ POWERS
+
+
+def _as_trits(data: Array, n: int, part: str) -> Array:
+    trits = np.empty((len(data), len(POWERS)), np.uint8)
+    for i, power in enumerate(POWERS.astype(np.uint8)):
+        trits[:, i] = data // power % 3
+    trits = trits.reshape(-1)
+    if int(data.max()) >= 3 ** len(POWERS) or trits[n:].any():
+        raise FormatError(f"{part}: a byte of trits must be below 243, and 0 behind the last, got "
+                          f"{data.max()}")
+    return trits[:n]
 
 
 def _read_one(r: BitReader, n: int, lengths: Array, lone: bool) -> Array:

@@ -8,6 +8,12 @@ of arrays: `minicomp.compress.prune.wanda.wanda_score(w, norm)`.
 from __future__ import annotations
 
 from .arrays import net_of
+from .binary.abc_net import ABCNet
+from .binary.binary_connect import BinaryConnect
+from .binary.bnn import BNN
+from .binary.ttq import TTQ
+from .binary.twn import TWN
+from .binary.xnor_net import XNORNet
 from .finetune import FineTune
 from .prune.activation import SparseActivations
 from .prune.apoz import APoZ
@@ -68,14 +74,15 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
     LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, Equalize, SmoothQuant, AWQ, PTQ,
     BiasCorrection, BNReestimate, GPTQ, AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT,
-    DoReFa, INQ, FixedPointTraining, LloydMax, Balanced, Buckets, Log2, APoT, Wavelets,
-    Segmentation, FineTune)
+    DoReFa, INQ, BinaryConnect, BNN, XNORNet, ABCNet, TWN, TTQ, FixedPointTraining, LloydMax,
+    Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, FineTune)
 
-__all__ = ["TECHNIQUES", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced", "Bias", "BiasCorrection",
-           "BNReestimate", "Buckets", "ChannelLasso", "DeadUnits", "DNS", "DoReFa", "Equalize",
-           "Filters", "FineTune", "FixedPointTraining", "FoldBN", "FPGM", "GPTQ", "Gradual",
-           "GroupLasso", "Guard", "INQ", "Iterative", "JointBits", "KMeans", "LAMP", "LayerRemoval",
-           "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "MixedBits", "Movement", "NM", "OBC",
-           "OBD", "OBS", "PACT", "Pipeline", "PTQ", "QAT", "Run", "Segmentation", "Slimming",
-           "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique",
-           "Wanda", "Wavelets", "net_of"]
+__all__ = ["TECHNIQUES", "ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced", "Bias",
+           "BiasCorrection", "BinaryConnect", "BNN", "BNReestimate", "Buckets", "ChannelLasso",
+           "DeadUnits", "DNS", "DoReFa", "Equalize", "Filters", "FineTune", "FixedPointTraining",
+           "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso", "Guard", "INQ", "Iterative",
+           "JointBits", "KMeans", "LAMP", "LayerRemoval", "LloydMax", "Log2", "Lottery", "LSQ",
+           "Magnitude", "MixedBits", "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline",
+           "PTQ", "QAT", "Run", "Segmentation", "Slimming", "SmoothQuant", "SNIP",
+           "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique", "TTQ", "TWN", "Wanda",
+           "Wavelets", "XNORNet", "net_of"]

@@ -39,7 +39,8 @@ class FineTune(Technique):
 
     epochs: int = knob(4, "passes over the training data", lo=0)
     lr: float = knob(0.01, "learning rate", lo=1e-9, per_layer=True)
-    optimizer: str = knob("sgd", "sgd (momentum), adam, adamw or adamax", choices=tuple(OPTIMIZERS))
+    optimizer: str = knob("sgd", "sgd (momentum), adam, adamw, adamax or shift-adamax",
+                          choices=tuple(OPTIMIZERS))
     momentum: float = knob(0.9, "momentum of sgd", lo=0, hi=1, below=True)
     nesterov: bool = knob(False, "Nesterov's momentum in sgd")
     weight_decay: float = knob(

@@ -8,6 +8,7 @@
 | fixed.py     | two's complement with a fixed point, nearest and stochastic rounding  |
 | uniform.py   | n levels or n cells of an interval; sign-magnitude, two's complement  |
 | powers.py    | powers of two, and sums of a few                                      |
+| signs.py     | +-1, and -1, 0, +1                                                    |
 | blocks.py    | blocks that share a scale, as bytes in the layouts of today's tools   |
 
 Rounding has slope 0 almost everywhere. Each primitive here says what it passes back instead: in
@@ -19,9 +20,11 @@ from .affine import (GRIDS, affine_params, code_range, dequantize, fake_quantize
                      pact_quantize, quantize, symmetric_scale)
 from .fixed import fixed_point, round_fixed
 from .floats import bfloat16_bits, bfloat16_of, round_bfloat16, round_half
-from .powers import additive_codes, additive_levels, power_codes, power_levels
+from .powers import additive_codes, additive_levels, ap2, power_codes, power_levels
+from .signs import binarize, hard_sign, stochastic_signs, ternary_codes
 
-__all__ = ["GRIDS", "additive_codes", "additive_levels", "affine_params", "bfloat16_bits",
-           "bfloat16_of", "code_range", "dequantize", "fake_quantize", "fixed_point",
-           "lsq_quantize", "pact_quantize", "power_codes", "power_levels", "quantize",
-           "round_bfloat16", "round_fixed", "round_half", "symmetric_scale"]
+__all__ = ["GRIDS", "additive_codes", "additive_levels", "affine_params", "ap2", "bfloat16_bits",
+           "bfloat16_of", "binarize", "code_range", "dequantize", "fake_quantize", "fixed_point",
+           "hard_sign", "lsq_quantize", "pact_quantize", "power_codes", "power_levels", "quantize",
+           "round_bfloat16", "round_fixed", "round_half", "stochastic_signs", "symmetric_scale",
+           "ternary_codes"]

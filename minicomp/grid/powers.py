@@ -14,10 +14,11 @@ Source: Zhou et al. 2017, arXiv 1702.03044 (powers); Li, Dong & Wang 2020, arXiv
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
-from ..tensor import Array
+from ..tensor import Array, primitive, rules
 
 EXPONENTS = (-126, 127)  # of normal float32 numbers
 MEETS = ("arithmetic", "log")  # where two neighbouring powers part
@@ -57,6 +58,24 @@ def power_codes(w: Array, top: int, n: int, *, meet: str = "arithmetic") -> Arra
     live = w != 0 if meet == "log" else abs(w) >= 2.0 ** (top - n)
     down = np.clip(top - e, 0, n - 1)  # steps below 2^top
     return np.where(live, np.where(w < 0, 1 + down, 2 * n - down), 0).astype(np.uint16)
+
+
+@primitive
+def ap2(x):
+    """Returns sign(x) 2^round(log2 |x|), in x's dtype; 0 for 0: the power of two that is nearest on
+    a logarithmic scale. Its gradient is g, straight through.
+
+    x : float, finite. AP2(3) = 4, AP2(-5) = -4, AP2(0.7) = 0.5. No float is half-way, as sqrt(2) is
+        none. What is above the dtype's largest power of two becomes infinity
+    Source: Courbariaux et al. 2016, arXiv 1602.02830, section 1.4
+    """
+    m, e = np.frexp(x)  # |x| = |m| 2^e, |m| in [1/2, 1)
+    up = np.abs(m).astype(np.float64) >= math.sqrt(0.5)  # the float64 next above the root
+    return np.copysign(np.where(m != 0, np.ldexp(x.dtype.type(1), e - 1 + up), x), x).astype(
+        x.dtype, copy=False)
+
+
+rules(ap2, lambda g, y, x: g)
 
 
 def additive_levels(bits: int) -> Array:

@@ -21,7 +21,7 @@ def lecun_uniform(shape, *, rng: np.random.Generator) -> Array:
 
     Source: LeCun et al. 1998; Caffe's "xavier".
     """
-    return _uniform(shape, math.sqrt(3 / _fan(shape)[0]), rng)
+    return _uniform(shape, math.sqrt(3 / fans(shape)[0]), rng)
 
 
 def glorot_uniform(shape, *, rng: np.random.Generator) -> Array:
@@ -29,27 +29,27 @@ def glorot_uniform(shape, *, rng: np.random.Generator) -> Array:
 
     Source: Glorot & Bengio 2010, eq. (16).
     """
-    return _uniform(shape, math.sqrt(6 / sum(_fan(shape))), rng)
+    return _uniform(shape, math.sqrt(6 / sum(fans(shape))), rng)
 
 
 def glorot_normal(shape, *, rng: np.random.Generator) -> Array:
     """Returns N(0, 2 / (fan_in + fan_out)). Source: Glorot & Bengio 2010, eq. (12)."""
-    return gaussian(shape, std=math.sqrt(2 / sum(_fan(shape))), rng=rng)
+    return gaussian(shape, std=math.sqrt(2 / sum(fans(shape))), rng=rng)
 
 
 def he_uniform(shape, *, rng: np.random.Generator) -> Array:
     """Returns U(-b, b), b = sqrt(6 / fan_in). Source: He et al. 2015, eq. (10), as a uniform."""
-    return _uniform(shape, math.sqrt(6 / _fan(shape)[0]), rng)
+    return _uniform(shape, math.sqrt(6 / fans(shape)[0]), rng)
 
 
 def he_normal(shape, *, rng: np.random.Generator) -> Array:
     """Returns N(0, 2 / fan_in). Source: He et al. 2015, eq. (10)."""
-    return gaussian(shape, std=math.sqrt(2 / _fan(shape)[0]), rng=rng)
+    return gaussian(shape, std=math.sqrt(2 / fans(shape)[0]), rng=rng)
 
 
 def torch_uniform(shape, *, rng: np.random.Generator) -> Array:
     """Returns U(-b, b), b = 1 / sqrt(fan_in): what Torch and PyTorch draw for their layers."""
-    return _uniform(shape, 1 / math.sqrt(_fan(shape)[0]), rng)
+    return _uniform(shape, 1 / math.sqrt(fans(shape)[0]), rng)
 
 
 def gaussian(shape, *, std: float, rng: np.random.Generator) -> Array:
@@ -70,7 +70,8 @@ def initialise(model: Model, *, rng: np.random.Generator,
     return model
 
 
-def _fan(shape) -> tuple[int, int]:
+def fans(shape) -> tuple[int, int]:
+    """Returns (fan_in, fan_out) of a weight, (O, I) or (O, C, K, K)."""
     receptive = math.prod(shape[2:])
     return shape[1] * receptive, shape[0] * receptive
 

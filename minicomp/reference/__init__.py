@@ -21,6 +21,7 @@ import numpy as np
 
 from . import vectors
 from .cases_binary import BINARY
+from .cases_bits import BITS
 from .cases_coding import CODING
 from .cases_pruning import PRUNING
 from .cases_quant_blocks import QUANT_BLOCKS
@@ -38,7 +39,7 @@ from .judges import Case, Message, copied
 
 ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS, **FIXED,
                             **QUANT_FOLDING, **QUANT_LEVELS, **QUANT_PTQ, **QUANT_RANGES,
-                            **ROUNDING, **QUANT_TRAINING, **BINARY}
+                            **ROUNDING, **QUANT_TRAINING, **BINARY, **BITS}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:

@@ -1,101 +1,113 @@
-"""The reference functions of numbers of one bit, and their cases: small ones first."""
+"""The reference functions of binary and ternary weights, and their cases."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.bits.conv import conv_ref
-from ..kernels.bits.pack import Thresholds, pack_signs_ref, pack_sums_ref
-from ..kernels.bits.xnor import xnor_dot
+from ..compress.binary.abc_net import abc_alphas, abc_bases
+from ..compress.binary.signs import glorot
+from ..compress.binary.ttq import ttq_codes, ttq_gradients, ttq_scales
+from ..compress.binary.twn import twn
+from ..compress.binary.xnor_net import GRADIENTS, bwn_gradient, bwn_scale
+from ..grid import ap2, binarize, stochastic_signs, ternary_codes
+from ..tensor import Array, raw
 from .draw import Draw
-from .entry import Case, Cases, Entry
-
-Array = np.ndarray
-SIZES = (1, 7, 63, 64, 65, 130)
+from .entry import CLOSE, Case, Cases, Entry
 
 
-def threshold_bits(acc: Array, at: Array, below: Array) -> Array:
-    """Returns the bits of sums, words of 64: sum >= at, or sum <= at where `below`.
-
-    acc : (M, O) int32        at : (O,) int32        below : (O,) bool
-    """
-    return pack_sums_ref(acc, Thresholds(at, below))
+def nearest_power(x: Array) -> Array:
+    """Returns AP2(x) = sign(x) 2^round(log2 |x|), in x's dtype; 0 for 0."""
+    return raw(ap2(x))
 
 
-def binary_conv(x: Array, w: Array, stride: int, padding: int, pad: int) -> Array:
-    """Returns the convolution of signs, (N, Ho, Wo, O) int32.
+EDGES = np.array([-1.5, -1.0, -0.25, -0.0, 0.0, 0.25, 1.0, 1.5])
 
-    x : (N, H, W, C), w : (O, KH, KW, C), +1 and -1        pad : what padding holds, -1, 0 or 1
-    """
-    return conv_ref(x, w, stride=(stride, stride), padding=(padding, padding), pad=pad)
+NUMBERS = Cases(tiny=[{"x": EDGES}], property=lambda draw: [{"x": draw.normal(n)}
+                                                            for n in (1, 7, 40)])
 
+POWERS = Cases(tiny=[{"x": np.array([3.0, -5.0, 0.7, 1.0, 0.0, 1.4, 1.5, -6.0])}],
+               property=lambda draw: [{"x": 10.0**i * draw.normal(30)} for i in (-3, 0, 3)])
 
-# ---------------------------------------------------------------------------------------- the cases
+DRAWN = Cases(tiny=[{"x": EDGES, "u": np.full(8, u)} for u in (0.0, 0.5, 0.625, 0.99)],
+              property=lambda draw: [{"x": draw.normal(30), "u": draw.uniform(30)}
+                                     for _ in range(5)])
 
+THRESHOLDS = Cases(tiny=[{"w": EDGES, "delta": 0.25}, {"w": EDGES, "delta": 0.0}],
+                   property=lambda draw: [{"w": draw.normal(40), "delta": d} for d in (0.1, 0.7)])
 
-def _signs(draw: Draw, *shape: int) -> Array:
-    return (2 * draw.integers(0, 2, *shape) - 1).astype(np.int8)
-
-
-def _numbers(draw: Draw) -> list[Case]:
-    # Zeros of both signs among them.
-    return [{"x": (draw.integers(-2, 3, 2, n) * np.where(draw.uniform(2, n) < 0.5, -1.0, 1.0))
-             .astype(np.float32)} for n in SIZES]
+LAYERS = Cases(tiny=[{"w": np.array([1.0, -0.2, 0.5, -0.7, 0.1])}, {"w": np.array([2.0])}],
+               property=lambda draw: [{"w": draw.normal(n)} for n in (6, 25, 100)])
 
 
-NUMBERS = Cases(
-    tiny=[{"x": np.float32([[0.5, -0.5, 0.0, -0.0, -3.0]])}],
-    property=_numbers)
+def _trits(draw: Draw) -> list[Case]:
+    return [{"w": w, "codes": ttq_codes(w, t)} for t in (0.05, 0.5) for w in [draw.normal(40)]]
 
 
-def _vectors(draw: Draw) -> list[Case]:
-    cases = []
-    for n in SIZES:
-        a, b = (pack_signs_ref(_signs(draw, n)) for _ in "ab")
-        cases += [{"a": a, "b": b, "n": n}, {"a": a, "b": a, "n": n}]
-    return cases
+TRITS = Cases(
+    tiny=[{"w": np.array([1.0, -0.5, 0.1, -1.5]), "codes": np.array([1, -1, 0, -1], np.int8)},
+          {"w": np.array([1.0, 3.0, 0.1]), "codes": np.array([1, 1, 0], np.int8)}],
+    property=_trits)
+
+RELATIVE = Cases(tiny=[{"w": np.array([1.0, -0.05, 0.5, -0.7, 0.04]), "t": 0.05}],
+                 property=lambda draw: [{"w": draw.normal(40), "t": t} for t in (0.05, 0.3)])
+
+PULLED = Cases(
+    tiny=[{"g": np.array([1.0, 2.0, 3.0, 4.0]), "codes": np.array([1, -1, 0, -1], np.int8),
+           "Wp": 0.5, "Wn": 2.0}],
+    property=lambda draw: [{"g": draw.normal(40), "codes": ttq_codes(draw.normal(40), 0.3),
+                            "Wp": 0.75, "Wn": 1.5} for _ in range(4)])
+
+FILTERS = Cases(
+    tiny=[{"w": np.array([[1.0, -3.0], [0.5, 0.5]])}],
+    property=lambda draw: [{"w": draw.normal(np.prod(s)).reshape(s)}
+                           for s in ((3, 8), (4, 2, 3, 3))])
+
+SLOPES = Cases(
+    tiny=[{"g": np.array([[1.0, 2.0]]), "w": np.array([[0.5, -1.5]]), "gradient": gradient}
+          for gradient in GRADIENTS],
+    property=lambda draw: [{"g": draw.normal(24).reshape(3, 8), "w": draw.normal(24).reshape(3, 8),
+                            "gradient": gradient} for gradient in GRADIENTS])
+
+SHIFTED = Cases(tiny=[{"w": np.array([-2.0, 0.5, 1.0, 1.5]), "M": M} for M in (1, 2, 3)],
+                property=lambda draw: [{"w": draw.normal(30), "M": M} for M in (1, 3, 5)])
 
 
-VECTORS = Cases(
-    tiny=[{"a": np.uint64([0b101]), "b": np.uint64([0b100]), "n": 3},
-          {"a": np.uint64([0]), "b": np.uint64([2**64 - 1]), "n": 64}],
-    property=_vectors)
+def _columns(draw: Draw) -> list[Case]:
+    return [{"w": w, "B": abc_bases(w, M)} for M in (1, 2, 3, 5) for w in [draw.normal(30)]]
 
 
-def _sums(draw: Draw) -> list[Case]:
-    return [{"acc": draw.integers(-3, 4, 2, n).astype(np.int32),
-             "at": draw.integers(-3, 4, n).astype(np.int32), "below": draw.uniform(n) < 0.5}
-            for n in SIZES]
+COLUMNS = Cases(
+    tiny=[{"w": np.array([1.0, 2.0, -4.0]), "B": np.array([[1.0, 1.0, -1.0], [1.0, -1.0, 1.0]])},
+          {"w": np.array([1.0, 2.0]), "B": np.ones((2, 2))}],
+    property=_columns)
 
+SHAPES = Cases(tiny=[{"shape": shape} for shape in ((300, 784), (50, 20, 5, 5), (1, 5))])
 
-SUMS = Cases(
-    tiny=[{"acc": np.int32([[2, 2, 1, 3]]), "at": np.int32([2, 2, 2, 2]),
-           "below": np.array([False, True, False, True])}],
-    ends=[{"acc": np.int32([[-5, 5]]), "at": np.int32([-(2**31)] * 2),
-           "below": np.array([False, True])}],
-    property=_sums)
-
-
-def _maps(draw: Draw) -> list[Case]:
-    return [{"x": _signs(draw, 1, 4, 5, c), "w": _signs(draw, 2, 3, k, c), "stride": stride,
-             "padding": padding, "pad": pad}
-            for c, k in ((1, 1), (3, 3), (65, 2)) for stride, padding in ((1, 0), (2, 1))
-            for pad in (-1, 0, 1)]
-
-
-# ------------------------------------------------------------------------------------- the entries
-
-_EQUAL, _BNN = "equal in every entry", "Courbariaux et al. 2016, arXiv:1602.02830, "
+_BNN = "Courbariaux et al. 2016, arXiv:1602.02830, "
+_BC = "Courbariaux et al. 2015, arXiv:1511.00363"
+_TTQ, _XNOR = "Zhu et al. 2017, arXiv:1612.01064", "Rastegari et al. 2016, arXiv:1603.05279"
+_ABC, _TWN = "Lin et al. 2017, arXiv:1711.11294", "Li et al. 2016, arXiv:1605.04711"
 
 BINARY: dict[str, Entry] = {
-    "pack_signs": Entry(
-        pack_signs_ref, NUMBERS,
-        "bit k of a row is bit k mod 64 of word k // 64, 1 for x >= 0, 0 behind the last",
-        _BNN + "eq. (1)"),
-    "xnor_dot": Entry(xnor_dot, VECTORS, "n - 2 popcount(a xor b); " + _EQUAL,
-                      _BNN + "algorithm 5"),
-    "threshold_bits": Entry(threshold_bits, SUMS, _EQUAL,
-                            "Umuroglu et al. 2017, arXiv:1612.07119, section 4.2.2"),
-    "binary_conv": Entry(binary_conv, Cases(property=_maps), _EQUAL,
-                         "Rastegari et al. 2016, arXiv:1603.05279, section 3"),
+    "binarize": Entry(binarize, NUMBERS, "equal; sign(0) = +1, of -0 too", _BNN + "section 1.1"),
+    "stochastic_signs": Entry(stochastic_signs, DRAWN, "equal; +1 where u < clip((x + 1) / 2, 0, "
+                              "1)", f"{_BC}, eqs. (2), (3)"),
+    "ap2": Entry(nearest_power, POWERS, "equal; sign(x) 2^round(log2 |x|), 0 for 0",
+                 _BNN + "section 1.4"),
+    "glorot": Entry(glorot, SHAPES, f"{CLOSE}; sqrt(1.5 / (fan_in + fan_out))", f"{_BC}, its code",
+                    rtol=1e-9),
+    "ternary_codes": Entry(ternary_codes, THRESHOLDS, "equal; what lies at delta is 0", _TWN),
+    "twn": Entry(twn, LAYERS, f"{CLOSE}; Delta = 0.7 mean |w|", _TWN, rtol=1e-9,
+                 names=("codes", "alpha")),
+    "ttq_codes": Entry(ttq_codes, RELATIVE, "equal; Delta = t max |w|, itself 0", _TTQ),
+    "ttq_scales": Entry(ttq_scales, TRITS, f"{CLOSE}; of a side that is empty the other's", _TTQ,
+                        rtol=1e-9, names=("Wp", "Wn")),
+    "ttq_gradients": Entry(ttq_gradients, PULLED, f"{CLOSE}; Wn enters as -Wn", _TTQ, rtol=1e-9,
+                           names=("dw", "dWp", "dWn")),
+    "bwn_scale": Entry(bwn_scale, FILTERS, f"{CLOSE}; a scale for each of axis 0", _XNOR,
+                       rtol=1e-9),
+    "bwn_gradient": Entry(bwn_gradient, SLOPES, f"{CLOSE}; |w| = 1 is inside", _XNOR, rtol=1e-9),
+    "abc_bases": Entry(abc_bases, SHIFTED, "equal; std divides by n; sign(0) = +1", _ABC),
+    "abc_alphas": Entry(abc_alphas, COLUMNS, f"{CLOSE}; of several solutions that of least norm",
+                        _ABC, rtol=1e-9),
 }

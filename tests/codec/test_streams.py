@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from minicomp.codec import huffman, streams
 from minicomp.codec.bits import BitReader, BitWriter
-from minicomp.codec.streams import FOUR, HUFFMAN, PLAIN, SPLIT, TAG, choose
+from minicomp.codec.streams import FOUR, HUFFMAN, PLAIN, SPLIT, TAG, TRITS, choose
 from minicomp.errors import FormatError
 
 
@@ -169,3 +169,26 @@ def test_damaged_split_symbols_are_refused():
     w.write(SPLIT, TAG)
     with pytest.raises(FormatError, match="no coder 3 for 4096 symbols"):
         streams.read_symbols(BitReader(w.getvalue()), 4, 4096, "values")
+
+
+def test_trits_lie_five_in_a_byte_where_that_is_smaller():
+    w = written(np.array([1, 0, 2, 2, 1, 2, 0, 0, 1]), 3)
+    data = w.getvalue()
+    # 1 + 0 3 + 2 9 + 2 27 + 1 81 = 154, then 2 + 27 = 29; behind two bits of the tag
+    assert tag_of(w) == TRITS and int.from_bytes(data, "little") >> TAG == 154 + (29 << 8)
+    flat = np.random.default_rng(0).integers(0, 3, 1001)
+    assert len(written(flat, 3)) == TAG + 8 * 201 and tag_of(written(flat, 3)) == TRITS
+    assert tag_of(written(np.minimum(flat, 1), 3)) == HUFFMAN
+    for trits in (flat, flat[:5], flat[:1]):
+        r = BitReader(written(trits, 3).getvalue())
+        np.testing.assert_array_equal(streams.read_symbols(r, len(trits), 3, "values"), trits)
+        r.finish()
+
+
+@pytest.mark.parametrize("byte, n", [(243, 5), (255, 5), (3, 1), (162, 4)])
+def test_damaged_trits_are_refused(byte, n):
+    w = BitWriter()
+    w.write(TRITS, TAG)
+    w.numbers(np.array([byte]), 8)
+    with pytest.raises(FormatError, match="values: a byte of trits must be below 243"):
+        streams.read_symbols(BitReader(w.getvalue()), n, 3, "values")

@@ -39,6 +39,7 @@ from minicomp.nn.init import he_normal
 FOLDER = TemporaryDirectory()
 OTHER = str(Path(FOLDER.name) / "other.mcz")  # a net with another bias, see `net`
 BLOCKS = {"conv2": "2:4", "conv3": "2:5", "fc*": "2:4"}
+FC1 = {"*": False, "fc1": True}  # whose dead unit has no scale
 TOY = {
     "magnitude": [{"sparsity": 0.6}, {"quality": 0.5}, {"percentile": 0.6}],
     "iterative": [{"sparsity": 0.6, "rounds": 2}],
@@ -98,8 +99,16 @@ TOY = {
     "lsq": [{"bits": 3, "act_bits": 3, "samples": 20, "bias_bits": 8},
             {"per": "channel", "gain": False, "bits": 4}],
     "pact": [{"bits": 4, "samples": 20}, {"alpha": 0.0, "lam": 0.1}],
-    "dorefa": [{"bits": 3, "samples": 20, "bias_bits": 6}],
+    "dorefa": [{"bits": 3, "samples": 20, "bias_bits": 6},
+               {"bits": {"*": 1, "conv1": 8}, "act_bits": {"*": 2, "conv1": 8}, "samples": 20}],
     "inq": [{"bits": 4}, {"act_bits": 6, "portions": 2, "samples": 20, "bias_bits": 8}],
+    "binary-connect": [{}, {"stochastic": True, "size": "one", "lr_scale": 1, "ends": "real"},
+                       {"stochastic": True, "loss": "squared-hinge"}],
+    "bnn": [{}, {"norm": "shift", "stochastic": True, "loss": "squared-hinge", "size": "glorot"}],
+    "xnor-net": [{"real": FC1}, {"real": FC1, "gradient": "printed"}],
+    "abc-net": [{"bases": 2}, {"real": FC1, "bases": {"*": 3, "conv1": 1}, "per": "channel"}],
+    "twn": [{}, {"real": FC1, "delta": "exact", "per": "channel"}],
+    "ttq": [{"t": 0.1}],
     "fixed-point": [{"fl": 8}, {"rounding": "nearest", "fl": {"*": 12, "conv*": 10}}],
     "lloyd-max": [{"bits": 2}, {"bits": 2, "method": "lloyd"}],
     "balanced": [{"bits": 2}, {"bits": 2, "levels": "mean"}],
@@ -117,7 +126,7 @@ ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not abo
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
 ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
 # How many weights round to 0, only a training can tell.
-ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq"}
+ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq", "twn", "ttq"}
 TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch
 CASES = [(word, i) for word, toys in TOY.items() for i in range(len(toys))]
 each = pytest.mark.parametrize("word, toy", CASES, ids=lambda v: str(v))

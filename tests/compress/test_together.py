@@ -14,6 +14,12 @@ import numpy as np
 import pytest
 
 from minicomp.compress import TECHNIQUES
+from minicomp.compress.binary.abc_net import ABCNet
+from minicomp.compress.binary.binary_connect import BinaryConnect
+from minicomp.compress.binary.bnn import BNN
+from minicomp.compress.binary.ttq import TTQ
+from minicomp.compress.binary.twn import TWN
+from minicomp.compress.binary.xnor_net import XNORNet
 from minicomp.compress.finetune import FineTune, Trained
 from minicomp.compress.prune.dns import DNS
 from minicomp.compress.prune.gradual import Gradual
@@ -49,10 +55,17 @@ TRAINED = {
     "dorefa": DoReFa(bits=3),
     "inq": INQ(bits=4),
     "fixed-point": FixedPointTraining(),
+    "binary-connect": BinaryConnect(stochastic=True),
+    "bnn": BNN(norm="shift"),
+    "xnor-net": XNORNet(),
+    "abc-net": ABCNet(bases=2),
+    "twn": TWN(),
+    "ttq": TTQ(),
 }
 PAIRS = list(itertools.combinations(TRAINED, 2))
 MASKS, GRIDS = ("gradual", "dns", "movement"), (
-    "qat", "lsq", "pact", "dorefa", "inq", "fixed-point")
+    "qat", "lsq", "pact", "dorefa", "inq", "fixed-point", "binary-connect", "bnn", "xnor-net",
+    "abc-net", "twn", "ttq")
 REFUSED = [pair for pair in PAIRS if set(pair) <= set(MASKS) or set(pair) <= set(GRIDS)]
 TWO_EACH = [  # every technique with two partners
     ("gradual", "slimming"),
@@ -73,6 +86,18 @@ TWO_EACH = [  # every technique with two partners
     ("slimming", "inq"),
     ("gradual", "fixed-point"),
     ("slimming", "fixed-point"),
+    ("dns", "binary-connect"),
+    ("slimming", "binary-connect"),
+    ("movement", "bnn"),
+    ("gradual", "bnn"),
+    ("gradual", "xnor-net"),
+    ("slimming", "xnor-net"),
+    ("dns", "abc-net"),
+    ("slimming", "abc-net"),
+    ("movement", "twn"),
+    ("slimming", "twn"),
+    ("gradual", "ttq"),
+    ("slimming", "ttq"),
 ]
 TRAINING = {"epochs": 5, "batch_size": 20, "lr": 0.05}  # of 80 examples: 4 steps an epoch
 

@@ -1,9 +1,11 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
 
-from minicomp.grid.powers import additive_levels, power_codes, power_levels
+from minicomp.grid.powers import additive_levels, ap2, power_codes, power_levels
+from minicomp.tensor import Tensor, grad, raw
 
 
 def test_levels_by_hand():
@@ -83,3 +85,17 @@ def test_what_does_not_fit_is_refused():
     for bits in (1, 9):
         with pytest.raises(ValueError, match=rf"bits must be in \[2, 8\], got {bits}"):
             additive_levels(bits)
+
+
+def test_ap2_by_hand_and_by_logarithms():
+    x = np.array([3, -5, 0.7, 1, -1, 0, 1.4142135, 1.4142137, 2.0**-140, 2.0**127], np.float32)
+    want = [4, -4, 0.5, 1, -1, 0, 1, 2, 2.0**-140, 2.0**127]
+    np.testing.assert_array_equal(raw(ap2(x)), np.array(want, np.float32), strict=True)
+    for dtype in (np.float32, np.float64):
+        x = (np.random.default_rng(0).standard_normal(2000) * 10).astype(dtype)
+        want = np.sign(x) * 2.0 ** np.rint(np.log2(np.abs(x.astype(np.float64))))
+        np.testing.assert_array_equal(raw(ap2(x)), want.astype(dtype), strict=True)
+    root = math.sqrt(2)  # rounded up: log2 of the float below is still below 1/2
+    assert raw(ap2(np.array([root, np.nextafter(root, 0)]))).tolist() == [2, 1]
+    t = Tensor(x, requires_grad=True)
+    np.testing.assert_array_equal(grad((ap2(t) * x).sum(), t).data, x)  # straight through

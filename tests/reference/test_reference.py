@@ -131,6 +131,22 @@ WRONG = {
     "inq_quantize": lambda w, n1, bits: np.sign(w) * 2.0 ** np.clip(  # where the logarithm rounds
         np.rint(np.log2(np.abs(w) + 1e-30)), n1 + 1 - 2 ** (bits - 2), n1),
     "inq_frozen": lambda w, frozen, live, portion: np.abs(w) > np.quantile(np.abs(w), 1 - portion),
+    "binarize": lambda x: np.sign(x),  # 0 for 0
+    "stochastic_signs": lambda x, u: np.where(u < x, 1.0, -1.0),
+    "ap2": lambda x: np.sign(x) * 2.0 ** np.floor(np.log2(np.abs(np.where(x, x, 1)))),  # down
+    "glorot": lambda shape: np.sqrt(6 / (shape[0] + shape[1])),
+    "ternary_codes": lambda w, delta: np.sign(w).astype(np.int8) * (np.abs(w) >= delta),
+    "twn": lambda w: (np.sign(np.rint(w / np.abs(w).mean())).astype(np.int8), np.abs(w).mean()),
+    "ttq_codes": lambda w, t: np.sign(w).astype(np.int8) * (np.abs(w) > t),  # not of the largest
+    "ttq_scales": lambda w, codes: (np.abs(w[codes != 0]).mean(),) * 2,  # one for both
+    "ttq_gradients": lambda g, codes, Wp, Wn: (  # as printed
+        g * np.where(codes > 0, Wp, np.where(codes < 0, Wn, 1)), g[codes > 0].sum(),
+        g[codes < 0].sum()),
+    "bwn_scale": lambda w: np.full(len(w), np.abs(w).mean()),  # one for all filters
+    "bwn_gradient": lambda g, w, gradient: g * (np.abs(w) <= 1),  # without alpha
+    "abc_bases": lambda w, M: np.stack([  # std of a sample
+        np.where(w - w.mean() + u * w.std(ddof=1) < 0, -1.0, 1.0) for u in np.linspace(-1, 1, M)]),
+    "abc_alphas": lambda w, B: (B * w).mean(axis=1),  # as if bases were orthogonal
     "mse_range": lambda x, bits, grid: (min(x.min(), 0.0), max(x.max(), 0.0)),  # min-max
     "uniform_levels": lambda a, b, n, ends: np.linspace(a, b, n),  # ends kept always
     "uniform_codes": lambda x, a, b, n, ends: np.clip((x - a) / (b - a) * n, 0, n - 1).astype(int),

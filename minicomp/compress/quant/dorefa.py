@@ -7,6 +7,8 @@ Weights and activations of few bits, by one function of numbers in [0, 1]:
     w^ = 2 quantize_k(tanh w / (2 max |tanh w|) + 1/2) - 1                                (eq. 9)
     a^ = quantize_k(clip(a, 0, 1))                                                       (eq. 11)
 
+and weights of 1 bit by E|w| sign w, E the mean over the layer, straight through (section 2.3).
+
 tanh bounds the weights; the maximum is over the layer and a constant to differentiation.
 
 The grid of eq. (9) is symmetric and has no 0: 2^k levels (2 i / (2^k - 1)) - 1, which is the grid
@@ -16,8 +18,7 @@ they were, which nets with batch norm bear and others must learn.
 Where we leave the paper: gradients stay floats (its eq. (12) quantizes them too). Only values that
 cannot be below 0 are clipped to 0..1; others, such as the input, have a grid over the calibrated
 range. Layers that the paper leaves in floats, the first and the last, have 8 bits where one asks
-for them by name. A mask stays: masked entries are 0 although the grid has none. 1 bit, E|w| sign w,
-is not here.
+for them by name. A mask stays: masked entries are 0 although the grid has none, and no part of E.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ import numpy as np
 
 from ...grid.affine import TINY
 from ...nn.forms import Affine
+from ...nn.forms.binary import pack_bases
 from ...tensor import Array, primitive, raw, rules
+from ..binary.training import Signed, kept_mean, latent_of, refuse_zeros, with_mask_of
 from ..technique import knob
 from .schemes import Scheme
 from .training import Calibrated
@@ -95,6 +98,13 @@ class Squashed(Affine):
         return {"q": r.astype(np.int64) - 2 ** (self.bits - 1), "latent": None}
 
 
+class OneBit(Signed):
+    """The form while it trains at 1 bit: E|w| sign w of its latent."""
+
+    def found(self, w):
+        return pack_bases(w[None]), kept_mean(np.abs(w).reshape(1, -1), self.kept())[:, None]
+
+
 def squashing(form, scheme: Scheme) -> Squashed:
     """Returns the trainable form of a form: its values are the latent, its mask stays."""
     scale = np.float32(2 / (2**scheme.bits - 1))
@@ -114,7 +124,7 @@ class DoReFa(Calibrated):
         "Neural Networks with Low Bitwidth Gradients, arXiv:1606.06160"
     )
 
-    act_bits: int = knob(8, "bits of what a layer reads, 0: floats", lo=0, hi=16, per_layer=True)
+    bits: int = knob(8, "bits of a weight", lo=1, hi=16, per_layer=True)
 
     def start(self, layers, model, x):
         free = {n: a for n, a in layers.items() if "zero_point" in a.buffers}
@@ -132,11 +142,21 @@ class DoReFa(Calibrated):
         return Scheme(self.at("bits", node), "midrise", "tensor")
 
     def placed(self, form, scheme):
+        if scheme.bits == 1:
+            return with_mask_of(form, OneBit(latent_of(form)))
         return squashing(form, scheme) if scheme.grid == "midrise" else super().placed(form, scheme)
+
+    def hooks(self, model, data, run):
+        hooks = super().hooks(model, data, run)
+        for name, form in model.forms().items():
+            if isinstance(form, OneBit):
+                refuse_zeros(self.word, name, form)
+        return hooks
 
     def finish(self, model, run):
         model = super().finish(model, run)
         plain = {name: Affine(f.q, f.scale.data, bits=f.bits, grid="midrise", mask=f.mask)
                  for name, f in model.forms().items() if isinstance(f, Squashed)}
-        model.set_forms(plain)
+        model.set_forms(plain | {name: f.plain() for name, f in model.forms().items()
+                                 if isinstance(f, OneBit)})
         return model

@@ -15,12 +15,15 @@ and nothing else about a technique is known outside it.
 | AdditivePowers | a scale: the table of a codebook                   | sums of powers of two |
 | Wavelet        | coefficients (themselves a form)                   | inverse transform     |
 | Segments       | lengths of runs, a value each (themselves a form)  | runs of one value     |
+| Binary         | a bit a weight and basis, scales                   | sum of alpha_i sign_i |
+| Ternary        | -1, 0, +1, two scales or one                       | Wp, 0 or -Wn          |
 
 A further form is one file, which declares its parts (parts.py, base.py), and one line in FORMS.
 """
 
 from .affine import Affine, FixedPoint
 from .base import Form
+from .binary import Binary, Ternary
 from .codebook import Codebook
 from .dense import BFloat16, Dense, Half
 from .levels import AdditivePowers, Powers
@@ -30,8 +33,8 @@ from .wavelet import Wavelet
 
 FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (
     Dense, Half, Codebook, Affine, FixedPoint, BFloat16, Powers, AdditivePowers,
-    Wavelet, Segments)}
+    Wavelet, Segments, Binary, Ternary)}
 
-__all__ = ["AdditivePowers", "Affine", "BFLOAT16", "BFloat16", "Codebook", "Dense", "FORMS",
-           "FixedPoint", "Form", "Half", "MASK", "Part", "Powers", "Segments", "Setting", "Wavelet",
-           "check_floats", "code_dtype"]
+__all__ = ["AdditivePowers", "Affine", "BFLOAT16", "BFloat16", "Binary", "Codebook", "Dense",
+           "FORMS", "FixedPoint", "Form", "Half", "MASK", "Part", "Powers", "Segments", "Setting",
+           "Ternary", "Wavelet", "check_floats", "code_dtype"]

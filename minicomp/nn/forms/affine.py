@@ -18,10 +18,12 @@ WITH_ZERO_POINT = ("full", "unsigned")  # grids that may have one
 LEARNS = (None, "lsq", "plain")  # how a scale moves in training
 
 
-class _Integers(Form):
-    # Integers `q`, with a float32 latent behind them while trainable. Once frozen, an entry that is
-    # masked or whose code is that of 0 is both, and `pruned` says whether that is a mask: a file
-    # may then list the other entries alone.
+class Integers(Form):
+    """Integers `q`, with a float32 latent behind them while trainable.
+
+    Once frozen, an entry that is masked or whose code is that of 0 is both, and `pruned` says
+    whether that is a mask: a file may then list the other entries alone.
+    """
 
     pruned: bool
 
@@ -69,7 +71,7 @@ class _Integers(Form):
         return w if self.mask is None else np.where(self.mask, w, w.dtype.type(0))
 
 
-class Affine(_Integers):
+class Affine(Integers):
     """scale (q - zero_point), integers q on a named grid (`grid/affine.py`).
 
     q : integers of the weight's shape, copied
@@ -307,7 +309,7 @@ def spread(a, shape: tuple[int, ...], group: int = 0):
     return a[index].reshape(*shape)
 
 
-class FixedPoint(_Integers):
+class FixedPoint(Integers):
     """q 2^-fl, two's-complement integers of il + fl bits.
 
     q : integers of the weight's shape, copied        mask : True where kept, or None

@@ -2,9 +2,9 @@
 
 from .base import Layer
 from .normalize import Normalize
-from .norms import BatchNorm1d, BatchNorm2d
+from .norms import BatchNorm1d, BatchNorm2d, ShiftBatchNorm1d, ShiftBatchNorm2d
 from .pointwise import (ActThreshold, ActTopK, ClipChannels, Dropout, Identity, ReLU, ReLU6,
-                        Sigmoid, Tanh)
+                        Sigmoid, Sign, Tanh)
 from .pools import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from .quantized import ActQuant, ConvBN2d
 from .weighted import Conv2d, Linear
@@ -36,6 +36,9 @@ LAYERS: dict[str, type[Layer]] = {
         ActQuant,
         ClipChannels,
         ConvBN2d,
+        Sign,
+        ShiftBatchNorm1d,
+        ShiftBatchNorm2d,
     )
 }
 
@@ -63,6 +66,9 @@ __all__ = [
     "Normalize",
     "ReLU",
     "ReLU6",
+    "ShiftBatchNorm1d",
+    "ShiftBatchNorm2d",
     "Sigmoid",
+    "Sign",
     "Tanh",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ... import ops
-from ...tensor import Array, no_grad
+from ...grid import ap2
+from ...tensor import Array, no_grad, raw
 from ..forms import Dense, Part
 from ..norm import batch_norm, batch_statistics
 from .base import Layer, number, positive
@@ -44,10 +45,7 @@ class _BatchNorm(Layer):
 
     def forward(self, x, *, weights, training, **_):
         gamma, beta, m = weights["weight"], weights["bias"], x.size // self.num_features
-        if training and m == 1:
-            raise ValueError(f"{self.kind} must see more than one value a channel in training, got "
-                             f"x of shape {x.shape}")
-        if not training or self.still or not m:  # no examples: nothing to learn from
+        if not self._learns(x, training):
             shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
             std = np.sqrt(self.buffers["running_var"] + np.float32(self.eps))
             gain = ops.reshape(gamma / std, shape=shape)
@@ -56,6 +54,14 @@ class _BatchNorm(Layer):
         statistics = batch_statistics(x.data)
         self._track(*statistics, n=m)
         return batch_norm(x, gamma, beta, eps=self.eps, statistics=statistics)
+
+    def _learns(self, x, training: bool) -> bool:
+        # Whether the statistics are those of the batch.
+        m = x.size // self.num_features
+        if training and m == 1:
+            raise ValueError(f"{self.kind} must see more than one value a channel in training, got "
+                             f"x of shape {x.shape}")
+        return training and not self.still and m > 0  # no examples: nothing to learn from
 
     def gain_and_bias(self) -> tuple[Array, Array]:
         """Returns what it does outside of training, x gain + bias, (C,) float64 each.
@@ -102,3 +108,67 @@ class BatchNorm2d(_BatchNorm):
     """Batch normalisation of maps, x (N, C, H, W)."""
 
     kind, axes = "BatchNorm2d", (0, 2, 3)
+
+
+class _ShiftBatchNorm(_BatchNorm):
+    # AP2(z) = sign(z) 2^round(log2 |z|): products by it are shifts. With C = x - mean,
+    #     var = mean(C AP2(C)),  xhat = C AP2(1 / sqrt(var + eps)),  y = AP2(gamma) xhat + beta
+    # Gradients go straight through AP2. Source: Courbariaux et al. 2016, arXiv 1602.02830,
+    # algorithm 3. As in the authors' code what runs beside the mean is 1 / sqrt(var + eps), before
+    # AP2, and moves by 1/8.
+    normalises, straight_through, step = False, True, None
+    buffer_parts = {
+        "running_mean": Part("table", axes=(0,)),
+        "running_scale": Part("table", axes=(0,), least=0),
+    }
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.125):
+        super().__init__(num_features, eps, momentum)
+        self.buffers["running_scale"] = self.buffers.pop("running_var")
+
+    @classmethod
+    def of(cls, norm: _BatchNorm) -> _ShiftBatchNorm:
+        """Returns the layer of the weights and running statistics of a batch norm."""
+        layer = cls(norm.num_features, norm.eps)
+        layer.forms = {part: form.copy() for part, form in norm.forms.items()}
+        layer.buffers["running_mean"][...] = norm.buffers["running_mean"]
+        layer.buffers["running_scale"][...] = 1 / np.sqrt(
+            norm.buffers["running_var"] + np.float32(norm.eps))
+        return layer
+
+    def forward(self, x, *, weights, training, **_):
+        shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
+        gamma, beta = (ops.reshape(weights[part], shape=shape) for part in ("weight", "bias"))
+        if self._learns(x, training):
+            mean = ops.mean(x, axis=self.axes, keepdims=True)
+            C = x - mean
+            var = ops.mean(C * ap2(C), axis=self.axes, keepdims=True)
+            scale = 1.0 / ops.sqrt(var + self.eps)
+            self._track(mean.data.reshape(-1), scale.data.reshape(-1), n=x.size)
+        else:
+            C = x - self.buffers["running_mean"].astype(x.dtype).reshape(shape)
+            scale = self.buffers["running_scale"].astype(x.dtype).reshape(shape)
+        return C * ap2(scale) * ap2(gamma) + beta
+
+    def _track(self, mean, scale, n):
+        for name, value in (("running_mean", mean), ("running_scale", scale)):
+            self.buffers[name] += (self.momentum * (value - self.buffers[name])).astype(np.float32)
+
+    def gain_and_bias(self):
+        """Returns what it does outside of training, x gain + bias, (C,) float64 each."""
+        with no_grad():
+            gamma, beta = (self.decode()[part].data for part in ("weight", "bias"))
+        gain = raw(ap2(self.buffers["running_scale"])).astype(np.float64) * raw(ap2(gamma))
+        return gain, beta - self.buffers["running_mean"] * gain
+
+
+class ShiftBatchNorm1d(_ShiftBatchNorm):
+    """Batch normalisation of features by shifts, x (N, C)."""
+
+    kind, axes = "ShiftBatchNorm1d", (0,)
+
+
+class ShiftBatchNorm2d(_ShiftBatchNorm):
+    """Batch normalisation of maps by shifts, x (N, C, H, W)."""
+
+    kind, axes = "ShiftBatchNorm2d", (0, 2, 3)

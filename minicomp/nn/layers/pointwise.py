@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ... import ops
+from ...grid import hard_sign
 from ...tensor import Array
 from ..forms import Dense, Part
 from .base import Layer, Plain, number, positive
@@ -117,6 +118,18 @@ class Tanh(_Activation):
 
     def forward(self, x, **_):
         return ops.tanh(x)
+
+
+class Sign(_Activation):
+    """+1 where x >= 0, else -1; its gradient is g 1[|x| <= 1].
+
+    Source: Courbariaux, Hubara, Soudry, El-Yaniv & Bengio 2016, arXiv 1602.02830, section 1.3
+    """
+
+    kind, straight_through = "Sign", True
+
+    def forward(self, x, **_):
+        return hard_sign(x)
 
 
 class Identity(Plain):

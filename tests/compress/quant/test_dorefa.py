@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from minicomp.compress import DoReFa, Magnitude, Run
-from minicomp.compress.quant.dorefa import (Squashed, dorefa, dorefa_activations, dorefa_weights,
-                                            quantize_k, squashed)
+from minicomp.compress.quant.dorefa import (OneBit, Squashed, dorefa, dorefa_activations,
+                                            dorefa_weights, quantize_k, squashed)
 from minicomp.compress.quant.nodes import grids
 from minicomp.data import Split
+from minicomp.errors import UserError
 from minicomp.models import MLP
-from minicomp.nn import Affine
+from minicomp.nn import Affine, Binary
 from minicomp.tensor import Tensor, grad
 
 def data():
@@ -77,3 +78,25 @@ def test_a_net_trained_so_is_stored_so():
     x = data().val.x
     error = (made(x).data.argmax(axis=1) != data().val.y).mean()
     assert error < 0.35, "of 2/3 by chance"
+
+
+def test_one_bit_is_the_mean_size_and_the_sign():
+    model = MLP([12, 24, 3], rng=np.random.default_rng(1))
+    model = Magnitude(sparsity={"fc1": 0.5, "fc2": 0.0}).apply(model, data(), Run(None))
+    made = DoReFa(bits={"*": 1, "fc2": 8}, act_bits=0).training(epochs=0).apply(
+        model, None, Run(None))
+    w, form = model.forms()["fc1.weight"].dense().data, made.forms()["fc1.weight"]
+    kept = model.forms()["fc1.weight"].mask
+    assert type(form) is Binary and form.alpha.data.item() == pytest.approx(np.abs(w[kept]).mean())
+    np.testing.assert_array_equal(np.sign(form.dense().data), np.where(kept, np.sign(w), 0))
+    latent = OneBit(w)  # straight through
+    g = np.random.default_rng(0).standard_normal(w.shape).astype(np.float32)
+    np.testing.assert_array_equal(latent.pull_back(latent.dense(training=True), g)["latent"], g)
+    training = DoReFa(bits={"*": 1, "fc2": 8}, act_bits=8)
+    trained = training.training(epochs=20, lr=0.05, batch_size=20)
+    error = (trained.apply(model, data(), Run(np.random.default_rng(2)))(data().val.x).data.argmax(
+        axis=1) != data().val.y).mean()
+    assert error < 0.4, "of 2/3 by chance"
+    model.forms()["fc1.weight"].value.data[...] = 0
+    with pytest.raises(UserError, match="^dorefa: fc1.weight must have a weight that is not 0"):
+        trained.apply(model, data(), Run(np.random.default_rng(2)))

@@ -14,8 +14,9 @@ from minicomp.codec import decode, encode
 from minicomp.codec.positions import LAYOUTS
 from minicomp.compress.channels import removal
 from minicomp.errors import FormatError, UserError
-from minicomp.nn import (AdditivePowers, Affine, BFloat16, Codebook, Conv2d, Dense, FixedPoint,
-                         Flatten, Half, Linear, Model, Powers, Segments, Wavelet, chain)
+from minicomp.nn import (AdditivePowers, Affine, BFloat16, Binary, Codebook, Conv2d, Dense,
+                         FixedPoint, Flatten, Half, Linear, Model, Powers, Segments, Ternary,
+                         Wavelet, chain)
 from minicomp.nn.forms import FORMS, MASK, Form, Part
 from minicomp.ops import mul
 from minicomp.optim import OPTIMIZERS
@@ -82,6 +83,7 @@ INDEX = RNG.integers(0, 9, SHAPE)
 RNG_C = np.append(FAR.reshape(-1), np.ones(8, np.float32))
 RUNS = np.append(1 + np.arange(31) % 12, [216 - (1 + np.arange(31) % 12).sum()])
 LEVELS = np.linspace(-2, 1.9, 32).astype(np.float32)
+BASES = np.stack([W, W + 0.5, RNG.standard_normal(SHAPE)])
 TABLE = np.linspace(-2, 2, 9).astype(np.float32)
 
 MAKERS = {
@@ -114,6 +116,14 @@ MAKERS = {
         Affine.of(RNG_C, 0.05, trainable=True), SHAPE, "haar", 4),
     "segments": lambda: Segments(RUNS, LEVELS, SHAPE),
     "segments-half": lambda: Segments(RUNS, Half(LEVELS), SHAPE),
+    "binary": lambda: Binary.of(W, SCALE, trainable=True),
+    "binary-masked": lambda: Binary.of(W, SCALE, mask=MASK_, trainable=True),
+    "binary-bases": lambda: Binary(BASES, np.linspace(-0.3, 0.6, 18).reshape(6, 3),
+                                   trainable=True),
+    "ternary": lambda: Ternary(np.sign(FAR).astype(int), SCALE, 2 * SCALE, trainable=True),
+    "ternary-masked": lambda: Ternary(np.sign(FAR).astype(int), SCALE, mask=MASK_,
+                                      trainable=True),
+    "ternary-zeros": lambda: Ternary(INDEX % 3 - 1, SCALE, trainable=True),
     "toy": lambda: Toy(W, SCALE),
     "toy-masked": lambda: Toy(W, SCALE, MASK_),
     "toy-offset": lambda: Toy(W, SCALE, MASK_, offset=np.arange(6, dtype=np.float32)),
@@ -136,9 +146,10 @@ WHOLE = {name for name in ALL if name.startswith(("wavelet", "segments"))}  # no
 PLACED = those([name for name in ALL if name not in WHOLE])
 CUTTABLE = those([name for name in ALL if name not in WHOLE | {"affine-groups"}])  # along any axis
 MASKABLE = those([name for name in ALL if name not in WHOLE | {
-    "codebook", "codebook-apot", "codebook-powers-odd"}])
-PARTED = those([name for name in MAKERS  # the mask is a part of its own
-                if "codebook" not in name and name not in WHOLE])
+    "codebook", "codebook-apot", "codebook-powers-odd", "ternary-zeros"}])  # no mask, or more zeros
+PARTED = those([name for name in MAKERS  # the mask is a part of its own, floats of a place train
+                if "codebook" not in name and name not in WHOLE
+                and not name.startswith(("binary", "ternary"))])
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ from minicomp.gradcheck import grad_check
 from minicomp.nn import (
     ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchNorm2d,
     ChannelShuffle, ClipChannels, Concat, Conv2d, ConvBN2d, Dense, Dropout, Flatten, Identity,
-    Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6, Sigmoid, Tanh,
+    Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6, ShiftBatchNorm1d, ShiftBatchNorm2d,
+    Sigmoid, Sign, Tanh,
 )
 from minicomp.nn import layers
 from minicomp.nn.layers import LAYERS, Layer
@@ -39,6 +40,9 @@ LEGAL = [
     (ClipChannels(6), [ROW]),
     (Sigmoid(), [ROW]),
     (Tanh(), [MAP]),
+    (Sign(), [MAP]),
+    (ShiftBatchNorm1d(6), [ROW]),
+    (ShiftBatchNorm2d(6), [MAP]),
     (MaxPool2d(2), [MAP]),
     (MaxPool2d(3, stride=2, padding=1, ceil_mode=True), [MAP]),
     (AvgPool2d((2, 3)), [MAP]),
@@ -414,6 +418,9 @@ OURS_ALONE = (
     "ActTopK",
     "ActQuant",
     "ClipChannels",
+    "Sign",
+    "ShiftBatchNorm1d",
+    "ShiftBatchNorm2d",
     "ConvBN2d",  # see test_quantized.py: at 16 bits it is its two layers, which are held to torch
 )  # no module there, or other random bits
 

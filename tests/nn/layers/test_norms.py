@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from minicomp.nn import BatchNorm1d, BatchNorm2d, Dense
+from minicomp.nn import BatchNorm1d, BatchNorm2d, Dense, ShiftBatchNorm1d, ShiftBatchNorm2d
 from minicomp.tensor import Tensor, grad
 
 MAP, ROW = (6, 9, 7), (6,)
@@ -58,3 +58,78 @@ def test_no_examples_leave_the_running_statistics_alone(make, shape):
 def test_wrong_arguments_and_inputs(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# -------------------------------------------------------------------------------------- by shifts
+
+
+def power(x):
+    return np.where(x == 0, 0, np.sign(x) * 2.0 ** np.rint(np.log2(np.abs(np.where(x, x, 1)))))
+
+
+def by_shifts(x, gamma, beta, powers):
+    # Batch norm with AP2 where the paper puts it; `powers` are its four uses in turn.
+    axes, shape = (0, *range(2, x.ndim)), (1, -1, *[1] * (x.ndim - 2))
+    ap2 = iter(powers)
+    C = x - x.mean(axis=axes, keepdims=True)
+    var = (C * next(ap2)(C)).mean(axis=axes, keepdims=True)
+    xhat = C * next(ap2)(1 / np.sqrt(var + 1e-5))
+    return xhat * next(ap2)(gamma.reshape(shape)) + beta.reshape(shape)
+
+
+def filled(make, dtype=np.float64):
+    layer, rng = make(6), np.random.default_rng(0)
+    for part in ("weight", "bias"):
+        layer.forms[part] = Dense(rng.standard_normal(6).astype(dtype))
+    return layer
+
+
+@pytest.mark.parametrize("make, shape", [
+    (ShiftBatchNorm1d, (9, 6)), (ShiftBatchNorm2d, (4, 6, 3, 2))])
+def test_shifts_are_batch_norm_with_powers_of_two(make, shape):
+    x = 3 * np.random.default_rng(1).standard_normal(shape) + 1
+    layer = filled(make)
+    gamma, beta = (layer.forms[part].value.data for part in ("weight", "bias"))
+    y = layer(Tensor(x), training=True).data
+    np.testing.assert_allclose(y, by_shifts(x, gamma, beta, [power] * 3), rtol=1e-12)
+    # afterwards by the running mean and 1 / sqrt(var + eps), an eighth of the way from 0 and 1
+    axes, wide = (0, *range(2, x.ndim)), (1, -1, *[1] * (x.ndim - 2))
+    C = x - x.mean(axis=axes, keepdims=True)
+    scale = 1 / np.sqrt((C * power(C)).mean(axis=axes) + 1e-5)
+    running = layer.buffers["running_mean"], layer.buffers["running_scale"]
+    np.testing.assert_allclose(running[0], x.mean(axis=axes) / 8, rtol=1e-6)
+    np.testing.assert_allclose(running[1], 7 / 8 + scale / 8, rtol=1e-6)
+    gain, bias = layer.gain_and_bias()
+    want = (x - running[0].reshape(wide)) * (power(running[1]) * power(gamma)).reshape(wide)
+    np.testing.assert_allclose(layer(Tensor(x)).data, want + beta.reshape(wide), rtol=1e-5)
+    np.testing.assert_allclose(layer(Tensor(x)).data,
+                               x * gain.reshape(wide) + bias.reshape(wide), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("make, shape", [
+    (ShiftBatchNorm1d, (7, 6)), (ShiftBatchNorm2d, (2, 6, 2, 2))])
+def test_gradients_go_straight_through_the_powers(make, shape):
+    # By differences of the formula in which AP2(z) is z plus what it is here away from it.
+    x, g = (np.random.default_rng(i).standard_normal(shape) for i in (1, 2))
+    layer = filled(make)
+    gamma, beta = (layer.forms[part].value.data for part in ("weight", "bias"))
+    offsets = []
+
+    def remember(z):
+        offsets.append(power(z) - z)
+        return power(z)
+
+    by_shifts(x, gamma, beta, [remember] * 3)
+    through = [lambda z, c=c: z + c for c in offsets]
+    t = Tensor(x, requires_grad=True)
+    found = grad((layer(t, training=True) * g).sum(),
+                 [t, *(layer.forms[part].value for part in ("weight", "bias"))])
+    for a, mine in zip((x, gamma, beta), found):
+        want, h = np.zeros_like(a), 1e-6
+        for i in np.ndindex(a.shape):
+            kept, sides = a[i], []
+            for a[i] in (kept + h, kept - h):
+                sides.append((by_shifts(x, gamma, beta, through) * g).sum())
+            a[i] = kept
+            want[i] = (sides[0] - sides[1]) / (2 * h)
+        np.testing.assert_allclose(mine.data, want, rtol=1e-5, atol=1e-7)
