@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..grid import code_range, dequantize
+from ..grid import binarize, code_range, dequantize
 from ..kernels.int8.inputs import codes_of
 from ..ops import sigmoid
 from ..tensor import Array
@@ -27,6 +27,7 @@ IN_PLACE = {
     "relu6": lambda y: np.clip(y, 0, 6, out=y),
     "sigmoid": sigmoid.fn,
     "tanh": lambda y: np.tanh(y, out=y),
+    "sign": binarize,
 }
 CEILINGS = {"relu": None, "relu6": np.float32(6)}  # of the activations that are clamps
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..conv import adaptive_avg_pool2d
+from ..grid import binarize
 from ..kernels import cpu
 from ..kernels.maps import conv, conv_pool, dense, norm, pool
 from ..kernels.sparse import lanes, nm, rows
@@ -225,6 +226,7 @@ _PLAIN: dict[str, Callable[[dict], Callable[..., Array]]] = {
     "relu6": lambda args: lambda x: np.clip(x, 0, 6),
     "sigmoid": lambda args: sigmoid.fn,
     "tanh": lambda args: np.tanh,
+    "sign": lambda args: binarize,
     "threshold": lambda args: lambda x: x * (np.abs(x) >= args["threshold"]),
     "topk": lambda args: lambda x: _largest(x, args["k"]),
     "adaptive_avg_pool": lambda args: lambda x: _cells(x, args["output_size"]),

@@ -11,7 +11,7 @@ A kind of step declares its arguments, the shapes of its weights and of its outp
 | linear                     | (x W') gain + bias;   x (N, I), W (O, I)                     |
 | conv                       | (x * W) gain + bias, cross-correlation;   W (O, C/G, KH, KW) |
 | scale                      | x gain + bias, a number each for a channel                   |
-| relu, relu6, sigmoid, tanh | entry by entry; also what a step does `then` to its output   |
+| relu, relu6, sigmoid, tanh, sign | entry by entry; also what a step does `then` to it   |
 | threshold, topk            | x where |x| >= threshold; where it is among the k largest    |
 | clip                       | min(max(x, 0), ceiling), a ceiling for each channel          |
 | quantize                   | x on an affine grid (grid/affine.py), still in floats        |
@@ -41,7 +41,7 @@ from ..nn.layers import ActQuant, ClipChannels
 from ..nn.layers.base import bounded, flag, number, padded, pair, positive
 from ..tensor import no_grad
 
-ACTIVATIONS = ("relu", "relu6", "sigmoid", "tanh")
+ACTIVATIONS = ("relu", "relu6", "sigmoid", "tanh", "sign")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 _REQUIRED = object()
 Shape = tuple[int, ...]

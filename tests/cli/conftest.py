@@ -37,6 +37,7 @@ MADE = {
     "int4": ("depthwise32", "magnitude:sparsity=0.5 ptq:bits=4,act_bits=6,samples=40"),
     "codes": ("lenet300", "lloyd-max:bits=3"),  # its forms are then `codes`
     "transforms": ("lenet300", "segments"),
+    "signs": ("lenet300", f"twn:real@fc1=true,{TRAINING} abc-net:real@fc2=true,real@fc3=true"),
 }
 
 

@@ -25,7 +25,7 @@ from minicomp.papers import table
 
 NAMES = ("dense", "pruned", "shared", "pruned-shared", "blocks", "surgery", "filters", "all-three",
          "dead-units", "thresholds", "slim", "shallow", "half", "fixed", "int8", "int4", "codes",
-         "transforms")
+         "transforms", "signs")
 WHOLE = ("transforms",)  # whose forms store nothing by place: neither weights nor units can go
 SHARED = ("shared", *WHOLE)  # without a pinned zero: single weights cannot be pruned
 ON = ["--data", "glyphs", "--threads", "1"]

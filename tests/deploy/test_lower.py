@@ -22,7 +22,10 @@ def test_layers_become_steps_or_vanish(nets):
         ("right_bn", "scale", ("right",), "relu6"),  # a pool takes no gain
         ("add", "add", ("left", "right_bn"), None),  # read by concat too: no `then`
         ("add_relu", "relu", ("add",), None),
-        ("concat", "concat", ("add_relu", "stem", "add"), None),
+        ("shift", "scale", ("right",), None),
+        ("stripes", "shuffle", ("shift",), None),
+        ("sign", "sign", ("stripes",), None),  # a shuffle has no `then`
+        ("concat", "concat", ("add_relu", "stem", "add", "sign"), None),
         ("shuffle", "shuffle", ("concat",), None),
         ("pool", "max_pool", ("shuffle",), None),
         ("cells", "adaptive_avg_pool", ("pool",), None),

@@ -145,6 +145,8 @@ NETS = {
         ("flatten", nn.Flatten())), input_shape=(3, 5, 5))),
 }
 FLOATS = NETS | {
+    "sign": lambda: small(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Sign(), nn.Conv2d(6, 4, 1),
+                          nn.ShiftBatchNorm2d(4)),
     "cells of unequal size": lambda: small(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d((3, 2))),
     "avg pool, ceil": lambda: small(nn.AvgPool2d((4, 3), 2, 1, ceil_mode=True)),
     "sparse activations": lambda: small(nn.ActThreshold(0.4), nn.ActTopK(50)),

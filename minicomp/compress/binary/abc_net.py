@@ -27,10 +27,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...grid import binarize
+from ...nn.forms.affine import spread
 from ...nn.forms.binary import MOST_BASES, pack_bases
 from ...tensor import Array
 from ..technique import knob
-from .training import Latents, Signed, by_rows, latent_of
+from .training import Latents, Signed, latent_of
 
 
 def abc_shifts(M: int) -> Array:
@@ -44,9 +46,9 @@ def abc_bases(w: Array, M: int) -> Array:
     w : float, of one layer or one filter        Source: Lin et al. 2017, section 3.1
     """
     wide = w.astype(np.float64)
-    centred, spread = wide - wide.mean(), wide.std()
-    return np.stack([np.where(centred + u * spread < 0, -1, 1) for u in abc_shifts(M)]).astype(
-        w.dtype)
+    centred, std = wide - wide.mean(), wide.std()
+    bases = [binarize(centred + u * std) for u in abc_shifts(M)]
+    return np.stack(bases).astype(w.dtype, copy=False)
 
 
 def abc_alphas(w: Array, B: Array) -> Array:
@@ -55,9 +57,9 @@ def abc_alphas(w: Array, B: Array) -> Array:
 
     w : float        B : (M, *w.shape) of +-1        Source: Lin et al. 2017, section 3.1
     """
-    columns = B.reshape(len(B), -1).astype(np.float64)
-    normal = columns @ columns.T  # M x M: integers, exact
-    return np.linalg.pinv(normal, hermitian=True) @ (columns @ w.ravel().astype(np.float64))
+    columns = B.reshape(len(B), -1)
+    normal = (columns @ columns.T).astype(np.float64)  # M x M integers: exact below 2^24 weights
+    return np.linalg.pinv(normal, hermitian=True) @ (columns * w.ravel()).sum(1, dtype=np.float64)
 
 
 class Bases(Signed):
@@ -68,12 +70,13 @@ class Bases(Signed):
         q, alpha = np.zeros(rows.shape, np.uint8), np.ones((self.rows, self.bases), w.dtype)
         for i, (row, keep) in enumerate(zip(rows, kept)):
             if keep.any():
-                B = abc_bases(row[keep], self.bases)
-                q[i, keep], alpha[i] = pack_bases(B), abc_alphas(row[keep], B)
+                at = slice(None) if keep.all() else keep
+                B = abc_bases(row[at], self.bases)
+                q[i, at], alpha[i] = pack_bases(B), abc_alphas(row[at], B)
         return q.reshape(w.shape), alpha
 
     def back(self, g, w, scale):
-        return g * by_rows(scale.sum(axis=1), self.shape)
+        return g * spread(scale.sum(axis=1), self.shape)
 
 
 @dataclass(frozen=True)

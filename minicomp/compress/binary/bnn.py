@@ -23,13 +23,12 @@ trained net only the weights' signs are of use. Binary neurons that are drawn ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...errors import UserError
 from ...nn.graph import Model, Node
-from ...nn.layers import (BatchNorm1d, BatchNorm2d, Layer, ShiftBatchNorm1d, ShiftBatchNorm2d, Sign)
+from ...nn.layers import BatchNorm1d, BatchNorm2d, ShiftBatchNorm1d, ShiftBatchNorm2d, Sign
 from ..technique import knob
 from .signs import OnSigns
 
@@ -46,47 +45,42 @@ def activations(model: Model) -> list[str]:
 def norm_before(model: Model, name: str) -> str | None:
     """Returns the batch norm whose output the node is, or reads by way of layers that only hand on
     what they read; None where there is none."""
-    node = model.node(name)
+    nodes = {node.name: node for node in model.nodes}
+    node = nodes[name]
     while not isinstance(node.layer, NORMS):
-        handed_on = node.layer.passes or node.name == name and node.layer.activation
-        named = {n.name for n in model.nodes}
-        if not handed_on or len(node.inputs) != 1 or node.inputs[0] not in named:
+        hands_on = node.layer.passes or node.name == name and node.layer.activation
+        if not hands_on or len(node.inputs) != 1 or node.inputs[0] not in nodes:
             return None
-        node = model.node(node.inputs[0])
+        node = nodes[node.inputs[0]]
     return node.name
 
 
 def with_signs(model: Model, *, shift: bool = False) -> Model:
     """Returns the model whose activations are signs, with batch norms in front of each and at the
-    end; those in front by shifts, if asked for. Further norms are called "NAME_bn"."""
-    shapes, last = model.shapes(), model.nodes[-1].name
-    norms = {name: norm_before(model, name) for name in activations(model)}
-    inner = ({*norms.values()} - {norm_before(model, last)}) if shift else set()
-    swap: dict[str, tuple[Node, ...]] = {}
-    for name in filter(None, inner):
-        node = model.node(name)
-        if isinstance(node.layer, tuple(ORDINARY.values())):
-            made = SHIFT[len(shapes[name])].of(node.layer)
-            swap[name] = (replace(node, layer=made),)
-    for name, norm in norms.items():
-        node, kinds = model.node(name), SHIFT if shift else ORDINARY
-        sign = replace(node, layer=Sign())
-        swap[name] = (sign,) if norm else tuple(_behind(node.inputs, sign, kinds, shapes[name]))
-    if norm_before(model, last) is None:
-        node = model.node(last)
-        norm = Node(f"{last}_bn", _fresh(ORDINARY, shapes[last]), (last,))
-        swap[last] = (*swap.get(last, (node,)), norm)
+    end; those in front by shifts, if asked for.
+
+    Further norms are called "NAME_bn"; ValueError where that is taken.
+    """
+    shapes, last = model.shapes(), model.nodes[-1]
+    kinds, swap = SHIFT if shift else ORDINARY, {}
+    for name in activations(model):
+        node, norm = model.node(name), norm_before(model, name)
+        if norm is None:
+            made = _norm(kinds, shapes[name], f"{name}_bn", node.inputs)
+            swap[name] = (made, Node(name, Sign(), (made.name,)))
+            continue
+        swap[name] = (replace(node, layer=Sign()),)
+        old = model.node(norm)
+        if shift and isinstance(old.layer, tuple(ORDINARY.values())):
+            swap[norm] = (replace(old, layer=SHIFT[len(shapes[norm])].of(old.layer)),)
+    if norm_before(model, last.name) is None:
+        made = _norm(ORDINARY, shapes[last.name], f"{last.name}_bn", (last.name,))
+        swap[last.name] = (*swap.get(last.name, (last,)), made)
     return model.edit(swap)
 
 
-def _behind(inputs: tuple[str, ...], sign: Node, kinds: dict, shape) -> Iterator[Node]:
-    # A batch norm of the inputs, then the sign of it.
-    norm = Node(f"{sign.name}_bn", _fresh(kinds, shape), inputs)
-    yield from (norm, replace(sign, inputs=(norm.name,)))
-
-
-def _fresh(kinds: dict, shape: tuple[int, ...]) -> Layer:
-    return kinds[len(shape)](shape[0])
+def _norm(kinds: dict, shape: tuple[int, ...], name: str, inputs: tuple[str, ...]) -> Node:
+    return Node(name, kinds[len(shape)](shape[0]), inputs)
 
 
 @dataclass(frozen=True)
@@ -113,4 +107,7 @@ class BNN(OnSigns):
                             "got none")
 
     def prepared(self, model, data, run):
-        return with_signs(model, shift=self.norm == "shift")
+        try:
+            return with_signs(model, shift=self.norm == "shift")
+        except ValueError as e:
+            raise UserError(f"{self.word}: {e}") from None

@@ -16,7 +16,6 @@ import numpy as np
 
 from ...errors import UserError
 from ...nn.forms import MASK, Binary, Form, Part, Ternary
-from ...nn.forms.affine import spread
 from ...nn.forms.binary import combined, threefold
 from ...nn.graph import Model
 from ...tensor import Array, primitive, raw, rules
@@ -149,11 +148,6 @@ def kept_mean(a: Array, kept: Array) -> Array:
     return np.where(n > 0, total / np.maximum(n, 1), 1.0).astype(a.dtype)
 
 
-def by_rows(scale: Array, shape: tuple[int, ...]) -> Array:
-    """Returns (rows,) numbers so that they broadcast to a weight's shape."""
-    return spread(scale, shape)
-
-
 def refuse_zeros(word: str, name: str, form: Form) -> None:
     """Raises UserError where a scale of a `Signed` or `Threefold` would be that of zeros alone.
 
@@ -173,6 +167,7 @@ class Latents(Trained):
     """A training whose weights have few values, with floats behind them."""
 
     quantizes: ClassVar[bool] = True
+    by_scales: ClassVar[bool] = True  # whether weights alone decide how large they are
 
     real: bool = knob(False, "layers whose weights stay floats, by pattern: real@fc3=true",
                       per_layer=True)
@@ -202,8 +197,6 @@ class Latents(Trained):
                 refuse_zeros(self.word, name, made[name])
         model.set_forms(made)
         return [self.hook(model, data, run)]
-
-    by_scales: ClassVar[bool] = True  # whether weights alone decide how large they are
 
     def hook(self, model: Model, data, run) -> Hook:
         """Returns what takes part in the training of the model, whose forms are in place."""

@@ -56,7 +56,7 @@ def ttq_gradients(g: Array, codes: Array, Wp: float, Wn: float) -> tuple[Array, 
 
 def ttq_factors(codes: Array, Wp: float, Wn: float) -> Array:
     """Returns Wp, 1 or Wn, by which (3) multiplies the gradient of a latent."""
-    return np.where(codes > 0, Wp, np.where(codes < 0, Wn, 1.0))
+    return 1 + (Wp - 1) * (codes > 0) + (Wn - 1) * (codes < 0)
 
 
 @primitive
@@ -69,13 +69,14 @@ def ternarized(w, scale, *, q):
 
 
 def _of_scale(g, q: Array, dtype):
-    # Sums over the places of +1 and of -1, times what a scale counts for there.
-    sides = [((q > 0), 1.0), ((q < 0), -1.0)]
-    return np.array([[sign * raw(g)[side].sum(dtype=np.float64) for side, sign in sides]], dtype)
+    # Sums over the places of +1, and minus those of -1.
+    g = raw(g)
+    return np.array([[(g * (q > 0)).sum(dtype=np.float64), -(g * (q < 0)).sum(dtype=np.float64)]],
+                    dtype)
 
 
 rules(ternarized,
-      lambda g, y, w, scale, q: g * ttq_factors(q, *raw(scale)[0]).astype(y.dtype),
+      lambda g, y, w, scale, q: g * ttq_factors(q, *raw(scale)[0]),
       lambda g, y, w, scale, q: _of_scale(g, q, raw(scale).dtype))
 
 

@@ -48,8 +48,7 @@ def twn_exact_delta(w: Array) -> float:
     if not sizes.size or not sizes[0]:
         return 0.0
     gain = np.cumsum(sizes) ** 2 / np.arange(1, sizes.size + 1)
-    last = np.append(sizes[1:] < sizes[:-1], True)  # equal weights go together
-    best = int(np.where(last, gain, -1.0).argmax())
+    best = int(gain.argmax())  # of equal weights all or none: in their number a gain is convex
     return float(sizes[best + 1]) if best + 1 < sizes.size else 0.0
 
 
@@ -80,7 +79,8 @@ class Nearest(Threefold):
         rows, kept = w.reshape(self.rows, -1), self.kept()
         q, alpha = np.zeros(rows.shape, np.int8), np.ones((self.rows, 1), w.dtype)
         for i, (row, keep) in enumerate(zip(rows, kept)):
-            q[i, keep], alpha[i] = twn(row[keep], exact=self.exact)
+            at = slice(None) if keep.all() else keep
+            q[i, at], alpha[i] = twn(row[at], exact=self.exact)
         return q.reshape(w.shape), alpha
 
 

@@ -27,10 +27,11 @@ import numpy as np
 
 from ... import ops
 from ...grid import binarize
+from ...nn.forms.affine import spread
 from ...nn.forms.binary import pack_bases
 from ...tensor import Array
 from ..technique import knob
-from .training import Latents, Signed, by_rows, kept_mean, latent_of
+from .training import Latents, Signed, kept_mean, latent_of
 
 GRADIENTS = ("exact", "printed")
 
@@ -46,7 +47,7 @@ def bwn_scale(w: Array) -> Array:
 
 def bwn(w: Array) -> Array:
     """Returns W~ = alpha sign(W), a filter each of axis 0, in w's dtype; sign(0) = +1."""
-    return by_rows(bwn_scale(w), w.shape) * binarize(w)
+    return spread(bwn_scale(w), w.shape) * binarize(w)
 
 
 def bwn_gradient(g, w: Array, *, gradient: str = "exact", mask: Array | None = None):
@@ -56,8 +57,8 @@ def bwn_gradient(g, w: Array, *, gradient: str = "exact", mask: Array | None = N
     """
     kept = np.ones(w.shape, bool) if mask is None else mask
     rows = kept.reshape(len(w), -1)
-    alpha = by_rows(kept_mean(np.abs(w).reshape(rows.shape), rows), w.shape)
-    n = by_rows(np.maximum(rows.sum(axis=1), 1).astype(w.dtype), w.shape)
+    alpha = spread(kept_mean(np.abs(w).reshape(rows.shape), rows), w.shape)
+    n = spread(np.maximum(rows.sum(axis=1), 1).astype(w.dtype), w.shape)
     through_sign = g * (alpha * (np.abs(w) <= 1))
     if gradient == "printed":
         return through_sign + g * (1 / n)

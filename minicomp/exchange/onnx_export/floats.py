@@ -59,6 +59,11 @@ def activated(graph: Graph, then: str | None, x: str) -> str:
         return x
     limits = [graph.constant(f"{x}.{end}", np.float32(v))
               for end, v in (("least", 0), ("most", 6))] if then == "relu6" else []
+    if then == "sign":  # ONNX's own gives 0 for 0
+        ends = [graph.constant(f"{x}.{end}", np.float32(v))
+                for end, v in (("zero", 0), ("minus", -1), ("plus", 1))]
+        below = graph.add("Less", x, ends[0], name=f"{x}.below")
+        return graph.add("Where", below, *ends[1:], name=f"{x}.{then}")
     op = {"relu": "Relu", "relu6": "Clip", "sigmoid": "Sigmoid", "tanh": "Tanh"}[then]
     return graph.add(op, x, *limits, name=f"{x}.{then}")
 
@@ -255,7 +260,7 @@ _ADD: dict[str, Callable[[Graph, Step, list[str], Around], str]] = {
     "linear": _linear,
     "conv": _conv,
     "scale": _scale,
-    **dict.fromkeys(("relu", "relu6", "sigmoid", "tanh"), _pointwise),
+    **dict.fromkeys(("relu", "relu6", "sigmoid", "tanh", "sign"), _pointwise),
     "threshold": _threshold,
     "topk": _topk,
     "quantize": _quantize,

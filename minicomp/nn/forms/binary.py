@@ -11,7 +11,6 @@ import numpy as np
 
 from ...errors import FormatError
 from ...grid.affine import TINY
-from ...grid.signs import binarize
 from ...ops import mul
 from ...tensor import Array, raw
 from .affine import Integers, spread
@@ -109,7 +108,7 @@ def pack_bases(sign: Array) -> Array:
 
     sign : (m, *shape)
     """
-    return sum((binarize(s) > 0).astype(np.uint8) << i for i, s in enumerate(sign))
+    return sum((~(s < 0)).astype(np.uint8) << i for i, s in enumerate(sign))
 
 
 def basis(q: Array, i: int) -> Array:

@@ -116,7 +116,7 @@ class _ShiftBatchNorm(_BatchNorm):
     # Gradients go straight through AP2. Source: Courbariaux et al. 2016, arXiv 1602.02830,
     # algorithm 3. As in the authors' code what runs beside the mean is 1 / sqrt(var + eps), before
     # AP2, and moves by 1/8.
-    normalises, straight_through, step = False, True, None
+    normalises, straight_through = False, True
     buffer_parts = {
         "running_mean": Part("table", axes=(0,)),
         "running_scale": Part("table", axes=(0,), least=0),

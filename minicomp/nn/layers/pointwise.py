@@ -127,6 +127,7 @@ class Sign(_Activation):
     """
 
     kind, straight_through = "Sign", True
+    step = "sign"
 
     def forward(self, x, **_):
         return hard_sign(x)

@@ -13,6 +13,8 @@ from minicomp.data import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP
 from minicomp.nn import Binary, Dense
+from minicomp.nn.losses import cross_entropy
+from minicomp.tensor import Tensor
 from minicomp.train import evaluate
 
 RNG = np.random.default_rng
@@ -137,6 +139,14 @@ def test_three_ways_have_the_errors_and_bytes_of_their_files(tmp_path):
     assert signs.bytes == minicomp.save(only, tmp_path / "s.mcz")
     assert signs.score.errors == evaluate(only, data().val).errors
     assert mean.bytes == pytest.approx(3 * signs.bytes, rel=0.02)
+    rng, logits = RNG(0), 0.0
+    for _ in range(3):
+        for name, h in H.items():
+            w = made.forms()[name].dense().data
+            only.set_form(name, Dense(draw(w, h, rng=rng)))
+        logits = logits + only(data().val.x).data / 3
+    assert mean.score.loss == pytest.approx(cross_entropy(Tensor(logits), data().val.y).item(),
+                                            rel=1e-5)
     with pytest.raises(KeyError):
         ways(made, {"fc9.weight": 1.0}, data().val, rng=RNG(0))
     told = [r["text"] for r in rows if r["event"] == "say"]

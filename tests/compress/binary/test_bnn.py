@@ -95,4 +95,7 @@ def test_without_an_activation_there_is_no_such_net():
     model = Model(chain(("fc", Linear(12, 3))), input_shape=(12,))
     with pytest.raises(UserError, match="^bnn: the model must have an activation"):
         BNN().training(epochs=0).apply(model, None, Run(None))
+    taken = Model(chain(("act", ReLU()), ("act_bn", Linear(12, 3))), input_shape=(12,))
+    with pytest.raises(UserError, match="^bnn: .*act_bn"):
+        BNN().training(epochs=0).apply(taken, None, Run(None))
     assert isinstance(with_signs(mlp()).node("act1").layer, Sign)

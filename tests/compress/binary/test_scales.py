@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from minicomp.compress import ABCNet, DeadUnits, Magnitude, Run, TTQ, TWN, XNORNet
-from minicomp.compress.binary.abc_net import abc_alphas, abc_bases, abc_shifts, approximation
+from minicomp.compress.binary.abc_net import Bases, abc_alphas, abc_bases, abc_shifts, approximation
 from minicomp.compress.binary.ttq import Learnt, ttq_codes, ttq_gradients, ttq_scales
+from minicomp.compress.binary.training import with_mask_of
 from minicomp.compress.binary.twn import twn, twn_alpha, twn_delta, twn_exact_delta
 from minicomp.compress.binary.xnor_net import Scaled, bwn, bwn_gradient, bwn_scale
 from minicomp.compress.technique import Pipeline
@@ -16,7 +17,7 @@ from minicomp.data import Split
 from minicomp.errors import UserError
 from minicomp.grid import ternary_codes
 from minicomp.models import MLP
-from minicomp.nn import Binary, Ternary
+from minicomp.nn import Binary, Dense, Ternary
 from minicomp.tensor import grad
 from minicomp.train import evaluate
 
@@ -110,6 +111,8 @@ def test_bases_and_their_regression():
     assert abc_bases(w, 3).tolist() == [[-1, -1, -1, -1], [-1, 1, 1, 1], [-1, 1, 1, 1]]
     # 2/3 and 4/3, which two equal bases share
     np.testing.assert_allclose(abc_alphas(w, abc_bases(w, 3)), [2 / 3, 2 / 3, 2 / 3], atol=1e-12)
+    moved = RNG(0).standard_normal(20)
+    np.testing.assert_array_equal(abc_bases(3 * moved + 5, 4), abc_bases(moved, 4))
     errors = []
     for M in (1, 2, 3, 5, 8):
         w = RNG(M).standard_normal((6, 50))
@@ -139,12 +142,51 @@ def test_the_forms_pull_back_as_the_formulas_say():
         pulled = form.pull_back(decoded, g)
         np.testing.assert_allclose(pulled["latent"], dw)
         np.testing.assert_allclose(pulled["scale"], [[dp, dn]])
+        bases = Bases(w, True, 2)
+        bases = bases if kept is None else bases.masked(kept)
+        decoded = bases.dense(training=True)
+        alphas = np.array([abc_alphas(r[k], abc_bases(r[k], 2)).sum() if k.any() else 2.0
+                           for r, k in zip(w, bases.kept())])
+        np.testing.assert_allclose(bases.pull_back(decoded, g)["latent"], h * alphas[:, None])
         scaled = Scaled(w, by_row=True)
         scaled = scaled if kept is None else scaled.masked(kept)
         t = scaled.parameters()["latent"]
         want = bwn_gradient(h, visible, mask=kept) * (1 if kept is None else kept)
         found = grad((scaled.dense(training=True) * g).sum(), t).data
         np.testing.assert_allclose(found * (1 if kept is None else kept), want, rtol=1e-12)
+
+
+def test_hidden_weights_are_no_part_of_scales_and_go_on_training():
+    w, g = RNG(0).standard_normal((5, 9)), RNG(1).standard_normal((5, 9))
+    mask = RNG(2).random((5, 9)) < 0.6
+    hidden = Dense(w).masked(mask, behind=True)
+    visible = np.where(mask, w, 0)
+    learnt = with_mask_of(hidden, TTQ(t=0.3).placed("fc", hidden))
+    np.testing.assert_allclose(learnt.scale.data[0],
+                               ttq_scales(visible, ttq_codes(visible, 0.3)), rtol=1e-6)
+    near = with_mask_of(hidden, TWN().placed("fc", hidden))
+    codes, alpha = twn(w[mask])
+    np.testing.assert_allclose(near.dense().data[mask], alpha * codes, rtol=1e-6)
+    scaled = with_mask_of(hidden, XNORNet(gradient="exact").placed("fc", hidden))
+    decoded = scaled.dense(training=True)
+    np.testing.assert_allclose(np.abs(decoded.data).sum(axis=1), np.abs(visible).sum(axis=1))
+    pulled = scaled.pull_back(decoded, g)["latent"]
+    np.testing.assert_allclose(pulled[mask], bwn_gradient(
+        np.where(mask, g, 0), visible, mask=mask)[mask], rtol=1e-6)
+    assert pulled[~mask].all() and XNORNet(gradient="printed").placed("fc", hidden).gradient == (
+        "printed")
+
+
+def test_scales_move_at_a_rate_of_their_own():
+    def moved(factor):
+        made = TTQ(scale_lr=factor).training(epochs=1, batch_size=80, momentum=0.0).apply(
+            net(), data(), Run(RNG(0)))
+        start = TTQ().training(epochs=0).apply(net(), None, Run(None))
+        return [m.forms()["fc1.weight"].scale.data for m in (made, start)]
+
+    (once, start), (tenth, _) = moved(1.0), moved(0.1)
+    np.testing.assert_allclose(once - start, 10 * (tenth - start), rtol=1e-2)
+    assert (once != start).all()
 
 
 @EVERY
