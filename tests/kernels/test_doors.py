@@ -428,7 +428,7 @@ ENTRIES = {
 }
 # What touches no memory but through NumPy: sizes, views, copies, references (`*_ref`).
 PLAIN = {
-    "bits.conv": {"Sizes", "meets", "sizes_of"},
+    "bits.conv": {"meets", "sizes_of"},
     "bits.pack": {"Thresholds", "limits", "packed", "unpack_signs"},
     "bits.xnor": {"rows_of", "unpacked", "xnor_dot"},
     "codebook.kmeans": {"cost"},

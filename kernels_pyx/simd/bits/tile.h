@@ -10,7 +10,8 @@
  *       a[0][w] ^    x[0]      x[1]            x[7]
  *
  * A byte's set bits are those of its halves, which vpshufb looks up in a table of 16; counts stay
- * bytes, which hold 31 words of at most 8, until vpsadbw adds the eight of a lane.
+ * bytes, which hold 31 words of at most 8, until vpsadbw adds the eight of a lane. Longer rows are
+ * left to harley.
  *
  *   bytes    each word is looked up: 8 instructions a word
  *   harley   Harley and Seal: carry-save adders make of 16 words one of weight 16, and keep four of
@@ -43,22 +44,15 @@ TARGET ALWAYS_INLINE V FN(carry)(V *a, V b, V c) {
 
 TARGET ALWAYS_INLINE V FN(twice)(V x) { return V_ADD8(x, x); }
 
-/* Words w..W of MR rows of one vector of columns, each looked up; added to pop. */
+/* Words w..W of MR rows of one vector of columns, each looked up: with what bytes count, to pop. */
 TARGET ALWAYS_INLINE void FN(rest)(const uint64_t *a, long am, const uint64_t *b, long w, long W,
-                                   V *bytes, V *pop, int full, const int MR) {
-    while (w < W) {
-        const long end = W - w < full ? W : w + full;
-        for (; w < end; w++) {
-            const V column = V_LOAD(b + 8 * w);
-            UNROLL for (int r = 0; r < MR; r++)
-                bytes[r] = V_ADD8(bytes[r], FN(ones)(V_XOR(V_WORD(a + r * am + w), column)));
-        }
-        UNROLL for (int r = 0; r < MR; r++) {
-            pop[r] = V_ADD64(pop[r], V_SAD(bytes[r]));
-            bytes[r] = V_BYTES(0);
-        }
-        full = 31;
+                                   V *bytes, V *pop, const int MR) {
+    for (; w < W; w++) {
+        const V column = V_LOAD(b + 8 * w);
+        UNROLL for (int r = 0; r < MR; r++)
+            bytes[r] = V_ADD8(bytes[r], FN(ones)(V_XOR(V_WORD(a + r * am + w), column)));
     }
+    UNROLL for (int r = 0; r < MR; r++) pop[r] = V_ADD64(pop[r], V_SAD(bytes[r]));
 }
 
 /* Sixteen words: of weight 16 in all, what is returned; state: of weight 1, 2, 4, 8. */
@@ -98,16 +92,16 @@ TARGET ALWAYS_INLINE void FN(harley)(const uint64_t *a, long am, const uint64_t 
         bytes[r] = V_BYTES(0);
         UNROLL for (int i = 3; i >= 0; i--)
             bytes[r] = V_ADD8(FN(twice)(bytes[r]), FN(ones)(state[r][i]));
-        if (w == W) pop[r] = V_ADD64(pop[r], V_SAD(bytes[r]));
     }
-    FN(rest)(a, am, b, w, W, bytes, pop, 16, MR);
+    FN(rest)(a, am, b, w, W, bytes, pop, MR);
 }
 
+/* The same, of rows of at most 31 words. */
 TARGET ALWAYS_INLINE void FN(bytes)(const uint64_t *a, long am, const uint64_t *b, long W, V *pop,
                                     const int MR) {
     V bytes[MOST_ROWS];
     UNROLL for (int r = 0; r < MR; r++) pop[r] = bytes[r] = V_BYTES(0);
-    FN(rest)(a, am, b, 0, W, bytes, pop, 31, MR);
+    FN(rest)(a, am, b, 0, W, bytes, pop, MR);
 }
 
 #define TILE(how, MR)                                                                              \

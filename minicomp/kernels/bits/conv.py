@@ -15,8 +15,6 @@ once. The compiled twin is in kernels_pyx/simd/bits/conv.h.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -24,6 +22,7 @@ from .. import cpu, doors
 from ..doors import Pair
 from ..int8.checks import I32, kernels, result, rung
 from ..int8.checks import scratch as scratch_of
+from ..maps.conv import Sizes
 from ..sparse.packed import of_kind
 from ..threads import threads
 from .checks import U64, clean, word_count, words
@@ -53,23 +52,6 @@ def conv2d_ref(x: Array, w: Array, t: Thresholds, **how) -> Array:
 
 
 # ------------------------------------------------------------------------------------------ entries
-
-
-class Sizes(NamedTuple):
-    """A convolution as the kernel knows it, C and O in channels."""
-
-    H: int
-    W: int
-    C: int
-    O: int
-    KH: int
-    KW: int
-    sh: int
-    sw: int
-    ph: int
-    pw: int
-    Ho: int
-    Wo: int
 
 
 def sizes_of(shape: tuple[int, ...], w: Panels, *, stride: Pair = (1, 1),
