@@ -12,6 +12,7 @@ from ..codec import load
 from ..deploy import Program, lower
 from ..errors import UserError, printable
 from ..kernels.int8.requantize import ROUNDINGS
+from ..nn.layers import Sign
 from . import opening, options
 from .paths import check_readable
 from .progress import print_table
@@ -30,7 +31,8 @@ def add_parsers(commands) -> None:
         help="every step's integers of an integer program: codes, sums, multipliers, shifts",
         description="Write what each instruction of an integer program makes of images, and the "
                     "constants by which it does: an .npz of arrays NAME.codes, NAME.accumulators, "
-                    "NAME.multiplier, NAME.shift, NAME.zero_point and so on.",
+                    "NAME.multiplier, NAME.shift, NAME.zero_point and so on; of a binary one "
+                    "NAME.signs and thresholds too.",
         examples=EXAMPLES)
     p.add_argument("file", metavar="F.mcz", help="an integer program, or a quantized model")
     p.add_argument("--input", metavar="X.npy", required=True,
@@ -83,6 +85,8 @@ def _program(args) -> Program:
                             f"{held.precision}")
         return held
     try:
+        if any(isinstance(node.layer, Sign) for node in held.nodes) and args.rounding is None:
+            return lower(held, precision="binary", zero_first=args.zero_first)
         return lower(held, precision="int8", rounding=args.rounding or ROUNDINGS[0],
                      zero_first=args.zero_first)
     except ValueError as e:

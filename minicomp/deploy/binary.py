@@ -42,6 +42,7 @@ from ..kernels.bits.pack import LEAST, Thresholds
 from ..nn.forms import Affine, Binary
 from ..nn.graph import INPUT
 from ..tensor import Array, raw
+from . import folded
 from .folded import FITS, codes_of, refuse
 from .grids import SIGNS, Grid, grid_of
 from .integer import Instruction, windows
@@ -290,11 +291,18 @@ def thresholds(affine: Sequence[tuple[Array, Array | None]], lo: Array, hi: Arra
     return Thresholds(at, np.where(constant, ~first, below)), constant
 
 
+def reach(i: Instruction) -> int:
+    """Returns the largest magnitude that a sum of a product could come to."""
+    if i.kind not in XNOR:
+        return folded.reach(i.arrays)
+    return int(np.abs(i.arrays["weight"].reshape(i.shape[0], -1).astype(np.int64)).sum(1).max())
+
+
 def _signs(step: Step) -> tuple[Array, Array]:
     # The signs of a step's weight, +1 and -1, 0 where masked, int8, and scales, (O,) float32.
     form = step.weights["weight"].freeze()
     if not isinstance(form, Binary) or form.bases > 1:
-        found = ", ".join(form.in_words()) if isinstance(form, Binary) else f"a form {form.kind}"
+        found = f"{form.bases} bases" if isinstance(form, Binary) else f"a form {form.kind}"
         raise ValueError(f"{step.name}: a layer of a binary program must have weights of one bit "
                          f"(bnn, binary-connect, xnor-net), got {found}")
     q = form.signs()[0].astype(np.int8)
