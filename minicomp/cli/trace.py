@@ -9,10 +9,9 @@ import numpy as np
 
 from ..atomic import write_atomically
 from ..codec import load
-from ..deploy import Program, lower
+from ..deploy import Program, integer_precision, lower
 from ..errors import UserError, printable
 from ..kernels.int8.requantize import ROUNDINGS
-from ..nn.layers import Sign
 from . import opening, options
 from .paths import check_readable
 from .progress import print_table
@@ -85,10 +84,8 @@ def _program(args) -> Program:
                             f"{held.precision}")
         return held
     try:
-        if any(isinstance(node.layer, Sign) for node in held.nodes) and args.rounding is None:
-            return lower(held, precision="binary", zero_first=args.zero_first)
-        return lower(held, precision="int8", rounding=args.rounding or ROUNDINGS[0],
-                     zero_first=args.zero_first)
+        return lower(held, precision=integer_precision(held), zero_first=args.zero_first,
+                     rounding=args.rounding or ROUNDINGS[0])
     except ValueError as e:
         raise UserError(str(e)) from None
 

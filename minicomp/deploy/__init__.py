@@ -8,9 +8,10 @@
 from .binary_runtime import BinaryPlan
 from .integer import Instruction
 from .integer_runtime import IntegerPlan
-from .lower import lower
+from .lower import integer_precision, lower
 from .program import Program
 from .runtime import Plan
 from .steps import Step
 
-__all__ = ["BinaryPlan", "Instruction", "IntegerPlan", "Plan", "Program", "Step", "lower"]
+__all__ = ["BinaryPlan", "Instruction", "IntegerPlan", "Plan", "Program", "Step",
+           "integer_precision", "lower"]

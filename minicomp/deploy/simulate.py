@@ -238,8 +238,8 @@ class Differs:
 
 @dataclass(frozen=True)
 class Comparison:
-    """grids : one Differs for each node ActQuant and Sign        flips : predictions of the whole net that
-    differ        size : of how many"""
+    """grids : one Differs for each node ActQuant and Sign        flips : predictions of the whole
+    net that differ        size : of how many"""
 
     grids: tuple[Differs, ...]
     flips: int

@@ -65,8 +65,8 @@ def convs(integers=("c1.weight", "fc2.weight")):
         ("bn1", nn.BatchNorm2d(20)), ("s1", nn.Sign()),
         ("c2", nn.Conv2d(20, 70, 3, padding=(2, 1), stride=(2, 1))), ("bn2", nn.BatchNorm2d(70)),
         ("p2", nn.MaxPool2d(3, 2, padding=1)), ("bn2b", nn.BatchNorm2d(70)), ("s2", nn.Sign()),
-        ("p3", nn.MaxPool2d(2, 1)), ("flat", nn.Flatten()),
-        ("fc1", nn.Linear(140, 33, bias=False)), ("bn4", nn.BatchNorm1d(33)), ("s4", nn.Sign()),
+        ("p3", nn.MaxPool2d((1, 2), 1)), ("flat", nn.Flatten()),
+        ("fc1", nn.Linear(280, 33, bias=False)), ("bn4", nn.BatchNorm1d(33)), ("s4", nn.Sign()),
         ("fc2", nn.Linear(33, 5))), input_shape=(3, 9, 13)), integers=integers)
 
 
