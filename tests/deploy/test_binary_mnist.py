@@ -12,13 +12,13 @@ from minicomp.deploy import lower
 from minicomp.deploy.simulate import compared
 from minicomp.deploy.simulate_binary import simulated_binary
 from minicomp.jobs.recipe import parse_with
-from minicomp.models import LeNet5, LeNet300
+from minicomp.models import LeNet5Classic, LeNet300
 from minicomp.train import evaluate
 
 pytestmark = [pytest.mark.slow, pytest.mark.realdata]
 TRAINING = "epochs=4,lr=0.005,optimizer=adam"
 # First and last layers of 8 bits; all layers of signs, batch norms by shifts.
-NETS = [(LeNet5, "bnn:real@conv1=true,real@fc3=true"), (LeNet300, "bnn:norm=shift")]
+NETS = [(LeNet5Classic, "bnn:real@conv1=true,real@fc3=true"), (LeNet300, "bnn:norm=shift")]
 
 
 @pytest.fixture(scope="module")
