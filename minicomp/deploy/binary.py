@@ -145,13 +145,13 @@ class _Chain:
     def of_codes(self, step: Step) -> Instruction:
         form = step.weights["weight"].freeze()
         q, scale = _signs(step) if isinstance(form, Binary) else codes_of(step)
-        rows, grid = q.reshape(len(q), -1).astype(np.int64), self.grid
-        ends = [grid.lo - grid.zero_point, grid.hi - grid.zero_point]
-        offset = -grid.zero_point * rows.sum(axis=1)
-        most = 255 * np.abs(rows).sum(axis=1) + np.abs(offset)
+        (above, below), grid = _sums_of(q), self.grid
+        offset = -grid.zero_point * (above - below)
+        most = 255 * (above + below) + np.abs(offset)
         refuse(step, most >= FITS, "an accumulator that could reach {} overflows int32, in channel "
                "{}", most)
-        lo, hi = (at(rows * ends[0], rows * ends[1]).sum(axis=1) for at in (np.minimum, np.maximum))
+        least, largest = grid.lo - grid.zero_point, grid.hi - grid.zero_point  # around 0
+        lo, hi = above * least - below * largest, above * largest - below * least
         arrays = {"weight": q, "scale": _units(step, scale * grid.scale),
                   "offset": offset.astype(np.int32)}
         args = {k: step.args[k] for k in _OF_PRODUCT if k in step.args}
@@ -170,7 +170,7 @@ class _Chain:
             if form.mask is not None:
                 raise ValueError(f"{step.name}: a layer that reads signs has no weights of 0, got "
                                  "a mask")
-        most = np.abs(q.reshape(len(q), -1).astype(np.int64)).sum(axis=1)
+        most = sum(_sums_of(q))
         return self.open(step, kind, args, {"weight": q, "scale": _units(step, scale)}, -most, most)
 
     def open(self, step: Step, kind: str, args: dict, arrays: dict, lo: Array,
@@ -295,7 +295,14 @@ def reach(i: Instruction) -> int:
     """Returns the largest magnitude that a sum of a product could come to."""
     if i.kind not in XNOR:
         return folded.reach(i.arrays)
-    return int(np.abs(i.arrays["weight"].reshape(i.shape[0], -1).astype(np.int64)).sum(1).max())
+    return int(sum(_sums_of(i.arrays["weight"])).max())
+
+
+def _sums_of(q: Array) -> tuple[Array, Array]:
+    # Of each row of integers, what is above 0 and what is below it, both at least 0, (O,) int64.
+    rows = q.reshape(len(q), -1)
+    above, below = (at(rows, 0).sum(axis=1, dtype=np.int64) for at in (np.maximum, np.minimum))
+    return above, -below
 
 
 def _signs(step: Step) -> tuple[Array, Array]:

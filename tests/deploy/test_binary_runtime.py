@@ -6,6 +6,7 @@ import pytest
 
 from minicomp.codec import decode, encode
 from minicomp.compress.binary.bnn import BNN
+from minicomp.compress.quant.nodes import places, without_grids
 from minicomp.compress.quant.ptq import PTQ
 from minicomp.compress.technique import Run
 from minicomp.data import Split
@@ -14,6 +15,7 @@ from minicomp.deploy.simulate import compared
 from minicomp.deploy.simulate_binary import simulated_binary
 from minicomp.errors import FormatError
 from minicomp.kernels import cpu
+from minicomp.models import LeNet300
 from minicomp.nn import layers as nn
 from minicomp.nn.forms import Affine, Binary, Dense
 from minicomp.nn.graph import Model, chain
@@ -149,6 +151,22 @@ def test_a_net_that_was_trained_becomes_one():
     logits, *_ = simulated_binary(net, few_rows.val.x)
     np.testing.assert_array_equal(program(few_rows.val.x), logits, strict=True)
     assert (logits.argmax(axis=1) == few_rows.val.y).mean() > 0.5
+
+
+def test_signs_get_no_grids():
+    # Nor do sums that are pooled and normalised before their sign.
+    model = convs(())
+    assert places(without_grids(model)) == ["norm"]
+    again = PTQ(samples=10).apply(model, SimpleNamespace(train=Split(
+        images(model, 10), np.zeros(10, np.int64))), Run(RNG(0)))
+    assert {f.kind for n, f in again.forms().items() if len(f.shape) > 1} == {"binary"}
+
+
+def test_a_file_that_says_binary_and_is_not():
+    program = lower(LeNet300(rng=RNG(0)))
+    program.precision = "binary"
+    with pytest.raises(FormatError, match="flatten: the input of a binary program needs its grid"):
+        decode(encode(program))
 
 
 def test_files():
