@@ -78,42 +78,58 @@ cdef struct Call:
 # ----------------------------------------------------------------------------------- what they do
 
 
+cdef void limits_part(const Call *c, long m) noexcept nogil:
+    limit_row(c.acc + m * c.n, c.n, &c.limits, c.y + m * gemm_groups(c.n), c.level)
+
+
 cdef void limits_call(const Call *c) noexcept nogil:
-    cdef long m
-    for m in prange(c.M, schedule="static", num_threads=c.n_threads,
-                    use_threads_if=c.n_threads > 1):
-        limit_row(c.acc + m * c.n, c.n, &c.limits, c.y + m * gemm_groups(c.n), c.level)
+    each(c, limits_part, c.M)
+
+
+cdef Product product_of(const Call *c) noexcept nogil:
+    cdef Product p = c.product
+    p.t = &c.limits
+    return p
+
+
+cdef long product_parts(const Product *p, int n_threads) noexcept nogil:
+    return min(<long>n_threads, max(p.M // 4, gemm_groups(p.O)))
+
+
+cdef void product_part(const Call *c, long i) noexcept nogil:
+    # Rows, or, where there are few, groups of 64 columns.
+    cdef Product p = product_of(c)
+    cdef long groups = gemm_groups(p.O), parts = product_parts(&p, c.n_threads)
+    if p.M // 4 >= parts:
+        gemm(&p, i * p.M // parts, (i + 1) * p.M // parts, 0, groups, c.level)
+    else:
+        gemm(&p, 0, p.M, i * groups // parts, (i + 1) * groups // parts, c.level)
 
 
 cdef void product_call(const Call *c) noexcept nogil:
-    # Threads take rows each, or, where there are few, groups of 64 columns each.
-    cdef Product p = c.product
-    cdef long groups = gemm_groups(p.O), parts = min(<long>c.n_threads, max(p.M // 4, groups)), i
-    cdef bint by_rows = p.M // 4 >= parts
-    p.t = &c.limits
-    for i in prange(parts, schedule="static", num_threads=c.n_threads, use_threads_if=parts > 1):
-        if by_rows:
-            gemm(&p, i * p.M // parts, (i + 1) * p.M // parts, 0, groups, c.level)
-        else:
-            gemm(&p, 0, p.M, i * groups // parts, (i + 1) * groups // parts, c.level)
+    each(c, product_part, product_parts(&c.product, c.n_threads))
+
+
+cdef void conv_part(const Call *c, long i) noexcept nogil:
+    # Pixels of the output.
+    cdef Product p = product_of(c)
+    cdef long parts = min(<long>c.n_threads, p.M)
+    p.fix = c.conv.fix
+    conv_pixels_of(&c.conv, &p, c.x, i * p.M // parts, (i + 1) * p.M // parts,
+                   c.rooms + threadid() * c.each, c.level)
 
 
 cdef void conv_call(const Call *c) noexcept nogil:
-    # Threads take pixels of the output each.
-    cdef Product p = c.product
-    cdef long parts = min(<long>c.n_threads, p.M), i
-    p.t = &c.limits
-    p.fix = c.conv.fix
-    for i in prange(parts, schedule="static", num_threads=c.n_threads, use_threads_if=parts > 1):
-        conv_pixels_of(&c.conv, &p, c.x, i * p.M // parts, (i + 1) * p.M // parts,
-                       c.rooms + threadid() * c.each, c.level)
+    each(c, conv_part, min(<long>c.n_threads, c.product.M))
+
+
+cdef void max_pool_part(const Call *c, long t) noexcept nogil:
+    pool_row(&c.pool, c.x + t // c.pool.Ho * c.n, t % c.pool.Ho,
+             c.y + t * c.pool.Wo * c.pool.words, c.level)
 
 
 cdef void max_pool_call(const Call *c) noexcept nogil:
-    cdef long t, row = c.pool.Wo * c.pool.words
-    for t in prange(c.M * c.pool.Ho, schedule="static", num_threads=c.n_threads,
-                    use_threads_if=c.n_threads > 1):
-        pool_row(&c.pool, c.x + t // c.pool.Ho * c.n, t % c.pool.Ho, c.y + t * row, c.level)
+    each(c, max_pool_part, c.M * c.pool.Ho)
 
 
 # ------------------------------------------------------------------------------------------ doors

@@ -178,21 +178,6 @@ cdef struct Call:
 
 # ----------------------------------------------------------------------------------- what they do
 
-ctypedef void (*Part)(const Call *c, long t) noexcept nogil
-
-
-cdef void each(const Call *c, Part part, long parts) noexcept nogil:
-    # Threads take parts each. One thread enters no parallel region: of a small net's kernel that
-    # takes as long as the work.
-    cdef long t
-    if c.n_threads == 1 or parts == 1:
-        for t in range(parts):
-            part(c, t)
-    else:
-        for t in prange(parts, schedule="static", num_threads=c.n_threads):
-            part(c, t)
-
-
 cdef uint8_t *room_of(const Call *c) noexcept nogil:
     return c.rooms + threadid() * c.each
 

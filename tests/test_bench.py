@@ -6,10 +6,12 @@ import pytest
 
 import minicomp
 from minicomp import bench
-from minicomp.bench import against, bits, int8, kernels, programs, pruned, worker
+from minicomp.bench import against, binary, bits, int8, kernels, programs, pruned, worker
 from minicomp.kernels.int8.gemm import gemm_ref
 from minicomp.bench.race import peer_module, race, row
 from minicomp.errors import UserError
+from minicomp.models import MLP
+from minicomp.models.papers import HalfVGG
 
 
 @pytest.fixture(autouse=True)
@@ -264,6 +266,7 @@ def test_the_slow_benchmarks_run():
 @pytest.mark.slow
 def test_whole_programs_race_and_the_layer_that_gains_least(monkeypatch):
     monkeypatch.setattr(programs, "NETS", {"lenet5": "LeNet-5", "depthwise32": "DepthwiseNet32"})
+    monkeypatch.setattr(binary, "NETS", {})
     rows = bench.run(["programs"])
     kernels = [r["kernel"] for r in rows]
     assert kernels == [f"int8 {what}, {net}" for net in ("LeNet-5", "DepthwiseNet32")
@@ -273,11 +276,23 @@ def test_whole_programs_race_and_the_layer_that_gains_least(monkeypatch):
     assert "of 3 layers of 50,000" in rows[2]["note"] and "of 6 layers" in rows[5]["note"]
 
 
+def test_binary_nets_race_beside_floats(monkeypatch):
+    monkeypatch.setattr(programs, "NETS", {})
+    monkeypatch.setattr(programs, "BATCHES", (1, 3))
+    monkeypatch.setattr(binary, "NETS", {"MLP": lambda rng: MLP((12, 70, 5), rng=rng)})
+    rows = bench.run(["programs"])
+    assert [(r["kernel"], r["shape"]) for r in rows] == [
+        ("binary program, MLP", n) for n in ("1 image", "3 images")]
+    assert all("peer: our float32; first layer int8" in r["note"] for r in rows)
+
+
 @pytest.mark.peers
 def test_peers_run_the_same_nets(monkeypatch):
     monkeypatch.setattr(programs, "NETS", {"lenet5": "LeNet-5"})
+    monkeypatch.setattr(binary, "NETS", {"VGG": lambda rng: HalfVGG(rng=rng)})
     rows = bench.run(["programs"], peers=True)
     assert [r["kernel"].split(",")[0] for r in rows] == [
-        *["int8 program", "int8 program", "float32 program"] * 2, "int8 layers"]
+        *["int8 program", "int8 program", "float32 program"] * 2, "int8 layers",
+        *["binary program"] * 6]
     ours, theirs = rows[0]["note"].split("flips ")[1].split(" % of predictions, theirs ")
     assert abs(float(ours) - float(theirs.split(" %")[0])) < 2

@@ -1,4 +1,5 @@
-"""Races of whole nets: integer programs beside our float32, and both beside onnxruntime.
+"""Races of whole nets: integer programs beside our float32, and both beside onnxruntime; programs
+of bits (binary.py) beside these.
 
 Shapes decide the time, not training: weights are as drawn, and so are the images. onnxruntime gets
 the same codes in both forms of file, QDQ and QOperator, and the faster one counts. What predictions
@@ -24,6 +25,7 @@ from ..exchange.onnx_export import export
 from ..models import MODELS
 from ..nn.graph import Model
 from ..quality import agreement
+from . import binary
 from .ort import Session
 from .race import Log, Row, peer_module, race, row
 
@@ -61,6 +63,22 @@ def whole_programs(peers: bool, log: Log) -> Iterator[Row]:
         for batch in BATCHES:
             yield from _rows(title, batch, programs, sessions, data.train.x[:batch], flips)
         yield _layers(title, model.input_shape, programs)
+    for title, drawn in binary.NETS.items():
+        yield from _binary(title, drawn(np.random.default_rng(0)), onnx)
+
+
+def _binary(title: str, model: Model, onnx: bool) -> Iterator[Row]:
+    # Programs of bits; onnxruntime races a net with convolutions.
+    data = Images(model.input_shape, np.random.default_rng(0))
+    conv = onnx and any(node.layer.kind == "Conv2d" for node in model.nodes)
+    programs = binary.programs_of(model, data, integers=conv)
+    sessions = onnx_sessions(model, programs["int8"]) if conv else {}
+    of_weights = sum(cost.weight_bytes for cost in programs["binary"].profile().steps)
+    for batch in BATCHES:
+        times = race(contestants(programs, sessions, data.train.x[:batch]))
+        if sessions:
+            times["onnxruntime int8"] = fastest_integers(times)
+        yield from binary.binary_rows(title, batch, times, of_weights)
 
 
 def onnx_sessions(model: Model, integers: Program) -> dict[str, Session]:

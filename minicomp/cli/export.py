@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..deploy import Program, lower
+from ..deploy import Program, integer_precision, lower
 from ..errors import UserError
 from ..exchange import c99, onnx_export
 from ..nn.graph import Model
@@ -15,7 +15,7 @@ EXAMPLES = """
 minicomp export int8-program.mcz --c lenet5-c
 minicomp export int8.mcz --onnx lenet5.onnx --format qoperator
 """
-TAKEN = {"weights": "weights, 8 bits", "constants": "all constants, weights included",
+TAKEN = {"weights": "weights", "constants": "all constants, weights included",
          "code": "code, by gcc -Os for this machine", "buffers": "buffers, static",
          "stack": "stack, at most"}
 
@@ -59,7 +59,9 @@ def run(args) -> int:
 
 
 def _c(found: Model | Program, args) -> dict:
-    program = lower(found, precision="int8") if isinstance(found, Model) else found
+    program = found
+    if isinstance(found, Model):
+        program = lower(found, precision=integer_precision(found))
     bytes_ = c99.export(program, args.c)
     measured = "code" in bytes_
     print_table(args.c, ["what", "bytes"], [[said, bytes_[what]] for what, said in TAKEN.items()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..codec import save
 from ..deploy import Program, lower
-from ..deploy.folded import reach
+from ..deploy.binary import reach
+from ..deploy.grids import SIGNS, Grid
 from ..deploy.program import PRECISIONS
 from ..deploy.simulate import Comparison, compared
 from ..errors import UserError
@@ -22,6 +23,8 @@ minicomp lower lenet5.mcz
 minicomp lower lenet5.mcz --out program.mcz --precision float --json steps.json
 minicomp compress lenet5 --with ptq --out int8.mcz
 minicomp lower int8.mcz --precision int8 --rounding gemmlowp
+minicomp compress lenet5 --with bnn --with ptq --out bits.mcz
+minicomp lower bits.mcz --precision binary
 minicomp eval program.mcz
 """
 
@@ -33,7 +36,8 @@ def add_parsers(commands) -> None:
         description="Write the program of a model: batch norm is folded, activations are fused, "
                     "what only training needs is gone. Outputs are the model's up to rounding. Of "
                     "a quantized model (ptq, qat) --precision int8 makes a program of integers "
-                    "alone, and says how it differs from the model's fake quantization.",
+                    "alone, of a binarized one (bnn, then ptq) --precision binary one of bits; "
+                    "both say how they differ from the model's floats.",
         examples=EXAMPLES)
     p.add_argument("file", metavar="FILE", help=f"{opening.WHAT}; of a model")
     opening.add_structure(p)
@@ -74,13 +78,12 @@ def run(args) -> int:
               "input": list(program.input_shape), "steps": described(program)}
     print_steps(str(out), result["steps"])
     if program.integer:
-        result |= {"rounding": program.rounding, "zero_first": program.zero_first,
-                   "instructions": instructions(program, found),
+        result |= {"instructions": instructions(program, found),
                    "flips": None if found is None else found.flips,
                    "test_size": None if found is None else found.size}
-        print_instructions(f"instructions, rounding {program.rounding}", result["instructions"])
-        print("reach: the largest sum that could come, below 2^31 or refused; differ: the share of "
-              "codes that fake quantization has otherwise")
+        if program.precision == "int8":
+            result |= {"rounding": program.rounding, "zero_first": program.zero_first}
+        print_instructions(program, result["instructions"])
     print(f"{size:,} bytes; the model's file has {before:,}")
     if program.integer and found is None:
         print("not compared with the model: no test set at hand (--data)")
@@ -98,15 +101,26 @@ def print_steps(title: str, steps: list[dict]) -> None:
                  for s in steps])
 
 
-def print_instructions(title: str, rows: list[dict]) -> None:
-    """Prints a line an instruction, of `instructions`."""
+def print_instructions(program: Program, rows: list[dict]) -> None:
+    """Prints a line an instruction, of `instructions`, and what the columns are."""
+    binary = program.precision == "binary"
+    title = "instructions" + ("" if binary else f", rounding {program.rounding}")
     print_table(title, ["instruction", "kind", "reads", "output", "scale", "zero point", "codes",
-                        "reach", "differ %"],
+                        "reach", "differ %", *["constant"] * binary],
                 [[i["name"], i["kind"], ", ".join(i["inputs"]), " x ".join(map(str, i["shape"])),
                   _number(i["scale"]), _number(i["zero_point"]),
-                  "int32" if i["codes"] is None else "{}..{}".format(*i["codes"]),
+                  "bits" if i["bits"] else "int32" if i["codes"] is None else
+                  "{}..{}".format(*i["codes"]),
                   "" if i["reach"] is None else f"{i['reach']:,}",
-                  "" if i["differ"] is None else f"{100 * i['differ']:.3f}"] for i in rows])
+                  "" if i["differ"] is None else f"{100 * i['differ']:.3f}",
+                  *[_number(i["constant"])] * binary] for i in rows])
+    if binary:
+        print("reach: the largest sum that could come; differ: the share of codes and signs that "
+              "the model's floats have otherwise; constant: channels whose threshold lies outside "
+              "of all sums, so that their sign is always one")
+    else:
+        print("reach: the largest sum that could come, below 2^31 or refused; differ: the share of "
+              "codes that fake quantization has otherwise")
 
 
 def differences(args, model: Model, program: Program) -> Comparison | None:
@@ -114,7 +128,7 @@ def differences(args, model: Model, program: Program) -> Comparison | None:
     arguments name, or else of those on which the net was trained; None where none are at hand."""
     if not program.integer:
         if args.data is not None:
-            raise UserError("--data goes with --precision int8, to compare on")
+            raise UserError("--data goes with --precision int8 and binary, to compare on")
         return None
     if args.data is None and not options.at_hand(model.trained_on):
         return None
@@ -127,17 +141,22 @@ def differences(args, model: Model, program: Program) -> Comparison | None:
 def instructions(program: Program, found: Comparison | None) -> list[dict]:
     """Returns what each instruction of an integer program is, for people and JSON.
 
-    codes : least and largest, None of int32        reach : the largest sum that could come, of
-        conv and linear        differ : the share of codes that fake quantization has otherwise
+    codes : least and largest, None of int32 and bits        reach : the largest sum that could
+        come, of layers        differ : the share of codes or signs that the model has otherwise
+    constant : of bits, how many channels have one sign, whatever comes
     """
     shares = {} if found is None else {d.of: d.share for d in found.grids}
     return [{"name": i.name, "kind": i.kind, "inputs": list(i.inputs), "shape": list(i.shape),
-             "scale": None if i.grid is None else float(i.grid.scale),
-             "zero_point": None if i.grid is None else i.grid.zero_point,
-             "codes": None if i.grid is None else [i.grid.lo, i.grid.hi],
-             "reach": reach(i.arrays) if "weight" in i.arrays else None,
-             "differ": shares.get(i.name)}
+             **_codes(i.grid if isinstance(i.grid, Grid) else None), "bits": i.grid is SIGNS,
+             "reach": reach(i) if "weight" in i.arrays else None,
+             "differ": shares.get(i.name), "constant": i.args.get("constant")}
             for i in program.instructions]
+
+
+def _codes(grid: Grid | None) -> dict:
+    if grid is None:
+        return {"scale": None, "zero_point": None, "codes": None}
+    return {"scale": float(grid.scale), "zero_point": grid.zero_point, "codes": [grid.lo, grid.hi]}
 
 
 def _number(value: float | None) -> str:

@@ -269,7 +269,8 @@ def shown(given: str) -> tuple[Shown, dict]:
             says["normalize"] = normalization(found.model)
         else:
             says["precision"] = found.model.precision
-            says["rounding"] = found.model.rounding if found.model.integer else None
+            says["rounding"] = (
+                found.model.rounding if found.model.precision == "int8" else None)
         return found, says
     arrays = load_safetensors(path)
     return _arrays_shown(path, arrays), noted(arrays) or {}

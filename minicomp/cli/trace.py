@@ -9,7 +9,7 @@ import numpy as np
 
 from ..atomic import write_atomically
 from ..codec import load
-from ..deploy import Program, lower
+from ..deploy import Program, integer_precision, lower
 from ..errors import UserError, printable
 from ..kernels.int8.requantize import ROUNDINGS
 from . import opening, options
@@ -30,7 +30,8 @@ def add_parsers(commands) -> None:
         help="every step's integers of an integer program: codes, sums, multipliers, shifts",
         description="Write what each instruction of an integer program makes of images, and the "
                     "constants by which it does: an .npz of arrays NAME.codes, NAME.accumulators, "
-                    "NAME.multiplier, NAME.shift, NAME.zero_point and so on.",
+                    "NAME.multiplier, NAME.shift, NAME.zero_point and so on; of a binary one "
+                    "NAME.signs and thresholds too.",
         examples=EXAMPLES)
     p.add_argument("file", metavar="F.mcz", help="an integer program, or a quantized model")
     p.add_argument("--input", metavar="X.npy", required=True,
@@ -83,8 +84,8 @@ def _program(args) -> Program:
                             f"{held.precision}")
         return held
     try:
-        return lower(held, precision="int8", rounding=args.rounding or ROUNDINGS[0],
-                     zero_first=args.zero_first)
+        return lower(held, precision=integer_precision(held), zero_first=args.zero_first,
+                     rounding=args.rounding or ROUNDINGS[0])
     except ValueError as e:
         raise UserError(str(e)) from None
 

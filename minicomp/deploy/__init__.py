@@ -5,11 +5,13 @@
     plan(x)                       logits; zeros are skipped where that pays
 """
 
+from .binary_runtime import BinaryPlan
 from .integer import Instruction
 from .integer_runtime import IntegerPlan
-from .lower import lower
+from .lower import integer_precision, lower
 from .program import Program
 from .runtime import Plan
 from .steps import Step
 
-__all__ = ["Instruction", "IntegerPlan", "Plan", "Program", "Step", "lower"]
+__all__ = ["BinaryPlan", "Instruction", "IntegerPlan", "Plan", "Program", "Step",
+           "integer_precision", "lower"]

@@ -66,6 +66,14 @@ class Grid:
         return bool((self.real(self.codes(x)) == x).all())
 
 
+@dataclass(frozen=True)
+class Signs:
+    """What bits stand for: +1 and -1. In the place of a grid it says that a value is of bits."""
+
+
+SIGNS = Signs()
+
+
 def grid_of(step: Step) -> Grid:
     """Returns the grid of a step `quantize`; ValueError for one that bytes do not hold."""
     args = step.args

@@ -29,12 +29,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..kernels.bits.pack import Thresholds
 from ..kernels.int8.requantize import Requantizer, requantizer
 from ..kernels.int8.wiring import MOST_ADDED, Adder, adder
 from ..nn.graph import INPUT
 from ..tensor import Array
 from .folded import folded
-from .grids import CEILINGS, Grid, clamped, grid_of, images, table
+from .grids import CEILINGS, Grid, Signs, clamped, grid_of, images, table
 from .steps import ACTIVATIONS, Shape, Step, numbers_of
 
 MOVES = ("max_pool", "flatten", "shuffle")
@@ -48,7 +49,8 @@ class Instruction:
     name : of the value that it gives, that of the last step that became part of it
     kind : input, linear, conv, max_pool, avg_pool, add, concat, table, flatten, shuffle
     inputs : names of values, "x" the input        shape : of the output, (C, H, W) or (D,)
-    grid : of the output; None for int32, the logits, of which each channel's step is scale[o]
+    grid : of the output; None for int32, the logits, of which each channel's step is scale[o];
+        SIGNS for bits, in a binary program (binary.py has its kinds)
     args : kernel_size, stride, padding, groups, count (windows a side); zero_point, of the input
     arrays : input         gain, bias (C,) float32, where it is scaled first
              conv, linear  weight (O, ...) int8, OIHW or (O, I); scale (O,) float32, of the weight;
@@ -62,9 +64,9 @@ class Instruction:
     kind: str
     inputs: tuple[str, ...]
     shape: Shape
-    grid: Grid | None
+    grid: Grid | Signs | None
     args: dict = field(default_factory=dict)
-    arrays: dict[str, Array | Requantizer | Adder] = field(default_factory=dict)
+    arrays: dict[str, Array | Requantizer | Adder | Thresholds] = field(default_factory=dict)
     scale: Array | None = None
 
 
@@ -190,7 +192,7 @@ class _Derivation:
         return instruction.name
 
     def moved(self, step: Step, source: str) -> str:
-        args = _windows(step, self.shapes) if step.kind == "max_pool" else dict(step.args)
+        args = windows(step, self.shapes) if step.kind == "max_pool" else dict(step.args)
         return self.add(Instruction(step.name, step.kind, (source,), self.shapes[step.name],
                                     self.made[source].grid, args, scale=self.made[source].scale))
 
@@ -224,7 +226,7 @@ class _Derivation:
 
     def average(self, value: _Open, name: str, shape: Shape, grid: Grid | None) -> Instruction:
         step, before = value.step, self.made[value.sources[0]].grid
-        args = _windows(step, self.shapes)
+        args = windows(step, self.shapes)
         share = np.float64(before.scale) / np.prod(args["kernel_size"])
         made = Instruction(name, "avg_pool", value.sources, shape, grid,
                            args | {"zero_point": before.zero_point})
@@ -322,8 +324,9 @@ def _uniform(functions: tuple, name: str) -> list:
     return found
 
 
-def _windows(step: Step, shapes: dict[str, Shape]) -> dict:
-    # How windows lie: kernel_size, stride, padding, count; ValueError where they differ in size.
+def windows(step: Step, shapes: dict[str, Shape]) -> dict:
+    """Returns how the windows of a pooling lie: kernel_size, stride, padding, count; ValueError,
+    which names the step, where they differ in size."""
     size, count = shapes[step.inputs[0]][1:], shapes[step.name][1:]
     if step.kind == "adaptive_avg_pool":
         if any(n % m for n, m in zip(size, count)):

@@ -67,7 +67,7 @@ class IntegerPlan:
         arena = planned(self._values(self.portions[0]))
         self.offsets, self.size, self.bound = arena.offsets, arena.size, arena.bound
         self._scale = 1  # of the logits, along their axes
-        if self.instructions and self.instructions[-1].grid is None:
+        if self.instructions and self.instructions[-1].scale is not None:
             last = self.instructions[-1]
             self._scale = last.scale.reshape(-1, *[1] * (len(last.shape) - 1))
         self._own = threading.local()
@@ -115,18 +115,19 @@ class IntegerPlan:
 
     def _parts(self, n: int, values: dict[str, Array]) -> list[Callable[[Array], None]]:
         # What is run on an input of n examples: what NumPy computes, and the kernels between.
-        parts, calls, x = [], None, np.zeros((n, *self.shape[1:]), np.float32)
-        compiled = cpu.resolve(self.isa, "int8") > 0
-        for name, inputs, run, _ in self.runs:
+        parts, calls, room = [], None, None
+        x = np.zeros((n, *self.shape[1:]), np.float32)
+        for name, inputs, run, (instruction,) in self.runs:
             if run is None:
                 continue
-            if not compiled or name in self._plain:
+            before, room = room, self._room(instruction)
+            if name in self._plain or cpu.resolve(self.isa, room) == 0:
                 calls = None
                 parts.append(_on_values(run, inputs, name, values))
                 continue
-            if calls is None:
-                calls = checks.some_calls()
-                parts.append(lambda x, calls=calls: calls.run(x.reshape(-1)))
+            if calls is None or room != before:
+                calls = checks.some_calls(room)
+                parts.append(_in_one_go(calls, room))
             run(*[x if i == INPUT else values[i] for i in inputs], values[name], calls=calls)
         return parts
 
@@ -167,21 +168,28 @@ class IntegerPlan:
         if self.instructions:
             name = self.instructions[-1].name
             last[self._home.get(name, name)] = len(made)
-        return [Value(i.name, n * math.prod(i.shape) * _dtype(i).itemsize,
-                      made[i.name], last[i.name])
+        return [Value(i.name, _bytes(*self._lies(i, n)), made[i.name], last[i.name])
                 for i in self.instructions if i.name not in self._home]
 
     def _block(self, n: int) -> dict[str, Array]:
         # The values of n examples, views of a new block, by name.
         arena = planned(self._values(n))
-        room = np.empty(arena.size + ALIGN, np.uint8)
+        room = np.zeros(arena.size + ALIGN, np.uint8)  # entries refuse bits behind the last
         block = room[-room.__array_interface__["data"][0] % ALIGN:]
         return {i.name: self._view(block, arena.offsets, i, n) for i in self.instructions}
 
     def _view(self, block: Array, offsets: dict[str, int], i: Instruction, n: int) -> Array:
-        shape, dtype = (n, *_lying(i.shape)), _dtype(i)
+        shape, dtype = self._lies(i, n)
         at = offsets[self._home.get(i.name, i.name)]
-        return block[at: at + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        return block[at: at + _bytes(shape, dtype)].view(dtype).reshape(shape)
+
+    def _lies(self, i: Instruction, n: int) -> tuple[Shape, np.dtype]:
+        # The shape in memory of the value of n examples, and what it holds.
+        return (n, *i.shape[1:], i.shape[0]), np.dtype(np.int32 if i.grid is None else np.uint8)
+
+    def _room(self, i: Instruction) -> str:
+        # Of the kernels that compute an instruction.
+        return "int8"
 
     # ------------------------------------------------------------------------------------- packing
 
@@ -219,11 +227,11 @@ class IntegerPlan:
         return lambda x, out, calls=None: conv.conv2d(x, w, offset, r, out=out, calls=calls, **how)
 
     def _max_pool(self, i: Instruction):
-        how = _windows(i) | self._how
+        how = windows_of(i) | self._how
         return lambda x, out, calls=None: pool.max_pool(x, out=out, calls=calls, **how)
 
     def _avg_pool(self, i: Instruction):
-        how, r = _windows(i) | {"zero_point": i.args["zero_point"]}, i.arrays.get("requantizer")
+        how, r = windows_of(i) | {"zero_point": i.args["zero_point"]}, i.arrays.get("requantizer")
         if r is None:
             self._plain.add(i.name)
             return lambda x, out: np.copyto(out, pool.sum_pool_ref(x, **how))
@@ -312,16 +320,17 @@ def _on_values(run: Callable, inputs: Sequence[str], name: str,
     return part
 
 
-def _lying(shape: Shape) -> Shape:
-    # The axes of a value in memory, N left out.
-    return (*shape[1:], shape[0])
+def _in_one_go(calls, room: str) -> Callable[[Array], None]:
+    # Kernels of room int8 may read the input.
+    return (lambda x: calls.run(x.reshape(-1))) if room == "int8" else lambda x: calls.run()
 
 
-def _dtype(i: Instruction) -> np.dtype:
-    return np.dtype(np.int32 if i.grid is None else np.uint8)
+def _bytes(shape: Shape, dtype: np.dtype) -> int:
+    return math.prod(shape) * dtype.itemsize
 
 
-def _windows(i: Instruction) -> dict:
+def windows_of(i: Instruction) -> dict:
+    """Returns how the windows of a pooling lie, as the entries of kernels take it."""
     return {"kernel": i.args["kernel_size"]} | {k: i.args[k] for k in (
         "stride", "padding", "count")}
 

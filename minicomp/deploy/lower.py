@@ -58,6 +58,12 @@ def lower(model: Model, *, precision: str = "float", rounding: str = "single",
                    trained_on=model.trained_on, rounding=rounding, zero_first=zero_first)
 
 
+def integer_precision(model: Model) -> str:
+    """Returns the precision at which a model has no floats between layers: binary where it has
+    signs, else int8."""
+    return "binary" if any(node.layer.step == "sign" for node in model.nodes) else "int8"
+
+
 def step_of(node: Node, inputs: tuple[str, ...]) -> Step:
     """Returns the step of a node by itself; ValueError, by its name, for one that has none."""
     layer = node.layer

@@ -26,6 +26,7 @@ from .steps import Shape, Step
 
 SECONDS = 0.2  # that calls are repeated for, at least LEAST of them
 LEAST = 5
+XNOR_KINDS = ("xnor_conv", "xnor_linear")  # of which a weight is a bit
 KEPT = ("weight", "offset", "table", "tables", "gain")  # arrays that a plan needs
 
 
@@ -110,9 +111,11 @@ def _weight_bytes(step: Step | Instruction, plan: Plan, shapes: dict[str, Shape]
     # As dense arrays: of integers where the plan multiplies such.
     if isinstance(step, Instruction):
         rules = [a for a in step.arrays.values() if not isinstance(a, np.ndarray)]
-        arrays = [step.arrays[k] for k in KEPT if k in step.arrays]
+        kept = KEPT if step.kind == "input" or step.grid is None else KEPT[:-1]
+        arrays = [step.arrays[k] for k in kept if k in step.arrays]
         arrays += [a for rule in rules for a in vars(rule).values() if isinstance(a, np.ndarray)]
-        return sum(a.nbytes for a in arrays)
+        of_bits = step.arrays["weight"].nbytes * 7 // 8 if step.kind in XNOR_KINDS else 0
+        return sum(a.nbytes for a in arrays) - of_bits
     parts = {part: math.prod(shape) for part, shape in step.parts(shapes).items()}
     integers = parts.pop("weight", 0) if plan.layouts.get(step.name) == "int8" else 0
     return integers + 4 * sum(parts.values())

@@ -9,6 +9,7 @@ is called and saved, not trained. Its precision says how the steps are computed:
 | weight-only  | float32                           | float32  | ptq, mode weight-only   |
 | int8-dynamic | float32, ranged at each call      | integers | ptq, mode dynamic       |
 | int8         | integers (integer.py)             | integers | ptq, mode full, and qat |
+| binary       | bits (binary.py)                  | bits     | bnn, then ptq           |
 
 float16 weights are a matter of the model's forms, not of a precision: it runs as float.
 """
@@ -26,6 +27,8 @@ from ..kernels.int8.requantize import ROUNDINGS
 from ..nn.forms import Affine, FixedPoint, Form
 from ..nn.graph import INPUT, check_label
 from ..tensor import Array, raw
+from .binary import binary_instructions
+from .binary_runtime import BinaryPlan
 from .dynamic_runtime import DynamicPlan, check_dynamic
 from .integer import Instruction, instructions
 from .integer_runtime import IntegerPlan
@@ -34,7 +37,7 @@ from .runtime import Plan
 from .steps import Shape, Step, activation_bytes, count, operations, shapes_of
 from .trace import traced
 
-PRECISIONS = ("float", "weight-only", "int8-dynamic", "int8")
+PRECISIONS = ("float", "weight-only", "int8-dynamic", "int8", "binary")
 INTEGERS = (Affine, FixedPoint)  # forms that store integers
 
 
@@ -47,7 +50,8 @@ class Program:
     trained_on : label of the data set on which the model was trained, or None
     rounding, zero_first : of precision int8, the rule of requantization, see
         kernels/int8/requantize.py
-    instructions : of precision int8, what it executes (integer.py); else empty
+    instructions : of precision int8 and binary, what it executes (integer.py, binary.py); else
+        empty
     Raises ValueError as `Step` and `shapes_of` do, for weights that do not fit, and, by the name of
     the step, for what the precision cannot compute.
     """
@@ -75,6 +79,8 @@ class Program:
         if precision == "int8":
             self.instructions = instructions(self.steps, self._shapes, rounding=rounding,
                                              zero_first=zero_first)
+        elif precision == "binary":
+            self.instructions = binary_instructions(self.steps, self._shapes)
         elif precision == "int8-dynamic":
             check_dynamic(self.steps, self._shapes)
         elif precision == "weight-only":
@@ -83,14 +89,15 @@ class Program:
 
     def __repr__(self) -> str:
         takes, gives = (" x ".join(map(str, shape)) for shape in (self.input_shape, self.out_shape))
-        numbers = f"integers only, rounding {self.rounding}" if self.integer else "float32"
+        numbers = {"int8": f"integers only, rounding {self.rounding}",
+                   "binary": "bits between layers"}.get(self.precision, "float32")
         return (f"<Program: precision {self.precision} ({numbers}), {len(self.steps)} steps, "
                 f"{self.count():,} weights, {takes} -> {gives}>")
 
     @property
     def integer(self) -> bool:
         """Whether nothing between the input and the logits is float."""
-        return self.precision == "int8"
+        return self.precision in ("int8", "binary")
 
     @property
     def out_shape(self) -> Shape:
@@ -135,11 +142,11 @@ class Program:
              skip_zeros: bool = True) -> Plan | IntegerPlan:
         """Returns a `Plan`, to be called with `batch` examples; arguments and errors are its.
 
-        Of an integer program an `IntegerPlan`, which skips no zeros.
+        Of an integer program an `IntegerPlan`, of a binary one a `BinaryPlan`, which skip no zeros.
         """
         if self.integer:
-            return IntegerPlan(self.instructions, self.input_shape, batch, isa=isa,
-                               n_threads=n_threads)
+            made = BinaryPlan if self.precision == "binary" else IntegerPlan
+            return made(self.instructions, self.input_shape, batch, isa=isa, n_threads=n_threads)
         made = DynamicPlan if self.precision == "int8-dynamic" else Plan
         return made(self.steps, self.input_shape, batch, isa=isa, n_threads=n_threads,
                     skip_zeros=skip_zeros)

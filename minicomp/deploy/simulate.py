@@ -24,7 +24,7 @@ from ..kernels.int8.requantize import requantize_ref, requantizer
 from ..kernels.int8.wiring import add_ref, adder
 from ..kernels.layout import nchw, nhwc
 from ..nn.graph import INPUT, Model, Node
-from ..nn.layers import ActQuant
+from ..nn.layers import ActQuant, Sign
 from ..nn.layers.base import Layer
 from ..nn.taps import fitting
 from ..tensor import Array, Tensor, no_grad
@@ -224,10 +224,10 @@ _RULES = {"conv": _product, "linear": _product, "avg_pool": _average,
 
 @dataclass(frozen=True)
 class Differs:
-    """A grid's codes, the program's beside the model's given the same inputs.
+    """A grid's codes, or signs, the program's beside the model's given the same inputs.
 
-    name : of the node ActQuant        of : the instruction that gives its codes
-    share : of codes that differ        most : the largest difference
+    name : of the node ActQuant or Sign        of : the instruction that gives its codes or bits
+    share : of these that differ        most : the largest difference
     """
 
     name: str
@@ -238,8 +238,8 @@ class Differs:
 
 @dataclass(frozen=True)
 class Comparison:
-    """grids : one Differs for each node ActQuant        flips : predictions of the whole net that
-    differ        size : of how many"""
+    """grids : one Differs for each node ActQuant and Sign        flips : predictions of the whole
+    net that differ        size : of how many"""
 
     grids: tuple[Differs, ...]
     flips: int
@@ -249,7 +249,7 @@ class Comparison:
 def compared(model: Model, program, x: Array, *, batch_size: int = 500) -> Comparison:
     """Returns how the integer program of a model differs from its fake quantization.
 
-    program : of the model, precision int8        x : (N, *input_shape), N at least 1
+    program : of the model, precision int8 or binary        x : (N, *input_shape), N at least 1
     batch_size : examples that go through at a time
     """
     batch_size = fitting(model, min(batch_size, len(x)))
@@ -268,22 +268,33 @@ def compared(model: Model, program, x: Array, *, batch_size: int = 500) -> Compa
         with no_grad():
             want = model(part).data.argmax(axis=1)
         flips += int(np.count_nonzero(plan(part).argmax(axis=1) != want))
-    names = codes_of_steps(program.steps, program.instructions)
+    names = _names(model, program)
     grids = tuple(Differs(name, names[name], n / max(size, 1), most)
                   for name, (n, size, most) in totals.items())
     return Comparison(grids, flips, len(x))
 
 
+def _names(model: Model, program) -> dict[str, str]:
+    # By node ActQuant or Sign, the instruction whose codes or bits are its.
+    bits = [i.name for i in program.instructions for _ in range(i.args.get("signs", 0))]
+    signs = [node.name for node in model.nodes if isinstance(node.layer, Sign)] if bits else []
+    return codes_of_steps(program.steps, program.instructions) | dict(zip(signs, bits))
+
+
 def _differing(model: Model, program, x: Array, codes: dict[str, Array]):
     # Yields by ActQuant how far its codes are from the program's, which is what layers then read.
-    names = codes_of_steps(program.steps, program.instructions)
+    names = _names(model, program)
     grids = {i.name: i.grid for i in program.instructions}
     values = {INPUT: Tensor(x)}
     with no_grad():
         for node in model.nodes:
             xs = [values[name] for name in node.inputs]
             y = node.layer(*xs)
-            if node.name in names:
+            if node.name in names and isinstance(node.layer, Sign):
+                signs = codes[names[node.name]]
+                yield node.name, (y.data != signs).astype(np.uint8)
+                y = Tensor(signs.astype(np.float32))
+            elif node.name in names:
                 of = names[node.name]
                 shift = SHIFT if grids[of].signed else 0
                 given = node.layer.codes(xs[0].data) + shift

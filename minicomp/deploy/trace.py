@@ -13,13 +13,23 @@ For each instruction NAME, the arrays "NAME.WHAT":
 | table, tables                   | uint8, the new code of each code                               |
 | gain, bias                      | of input: float32, what pixels are multiplied by before        |
 
-beside "input", the floats that went in, "logits", "rounding" and "zero_first".
+beside "input", the floats that went in, "logits", "rounding" and "zero_first". Of a binary program
+also, and "logits" are the sums of the last layer:
+
+| WHAT                            | is                                                             |
+|---------------------------------|----------------------------------------------------------------|
+| signs                           | the output as +1 and -1, int8, where it is bits                |
+| accumulators                    | of products, of `sign` what it compares                        |
+| weight, factor, gain, bias      | of products: int8; float32, y = (sum factor) gain + bias       |
+| at, below                       | sign(y) = sum >= at, or sum <= at where below: int32, bool     |
+| lowest                          | of or_pool: the channels whose least sign is taken             |
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..kernels.bits.conv import conv_ref as signs_conv_ref
 from ..kernels.int8.conv import conv_ref
 from ..kernels.int8.gemm import gemm_ref
 from ..kernels.int8.pool import sum_pool_ref
@@ -27,6 +37,7 @@ from ..kernels.int8.wiring import sums_ref
 from ..kernels.layout import nchw, nhwc
 from ..nn.graph import INPUT
 from ..tensor import Array
+from .grids import SIGNS, Grid
 from .integer import Instruction
 
 
@@ -46,7 +57,7 @@ def traced(program, x: Array) -> dict[str, Array]:
         values[name] = y = plan.plain(name, y)
         said = _numbers(i)
         if i.grid is not None:
-            said["codes"] = y
+            said["signs" if i.grid is SIGNS else "codes"] = y
         sums = y if i.grid is None else _sums(i, [values[n] for n in i.inputs if n != INPUT])
         if sums is not None:
             said["accumulators"] = sums
@@ -59,13 +70,15 @@ def _numbers(i: Instruction) -> dict[str, Array]:
     # The constants of an instruction, by what they are.
     said = {what: a for what, a in i.arrays.items() if isinstance(a, np.ndarray)}
     if "scale" in said:
-        said["weight_scale"] = said.pop("scale")
+        said["factor" if "gain" in said else "weight_scale"] = said.pop("scale")
+    if "thresholds" in i.arrays:
+        said |= {"at": i.arrays["thresholds"].at, "below": i.arrays["thresholds"].below}
     for rule in (i.arrays.get("requantizer"), i.arrays.get("adder")):
         if rule is not None:
             said |= {"multiplier": rule.m if hasattr(rule, "m") else rule.m0,
                      "shift": np.asarray(rule.shift), "factor": rule.factor}
-    if i.grid is None:
-        return said | {"scale": i.scale}
+    if not isinstance(i.grid, Grid):
+        return said if i.scale is None else said | {"scale": i.scale}
     rule = i.arrays.get("requantizer", i.grid)
     return said | {"scale": np.asarray(i.grid.scale), "zero_point": np.int32(i.grid.zero_point),
                    "lo": np.asarray(rule.lo, np.uint8), "hi": np.asarray(rule.hi, np.uint8)}
@@ -73,6 +86,14 @@ def _numbers(i: Instruction) -> dict[str, Array]:
 
 def _sums(i: Instruction, xs: list[Array]) -> Array | None:
     # What is rounded to the codes of an instruction, from plain inputs.
+    if i.kind == "sign":
+        return xs[0]
+    if i.kind == "xnor_linear":
+        return gemm_ref(xs[0], i.arrays["weight"], np.int32(0))
+    if i.kind == "xnor_conv":
+        w = i.arrays["weight"].transpose(0, 2, 3, 1)
+        return nchw(signs_conv_ref(nhwc(xs[0]), w, stride=i.args["stride"],
+                                   padding=i.args["padding"]))
     if i.kind == "linear":
         return gemm_ref(xs[0], i.arrays["weight"], i.arrays["offset"])
     if i.kind == "conv":

@@ -1,4 +1,4 @@
-"""Integer programs as plain C99, for microcontrollers and for teaching.
+"""Integer and binary programs as plain C99, for microcontrollers and for teaching.
 
     PREFIX.h           what to call: void PREFIX_run(const uint8_t *x, int32_t *logits)
     PREFIX.c           a function for each kind of instruction, and the calls in their order
@@ -7,7 +7,7 @@
 Nothing is included but stdint.h, nothing is allocated: the values of a run share one static block,
 whose places are planned here. The bits are those of the runtime. Under rule float requantization
 computes in float32, IEEE 754; under the others there is no float but the scales of the logits,
-which a run does not read.
+which a run does not read. A binary program gives sums, of which PREFIX_logits makes its logits.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ..deploy.integer import Instruction
 from ..kernels.int8.requantize import Requantizer
 from ..nn.graph import INPUT
 from ..tensor import Array
+from . import c99_bits as bits
 from . import c99_kernels as kernels
 
 LONGEST = 40  # letters of a name in C
@@ -40,7 +41,7 @@ TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t", "float32": "f
 def export(program: Program, folder: str | Path) -> dict[str, int]:
     """Writes a program to a folder, which is made; its name is the prefix of all that C sees.
 
-    Returns bytes, by what they are: "weights" of 8 bits, "buffers", and where gcc is here
+    Returns bytes, by what they are: "weights", "buffers", and where gcc is here
     "constants" (all), "code" and "stack" (at most) of what gcc -Os makes for this machine.
     Raises ValueError for a program of floats; OSError.
     """
@@ -50,9 +51,15 @@ def export(program: Program, folder: str | Path) -> dict[str, int]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         write_atomically(folder / name, text.encode())
-    weights = sum(i.arrays["weight"].size for i in program.instructions if "weight" in i.arrays)
-    return {"weights": weights, "buffers": _planned(program.instructions).size} | sizes(
+    weights = sum(_weight_bytes(i) for i in program.instructions if "weight" in i.arrays)
+    return {"weights": weights, "buffers": _planned(bits.fused(program.instructions)).size} | sizes(
         folder / f"{prefix}.c")
+
+
+def _weight_bytes(i: Instruction) -> int:
+    # Of bits those of whole bytes of channels are not counted.
+    size = i.arrays["weight"].size
+    return -(-size // bits.BYTE) if i.kind in bits.XNOR[:2] else size
 
 
 def sources(program: Program, prefix: str) -> dict[str, str]:
@@ -62,8 +69,8 @@ def sources(program: Program, prefix: str) -> dict[str, str]:
     Raises ValueError for a program of floats.
     """
     if not program.integer:
-        raise ValueError("C is written of an integer program (minicomp lower --precision int8), "
-                         f"got precision {program.precision}")
+        raise ValueError("C is written of an integer program (minicomp lower --precision int8 or "
+                         f"binary), got precision {program.precision}")
     inputs = [i.name for i in program.instructions if i.kind == "input"]
     if len(inputs) != 1:
         raise ValueError("C is written of a program whose input is quantized once, got "
@@ -129,7 +136,7 @@ def _planned(instructions: tuple[Instruction, ...]):
         last |= {home[name]: at for name in (i.name, *i.inputs) if name in home}
     if instructions and instructions[-1].grid is not None:
         last[home[instructions[-1].name]] = len(instructions)
-    return planned([Value(i.name, math.prod(i.shape), first[i.name], last[i.name])
+    return planned([Value(i.name, bits.bytes_of(i, instructions), first[i.name], last[i.name])
                     for i in instructions if home[i.name] == i.name and i.grid is not None])
 
 
@@ -144,11 +151,12 @@ class _Text:
         self.labels: set[str] = set()
         self.places = {INPUT: "x"}
         self.shapes = {INPUT: program.input_shape}
-        self.arena = _planned(program.instructions)
-        self.input = next(i for i in program.instructions if i.kind == "input")
-        for i in program.instructions:
+        self.instructions = bits.fused(program.instructions)
+        self.arena = _planned(self.instructions)
+        self.input = next(i for i in self.instructions if i.kind == "input")
+        for i in self.instructions:
             self.places[i.name], self.shapes[i.name] = self.place(i), i.shape
-            _CALLS[i.kind](self, i)
+            (_CALLS | bits.CALLS)[i.kind](self, i)
         last = program.instructions[-1]
         self.outputs = math.prod(last.shape)
         if last.grid is not None:
@@ -204,15 +212,20 @@ class _Text:
         pass
 
     def product(self, i: Instruction) -> None:
-        label, fields = self.label(i), {}
-        for what in ("weight", "offset"):
-            fields[what] = self.array(label, what, i.arrays[what])
-        if i.kind == "conv":
-            fields |= self.window(i) | {"o": i.shape[0], "groups": i.args["groups"],
-                                        "zero_point": i.args["zero_point"]}
-        else:
-            fields |= {"i": self.shapes[i.inputs[0]][0], "o": i.shape[0]}
-        self.rounded(i, label, fields, i.kind, i.kind)
+        label = self.label(i)
+        self.rounded(i, label, self.product_fields(i, label), i.kind, i.kind)
+
+    def product_fields(self, i: Instruction, label: str) -> dict:
+        """Returns the constants of a product of codes, but for what becomes of its sums."""
+        fields = {what: self.array(label, what, i.arrays[what]) for what in ("weight", "offset")}
+        if "kernel_size" in i.args:
+            return fields | self.window(i) | {"o": i.shape[0], "groups": i.args["groups"],
+                                              "zero_point": i.args["zero_point"]}
+        return fields | {"i": self.shapes[i.inputs[0]][0], "o": i.shape[0]}
+
+    def maps(self, name: str) -> tuple[int, ...]:
+        """Returns the shape of a value before it was flattened."""
+        return bits.map_of(next(i for i in self.instructions if i.name == name), self.instructions)
 
     def rounded(self, i: Instruction, label: str, fields: dict, kind: str, function: str) -> None:
         # The call of a step that gives codes, or sums.
@@ -281,8 +294,8 @@ class _Text:
  *     x = clip(rint(v / {grid.scale:.9g}) + {grid.zero_point}, {grid.lo}, {grid.hi}), half to even
  *
  * {self.meaning()}
- * Logit o, an integer, stands for logits[o] {prefix}_scale[o]. The values of a run lie in static
- * memory: one run at a time. */
+ * {self.given()}
+ * The values of a run lie in static memory: one run at a time. */
 #ifndef {guard}_H
 #define {guard}_H
 
@@ -293,10 +306,21 @@ class _Text:
 
 void {prefix}_run(const uint8_t *x, int32_t *logits);
 
-extern const float {prefix}_scale[{guard}_OUTPUTS];
+{self.declared()}
 
 #endif
 """
+
+    def given(self) -> str:
+        # What the integers that a run gives are.
+        if self.program.precision == "binary":
+            return f"Sum o stands for what {self.prefix}_logits makes of it, in float arithmetic."
+        return f"Logit o, an integer, stands for logits[o] {self.prefix}_scale[o]."
+
+    def declared(self) -> str:
+        if self.program.precision == "binary":
+            return f"void {self.prefix}_logits(const int32_t *sums, float *logits);"
+        return f"extern const float {self.prefix}_scale[{self.prefix.upper()}_OUTPUTS];"
 
     def taken(self) -> str:
         return " x ".join(map(str, self.program.input_shape))
@@ -316,14 +340,26 @@ extern const float {prefix}_scale[{guard}_OUTPUTS];
 
     def program_text(self) -> str:
         used = [text if isinstance(text, str) else text[self.rounding]
-                for name, text in kernels.TEXTS.items() if name in self.parts]
+                for name, text in (kernels.TEXTS | bits.TEXTS).items() if name in self.parts]
         room = f"static uint8_t room[{self.arena.size}];\n\n" * (self.arena.size > 0)
-        scale = _wrapped(f"{v.hex()}f" for v in self.scales().tolist())
         return "\n".join([
             f'#include "{self.prefix}.h"\n#include "{self.prefix}_weights.h"', "".join(used),
-            *self.steps, f"const float {self.prefix}_scale[{self.outputs}] = {{\n{scale}\n}};\n",
+            *self.steps, self.meant(),
             f"{room}void {self.prefix}_run(const uint8_t *x, int32_t *logits)\n{{", *self.calls,
             "}\n"])
+
+    def meant(self) -> str:
+        # What makes numbers of the integers that a run gives.
+        if self.program.precision == "binary":
+            a = self.program.instructions[-1].arrays
+            named, before = {what: a[what] for what in ("scale", "gain", "bias")}, "static "
+            rest = bits.LOGITS.format(prefix=self.prefix, guard=self.prefix.upper())
+        else:
+            named, before, rest = {"scale": self.scales()}, "", ""
+        return "".join(
+            f"{before}const float {self.prefix}_{what}[{self.outputs}] = {{\n"
+            f"{_wrapped(f'{v.hex()}f' for v in a.tolist())}\n}};\n" for what, a in named.items()
+        ) + rest
 
     def scales(self) -> Array:
         # Real units a step of each logit, (outputs,) float32.

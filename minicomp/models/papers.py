@@ -9,7 +9,8 @@ import numpy as np
 from ..nn.forms import Dense
 from ..nn.graph import Model, chain
 from ..nn.init import gaussian, initialise, torch_uniform
-from ..nn.layers import BatchNorm1d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
+from ..nn.layers import (BatchNorm1d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU,
+                         Sigmoid, Tanh)
 from ..nn.layers.normalize import Statistics
 from .arguments import chained
 
@@ -56,6 +57,29 @@ def SlimmingMLP(*, normalize: Statistics | None = None, rng: Rng) -> Model:
     model.set_forms({f"bn{i}.weight": Dense(np.full(size, 0.5, np.float32))
                      for i, size in enumerate((500, 300), start=1)})
     return model
+
+
+def HalfVGG(*, rng: Rng) -> Model:
+    """Returns the net for CIFAR-10 of the paper on binarized nets at half of its maps and units:
+    two convolutions of 64 maps, of 128, of 256, then 512-512-10; x (N, 3, 32, 32).
+
+    Kernels 3 x 3 at padding 1, a maximum of 2 x 2 behind each pair, batch norm and ReLU behind
+    every layer but the last, which has a batch norm. Theirs takes the maximum before the batch
+    norm.
+    Source: Courbariaux et al. 2016, arXiv 1602.02830, section 2.1, after Simonyan & Zisserman 2014
+    """
+    named, maps = [], 3
+    for pair, o in enumerate((64, 128, 256), start=1):
+        for name, i in ((f"{pair}a", maps), (f"{pair}b", o)):
+            named += [(f"conv{name}", Conv2d(i, o, 3, padding=1)),
+                      (f"bn{name}", BatchNorm2d(o)), (f"relu{name}", ReLU())]
+        named.append((f"pool{pair}", MaxPool2d(2)))
+        maps = o
+    named.append(("flatten", Flatten()))
+    for n, i in ((1, 4096), (2, 512)):
+        named += [(f"fc{n}", Linear(i, 512)), (f"bn{n}", BatchNorm1d(512)), (f"relu{n}", ReLU())]
+    named += [("fc3", Linear(512, 10)), ("bn3", BatchNorm1d(10))]
+    return initialise(Model(chain(*named), input_shape=(3, 32, 32)), rng=rng)
 
 
 def GuptaMLP(*, rng: Rng) -> Model:

@@ -4,7 +4,8 @@ An integer program keeps a value after a layer with weights, an average, an addi
 concatenation; the batch norm and the activation that alone read it become part of it. Pooling by
 maximum, flattening and the like hand on what they read, grid included. So a grid stands behind the
 input (behind its normalisation), and behind each such group; what the net gives at its end, the
-logits, stays as it is.
+logits, stays as it is. So do signs, which need no grid, and what becomes signs before a layer reads
+it.
 Source: Jacob et al. 2018, arXiv 1712.05877, section 2.4, figure C.4 for the fusion
 """
 
@@ -26,12 +27,12 @@ def places(model: Model) -> list[str]:
     for node in model.nodes:
         for name in node.inputs:
             readers[name].append(node)
-    read = _read(model)
+    read, signs = _read(model), _signs(model, readers)
     found = []
     for name in readers:
         layer = None if name == INPUT else model.node(name).layer
         kept = layer is None or not layer.passes and not isinstance(layer, ActQuant)
-        if kept and name in read and not _joined(layer, readers[name]):
+        if kept and name not in signs and name in read and not _joined(layer, readers[name]):
             found.append(name)
     return found
 
@@ -44,6 +45,19 @@ def _joined(layer, readers: list[Node]) -> bool:
     if layer is None:  # the input, in front of its normalisation
         return after.step == "scale" or isinstance(after, ActQuant)
     return after.normalises or after.activation or isinstance(after, ActQuant)
+
+
+def _signs(model: Model, readers: dict[str, list[Node]]) -> set[str]:
+    # The values that are signs, or become signs before a layer with weights or an average reads.
+    found: set[str] = set()
+    for node in reversed(model.nodes):
+        after = readers[node.name]
+        if node.layer.step == "sign" or after and all(
+                n.layer.step == "sign" or n.name in found and (n.layer.passes or n.layer.normalises
+                                                               or n.layer.step == "scale")
+                for n in after):
+            found.add(node.name)
+    return found
 
 
 def _read(model: Model) -> set[str]:

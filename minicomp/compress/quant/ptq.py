@@ -28,8 +28,10 @@ channel's weights (`weight_correction`), then `correct` of the mean of each chan
 
 A net with batch norm is quantized as it is, the grid behind convolution, norm and activation; in an
 integer program a norm becomes a gain of each channel. Masks stay, and so do grids of weights that
-were quantized before: they are decoded and quantized again. Shared weights are refused: their
-indices are their codes already; mode activations leaves them as they are.
+were quantized before: they are decoded and quantized again. Weights of one bit or three values stay
+as they are, and so do signs between layers: of a binarized net the input gets a grid. Shared
+weights are refused: their indices are their codes already; mode activations leaves them as they
+are.
 """
 
 from __future__ import annotations

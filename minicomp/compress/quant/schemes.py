@@ -17,7 +17,7 @@ import numpy as np
 
 from ...errors import UserError
 from ...grid import affine_params, code_range, dequantize, quantize, symmetric_scale
-from ...nn.forms import Affine, Form
+from ...nn.forms import Affine, Binary, Form, Ternary
 from ...nn.graph import Model
 from ...tensor import Array, no_grad
 from ..technique import Technique, knob, weights
@@ -140,10 +140,12 @@ class WeightQuantizer(Technique):
                       zero_point=grid == "unsigned", clip=self.at("clip", node))
 
     def quantize_weights(self, model: Model, *, trainable: bool = False) -> None:
-        """Puts every weight on its grid, in place; biases stay."""
+        """Puts every weight on its grid, in place; biases stay, and weights of one bit or three
+        values."""
         forms = model.forms()
         model.set_forms({name: self.scheme(node).form(forms[name], trainable=trainable)
-                         for node, name in weights(model).items()})
+                         for node, name in weights(model).items()
+                         if not isinstance(forms[name], (Binary, Ternary))})
 
 
 def sqnr(x: Array, y: Array) -> float:
