@@ -394,7 +394,6 @@ LESSON = LessonChecks(
         Number("bytes_int8", "file, all integers", "kB", 1),
         Number("faster_1", "float / all integers, ms of one image", "", 1),
         Number("faster_64", "float / all integers, ms of 64 images", "", 1),
-        Number("slower_dynamic", "dynamic / float, ms of one image", "", 1),
         Number("bits", "bits of an activation", "", 0),
         Number("min_max", "error, min-max", "%", 2),
         Number("mse", "error, MSE", "%", 2),
