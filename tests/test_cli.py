@@ -418,7 +418,7 @@ def test_lower_writes_a_program_that_eval_and_show_take(small_file, tmp_path, ca
      "--out: small.mcz is what it reads (FILE); give another name"),
     (["lower", "small.mcz", "--out", "no/p.mcz"], "--out: the folder no does not exist"),
     (["lower", "small.mcz", "--precision", "int4"],
-     "precision must be one of float, weight-only, int8-dynamic, int8, got 'int4'"),
+     "precision must be one of float, weight-only, int8-dynamic, int8, binary, got 'int4'"),
     (["lower", "small.mcz", "--precision", "int8"], "the input is on no grid: an integer program"),
     (["lower", "small.mcz", "--precision", "int8", "--rounding", "up"],
      "rounding must be one of single, gemmlowp, float, got 'up'"),

@@ -44,7 +44,7 @@ from ..nn.graph import INPUT
 from ..tensor import Array, raw
 from . import folded
 from .folded import FITS, codes_of, refuse
-from .grids import SIGNS, Grid, grid_of
+from .grids import SIGNS, Grid, Signs, grid_of
 from .integer import Instruction, windows
 from .steps import Shape, Step, numbers_of
 
@@ -98,7 +98,7 @@ class _Chain:
                              f"be a sign, got {step.then}")
 
     @property
-    def grid(self) -> Grid | object | None:
+    def grid(self) -> Grid | Signs | None:
         # Of the last value; None where there is none yet.
         return self.made[-1].grid if self.made else None
 
@@ -289,6 +289,14 @@ def thresholds(affine: Sequence[tuple[Array, Array | None]], lo: Array, hi: Arra
         lo, hi = np.where(as_first, middle, lo), np.where(as_first, hi, middle)
     at = np.where(constant, LEAST, np.where(below, lo, hi)).astype(np.int32)
     return Thresholds(at, np.where(constant, ~first, below)), constant
+
+
+def map_of(name: str, instructions: Iterable[Instruction]) -> Shape:
+    """Returns the shape of a value before it was flattened."""
+    by_name = {i.name: i for i in instructions}
+    while by_name[name].kind == "flatten":
+        (name,) = by_name[name].inputs
+    return by_name[name].shape
 
 
 def reach(i: Instruction) -> int:

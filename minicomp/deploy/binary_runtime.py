@@ -24,11 +24,10 @@ from ..kernels.bits import conv, pack, pool, xnor
 from ..kernels.bits.checks import U64, word_count
 from ..kernels.layout import nchw
 from ..tensor import Array
-from .binary import XNOR, number_of
+from .binary import XNOR, map_of, number_of
 from .grids import SIGNS
 from .integer import Instruction
 from .integer_runtime import IntegerPlan, windows_of
-from .steps import Shape
 
 OF_BITS = (*XNOR, "sign", "or_pool")  # what room bits computes
 PLANES = 8  # bits of an integer weight
@@ -63,7 +62,7 @@ class BinaryPlan(IntegerPlan):
         i = next(i for i in self.instructions if i.name == name)
         if i.grid is not SIGNS:
             return self._whole(i, super().plain(name, y))
-        C, *size = self._map(i)
+        C, *size = map_of(i.name, self.instructions)
         signs = pack.unpack_signs(y.reshape(len(y), *size, word_count(C)), C)
         return nchw(signs).reshape(len(y), *i.shape).copy() if size else signs
 
@@ -74,19 +73,12 @@ class BinaryPlan(IntegerPlan):
         each = y[:, :-1].reshape(len(y), *i.shape, PLANES).astype(np.int64) << np.arange(PLANES)
         return ((each.sum(axis=2) - y[:, -1:]) // 2).astype(np.int32)
 
-    def _map(self, i: Instruction) -> Shape:
-        # The shape of a value before it was flattened.
-        by_name = {i.name: i for i in self.instructions}
-        while i.kind == "flatten":
-            i = by_name[i.inputs[0]]
-        return i.shape
-
     def _lies(self, i, n):
         if i.kind == "planes":
             return (n, PLANES * i.shape[0] + 1), np.dtype(np.int32)
         if i.grid is not SIGNS:
             return super()._lies(i, n)
-        C, *size = self._map(i)
+        C, *size = map_of(i.name, self.instructions)
         shape = (n, prod(size) * word_count(C)) if i.kind == "flatten" else (
             n, *size, word_count(C))
         return shape, U64
@@ -102,7 +94,7 @@ class BinaryPlan(IntegerPlan):
 
     def _rows(self, i: Instruction, q: Array) -> xnor.Panels:
         # Rows of signs (O, D), packed as the bits lie that they meet.
-        C, *size = self._map(next(j for j in self.instructions if j.name == i.inputs[0]))
+        C, *size = map_of(i.inputs[0], self.instructions)
         if size:
             q = np.ascontiguousarray(q.reshape(len(q), C, *size).transpose(0, 2, 3, 1))
         return xnor.pack(pack.pack_signs(q), C)

@@ -225,7 +225,7 @@ class _Text:
 
     def maps(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a value before it was flattened."""
-        return bits.map_of(next(i for i in self.instructions if i.name == name), self.instructions)
+        return bits.map_of(name, self.instructions)
 
     def rounded(self, i: Instruction, label: str, fields: dict, kind: str, function: str) -> None:
         # The call of a step that gives codes, or sums.

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..deploy.binary import XNOR
+from ..deploy.binary import XNOR, map_of
 from ..deploy.grids import SIGNS
 from ..deploy.integer import Instruction
 from ..tensor import Array
@@ -177,16 +177,8 @@ def bytes_of(i: Instruction, instructions: tuple[Instruction, ...]) -> int:
     """Returns how many bytes the value of an instruction takes."""
     if i.grid is not SIGNS:
         return math.prod(i.shape)
-    c, *size = map_of(i, instructions)
+    c, *size = map_of(i.name, instructions)
     return math.prod(size) * (-(-c // BYTE))
-
-
-def map_of(i: Instruction, instructions: tuple[Instruction, ...]) -> tuple[int, ...]:
-    """Returns the shape of a value before it was flattened."""
-    by_name = {i.name: i for i in instructions}
-    while i.kind == "flatten":
-        i = by_name[i.inputs[0]]
-    return i.shape
 
 
 def packed(signs: Array) -> Array:
