@@ -315,7 +315,8 @@ def test_the_header_is_read_as_it_was_written():
 
 
 @pytest.mark.parametrize("path, value, says", [
-    (["precision"], "int4", "precision must be one of float, weight-only, int8-dynamic, int8, binary, got"),
+    (["precision"], "int4",
+     "precision must be one of float, weight-only, int8-dynamic, int8, binary, got"),
     (["precision"], "int8", "the input is on no grid: an integer program needs a quantize step"),
     (["precision"], "int8-dynamic", "conv: an int8-dynamic program needs a quantize step"),
     (["precision"], "weight-only", "needs weights that are stored as integers"),
