@@ -30,7 +30,8 @@ X, Y = np.ones((1, 1), np.float32), np.ones((1, 1), np.float32)
 cpu.kernel_module("sparse").rows8(entry, table, 77, start, 1, X, Y, 1, 1)
 """
 ROOMS = ["test_doors.py", "sparse", "codebook", "coding", "int8", "bits", "maps",
-         "../deploy/test_one_image.py"]
+         "../deploy/test_one_image.py", "../deploy/test_integer_runtime.py",
+         "../deploy/test_binary_runtime.py"]
 
 pytestmark = [
     pytest.mark.slow,

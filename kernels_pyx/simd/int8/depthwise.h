@@ -313,8 +313,8 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_strip_avx512(const Depthwise *d, cons
         for (long t = 0; t < columns; t++) {
             const int in = left + t >= 0 && left + t < d->W;
             UNROLL for (int q = 0; q < Q; q++) {
-                const uint8_t *from = row[q] + (left + t) * d->C;
-                if (!in || !row[q]) v[q] = outside;
+                const uint8_t *from = in && row[q] ? row[q] + (left + t) * d->C : NULL;
+                if (!from) v[q] = outside;
                 else if (NV == 4) v[q] = _mm512_maskz_loadu_epi8(mask, from);
                 else if (NV == 2)
                     v[q] = _mm512_castsi256_si512(_mm256_maskz_loadu_epi8((__mmask32)mask, from));
