@@ -104,7 +104,8 @@ def _images(given: str, program: Program) -> np.ndarray:
         what = f"shape {x.shape}, {x.dtype}" if isinstance(x, np.ndarray) else "an archive"
         raise UserError(f"--input must be numbers of shape (N, {shape}), N in [1, {MOST_EXAMPLES}],"
                         f" got {what}")
-    x = x.astype(np.float32)
+    with np.errstate(over="ignore"):  # which is said by name
+        x = x.astype(np.float32)
     if not np.isfinite(x).all():
         raise UserError("--input must be finite, got NaN or infinity")
     return x

@@ -95,7 +95,7 @@ class IntegerPlan:
 
     def _computed(self, x: Array) -> Array:
         # The last value as a program means it, perhaps gone with the next call.
-        x = np.ascontiguousarray(checked(x, self.shape))
+        x = checked(x, self.shape)
         if len(self.portions) == 1:
             return self._portion(x)
         ends = np.cumsum(self.portions)

@@ -20,7 +20,9 @@ Source of the fold: Jacob et al. 2018 (arXiv 1712.05877), eq. (14)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,6 +30,8 @@ from ..nn.forms import Dense, Form
 from ..nn.graph import INPUT, Model, Node
 from .program import Program, check_precision, check_rule
 from .steps import ACTIVATIONS, KINDS, Step
+
+Named = TypeVar("Named", Step, Node)
 
 
 def lower(model: Model, *, precision: str = "float", rounding: str = "single",
@@ -53,7 +57,7 @@ def lower(model: Model, *, precision: str = "float", rounding: str = "single",
             steps.append(step_of(node, inputs))
             source[node.name] = node.name
     output = source[model.nodes[-1].name] if model.nodes else INPUT
-    return Program(_fused(_leading_to(steps, output)), input_shape=model.input_shape,
+    return Program(_fused(leading_to(steps, output)), input_shape=model.input_shape,
                    precision=precision, origin_bytes=model.origin_bytes,
                    trained_on=model.trained_on, rounding=rounding, zero_first=zero_first)
 
@@ -78,8 +82,8 @@ def step_of(node: Node, inputs: tuple[str, ...]) -> Step:
     return Step(node.name, layer.step, inputs, args, weights)
 
 
-def _leading_to(steps: list[Step], output: str) -> list[Step]:
-    # The steps on which the output depends, in order; the output's own is then the last.
+def leading_to(steps: Sequence[Named], output: str) -> list[Named]:
+    """Returns the steps, or nodes, on which an output depends, in order; its own is the last."""
     needed, found = {output}, []
     for step in reversed(steps):
         if step.name in needed:

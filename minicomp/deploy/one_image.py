@@ -51,10 +51,13 @@ class OneImage:
             for at, run in enumerate(runs)])
 
     def __call__(self, x: Array) -> Array:
-        """Returns the output, (1, ...), an array of the caller's own.   x : (1, *input_shape)"""
+        """Returns the output, (1, ...), an array of the caller's own.
+
+        x : (1, *input_shape) float32, C-contiguous
+        """
         if not hasattr(self._own, "calls"):
             self._own.calls, self._own.last = self._kept()
-        self._own.calls.run(np.ascontiguousarray(x).reshape(-1))
+        self._own.calls.run(x.reshape(-1))
         return self._own.last.copy()
 
     def _kept(self):

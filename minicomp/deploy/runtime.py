@@ -244,8 +244,8 @@ def check_call(batch: int, n_threads: int) -> None:
 
 
 def checked(x: Array, shape: Shape) -> Array:
-    """Returns x as float32; ValueError where it has another shape than a plan's."""
-    x = np.asarray(x, np.float32)
+    """Returns x as float32, C-contiguous; ValueError where it has another shape than a plan's."""
+    x = np.asarray(x, np.float32, order="C")  # so that sums do not depend on how it lay
     if x.shape != shape:
         raise ValueError(f"x must have shape {shape}, got {x.shape}; "
                          "a plan is for one number of examples")

@@ -31,7 +31,7 @@ from ..tensor import Array, Tensor, no_grad
 from .folded import codes_of, scaled
 from .grids import SHIFT, Grid, grid_of
 from .integer import MOVES, codes_of_steps
-from .lower import step_of
+from .lower import leading_to, step_of
 from .steps import numbers_of
 
 
@@ -103,7 +103,7 @@ class _Open:
 def simulated(model: Model, x: Array, *, rounding: str = "single", zero_first: bool = False
               ) -> tuple[Array, dict[str, Array]]:
     """Returns what the integer program of a model should give: logits, (N, classes) int32, and
-    codes by the names of the nodes ActQuant, uint8 as stored in a program.
+    codes by the names of the nodes ActQuant on which they depend, uint8 as stored in a program.
 
     model : quantized, that `lower` takes at precision int8        x : (N, *input_shape)
     rounding, zero_first : the rule, as of `lower`
@@ -112,7 +112,7 @@ def simulated(model: Model, x: Array, *, rounding: str = "single", zero_first: b
     rule = {"rounding": rounding, "zero_first": zero_first}
     values, found = {INPUT: np.asarray(x, np.float32)}, {}
     with no_grad():
-        for node in model.nodes:
+        for node in leading_to(model.nodes, model.nodes[-1].name):
             y = _simulated(node, [values[name] for name in node.inputs], rule)
             values[node.name] = y
             if isinstance(node.layer, ActQuant):

@@ -74,6 +74,7 @@ def test_trace_writes_every_integer(file, here, few):
     assert told["arrays"]["logits"] == {"shape": [3, 10], "dtype": "int32"}
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # which would be a second line
 @pytest.mark.parametrize("words, says", [
     (["f.mcz", "--input", "x.npy"], "normalize is on no grid: an integer program needs"),
     (["float.mcz", "--input", "x.npy"], "float.mcz: a trace is of an integer program"),
@@ -84,6 +85,7 @@ def test_trace_writes_every_integer(file, here, few):
     (["q.mcz", "--input", "wide.npy"], "--input must be numbers of shape (N, 1, 28, 28)"),
     (["q.mcz", "--input", "empty.npy"], "--input must be numbers of shape"),
     (["q.mcz", "--input", "nan.npy"], "--input must be finite, got NaN or infinity"),
+    (["q.mcz", "--input", "huge.npy"], "--input must be finite, got NaN or infinity"),
     (["q.mcz", "--input", "words.npy"], "--input must be numbers"),
     (["q.mcz", "--input", "objects.npy"], "--input: objects.npy is no .npy file"),
 ])
@@ -93,6 +95,7 @@ def test_what_trace_refuses(words, says, here, capsys):
     np.save("wide.npy", x[..., :9])
     np.save("empty.npy", x[:0])
     np.save("nan.npy", np.full_like(x, np.nan))
+    np.save("huge.npy", np.full(x.shape, 1e300))
     np.save("words.npy", np.array(["a"]))
     np.save("objects.npy", np.array([{}]), allow_pickle=True)
     save(lower(load("q.mcz")), "float.mcz")

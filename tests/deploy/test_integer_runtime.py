@@ -178,6 +178,18 @@ def test_the_memory_is_what_is_needed_at_a_time(net):
             assert shared == (run.steps[0].kind == "flatten")
 
 
+def test_a_branch_that_nothing_reads_is_neither_lowered_nor_simulated():
+    # its bias does not fit int32
+    nodes = [Node("x_q", quantized()), Node("dead", nn.Conv2d(2, 3, 1), ("x_q",)),
+             Node("dead_q", quantized(), ("dead",)), Node("fc", nn.Conv2d(2, 4, 3), ("x_q",))]
+    x = np.random.default_rng(0).random((3, 2, 5, 5)).astype(np.float32)
+    model = on_grids(Model(nodes, input_shape=(2, 5, 5)), x=x)
+    model.set_form("dead.bias", Dense(np.float32([1e9, 0, 0])))
+    want, codes = simulated(model, x)
+    np.testing.assert_array_equal(lower(model, precision="int8").plan(3).integers(x), want)
+    assert list(codes) == ["x_q"]
+
+
 def test_values_lie_as_a_program_means_them(net):
     # Each value of a plan, from memory to (N, C, H, W), against the simulation's.
     model, x = net

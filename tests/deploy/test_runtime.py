@@ -171,6 +171,14 @@ def test_logits_are_the_callers_own(nets):
         np.testing.assert_array_equal(a, weights[name])
 
 
+def test_sums_do_not_depend_on_how_the_input_lies(nets):
+    # the reference sums the windows of a depthwise convolution in the order of memory
+    model = nets.drawn(Model(chain(("conv", nn.Conv2d(8, 8, (5, 3), groups=8))),
+                             input_shape=(8, 15, 3)))
+    plan, x = lower(model).plan(isa="ref"), nets.images(model, 1)
+    np.testing.assert_array_equal(plan(np.asfortranarray(x)), plan(x), strict=True)
+
+
 def test_a_program_plans_for_the_examples_that_come_and_keeps_the_last_plan(nets):
     model = nets.large("pruned")
     program = lower(model)

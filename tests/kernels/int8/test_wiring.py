@@ -51,6 +51,14 @@ def test_sums_at_their_ends_and_ties(isa, rounding):
 
 
 @isa
+def test_sums_beyond_every_integer_saturate(isa):
+    far = replace(adder([1, 1], [0, 100], zero_point=9, lo=3, hi=250, rounding="float"),
+                  factor=np.float32([1e30, 1e30]))
+    xs = [np.uint8([0, 50, 250]), np.uint8([50, 50, 50])]
+    np.testing.assert_array_equal(add(xs, far, isa=isa), np.uint8([3, 9, 250]), strict=True)
+
+
+@isa
 def test_a_sum_by_hand_and_in_place(isa):
     # halves of 3 - 2 and of 0 - 2: 0.5, -1; then of -1: -0.5
     x, y = np.uint8([3, 0, 1]), np.uint8([2, 2, 2])
