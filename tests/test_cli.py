@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,7 @@ def test_every_command_has_help_with_examples(command, capsys):
     (["train", "lenet300", "--out", "f.txt"], "--out must end in .mcz or .safetensors"),
     (["paper", "han2051"], "unknown table 'han2051'; did you mean han2015"),
     (["bench", "kmean"], "unknown kernel 'kmean'; did you mean kmeans"),
+    (["bench", "programs", "--against", sys.executable], "--against has no programs; it races"),
     (["bench", "kmeans", "--plot", "f.png"],
      "--plot draws the sparse products: it goes with `bench sparse`"),
     (["vectors", "kmeans"], "unknown reference function 'kmeans'; did you mean kmeans_1d"),

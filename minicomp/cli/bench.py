@@ -54,6 +54,8 @@ def add_parsers(commands) -> None:
 def run(args) -> int:
     """Runs the command."""
     known = against.ROWS if args.against else bench.BENCHES
+    if args.against and args.kernel in bench.BENCHES and args.kernel not in known:
+        raise UserError(f"--against has no {args.kernel}; it races {', '.join(known)}")
     if args.kernel is not None and args.kernel not in known:
         raise UserError(f"unknown kernel {args.kernel!r}{did_you_mean(args.kernel, known)}")
     if args.against and (args.peers or args.plot):

@@ -63,7 +63,8 @@ class Opened:
         version, found, self._each = data[3] >> 4, data[3] >> 1 & 3, data[3] & 1
         self.dictionary = data[3] >> 3 & 1
         if version != VERSION:
-            why = OTHERS.get(version, "a later minicomp may read it")
+            why = "a later minicomp may read it" if version > VERSION else "no minicomp wrote it"
+            why = OTHERS.get(version, why)
             raise FormatError(f"version must be {VERSION}, got {version}: {why}")
         if found != KINDS[kind]:
             got = next((f"a {name}" for name, n in KINDS.items() if n == found), f"kind {found}")
