@@ -23,7 +23,7 @@ minicomp lower lenet5.mcz
 minicomp lower lenet5.mcz --out program.mcz --precision float --json steps.json
 minicomp compress lenet5 --with ptq --out int8.mcz
 minicomp lower int8.mcz --precision int8 --rounding gemmlowp
-minicomp compress lenet5 --with bnn --with ptq --out bits.mcz
+minicomp compress lenet300 --with bnn --with ptq --out bits.mcz
 minicomp lower bits.mcz --precision binary
 minicomp eval program.mcz
 """

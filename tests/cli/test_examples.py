@@ -75,6 +75,8 @@ def first(few, tmp_path_factory):
         assert main(["lower", "lenet5.mcz"]) == 0
         assert main(shlex.split("compress lenet5 --with ptq --out int8.mcz --no-report")) == 0
         assert main(["lower", "int8.mcz", "--precision", "int8"]) == 0
+        bits = "compress lenet300 --with bnn --with ptq --out bits.mcz --no-report"
+        assert main(shlex.split(bits)) == 0
         np.save("images.npy", few.test.x[:2])
         m.chdir(folder / "lessons")
         assert main(["lesson", "open", "4", "--no-start"]) == 0

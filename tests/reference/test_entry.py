@@ -6,9 +6,9 @@ from minicomp.teach import catalog
 
 EXERCISES = {e.name: e for of in catalog.lessons().values() for e in of.exercises}
 # The lesson asks for something else than the entry: the whole of H, the choice of q as well, counts
-# without a limit, one grid of several. Cases and judge are its own there, the answer is the
-# entry's.
-OWN = {"obd_saliency", "obs_step", "huffman_lengths", "affine_params", "quantize"}
+# without a limit, one grid of several, histograms that a student can follow. Cases and judge are
+# its own there, the answer is the entry's.
+OWN = {"obd_saliency", "obs_step", "huffman_lengths", "affine_params", "quantize", "kl_threshold"}
 
 
 def test_groups_are_cases_of_their_own_and_all_together():
@@ -28,7 +28,7 @@ def test_an_entry_without_a_judge_compares_with_its_function():
 
 def test_every_exercise_that_is_an_entry_takes_its_answer_cases_and_judge():
     shared = set(EXERCISES) & set(ENTRIES)
-    assert len(shared) == 14 and OWN < shared
+    assert len(shared) == 15 and OWN < shared
     for name in shared - OWN:
         e, entry = EXERCISES[name], ENTRIES[name]
         parts = {p.name: p for p in e.parts}
@@ -51,5 +51,8 @@ def test_the_other_exercises_answer_with_the_entry_too():
     assert EXERCISES["huffman_lengths"].reference(counts).tolist() == [1, 2, 3, 3]
     mine = EXERCISES["affine_params"].reference(2.0, 3.4, 8)
     assert mine == tuple(a.item() for a in ENTRIES["affine_params"].fn(2.0, 3.4, bits=8))
+    counts = np.array([8.0, 3.0, 2.0, 6.0, 1.0, 0.0])
+    assert EXERCISES["kl_threshold"].reference(counts, 0.5, 2) == ENTRIES["kl_threshold"].fn(
+        counts, 0.5, levels=2)
     q, back = EXERCISES["quantize"].reference(np.array([-0.5, 2.5, 9.0]), 1.0, 3, 3)
     assert q.tolist() == [3, 5, 7] and back.tolist() == [0, 2, 4]
