@@ -75,6 +75,10 @@ class FineTune(Technique):
             raise UserError(f"{plain[0]} and {gridded[0]} cannot train together: {plain[0]} moves "
                             "plain weights, not those behind a grid")
         words = [m.word for m in self.methods]
+        for m in self.methods:
+            for word, why in m.apart.items():
+                if word in words:
+                    raise UserError(f"{word} and {m.word} cannot train together: {why}")
         for word in words:
             if words.count(word) > 1:
                 raise UserError(f"{word} is named twice in one training")
@@ -209,6 +213,7 @@ class Trained(Technique):
 
     masks: ClassVar[bool] = False  # whether it sets masks while the net trains
     plain: ClassVar[bool] = False  # whether it moves weights that no grid may cover
+    apart: ClassVar[dict[str, str]] = {}  # words of techniques that it cannot train with, and why
     quantizes: ClassVar[bool] = False  # whether it puts weights on grids while the net trains
 
     @classmethod

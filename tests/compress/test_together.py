@@ -211,7 +211,8 @@ def test_a_stopped_pair_goes_on_and_ends_in_the_same_bits(words, tmp_path, stop_
 @pytest.mark.slow
 @pytest.mark.parametrize("words", PAIRS, ids="+".join)
 def test_every_pair_goes_on_or_is_refused_by_name(words, tmp_path, stop_at, bits):
-    if words in REFUSED or words[0] == "group-lasso" and words[1] in GRIDS:
+    if words in REFUSED or words == ("slimming", "bnn") or (
+            words[0] == "group-lasso" and words[1] in GRIDS):
         with pytest.raises(UserError, match=f"{words[0]} and {words[1]} cannot train together"):
             together(*words)
         return
@@ -267,6 +268,11 @@ def test_a_checkpoint_of_other_techniques_is_refused(tmp_path):
 def test_two_that_set_masks_or_grids_are_refused_by_name(words):
     with pytest.raises(UserError, match=f"{words[0]} and {words[1]} cannot train together: each"):
         together(*words)
+
+
+def test_scales_that_a_sign_hides_are_not_slimmed():
+    with pytest.raises(UserError, match="slimming and bnn cannot train together: a sign does not"):
+        together("bnn", "slimming")
 
 
 @pytest.mark.parametrize("technique", [Magnitude(sparsity=0.5), KMeans(), FineTune(), Iterative()])

@@ -100,6 +100,9 @@ class BNN(OnSigns):
     norm: str = knob("batch", "batch norm in front of signs: ordinary, or by shifts",
                      choices=("batch", "shift"))
 
+    apart: ClassVar[dict[str, str]] = {
+        "slimming": "a sign does not tell how large the scale of its batch norm is"}
+
     def check(self, model):
         super().check(model)
         if not activations(model):
