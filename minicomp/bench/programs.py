@@ -62,7 +62,7 @@ def whole_programs(peers: bool, log: Log) -> Iterator[Row]:
             flips += f" of predictions, theirs {theirs:.1f} %"
         for batch in BATCHES:
             yield from _rows(title, batch, programs, sessions, data.train.x[:batch], flips)
-        yield _layers(title, model.input_shape, programs)
+        yield _layers(title, programs)
     for title, drawn in binary.NETS.items():
         yield from _binary(title, drawn(np.random.default_rng(0)), onnx)
 
@@ -126,7 +126,7 @@ def _rows(title: str, batch: int, programs: dict, sessions: dict, x: Array,
         yield row(f"float32 program, {title}", shape, peer, "onnxruntime float32")
 
 
-def _layers(title: str, input_shape: tuple[int, ...], programs: dict[str, Program]) -> Row:
+def _layers(title: str, programs: dict[str, Program]) -> Row:
     # The layer that gains least.
     batch, rng, found = BATCHES[-1], np.random.default_rng(0), {}
     shapes = programs["float"].shapes()

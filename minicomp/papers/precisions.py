@@ -93,7 +93,8 @@ def _rows(net: Net, data, seeds: Sequence[int], log, n_threads: int, out) -> lis
         models = _models(net, data, seed, log, n_threads)
         programs = {name: lower(models[name], precision=MODES[name][1]) for name in MODES}
         for name, program in programs.items():
-            path = out / f"{net.name}-{net.data}-{'-'.join(name.split()[:2]).strip(',')}-{seed}.mcz"
+            kind = "-".join(name.replace(",", "").split()[:2])
+            path = out / f"{net.name}-{net.data}-{kind}-{seed}.mcz"
             size, errors = file_errors(program, path, data.name)
             flips = agreement(program, programs["float"], data.test).flips
             kept.setdefault(name, []).append((size, errors, flips))

@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from .. import doors
+from ..doors import F32
 from ..threads import threads
 from .checks import kernels, result, rung
 
 Array = np.ndarray
-F32 = np.dtype(np.float32)
 
 
 def codes_of(x: Array, scale: np.float32, zero_point: int, lo: int, hi: int) -> Array:

@@ -23,8 +23,11 @@ def test_numbers_have_the_same_bits_on_every_rung(isa, clamp):
 
 @isa
 def test_each_step_is_rounded_by_itself(isa):
-    # 2^24 + 1 becomes 2^24; times 1 + 2^-23 and less 2^24 it is 2, where one rounding leaves 2 too,
-    # but 3 of the integer itself
-    got = to_floats(np.full((1, 64), 2**24 + 1, np.int32), np.full(64, 1 + 2.0**-23, np.float32),
-                    np.full(64, -2.0**24, np.float32), isa=isa)
-    assert (got == 2).all()
+    # 2^24 + 1 becomes 2^24; times 1 + 2^-23 and less 2^24 it is 2, but 3 of the integer itself.
+    # (2^12 + 1) (1 + 2^-12) is 4098 + 2^-12, which float32 takes for 4098; less that it is 0, where
+    # one rounding of product and sum would leave 2^-12.
+    for acc, scale, bias, wanted in ((2**24 + 1, 1 + 2.0**-23, -2.0**24, 2),
+                                     (2**12 + 1, 1 + 2.0**-12, -4098.0, 0)):
+        got = to_floats(np.full((1, 64), acc, np.int32), np.full(64, scale, np.float32),
+                        np.full(64, bias, np.float32), isa=isa)
+        assert (got == wanted).all()
