@@ -356,6 +356,20 @@ cdef Conv conv_of(sizes) except *:
     return d
 
 
+cdef Call depthwise_of(const uint8_t[:, :, :, ::1] x, const int8_t[::1] weight,
+                       const int32_t[::1] offset, sizes, int zero_point,
+                       uint8_t[:, ::1] room) except *:
+    # What depthwise and depthwise_sums share.
+    cdef Call c
+    cdef Depthwise d
+    d.H, d.W, d.C, d.KH, d.KW, d.sh, d.sw, d.ph, d.pw, d.Ho, d.Wo = sizes
+    d.zero_point, d.weight, d.offset = zero_point, &weight[0], &offset[0]
+    c.kernel, c.depthwise, c.out = depthwise_call, d, d.Ho * d.Wo * d.C
+    c.x, c.M, c.n = &x[0, 0, 0, 0], x.shape[0], d.H * d.W * d.C
+    c.rooms, c.each = &room[0, 0], room.shape[1]
+    return c
+
+
 def to_floats(
     const int32_t[:, ::1] acc,   # IN (M, O)
     const float[::1] scale,      # IN (O,)
@@ -541,13 +555,8 @@ cdef class Calls(Kept):
         int n_threads,
     ):
         """Each channel with its filter, to codes."""
-        cdef Call c
-        cdef Depthwise d
-        d.H, d.W, d.C, d.KH, d.KW, d.sh, d.sw, d.ph, d.pw, d.Ho, d.Wo = sizes
-        d.zero_point, d.weight, d.offset = zero_point, &weight[0], &offset[0]
-        c.kernel, c.level, c.n_threads, c.depthwise = depthwise_call, level, n_threads, d
-        c.x, c.M, c.n, c.blocks = &x[0, 0, 0, 0], x.shape[0], d.H * d.W * d.C, blocks
-        c.y, c.out, c.rooms, c.each = &y[0, 0, 0, 0], d.Ho * d.Wo * d.C, &room[0, 0], room.shape[1]
+        cdef Call c = depthwise_of(x, weight, offset, sizes, zero_point, room)
+        c.level, c.n_threads, c.blocks, c.y = level, n_threads, blocks, &y[0, 0, 0, 0]
         c.r, c.codes = requant_of(r, how), True
         if self.take(&c):
             self.held.append((x, weight, offset, r, room, y))
@@ -566,14 +575,9 @@ cdef class Calls(Kept):
         int n_threads,
     ):
         """Each channel with its filter, sums."""
-        cdef Call c
-        cdef Depthwise d
-        d.H, d.W, d.C, d.KH, d.KW, d.sh, d.sw, d.ph, d.pw, d.Ho, d.Wo = sizes
-        d.zero_point, d.weight, d.offset = zero_point, &weight[0], &offset[0]
-        c.kernel, c.level, c.n_threads, c.depthwise = depthwise_call, level, n_threads, d
-        c.x, c.M, c.n, c.blocks = &x[0, 0, 0, 0], x.shape[0], d.H * d.W * d.C, blocks
-        c.to.sums, c.out, c.y, c.codes = &sums[0, 0, 0, 0], d.Ho * d.Wo * d.C, NULL, False
-        c.rooms, c.each = &room[0, 0], room.shape[1]
+        cdef Call c = depthwise_of(x, weight, offset, sizes, zero_point, room)
+        c.level, c.n_threads, c.blocks, c.y = level, n_threads, blocks, NULL
+        c.to.sums, c.codes = &sums[0, 0, 0, 0], False
         if self.take(&c):
             self.held.append((x, weight, offset, room, sums))
 

@@ -60,9 +60,9 @@ def test_sums_have_the_same_bits_on_every_rung(isa):
         x = rng.integers(0, 256, (2, 7, 9, c)).astype(np.uint8)
         how = {"stride": stride, "padding": padding, "zero_point": 7}
         for n_threads in (1, 2):
-            for given in (None, offset[::-1].copy()):
-                wanted = conv_ref(x, w, offset if given is None else given, groups=c, **how)
-                got = depthwise(x, pack_depthwise(w, offset, None, isa=isa), offset=given,
+            for other in (None, offset[::-1].copy()):
+                wanted = conv_ref(x, w, offset if other is None else other, groups=c, **how)
+                got = depthwise(x, pack_depthwise(w, offset, None, isa=isa), offset=other,
                                 n_threads=n_threads, **how)
                 np.testing.assert_array_equal(got, wanted, strict=True)
 
