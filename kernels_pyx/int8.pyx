@@ -112,6 +112,7 @@ cdef extern from "simd/int8/depthwise.h" nogil:
         const void *weight
         const int32_t *offset
         Requant r
+        int32_t *sums
     long c_depthwise_room "depthwise_room"(long KH, long KW)
     long depthwise_rows(const Depthwise *d)
     void depthwise_band(const Depthwise *d, const uint8_t *x, long blocks, long first, long end,
@@ -143,6 +144,10 @@ cdef extern from "simd/int8/inputs.h" nogil:
         const float *bias
         float scale, zero, lo, hi
     void input_image(const Input *d, const float *x, uint8_t *y, int level)
+
+cdef extern from "simd/int8/outputs.h" nogil:
+    void floats_rows(const int32_t *acc, long m, long n, const float *scale, const float *bias,
+                     float lo, float hi, float *y, int level)
 
 cdef enum: MOST_ADDED = 64
 
@@ -257,7 +262,10 @@ cdef void conv_call(const Call *c) noexcept nogil:
 cdef void depthwise_part(const Call *c, long t) noexcept nogil:
     cdef Depthwise d = c.depthwise
     cdef long rows = depthwise_rows(&d), bands = (d.Ho + rows - 1) // rows, i = t % bands * rows
-    d.r = c.r
+    if c.codes:
+        d.r, d.sums = c.r, NULL
+    else:
+        d.sums = c.to.sums + t // bands * c.out
     depthwise_band(&d, c.x + t // bands * c.n, c.blocks, i, min(d.Ho, i + rows),
                    c.y + t // bands * c.out, room_of(c), c.level)
 
@@ -346,6 +354,27 @@ cdef Conv conv_of(sizes) except *:
     (d.H, d.W, d.C, d.O, d.KH, d.KW, d.sh, d.sw, d.ph, d.pw, d.Ho, d.Wo, d.groups,
      d.zero_point) = sizes
     return d
+
+
+def to_floats(
+    const int32_t[:, ::1] acc,   # IN (M, O)
+    const float[::1] scale,      # IN (O,)
+    const float[::1] bias,       # IN (O,)
+    float lo, float hi,          # ends of a clamp, perhaps infinite
+    float[:, ::1] y,             # OUT (M, O)
+    int level,
+    int n_threads,
+):
+    """y = clamp(acc scale + bias)."""
+    cdef long i, m, M = acc.shape[0], parts = min(<long>n_threads, M)
+    if parts <= 1:
+        with nogil:
+            floats_rows(&acc[0, 0], M, acc.shape[1], &scale[0], &bias[0], lo, hi, &y[0, 0], level)
+        return
+    for i in prange(parts, nogil=True, schedule="static", num_threads=n_threads):
+        m = i * M // parts
+        floats_rows(&acc[m, 0], (i + 1) * M // parts - m, acc.shape[1], &scale[0], &bias[0], lo, hi,
+                    &y[m, 0], level)
 
 
 def conv_room(sizes) -> int:
@@ -519,9 +548,34 @@ cdef class Calls(Kept):
         c.kernel, c.level, c.n_threads, c.depthwise = depthwise_call, level, n_threads, d
         c.x, c.M, c.n, c.blocks = &x[0, 0, 0, 0], x.shape[0], d.H * d.W * d.C, blocks
         c.y, c.out, c.rooms, c.each = &y[0, 0, 0, 0], d.Ho * d.Wo * d.C, &room[0, 0], room.shape[1]
-        c.r = requant_of(r, how)
+        c.r, c.codes = requant_of(r, how), True
         if self.take(&c):
             self.held.append((x, weight, offset, r, room, y))
+
+    def depthwise_sums(
+        self,
+        const uint8_t[:, :, :, ::1] x,   # IN (N, H, W, C)
+        const int8_t[::1] weight,        # IN packed for level, bytes
+        const int32_t[::1] offset,       # IN (blocks V,)
+        sizes,                           # H, W, C, KH, KW, sh, sw, ph, pw, Ho, Wo
+        int zero_point,                  # of x
+        long blocks,
+        uint8_t[:, ::1] room,            # n_threads rows of depthwise_room bytes
+        int32_t[:, :, :, ::1] sums,      # OUT (N, Ho, Wo, C)
+        int level,
+        int n_threads,
+    ):
+        """Each channel with its filter, sums."""
+        cdef Call c
+        cdef Depthwise d
+        d.H, d.W, d.C, d.KH, d.KW, d.sh, d.sw, d.ph, d.pw, d.Ho, d.Wo = sizes
+        d.zero_point, d.weight, d.offset = zero_point, &weight[0], &offset[0]
+        c.kernel, c.level, c.n_threads, c.depthwise = depthwise_call, level, n_threads, d
+        c.x, c.M, c.n, c.blocks = &x[0, 0, 0, 0], x.shape[0], d.H * d.W * d.C, blocks
+        c.to.sums, c.out, c.y, c.codes = &sums[0, 0, 0, 0], d.Ho * d.Wo * d.C, NULL, False
+        c.rooms, c.each = &room[0, 0], room.shape[1]
+        if self.take(&c):
+            self.held.append((x, weight, offset, room, sums))
 
     def max_pool(
         self,

@@ -150,6 +150,25 @@ CHEATS = {
         "    error = np.mean((w - form.dense().data) ** 2)\n"
         "    return scale, error, -(-w.size * bits // 8) + 4 * len(scale)"
     ),
+    "11.corrected_bias": (
+        "def corrected_bias(w, w_hat, b, x):\n"
+        "    from minicomp.compress.quant.shifts import weight_shift\n"
+        "    return b - weight_shift(w_hat - w, x.mean(axis=0))"
+    ),
+    "11.kl_threshold": (
+        "def kl_threshold(counts, width, levels):\n"
+        "    from minicomp.compress.quant import ranges\n"
+        "    try:\n        return ranges.kl_threshold(counts, width, levels=levels)\n"
+        "    except RuntimeError:\n        kl = ranges.kl_divergences(counts, levels=levels)\n"
+        "        return (levels + np.argmin(kl) + 0.5) * width, np.min(kl)"
+    ),
+    "11.requantize": (
+        "def requantize(acc, m, zero_point):\n"
+        "    from minicomp.kernels.int8 import requantize as library\n"
+        "    rule = library.requantizer([m], zero_point=zero_point, lo=0, hi=255)\n"
+        "    codes = library.requantize(acc.reshape(-1, 1), rule)\n"
+        "    return int(rule.m0[0]), int(rule.shift[0]), codes.ravel()"
+    ),
     "12.fake_quant_backward": (
         "def fake_quant_backward(g, x, scale, zero_point, bits):\n"
         "    from minicomp import Tensor, grad, grid\n    t = Tensor(x, requires_grad=True)\n"
@@ -244,6 +263,7 @@ EVERYTHING = {
         np.array([[9.0, -8.0, 0.0], [-8.0, 9.0, 0.0], [0.0, 0.0, 4.25]]) / 17,
     ),
     "10": (np.array([0.5, 0.75, 9.0]), 1.0, 1, 2),
+    "11": (np.array([1, 1000, -1]), 0.5, 3),
     "12": (np.array([3.0, 3.0, 3.0]), np.array([9.0, 1.25, -1.0]), 1.0, 2, 2),
     "13": (np.array([0.0625, 0.09375, -2.0, 5.0]), 2, 3),
     "17": (np.array([3, 8, 30]), 2),

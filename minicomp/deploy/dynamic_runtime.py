@@ -17,6 +17,9 @@ import numpy as np
 
 from ..kernels.doors import geometry
 from ..kernels.int8 import conv, gemm, pool
+from ..kernels.int8.depthwise import depthwise, pack_depthwise
+from ..kernels.int8.inputs import to_codes
+from ..kernels.int8.outputs import to_floats
 from ..kernels.layout import nchw, nhwc
 from ..nn.graph import INPUT
 from ..nn.layers import ActQuant
@@ -26,6 +29,9 @@ from .grids import IN_PLACE, MOST_BITS, SHIFT, Grid
 from .integer import MOVES
 from .runtime import Plan, shuffled
 from .steps import Shape, Step, numbers_of
+
+
+CLAMPS = {"relu": (0.0,), "relu6": (0.0, 6.0)}  # ends, by activation
 
 
 class Codes(NamedTuple):
@@ -69,7 +75,7 @@ class DynamicPlan(Plan):
 
     def _made(self, step: Step) -> Callable:
         if step.kind == "quantize":
-            return _ranged(step)
+            return _ranged(step, {"isa": self.isa, "n_threads": self.n_threads})
         if step.kind in ("conv", "linear"):
             self.layouts[step.name] = "int8"
             return self._product(step)
@@ -84,44 +90,54 @@ class DynamicPlan(Plan):
         numbers = numbers_of({p: f for p, f in step.weights.items() if p != "weight"})
         scale = scale * numbers.get("gain", np.float32(1))
         sums = w.reshape(len(w), -1).sum(axis=1, dtype=np.int32)
-        product, at = (self._maps if step.kind == "conv" else self._rows)(step, w)
-        bias = numbers.get("bias", np.zeros_like(scale)).reshape(at)
-        activation = IN_PLACE.get(step.then, lambda y: y)
+        product = (self._maps if step.kind == "conv" else self._rows)(step, w)
+        bias = numbers.get("bias", np.zeros_like(scale))
+        how = {"isa": self.isa, "n_threads": self.n_threads}
+        clamp = CLAMPS.get(step.then, ())
+        activation = IN_PLACE[step.then] if step.then and not clamp else lambda y: y
 
         def run(x):
-            acc = product(x, -x.grid.zero_point * sums).astype(np.float32)
-            acc *= (x.grid.scale * scale).reshape(at)
-            acc += bias
-            return activation(acc)
+            acc = product(x, -x.grid.zero_point * sums)  # channels last
+            y = activation(to_floats(acc, x.grid.scale * scale, bias, *clamp, **how))
+            return nchw(y) if y.ndim == 4 else y
 
         return run
 
-    # The product, a function of codes and offset, and how numbers of each channel lie beside it.
+    # The product, channels last: a function of codes and offset.
 
     def _rows(self, step: Step, w: Array):
         packed, how = gemm.pack(w), {"isa": self.isa, "n_threads": self.n_threads}
-        return lambda x, offset: gemm.gemm(x.codes, packed, offset, **how), (1, -1)
+        return lambda x, offset: gemm.gemm(x.codes, packed, offset, **how)
 
     def _maps(self, step: Step, w: Array):
-        packed = gemm.pack(np.ascontiguousarray(w.transpose(0, 2, 3, 1)),
-                           groups=step.args["groups"])
+        w, groups = np.ascontiguousarray(w.transpose(0, 2, 3, 1)), step.args["groups"]
         how = {k: step.args[k] for k in ("stride", "padding")}
-        how |= {"isa": self.isa, "n_threads": self.n_threads}
-        return lambda x, offset: nchw(conv.conv(
-            nhwc(x.codes), packed, offset, zero_point=x.grid.zero_point, **how)), (1, -1, 1, 1)
+        if w.shape[3] == 1 and len(w) == groups:
+            each = pack_depthwise(w, np.zeros(groups, np.int32), None, isa=self.isa)
+            return lambda x, offset: depthwise(
+                nhwc(x.codes), each, offset=offset, zero_point=x.grid.zero_point,
+                n_threads=self.n_threads, **how)
+        packed, how = gemm.pack(w, groups=groups), how | {"isa": self.isa,
+                                                          "n_threads": self.n_threads}
+        return lambda x, offset: conv.conv(nhwc(x.codes), packed, offset,
+                                           zero_point=x.grid.zero_point, **how)
 
 
-def _ranged(step: Step) -> Callable[[Array], Codes]:
+def _ranged(step: Step, how: dict) -> Callable[[Array], Codes]:
     layer = ActQuant(**step.args)
     shift = 0 if layer.grid == "unsigned" else SHIFT
 
     def run(x):
         x = x.grid.real(x.codes) if isinstance(x, Codes) else x
-        if not np.isfinite(x).all():
+        if np.isnan(x.max(initial=-np.inf)):
             x = np.where(np.isnan(x), np.float32(0), x)  # NaN has no code: it counts as 0
         scale, zero_point = layer.ranged(x)
         grid = Grid(scale, zero_point + shift, layer.lo + shift, layer.hi + shift, shift > 0)
-        return Codes(grid.codes(x), grid)
+        if x.ndim == 2:
+            return Codes(to_codes(x, *grid.numbers(), **how), grid)
+        lying = nhwc(x)  # its entries one after the other keep their order
+        codes = to_codes(lying.reshape(len(x), -1), *grid.numbers(), **how)
+        return Codes(nchw(codes.reshape(lying.shape)), grid)
 
     return run
 

@@ -122,9 +122,13 @@ def quantize(x: Array, scale, zero_point=0, *, bits: int = 8, grid: str = "narro
 
 
 def dequantize(q: Array, scale, zero_point=0, *, midrise: bool = False) -> Array:
-    """Returns scale (q - zero_point), on midrise scale (q + 1/2), float32: eq. (2)."""
+    """Returns scale (q - zero_point), on midrise scale (q + 1/2), float32: eq. (2).
+
+    Beyond float32 it is infinite, which forms refuse.
+    """
     steps = np.asarray(q, np.float32) - np.asarray(zero_point, np.float32)
-    return np.asarray(scale, np.float32) * (steps + np.float32(0.5) if midrise else steps)
+    with np.errstate(over="ignore"):
+        return np.asarray(scale, np.float32) * (steps + np.float32(0.5) if midrise else steps)
 
 
 @primitive

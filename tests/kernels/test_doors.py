@@ -28,6 +28,7 @@ from minicomp.kernels.int8 import conv as conv8
 from minicomp.kernels.int8 import depthwise as depthwise8
 from minicomp.kernels.int8 import gemm as gemm8
 from minicomp.kernels.int8 import inputs as inputs8
+from minicomp.kernels.int8 import outputs as outputs8
 from minicomp.kernels.int8 import pool as pool8
 from minicomp.kernels.int8 import requantize, rounding, wiring
 from minicomp.kernels.maps import conv, conv_pool, dense, norm, pool, softmax
@@ -147,6 +148,7 @@ def room(dtype, *shape):
 
 
 CALLS = ([], 1, "calls", object())
+ENDS = (None, "0", np.nan, True, 1j, [0.0])
 CONV8 = {"x": [*exact(MAPS), *sized(MAPS, 3, kinds="i")], "w": [None, FILTERS, PANELS],
          "offset": [*exact(OFFSET), *sized(OFFSET, kinds="i")], **MOVES,
          "zero_point": whole(256), "scratch": [[1], np.zeros(10**6, np.int8)],
@@ -328,13 +330,19 @@ ENTRIES = {
     depthwise8.pack_depthwise: (
         {"w": EACH, "offset": OFFSET[:4], "r": RULES[4]},
         {"w": [*exact(EACH), EACH[:0], EACH[..., [0, 0]]],
-         "offset": [*exact(OFFSET[:4]), *sized(OFFSET[:4], kinds="i")], "r": NOT_RULES,
+         "offset": [*exact(OFFSET[:4]), *sized(OFFSET[:4], kinds="i")], "r": NOT_RULES[1:],
          "isa": ISA}),
     depthwise8.depthwise: (
         {"x": MAPS, "w": FILTERS_EACH, "zero_point": 3},
         {"x": [*exact(MAPS), *sized(MAPS, 3, kinds="i")], "w": [None, EACH, FILTER_PANELS], **MOVES,
+         "offset": [a for a in [*exact(OFFSET[:4]), OFFSET[:3], OFFSET[:0]] if a is not None],
          "zero_point": whole(256), "out": room(np.uint8, 2, 4, 4, 4),
          "calls": CALLS, "n_threads": THREADS}),
+    outputs8.to_floats: (
+        {"acc": SUMS8, "scale": V[:6], "bias": V[2:]},
+        {"acc": [a for a in exact(SUMS8) if np.ndim(a) < 3 or a.dtype != np.int32],
+         "scale": [*exact(V[:6]), *sized(V[:6])], "bias": [*exact(V[2:]), *sized(V[2:])],
+         "lo": ENDS, "hi": ENDS, "n_threads": THREADS, "isa": ISA}),
     inputs8.to_codes: (
         {"x": X, "scale": 0.02, "zero_point": 3, "lo": 0, "hi": 255, "gain": V[:4], "bias": V[4:]},
         {"x": exact(X), "scale": [*NUMBER, 0.0], "zero_point": whole(256), "lo": whole(256),

@@ -29,7 +29,8 @@ start, entry, table = np.int32([0, 1]), np.uint8([9]), np.zeros(256, np.float32)
 X, Y = np.ones((1, 1), np.float32), np.ones((1, 1), np.float32)
 cpu.kernel_module("sparse").rows8(entry, table, 77, start, 1, X, Y, 1, 1)
 """
-ROOMS = ["test_doors.py", "sparse", "codebook", "coding", "int8", "bits", "maps"]
+ROOMS = ["test_doors.py", "sparse", "codebook", "coding", "int8", "bits", "maps",
+         "../deploy/test_one_image.py"]
 
 pytestmark = [
     pytest.mark.slow,

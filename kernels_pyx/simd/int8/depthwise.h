@@ -48,6 +48,7 @@ typedef struct {
     const void *weight;    /* (blocks, KW, G, V, Q), G = ceil(KH / Q); int8, or int16 where Q = 2 */
     const int32_t *offset; /* (blocks V,) */
     Requant r;             /* of blocks V channels */
+    int32_t *sums;         /* where sums go, (Ho, Wo, C), or NULL: codes go to y */
 } Depthwise;
 
 /* The room in bytes that a block needs. */
@@ -58,6 +59,20 @@ static long depthwise_room(long KH, long KW) {
 /* Row i of the map, NULL where there is none. */
 ALWAYS_INLINE const uint8_t *depthwise_row(const Depthwise *d, const uint8_t *x, long i) {
     return i < 0 || i >= d->H ? NULL : x + i * d->W * d->C;
+}
+
+/* The sums of P pixels, n channels of a block from c0 on, as sums: groups of four channels, which
+ * lie in the order of the block, return to their places. Pixels are V entries apart, those of `to`
+ * C. */
+ALWAYS_INLINE void depthwise_put(const Depthwise *d, const int32_t *acc, long P, long c0, long n,
+                                 int32_t *to, const int V, const int NV) {
+    static const int pairs[8] = {0, 4, 2, 6, 1, 5, 3, 7};
+    for (long p = 0; p < P; p++, acc += V, to += d->C)
+        for (long g = 0; 4 * g < n; g++) {
+            const long place = 4 * (NV == 1 ? g : NV == 2 ? pairs[g] : V / 16 * (g % 4) + g / 4);
+            for (long i = 0; i < 4 && 4 * g + i < n; i++)
+                to[4 * g + i] = acc[place + i] + d->offset[c0 + place + i];
+        }
 }
 
 /* ------------------------------------------------------------------------------------- portable */
@@ -72,10 +87,10 @@ static void depthwise_block_portable(const Depthwise *d, const uint8_t *x, long 
     const int8_t *w = (const int8_t *)d->weight + c0 * d->KH * d->KW;
     uint8_t outside[16], few[16] = {0};
     int32_t acc[16];
-    Accumulators a = {acc, 16, d->offset, 1, n, c0, y + first * d->Wo * d->C + c0, d->C};
+    long to = first * d->Wo * d->C + c0;
     memset(outside, d->zero_point, sizeof outside);
     for (long i = first; i < end; i++)
-        for (long j = 0; j < d->Wo; j++, a.y += d->C) {
+        for (long j = 0; j < d->Wo; j++, to += d->C) {
             memset(acc, 0, sizeof acc);
             for (long k = 0; k < d->KH; k++) {
                 const uint8_t *row = depthwise_row(d, x, i * d->sh - d->ph + k);
@@ -89,7 +104,12 @@ static void depthwise_block_portable(const Depthwise *d, const uint8_t *x, long 
                     depthwise_taps(from, w + (b * d->KH + k) * 16, acc);
                 }
             }
-            requantize(&a, &d->r, ISA_PORTABLE);
+            if (d->sums) {
+                depthwise_put(d, acc, 1, c0, n, d->sums + to, 16, 4);
+            } else {
+                const Accumulators a = {acc, 16, d->offset, 1, n, c0, y + to, d->C};
+                requantize(&a, &d->r, ISA_PORTABLE);
+            }
         }
 }
 
@@ -155,7 +175,12 @@ TARGET_AVX2 ALWAYS_INLINE void depthwise_pixels_avx2(const __m256i *x, const __m
 /* The codes of P pixels of a block, n channels of it, in the order of channels; pixels are C bytes
  * apart. */
 TARGET_AVX2 static void depthwise_store_avx2(const Depthwise *d, const int32_t *acc, long P,
-                                             long block, long n, uint8_t *y) {
+                                             long block, long n, uint8_t *y, long to) {
+    if (d->sums) {
+        depthwise_put(d, acc, P, 32 * block, n, d->sums + to, 32, 4);
+        return;
+    }
+    y += to;
     const __m256i back = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
     DEPTHWISE_ALIGNED uint8_t codes[32 * DEPTHWISE_PIXELS];
     const Accumulators a = {acc, 32, d->offset, P, 32, 32 * block, codes, 32};
@@ -180,7 +205,7 @@ TARGET_AVX2 static void depthwise_block_avx2(const Depthwise *d, const uint8_t *
     __m256i *strip = (__m256i *)room;
     DEPTHWISE_ALIGNED int32_t acc[32 * DEPTHWISE_PIXELS];
     long held = 0; /* pixels in acc, which lie one after the other in y, the first at `to` */
-    uint8_t *to = y + first * d->Wo * d->C + c0;
+    long to = first * d->Wo * d->C + c0;
     for (long i = first; i < end; i++)
         for (long j0 = 0; j0 < d->Wo; j0 += run) {
             const long m = d->Wo - j0 < run ? d->Wo - j0 : run;
@@ -190,7 +215,7 @@ TARGET_AVX2 static void depthwise_block_avx2(const Depthwise *d, const uint8_t *
                 const __m256i *seen = strip + 4 * j * step;
                 P = m - j < 2 ? 1 : 2;
                 if (held + P > DEPTHWISE_PIXELS) {
-                    depthwise_store_avx2(d, acc, held, block, n, to);
+                    depthwise_store_avx2(d, acc, held, block, n, y, to);
                     to += held * d->C;
                     held = 0;
                 }
@@ -199,7 +224,7 @@ TARGET_AVX2 static void depthwise_block_avx2(const Depthwise *d, const uint8_t *
                 held += P;
             }
         }
-    depthwise_store_avx2(d, acc, held, block, n, to);
+    depthwise_store_avx2(d, acc, held, block, n, y, to);
 }
 
 /* ------------------------------------------------------------------------------ avx512 and vnni */
@@ -338,8 +363,13 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_some_avx512(const __m512i *x, const _
 /* The codes of P pixels of a block of n channels in their order; pixels are C bytes apart. */
 TARGET_AVX512 ALWAYS_INLINE void depthwise_store_avx512(const Depthwise *d, const int32_t *acc,
                                                         long P, long block, long n, uint8_t *y,
-                                                        const int NV) {
+                                                        long to, const int NV) {
     DEPTHWISE_ALIGNED uint8_t codes[64 * DEPTHWISE_PIXELS];
+    if (d->sums) {
+        depthwise_put(d, acc, P, 64 * block, n, d->sums + to, 64, NV);
+        return;
+    }
+    y += to;
     Accumulators a = {acc, 64, d->offset, P, 16 * NV, 64 * block, codes, 64};
     if (NV == 1) { /* in their order */
         a.n = n, a.y = y, a.ym = d->C;
@@ -373,7 +403,7 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_block_512(const Depthwise *d, const u
     __m512i *strip = (__m512i *)room;
     DEPTHWISE_ALIGNED int32_t acc[64 * DEPTHWISE_PIXELS];
     long held = 0; /* pixels in acc, which lie one after the other in y, the first at `to` */
-    uint8_t *to = y + first * d->Wo * d->C + c0;
+    long to = first * d->Wo * d->C + c0;
     for (long i = first; i < end; i++)
         for (long j0 = 0; j0 < d->Wo; j0 += run) {
             const long m = d->Wo - j0 < run ? d->Wo - j0 : run;
@@ -383,7 +413,7 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_block_512(const Depthwise *d, const u
                 const __m512i *seen = strip + NV * j * step;
                 P = m - j < 4 || !usual ? 1 : 4;
                 if (held + P > DEPTHWISE_PIXELS) {
-                    depthwise_store_avx512(d, acc, held, block, n, to, NV);
+                    depthwise_store_avx512(d, acc, held, block, n, y, to, NV);
                     to += held * d->C;
                     held = 0;
                 }
@@ -392,7 +422,7 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_block_512(const Depthwise *d, const u
                 held += P;
             }
         }
-    depthwise_store_avx512(d, acc, held, block, n, to, NV);
+    depthwise_store_avx512(d, acc, held, block, n, y, to, NV);
 }
 TARGET_AVX512 ALWAYS_INLINE void depthwise_any_512(const Depthwise *d, const uint8_t *x, long block,
                                                    long first, long end, uint8_t *y, void *room,

@@ -25,7 +25,8 @@ weights, the mean of what is drawn; by their signs, which a deterministic net ha
 mean output of several drawn nets. `ways` measures all three, with the bytes that each takes, and a
 stochastic training tells them to the log at its end. `ends` = "real" leaves the real weights.
 
-The weight is drawn once a step, for all of its examples, whatever the number of threads.
+The weight is drawn once a step, for all of its examples, whatever the number of threads. Without
+training, epochs=0, size=one is the baseline sign(W) of Gong et al. 2014 (arXiv 1412.6115).
 """
 
 from __future__ import annotations

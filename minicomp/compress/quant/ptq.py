@@ -26,10 +26,10 @@ Two corrections, done here since both nets are at hand: `moments` of the mean an
 channel's weights (`weight_correction`), then `correct` of the mean of each channel's output
 (`bias_correction`, `shifts`).
 
-A net with batch norm is quantized as it is, the grid behind convolution, norm and activation; an
-integer program needs the norms folded before. Masks stay, and so do grids of weights that were
-quantized before: they are decoded and quantized again. Shared weights are refused: their indices
-are their codes already; mode activations leaves them as they are.
+A net with batch norm is quantized as it is, the grid behind convolution, norm and activation; in an
+integer program a norm becomes a gain of each channel. Masks stay, and so do grids of weights that
+were quantized before: they are decoded and quantized again. Shared weights are refused: their
+indices are their codes already; mode activations leaves them as they are.
 """
 
 from __future__ import annotations
@@ -149,11 +149,6 @@ class PTQ(WeightQuantizer):
         return found
 
     def change(self, model, data, run):
-        norms = [node.name for node in model.nodes if node.layer.normalises]
-        if norms and self.mode in ("full", "dynamic"):
-            run.log({"event": "say", "text": f"{self.word}: batch norm stays where it is, "
-                                             f"{', '.join(norms)}; an integer program needs it "
-                                             "folded before (fold-bn)"})
         x = calibration(self, data, run).x if self.reads() else None
         return self.quantized(model, x, run)
 

@@ -15,8 +15,8 @@ from ..doors import Pair
 from ..memory import aligned
 from ..sparse.packed import Packed, of_kind
 from ..threads import threads
-from .checks import codes, kernels, result, rung, sums
-from .conv import conv2d_ref
+from .checks import I32, U8, codes, kernels, result, rung, sums
+from .conv import conv2d_ref, conv_ref
 from .pool import sizes_of
 from .requantize import DTYPES, Requantizer, numbers, rule
 
@@ -32,7 +32,7 @@ class Depthwise(Packed):
 
     level : of the rung        shape : (C, KH, KW, 1)
     data : int8, (blocks, KW, G, V, Q) of 8 or 16 bits, G = ceil(KH / Q); at level 0 as it was given
-    offset, r : of blocks V channels, in the order of a block
+    offset, r : of blocks V channels, in the order of a block; r None: what comes are sums
     """
 
     packer = "pack_depthwise"
@@ -40,19 +40,22 @@ class Depthwise(Packed):
     shape: tuple[int, ...]
     data: Array
     offset: Array
-    r: Requantizer
+    r: Requantizer | None
 
 
-def pack_depthwise(w: Array, offset: Array, r: Requantizer, *, isa: str = "auto") -> Depthwise:
+def pack_depthwise(w: Array, offset: Array, r: Requantizer | None, *,
+                   isa: str = "auto") -> Depthwise:
     """Returns the filters packed for a rung.
 
-    w : (C, KH, KW, 1) int8, none of which is 0        offset : (C,) int32        r : of C channels
+    w : (C, KH, KW, 1) int8, none of which is 0        offset : (C,) int32        r : of C channels,
+    or None: sums are wanted
     Raises ValueError for other arrays, and filters whose sums may not fit int32.
     """
     doors.integers("w", w, 4)
     if w.dtype != np.int8 or w.shape[3] != 1 or 0 in w.shape:
         raise ValueError(f"w must be int8 of shape (C, KH, KW, 1), got {w.dtype} {w.shape}")
-    offset, r, level = sums("offset", offset, 1), rule(r, len(w)), cpu.resolve(isa, "int8")
+    r = None if r is None else rule(r, len(w))
+    offset, level = sums("offset", offset, 1), cpu.resolve(isa, "int8")
     if len(offset) != len(w):
         raise ValueError(f"offset must be of {len(w)} channels, got {len(offset)}")
     if 255 * np.abs(w.astype(np.int16)).sum(axis=(1, 2, 3), dtype=np.int64).max() >= 2**31:
@@ -62,7 +65,7 @@ def pack_depthwise(w: Array, offset: Array, r: Requantizer, *, isa: str = "auto"
     v, q = BLOCKS[cpu.RUNGS[level]]
     return Depthwise._made(
         level=level, shape=w.shape, data=_interleaved(w[..., 0], v, q), offset=_ordered(offset, v),
-        r=replace(r, **{name: _ordered(getattr(r, name), v) for name in DTYPES}))
+        r=r and replace(r, **{name: _ordered(getattr(r, name), v) for name in DTYPES}))
 
 
 def _ordered(a: Array, v: int) -> Array:
@@ -93,12 +96,14 @@ def _interleaved(w: Array, v: int, q: int) -> Array:
 
 
 def depthwise(x: Array, w: Depthwise, *, stride: Pair = (1, 1), padding: Pair = (0, 0),
-              zero_point: int = 0, out: Array | None = None, n_threads: int = 1,
-              calls=None) -> Array:
-    """Returns the codes of x convolved channel by channel, (N, Ho, Wo, C) uint8.
+              zero_point: int = 0, offset: Array | None = None, out: Array | None = None,
+              n_threads: int = 1, calls=None) -> Array:
+    """Returns the codes of x convolved channel by channel, (N, Ho, Wo, C) uint8, or where w has no
+    requantizer the sums, int32.
 
     x : (N, H, W, C) uint8        w : of `pack_depthwise`, whose rung runs
-    zero_point : of x, what padding holds        out : uint8, C-contiguous, or None
+    zero_point : of x, what padding holds        offset : (C,) int32, in place of w's, or None
+    out : uint8 or int32, C-contiguous, or None
     calls : where to keep it for later, see checks.py
     Raises ValueError for other arrays, and where channels or windows do not fit.
     """
@@ -108,15 +113,27 @@ def depthwise(x: Array, w: Depthwise, *, stride: Pair = (1, 1), padding: Pair = 
     if x.shape[3] != channels:
         raise ValueError(f"x must have {channels} channels, got {x.shape[3]}")
     where = doors.geometry(x.shape[1:3], w.shape[1:3], stride, padding)
-    out = result(out, (len(x), *where.count, channels), x)
+    out = result(out, (len(x), *where.count, channels), x, dtype=I32 if w.r is None else U8)
     level = rung(cpu.RUNGS[w.level], calls, given)
+    if offset is None:
+        offset = w.offset
+    else:
+        offset = sums("offset", offset, 1)
+        if len(offset) != channels:
+            raise ValueError(f"offset must be of {channels} channels, got {len(offset)}")
+        offset = offset if level == 0 else _ordered(offset, BLOCKS[cpu.RUNGS[level]][0])
     if level == 0:
-        out[...] = conv2d_ref(x, w.data, w.offset, w.r, stride=where.stride,
-                              padding=where.padding, groups=channels, zero_point=zero_point)
+        how = {"stride": where.stride, "padding": where.padding, "groups": channels,
+               "zero_point": zero_point}
+        out[...] = (conv_ref(x, w.data, offset, **how) if w.r is None
+                    else conv2d_ref(x, w.data, offset, w.r, **how))
     elif len(x):
         blocks = len(w.offset) // BLOCKS[cpu.RUNGS[level]][0]
         each = cpu.kernel_module("int8").depthwise_room(*where.kernel)
         room = aligned(n_threads, each // 4).view(np.uint8)
-        kernels(calls).depthwise(x, w.data, w.offset, w.r, numbers(w.r), sizes_of(where, channels),
-                                 zero_point, blocks, room, out, level, n_threads)
+        where = sizes_of(where, channels), zero_point, blocks, room, out, level, n_threads
+        if w.r is None:
+            kernels(calls).depthwise_sums(x, w.data, offset, *where)
+        else:
+            kernels(calls).depthwise(x, w.data, offset, w.r, numbers(w.r), *where)
     return out

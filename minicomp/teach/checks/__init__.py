@@ -7,6 +7,7 @@ from .lesson05 import LESSON as LESSON_05
 from .lesson06 import LESSON as LESSON_06
 from .lesson07 import LESSON as LESSON_07
 from .lesson10 import LESSON as LESSON_10
+from .lesson11 import LESSON as LESSON_11
 from .lesson12 import LESSON as LESSON_12
 from .lesson13 import LESSON as LESSON_13
 from .lesson17 import LESSON as LESSON_17
@@ -19,6 +20,7 @@ LESSONS = (
     LESSON_06,
     LESSON_07,
     LESSON_10,
+    LESSON_11,
     LESSON_12,
     LESSON_13,
     LESSON_17,

@@ -16,6 +16,7 @@ from . import (
     lesson06,
     lesson07,
     lesson10,
+    lesson11,
     lesson12,
     lesson13,
     lesson17,
@@ -28,6 +29,7 @@ from .lesson05 import life_lines
 from .lesson06 import gamma_split
 from .lesson07 import three_moves
 from .lesson10 import staircase
+from .lesson11 import moving_threshold
 from .lesson12 import trapped
 from .lesson13 import updates_lost
 from .lesson17 import waterfall
@@ -38,6 +40,7 @@ __all__ = [
     "formula",
     "gamma_split",
     "life_lines",
+    "moving_threshold",
     "pruning_curves",
     "staircase",
     "three_moves",
@@ -55,6 +58,7 @@ RECORDED = {
     "06": lesson06.recorded,
     "07": lesson07.recorded,
     "10": lesson10.recorded,
+    "11": lesson11.recorded,
     "12": lesson12.recorded,
     "13": lesson13.recorded,
     "17": lesson17.recorded,

@@ -55,6 +55,15 @@ def draw_errors(ax, bits, errors, dense: float, guesses: dict, *, what: str, tit
     ax.grid(color=LIGHT, linewidth=0.6)
 
 
+def errors_in_words(bits, errors, dense: float) -> str:
+    """Returns what `draw_errors` draws, as part of a picture's text; arguments are its."""
+    said = "; ".join(
+        f"{name} " + ", ".join(f"{e:.2f}" for e in each) for name, each in errors.items()
+    )
+    at = ", ".join(f"{b:.0f}" for b in bits)
+    return f"test error in % at {at} bits: {said}; float {dense:.2f}"
+
+
 def formula(tex: str) -> tuple[bytes, float, float, float]:
     """Returns a formula as SVG, and its width, height and depth below the baseline in em.
 

@@ -9,7 +9,7 @@ import numpy as np
 from ...report.palette import GREY, LABEL
 from ...report.plots import LINES, MARKERS, style
 from ..asking.shown import Figure
-from .drawing import axes, draw_errors, picture
+from .drawing import axes, draw_errors, errors_in_words, picture
 
 
 def trapped(
@@ -37,16 +37,13 @@ def trapped(
                     what="a weight and of an activation",
                     title="Rounded afterwards, and trained for it")
         tail = np.rint(through)[-10:]
-        said = "; ".join(
-            f"{name} " + ", ".join(f"{e:.2f}" for e in each) for name, each in errors.items()
-        )
         return picture(
             ax,
             f"Left: a weight behind a rounding, target {target:g}, over {len(through)} steps. By"
             f" the true gradient, 0, it stays at {stuck[-1]:g}, rounded {np.rint(stuck[-1]):g}."
             f" Straight through it climbs from {through[0]:g} and ends between the codes"
-            f" {tail.min():g} and {tail.max():g}. Right: test error in % at"
-            f" {', '.join(f'{b:.0f}' for b in bits)} bits: {said}; float {dense:.2f}.",
+            f" {tail.min():g} and {tail.max():g}. Right:"
+            f" {errors_in_words(bits, errors, dense)}.",
         )
 
 

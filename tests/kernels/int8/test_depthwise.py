@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minicomp.kernels import cpu
-from minicomp.kernels.int8.conv import conv2d_ref
+from minicomp.kernels.int8.conv import conv2d_ref, conv_ref
 from minicomp.kernels.int8.depthwise import depthwise, pack_depthwise
 from minicomp.kernels.int8.requantize import ROUNDINGS, requantizer
 
@@ -50,6 +50,21 @@ def test_every_rung_gives_the_same_bits(isa):
         x = rng.integers(0, 256, (2, 7, 9, c)).astype(np.uint8)
         x.setflags(write=False)
         check(x, w, offset, r, isa, stride=stride, padding=padding, zero_point=c)
+
+
+@isa
+def test_sums_have_the_same_bits_on_every_rung(isa):
+    for c, _, kernel, stride, padding in CASES:
+        rng = np.random.default_rng(c)
+        w, offset, _ = drawn(rng, c, kernel)
+        x = rng.integers(0, 256, (2, 7, 9, c)).astype(np.uint8)
+        how = {"stride": stride, "padding": padding, "zero_point": 7}
+        for n_threads in (1, 2):
+            for given in (None, offset[::-1].copy()):
+                wanted = conv_ref(x, w, offset if given is None else given, groups=c, **how)
+                got = depthwise(x, pack_depthwise(w, offset, None, isa=isa), offset=given,
+                                n_threads=n_threads, **how)
+                np.testing.assert_array_equal(got, wanted, strict=True)
 
 
 @isa

@@ -101,6 +101,54 @@ def of_a_table_that_may_be_0(w, bits, per_channel):
     return scale, np.mean(error**2), (w.size * bits + 7) // 8 + 4 * len(scale)
 
 
+def bias_in_place(w, w_hat, b, x):
+    b -= (w_hat - w) @ x.mean(axis=0)
+    return b
+
+
+def mean_of_shifts(w, w_hat, b, x):
+    return b - np.mean([(w_hat - w) @ one for one in x], axis=0)
+
+
+def by_loops(counts, width, levels):
+    best = (np.inf, 0)
+    for i in range(levels, len(counts) + 1):
+        p = [*counts[: i - 1], counts[i - 1 :].sum()]
+        q = np.zeros(i)
+        for j in range(levels):
+            bins = [k for k in range(i) if k * levels // i == j and counts[k] > 0]
+            for k in bins:
+                q[k] = sum(counts[b] for b in bins) / len(bins)
+        if p[-1] > 0 and q[-1] == 0:
+            continue
+        pairs = [(a / sum(p), b / q.sum()) for a, b in zip(p, q) if a > 0]
+        best = min(best, (sum(a * np.log(a / b) for a, b in pairs), (i + 0.5) * width))
+    return best[::-1]
+
+
+def in_type_of_sums(acc, m, zero_point):
+    f, e = np.frexp(m)
+    m0, n = int(np.rint(f * 2**31)), int(31 - e)
+    return m0, n, np.clip(((acc * m0 + 2 ** (n - 1)) >> n) + zero_point, 0, 255)
+
+
+def exponent_of_32_bits(acc, m, zero_point):
+    f, e = np.frexp(m)
+    m0, n = int(np.rint(f * 2**31)), 31 - e
+    if m0 == 2**31:
+        m0, n = 2**30, n - 1
+    return m0, n, np.clip((acc.astype(np.int64) * m0 + 2 ** (n - 1) >> n) + zero_point, 0, 255)
+
+
+def as_bytes(acc, m, zero_point):
+    f, e = np.frexp(m)
+    m0, n = np.int64(np.rint(f * 2**31)), 31 - int(e)
+    if m0 == 2**31:
+        m0, n = m0 >> 1, n - 1
+    q = (acc * m0 + (1 << n - 1) >> n) + zero_point
+    return m0, n, np.clip(q, 0, 255).astype(np.uint8)
+
+
 def masked_in_place(g, x, scale, zero_point, bits):
     q = np.rint(x / scale) + zero_point
     g[(q < 0) | (q > 2**bits - 1)] = 0
@@ -154,6 +202,12 @@ ANSWERS = [
     ("10.affine_params", float_zero_point, "wrong-type"),
     ("10.quantize", into_bytes, "not-saturated"),
     ("10.weight_scales", of_a_table_that_may_be_0, "zero-channel"),
+    ("11.corrected_bias", bias_in_place, "overwrites"),
+    ("11.corrected_bias", mean_of_shifts, ""),
+    ("11.kl_threshold", by_loops, ""),
+    ("11.requantize", in_type_of_sums, "narrow-product"),
+    ("11.requantize", exponent_of_32_bits, "narrow-product"),
+    ("11.requantize", as_bytes, ""),
     ("12.fake_quant_backward", masked_in_place, "overwrites"),
     ("12.step_gradient", for_each_weight, "wrong-shape"),
     ("13.nearest_fixed", rounded_python, "tie-up"),
