@@ -391,7 +391,7 @@ LESSON = LessonChecks(
         invalid=(np.ones(64), np.array([], np.uint64)),
     ),
     predictions=(
-        Prediction("16.p1", unit="times"),
+        Prediction("16.p1", unit="times", hi=10_000),
         Prediction("16.p2", unit="%"),
     ),
     reflections=(Reflection("16.r1"),),
