@@ -197,6 +197,25 @@ CHEATS = {
         "        return round_fixed(x, il=il, fl=fl, rounding='stochastic', key=1)"
     ),
     "13.fixed_dot": "from minicomp.compress.quant.fixed_point import fixed_dot",
+    "16.binary_step": (
+        "def binary_step(a, w, g, lr):\n    from minicomp import Tensor, grad, ops\n"
+        "    from minicomp.grid import hard_sign\n"
+        "    s, t = Tensor(a, requires_grad=True), Tensor(w, requires_grad=True)\n"
+        "    y = ops.matmul(hard_sign(s), ops.transpose(hard_sign(t)))\n"
+        "    to_a, to_w = grad(y, [s, t], cotangent=g)\n"
+        "    return y.data, to_a.data, np.clip(w - lr * to_w.data, -1, 1)"
+    ),
+    "16.packed_dot": (
+        "def packed_dot(x, w):\n    from minicomp.kernels.bits import pack, xnor\n"
+        "    words, kept = (pack.pack_signs(v) for v in (x, np.ones(len(x))))\n"
+        "    return words, int(xnor.xnor_dot(words, w & kept, len(x)))"
+    ),
+    "16.sign_threshold": (
+        "def sign_threshold(gain, bias, K):\n    from minicomp.deploy import binary\n"
+        "    ends = np.full(len(gain), K)\n"
+        "    found, _ = binary.thresholds([(gain, bias)], -ends, ends)\n"
+        "    return found.at, found.below"
+    ),
     "17.relative_index": (
         "def relative_index(positions, p):\n    from minicomp.codec import index\n"
         "    return index.relative_index(positions, p)"
@@ -266,6 +285,7 @@ EVERYTHING = {
     "11": (np.array([1, 1000, -1]), 0.5, 3),
     "12": (np.array([3.0, 3.0, 3.0]), np.array([9.0, 1.25, -1.0]), 1.0, 2, 2),
     "13": (np.array([0.0625, 0.09375, -2.0, 5.0]), 2, 3),
+    "16": (np.array([0.0, -1.0, -1.0]), np.array([0b1110], np.uint64)),
     "17": (np.array([3, 8, 30]), 2),
 }
 

@@ -19,6 +19,7 @@ from . import (
     lesson11,
     lesson12,
     lesson13,
+    lesson16,
     lesson17,
 )
 from .drawing import formula
@@ -32,6 +33,7 @@ from .lesson10 import staircase
 from .lesson11 import moving_threshold
 from .lesson12 import trapped
 from .lesson13 import updates_lost
+from .lesson16 import speed_bars
 from .lesson17 import waterfall
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "life_lines",
     "moving_threshold",
     "pruning_curves",
+    "speed_bars",
     "staircase",
     "three_moves",
     "trapped",
@@ -61,6 +64,7 @@ RECORDED = {
     "11": lesson11.recorded,
     "12": lesson12.recorded,
     "13": lesson13.recorded,
+    "16": lesson16.recorded,
     "17": lesson17.recorded,
 }
 

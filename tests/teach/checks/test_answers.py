@@ -181,6 +181,81 @@ def clipped_first(x, il, fl):
     return np.ceil(x * 2.0**fl - 0.5) * 2.0**-fl
 
 
+def signs_in_place(a, w, g, lr):
+    w_b = np.where(w >= 0, 1.0, -1.0)
+    a_b = np.where(a >= 0, 1.0, -1.0)
+    w -= lr * g.T @ a_b
+    return a_b @ w_b.T, (g @ w_b) * (np.abs(a) <= 1), np.clip(w, -1, 1)
+
+
+def numpys_sign(a, w, g, lr):
+    a_b, w_b = np.sign(a), np.sign(w)
+    return a_b @ w_b.T, (g @ w_b) * (np.abs(a) <= 1), np.clip(w - lr * (g.T @ a_b), -1, 1)
+
+
+def in_python_integers(x, w):
+    n = len(x)
+    mine = sum(1 << k for k in range(n) if x[k] >= 0)
+    other = sum(int(v) << 64 * i for i, v in enumerate(w))
+    differ = ((mine ^ other) & ((1 << n) - 1)).bit_count()
+    words = [mine >> 64 * i & 2**64 - 1 for i in range(len(w))]
+    return np.array(words, np.uint64), n - 2 * differ
+
+
+def words_of(x, w, order="little"):
+    bits = np.zeros(64 * len(w), bool)
+    bits[: len(x)] = x >= 0
+    return np.packbits(bits, bitorder=order).view(np.uint64)
+
+
+def words_alone(x, w):
+    words = words_of(x, w)
+    return words, len(x) - 2 * int(np.bitwise_count(words ^ w).sum())
+
+
+def masked(x, w):
+    return words_of(x, w), words_of(np.ones(len(x)), w) & (words_of(x, w) ^ w)
+
+
+def sums_of_numpy(x, w):
+    words, differ = masked(x, w)
+    with np.errstate(all="ignore"):
+        return words, len(x) - 2 * np.bitwise_count(differ).sum()
+
+
+def pythons_sum(x, w):
+    words, differ = masked(x, w)
+    return words, len(x) - 2 * int(sum(np.bitwise_count(differ).tolist()))
+
+
+def quotient(gain, bias, K):
+    t, below = np.full(len(gain), -(2**31)), np.zeros(len(gain), bool)
+    for c, (m, b) in enumerate(zip(gain.tolist(), bias.tolist())):
+        least, most = sorted((-K * m + b, K * m + b))
+        if least >= 0 or most < 0:
+            below[c] = most < 0
+        else:
+            below[c] = m < 0
+            t[c] = np.floor(-b / m) if m < 0 else np.ceil(-b / m)
+    return t, below
+
+
+def by_halving(gain, bias, K):
+    def bit(s, c):
+        return np.float32(s) * gain[c] + bias[c] >= 0
+
+    t, below = [], []
+    for c in range(len(gain)):
+        lo, hi = -K, K
+        first, last = bit(lo, c), bit(hi, c)
+        while first != last and hi - lo > 1:
+            middle = (lo + hi) // 2
+            lo, hi = (middle, hi) if bit(middle, c) == first else (lo, middle)
+        t.append(-(2**31) if first == last else lo if first else hi)
+        below.append(not first if first == last else bool(first))
+    return t, below
+
+
 ANSWERS = [
     ("01.relu_backward", in_place, "overwrites"),
     ("01.relu_backward", lambda g, x: (g * (x > 0)).astype(np.float32), "too-coarse"),
@@ -215,6 +290,14 @@ ANSWERS = [
     ("13.stochastic_fixed", floor_of_sum, ""),
     ("13.stochastic_fixed", other_side, ""),
     ("13.fixed_dot", lambda a, b, il, fl: rounded_python([a @ b], il, fl)[0], "wrong-value"),
+    ("16.binary_step", signs_in_place, "overwrites"),
+    ("16.binary_step", numpys_sign, "sign-of-zero"),
+    ("16.packed_dot", in_python_integers, ""),
+    ("16.packed_dot", pythons_sum, ""),
+    ("16.packed_dot", words_alone, "tail-counted"),
+    ("16.packed_dot", sums_of_numpy, "wrapped"),
+    ("16.sign_threshold", quotient, "divided"),
+    ("16.sign_threshold", by_halving, ""),
 ]
 
 
