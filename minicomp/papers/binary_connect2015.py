@@ -39,13 +39,12 @@ TECHNIQUES = {
 
 def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     """Returns rows: floats, deterministic signs, and the three ways to use drawn ones."""
-    files, given = Files(data, out, "binary-connect"), data.without_test()
+    files = Files(data, out, "binary-connect")
     for seed in seeds:
         init, draws, *streams = np.random.default_rng(seed).spawn(2 + len(TECHNIQUES))
-        net, made = BinaryConnectMLP(normalize=data.normalize, rng=init), {}
-        for (word, technique), rng in zip(TECHNIQUES.items(), streams):
-            made[word] = technique.apply(net, given, Run(rng, log, None, n_threads))
-            files.note(word, made[word], seed, made["floats"])
+        net = BinaryConnectMLP(normalize=data.normalize, rng=init)
+        made = files.note_all(TECHNIQUES, net, [Run(rng, log, None, n_threads) for rng in streams],
+                              seed)
         _other_ways(files, made["stochastic"], made["floats"], seed, draws, n_threads)
     return table(files)
 

@@ -35,13 +35,11 @@ TECHNIQUES = {
 
 def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     """Returns rows: floats, signs, and signs with batch norm and AdaMax by shifts."""
-    files, given = Files(data, out, "bnn"), data.without_test()
+    files = Files(data, out, "bnn")
     for seed in seeds:
         init, *streams = np.random.default_rng(seed).spawn(1 + len(TECHNIQUES))
-        net, made = BinaryConnectMLP(normalize=data.normalize, rng=init), {}
-        for (word, technique), rng in zip(TECHNIQUES.items(), streams):
-            made[word] = technique.apply(net, given, Run(rng, log, None, n_threads))
-            files.note(word, made[word], seed, made["floats"])
+        net = BinaryConnectMLP(normalize=data.normalize, rng=init)
+        files.note_all(TECHNIQUES, net, [Run(rng, log, None, n_threads) for rng in streams], seed)
     return table(files)
 
 

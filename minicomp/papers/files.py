@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..compress.technique import Run, Technique
 from ..nn.graph import Model
 from ..quality import Agreement, agreement
 from ..timing import Clock
@@ -41,6 +43,15 @@ class Files:
         size, wrong = file_errors(model, path, self.data.name)
         agreed = None if floats is None else agreement(model, floats, self.data.test)
         self.add(kind, size, wrong, agreed)
+
+    def note_all(self, techniques: Mapping[str, Technique], net: Model, runs: Sequence[Run],
+                 seed: int) -> dict[str, Model]:
+        """Returns what each technique makes of a net, and notes it beside what the first makes."""
+        made: dict[str, Model] = {}
+        for (kind, technique), run in zip(techniques.items(), runs, strict=True):
+            made[kind] = technique.apply(net, self.data.without_test(), run)
+            self.note(kind, made[kind], seed, next(iter(made.values())))
+        return made
 
     def add(self, kind: str, size: int, wrong: int, agreed: Agreement | None = None) -> None:
         """Notes what was counted elsewhere: bytes, errors, and an agreement where there is one."""
