@@ -8,7 +8,7 @@ import numpy as np
 
 from ..nn.forms import Dense
 from ..nn.graph import Model, chain
-from ..nn.init import gaussian, initialise, torch_uniform
+from ..nn.init import gaussian, glorot_uniform, initialise, torch_uniform
 from ..nn.layers import (BatchNorm1d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU,
                          Sigmoid, Tanh)
 from ..nn.layers.normalize import Statistics
@@ -104,3 +104,44 @@ def GuptaCNN(*, rng: Rng) -> Model:
                   ("flatten", Flatten()), ("fc1", Linear(256, 128)), ("relu3", ReLU()),
                   ("fc2", Linear(128, 10)))
     return initialise(Model(nodes, input_shape=(1, 28, 28)), rng=rng)
+
+
+def BinaryConnectMLP(*, normalize: Statistics | None = None, hidden: int = 1024, rng: Rng) -> Model:
+    """Returns 784-3 x hidden-10 with ReLU and batch norm behind every layer, the last too, without
+    biases; x (N, 1, 28, 28).
+
+    Weights are U(-H, H), H = sqrt(1.5 / (fan_in + fan_out)), the range in which BinaryConnect keeps
+    them.
+    normalize : of a first node `Normalize`, or None
+    Source: Courbariaux, Bengio & David 2015, section 3.1; batch norm and range of their code
+    """
+    sizes, named = (784, hidden, hidden, hidden, 10), [("flatten", Flatten())]
+    for i, (a, b) in enumerate(zip(sizes, sizes[1:]), start=1):
+        named += [(f"fc{i}", Linear(a, b, bias=False)), (f"bn{i}", BatchNorm1d(b)),
+                  (f"relu{i}", ReLU())]
+    model = Model(chained(normalize, *named[:-1]), input_shape=(1, 28, 28))
+    return initialise(model, rng=rng, draw=_within_H)
+
+
+def BinaryLeNet5(*, normalize: Statistics | None = None, hidden: int = 500, rng: Rng) -> Model:
+    """Returns Caffe's LeNet-5 as a net of signs needs it: conv 20, conv 50, `hidden` units, 10,
+    each with batch norm, the first three with ReLU, for a technique to put signs in its place.
+
+    Batch norm stands before the pooling, so that it can become a threshold; no biases, weights
+    U(-H, H) as in BinaryConnectMLP; x (N, 1, 28, 28)
+    normalize : of a first node `Normalize`, or None
+    Source: LeNet5 of models/lenet.py, for Courbariaux et al. 2016 (arXiv 1602.02830)
+    """
+    named = []
+    for i, (a, b) in enumerate([(1, 20), (20, 50)], start=1):
+        named += [(f"conv{i}", Conv2d(a, b, 5, bias=False)), (f"bn{i}", BatchNorm2d(b)),
+                  (f"pool{i}", MaxPool2d(2)), (f"relu{i}", ReLU())]
+    named += [("flatten", Flatten()), ("fc1", Linear(800, hidden, bias=False)),
+              ("bn3", BatchNorm1d(hidden)), ("relu3", ReLU()),
+              ("fc2", Linear(hidden, 10, bias=False)), ("bn4", BatchNorm1d(10))]
+    model = Model(chained(normalize, *named), input_shape=(1, 28, 28))
+    return initialise(model, rng=rng, draw=_within_H)
+
+
+def _within_H(shape, *, rng: Rng):
+    return glorot_uniform(shape, rng=rng) / 2
