@@ -102,11 +102,16 @@ def test_batch_norms_become_thresholds_whatever_the_sign_of_their_gains():
     np.testing.assert_array_equal(*signs)
 
 
-def test_a_file_of_bits_has_8_bits_in_the_first_and_last_layer():
-    forms = binary_lenet5.in_bits(bits()).forms()
+def test_a_program_of_bits_has_8_bits_in_the_first_and_last_layer_and_a_bit_elsewhere(tmp_path):
+    data, net = digits(), bits()
+    program = binary_lenet5.in_bits(net, data, RNG(2))
+    forms = program.forms()
     assert {n: type(forms[f"{n}.weight"]) for n in ("conv1", "conv2", "fc1", "fc2")} == {
         "conv1": Affine, "conv2": Binary, "fc1": Binary, "fc2": Affine}
-    assert forms["conv1.weight"].bits == 8
+    assert forms["conv1.weight"].bits == forms["fc2.weight"].bits == 8
+    minicomp.save(program, tmp_path / "p.mcz")
+    x = data.test.x
+    np.testing.assert_array_equal(minicomp.load(tmp_path / "p.mcz")(x), program(x))
 
 
 def test_the_nets_have_the_sizes_of_their_names():
