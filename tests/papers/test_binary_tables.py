@@ -48,13 +48,14 @@ def test_a_row_says_errors_bytes_and_flips_of_its_first_kind(tmp_path):
 
 
 @pytest.mark.parametrize("more, want", [
-    ({}, [True] * 5),
-    ({"deterministic": (151, 1000)}, [True, False, True, True, True]),
-    ({"stochastic": (141, 1000)}, [True, True, False, True, True]),
-    ({"signs": (141, 1000), "mean": (141, 1000)}, [True, True, True, False, False]),
+    ({}, [True] * 6),
+    ({"deterministic": (151, 1000)}, [True, False, True, True, True, True]),
+    ({"anew": (141, 1000)}, [True, True, False, True, True, True]),
+    ({"stochastic": (141, 1000)}, [True, True, True, False, True, True]),
+    ({"signs": (141, 1000), "mean": (141, 1000)}, [True, True, True, True, False, False]),
 ])
 def test_drawn_signs_must_not_be_worse_than_those_of_the_weights(tmp_path, more, want):
-    kinds = dict.fromkeys(("floats", "deterministic", "stochastic", "signs", "mean"), (140, 1000))
+    kinds = dict.fromkeys(("floats", "deterministic", "anew", "stochastic", "signs", "mean"), (140, 1000))
     assert met(binary_connect2015, tmp_path, **kinds | more) == want
 
 
@@ -127,7 +128,7 @@ def test_the_nets_have_the_sizes_of_their_names():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module, rows", [(binary_connect2015, 5), (bnn2016, 3),
+@pytest.mark.parametrize("module, rows", [(binary_connect2015, 6), (bnn2016, 3),
                                           (binary_lenet5, 3), (ternary2016, 4)])
 def test_a_table_runs_from_nets_to_rows(tmp_path, monkeypatch, module, rows):
     monkeypatch.setattr(files, "file_errors", lambda model, path, name: (minicomp.save(model, path),
