@@ -55,7 +55,8 @@ def test_a_row_says_errors_bytes_and_flips_of_its_first_kind(tmp_path):
     ({"signs": (141, 1000), "mean": (141, 1000)}, [True, True, True, True, False, False]),
 ])
 def test_drawn_signs_must_not_be_worse_than_those_of_the_weights(tmp_path, more, want):
-    kinds = dict.fromkeys(("floats", "deterministic", "anew", "stochastic", "signs", "mean"), (140, 1000))
+    kinds = dict.fromkeys(("floats", "deterministic", "anew", "stochastic", "signs", "mean"),
+                          (140, 1000))
     assert met(binary_connect2015, tmp_path, **kinds | more) == want
 
 
