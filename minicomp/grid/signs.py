@@ -41,6 +41,18 @@ def stochastic_signs(x: Array, u: Array) -> Array:
     return np.where(u < np.clip((x + 1) / 2, 0, 1), x.dtype.type(1), x.dtype.type(-1))
 
 
+@primitive
+def drawn_sign(x, *, u):
+    """Returns `stochastic_signs(x, u)`; the gradient is that of `hard_sign`.
+
+    Source: Courbariaux, Hubara, Soudry, El-Yaniv & Bengio 2016, arXiv 1602.02830, eqs. (2)-(4)
+    """
+    return stochastic_signs(x, u)
+
+
+rules(drawn_sign, lambda g, y, x, u: g * (np.abs(raw(x)) <= 1))
+
+
 def ternary_codes(w: Array, delta) -> Array:
     """Returns +1 where w > delta, -1 where w < -delta, else 0, int8 of w's shape.
 
