@@ -11,6 +11,7 @@ A kind of step declares its arguments, the shapes of its weights and of its outp
 | linear                     | (x W') gain + bias;   x (N, I), W (O, I)                     |
 | conv                       | (x * W) gain + bias, cross-correlation;   W (O, C/G, KH, KW) |
 | scale                      | x gain + bias, a number each for a channel                   |
+| input_scale                | y K gain + bias, K the sizes of x, of which y was made       |
 | relu, relu6, sigmoid, tanh, sign | entry by entry; also what a step does `then` to it   |
 | threshold, topk            | x where |x| >= threshold; where it is among the k largest    |
 | clip                       | min(max(x, 0), ceiling), a ceiling for each channel          |
@@ -39,8 +40,10 @@ from ..nn.forms import Form
 from ..nn.graph import INPUT, MAX_INPUTS, MAX_NODES
 from ..nn.layers import ActQuant, ClipChannels
 from ..nn.layers.base import bounded, flag, number, padded, pair, positive
+from ..nn.layers.binary import scaled_shape
 from ..tensor import no_grad
 
+WINDOWS = ("kernel_size", "stride", "padding")
 ACTIVATIONS = ("relu", "relu6", "sigmoid", "tanh", "sign")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 _REQUIRED = object()
@@ -61,6 +64,10 @@ def count(name: str, value) -> int:
 
 def _pair(least: int) -> Callable:
     return lambda name, value: pair(name, value, least)
+
+
+def _window(name: str, value) -> tuple[int, int] | None:
+    return None if value is None else pair(name, value, 1)
 
 
 def _threshold(name: str, value) -> float:
@@ -161,6 +168,16 @@ class _Scale(Kind):
         return {"gain": shape[:1], "bias": shape[:1]}
 
 
+class _InputScale(_Scaled):
+    # Of XNOR-Net: floats that stay floats at any precision that computes it.
+    arity = 2
+    args = {"kernel_size": Arg(_window, None), "stride": Arg(_pair(1), (1, 1)),
+            "padding": Arg(_pair(0), (0, 0))} | _Scaled.args
+
+    def out_shape(self, args, y, x):
+        return scaled_shape(y, x, **{name: args[name] for name in WINDOWS})
+
+
 class _Pointwise(Kind):
     def __init__(self, **args: Arg):
         self.args = args
@@ -245,6 +262,7 @@ def _maps(what: str, shape: Shape) -> Shape:
 
 KINDS: dict[str, Kind] = {
     "linear": _Linear(), "conv": _Conv(), "scale": _Scale(),
+    "input_scale": _InputScale(),
     **{name: _Pointwise() for name in ACTIVATIONS},
     "threshold": _Pointwise(threshold=Arg(_threshold)), "topk": _Pointwise(k=Arg(count)),
     "quantize": _Quantize(), "clip": _Clip(),
@@ -360,6 +378,6 @@ def operations(steps: Iterable[Step], shapes: dict[str, Shape]) -> int:
     for step in steps:
         weight = step.parts(shapes).get("weight", ())
         out = math.prod(shapes[step.name])
-        each = math.prod(weight[1:] or step.args.get("kernel_size", ()))
+        each = math.prod(weight[1:] or step.args.get("kernel_size") or ())
         total += out * each + sum(math.prod(shapes[i]) for i in step.inputs)
     return total

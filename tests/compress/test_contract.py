@@ -106,7 +106,8 @@ TOY = {
                        {"stochastic": True, "loss": "squared-hinge"}],
     "bnn": [{}, {"norm": "shift", "stochastic": True, "loss": "squared-hinge", "size": "glorot"},
             {"neurons": "stochastic"}],
-    "xnor-net": [{"real": FC1}, {"real": FC1, "gradient": "printed"}],
+    "xnor-net": [{"real": FC1}, {"real": FC1, "gradient": "printed"},
+                 {"real": FC1, "inputs": "signs"}, {"real": FC1, "inputs": "scaled"}],
     "abc-net": [{"bases": 2}, {"real": FC1, "bases": {"*": 3, "conv1": 1}, "per": "channel"}],
     "twn": [{}, {"real": FC1, "delta": "exact", "per": "channel"}],
     "ttq": [{"t": 0.1}],
@@ -126,8 +127,8 @@ REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
 ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
-# How many weights round to 0, only a training can tell.
-ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq", "twn", "ttq"}
+# How many weights round to 0, only a training can tell; in front of a sign a dead unit learns.
+ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq", "twn", "ttq", "xnor-net"}
 TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch
 CASES = [(word, i) for word, toys in TOY.items() for i in range(len(toys))]
 each = pytest.mark.parametrize("word, toy", CASES, ids=lambda v: str(v))

@@ -11,7 +11,7 @@ from minicomp.gradcheck import grad_check
 from minicomp.nn import (
     ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchNorm2d,
     ChannelShuffle, ClipChannels, Concat, Conv2d, ConvBN2d, Dense, Dropout, Flatten, Identity,
-    Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6, ShiftBatchNorm1d, ShiftBatchNorm2d,
+    InputScale, Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6, ShiftBatchNorm1d, ShiftBatchNorm2d,
     Sigmoid, Sign, Tanh,
 )
 from minicomp.nn import layers
@@ -63,6 +63,8 @@ LEGAL = [
     (Concat(), [MAP, (2, 9, 7)]),
     (Concat(), [ROW, (2,)]),
     (ChannelShuffle(3), [MAP]),
+    (InputScale(6, 3, padding=1), [MAP, (2, 9, 7)]),
+    (InputScale(6), [ROW, MAP]),
 ]
 EVERY = pytest.mark.parametrize(
     "layer, shapes", LEGAL, ids=lambda v: v.kind if isinstance(v, Layer) else ""
