@@ -53,6 +53,8 @@ PRODUCTS = ("conv", "linear", *XNOR)
 OF_FLOATS = {  # steps that no program of bits computes, and why
     "input_scale": "the scales K of XNOR-Net are sizes of real numbers, of which a binary program "
                    "keeps the signs alone (xnor-net with inputs=signs has none)",
+    "binary_sum": "a binary program has one sign an activation, and one a weight; the sums of "
+                  "ABC-Net, bases times activations products of signs, are not lowered to bits",
 }
 
 

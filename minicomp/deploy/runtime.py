@@ -28,7 +28,7 @@ from ..kernels.maps import conv, conv_pool, dense, norm, pool
 from ..kernels.sparse import lanes, nm, rows
 from ..nn.graph import INPUT
 from ..nn.layers import ActQuant
-from ..nn.layers.binary import input_scales
+from ..nn.layers.binary import binary_sum, input_scales
 from ..ops import sigmoid
 from ..tensor import Array, Tensor, no_grad, raw
 from . import choose
@@ -219,6 +219,10 @@ class Plan:
         at = {n: ceiling.reshape(-1, *[1] * (n - 2)) for n in (2, 4)}  # axes of rows, of maps
         return lambda x: np.minimum(np.maximum(x, 0), at[x.ndim])
 
+    def _binary_sum(self, step: Step) -> Callable[..., Array]:
+        beta, shift = numbers(step, "beta"), numbers(step, "shift")
+        return lambda x: binary_sum(x, beta, shift)
+
     def _add(self, step: Step) -> Callable[..., Array]:
         return _then(step, lambda *xs: reduce(np.add, xs) if len(xs) > 1 else xs[0].copy())
 
@@ -234,6 +238,7 @@ _MADE: dict[str, Callable[[Plan, Step], Callable[..., Array]]] = {
     "add": Plan._add,
     "quantize": Plan._quantize,
     "clip": Plan._clip,
+    "binary_sum": Plan._binary_sum,
 }
 # Steps without weights, by kind: from arguments to what computes them.
 _PLAIN: dict[str, Callable[[dict], Callable[..., Array]]] = {

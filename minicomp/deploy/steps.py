@@ -14,6 +14,7 @@ A kind of step declares its arguments, the shapes of its weights and of its outp
 | input_scale                | y K gain + bias, K the sizes of x, of which y was made       |
 | relu, relu6, sigmoid, tanh, sign | entry by entry; also what a step does `then` to it   |
 | threshold, topk            | x where |x| >= threshold; where it is among the k largest    |
+| binary_sum                 | sum_n beta_n (+1 where x + shift_n >= 1/2, else -1)          |
 | clip                       | min(max(x, 0), ceiling), a ceiling for each channel          |
 | quantize                   | x on an affine grid (grid/affine.py), still in floats        |
 | max_pool, avg_pool, adaptive_avg_pool | the maximum, the mean of windows, of cells        |
@@ -38,7 +39,7 @@ from ..grid import GRIDS, code_range
 from ..kernels.doors import window_count
 from ..nn.forms import Form
 from ..nn.graph import INPUT, MAX_INPUTS, MAX_NODES
-from ..nn.layers import ActQuant, ClipChannels
+from ..nn.layers import ActQuant, BinarySum, ClipChannels
 from ..nn.layers.base import bounded, flag, number, padded, pair, positive
 from ..nn.layers.binary import scaled_shape
 from ..tensor import no_grad
@@ -68,6 +69,10 @@ def _pair(least: int) -> Callable:
 
 def _window(name: str, value) -> tuple[int, int] | None:
     return None if value is None else pair(name, value, 1)
+
+
+def _bases(name: str, value) -> int:
+    return BinarySum(value).bases
 
 
 def _threshold(name: str, value) -> float:
@@ -202,6 +207,13 @@ class _Clip(Kind):
         ClipChannels.of(**numbers_of(weights))
 
 
+class _BinarySum(Kind):
+    args = {"bases": Arg(_bases)}
+
+    def parts(self, args, shape):
+        return {part: (args["bases"],) for part in ("beta", "shift")}
+
+
 class _Pool(Kind):
     args = {"kernel_size": Arg(_pair(1)), "stride": Arg(_pair(1)), "padding": Arg(_pair(0), (0, 0)),
             "ceil_mode": Arg(flag, False)}
@@ -265,7 +277,7 @@ KINDS: dict[str, Kind] = {
     "input_scale": _InputScale(),
     **{name: _Pointwise() for name in ACTIVATIONS},
     "threshold": _Pointwise(threshold=Arg(_threshold)), "topk": _Pointwise(k=Arg(count)),
-    "quantize": _Quantize(), "clip": _Clip(),
+    "quantize": _Quantize(), "clip": _Clip(), "binary_sum": _BinarySum(),
     "max_pool": _Pool(), "avg_pool": _Pool(), "adaptive_avg_pool": _AdaptivePool(),
     "flatten": _Flatten(), "shuffle": _Shuffle(), "add": _Add(), "concat": _Concat(),
 }

@@ -37,7 +37,9 @@ def test_layers_become_steps_or_vanish(nets):
         ("clip", "clip", ("thresh",), None),
         ("quant", "quantize", ("clip",), None),
         ("fc2", "linear", ("quant",), "sigmoid"),
-        ("topk", "topk", ("fc2",), None),
+        ("sums", "binary_sum", ("fc2",), None),
+        ("both", "add", ("fc2", "sums"), None),
+        ("topk", "topk", ("both",), None),
         ("fc3", "linear", ("topk",), None),
     ]
     assert list(program.steps[1].weights) == ["weight", "gain", "bias"]

@@ -147,6 +147,7 @@ NETS = {
 FLOATS = NETS | {
     "sign": lambda: small(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Sign(), nn.Conv2d(6, 4, 1),
                           nn.ShiftBatchNorm2d(4)),
+    "sums of signs": lambda: small(nn.Conv2d(3, 6, 3), nn.BinarySum(3), nn.Conv2d(6, 4, 1)),
     "scales of inputs": lambda: drawn(Model((
         *chain(("c1", nn.Conv2d(3, 6, 3)), ("sign", nn.Sign()),
                ("c2", nn.Conv2d(6, 4, (3, 2), 2, 1, bias=False))),

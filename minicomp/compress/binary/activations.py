@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from ...errors import UserError
 from ...nn.graph import Model, Node
 from ...nn.layers import (BatchNorm1d, BatchNorm2d, Layer, MaxPool2d, ShiftBatchNorm1d,
                           ShiftBatchNorm2d, Sign)
@@ -35,6 +36,15 @@ def read_by(model: Model, layers: Iterable[str]) -> dict[str, str]:
             if not node.layer.passes:
                 break
     return found
+
+
+def check_read(where: str, model: Model, layers: Iterable[str]) -> None:
+    """Raises UserError where none of the layers reads an activation.
+
+    where : what messages begin with, the technique and its knob
+    """
+    if not read_by(model, layers):
+        raise UserError(f"{where} needs a binary layer that reads an activation, got none")
 
 
 def norm_before(model: Model, name: str) -> str | None:

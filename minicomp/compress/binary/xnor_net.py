@@ -58,7 +58,7 @@ from ...nn.graph import Model, Node
 from ...nn.layers import Dropout, Flatten, Identity, InputScale, Sign
 from ...tensor import Array
 from ..technique import knob
-from .activations import behind_pools, read_by, with_binary
+from .activations import behind_pools, check_read, read_by, with_binary
 from .training import Latents, Signed, kept_mean, latent_of
 
 GRADIENTS = ("exact", "printed")
@@ -166,9 +166,8 @@ class XNORNet(Latents):
 
     def check(self, model):
         super().check(model)
-        if self.inputs != "real" and not read_by(model, self.chosen(model)):
-            raise UserError(f"{self.word}: inputs={self.inputs} needs a binary layer that reads an "
-                            "activation, got none")
+        if self.inputs != "real":
+            check_read(f"{self.word}: inputs={self.inputs}", model, self.chosen(model))
 
     def prepared(self, model, data, run):
         if self.inputs == "real":

@@ -178,6 +178,20 @@ def _clip(graph, step, xs, around):
     return graph.add("Min", y, graph.constant(f"{step.name}.ceiling", ceiling), name=step.name)
 
 
+def _binary_sum(graph, step, xs, around):
+    numbers, (x,), total = numbers_of(step.weights), xs, None
+    half = graph.constant(f"{step.name}.half", np.float32(0.5))
+    for i, (beta, shift) in enumerate(zip(numbers["beta"], numbers["shift"])):
+        name = f"{step.name}.{i}"
+        v, minus, plus = (graph.constant(f"{name}.{what}", np.float32(a)) for what, a in
+                          (("shift", shift), ("minus", -beta), ("plus", beta)))
+        moved = graph.add("Add", x, v, name=f"{name}.moved")
+        above = graph.add("GreaterOrEqual", moved, half, name=f"{name}.above")
+        term = graph.add("Where", above, plus, minus, name=f"{name}.term")
+        total = term if total is None else graph.add("Add", total, term, name=f"{name}.sum")
+    return total
+
+
 def over_maps(a: Array, shape: tuple[int, ...]) -> Array:
     """Returns a number a channel, so that it broadcasts to (N, C, H, W) or (N, C).
 
@@ -288,6 +302,7 @@ _ADD: dict[str, Callable[[Graph, Step, list[str], Around], str]] = {
     "topk": _topk,
     "quantize": _quantize,
     "clip": _clip,
+    "binary_sum": _binary_sum,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
     "adaptive_avg_pool": _adaptive_avg_pool,

@@ -9,9 +9,10 @@ import numpy as np
 
 from ... import ops
 from ...conv import conv2d
+from ...grid import shifted_sign
 from ...kernels.doors import window_count
-from ..forms import Dense
-from .base import Layer, flag, pair, positive
+from ..forms import Dense, Part
+from .base import Layer, Moving, flag, pair, positive
 
 
 def input_scales(x, *, kernel_size=None, stride=(1, 1), padding=(0, 0)):
@@ -100,3 +101,66 @@ def scaled_shape(y: tuple[int, ...], x: tuple[int, ...], *, kernel_size, stride,
         raise ValueError(f"the scales of inputs of shape {x} have the places {places}, but what "
                          f"they multiply is of shape {y}")
     return y
+
+
+MOST_SIGNS = 8
+
+
+class BinarySum(Moving):
+    """sum_n beta_n A_n: numbers as a sum of N binary activations, each with a shift of its own.
+
+        A_n = +1 where h_v(x) >= 0.5, else -1,    h_v(x) = clip(x + v, 0, 1) of v = shift_n
+
+    What reads it is, with signs for weights, the sum of as many products of signs. The gradient
+    reaches x and shift_n where 0 <= x + shift_n <= 1, as that of h_v; beta_n has A_n.
+
+    bases : N, 1..8        buffers : beta, shift, (N,); no weights: not counted, decayed or pruned
+    learns : whether they move in training, which a technique sets
+    They begin as clip(x, -1, 1) rounded to N + 1 levels: steps of height 2/N where x is 1/2 - v.
+    Raises ValueError for other bases.
+    Source: Lin, Zhao & Pan 2017, arXiv 1711.11294, section 3.2
+    """
+
+    kind, coupling, pointwise, activation = "BinarySum", "keep", True, True
+    straight_through = True
+    step = "binary_sum"
+    buffer_parts = {"beta": Part("table", axes=()), "shift": Part("table", axes=())}
+    learns = False
+
+    def __init__(self, bases: int):
+        (bases,) = positive(bases=bases)
+        if bases > MOST_SIGNS:
+            raise ValueError(f"bases must be in [1, {MOST_SIGNS}], got {bases}")
+        super().__init__(bases=bases)
+        self.bases = bases
+        thresholds = (2 * np.arange(1, bases + 1) - 1 - bases) / bases
+        self.buffers = {"beta": np.full(bases, 1 / bases, np.float32),
+                        "shift": (0.5 - thresholds).astype(np.float32)}
+
+    @property
+    def grids(self):
+        return self.moving("beta", "shift") if self.learns else {}
+
+    @classmethod
+    def entries(cls, bases):
+        return 2 * positive(bases=bases)[0]
+
+    def forward(self, x, *, weights, **_):
+        return binary_sum(x, *(weights.get(part, self.buffers[part]) for part in self.buffers))
+
+    def lowered(self):
+        return {part: Dense(a.copy(), trainable=False) for part, a in self.buffers.items()}
+
+
+def binary_sum(x, beta, shift):
+    """Returns sum_n beta_n A_n, in x's dtype, of `BinarySum`; arrays or Tensors.
+
+    beta, shift : (N,)
+    """
+    total = None
+    for i in range(beta.shape[0]):
+        b, v = (ops.reshape(ops.getitem(a, key=slice(i, i + 1)), shape=(1,) * x.ndim)
+                for a in (beta, shift))
+        term = shifted_sign(x, v) * b
+        total = term if total is None else total + term
+    return total

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicomp.nn import Conv2d, InputScale, Linear
+from minicomp.nn import BinarySum, Conv2d, InputScale, Linear
 from minicomp.nn.layers.binary import input_scales
 from minicomp.tensor import Tensor, grad
 
@@ -83,3 +83,62 @@ def test_what_does_not_fit_is_refused():
         InputScale(0)
     with pytest.raises(ValueError, match="kernel_size must be an integer or a pair"):
         InputScale(4, 0)
+
+
+# ------------------------------------------------------------------------ sums of binary activations
+
+
+def sum_by_loops(x, beta, shift):
+    # sum_n beta_n H_v(x), H_v of h_v = clip(x + v, 0, 1), and the gradients of what stands for it.
+    h = [np.clip(x + v, 0, 1) for v in shift]
+    return sum(b * np.where(a >= 0.5, 1, -1) for b, a in zip(beta, h))
+
+
+def numbers(layer, beta, shift):
+    layer.buffers["beta"][...], layer.buffers["shift"][...] = beta, shift
+    return layer
+
+
+@pytest.mark.parametrize("N", [1, 2, 5])
+def test_a_sum_of_binary_activations_by_its_formula(N):
+    rng = RNG(N)
+    beta, shift = (rng.standard_normal(N).astype(np.float32) for _ in range(2))
+    layer, x = numbers(BinarySum(N), beta, shift), rng.standard_normal((4, 3, 5, 2)) * 2
+    x.flat[0] = 0.5 - np.float64(shift[0])  # h_v is 1/2 there
+    np.testing.assert_allclose(layer(Tensor(x)).data, sum_by_loops(x, beta, shift), rtol=1e-12)
+    layer.learns = True
+    t, g = Tensor(x, requires_grad=True), rng.standard_normal(x.shape)
+    weights = layer.decode()
+    dx, dbeta, dshift = (d.data for d in grad(layer(t, weights=weights), [t, *weights.values()],
+                                              cotangent=g))
+    inside = [(x + v >= 0) & (x + v <= 1) for v in shift.astype(np.float64)]
+    np.testing.assert_allclose(dx, g * sum(b * i for b, i in zip(beta, inside)), rtol=1e-6,
+                               atol=1e-12)
+    np.testing.assert_allclose(dshift, [(b * g * i).sum() for b, i in zip(beta, inside)], rtol=1e-5)
+    signs = [np.where(np.clip(x + v, 0, 1) >= 0.5, 1, -1) for v in shift.astype(np.float64)]
+    np.testing.assert_allclose(dbeta, [(g * a).sum() for a in signs], rtol=1e-5)
+
+
+@pytest.mark.parametrize("N", [1, 2, 3, 8])
+def test_it_begins_as_a_clip_rounded_to_levels(N):
+    x = np.linspace(-1.5, 1.5, 977)
+    level = np.floor((np.clip(x, -1, 1) + 1) * N / 2 + 0.5) * 2 / N - 1
+    away = np.abs((x + 1) * N / 2 % 1 - 0.5) > 1e-5  # from the steps
+    np.testing.assert_allclose(BinarySum(N)(Tensor(x)).data[away], level[away], atol=1e-6)
+
+
+def test_betas_and_shifts_move_only_where_they_learn():
+    layer = BinarySum(2)
+    assert not layer.grids and set(layer.decode()) == set()
+    layer.learns = True
+    first = layer.grids
+    assert all(layer.grids[part] is t and t.data is layer.buffers[part]
+               for part, t in first.items())
+    other = layer.copy()
+    assert all(other.grids[part] is not t for part, t in first.items())
+    assert all(layer.grids[part] is t for part, t in first.items())
+    for bases in (0, 9, True):
+        with pytest.raises(ValueError, match="bases must be"):
+            BinarySum(bases)
+    with pytest.raises(ValueError, match="beta must be finite"):
+        layer.check_buffers({"beta": np.array([1.0, np.nan]), "shift": np.zeros(2)})
