@@ -5,9 +5,9 @@ from .forms import (AdditivePowers, Affine, BFloat16, Binary, Codebook, Dense, F
 from .graph import Model, Node, chain
 from .layers import (ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d,
                      BatchNorm1d, BatchNorm2d, BinarySum, ChannelShuffle, ClipChannels, Concat,
-                     Conv2d, ConvBN2d, Dropout, Flatten, Identity, InputScale, Layer, Linear, MaxPool2d,
-                     Normalize, ReLU, ReLU6, ShiftBatchNorm1d, ShiftBatchNorm2d, Sigmoid, Sign,
-                     Tanh)
+                     Conv2d, ConvBN2d, Dropout, Flatten, Identity, InputScale, Layer, Linear,
+                     MaxPool2d, Normalize, ReLU, ReLU6, ShiftBatchNorm1d, ShiftBatchNorm2d,
+                     Sigmoid, Sign, Tanh)
 from .losses import cross_entropy, huber, l1, l2, mse, squared_hinge
 
 __all__ = ["ActQuant", "ActThreshold", "ActTopK", "AdaptiveAvgPool2d", "Add", "AdditivePowers",

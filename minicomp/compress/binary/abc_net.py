@@ -120,8 +120,8 @@ class ABCNet(Latents):
     per: str = knob("tensor", "what shares bases' shifts and scales: the tensor, or an output "
                               "channel", choices=("tensor", "channel"), per_layer=True)
 
-    activations: int = knob(0, "N, binary activations that a layer's input is the sum of; 0: inputs "
-                               "stay as they are", lo=0, hi=MOST_SIGNS)
+    activations: int = knob(0, "N, binary activations whose sum a layer reads; 0: inputs stay as "
+                               "they are", lo=0, hi=MOST_SIGNS)
 
     def check(self, model):
         super().check(model)

@@ -110,8 +110,8 @@ class Scaled(Signed):
 
 
 def real_input(model: Model, layer: str) -> str:
-    """Returns the node whose numbers' signs a layer reads, itself, flattened or by way of a dropout,
-    of which K knows nothing.
+    """Returns the node whose numbers' signs a layer reads, as they are, flattened, or by way of a
+    dropout, of which K knows nothing.
 
     Raises ValueError where it reads no signs, or signs by way of another layer.
     """
@@ -120,8 +120,8 @@ def real_input(model: Model, layer: str) -> str:
     while name in nodes and isinstance(nodes[name].layer, (Flatten, Identity, Dropout)):
         (name,) = nodes[name].inputs
     if name not in nodes or not isinstance(nodes[name].layer, Sign):
-        raise ValueError(f"{layer} must read signs, or signs flattened, for its input to have scales "
-                         f"K, reads {name}")
+        raise ValueError(f"{layer} must read signs, or signs flattened, for its input to have "
+                         f"scales K, reads {name}")
     return nodes[name].inputs[0]
 
 

@@ -15,7 +15,7 @@ from ..forms import Dense, Part
 from .base import Layer, Moving, flag, pair, positive
 
 
-def input_scales(x, *, kernel_size=None, stride=(1, 1), padding=(0, 0)):
+def input_scales(x, kernel_size=None, stride=(1, 1), padding=(0, 0)):
     """Returns K, the sizes of what a layer's outputs read: (N, 1, Ho, Wo) of a convolution, (N, 1)
     of a linear layer, in x's dtype; an array, or a Tensor of one.
 
@@ -54,8 +54,9 @@ class InputScale(Layer):
     def __init__(self, num_features: int, kernel_size=None, stride=1, padding=0,
                  bias: bool = True):
         (num_features,) = positive(num_features=num_features)
-        windows = {"kernel_size": None if kernel_size is None else pair("kernel_size", kernel_size, 1),
-                   "stride": pair("stride", stride, 1), "padding": pair("padding", padding, 0)}
+        kernel_size = None if kernel_size is None else pair("kernel_size", kernel_size, 1)
+        windows = {"kernel_size": kernel_size, "stride": pair("stride", stride, 1),
+                   "padding": pair("padding", padding, 0)}
         super().__init__(num_features=num_features, bias=flag("bias", bias),
                          **{name: a and list(a) for name, a in windows.items()})
         self.num_features, self.windows = num_features, windows  # those are of the second input
@@ -83,8 +84,8 @@ class InputScale(Layer):
 
     def out_shape(self, y, x):
         if y[0] != self.num_features:
-            raise ValueError(f"InputScale needs {self.num_features} channels, got an input of shape "
-                             f"{y}")
+            raise ValueError(f"InputScale needs {self.num_features} channels, got an input of "
+                             f"shape {y}")
         return scaled_shape(y, x, **self.windows)
 
 

@@ -123,8 +123,8 @@ def test_without_biases_there_are_none_behind_k():
 
 def test_what_cannot_have_scales_is_refused_by_name():
     first = Model(chain(("fc", Linear(4, 3))), input_shape=(4,))
-    with pytest.raises(UserError, match="^xnor-net: inputs=signs needs a binary layer that reads an "
-                                        "activation, got none"):
+    with pytest.raises(UserError, match="^xnor-net: inputs=signs needs a binary layer that reads "
+                                        "an activation, got none"):
         XNORNet(inputs="signs").apply(initialise(first, rng=RNG(0)), None, Run(None))
     nodes = chain(("act", Sign()), ("conv", Conv2d(4, 4, 3, groups=2)), ("pool", MaxPool2d(2)),
                   ("act2", Sign()), ("pool2", MaxPool2d(2)), ("conv2", Conv2d(4, 3, 1)))

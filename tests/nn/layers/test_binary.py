@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_refused():
         InputScale(4, 0)
 
 
-# ------------------------------------------------------------------------ sums of binary activations
+# ----------------------------------------------------------------------- sums of binary activations
 
 
 def sum_by_loops(x, beta, shift):

@@ -10,9 +10,9 @@ from minicomp.compress.channels.couplings import couplings, reads
 from minicomp.gradcheck import grad_check
 from minicomp.nn import (
     ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchNorm2d,
-    BinarySum, ChannelShuffle, ClipChannels, Concat, Conv2d, ConvBN2d, Dense, Dropout, Flatten, Identity,
-    InputScale, Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6, ShiftBatchNorm1d, ShiftBatchNorm2d,
-    Sigmoid, Sign, Tanh,
+    BinarySum, ChannelShuffle, ClipChannels, Concat, Conv2d, ConvBN2d, Dense, Dropout, Flatten,
+    Identity, InputScale, Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6,
+    ShiftBatchNorm1d, ShiftBatchNorm2d, Sigmoid, Sign, Tanh,
 )
 from minicomp.nn import layers
 from minicomp.nn.layers import LAYERS, Layer
