@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..compress.binary.bnn import with_signs
+from ..compress.binary.activations import with_signs
 from ..compress.quant.fold_bn import FoldBN
 from ..compress.quant.nodes import with_grids
 from ..compress.quant.ptq import PTQ

@@ -50,6 +50,12 @@ from .steps import Shape, Step, numbers_of
 
 XNOR = ("xnor_conv", "xnor_linear", "planes")  # products of signs
 PRODUCTS = ("conv", "linear", *XNOR)
+OF_FLOATS = {  # steps that no program of bits computes, and why
+    "input_scale": "the scales K of XNOR-Net are sizes of real numbers, of which a binary program "
+                   "keeps the signs alone (xnor-net with inputs=signs has none)",
+    "binary_sum": "a binary program has one sign an activation, and one a weight; the sums of "
+                  "ABC-Net, bases times activations products of signs, are not lowered to bits",
+}
 
 
 def binary_instructions(steps: Iterable[Step], shapes: dict[str, Shape]) -> tuple[Instruction, ...]:
@@ -64,7 +70,11 @@ def binary_instructions(steps: Iterable[Step], shapes: dict[str, Shape]) -> tupl
     `thresholds` are.
     Raises ValueError, which names the step, for whatever has no such form.
     """
-    made = _Chain(shapes)
+    made, steps = _Chain(shapes), tuple(steps)
+    for step in steps:
+        if step.kind in OF_FLOATS:
+            raise ValueError(f"{step.name}: {OF_FLOATS[step.kind]}; lower the model at precision "
+                             f"float, in which it is a step {step.kind}")
     for step in steps:
         made.take(step)
     return made.finished()

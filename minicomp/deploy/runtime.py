@@ -28,13 +28,14 @@ from ..kernels.maps import conv, conv_pool, dense, norm, pool
 from ..kernels.sparse import lanes, nm, rows
 from ..nn.graph import INPUT
 from ..nn.layers import ActQuant
+from ..nn.layers.binary import binary_sum, input_scales
 from ..ops import sigmoid
 from ..tensor import Array, Tensor, no_grad, raw
 from . import choose
 from .grids import IN_PLACE
 from .one_image import OneImage, fits
 from .packing import dense_weight, gain_and_bias, numbers, windows
-from .steps import Shape, Step, numbers_of, shapes_of
+from .steps import WINDOWS, Shape, Step, numbers_of, shapes_of
 
 _MATVEC = {lanes.Lanes: lanes.matvec, nm.NM: nm.matvec}
 _MATMUL = {rows.Rows: rows.matmul, rows.Csr: rows.csr_matmul}
@@ -187,6 +188,19 @@ class Plan:
         gain, bias = gain_and_bias(step)
         return _then(step, lambda x: norm.affine(x, gain, bias, isa=self.isa))
 
+    def _input_scale(self, step: Step) -> Callable[..., Array]:
+        form = {name: step.args[name] for name in WINDOWS}
+        gain, bias = gain_and_bias(step)
+
+        def run(y, x):
+            y = y * input_scales(x, **form)
+            for a, change in ((gain, np.multiply), (bias, np.add)):
+                if a is not None:
+                    y = change(y, a.reshape(-1, *[1] * (y.ndim - 2)), out=y)
+            return y
+
+        return _then(step, run)
+
     def _max_pool(self, step: Step) -> Callable[..., Array]:
         args, how = windows(step), {"isa": self.isa, "n_threads": self.n_threads}
         return lambda x: pool.max_pool2d(x, **args, **how)[0]
@@ -205,6 +219,10 @@ class Plan:
         at = {n: ceiling.reshape(-1, *[1] * (n - 2)) for n in (2, 4)}  # axes of rows, of maps
         return lambda x: np.minimum(np.maximum(x, 0), at[x.ndim])
 
+    def _binary_sum(self, step: Step) -> Callable[..., Array]:
+        beta, shift = numbers(step, "beta"), numbers(step, "shift")
+        return lambda x: binary_sum(x, beta, shift)
+
     def _add(self, step: Step) -> Callable[..., Array]:
         return _then(step, lambda *xs: reduce(np.add, xs) if len(xs) > 1 else xs[0].copy())
 
@@ -214,11 +232,13 @@ _MADE: dict[str, Callable[[Plan, Step], Callable[..., Array]]] = {
     "linear": Plan._linear,
     "conv": Plan._conv,
     "scale": Plan._scale,
+    "input_scale": Plan._input_scale,
     "max_pool": Plan._max_pool,
     "avg_pool": Plan._avg_pool,
     "add": Plan._add,
     "quantize": Plan._quantize,
     "clip": Plan._clip,
+    "binary_sum": Plan._binary_sum,
 }
 # Steps without weights, by kind: from arguments to what computes them.
 _PLAIN: dict[str, Callable[[dict], Callable[..., Array]]] = {

@@ -11,8 +11,10 @@ A kind of step declares its arguments, the shapes of its weights and of its outp
 | linear                     | (x W') gain + bias;   x (N, I), W (O, I)                     |
 | conv                       | (x * W) gain + bias, cross-correlation;   W (O, C/G, KH, KW) |
 | scale                      | x gain + bias, a number each for a channel                   |
+| input_scale                | y K gain + bias, K the sizes of x, of which y was made       |
 | relu, relu6, sigmoid, tanh, sign | entry by entry; also what a step does `then` to it   |
 | threshold, topk            | x where |x| >= threshold; where it is among the k largest    |
+| binary_sum                 | sum_n beta_n (+1 where x + shift_n >= 1/2, else -1)          |
 | clip                       | min(max(x, 0), ceiling), a ceiling for each channel          |
 | quantize                   | x on an affine grid (grid/affine.py), still in floats        |
 | max_pool, avg_pool, adaptive_avg_pool | the maximum, the mean of windows, of cells        |
@@ -37,10 +39,12 @@ from ..grid import GRIDS, code_range
 from ..kernels.doors import window_count
 from ..nn.forms import Form
 from ..nn.graph import INPUT, MAX_INPUTS, MAX_NODES
-from ..nn.layers import ActQuant, ClipChannels
+from ..nn.layers import ActQuant, BinarySum, ClipChannels
 from ..nn.layers.base import bounded, flag, number, padded, pair, positive
+from ..nn.layers.binary import scaled_shape
 from ..tensor import no_grad
 
+WINDOWS = ("kernel_size", "stride", "padding")
 ACTIVATIONS = ("relu", "relu6", "sigmoid", "tanh", "sign")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 _REQUIRED = object()
@@ -61,6 +65,14 @@ def count(name: str, value) -> int:
 
 def _pair(least: int) -> Callable:
     return lambda name, value: pair(name, value, least)
+
+
+def _window(name: str, value) -> tuple[int, int] | None:
+    return None if value is None else pair(name, value, 1)
+
+
+def _bases(name: str, value) -> int:
+    return BinarySum(value).bases
 
 
 def _threshold(name: str, value) -> float:
@@ -161,6 +173,16 @@ class _Scale(Kind):
         return {"gain": shape[:1], "bias": shape[:1]}
 
 
+class _InputScale(_Scaled):
+    # Of XNOR-Net: floats that stay floats at any precision that computes it.
+    arity = 2
+    args = {"kernel_size": Arg(_window, None), "stride": Arg(_pair(1), (1, 1)),
+            "padding": Arg(_pair(0), (0, 0))} | _Scaled.args
+
+    def out_shape(self, args, y, x):
+        return scaled_shape(y, x, **{name: args[name] for name in WINDOWS})
+
+
 class _Pointwise(Kind):
     def __init__(self, **args: Arg):
         self.args = args
@@ -183,6 +205,13 @@ class _Clip(Kind):
 
     def check(self, args, weights):
         ClipChannels.of(**numbers_of(weights))
+
+
+class _BinarySum(Kind):
+    args = {"bases": Arg(_bases)}
+
+    def parts(self, args, shape):
+        return {part: (args["bases"],) for part in ("beta", "shift")}
 
 
 class _Pool(Kind):
@@ -245,9 +274,10 @@ def _maps(what: str, shape: Shape) -> Shape:
 
 KINDS: dict[str, Kind] = {
     "linear": _Linear(), "conv": _Conv(), "scale": _Scale(),
+    "input_scale": _InputScale(),
     **{name: _Pointwise() for name in ACTIVATIONS},
     "threshold": _Pointwise(threshold=Arg(_threshold)), "topk": _Pointwise(k=Arg(count)),
-    "quantize": _Quantize(), "clip": _Clip(),
+    "quantize": _Quantize(), "clip": _Clip(), "binary_sum": _BinarySum(),
     "max_pool": _Pool(), "avg_pool": _Pool(), "adaptive_avg_pool": _AdaptivePool(),
     "flatten": _Flatten(), "shuffle": _Shuffle(), "add": _Add(), "concat": _Concat(),
 }
@@ -360,6 +390,6 @@ def operations(steps: Iterable[Step], shapes: dict[str, Shape]) -> int:
     for step in steps:
         weight = step.parts(shapes).get("weight", ())
         out = math.prod(shapes[step.name])
-        each = math.prod(weight[1:] or step.args.get("kernel_size", ()))
+        each = math.prod(weight[1:] or step.args.get("kernel_size") or ())
         total += out * each + sum(math.prod(shapes[i]) for i in step.inputs)
     return total

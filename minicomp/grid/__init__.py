@@ -21,10 +21,11 @@ from .affine import (GRIDS, affine_params, code_range, dequantize, fake_quantize
 from .fixed import fixed_point, round_fixed
 from .floats import bfloat16_bits, bfloat16_of, round_bfloat16, round_half
 from .powers import additive_codes, additive_levels, ap2, power_codes, power_levels
-from .signs import binarize, hard_sign, stochastic_signs, ternary_codes
+from .signs import (binarize, drawn_sign, hard_sign, shifted_sign, stochastic_signs,
+                    ternary_codes)
 
 __all__ = ["GRIDS", "additive_codes", "additive_levels", "affine_params", "ap2", "bfloat16_bits",
-           "bfloat16_of", "binarize", "code_range", "dequantize", "fake_quantize", "fixed_point",
-           "hard_sign", "lsq_quantize", "pact_quantize", "power_codes", "power_levels", "quantize",
-           "round_bfloat16", "round_fixed", "round_half", "stochastic_signs", "symmetric_scale",
-           "ternary_codes"]
+           "bfloat16_of", "binarize", "code_range", "dequantize", "drawn_sign", "fake_quantize",
+           "fixed_point", "hard_sign", "lsq_quantize", "pact_quantize", "power_codes",
+           "power_levels", "quantize", "round_bfloat16", "round_fixed", "round_half",
+           "shifted_sign", "stochastic_signs", "symmetric_scale", "ternary_codes"]

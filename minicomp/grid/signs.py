@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..ops import sum_to
 from ..tensor import Array, primitive, raw, rules
 
 
@@ -39,6 +40,38 @@ def stochastic_signs(x: Array, u: Array) -> Array:
     """
     x = np.asarray(x)
     return np.where(u < np.clip((x + 1) / 2, 0, 1), x.dtype.type(1), x.dtype.type(-1))
+
+
+@primitive
+def drawn_sign(x, *, u):
+    """Returns `stochastic_signs(x, u)`; the gradient is that of `hard_sign`.
+
+    Source: Courbariaux, Hubara, Soudry, El-Yaniv & Bengio 2016, arXiv 1602.02830, eqs. (2)-(4)
+    """
+    return stochastic_signs(x, u)
+
+
+rules(drawn_sign, lambda g, y, x, u: g * (np.abs(raw(x)) <= 1))
+
+
+@primitive
+def shifted_sign(x, v):
+    """Returns +1 where h_v(x) >= 0.5, else -1, h_v(x) = clip(x + v, 0, 1), of x's shape and dtype;
+    the gradient is g where 0 <= x + v <= 1, of both.
+
+    v : a number, as an array that broadcasts to x
+    Source: Lin, Zhao & Pan 2017, arXiv 1711.11294, section 3.2
+    """
+    return binarize(x + v - x.dtype.type(0.5)).astype(x.dtype, copy=False)
+
+
+def _inside(x, v) -> Array:
+    h = raw(x) + raw(v)
+    return (h >= 0) & (h <= 1)
+
+
+rules(shifted_sign, lambda g, y, x, v: g * _inside(x, v),
+      lambda g, y, x, v: sum_to(g * _inside(x, v), raw(v)))
 
 
 def ternary_codes(w: Array, delta) -> Array:

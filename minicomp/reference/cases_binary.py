@@ -10,6 +10,7 @@ from ..compress.binary.ttq import ttq_codes, ttq_gradients, ttq_scales
 from ..compress.binary.twn import twn
 from ..compress.binary.xnor_net import GRADIENTS, bwn_gradient, bwn_scale
 from ..grid import ap2, binarize, stochastic_signs, ternary_codes
+from ..nn.layers.binary import binary_sum, input_scales
 from ..tensor import Array, raw
 from .draw import Draw
 from .entry import CLOSE, Case, Cases, Entry
@@ -81,6 +82,20 @@ COLUMNS = Cases(
           {"w": np.array([1.0, 2.0]), "B": np.ones((2, 2))}],
     property=_columns)
 
+WINDOWS: list[Case] = [
+    {"kernel_size": kernel, "stride": stride, "padding": padding}
+    for kernel, stride, padding in ((None, (1, 1), (0, 0)), ((2, 1), (1, 1), (0, 0)),
+                                    ((3, 3), (2, 1), (1, 2)))]
+
+SEEN = Cases(tiny=[{"x": np.array([[[[1.0, -2.0], [3.0, -4.0]]]]), **how} for how in WINDOWS],
+             property=lambda draw: [{"x": draw.normal(180).reshape(2, 3, 5, 6), **how}
+                                    for how in WINDOWS])
+
+SUMS = Cases(tiny=[{"x": EDGES, "beta": np.array([1.0]), "shift": np.array([0.5])},
+                   {"x": EDGES, "beta": np.array([0.5, -0.25]), "shift": np.array([0.25, 1.5])}],
+             property=lambda draw: [{"x": draw.normal(40), "beta": draw.normal(n),
+                                     "shift": draw.normal(n)} for n in (1, 3, 5)])
+
 SHAPES = Cases(tiny=[{"shape": shape} for shape in ((300, 784), (50, 20, 5, 5), (1, 5))])
 
 _BNN = "Courbariaux et al. 2016, arXiv:1602.02830, "
@@ -107,7 +122,12 @@ BINARY: dict[str, Entry] = {
     "bwn_scale": Entry(bwn_scale, FILTERS, f"{CLOSE}; a scale for each of axis 0", _XNOR,
                        rtol=1e-9),
     "bwn_gradient": Entry(bwn_gradient, SLOPES, f"{CLOSE}; |w| = 1 is inside", _XNOR, rtol=1e-9),
+    "input_scales": Entry(input_scales, SEEN, f"{CLOSE}; K of eq. (11): mean |x| over channels "
+                          "and windows, padding 0; without a kernel over an example", _XNOR,
+                          rtol=1e-9),
     "abc_bases": Entry(abc_bases, SHIFTED, "equal; std divides by n; sign(0) = +1", _ABC),
     "abc_alphas": Entry(abc_alphas, COLUMNS, f"{CLOSE}; of several solutions that of least norm",
                         _ABC, rtol=1e-9),
+    "binary_sum": Entry(binary_sum, SUMS, f"{CLOSE}; sum of beta_n H_v(x), +1 where clip(x + v, 0, "
+                        "1) >= 0.5", _ABC, rtol=1e-9),
 }

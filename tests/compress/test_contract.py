@@ -104,9 +104,12 @@ TOY = {
     "inq": [{"bits": 4}, {"act_bits": 6, "portions": 2, "samples": 20, "bias_bits": 8}],
     "binary-connect": [{}, {"stochastic": True, "size": "one", "lr_scale": 1, "ends": "real"},
                        {"stochastic": True, "loss": "squared-hinge"}],
-    "bnn": [{}, {"norm": "shift", "stochastic": True, "loss": "squared-hinge", "size": "glorot"}],
-    "xnor-net": [{"real": FC1}, {"real": FC1, "gradient": "printed"}],
-    "abc-net": [{"bases": 2}, {"real": FC1, "bases": {"*": 3, "conv1": 1}, "per": "channel"}],
+    "bnn": [{}, {"norm": "shift", "stochastic": True, "loss": "squared-hinge", "size": "glorot"},
+            {"neurons": "stochastic"}],
+    "xnor-net": [{"real": FC1}, {"real": FC1, "gradient": "printed"},
+                 {"real": FC1, "inputs": "signs"}, {"real": FC1, "inputs": "scaled"}],
+    "abc-net": [{"bases": 2}, {"real": FC1, "bases": {"*": 3, "conv1": 1}, "per": "channel"},
+                {"activations": 2}],
     "twn": [{}, {"real": FC1, "delta": "exact", "per": "channel"}],
     "ttq": [{"t": 0.1}],
     "fixed-point": [{"fl": 8}, {"rounding": "nearest", "fl": {"*": 12, "conv*": 10}}],
@@ -125,8 +128,8 @@ REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
 ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
-# How many weights round to 0, only a training can tell.
-ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq", "twn", "ttq"}
+# How many weights round to 0, only a training can tell; in front of a sign a dead unit learns.
+ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq", "twn", "ttq", "xnor-net"}
 TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch
 CASES = [(word, i) for word, toys in TOY.items() for i in range(len(toys))]
 each = pytest.mark.parametrize("word, toy", CASES, ids=lambda v: str(v))

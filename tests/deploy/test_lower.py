@@ -25,7 +25,9 @@ def test_layers_become_steps_or_vanish(nets):
         ("shift", "scale", ("right",), None),
         ("stripes", "shuffle", ("shift",), None),
         ("sign", "sign", ("stripes",), None),  # a shuffle has no `then`
-        ("concat", "concat", ("add_relu", "stem", "add", "sign"), None),
+        ("signed", "conv", ("sign",), None),
+        ("sized", "input_scale", ("signed", "stripes"), None),  # with a gain
+        ("concat", "concat", ("add_relu", "stem", "add", "sized"), None),
         ("shuffle", "shuffle", ("concat",), None),
         ("pool", "max_pool", ("shuffle",), None),
         ("cells", "adaptive_avg_pool", ("pool",), None),
@@ -35,7 +37,9 @@ def test_layers_become_steps_or_vanish(nets):
         ("clip", "clip", ("thresh",), None),
         ("quant", "quantize", ("clip",), None),
         ("fc2", "linear", ("quant",), "sigmoid"),
-        ("topk", "topk", ("fc2",), None),
+        ("sums", "binary_sum", ("fc2",), None),
+        ("both", "add", ("fc2", "sums"), None),
+        ("topk", "topk", ("both",), None),
         ("fc3", "linear", ("topk",), None),
     ]
     assert list(program.steps[1].weights) == ["weight", "gain", "bias"]

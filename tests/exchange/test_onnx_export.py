@@ -147,6 +147,14 @@ NETS = {
 FLOATS = NETS | {
     "sign": lambda: small(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Sign(), nn.Conv2d(6, 4, 1),
                           nn.ShiftBatchNorm2d(4)),
+    "sums of signs": lambda: small(nn.Conv2d(3, 6, 3), nn.BinarySum(3), nn.Conv2d(6, 4, 1)),
+    "scales of inputs": lambda: drawn(Model((
+        *chain(("c1", nn.Conv2d(3, 6, 3)), ("sign", nn.Sign()),
+               ("c2", nn.Conv2d(6, 4, (3, 2), 2, 1, bias=False))),
+        Node("scale", nn.InputScale(4, (3, 2), 2, 1), ("c2", "c1")),
+        Node("bn", nn.BatchNorm2d(4), ("scale",)),
+        *chain(("flatten", nn.Flatten()), ("fc", nn.Linear(64, 5, bias=False)), source="bn"),
+        Node("last", nn.InputScale(5), ("fc", "bn"))), input_shape=(3, 9, 8))),
     "cells of unequal size": lambda: small(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d((3, 2))),
     "avg pool, ceil": lambda: small(nn.AvgPool2d((4, 3), 2, 1, ceil_mode=True)),
     "sparse activations": lambda: small(nn.ActThreshold(0.4), nn.ActTopK(50)),

@@ -11,7 +11,8 @@ from minicomp.compress.technique import Run
 from minicomp.data.dataset import Dataset, Split
 from minicomp.models.papers import BinaryConnectMLP, BinaryLeNet5
 from minicomp.nn.forms import Affine, Binary, Dense
-from minicomp.papers import PAPERS, binary_connect2015, binary_lenet5, bnn2016, files, ternary2016
+from minicomp.papers import (PAPERS, binary_connect2015, binary_lenet5, bnn2016, files, ternary2016,
+                             xnor2016)
 from minicomp.papers.files import Files
 from minicomp.quality import Agreement
 
@@ -63,6 +64,15 @@ def test_drawn_signs_must_not_be_worse_than_those_of_the_weights(tmp_path, more,
 def test_both_nets_of_signs_have_a_goal(tmp_path):
     assert met(bnn2016, tmp_path, floats=(90, 10), signs=(180, 10), shifts=(181, 10)) == [
         True, True, False]
+
+
+def test_every_way_to_read_inputs_has_a_goal(tmp_path):
+    kinds = dict.fromkeys(("floats", "real", "signs", "scaled"), (150, 10)) | {"signs": (151, 10)}
+    assert met(xnor2016, tmp_path, **kinds) == [True, True, False, True]
+    layers = {kind: [n.name for n in technique.apply(
+        BinaryLeNet5(hidden=12, rng=RNG(0)), None, Run(RNG(0))).nodes if n.layer.kind == "InputScale"]
+        for kind, technique in ((k, replace(t, epochs=0)) for k, t in xnor2016.TECHNIQUES.items())}
+    assert layers == {"real": [], "signs": [], "scaled": ["conv2_scale", "fc1_scale"]}
 
 
 @pytest.mark.parametrize("module, kinds, limits", [
@@ -130,7 +140,7 @@ def test_the_nets_have_the_sizes_of_their_names():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module, rows", [(binary_connect2015, 6), (bnn2016, 3),
-                                          (binary_lenet5, 3), (ternary2016, 4)])
+                                          (binary_lenet5, 3), (ternary2016, 4), (xnor2016, 4)])
 def test_a_table_runs_from_nets_to_rows(tmp_path, monkeypatch, module, rows):
     monkeypatch.setattr(files, "file_errors", lambda model, path, name: (minicomp.save(model, path),
                                                                          7))

@@ -9,6 +9,7 @@ import pytest
 
 from minicomp import reference
 from minicomp.grid import code_range
+from minicomp.nn.layers.binary import input_scales
 from minicomp.reference import ENTRIES, verify
 
 
@@ -147,6 +148,10 @@ WRONG = {
     "abc_bases": lambda w, M: np.stack([  # std of a sample
         np.where(w - w.mean() + u * w.std(ddof=1) < 0, -1.0, 1.0) for u in np.linspace(-1, 1, M)]),
     "abc_alphas": lambda w, B: (B * w).mean(axis=1),  # as if bases were orthogonal
+    "binary_sum": lambda x, beta, shift: sum(  # thresholds v, not 1/2 - v
+        b * np.where(x >= v, 1.0, -1.0) for b, v in zip(beta, shift)),
+    "input_scales": lambda x, kernel_size, stride, padding: input_scales(  # the size of a mean
+        x.mean(axis=1, keepdims=True), kernel_size, stride, padding),
     "mse_range": lambda x, bits, grid: (min(x.min(), 0.0), max(x.max(), 0.0)),  # min-max
     "uniform_levels": lambda a, b, n, ends: np.linspace(a, b, n),  # ends kept always
     "uniform_codes": lambda x, a, b, n, ends: np.clip((x - a) / (b - a) * n, 0, n - 1).astype(int),

@@ -1,5 +1,5 @@
 """Sums of binary bases (Lin, Zhao, Pan 2017, "Towards Accurate Binary Convolutional Neural
-Network", arXiv 1711.11294; ABC-Net).
+Network", arXiv 1711.11294; ABC-Net): of weights, and of activations.
 
 One sign a weight says little. M of them, with a scale each, come near the weights:
 
@@ -17,7 +17,27 @@ alpha_i times it.
 
 M = 1 has u = 0. `per` = "tensor" is the paper's; "channel" has mean, std, bases and alphas for each
 output channel, as the paper proposes too. Mean, std and regression are over what a mask
-keeps. Binary activations of several bases are not here.
+keeps.
+
+Activations R are sums of N binary ones (section 3.2), `activations` = N,
+
+    R ~ beta_1 A_1 + .. + beta_N A_N,      A_n = H_v(R) of v = v_n
+    H_v(R) = +1 where h_v(R) >= 0.5, else -1,      h_v(x) = clip(x + v, 0, 1)
+    Conv(W, R) ~ sum_m sum_n alpha_m beta_n Conv(B_m, A_n)
+
+so that a layer is M N products of signs. All beta_n and v_n of an activation are trained like a
+scale and shift of batch norm; the gradient of H_v is taken straight through, where h_v is not
+clipped:
+
+    dC/dR = sum_n beta_n dC/dR~ 1[0 <= R + v_n <= 1],      dC/dv_n = beta_n sum of the same
+
+They stand where an activation was that a binary layer reads, behind a batch norm: a node
+`BinarySum`. A product of the sums is the sum of products, and that is how it is computed here, in
+floats, by a program of precision float too; of bits a program has but one a weight and activation.
+How v and beta begin is ours, see `BinarySum`; no two bases begin as one.
+
+Equations have no numbers here: the paper's text could not be read again. u_i, alpha, h_v and H_v
+are as in others' code (github.com/layog/Accurate-Binary-Convolution-Network).
 """
 
 from __future__ import annotations
@@ -27,11 +47,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...errors import UserError
 from ...grid import binarize
 from ...nn.forms.affine import spread
 from ...nn.forms.binary import MOST_BASES, pack_bases
+from ...nn.graph import Model
+from ...nn.layers import BinarySum
+from ...nn.layers.binary import MOST_SIGNS
 from ...tensor import Array
 from ..technique import knob
+from .activations import check_read, read_by, with_binary
 from .training import Latents, Signed, latent_of
 
 
@@ -81,7 +106,8 @@ class Bases(Signed):
 
 @dataclass(frozen=True)
 class ABCNet(Latents):
-    """Trains sums of binary bases, the nearest to the floats behind them."""
+    """Trains sums of binary bases, the nearest to the floats behind them, and sums of binary
+    activations."""
 
     word: ClassVar[str] = "abc-net"
     title: ClassVar[str] = "Sums of binary bases (ABC-Net)"
@@ -94,8 +120,40 @@ class ABCNet(Latents):
     per: str = knob("tensor", "what shares bases' shifts and scales: the tensor, or an output "
                               "channel", choices=("tensor", "channel"), per_layer=True)
 
+    activations: int = knob(0, "N, binary activations whose sum a layer reads; 0: inputs stay as "
+                               "they are", lo=0, hi=MOST_SIGNS)
+
+    def check(self, model):
+        super().check(model)
+        if self.activations:
+            check_read(f"{self.word}: activations={self.activations}", model, self.chosen(model))
+
+    def prepared(self, model, data, run):
+        if not self.activations:
+            return model
+        names = dict.fromkeys(read_by(model, self.chosen(model)).values())
+        try:
+            return with_binary(model, names, make=lambda: BinarySum(self.activations))
+        except ValueError as e:
+            raise UserError(f"{self.word}: {e}") from None
+
+    def hooks(self, model, data, run):
+        _move(model, bool(self.activations))
+        return super().hooks(model, data, run)
+
+    def finish(self, model, run):
+        _move(model, False)
+        return super().finish(model, run)
+
     def placed(self, node, form):
         return Bases(latent_of(form), self.at("per", node) == "channel", self.at("bases", node))
+
+
+def _move(model: Model, learns: bool) -> None:
+    # Sets whether betas and shifts of the activations move in training.
+    for node in model.nodes:
+        if isinstance(node.layer, BinarySum):
+            node.layer.learns = learns
 
 
 def approximation(w: Array, M: int) -> Array:

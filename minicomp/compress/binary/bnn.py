@@ -5,11 +5,15 @@ arXiv 1602.02830).
 Weights and activations are signs, so that a product of them is an XNOR and a sum a count of bits;
 the gradients are real:
 
-    x_b = sign(x),    sign(0) = +1                                                   (section 1.1)
-    g_x = g_{x_b} 1[|x| <= 1]                                                        (section 1.3)
+    x_b = +1 where x >= 0, else -1                                         deterministic (eq. 1)
+    x_b = +1 with probability sigma(x), else -1                               stochastic (eq. 2)
+    sigma(x) = clip((x + 1) / 2, 0, 1)                                                   (eq. 3)
+    g_x = g_{x_b} 1[|x| <= 1]                                             for both of them (eq. 4)
 
 for activations, nodes `Sign`; weights are those of BinaryConnect, whose floats stay in -1..1. What
-the first layer reads stays as it is, and what the net gives is not a sign.
+the first layer reads stays as it is, and what the net gives is not a sign. `neurons` = "stochastic"
+draws activations, in training alone, as the paper's nets of Torch7 do; the net that is left has
+signs.
 
 A sign must see numbers around 0: batch norm stands in front of each, and behind the last layer,
 whose sums of +-1 are large. `norm` = "shift" has batch norms by shifts (section 1.4), `ShiftBatch-
@@ -18,69 +22,22 @@ Norm`, but behind the last layer an ordinary one, as the authors' code has it. S
 
 The net is changed so: each activation becomes a sign, and a batch norm is put where none stands in
 front of one, or at the end. A net without weights to begin with is trained from scratch; from a
-trained net only the weights' signs are of use. Binary neurons that are drawn are not here.
+trained net only the weights' signs are of use.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from ...errors import UserError
-from ...nn.graph import Model, Node
-from ...nn.layers import BatchNorm1d, BatchNorm2d, ShiftBatchNorm1d, ShiftBatchNorm2d, Sign
+from ...nn.graph import Model
+from ...nn.layers import Sign
 from ..technique import knob
+from .activations import activations, with_signs
 from .signs import OnSigns
 
-ORDINARY = {1: BatchNorm1d, 3: BatchNorm2d}  # by the axes of what is normalised
-SHIFT = {1: ShiftBatchNorm1d, 3: ShiftBatchNorm2d}
-NORMS = (*ORDINARY.values(), *SHIFT.values())
-
-
-def activations(model: Model) -> list[str]:
-    """Returns the nodes that become signs: every activation."""
-    return [node.name for node in model.nodes if node.layer.activation]
-
-
-def norm_before(model: Model, name: str) -> str | None:
-    """Returns the batch norm whose output the node is, or reads by way of layers that only hand on
-    what they read; None where there is none."""
-    nodes = {node.name: node for node in model.nodes}
-    node = nodes[name]
-    while not isinstance(node.layer, NORMS):
-        hands_on = node.layer.passes or node.name == name and node.layer.activation
-        if not hands_on or len(node.inputs) != 1 or node.inputs[0] not in nodes:
-            return None
-        node = nodes[node.inputs[0]]
-    return node.name
-
-
-def with_signs(model: Model, *, shift: bool = False) -> Model:
-    """Returns the model whose activations are signs, with batch norms in front of each and at the
-    end; those in front by shifts, if asked for.
-
-    Further norms are called "NAME_bn"; ValueError where that is taken.
-    """
-    shapes, last = model.shapes(), model.nodes[-1]
-    kinds, swap = SHIFT if shift else ORDINARY, {}
-    for name in activations(model):
-        node, norm = model.node(name), norm_before(model, name)
-        if norm is None:
-            made = _norm(kinds, shapes[name], f"{name}_bn", node.inputs)
-            swap[name] = (made, Node(name, Sign(), (made.name,)))
-            continue
-        swap[name] = (replace(node, layer=Sign()),)
-        old = model.node(norm)
-        if shift and isinstance(old.layer, tuple(ORDINARY.values())):
-            swap[norm] = (replace(old, layer=SHIFT[len(shapes[norm])].of(old.layer)),)
-    if norm_before(model, last.name) is None:
-        made = _norm(ORDINARY, shapes[last.name], f"{last.name}_bn", (last.name,))
-        swap[last.name] = (*swap.get(last.name, (last,)), made)
-    return model.edit(swap)
-
-
-def _norm(kinds: dict, shape: tuple[int, ...], name: str, inputs: tuple[str, ...]) -> Node:
-    return Node(name, kinds[len(shape)](shape[0]), inputs)
+NEURONS = ("deterministic", "stochastic")
 
 
 @dataclass(frozen=True)
@@ -99,6 +56,8 @@ class BNN(OnSigns):
                      choices=("one", "glorot"))
     norm: str = knob("batch", "batch norm in front of signs: ordinary, or by shifts",
                      choices=("batch", "shift"))
+    neurons: str = knob("deterministic", "binary activations in training: signs, or drawn; signs "
+                                         "else", choices=NEURONS)
 
     apart: ClassVar[dict[str, str]] = {
         "slimming": "a sign does not tell how large the scale of its batch norm is"}
@@ -114,3 +73,18 @@ class BNN(OnSigns):
             return with_signs(model, shift=self.norm == "shift")
         except ValueError as e:
             raise UserError(f"{self.word}: {e}") from None
+
+    def hooks(self, model, data, run):
+        _draw(model, self.neurons == "stochastic")
+        return super().hooks(model, data, run)
+
+    def finish(self, model, run):
+        _draw(model, False)
+        return super().finish(model, run)
+
+
+def _draw(model: Model, stochastic: bool) -> None:
+    # Sets whether training draws the signs of a model.
+    for node in model.nodes:
+        if isinstance(node.layer, Sign):
+            node.layer.stochastic = stochastic

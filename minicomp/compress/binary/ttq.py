@@ -8,9 +8,9 @@ A weight is -Wn, 0 or Wp, and both scales of a layer are learnt beside the float
     dL/dw = Wp dL/dw^t where w > Delta, 1 dL/dw^t in between, Wn dL/dw^t where w < -Delta      (3)
     Delta = t max |w|,    t = 0.05                                                             (4)
 
-The numbers are this page's. One t serves all layers. (3) lets a weight whose scale is large move
-faster. (2) adds up as many gradients as a layer has weights: the rate of scales is `scale_lr` times
-that of weights, which plain SGD needs and Adam does not.
+The numbers of equations are this page's. One t serves all layers. (3) lets a weight whose scale is
+large move faster. (2) adds up as many gradients as a layer has weights: the rate of scales is
+`scale_lr` times that of weights, which plain SGD needs and Adam does not.
 
 Where we leave the paper: it prints dL/dWn without a sign; Wn enters w^t as -Wn, and the derivative
 is minus the sum, so here. Latents are not divided by their largest: Delta is relative to it anyway.

@@ -31,11 +31,12 @@ Array = np.ndarray
 
 class Around(NamedTuple):
     """Of a step: the shapes of the first input and of the output, N left out; whether weights that
-    lie on an affine grid stay codes, behind DequantizeLinear."""
+    lie on an affine grid stay codes, behind DequantizeLinear; the shape of the last input."""
 
     x: tuple[int, ...]
     y: tuple[int, ...]
     codes: bool
+    last: tuple[int, ...]
 
 
 def add_steps(graph: Graph, program: Program, *, codes: bool = False) -> str:
@@ -47,7 +48,7 @@ def add_steps(graph: Graph, program: Program, *, codes: bool = False) -> str:
     shapes, names = program.shapes(), {INPUT: INPUT}
     for step in program.steps:
         xs = [names[name] for name in step.inputs]
-        around = Around(shapes[step.inputs[0]], shapes[step.name], codes)
+        around = Around(shapes[step.inputs[0]], shapes[step.name], codes, shapes[step.inputs[-1]])
         y = _ADD[step.kind](graph, step, xs, around)
         names[step.name] = activated(graph, step.then, y)
     return names[program.steps[-1].name] if program.steps else INPUT
@@ -150,10 +151,45 @@ def _scale(graph, step, xs, around):
     return graph.add("Add", y, bias, name=step.name)
 
 
+def _input_scale(graph, step, xs, around):
+    # Both means of K at once: over channels and windows, or over all that a linear layer reads.
+    name, kernel, numbers = step.name, step.args["kernel_size"], numbers_of(step.weights)
+    size = graph.add("Abs", xs[1], name=f"{name}.size")
+    entries = math.prod(around.last if kernel is None else (around.last[0], *kernel))
+    shape = (entries, 1) if kernel is None else (1, around.last[0], *kernel)
+    box = graph.constant(f"{name}.box", np.full(shape, 1 / entries, np.float32))
+    if kernel is None:
+        K = graph.add("MatMul", graph.add("Flatten", size, name=f"{name}.flat"), box,
+                      name=f"{name}.scales")
+    else:
+        K = graph.add("Conv", size, box, name=f"{name}.scales",
+                      **conv_attributes(step.args | {"groups": 1}))
+    y = graph.add("Mul", xs[0], K, name=f"{name}.scaled")
+    for part, op in (("gain", "Mul"), ("bias", "Add")):
+        if part in numbers:
+            a = graph.constant(f"{name}.{part}", over_maps(numbers[part], around.x))
+            y = graph.add(op, y, a, name=f"{name}.with_{part}")
+    return y
+
+
 def _clip(graph, step, xs, around):
     ceiling = over_maps(numbers_of(step.weights)["ceiling"], around.x)
     y = graph.add("Relu", *xs, name=f"{step.name}.relu")
     return graph.add("Min", y, graph.constant(f"{step.name}.ceiling", ceiling), name=step.name)
+
+
+def _binary_sum(graph, step, xs, around):
+    numbers, (x,), total = numbers_of(step.weights), xs, None
+    half = graph.constant(f"{step.name}.half", np.float32(0.5))
+    for i, (beta, shift) in enumerate(zip(numbers["beta"], numbers["shift"])):
+        name = f"{step.name}.{i}"
+        v, minus, plus = (graph.constant(f"{name}.{what}", np.float32(a)) for what, a in
+                          (("shift", shift), ("minus", -beta), ("plus", beta)))
+        moved = graph.add("Add", x, v, name=f"{name}.moved")
+        above = graph.add("GreaterOrEqual", moved, half, name=f"{name}.above")
+        term = graph.add("Where", above, plus, minus, name=f"{name}.term")
+        total = term if total is None else graph.add("Add", total, term, name=f"{name}.sum")
+    return total
 
 
 def over_maps(a: Array, shape: tuple[int, ...]) -> Array:
@@ -260,11 +296,13 @@ _ADD: dict[str, Callable[[Graph, Step, list[str], Around], str]] = {
     "linear": _linear,
     "conv": _conv,
     "scale": _scale,
+    "input_scale": _input_scale,
     **dict.fromkeys(("relu", "relu6", "sigmoid", "tanh", "sign"), _pointwise),
     "threshold": _threshold,
     "topk": _topk,
     "quantize": _quantize,
     "clip": _clip,
+    "binary_sum": _binary_sum,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
     "adaptive_avg_pool": _adaptive_avg_pool,

@@ -1,6 +1,7 @@
 """The layers by kind; a further one is a class in one of these files and its name here."""
 
 from .base import Layer
+from .binary import BinarySum, InputScale
 from .normalize import Normalize
 from .norms import BatchNorm1d, BatchNorm2d, ShiftBatchNorm1d, ShiftBatchNorm2d
 from .pointwise import (ActThreshold, ActTopK, ClipChannels, Dropout, Identity, ReLU, ReLU6,
@@ -39,6 +40,8 @@ LAYERS: dict[str, type[Layer]] = {
         Sign,
         ShiftBatchNorm1d,
         ShiftBatchNorm2d,
+        InputScale,
+        BinarySum,
     )
 }
 
@@ -51,6 +54,7 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "BinarySum",
     "ChannelShuffle",
     "ClipChannels",
     "Concat",
@@ -59,6 +63,7 @@ __all__ = [
     "Dropout",
     "Flatten",
     "Identity",
+    "InputScale",
     "LAYERS",
     "Layer",
     "Linear",

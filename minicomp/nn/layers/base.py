@@ -259,6 +259,21 @@ class Layer:
         return other
 
 
+class Moving(Layer):
+    """A layer whose numbers beside its weights may move in training: `grids` in the memory of its
+    buffers, so that a step of an optimizer moves the buffer."""
+
+    _moving: tuple[Tensor, ...] = ()
+
+    def moving(self, *parts: str) -> dict[str, Tensor]:
+        """Returns a Tensor of each of the buffers, the same ones whenever it is called."""
+        mine = [self.buffers[part] for part in parts]
+        known = [t.data for t in self._moving]
+        if len(known) != len(mine) or any(a is not b for a, b in zip(known, mine)):  # a copy's
+            self._moving = tuple(Tensor(a, requires_grad=True) for a in mine)
+        return dict(zip(parts, self._moving))
+
+
 class Plain(Layer):
     """A layer that takes no arguments."""
 

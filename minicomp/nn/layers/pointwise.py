@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ... import ops
-from ...grid import hard_sign
+from ...grid import drawn_sign, hard_sign
 from ...tensor import Array
 from ..forms import Dense, Part
 from .base import Layer, Plain, number, positive
@@ -123,14 +123,22 @@ class Tanh(_Activation):
 class Sign(_Activation):
     """+1 where x >= 0, else -1; its gradient is g 1[|x| <= 1].
 
-    Source: Courbariaux, Hubara, Soudry, El-Yaniv & Bengio 2016, arXiv 1602.02830, section 1.3
+    While `stochastic`, which a technique sets, training draws +1 with probability
+    clip((x + 1) / 2, 0, 1), -1 else: one draw for all of a batch, or of a thread's part of it where
+    it is split, which nets with batch norm never are.
+    Source: Courbariaux, Hubara, Soudry, El-Yaniv & Bengio 2016, arXiv 1602.02830, eqs. (1)-(4)
     """
 
     kind, straight_through = "Sign", True
     step = "sign"
+    stochastic = False
 
-    def forward(self, x, **_):
-        return hard_sign(x)
+    def forward(self, x, *, training, rng, **_):
+        if not (training and self.stochastic):
+            return hard_sign(x)
+        if rng is None:
+            raise ValueError("rng must be given when a model whose signs are drawn is training")
+        return drawn_sign(x, u=rng.random(x.shape, dtype=np.float32))
 
 
 class Identity(Plain):

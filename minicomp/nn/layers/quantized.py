@@ -11,17 +11,17 @@ from ...grid import (affine_params, code_range, fake_quantize, lsq_quantize, pac
 from ...grid.affine import TINY
 from ... import ops
 from ...conv import conv2d
-from ...tensor import Array, Tensor, no_grad
+from ...tensor import Array, no_grad
 from ..forms import Affine, Dense, Part
 from ..norm import batch_statistics
-from .base import Layer, flag, number
+from .base import Moving, flag, number
 from .norms import BatchNorm2d
 from .weighted import Conv2d
 
 LEARNS = (None, "lsq", "plain", "pact")  # how the scale moves in training
 
 
-class ActQuant(Layer):
+class ActQuant(Moving):
     """x on an affine grid: scale (clip(rint(x / scale) + zero_point) - zero_point).
 
     Its scale and zero point are no weights: not counted, decayed or pruned. Calibration sets them
@@ -53,7 +53,6 @@ class ActQuant(Layer):
         self.pointwise = not dynamic
         self.learns: str | None = None
         self.on = True
-        self._moving: Tensor | None = None
         self.observing: list[tuple[float, float]] | None = None
         if not dynamic:
             self.buffers["scale"] = np.ones(1, np.float32)
@@ -72,12 +71,7 @@ class ActQuant(Layer):
 
     @property
     def grids(self):
-        # One Tensor, in the buffer's memory, so that a step of an optimizer moves the buffer.
-        if self.learns is None:
-            return {}
-        if self._moving is None or self._moving.data is not self.buffers["scale"]:  # a copy's
-            self._moving = Tensor(self.buffers["scale"], requires_grad=True)
-        return {"scale": self._moving}
+        return {} if self.learns is None else self.moving("scale")
 
     def project(self):
         if self.learns:  # a step size keeps its sign

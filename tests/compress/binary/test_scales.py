@@ -245,3 +245,13 @@ def test_a_filter_of_zeros_has_no_scale_and_is_refused_by_name(technique):
     if by_row:
         alive = Pipeline(steps=(DeadUnits(), technique.training(epochs=0)))
         assert alive.apply(model, data(), Run(RNG(0))).shapes()["fc1"] == (23,)
+
+
+def test_the_exact_threshold_of_uniform_and_of_normal_weights():
+    # Uniform in -1..1: (sum above)^2 / count ~ (1 - d)(1 + d)^2, largest at 1/3, 2/3 of the mean.
+    # Of normal ones it is near 0.6 of the deviation, 3/4 of the mean; the optimum is flat.
+    n = np.arange(1, 4001)
+    assert twn_exact_delta(n / 4000) == pytest.approx(1 / 3, abs=1e-3)
+    normal = RNG(0).standard_normal(200_000)
+    assert twn_exact_delta(normal) == pytest.approx(0.6, abs=0.03)
+    assert twn_exact_delta(normal) / np.abs(normal).mean() == pytest.approx(0.75, abs=0.04)

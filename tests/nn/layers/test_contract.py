@@ -10,13 +10,13 @@ from minicomp.compress.channels.couplings import couplings, reads
 from minicomp.gradcheck import grad_check
 from minicomp.nn import (
     ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchNorm2d,
-    ChannelShuffle, ClipChannels, Concat, Conv2d, ConvBN2d, Dense, Dropout, Flatten, Identity,
-    Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6, ShiftBatchNorm1d, ShiftBatchNorm2d,
-    Sigmoid, Sign, Tanh,
+    BinarySum, ChannelShuffle, ClipChannels, Concat, Conv2d, ConvBN2d, Dense, Dropout, Flatten,
+    Identity, InputScale, Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6,
+    ShiftBatchNorm1d, ShiftBatchNorm2d, Sigmoid, Sign, Tanh,
 )
 from minicomp.nn import layers
 from minicomp.nn.layers import LAYERS, Layer
-from minicomp.nn.layers.base import Plain
+from minicomp.nn.layers.base import Moving, Plain
 from minicomp.tensor import Tensor, grad
 
 RNG = np.random.default_rng
@@ -41,6 +41,7 @@ LEGAL = [
     (Sigmoid(), [ROW]),
     (Tanh(), [MAP]),
     (Sign(), [MAP]),
+    (BinarySum(3), [MAP]),
     (ShiftBatchNorm1d(6), [ROW]),
     (ShiftBatchNorm2d(6), [MAP]),
     (MaxPool2d(2), [MAP]),
@@ -63,6 +64,8 @@ LEGAL = [
     (Concat(), [MAP, (2, 9, 7)]),
     (Concat(), [ROW, (2,)]),
     (ChannelShuffle(3), [MAP]),
+    (InputScale(6, 3, padding=1), [MAP, (2, 9, 7)]),
+    (InputScale(6), [ROW, MAP]),
 ]
 EVERY = pytest.mark.parametrize(
     "layer, shapes", LEGAL, ids=lambda v: v.kind if isinstance(v, Layer) else ""
@@ -177,7 +180,7 @@ def test_the_table_names_every_layer():
         if inspect.isclass(c)
         and issubclass(c, Layer)
         and not c.__name__.startswith("_")
-        and c not in (Layer, Plain)
+        and c not in (Layer, Moving, Plain)
     }
     assert set(LAYERS.values()) == classes and all(c.__name__ == name for name, c in LAYERS.items())
     assert {layer.kind for layer, _ in LEGAL} == set(LAYERS)  # and all are tested here
@@ -335,8 +338,8 @@ def test_sizes_are_the_arguments_that_count_channels(layer, shapes):
     counts = {"in": shapes[0][0], "out": layer.out_shape(*shapes)[0]}
     assert all(layer.config()[argument] == counts[side] for argument, side in layer.sizes.items())
     arrays = [form.shape for form in layer.forms.values()]
-    arrays += [a.shape for a in layer.buffers.values()]
-    arrays = [shape for shape in arrays if shape != (1,)]  # of the whole layer
+    arrays += [a.shape for part, a in layer.buffers.items()
+               if layer.buffer_parts[part].axes != ()]  # of the whole layer
     assert bool(arrays) == bool(layer.sizes)
     for shape in arrays:
         assert shape[0] == counts["out"]
