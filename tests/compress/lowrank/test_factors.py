@@ -177,6 +177,7 @@ def test_the_randomised_svd_holds_where_the_gram_matrix_is_singular():
     assert (zero[1] == 0).all() and all(np.isfinite(f).all() for f in zero)
     columns = conditioned(np.column_stack([low[:, 0], low[:, 0], low[:, 1]]))
     assert np.abs(columns.T @ columns - np.eye(3)).max() < 1e-5
-    for wrong in ({"rank": 0}, {"rank": 8}, {"rank": 1, "power": -1}, {"rank": 1, "oversample": -1}):
+    for wrong in ({"rank": 0}, {"rank": 8}, {"rank": 1, "power": -1},
+                  {"rank": 1, "oversample": -1}):
         with pytest.raises(ValueError, match="must be"):
             randomized_svd(np.zeros((9, 7)), rng=rng, **wrong)

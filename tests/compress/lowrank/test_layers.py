@@ -1,4 +1,4 @@
-"""Layers replaced by factors: what they compute, cost and say, and what later steps make of them."""
+"""Layers replaced by factors: what they compute, cost and say, and what later steps make of it."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ from minicomp.compress.lowrank.tucker import tucker2, tucker2_full
 from minicomp.deploy import lower
 from minicomp.errors import UserError
 from minicomp.models import LeNet300
-from minicomp.nn import Conv2d, Dense, Flatten, Linear, Model, Node, ReLU, chain
+from minicomp.nn import Conv2d, Dense, Linear, Model, Node, chain
 
 RNG = np.random.default_rng(0)
 FORMS = [  # kernel, stride, padding, groups
