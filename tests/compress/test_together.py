@@ -34,8 +34,10 @@ from minicomp.compress.quant.inq import INQ
 from minicomp.compress.quant.lsq import LSQ
 from minicomp.compress.quant.pact import PACT
 from minicomp.compress.quant.qat import QAT
+from minicomp.compress.share.circulant import CirculantLayers
 from minicomp.compress.share.hashednets import HashedNets
 from minicomp.compress.share.kmeans import KMeans
+from minicomp.compress.share.lcnn import LCNN
 from minicomp.compress.technique import Pipeline, Run, weights
 from minicomp.data import Split
 from minicomp.errors import UserError
@@ -63,12 +65,14 @@ TRAINED = {
     "twn": TWN(),
     "ttq": TTQ(),
     "hashed": HashedNets(),
+    "circulant": CirculantLayers(),
+    "lcnn": LCNN(atoms=5),
 }
 PAIRS = list(itertools.combinations(TRAINED, 2))
 MASKS, GRIDS = ("gradual", "dns", "movement"), (
     "qat", "lsq", "pact", "dorefa", "inq", "fixed-point", "binary-connect", "bnn", "xnor-net",
-    "abc-net", "twn", "ttq", "hashed")
-ALONE = ("hashed",)  # of weights that no other technique may touch
+    "abc-net", "twn", "ttq", "hashed", "circulant", "lcnn")
+ALONE = ("hashed", "circulant", "lcnn")  # of weights that no other technique may touch
 REFUSED = [pair for pair in PAIRS if set(pair) <= set(MASKS) or set(pair) <= set(GRIDS)]
 TWO_EACH = [  # every technique with two partners
     ("gradual", "slimming"),

@@ -43,14 +43,17 @@ class Shared(Form):
 
     def _take(self, values: Form, trainable: bool) -> None:
         # Holds the values once shape and settings are there.
+        self._hold({self.held: self._checked(values)}, trainable)
+
+    def _checked(self, values: Form) -> Form:
         want = self.stored_shape(self.held)
         if values.shape != want or values.mask is not None:
             raise ValueError(f"{self.held} must be unmasked, of shape {want}, got {values.shape}")
-        self._hold({self.held: values}, trainable)
+        return values
 
     def holding(self, values: Form) -> Form:
-        """Returns the form that holds other values, of the same number."""
-        return self._with({self.held: values})
+        """Returns the form that holds other values, of the same number; ValueError else."""
+        return self._with({self.held: self._checked(values)})
 
     def found_places(self) -> buckets.Places:
         """Returns the map, of shape and settings alone."""
