@@ -24,6 +24,7 @@ from .cases_binary import BINARY
 from .cases_bits import BITS
 from .cases_coding import CODING
 from .cases_hash import HASH
+from .cases_lookup import LOOKUP
 from .cases_pruning import PRUNING
 from .cases_quant_blocks import QUANT_BLOCKS
 from .cases_quant_fixed import FIXED
@@ -40,7 +41,7 @@ from .judges import Case, Message, copied
 
 ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS, **FIXED,
                             **QUANT_FOLDING, **QUANT_LEVELS, **QUANT_PTQ, **QUANT_RANGES,
-                            **ROUNDING, **QUANT_TRAINING, **BINARY, **BITS, **HASH}
+                            **ROUNDING, **QUANT_TRAINING, **BINARY, **BITS, **HASH, **LOOKUP}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:
