@@ -67,6 +67,7 @@ from .quant.segments import Segmentation
 from .quant.smoothquant import SmoothQuant
 from .quant.wavelet import Wavelets
 from .share.circulant import CirculantLayers
+from .share.crelu import ConcatenatedReLU
 from .share.hashednets import HashedNets
 from .share.kmeans import KMeans
 from .share.lcnn import LCNN
@@ -75,17 +76,18 @@ from .technique import Pipeline, Run, Technique
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM, OBD,
     OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
-    LayerRemoval, DeadUnits, SparseActivations, KMeans, HashedNets, CirculantLayers, LCNN, FoldBN,
-    Equalize, SmoothQuant, AWQ, PTQ, BiasCorrection, BNReestimate, GPTQ, AdaRound, MixedBits,
-    JointBits, Guard, QAT, LSQ, PACT, DoReFa, INQ, BinaryConnect, BNN, XNORNet, ABCNet, TWN, TTQ,
-    FixedPointTraining, LloydMax, Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, FineTune)
+    LayerRemoval, DeadUnits, SparseActivations, KMeans, HashedNets, CirculantLayers, LCNN,
+    ConcatenatedReLU, FoldBN, Equalize, SmoothQuant, AWQ, PTQ, BiasCorrection, BNReestimate, GPTQ,
+    AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT, DoReFa, INQ, BinaryConnect, BNN, XNORNet,
+    ABCNet, TWN, TTQ, FixedPointTraining, LloydMax, Balanced, Buckets, Log2, APoT, Wavelets,
+    Segmentation, FineTune)
 
 __all__ = ["TECHNIQUES", "ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced", "Bias",
            "BiasCorrection", "BinaryConnect", "BNN", "BNReestimate", "Buckets", "ChannelLasso",
-           "CirculantLayers", "DeadUnits", "DNS", "DoReFa", "Equalize", "Filters", "FineTune",
-           "FixedPointTraining", "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso", "Guard",
-           "HashedNets", "INQ", "Iterative", "JointBits", "KMeans", "LAMP", "LCNN", "LayerRemoval",
-           "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "MixedBits", "Movement", "NM", "OBC",
-           "OBD", "OBS", "PACT", "Pipeline", "PTQ", "QAT", "Run", "Segmentation", "Slimming",
-           "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique",
-           "TTQ", "TWN", "Wanda", "Wavelets", "XNORNet", "net_of"]
+           "CirculantLayers", "ConcatenatedReLU", "DeadUnits", "DNS", "DoReFa", "Equalize",
+           "Filters", "FineTune", "FixedPointTraining", "FoldBN", "FPGM", "GPTQ", "Gradual",
+           "GroupLasso", "Guard", "HashedNets", "INQ", "Iterative", "JointBits", "KMeans", "LAMP",
+           "LCNN", "LayerRemoval", "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "MixedBits",
+           "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline", "PTQ", "QAT", "Run",
+           "Segmentation", "Slimming", "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT",
+           "Split", "Taylor", "Technique", "TTQ", "TWN", "Wanda", "Wavelets", "XNORNet", "net_of"]

@@ -239,6 +239,7 @@ _PLAIN: dict[str, Callable[[dict], Callable[..., Array]]] = {
     "adaptive_avg_pool": lambda args: lambda x: _cells(x, args["output_size"]),
     "flatten": lambda args: lambda x: x.reshape(len(x), -1),
     "shuffle": lambda args: lambda x: shuffled(x, args["groups"]),
+    "crelu": lambda args: lambda x: np.maximum(np.concatenate([x, -x], axis=1), 0),
     "concat": lambda args: lambda *xs: np.concatenate(xs, axis=1),
 }
 

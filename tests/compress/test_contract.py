@@ -72,6 +72,7 @@ TOY = {
                                   "real": FC1}],
     "circulant": [{}, {"block": {"*": 4, "fc2": 3}, "start": "averaged", "flips": False}],
     "lcnn": [{"atoms": 4, "lookups": 2}, {"atoms": 5, "lookups": 1, "eps": 0.05, "lam": 0.01}],
+    "crelu": [{}],
     "fold-bn": [{}],
     "equalize": [{}, {"absorb": False}],
     "smoothquant": [{"samples": 20}],

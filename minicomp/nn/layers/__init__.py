@@ -8,7 +8,7 @@ from .pointwise import (ActThreshold, ActTopK, ClipChannels, Dropout, Identity, 
 from .pools import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from .quantized import ActQuant, ConvBN2d
 from .weighted import Conv2d, Linear
-from .wiring import Add, ChannelShuffle, Concat, Flatten
+from .wiring import Add, ChannelShuffle, Concat, CReLU, Flatten
 
 LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
@@ -39,6 +39,7 @@ LAYERS: dict[str, type[Layer]] = {
         Sign,
         ShiftBatchNorm1d,
         ShiftBatchNorm2d,
+        CReLU,
     )
 }
 
@@ -51,6 +52,7 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "CReLU",
     "ChannelShuffle",
     "ClipChannels",
     "Concat",

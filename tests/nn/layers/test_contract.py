@@ -10,9 +10,9 @@ from minicomp.compress.channels.couplings import couplings, reads
 from minicomp.gradcheck import grad_check
 from minicomp.nn import (
     ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchNorm2d,
-    ChannelShuffle, ClipChannels, Concat, Conv2d, ConvBN2d, Dense, Dropout, Flatten, Identity,
-    Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6, ShiftBatchNorm1d, ShiftBatchNorm2d,
-    Sigmoid, Sign, Tanh,
+    ChannelShuffle, ClipChannels, Concat, Conv2d, ConvBN2d, CReLU, Dense, Dropout, Flatten,
+    Identity, Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6, ShiftBatchNorm1d,
+    ShiftBatchNorm2d, Sigmoid, Sign, Tanh,
 )
 from minicomp.nn import layers
 from minicomp.nn.layers import LAYERS, Layer
@@ -63,6 +63,7 @@ LEGAL = [
     (Concat(), [MAP, (2, 9, 7)]),
     (Concat(), [ROW, (2,)]),
     (ChannelShuffle(3), [MAP]),
+    (CReLU(), [MAP]),
 ]
 EVERY = pytest.mark.parametrize(
     "layer, shapes", LEGAL, ids=lambda v: v.kind if isinstance(v, Layer) else ""
@@ -278,6 +279,10 @@ def by_channel(a, like):
 @EVERY
 @pytest.mark.parametrize("switched", [False, True])
 def test_a_constant_channel_gives_the_constant_that_the_layer_says(layer, shapes, switched):
+    if layer.coupling == "mirror":
+        v = np.array([1.5, -0.5, 0.0, np.nan])
+        both = [1.5, 0, 0, np.nan, 0, 0.5, 0, np.nan]
+        np.testing.assert_array_equal(layer.constant(v, (4,)), both)
     if layer.coupling not in ("keep", "compete"):
         return
     layer = filled(layer)
