@@ -35,7 +35,8 @@ def test_layers_become_steps_or_vanish(nets):
         ("clip", "clip", ("thresh",), None),
         ("quant", "quantize", ("clip",), None),
         ("fc2", "linear", ("quant",), "sigmoid"),
-        ("topk", "topk", ("fc2",), None),
+        ("phases", "crelu", ("fc2",), None),
+        ("topk", "topk", ("phases",), None),
         ("fc3", "linear", ("topk",), None),
     ]
     assert list(program.steps[1].weights) == ["weight", "gain", "bias"]
