@@ -4,7 +4,7 @@
 |---|---|
 | parameters, non-zeros | counted on the decoded weights and biases |
 | MACs | multiply-accumulates per image, bias and activations not counted |
-| effective MACs | the multiplications by weights that are not 0 |
+| effective MACs | the multiplications by weights that are not 0, or of look-ups (LCNN) |
 | input zeros | the fraction of zeros among what enters a layer, on data; never mixed into MACs |
 | bytes, by part | read from the file; without a file, 4 bytes a number |
 | errors | counted on data |
@@ -12,7 +12,8 @@
 | milliseconds | measured, the median: zeros skipped where that pays (deploy/), and all dense |
 
 A weight of a layer is multiplied equally often wherever it stands (once in a Linear, once for every
-place of the output in a Conv2d), so effective MACs = MACs * non-zeros / weights, exactly.
+place of the output in a Conv2d), so effective MACs = MACs * non-zeros / weights, exactly. Of a
+dictionary (nn/forms/dictionary.py) they are those of its atoms and its look-ups.
 """
 
 from __future__ import annotations
@@ -282,10 +283,11 @@ def passport(
     from .train import evaluate
 
     shown = None if path is None else show(path)
-    macs, zeros = model.macs(), {} if data is None else input_zeros(model, data.x)
+    macs, effective = model.macs(), model.effective_macs()
+    zeros = {} if data is None else input_zeros(model, data.x)
     by_layer = dense_parts(model) if shown is None else shown.by_layer()
     rows = tuple(
-        _row(node, macs[node.name], zeros.get(node.name), by_layer[node.name])
+        _row(node, macs[node.name], effective[node.name], zeros.get(node.name), by_layer[node.name])
         for node in model.nodes
         if node.layer.forms or macs[node.name]
     )
@@ -371,7 +373,7 @@ def _calls(model: Model) -> tuple[Callable, Callable]:
     return program.plan(), program.plan(skip_zeros=False)
 
 
-def _row(node, macs: int, zeros: float | None, parts: dict[str, float]) -> LayerRow:
+def _row(node, macs: int, effective: int, zeros: float | None, parts: dict[str, float]) -> LayerRow:
     forms = node.layer.forms
     counts = {name: (math.prod(f.shape), f.nonzeros()) for name, f in forms.items()}
     ranked = "weight" in forms and len(forms["weight"].shape) > 1
@@ -385,7 +387,7 @@ def _row(node, macs: int, zeros: float | None, parts: dict[str, float]) -> Layer
         sum(n for n, _ in counts.values()),
         sum(k for _, k in counts.values()),
         macs,
-        macs * kept // weights if weights else 0,
+        effective,
         zeros,
         parts,
     )

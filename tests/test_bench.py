@@ -6,7 +6,7 @@ import pytest
 
 import minicomp
 from minicomp import bench
-from minicomp.bench import against, binary, bits, int8, kernels, programs, pruned, worker
+from minicomp.bench import against, binary, bits, int8, kernels, lookups, programs, pruned, worker
 from minicomp.kernels.int8.gemm import gemm_ref
 from minicomp.bench.race import peer_module, race, row
 from minicomp.errors import UserError
@@ -296,3 +296,13 @@ def test_peers_run_the_same_nets(monkeypatch):
         *["binary program"] * 6]
     ours, theirs = rows[0]["note"].split("flips ")[1].split(" % of predictions, theirs ")
     assert abs(float(ours) - float(theirs.split(" %")[0])) < 2
+
+
+def test_products_by_fft_and_look_ups_have_rows_that_say_what_is_saved(monkeypatch):
+    monkeypatch.setattr(lookups, "SIZES", ((1, 64, 64), (3, 64, 8)))
+    monkeypatch.setattr(lookups, "CONVS", ((32, 32, 6, 8, 1), (4, 4, 6, 4, 3)))
+    rows, said = list(lookups.products_by_fft(False, None)), []
+    assert [r["note"].split("; ")[-1] for r in rows] == ["64 x fewer numbers", "8 x fewer numbers"]
+    rows = list(lookups.look_ups(False, said.append))
+    assert len(rows) + len(said) == 2 and len(said) >= 1  # the small one stays dense
+    assert all("x fewer multiplications" in r["note"] and r["ours"] > 0 for r in rows)

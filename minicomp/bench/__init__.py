@@ -18,6 +18,7 @@ from ..kernels.threads import blas
 from .bits import products_of_signs
 from .int8 import products_of_codes
 from .kernels import huffman_decoding, kmeans, rounding, sparse_products
+from .lookups import look_ups, products_by_fft
 from .programs import whole_programs
 from .pruned import removal
 from .race import Log, Row
@@ -32,6 +33,8 @@ BENCHES: dict[str, Callable[[bool, Log], Iterator[Row]]] = {
     "int8": products_of_codes,
     "programs": whole_programs,
     "bits": products_of_signs,
+    "circulant": products_by_fft,
+    "look-ups": look_ups,
     "removal": removal,
     "training": training,
     "threads": threads,

@@ -4,6 +4,7 @@
 |---|---|---|
 | shared weights (`Codebook`)        | codes in lanes     | relative index                   |
 | n of every m kept (masked)         | N:M                | CSR                              |
+| a dictionary (`Dictionary`)        | look-ups           | look-ups                         |
 | any other                          | lanes              | CSR                              |
 
 A step stays dense where no rung with vectors runs (a portable kernel skips zeros more slowly than
@@ -23,7 +24,7 @@ import numpy as np
 
 from ..kernels import cpu
 from ..kernels.sparse import lanes, nm, rows
-from ..nn.forms import Codebook, Form
+from ..nn.forms import Codebook, Dictionary, Form
 from ..tensor import Array, no_grad
 from .steps import Step
 
@@ -36,7 +37,9 @@ LIMITS = {
     "N:M": (0.5, 100_000),
     "relative index": (0.35, 4096),
     "CSR": (0.3, 4096),
+    "look-ups": (0.3, 4096),  # multiplications of a place, atoms' and look-ups', / weights
 }
+LOOKUPS = "look-ups"
 OF_CODES = ("codes in lanes", "relative index")  # they hold no float a weight
 BLOCKS = (4, 8, 16)  # the m that are looked for
 
@@ -46,6 +49,8 @@ def layout_of(step: Step, batch: int = 1, isa: str = "auto") -> str | None:
     form = step.weights.get("weight")
     if form is None:
         return None
+    if isinstance(form, Dictionary):
+        return _of_dictionary(step, form, batch, isa)
     convolves = step.kind == "conv"
     if convolves and (batch > 1 or step.args["groups"] > 1) or not _vectors(isa):
         return DENSE
@@ -61,11 +66,25 @@ def layout_of(step: Step, batch: int = 1, isa: str = "auto") -> str | None:
     return layout if size >= least and form.nonzeros() <= density * size else DENSE
 
 
+def _of_dictionary(step: Step, form: Dictionary, batch: int, isa: str) -> str:
+    density, least = LIMITS[LOOKUPS]
+    size = math.prod(form.shape)
+    pays = size >= least and form.multiplications(1, 1) <= density * size
+    return LOOKUPS if pays and batch == 1 and step.args.get("groups", 1) == 1 and (
+        _vectors(isa)) else DENSE
+
+
 def _vectors(isa: str) -> bool:
     # Whether the kernels run on vectors here; one that was not built is no reason for a warning.
     if cpu.kernel_module("sparse") is None:
         return False
     return cpu.resolve(isa, "sparse") >= cpu.RUNGS.index("avx2")
+
+
+def atoms_of(step: Step) -> Array:
+    """Returns the atoms of a step whose weight is a dictionary, float32 (k, C)."""
+    with no_grad():
+        return step.weights["weight"].atoms.dense().data.astype(np.float32)
 
 
 def blocks_of(form: Form) -> tuple[int, int] | None:
@@ -86,14 +105,17 @@ def packed(form: Form, layout: str, gain: Array | None = None):
 
     gain : (O,) float32 that multiplies the rows, of a layout that holds floats; or None
     """
-    with no_grad():
-        w = form.dense().data
+    if layout == LOOKUPS:  # of the atoms' maps, (O, k KH KW), in the place of the input's
+        w = form.P().reshape(form.shape[0], -1, form.k).swapaxes(1, 2)
+    else:
+        with no_grad():
+            w = form.dense().data
     w = w.reshape(len(w), -1)
     if layout not in OF_CODES:
         w = w if gain is None else w * gain[:, None]
         if layout == "N:M":
             return nm.pack_nm(w, *blocks_of(form))
-        return (rows.pack_csr if layout == "CSR" else lanes.pack_lanes)(w)
+        return (lanes.pack_lanes if layout == "lanes" else rows.pack_csr)(w)
     with no_grad():
         table = form.centroids.dense().data
     index = form.index.reshape(w.shape).astype(np.int64)

@@ -152,6 +152,10 @@ class Plan:
             return _then(step, lambda x: dense.linear(x, w, bias, isa=self.isa))
         w = choose.packed(step.weights["weight"], layout, gain)
         finish = _epilogue(step, layout, axis=1)
+        if layout == choose.LOOKUPS:
+            atoms = choose.atoms_of(step)
+            return lambda x: finish(rows.csr_matmul(
+                w, dense.linear(x, atoms, None, isa=self.isa).T, **how).T)
         if type(w) in _MATVEC:  # one example
             product = _MATVEC[type(w)]
             return lambda x: finish(product(w, x[0], **how)[None])
@@ -174,7 +178,10 @@ class Plan:
             columns = seen.transpose(0, 3, 4, 1, 2).reshape(w.shape[1], -1)  # (C KH KW, Ho Wo)
             return finish(product(w, columns, **how)).reshape(1, -1, *seen.shape[1:3])
 
-        return run
+        if layout != choose.LOOKUPS:
+            return run
+        atoms = choose.atoms_of(step)[:, :, None, None]
+        return lambda x: run(conv.conv2d(x, atoms, None, **how))
 
     def _conv_pool(self, step: Step, after: Step) -> Callable[..., Array]:
         (gain, bias), args = gain_and_bias(step), windows(after)
@@ -252,6 +259,7 @@ _PLAIN: dict[str, Callable[[dict], Callable[..., Array]]] = {
     "adaptive_avg_pool": lambda args: lambda x: _cells(x, args["output_size"]),
     "flatten": lambda args: lambda x: x.reshape(len(x), -1),
     "shuffle": lambda args: lambda x: shuffled(x, args["groups"]),
+    "crelu": lambda args: lambda x: np.maximum(np.concatenate([x, -x], axis=1), 0),
     "concat": lambda args: lambda *xs: np.concatenate(xs, axis=1),
 }
 

@@ -20,6 +20,7 @@ A kind of step declares its arguments, the shapes of its weights and of its outp
 | max_pool, avg_pool, adaptive_avg_pool | the maximum, the mean of windows, of cells        |
 | flatten, shuffle           | (N, C, H, W) -> (N, C H W); channels (g, n) -> (n, g)        |
 | add, concat                | of one input or more                                         |
+| crelu                      | max(x, 0) and max(-x, 0), one behind the other               |
 
 N batch, C in, O out, H W size, K kernel, G groups.
 """
@@ -248,6 +249,11 @@ class _Shuffle(Kind):
         return shape
 
 
+class _CReLU(Kind):
+    def out_shape(self, args, shape):
+        return (2 * shape[0], *shape[1:])
+
+
 class _Add(Kind):
     args, arity = THEN, None
 
@@ -280,6 +286,7 @@ KINDS: dict[str, Kind] = {
     "quantize": _Quantize(), "clip": _Clip(), "binary_sum": _BinarySum(),
     "max_pool": _Pool(), "avg_pool": _Pool(), "adaptive_avg_pool": _AdaptivePool(),
     "flatten": _Flatten(), "shuffle": _Shuffle(), "add": _Add(), "concat": _Concat(),
+    "crelu": _CReLU(),
 }
 
 

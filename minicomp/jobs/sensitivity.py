@@ -250,11 +250,7 @@ def with_zero(form: Codebook) -> Codebook:
 
 def macs(model: Model) -> int:
     """Returns the multiplications by non-zero weights of one example."""
-    every, total = model.macs(), 0
-    for node, name in weights(model).items():
-        form = model.forms()[name]
-        total += round(every[node] * form.nonzeros() / max(int(np.prod(form.shape)), 1))
-    return total
+    return sum(model.effective_macs().values())
 
 
 def allocate(model: Model, found: Scan, budget: int, *, unit: str = "bytes") -> Chosen:

@@ -292,6 +292,17 @@ class Model:
                 raise ValueError(f"{node.name}: {e}") from None
         return shapes
 
+    def effective_macs(self) -> dict[str, int]:
+        """Returns `macs` without the multiplications by zeros; of a dictionary's weight, those of
+        its atoms and its look-ups."""
+        found, shapes = self.macs(), self.shapes()
+        for node in self.nodes:
+            form = node.layer.forms.get("weight")
+            if found[node.name] and form is not None:
+                seen, made = (math.prod(shapes[n][1:]) for n in (node.inputs[0], node.name))
+                found[node.name] = form.multiplications(seen, made)
+        return found
+
     def macs(self) -> dict[str, int]:
         """Returns multiply-accumulates per example and node, without bias and activations."""
         shapes = self.shapes()

@@ -23,6 +23,8 @@ from . import vectors
 from .cases_binary import BINARY
 from .cases_bits import BITS
 from .cases_coding import CODING
+from .cases_hash import HASH
+from .cases_lookup import LOOKUP
 from .cases_lowrank import LOWRANK
 from .cases_pruning import PRUNING
 from .cases_quant_blocks import QUANT_BLOCKS
@@ -40,7 +42,8 @@ from .judges import Case, Message, copied
 
 ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS, **FIXED,
                             **QUANT_FOLDING, **QUANT_LEVELS, **QUANT_PTQ, **QUANT_RANGES,
-                            **ROUNDING, **QUANT_TRAINING, **BINARY, **BITS, **LOWRANK}
+                            **ROUNDING, **QUANT_TRAINING, **BINARY, **BITS, **LOWRANK, **HASH,
+                            **LOOKUP}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:

@@ -75,6 +75,11 @@ TOY = {
     "cp": [{"rank": 2}],
     "flattened": [{}],
     "kmeans": [{"bits": 2}, {"k": 5}],
+    "hashed": [{"fraction": 0.5}, {"fraction": {"*": 0.25, "conv1": 1.0}, "start": "averaged",
+                                  "real": FC1}],
+    "circulant": [{}, {"block": {"*": 4, "fc2": 3}, "start": "averaged", "flips": False}],
+    "lcnn": [{"atoms": 4, "lookups": 2}, {"atoms": 5, "lookups": 1, "eps": 0.05, "lam": 0.01}],
+    "crelu": [{}],
     "fold-bn": [{}],
     "equalize": [{}, {"absorb": False}],
     "smoothquant": [{"samples": 20}],
@@ -133,7 +138,10 @@ REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
                   "wavelet": "wavelet cannot keep what was pruned",
                   "segments": "segments cannot keep what was pruned",
                   **dict.fromkeys(("svd", "activation-svd", "weight-svd", "spatial-svd", "tucker",
-                                   "cp", "flattened"), "factor before pruning")}
+                                   "cp", "flattened"), "factor before pruning"),
+                  "hashed": "hashed cannot keep what was pruned",
+                  "circulant": "circulant cannot keep what was pruned",
+                  "lcnn": "lcnn cannot keep what was pruned"}
 CONVS = {"weight-svd", "spatial-svd", "tucker", "cp", "flattened"}  # of convolutions alone
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits

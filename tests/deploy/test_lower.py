@@ -39,7 +39,8 @@ def test_layers_become_steps_or_vanish(nets):
         ("fc2", "linear", ("quant",), "sigmoid"),
         ("sums", "binary_sum", ("fc2",), None),
         ("both", "add", ("fc2", "sums"), None),
-        ("topk", "topk", ("both",), None),
+        ("phases", "crelu", ("both",), None),
+        ("topk", "topk", ("phases",), None),
         ("fc3", "linear", ("topk",), None),
     ]
     assert list(program.steps[1].weights) == ["weight", "gain", "bias"]

@@ -221,6 +221,22 @@ WRONG = {
     "flattened_conv": lambda x, alpha, beta, gamma: ENTRIES["flattened_conv"].fn(  # convolution
         x, alpha, beta[:, ::-1], gamma[:, ::-1]),
     "randomized_low_rank": lambda w, omega, power: ENTRIES["low_rank"].fn(w, omega.shape[1]),
+    "splitmix64": lambda n, key: ENTRIES["splitmix64"].fn(n, key, first=1),
+    "hash_places": lambda n, k, seed: (  # the remainder
+        (ENTRIES["splitmix64"].fn(n, seed) % np.uint64(k)).astype(np.uint32),
+        np.ones(n, np.int8)),
+    "hashed_weights": lambda w, shape, seed: np.abs(ENTRIES["hashed_weights"].fn(w, shape, seed)),
+    "circulant_product": lambda x, columns, signs, outputs, block: (
+        ENTRIES["circulant_product"].fn(x[:, ::-1], columns, signs, outputs, block)),
+    "circulant_gradient": lambda g, x, signs, block: ENTRIES["circulant_gradient"].fn(
+        g, x[:, ::-1], signs[::-1], block),  # convolution in place of correlation
+    "dictionary_weights": lambda atoms, counts, index, coefficient, shape: (  # one look-up each
+        ENTRIES["dictionary_weights"].fn(atoms, np.minimum(counts, 1), index, coefficient, shape)),
+    "lookup_conv": lambda x, atoms, counts, index, coefficient, shape, stride, padding: (
+        ENTRIES["lookup_conv"].fn(x[:, :, ::-1, ::-1], atoms, counts, index, coefficient, shape,
+                                  stride, padding)),
+    "orthogonal_pursuit": lambda X, D, s: ENTRIES["orthogonal_pursuit"].fn(X, D, 1),
+    "hashed_gradient": lambda g, k, seed: ENTRIES["hashed_gradient"].fn(np.ones_like(g), k, seed),
 }
 
 

@@ -165,6 +165,19 @@ class Flatten(Keep):
         return (kept[:, None] * size + np.arange(size)).ravel()
 
 
+class Mirror(Keep):
+    """Channel c of the input makes channels c and C + c of the output."""
+
+    def pass_on(self, ins):
+        return np.concatenate([ins[0], ins[0]])
+
+    def pull_back(self, needed):
+        return [needed[: self.sizes[0]] | needed[self.sizes[0] :]]
+
+    def keep(self, ins, stays):
+        return Kept(np.concatenate([ins[0], self.sizes[0] + ins[0]]))
+
+
 class Permute(Keep):
     """The channels in another order: groups dealt out in turn."""
 
@@ -278,7 +291,7 @@ class Depthwise(Mix):
 
 COUPLINGS: dict[str, type[Keep]] = {
     "mix": Mix, "keep": Keep, "compete": Compete, "add": Add, "concat": Concat,
-    "flatten": Flatten, "permute": Permute,
+    "flatten": Flatten, "mirror": Mirror, "permute": Permute,
 }
 
 

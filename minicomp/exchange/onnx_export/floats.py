@@ -258,6 +258,12 @@ def _concat(graph, step, xs, around):
     return graph.add("Concat", *xs, name=step.name, axis=1)
 
 
+def _crelu(graph, step, xs, around):
+    negative = graph.add("Neg", *xs, name=f"{step.name}.negative")
+    both = graph.add("Concat", *xs, negative, name=f"{step.name}.both", axis=1)
+    return graph.add("Relu", both, name=step.name)
+
+
 def _threshold(graph, step, xs, around):
     least = graph.constant(f"{step.name}.least", np.float32(step.args["threshold"]))
     size = graph.add("Abs", *xs, name=f"{step.name}.abs")
@@ -310,4 +316,5 @@ _ADD: dict[str, Callable[[Graph, Step, list[str], Around], str]] = {
     "shuffle": _shuffle,
     "add": _add,
     "concat": _concat,
+    "crelu": _crelu,
 }

@@ -17,6 +17,9 @@ and nothing else about a technique is known outside it.
 | Segments       | lengths of runs, a value each (themselves a form)  | runs of one value     |
 | Binary         | a bit a weight and basis, scales                   | sum of alpha_i sign_i |
 | Ternary        | -1, 0, +1, two scales or one                       | Wp, 0 or -Wn          |
+| Hashed         | buckets (themselves a form), a seed                | +-buckets[h(p)]       |
+| Dictionary     | atoms, look-ups, coefficients                      | sums of few atoms     |
+| Circulant      | first columns of blocks (themselves a form)        | +-columns[i-j mod b]  |
 
 A further form is one file, which declares its parts (parts.py, base.py), and one line in FORMS.
 """
@@ -24,8 +27,11 @@ A further form is one file, which declares its parts (parts.py, base.py), and on
 from .affine import Affine, FixedPoint
 from .base import Form
 from .binary import Binary, Ternary
+from .circulant import Circulant
 from .codebook import Codebook
 from .dense import BFloat16, Dense, Half
+from .dictionary import Dictionary
+from .hashed import Hashed
 from .levels import AdditivePowers, Powers
 from .parts import BFLOAT16, MASK, Part, Setting, check_floats, code_dtype
 from .segments import Segments
@@ -33,8 +39,8 @@ from .wavelet import Wavelet
 
 FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (
     Dense, Half, Codebook, Affine, FixedPoint, BFloat16, Powers, AdditivePowers,
-    Wavelet, Segments, Binary, Ternary)}
+    Wavelet, Segments, Binary, Ternary, Hashed, Circulant, Dictionary)}
 
-__all__ = ["AdditivePowers", "Affine", "BFLOAT16", "BFloat16", "Binary", "Codebook", "Dense",
-           "FORMS", "FixedPoint", "Form", "Half", "MASK", "Part", "Powers", "Segments", "Setting",
-           "Ternary", "Wavelet", "check_floats", "code_dtype"]
+__all__ = ["AdditivePowers", "Affine", "BFLOAT16", "BFloat16", "Binary", "Circulant", "Codebook",
+           "Dense", "Dictionary", "FORMS", "FixedPoint", "Form", "Half", "Hashed", "MASK", "Part",
+           "Powers", "Segments", "Setting", "Ternary", "Wavelet", "check_floats", "code_dtype"]

@@ -9,7 +9,7 @@ from .pointwise import (ActThreshold, ActTopK, ClipChannels, Dropout, Identity, 
 from .pools import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from .quantized import ActQuant, ConvBN2d
 from .weighted import Conv2d, Linear
-from .wiring import Add, ChannelShuffle, Concat, Flatten
+from .wiring import Add, ChannelShuffle, Concat, CReLU, Flatten
 
 LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
@@ -42,6 +42,7 @@ LAYERS: dict[str, type[Layer]] = {
         ShiftBatchNorm2d,
         InputScale,
         BinarySum,
+        CReLU,
     )
 }
 
@@ -55,6 +56,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BinarySum",
+    "CReLU",
     "ChannelShuffle",
     "ClipChannels",
     "Concat",

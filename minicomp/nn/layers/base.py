@@ -38,6 +38,7 @@ class Layer:
             "add"       the sum of the inputs, whose channels are tied by it
             "concat"    the inputs one behind the other
             "flatten"   each channel as a block of features
+            "mirror"    the channels, and behind them as many that are functions of them again
             "permute"   the channels in the order `permutation(channels)`
     pointwise : each output entry is a function of that input entry alone, in every channel its own,
         when not training

@@ -64,6 +64,28 @@ class Concat(_Wiring, Plain):
         return (sum(s[0] for s in shapes), *shapes[0][1:])
 
 
+class CReLU(Plain):
+    """max(x, 0) and, behind all of its channels, max(-x, 0): twice as many.
+
+    Source: Shang, Sohn, Almeida & Lee 2016 (arXiv 1603.05201), definition 2.1
+    """
+
+    kind, coupling = "CReLU", "mirror"
+    step = "crelu"
+
+    def forward(self, x, **_):
+        return ops.concat(ops.relu(x), ops.relu(-x), axis=1)
+
+    def out_shape(self, shape):
+        return (2 * shape[0], *shape[1:])
+
+    def constant(self, v, shape):
+        return np.concatenate([np.maximum(v, 0), np.maximum(-v, 0)])
+
+    def pull_squared(self, h, x):
+        return [np.where(x > 0, h[:, : x.shape[1]], 0) + np.where(x < 0, h[:, x.shape[1] :], 0)]
+
+
 class ChannelShuffle(_Wiring):
     """Channels (g, n) reordered to (n, g): channel i of group j moves to place i g + j.
 

@@ -14,9 +14,9 @@ from minicomp.codec import decode, encode
 from minicomp.codec.positions import LAYOUTS
 from minicomp.compress.channels import removal
 from minicomp.errors import FormatError, UserError
-from minicomp.nn import (AdditivePowers, Affine, BFloat16, Binary, Codebook, Conv2d, Dense,
-                         FixedPoint, Flatten, Half, Linear, Model, Powers, Segments, Ternary,
-                         Wavelet, chain)
+from minicomp.nn import (AdditivePowers, Affine, BFloat16, Binary, Circulant, Codebook, Conv2d,
+                         Dense, Dictionary, FixedPoint, Flatten, Half, Hashed, Linear, Model,
+                         Powers, Segments, Ternary, Wavelet, chain)
 from minicomp.nn.forms import FORMS, MASK, Form, Part
 from minicomp.ops import mul
 from minicomp.optim import OPTIMIZERS
@@ -84,6 +84,8 @@ RNG_C = np.append(FAR.reshape(-1), np.ones(8, np.float32))
 RUNS = np.append(1 + np.arange(31) % 12, [216 - (1 + np.arange(31) % 12).sum()])
 LEVELS = np.linspace(-2, 1.9, 32).astype(np.float32)
 BASES = np.stack([W, W + 0.5, RNG.standard_normal(SHAPE)])
+ATOMS = RNG.standard_normal((7, 4)).astype(np.float32)
+SPARSE = RNG.standard_normal((54, 7)) * (RNG.random((54, 7)) < 0.3)
 TABLE = np.linspace(-2, 2, 9).astype(np.float32)
 
 MAKERS = {
@@ -116,6 +118,13 @@ MAKERS = {
         Affine.of(RNG_C, 0.05, trainable=True), SHAPE, "haar", 4),
     "segments": lambda: Segments(RUNS, LEVELS, SHAPE),
     "segments-half": lambda: Segments(RUNS, Half(LEVELS), SHAPE),
+    "circulant": lambda: Circulant(np.resize(LEVELS, 44), SHAPE, 11, 5),
+    "circulant-affine": lambda: Circulant(
+        Affine.of(np.resize(LEVELS, 72), 0.02, trainable=True), SHAPE, 3),
+    "dictionary": lambda: Dictionary.of(ATOMS, SPARSE, SHAPE),
+    "dictionary-half": lambda: Dictionary.of(Half(ATOMS), SPARSE, SHAPE),
+    "hashed": lambda: Hashed(LEVELS, SHAPE, 3),
+    "hashed-affine": lambda: Hashed(Affine.of(LEVELS, 0.02, trainable=True), SHAPE, 2**32 - 1),
     "binary": lambda: Binary.of(W, SCALE, trainable=True),
     "binary-masked": lambda: Binary.of(W, SCALE, mask=MASK_, trainable=True),
     "binary-bases": lambda: Binary(BASES, np.linspace(-0.3, 0.6, 18).reshape(6, 3),
@@ -142,7 +151,8 @@ def those(named):
 
 
 EVERY, MOVING = those(ALL), those(MAKERS)
-WHOLE = {name for name in ALL if name.startswith(("wavelet", "segments"))}  # nothing has a place
+WHOLE = {name for name in ALL if name.startswith(  # nothing has a place
+    ("wavelet", "segments", "hashed", "circulant", "dictionary"))}
 PLACED = those([name for name in ALL if name not in WHOLE])
 CUTTABLE = those([name for name in ALL if name not in WHOLE | {"affine-groups"}])  # along any axis
 MASKABLE = those([name for name in ALL if name not in WHOLE | {

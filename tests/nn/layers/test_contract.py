@@ -10,8 +10,8 @@ from minicomp.compress.channels.couplings import couplings, reads
 from minicomp.gradcheck import grad_check
 from minicomp.nn import (
     ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm1d, BatchNorm2d,
-    BinarySum, ChannelShuffle, ClipChannels, Concat, Conv2d, ConvBN2d, Dense, Dropout, Flatten,
-    Identity, InputScale, Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6,
+    BinarySum, ChannelShuffle, ClipChannels, Concat, Conv2d, ConvBN2d, CReLU, Dense, Dropout,
+    Flatten, Identity, InputScale, Linear, MaxPool2d, Model, Node, Normalize, ReLU, ReLU6,
     ShiftBatchNorm1d, ShiftBatchNorm2d, Sigmoid, Sign, Tanh,
 )
 from minicomp.nn import layers
@@ -66,6 +66,7 @@ LEGAL = [
     (ChannelShuffle(3), [MAP]),
     (InputScale(6, 3, padding=1), [MAP, (2, 9, 7)]),
     (InputScale(6), [ROW, MAP]),
+    (CReLU(), [MAP]),
 ]
 EVERY = pytest.mark.parametrize(
     "layer, shapes", LEGAL, ids=lambda v: v.kind if isinstance(v, Layer) else ""
@@ -281,6 +282,10 @@ def by_channel(a, like):
 @EVERY
 @pytest.mark.parametrize("switched", [False, True])
 def test_a_constant_channel_gives_the_constant_that_the_layer_says(layer, shapes, switched):
+    if layer.coupling == "mirror":
+        v = np.array([1.5, -0.5, 0.0, np.nan])
+        both = [1.5, 0, 0, np.nan, 0, 0.5, 0, np.nan]
+        np.testing.assert_array_equal(layer.constant(v, (4,)), both)
     if layer.coupling not in ("keep", "compete"):
         return
     layer = filled(layer)
