@@ -15,8 +15,8 @@ from minicomp.codec.positions import LAYOUTS
 from minicomp.compress.channels import removal
 from minicomp.errors import FormatError, UserError
 from minicomp.nn import (AdditivePowers, Affine, BFloat16, Binary, Codebook, Conv2d, Dense,
-                         FixedPoint, Flatten, Half, Linear, Model, Powers, Segments, Ternary,
-                         Wavelet, chain)
+                         FixedPoint, Flatten, Half, Linear, Model, Powers, Product, Segments,
+                         Ternary, Wavelet, chain)
 from minicomp.nn.forms import FORMS, MASK, Form, Part
 from minicomp.ops import mul
 from minicomp.optim import OPTIMIZERS
@@ -84,6 +84,8 @@ RNG_C = np.append(FAR.reshape(-1), np.ones(8, np.float32))
 RUNS = np.append(1 + np.arange(31) % 12, [216 - (1 + np.arange(31) % 12).sum()])
 LEVELS = np.linspace(-2, 1.9, 32).astype(np.float32)
 BASES = np.stack([W, W + 0.5, RNG.standard_normal(SHAPE)])
+PRODUCT = RNG.integers(0, 5, (2, 6, 8))  # two stages, blocks of 5 columns, the last one too long
+BOOKS = RNG.standard_normal((2, 8, 5, 5)).astype(np.float32)
 TABLE = np.linspace(-2, 2, 9).astype(np.float32)
 
 MAKERS = {
@@ -116,6 +118,8 @@ MAKERS = {
         Affine.of(RNG_C, 0.05, trainable=True), SHAPE, "haar", 4),
     "segments": lambda: Segments(RUNS, LEVELS, SHAPE),
     "segments-half": lambda: Segments(RUNS, Half(LEVELS), SHAPE),
+    "product": lambda: Product(PRODUCT, BOOKS, SHAPE),
+    "product-half-shared": lambda: Product(PRODUCT, Half(BOOKS[:, :1]), SHAPE),
     "binary": lambda: Binary.of(W, SCALE, trainable=True),
     "binary-masked": lambda: Binary.of(W, SCALE, mask=MASK_, trainable=True),
     "binary-bases": lambda: Binary(BASES, np.linspace(-0.3, 0.6, 18).reshape(6, 3),
@@ -142,7 +146,7 @@ def those(named):
 
 
 EVERY, MOVING = those(ALL), those(MAKERS)
-WHOLE = {name for name in ALL if name.startswith(("wavelet", "segments"))}  # nothing has a place
+WHOLE = {name for name in ALL if name.startswith(("wavelet", "segments", "product"))}  # nothing has a place
 PLACED = those([name for name in ALL if name not in WHOLE])
 CUTTABLE = those([name for name in ALL if name not in WHOLE | {"affine-groups"}])  # along any axis
 MASKABLE = those([name for name in ALL if name not in WHOLE | {
