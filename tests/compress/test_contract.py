@@ -68,6 +68,10 @@ TOY = {
     "dead-units": [{}],
     "sparse-activations": [{"threshold": 0.1}, {"sparsity": 0.5, "samples": 20}, {"top": 0.5}],
     "kmeans": [{"bits": 2}, {"k": 5}],
+    "product": [{"block": 3, "k": 4}, {"block": {"*": 4, "fc1": 2}, "k": 3, "stages": 2,
+                                       "shared": True, "half": True}],
+    "bit-down": [{"k": 4, "samples": 20}, {"block": 3, "k": 3, "shared": False, "samples": 20,
+                                           "weighting": "diagonal"}],
     "fold-bn": [{}],
     "equalize": [{}, {"absorb": False}],
     "smoothquant": [{"samples": 20}],
@@ -121,7 +125,9 @@ TOY = {
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
                   "wavelet": "wavelet cannot keep what was pruned",
-                  "segments": "segments cannot keep what was pruned"}
+                  "segments": "segments cannot keep what was pruned",
+                  "product": "product cannot keep what was pruned",
+                  "bit-down": "bit-down cannot keep what was pruned"}
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
 ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell

@@ -29,7 +29,7 @@ from ...tensor import Array, no_grad
 from ..curvature.hessian import check_layers, float64
 from ..curvature.layerwise import layer_moments, samples_knob
 from ..examples import calibration
-from ..technique import knob, weights
+from ..technique import Run, knob, weights
 from .blocks import Search
 from .vector_forms import VectorQuantizer, block_knob, half_knob, k_knob
 
@@ -56,8 +56,8 @@ class BitDown(VectorQuantizer):
 
     word: ClassVar[str] = "bit-down"
     title: ClassVar[str] = "And the bit goes down: activation-aware product quantization"
-    source: ClassVar[str] = ("Stock, Joulin, Gribonval, Graham & Jegou 2020, And the Bit Goes Down: "
-                             "Revisiting the Quantization of Neural Networks, arXiv:1907.05686")
+    source: ClassVar[str] = ("Stock, Joulin, Gribonval, Graham & Jegou 2020, And the Bit Goes "
+                             "Down: Revisiting the Quantization of Neural Networks, arXiv:1907.05686")
 
     block: int = block_knob(4)
     k: int = k_knob(256)
@@ -95,9 +95,7 @@ class BitDown(VectorQuantizer):
 
     def sketch(self, model, *, rng):
         self.check(model)
-        from ..technique import Run
-        forms = model.forms()
-        model = model.copy()
+        model, forms = model.copy(), model.forms()
         model.set_forms({name: self.product(node, forms[name], Run(rng))
                          for node, name in weights(model).items()})
         return model

@@ -156,12 +156,12 @@ def product_bits(
 def product_break_even(
     columns: int, *, block: int, k: int, stages: int = 1, shared: bool = False,
     float_bits: int = 32,
-) -> int | None:
-    """Returns from how many rows on `product_bits` are fewer than 32 a weight, None where never.
+) -> int:
+    """Returns from how many rows on `product_bits` are fewer than 32 a weight, 0 where never.
 
     columns, block, k, stages, shared, float_bits : of `product_bits`
     """
     how = dict(block=block, k=k, stages=stages, shared=shared, float_bits=float_bits)
     fixed = product_bits(0, columns, **how)
     saved = 32 * columns - (product_bits(1, columns, **how) - fixed)  # by each row
-    return fixed // saved + 1 if saved > 0 else None
+    return fixed // saved + 1 if saved > 0 else 0

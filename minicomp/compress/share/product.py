@@ -13,7 +13,7 @@ quantization (eq. 7); here stages may go with blocks.
 
 A codebook is as wide as the layer: O rows take
 
-    bits = t (O s log2 k + 32 s k d)          with one codebook for all blocks  t (O s log2 k + 32 k d)
+    bits = t (O s log2 k + 32 s k d),    t (O s log2 k + 32 k d) with one codebook for all blocks
 
 so there is a number of rows below which nothing is saved (`product_break_even`), and on a small
 layer `half` (codewords of 16 bits) or `shared` (one codebook for all blocks, as in Stock et al.
