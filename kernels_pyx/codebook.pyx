@@ -192,10 +192,8 @@ def table_products(
     cdef Py_ssize_t d = book.shape[1], K = book.shape[2], p = x.shape[0] // d
     cdef Py_ssize_t groups = y.shape[0] // TABLE_ROWS, at = 0, n, g, own
     cdef Py_ssize_t step = d * K if book.shape[0] > 1 else 0
-    cdef const uint8_t *from_here = &code[0] if code.shape[0] else NULL
+    cdef const uint8_t *from_here = &code[0]
     y[:] = 0
-    if groups == 0:
-        return
     with nogil:
         while at < p:
             n = min(block, p - at)

@@ -1,4 +1,4 @@
-/* Products of codewords by look-up, y[o] = sum_i T[i][code[o][i]]; layout: kernels/codebook/tables.py.
+/* Products of codewords by look-up, y[o] = sum_i T[i][code[o][i]]; see kernels/codebook/tables.py.
  *
  * Sixteen rows are the lanes of a vector, four such vectors a group. Of up to 16 codewords a table
  * is one register, and a lane holds the codes of 8 positions as 4 bits each: a permute reads only

@@ -57,7 +57,8 @@ class BitDown(VectorQuantizer):
     word: ClassVar[str] = "bit-down"
     title: ClassVar[str] = "And the bit goes down: activation-aware product quantization"
     source: ClassVar[str] = ("Stock, Joulin, Gribonval, Graham & Jegou 2020, And the Bit Goes "
-                             "Down: Revisiting the Quantization of Neural Networks, arXiv:1907.05686")
+                             "Down: Revisiting the Quantization of Neural Networks, "
+                             "arXiv:1907.05686")
 
     block: int = block_knob(4)
     k: int = k_knob(256)

@@ -69,7 +69,7 @@ def pack_tables(index: Array, books: Array, columns: int) -> Tables:
         raise ValueError(f"columns must be those of {blocks} blocks of {d}, got {columns}")
     O, K = index.shape[1], 16 if k <= 16 else 256
     positions = -(-t * blocks // CHUNK) * CHUNK
-    code = np.zeros((positions, -(-O // ROWS) * ROWS), np.uint8)
+    code = np.zeros((positions, _groups(O) * ROWS), np.uint8)
     code[: t * blocks, :O] = index.transpose(0, 2, 1).reshape(t * blocks, O)
     if s == 1 and t > 1:
         books = np.broadcast_to(books, (t, blocks, k, d))
@@ -92,10 +92,15 @@ def _in_groups(code: Array, K: int) -> Array:
             for j in range(CHUNK):
                 part |= chunks[:, :, j] << np.uint32(4 * j)
         parts.append(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
-    whole = np.concatenate(parts) if parts else np.zeros(0, np.uint8)
-    room = aligned(-(-len(whole) // 4)).view(np.uint8)[: len(whole)]
+    whole = np.concatenate(parts)
+    room = aligned(len(whole) // 4).view(np.uint8)
     room[...] = whole
     return room
+
+
+def _groups(rows: int) -> int:
+    # The last one filled up; one at least, so that no array is empty.
+    return max(-(-rows // ROWS), 1)
 
 
 def matvec(w: Tables, x: Array, *, isa: str = "auto", n_threads: int = 1) -> Array:
@@ -110,7 +115,7 @@ def matvec(w: Tables, x: Array, *, isa: str = "auto", n_threads: int = 1) -> Arr
     if level == 0:
         return matvec_ref(w, x)
     K = w.book.shape[2]
-    y = np.empty(-(-w.shape[0] // ROWS) * ROWS, np.float32)
+    y = np.empty(_groups(w.shape[0]) * ROWS, np.float32)
     cpu.kernel_module("codebook").table_products(
         w.code, w.book, _parts(w, x).reshape(-1), aligned(BLOCK[K] * K), y, BLOCK[K], level,
         n_threads)
@@ -124,7 +129,7 @@ def matvec_ref(w: Tables, x: Array) -> Array:
     table = parts[:, 0, None] * book[:, 0]
     for j in range(1, parts.shape[1]):
         table += parts[:, j, None] * book[:, j]
-    groups, start = -(-w.shape[0] // ROWS), 0
+    groups, start = _groups(w.shape[0]), 0
     y = np.zeros((groups, ROWS), np.float32)
     for at in range(0, len(parts), BLOCK[K]):
         n = min(BLOCK[K], len(parts) - at)

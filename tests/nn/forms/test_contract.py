@@ -146,7 +146,8 @@ def those(named):
 
 
 EVERY, MOVING = those(ALL), those(MAKERS)
-WHOLE = {name for name in ALL if name.startswith(("wavelet", "segments", "product"))}  # nothing has a place
+# Of these nothing has a place.
+WHOLE = {name for name in ALL if name.startswith(("wavelet", "segments", "product"))}
 PLACED = those([name for name in ALL if name not in WHOLE])
 CUTTABLE = those([name for name in ALL if name not in WHOLE | {"affine-groups"}])  # along any axis
 MASKABLE = those([name for name in ALL if name not in WHOLE | {
