@@ -26,6 +26,11 @@ cdef extern from "simd/codebook/scatter.h" nogil:
 cdef extern from "simd/codebook/buckets.h" nogil:
     void bucket_sums(const float *g, const unsigned int *places, const int64_t *starts, long k,
                      float *out)
+cdef extern from "simd/codebook/tables.h" nogil:
+    enum: TABLE_ROWS
+    void tables(const float *book, long step, const float *x, long n, long d, long K, float *table,
+                int level)
+    void table_sums(const void *code, const float *table, long n, long K, float *y, int level)
 
 
 def running_sums(
@@ -190,3 +195,34 @@ def scatter_add(
         top = scatter(&g[0], &index[0], width, g.shape[0], &room[0, 0] if room.shape[0] else NULL,
                       room.shape[0], &out[0] if room.shape[0] else NULL, level)
     return top
+
+
+def table_products(
+    const uint8_t[::1] code,     # IN codes, block by block: (groups of 64 rows, positions, 64)
+    const float[:, :, ::1] book, # IN (p or 1, d, K), K 16 or 256
+    const float[::1] x,          # IN (p d,) what each position is multiplied by
+    float[::1] table,            # OUT (block K,)
+    float[::1] y,                # OUT (64 groups,)
+    Py_ssize_t block,            # positions whose tables are made at once, a multiple of 8
+    int level,
+    int n_threads,
+):
+    """y = the sum over positions of the products of codewords with x; tables block by block."""
+    cdef Py_ssize_t d = book.shape[1], K = book.shape[2], p = x.shape[0] // d
+    cdef Py_ssize_t groups = y.shape[0] // TABLE_ROWS, at = 0, n, g, own
+    cdef Py_ssize_t step = d * K if book.shape[0] > 1 else 0
+    cdef const uint8_t *from_here = &code[0]
+    y[:] = 0
+    with nogil:
+        while at < p:
+            n = min(block, p - at)
+            own = n * TABLE_ROWS // 2 if K == 16 else n * TABLE_ROWS  # bytes of a group's codes
+            tables(&book[0, 0, 0] + at * step, step, &x[at * d], n, d, K, &table[0], level)
+            if n_threads == 1:
+                for g in range(groups):
+                    table_sums(from_here + g * own, &table[0], n, K, &y[TABLE_ROWS * g], level)
+            else:
+                for g in prange(groups, schedule="static", num_threads=n_threads):
+                    table_sums(from_here + g * own, &table[0], n, K, &y[TABLE_ROWS * g], level)
+            from_here += groups * own
+            at += n

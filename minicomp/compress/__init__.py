@@ -73,29 +73,33 @@ from .quant.qat import QAT
 from .quant.segments import Segmentation
 from .quant.smoothquant import SmoothQuant
 from .quant.wavelet import Wavelets
+from .share.bit_down import BitDown
 from .share.circulant import CirculantLayers
 from .share.crelu import ConcatenatedReLU
 from .share.hashednets import HashedNets
 from .share.kmeans import KMeans
 from .share.lcnn import LCNN
+from .share.product import ProductQuantization
 from .technique import Pipeline, Run, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM, OBD,
     OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
     LayerRemoval, DeadUnits, SparseActivations, SVD, ActivationSVD, WeightSVD, SpatialSVD, Tucker,
-    CP, Flattened, KMeans, HashedNets, CirculantLayers, LCNN, ConcatenatedReLU, FoldBN, Equalize,
-    SmoothQuant, AWQ, PTQ, BiasCorrection, BNReestimate, GPTQ, AdaRound, MixedBits, JointBits,
-    Guard, QAT, LSQ, PACT, DoReFa, INQ, BinaryConnect, BNN, XNORNet, ABCNet, TWN, TTQ,
-    FixedPointTraining, LloydMax, Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, FineTune)
+    CP, Flattened, KMeans, ProductQuantization, BitDown, HashedNets, CirculantLayers, LCNN,
+    ConcatenatedReLU, FoldBN, Equalize, SmoothQuant, AWQ, PTQ, BiasCorrection, BNReestimate, GPTQ,
+    AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT, DoReFa, INQ, BinaryConnect, BNN, XNORNet,
+    ABCNet, TWN, TTQ, FixedPointTraining, LloydMax, Balanced, Buckets, Log2, APoT, Wavelets,
+    Segmentation, FineTune)
 
 __all__ = ["TECHNIQUES", "ABCNet", "ActivationSVD", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced",
-           "Bias", "BiasCorrection", "BinaryConnect", "BNN", "BNReestimate", "Buckets",
+           "Bias", "BiasCorrection", "BinaryConnect", "BitDown", "BNN", "BNReestimate", "Buckets",
            "ChannelLasso", "CirculantLayers", "ConcatenatedReLU", "CP", "DeadUnits", "DNS",
            "DoReFa", "Equalize", "Filters", "FineTune", "FixedPointTraining", "Flattened", "FoldBN",
            "FPGM", "GPTQ", "Gradual", "GroupLasso", "Guard", "HashedNets", "INQ", "Iterative",
            "JointBits", "KMeans", "LAMP", "LayerRemoval", "LCNN", "LloydMax", "Log2", "Lottery",
            "LSQ", "Magnitude", "MixedBits", "Movement", "NM", "OBC", "OBD", "OBS", "PACT",
-           "Pipeline", "PTQ", "QAT", "Run", "Segmentation", "Slimming", "SmoothQuant", "SNIP",
-           "SparseActivations", "SparseGPT", "SpatialSVD", "Split", "SVD", "Taylor", "Technique",
-           "TTQ", "Tucker", "TWN", "Wanda", "Wavelets", "WeightSVD", "XNORNet", "net_of"]
+           "Pipeline", "ProductQuantization", "PTQ", "QAT", "Run", "Segmentation", "Slimming",
+           "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT", "SpatialSVD", "Split", "SVD",
+           "Taylor", "Technique", "TTQ", "Tucker", "TWN", "Wanda", "Wavelets", "WeightSVD",
+           "XNORNet", "net_of"]

@@ -3,6 +3,8 @@
 | form                               | linear, one image  | linear, a batch; conv, one image |
 |---|---|---|
 | shared weights (`Codebook`)        | codes in lanes     | relative index                   |
+| the same, 16 codes, few of them 0  | tables             | dense                            |
+| codewords (`Product`)              | tables             | dense                            |
 | n of every m kept (masked)         | N:M                | CSR                              |
 | a dictionary (`Dictionary`)        | look-ups           | look-ups                         |
 | any other                          | lanes              | CSR                              |
@@ -23,8 +25,9 @@ import math
 import numpy as np
 
 from ..kernels import cpu
+from ..kernels.codebook import tables
 from ..kernels.sparse import lanes, nm, rows
-from ..nn.forms import Codebook, Dictionary, Form
+from ..nn.forms import Codebook, Dictionary, Form, Product
 from ..tensor import Array, no_grad
 from .steps import Step
 
@@ -38,9 +41,13 @@ LIMITS = {
     "relative index": (0.35, 4096),
     "CSR": (0.3, 4096),
     "look-ups": (0.3, 4096),  # multiplications of a place, atoms' and look-ups', / weights
+    "tables": (1.0, 500_000),
 }
 LOOKUPS = "look-ups"
-OF_CODES = ("codes in lanes", "relative index")  # they hold no float a weight
+# (columns that a look-up must stand for, weights from which on), by size of the tables: those of
+# 256 are as many bytes as codes, and each look-up is a load.
+LOOKED_UP = {16: (1, LIMITS["tables"][1]), 256: (8, 4_000_000)}
+OF_CODES = ("codes in lanes", "relative index", "tables")  # they hold no float a weight
 BLOCKS = (4, 8, 16)  # the m that are looked for
 
 
@@ -54,6 +61,8 @@ def layout_of(step: Step, batch: int = 1, isa: str = "auto") -> str | None:
     convolves = step.kind == "conv"
     if convolves and (batch > 1 or step.args["groups"] > 1) or not _vectors(isa):
         return DENSE
+    if isinstance(form, Product):
+        return "tables" if batch == 1 and not convolves and looked_up(form) else DENSE
     shared = isinstance(form, Codebook) and form.k < lanes.MAX_CODES
     if batch > 1 or convolves:
         layout = "relative index" if shared else "CSR"
@@ -63,7 +72,17 @@ def layout_of(step: Step, batch: int = 1, isa: str = "auto") -> str | None:
         layout = "N:M" if blocks_of(form) else "lanes"
     density, least = LIMITS[layout]
     size = math.prod(form.shape)
-    return layout if size >= least and form.nonzeros() <= density * size else DENSE
+    if size >= least and form.nonzeros() <= density * size:
+        return layout
+    return "tables" if layout == "codes in lanes" and looked_up(form) else DENSE
+
+
+def looked_up(form: Codebook | Product) -> bool:
+    """Returns whether a product by look-ups is quicker than a dense one, for one column."""
+    block, stages = (form.block, form.stages) if isinstance(form, Product) else (1, 1)
+    columns, least = LOOKED_UP[16 if form.k <= 16 else 256]
+    return form.k <= tables.MAX_CODES and block >= columns * stages and (
+        math.prod(form.shape) >= least)
 
 
 def _of_dictionary(step: Step, form: Dictionary, batch: int, isa: str) -> str:
@@ -76,7 +95,7 @@ def _of_dictionary(step: Step, form: Dictionary, batch: int, isa: str) -> str:
 
 def _vectors(isa: str) -> bool:
     # Whether the kernels run on vectors here; one that was not built is no reason for a warning.
-    if cpu.kernel_module("sparse") is None:
+    if cpu.kernel_module("sparse") is None or cpu.kernel_module("codebook") is None:
         return False
     return cpu.resolve(isa, "sparse") >= cpu.RUNGS.index("avx2")
 
@@ -116,9 +135,20 @@ def packed(form: Form, layout: str, gain: Array | None = None):
         if layout == "N:M":
             return nm.pack_nm(w, *blocks_of(form))
         return (lanes.pack_lanes if layout == "lanes" else rows.pack_csr)(w)
+    if layout == "tables":
+        return _for_look_ups(form, w.shape[1])
     with no_grad():
         table = form.centroids.dense().data
     index = form.index.reshape(w.shape).astype(np.int64)
     if table[0] != 0:  # code 0 is what is skipped
         index, table = index + 1, np.concatenate([np.zeros(1, np.float32), table])
     return (rows.pack_rows if layout == "relative index" else lanes.pack_lanes)(index, table)
+
+
+def _for_look_ups(form: Codebook | Product, columns: int) -> tables.Tables:
+    # A codebook of single weights is one of codewords of one column, which all columns share.
+    with no_grad():
+        if isinstance(form, Product):
+            return tables.pack_tables(form.index, form.codebooks.dense().data, columns)
+        index = form.index.reshape(1, -1, columns)
+        return tables.pack_tables(index, form.centroids.dense().data.reshape(1, 1, -1, 1), columns)

@@ -24,6 +24,7 @@ import numpy as np
 from ..conv import adaptive_avg_pool2d
 from ..grid import binarize
 from ..kernels import cpu
+from ..kernels.codebook import tables
 from ..kernels.maps import conv, conv_pool, dense, norm, pool
 from ..kernels.sparse import lanes, nm, rows
 from ..nn.graph import INPUT
@@ -37,7 +38,7 @@ from .one_image import OneImage, fits
 from .packing import dense_weight, gain_and_bias, numbers, windows
 from .steps import WINDOWS, Shape, Step, numbers_of, shapes_of
 
-_MATVEC = {lanes.Lanes: lanes.matvec, nm.NM: nm.matvec}
+_MATVEC = {lanes.Lanes: lanes.matvec, nm.NM: nm.matvec, tables.Tables: tables.matvec}
 _MATMUL = {rows.Rows: rows.matmul, rows.Csr: rows.csr_matmul}
 
 

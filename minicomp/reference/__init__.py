@@ -26,6 +26,7 @@ from .cases_coding import CODING
 from .cases_hash import HASH
 from .cases_lookup import LOOKUP
 from .cases_lowrank import LOWRANK
+from .cases_product import PRODUCT
 from .cases_pruning import PRUNING
 from .cases_quant_blocks import QUANT_BLOCKS
 from .cases_quant_fixed import FIXED
@@ -43,7 +44,7 @@ from .judges import Case, Message, copied
 ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS, **FIXED,
                             **QUANT_FOLDING, **QUANT_LEVELS, **QUANT_PTQ, **QUANT_RANGES,
                             **ROUNDING, **QUANT_TRAINING, **BINARY, **BITS, **LOWRANK, **HASH,
-                            **LOOKUP}
+                            **LOOKUP, **PRODUCT}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:

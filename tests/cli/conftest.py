@@ -7,7 +7,7 @@ import pytest
 
 import minicomp
 from minicomp import data as datasets
-from minicomp.compress import TECHNIQUES, Run, Wavelets
+from minicomp.compress import TECHNIQUES, ProductQuantization, Run, Wavelets
 from minicomp.grid import additive_codes, power_codes
 from minicomp.jobs.recipe import parse_with
 from minicomp.models import MODELS
@@ -76,9 +76,11 @@ def zoo(few, tmp_path_factory):
                 model.set_form(part, FixedPoint.of(form.dense().data, 2, 10, mask=form.mask))
         if name == "codes":
             codes(model)
-        if name == "transforms":  # its first layer, of coefficients
-            first = model.forms()["fc1.weight"]
+        if name == "transforms":  # its first layer of coefficients, its last of codewords
+            first, last = (model.forms()[part] for part in ("fc1.weight", "fc3.weight"))
             model.set_form("fc1.weight", Wavelets().form("fc1", first, Run(rng)))
+            vectors = ProductQuantization(k=4, shared=True)
+            model.set_form("fc3.weight", vectors.form("fc3", last, Run(rng)))
         minicomp.save(model, folder / f"{name}.mcz")
     return {name: folder / f"{name}.mcz" for name in MADE}
 

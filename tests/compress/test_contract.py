@@ -80,6 +80,10 @@ TOY = {
     "circulant": [{}, {"block": {"*": 4, "fc2": 3}, "start": "averaged", "flips": False}],
     "lcnn": [{"atoms": 4, "lookups": 2}, {"atoms": 5, "lookups": 1, "eps": 0.05, "lam": 0.01}],
     "crelu": [{}],
+    "product": [{"block": 3, "k": 4}, {"block": {"*": 4, "fc1": 2}, "k": 3, "stages": 2,
+                                       "shared": True, "half": True}],
+    "bit-down": [{"k": 4, "samples": 20}, {"block": 3, "k": 3, "shared": False, "samples": 20,
+                                           "weighting": "diagonal"}],
     "fold-bn": [{}],
     "equalize": [{}, {"absorb": False}],
     "smoothquant": [{"samples": 20}],
@@ -141,7 +145,9 @@ REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
                                    "cp", "flattened"), "factor before pruning"),
                   "hashed": "hashed cannot keep what was pruned",
                   "circulant": "circulant cannot keep what was pruned",
-                  "lcnn": "lcnn cannot keep what was pruned"}
+                  "lcnn": "lcnn cannot keep what was pruned",
+                  "product": "product cannot keep what was pruned",
+                  "bit-down": "bit-down cannot keep what was pruned"}
 CONVS = {"weight-svd", "spatial-svd", "tucker", "cp", "flattened"}  # of convolutions alone
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits

@@ -6,7 +6,7 @@ from minicomp.compress.technique import Run
 from minicomp.deploy import Step, choose
 from minicomp.deploy.choose import blocks_of, layout_of
 from minicomp.kernels.sparse import nm
-from minicomp.nn.forms import Codebook, Dense, Half
+from minicomp.nn.forms import Codebook, Dense, Half, Product
 
 pytestmark = pytest.mark.usefixtures("every_machine")
 VECTORS = choose._vectors
@@ -70,6 +70,27 @@ def test_a_table_with_too_many_codes_is_no_codebook_to_the_kernels():
         assert layout_of(Step("fc", "linear", ("x",), step.args, {"weight": form})) == layout
 
 
+def looked_up(shape, k, block=None, stages=1, batch=1, kind="linear"):
+    if block is None:
+        form = Codebook(rng().integers(0, k, shape), rng().normal(size=k))
+    else:
+        blocks = -(-int(np.prod(shape[1:])) // block)
+        form = Product(np.zeros((stages, shape[0], blocks), int),
+                       np.ones((stages, 1, k, block)), shape)
+    step = layer(shape, 0.0, kind=kind)
+    return layout_of(Step("fc", kind, ("x",), step.args, {"weight": form}), batch) == "tables"
+
+
+def test_what_is_looked_up():
+    assert looked_up((1000, 500), 16) and not looked_up((999, 500), 16)
+    assert not looked_up((1000, 500), 17) and not looked_up((1000, 500), 16, batch=2)
+    assert looked_up((1000, 500), 16, 4) and looked_up((1000, 500), 16, 4, 4)
+    assert not looked_up((1000, 500), 16, 4, 5) and not looked_up((999, 500), 16, 4)
+    assert looked_up((2000, 2000), 256, 8) and not looked_up((2000, 2000), 257, 8)
+    assert not looked_up((2000, 2000), 256, 7) and not looked_up((2000, 1999), 256, 8)
+    assert not looked_up((100, 200, 5, 5), 16, 5, kind="conv")
+
+
 @pytest.mark.parametrize("n, m", [(1, 4), (2, 4), (2, 8), (3, 8), (5, 16)])
 def test_blocks_are_found(n, m, nets):
     made = NM(n=n, m=m, skip=True).apply(nets.large("dense"), None, Run(rng()))
@@ -109,7 +130,8 @@ def test_packing_multiplies_the_gain_in_where_there_are_floats(layout, nets):
     form = nets.large(how).forms()["fc1.weight"]
     gain = rng().uniform(1, 2, 120).astype(np.float32)
     w = choose.packed(form, layout, gain)
-    values = w.table if shared else w.values if layout == "CSR" else w.value
+    table = w.book if layout == "tables" else w.table if shared else None
+    values = table if shared else w.values if layout == "CSR" else w.value
     want = form.centroids.dense().data if shared else form.dense().data * gain[:, None]
     found, wanted = ({float(v) for v in a.ravel() if v} for a in (values, want))
     assert found == wanted

@@ -6,8 +6,9 @@ import pytest
 
 from minicomp import train
 from minicomp.codec import decode, encode
+from minicomp.compress import KMeans, ProductQuantization, Run
 from minicomp.data import Split
-from minicomp.deploy import Program, Step, lower
+from minicomp.deploy import Program, Step, choose, lower
 from minicomp.deploy.steps import ACTIVATIONS
 from minicomp.kernels import cpu
 from minicomp.models import MODELS
@@ -120,6 +121,19 @@ def test_a_codebook_without_a_pinned_zero_keeps_its_first_centroid(nets, every_m
     plan = lower(model).plan()
     assert kinds(plan) == {"fc": "codes in lanes"}
     nets.close(plan(nets.images(model, 1)), model(nets.images(model, 1)).data)
+
+
+def test_codes_and_codewords_are_looked_up(nets, every_machine, monkeypatch):
+    monkeypatch.setattr(choose, "LOOKED_UP", {16: (1, 1000), 256: (2, 1000)})
+    run, model = Run(np.random.default_rng(0)), nets.large("dense")
+    for technique in (KMeans(bits=4), ProductQuantization(block=5, stages=2),
+                      ProductQuantization(block=4, k=100, shared=True)):
+        made = technique.apply(model, None, run)
+        plan, x = lower(made).plan(), nets.images(made, 1)
+        assert kinds(plan) == {"fc1": "tables", "fc2": "tables"}
+        nets.close(plan(x), made(x).data)
+        x = nets.images(made, 3)
+        nets.close(lower(made).plan(3)(x), made(x).data)
 
 
 def test_a_file_of_the_model_runs_as_the_model_does(nets, every_machine):

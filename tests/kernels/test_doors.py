@@ -22,7 +22,7 @@ from minicomp.kernels.bits import conv as conv1
 from minicomp.kernels.bits import pack as pack1
 from minicomp.kernels.bits import pool as pool1
 from minicomp.kernels.bits import xnor
-from minicomp.kernels.codebook import kmeans, lookup, scatter
+from minicomp.kernels.codebook import kmeans, lookup, scatter, tables
 from minicomp.kernels.coding import huffman, range_coder
 from minicomp.kernels.int8 import conv as conv8
 from minicomp.kernels.int8 import depthwise as depthwise8
@@ -94,6 +94,8 @@ P = softmax.cross_entropy(A, LABELS)[1]
 CODES, TABLE = rng.integers(0, 4, (20, 40)).astype(np.uint8), np.arange(4, dtype=np.float32)
 SPARSE = TABLE[CODES] * (rng.random(CODES.shape) < 0.3).astype(np.float32)
 HALVES = real(20, 40) * np.tile(np.float32([1, 0, 0, 1]), 10)
+INDEX, BOOKS = CODES[None].astype(np.int64), TABLE.reshape(1, 1, -1, 1)
+LOOKED_UP = tables.pack_tables(INDEX, BOOKS, CODES.shape[1])
 LANES, ROWS = lanes.pack_lanes(CODES, TABLE), rows.pack_rows(CODES, TABLE)
 NM, CSR = nm.pack_nm(HALVES, 2, 4), rows.pack_csr(SPARSE)
 COLUMN, COLUMNS = real(40), real(40, 3)
@@ -251,6 +253,15 @@ ENTRIES = {
     lanes.matvec: (
         {"w": LANES, "x": COLUMN},
         {"w": not_packed(LANES), "x": [*exact(COLUMN), *sized(COLUMN)], "n_threads": THREADS,
+         "isa": ISA}),
+    tables.pack_tables: (
+        {"index": INDEX, "books": BOOKS, "columns": INDEX.shape[2]},
+        {"index": [*array(INDEX, kinds="i"), INDEX + 2**40, INDEX - 1, INDEX[0], INDEX[:, :, 1:]],
+         "books": [*array(BOOKS), BOOKS[:, :, :0], BOOKS[0], np.zeros((1, 1, 257, 1), np.float32)],
+         "columns": whole(0, INDEX.shape[2] + 1)}),
+    tables.matvec: (
+        {"w": LOOKED_UP, "x": COLUMN},
+        {"w": not_packed(LOOKED_UP), "x": [*exact(COLUMN), *sized(COLUMN)], "n_threads": THREADS,
          "isa": ISA}),
     rows.pack_rows: (
         {"codes": CODES, "table": TABLE},
@@ -471,7 +482,7 @@ OWN_WORDS = re.compile(
     "must (be|have|hold|lie|rise|divide|fit)|shapes do not fit|does not fit|needs x"
 )
 PACKED = {depthwise8.Depthwise: FILTERS_EACH, gemm8.Panels: PANELS, lanes.Lanes: LANES,
-          rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM, xnor.Panels: PANELS1}
+          tables.Tables: LOOKED_UP, rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM, xnor.Panels: PANELS1}
 
 
 def said(entry):

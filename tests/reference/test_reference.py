@@ -237,6 +237,20 @@ WRONG = {
                                   stride, padding)),
     "orthogonal_pursuit": lambda X, D, s: ENTRIES["orthogonal_pursuit"].fn(X, D, 1),
     "hashed_gradient": lambda g, k, seed: ENTRIES["hashed_gradient"].fn(np.ones_like(g), k, seed),
+    "nearest_vector": lambda x, centroids: (x @ centroids.T).argmax(axis=1),  # their lengths count
+    "kmeans_vectors": lambda x, k, starts: ENTRIES["kmeans_vectors"].fn(x, k, starts=starts,
+                                                                        iterations=0),
+    "product_decode": lambda codes, codebooks, columns: ENTRIES["product_decode"].fn(
+        codes[:1], codebooks, columns),  # one stage
+    "product_gradient": lambda g, codes, k, block, shared: ENTRIES["product_gradient"].fn(
+        g / len(g), codes, k, block, shared),  # a mean
+    "product_bits": lambda rows, columns, block, k, stages, shared, float_bits: (
+        stages * rows * -(-columns // block) * (k - 1).bit_length()),  # codebooks for nothing
+    "product_break_even": lambda columns, **how: how["k"],
+    "residual_sum": lambda codes, codebooks: codebooks[0][codes[0]],
+    "beam_codes": lambda x, codebooks, beam: ENTRIES["beam_codes"].fn(x, codebooks, 1),
+    "least_squares_codebooks": lambda x, codes, codebooks: codebooks,
+    "input_moments": lambda H, columns, weighting: H.mean(axis=0)[:columns, :columns],
 }
 
 

@@ -9,6 +9,7 @@ and nothing else about a technique is known outside it.
 | Dense          | float32 values; with a mask the kept ones          | value, 0 where masked |
 | Half, BFloat16 | values of 16 bits                                  | cast to float32       |
 | Codebook       | an index a weight, k centroids (themselves a form) | centroids[index]      |
+| Product        | an index a block of a row, codebooks of vectors    | codewords, summed     |
 | Affine         | integers of 1..16 bits, scales, zero points        | scale (q - zero)      |
 | FixedPoint     | integers of il + fl bits                           | q 2^-fl               |
 | Powers         | an exponent: the table of a codebook               | 0, +-2^top, ...       |
@@ -34,13 +35,15 @@ from .dictionary import Dictionary
 from .hashed import Hashed
 from .levels import AdditivePowers, Powers
 from .parts import BFLOAT16, MASK, Part, Setting, check_floats, code_dtype
+from .product import Product
 from .segments import Segments
 from .wavelet import Wavelet
 
 FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (
     Dense, Half, Codebook, Affine, FixedPoint, BFloat16, Powers, AdditivePowers,
-    Wavelet, Segments, Binary, Ternary, Hashed, Circulant, Dictionary)}
+    Wavelet, Segments, Binary, Ternary, Product, Hashed, Circulant, Dictionary)}
 
 __all__ = ["AdditivePowers", "Affine", "BFLOAT16", "BFloat16", "Binary", "Circulant", "Codebook",
            "Dense", "Dictionary", "FORMS", "FixedPoint", "Form", "Half", "Hashed", "MASK", "Part",
-           "Powers", "Segments", "Setting", "Ternary", "Wavelet", "check_floats", "code_dtype"]
+           "Powers", "Product", "Segments", "Setting", "Ternary", "Wavelet", "check_floats",
+           "code_dtype"]

@@ -16,7 +16,7 @@ from minicomp.compress.channels import removal
 from minicomp.errors import FormatError, UserError
 from minicomp.nn import (AdditivePowers, Affine, BFloat16, Binary, Circulant, Codebook, Conv2d,
                          Dense, Dictionary, FixedPoint, Flatten, Half, Hashed, Linear, Model,
-                         Powers, Segments, Ternary, Wavelet, chain)
+                         Powers, Product, Segments, Ternary, Wavelet, chain)
 from minicomp.nn.forms import FORMS, MASK, Form, Part
 from minicomp.ops import mul
 from minicomp.optim import OPTIMIZERS
@@ -86,6 +86,8 @@ LEVELS = np.linspace(-2, 1.9, 32).astype(np.float32)
 BASES = np.stack([W, W + 0.5, RNG.standard_normal(SHAPE)])
 ATOMS = RNG.standard_normal((7, 4)).astype(np.float32)
 SPARSE = RNG.standard_normal((54, 7)) * (RNG.random((54, 7)) < 0.3)
+PRODUCT = RNG.integers(0, 5, (2, 6, 8))  # two stages, blocks of 5 columns, the last one too long
+BOOKS = RNG.standard_normal((2, 8, 5, 5)).astype(np.float32)
 TABLE = np.linspace(-2, 2, 9).astype(np.float32)
 
 MAKERS = {
@@ -125,6 +127,8 @@ MAKERS = {
     "dictionary-half": lambda: Dictionary.of(Half(ATOMS), SPARSE, SHAPE),
     "hashed": lambda: Hashed(LEVELS, SHAPE, 3),
     "hashed-affine": lambda: Hashed(Affine.of(LEVELS, 0.02, trainable=True), SHAPE, 2**32 - 1),
+    "product": lambda: Product(PRODUCT, BOOKS, SHAPE),
+    "product-half-shared": lambda: Product(PRODUCT, Half(BOOKS[:, :1]), SHAPE),
     "binary": lambda: Binary.of(W, SCALE, trainable=True),
     "binary-masked": lambda: Binary.of(W, SCALE, mask=MASK_, trainable=True),
     "binary-bases": lambda: Binary(BASES, np.linspace(-0.3, 0.6, 18).reshape(6, 3),
@@ -152,7 +156,7 @@ def those(named):
 
 EVERY, MOVING = those(ALL), those(MAKERS)
 WHOLE = {name for name in ALL if name.startswith(  # nothing has a place
-    ("wavelet", "segments", "hashed", "circulant", "dictionary"))}
+    ("wavelet", "segments", "hashed", "circulant", "dictionary", "product"))}
 PLACED = those([name for name in ALL if name not in WHOLE])
 CUTTABLE = those([name for name in ALL if name not in WHOLE | {"affine-groups"}])  # along any axis
 MASKABLE = those([name for name in ALL if name not in WHOLE | {
