@@ -66,6 +66,9 @@ from .quant.qat import QAT
 from .quant.segments import Segmentation
 from .quant.smoothquant import SmoothQuant
 from .quant.wavelet import Wavelets
+from .rate.entropy_penalty import EntropyPenalty
+from .rate.rate_distortion import RateDistortion
+from .rate.trellis import TrellisQuantization
 from .share.kmeans import KMeans
 from .technique import Pipeline, Run, Technique
 
@@ -75,14 +78,15 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, Equalize, SmoothQuant, AWQ, PTQ,
     BiasCorrection, BNReestimate, GPTQ, AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT,
     DoReFa, INQ, BinaryConnect, BNN, XNORNet, ABCNet, TWN, TTQ, FixedPointTraining, LloydMax,
-    Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, FineTune)
+    Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, RateDistortion, TrellisQuantization,
+    EntropyPenalty, FineTune)
 
 __all__ = ["TECHNIQUES", "ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced", "Bias",
            "BiasCorrection", "BinaryConnect", "BNN", "BNReestimate", "Buckets", "ChannelLasso",
-           "DeadUnits", "DNS", "DoReFa", "Equalize", "Filters", "FineTune", "FixedPointTraining",
-           "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso", "Guard", "INQ", "Iterative",
-           "JointBits", "KMeans", "LAMP", "LayerRemoval", "LloydMax", "Log2", "Lottery", "LSQ",
-           "Magnitude", "MixedBits", "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline",
-           "PTQ", "QAT", "Run", "Segmentation", "Slimming", "SmoothQuant", "SNIP",
-           "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique", "TTQ", "TWN", "Wanda",
-           "Wavelets", "XNORNet", "net_of"]
+           "DeadUnits", "DNS", "DoReFa", "EntropyPenalty", "Equalize", "Filters", "FineTune",
+           "FixedPointTraining", "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso", "Guard", "INQ",
+           "Iterative", "JointBits", "KMeans", "LAMP", "LayerRemoval", "LloydMax", "Log2",
+           "Lottery", "LSQ", "Magnitude", "MixedBits", "Movement", "NM", "OBC", "OBD", "OBS",
+           "PACT", "Pipeline", "PTQ", "QAT", "RateDistortion", "Run", "Segmentation", "Slimming",
+           "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique",
+           "TrellisQuantization", "TTQ", "TWN", "Wanda", "Wavelets", "XNORNet", "net_of"]

@@ -117,6 +117,9 @@ TOY = {
     "apot": [{"bits": 3}],
     "wavelet": [{"levels": 2, "bits": 4}],
     "segments": [{"bits": 4}],
+    "rate-distortion": [{"bits": 4}, {"bits": 5, "weigh": "fisher", "samples": 20}],
+    "trellis": [{"bits": 4}, {"bits": 4, "states": "4", "lam": {"*": 0.0, "fc1": 0.2}}],
+    "entropy-penalty": [{"lam": 0.05, "every": 3}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",

@@ -1,0 +1,132 @@
+"""What the techniques of this room share: the price of a code, the grid, and whom an error hurts.
+
+R(k) = -log2 p(k), p how often the code k occurs in its layer: what an ideal coder spends on it. The
+adaptive coder of a file (codec/context.py) knows its neighbours as well and spends less; Huffman's
+spends whole bits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...nn.graph import Model
+from ...tensor import Array
+from ..examples import calibration
+from ..quant.tables import FormQuantizer
+from ..scoring import loss_gradients
+from ..technique import Run, knob, weights
+
+FLOOR = 0.05  # of the mean h: what a weight that no example reaches counts
+
+
+def code_bits(counts: Array) -> Array:
+    """Returns R = -log2 p of each code, bits, float64 (K,): inf for one that never occurs.
+
+    counts : (K,) integers
+
+    >>> code_bits(np.array([2, 1, 1, 0])).tolist()
+    [1.0, 2.0, 2.0, inf]
+    """
+    with np.errstate(divide="ignore"):
+        return np.log2(max(int(np.sum(counts)), 1)) - np.log2(np.asarray(counts, np.float64))
+
+
+def code_counts(k: Array, most: int, zeros: int = 0) -> Array:
+    """Returns how often each code -most..most occurs, int64 (2 most + 1,).
+
+    k : integers of any shape        zeros : so many more of code 0, pruned entries
+    """
+    counts = np.bincount(k.reshape(-1) + most, minlength=2 * most + 1)
+    counts[most] += zeros
+    return counts
+
+
+def price(error: Array, k: Array, lam: float, *, most: int, zeros: int = 0,
+          h: Array | float = 1.0) -> float:
+    """Returns J = sum h error^2 + lam sum R(k), R of the codes themselves.
+
+    error, k : (n,)        zeros : pruned entries, whose code is 0        h : (n,) or one for all
+    """
+    counts = code_counts(k, most, zeros)
+    there = counts > 0
+    rate = float((counts[there] * code_bits(counts)[there]).sum())
+    return float((h * np.square(error)).sum()) + lam * rate
+
+
+def refit(w: Array, points: Array, step: float, h: Array | float = 1.0) -> float:
+    """Returns the step of least sum h (w - step p)^2, the given one where all p are 0.
+
+    w, points : (n,)
+    """
+    below = float((h * np.square(points, dtype=np.float64)).sum())
+    return float((h * w * points).sum()) / below if below else step
+
+
+def mean_squares(model: Model, examples) -> dict[str, Array]:
+    """Returns h, the mean over examples of (dL/dw)^2, by form name, over its own mean in a layer,
+    with FLOOR in the place of what is smaller.
+
+    model : trainable        examples : a split
+    At a minimum of cross-entropy it estimates the diagonal of the Hessian, which by examples'
+    labels is their Fisher information.
+    """
+    total: dict[str, Array] = {}
+    for i in range(len(examples.y)):
+        for name, g in loss_gradients(model, examples.take(slice(i, i + 1))).items():
+            total[name] = total.get(name, 0.0) + np.square(g)
+    return {name: np.maximum(h / (h.mean() or 1.0), FLOOR) for name, h in total.items()}
+
+
+@dataclass(frozen=True)
+class RateQuantizer(FormQuantizer):
+    """One that weighs what the code of a weight costs against the error it makes."""
+
+    lam: float = knob(0.1, "lambda: squared steps of error that a bit is worth", lo=0.0,
+                      per_layer=True)
+    bits: int = knob(6, "bits of the grid, whose last code is the largest weight", lo=2, hi=8,
+                     per_layer=True)
+    weigh: str = knob("none", "errors: all alike, or by the mean square of the loss's gradient",
+                      choices=("none", "fisher"))
+    samples: int = knob(200, "weigh fisher: training examples that it is computed on", lo=1)
+    iterations: int = knob(20, "at most so many times codes, prices and step are fitted in turn",
+                           lo=1)
+
+    def reads(self):
+        return ("train",) if self.weigh == "fisher" else ()
+
+    def change(self, model, data, run):
+        held = {}
+        if self.weigh == "fisher" and data is not None:
+            held = mean_squares(model.thawed(), calibration(self, data, run))
+        names = {name: node for node, name in weights(model).items()}
+        made = {}
+        for name, node in names.items():
+            form = model.forms()[name]
+            h = held.get(name)
+            made[name] = self.coded(node, form, np.ones(form.shape) if h is None else h)
+            run.log({"event": "progress", "name": self.word, "done": len(made),
+                     "total": len(names)})
+        model.set_forms(made)
+        return model
+
+    def coded(self, node: str, form, h: Array):
+        """Returns the form that a layer's weight becomes.   h : of the weight's shape"""
+        raise NotImplementedError
+
+    def grid(self, node: str, w: Array) -> tuple[int, float]:
+        """Returns the last code of a layer and the step that brings it to the largest weight."""
+        most = 2 ** (self.at("bits", node) - 1) - 1
+        reach = float(np.abs(w).max(initial=0.0))
+        return most, reach / most if reach else 1.0
+
+    def sketch(self, model, *, rng):
+        # Nothing but weigh fisher needs examples.
+        return self.change(model.copy(), None, Run(rng))
+
+
+def rows_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Returns the sides of a weight as a table: a row for each entry of axis 0."""
+    return shape[0], math.prod(shape[1:])

@@ -1,0 +1,67 @@
+"""The reference functions of rate, distortion and priors over weights, and their cases."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..compress.rate.entropy_penalty import rate_slope
+from ..compress.rate.pricing import code_bits, refit
+from ..compress.rate.scalar import rd_codes
+from ..compress.rate.trellis import trellis_codes
+from ..grid.trellis import trellis_path, trellis_points
+from .draw import Draw
+from .entry import CLOSE, Case, Cases, Entry
+
+
+def _prices(draw: Draw, most: int) -> np.ndarray:
+    # Bits of the codes -most..most, dearer the farther from 0.
+    return np.abs(np.arange(-most, most + 1)) + draw.uniform(2 * most + 1)
+
+
+def _scalar(draw: Draw) -> list[Case]:
+    return [{"w": 2 * draw.normal(n), "step": 0.5, "bits": _prices(draw, most), "lam": lam,
+             "h": draw.uniform(n)} for n in (1, 7, 40) for most in (1, 3, 7) for lam in (0.0, 0.2)]
+
+
+def _walks(draw: Draw) -> list[Case]:
+    return [{"w": draw.normal(R, C), "step": 0.4, "bits": _prices(draw, 3), "lam": lam,
+             "states": states, "h": 0.1 + draw.uniform(R, C)}
+            for R, C in ((1, 1), (1, 6), (3, 20)) for lam in (0.0, 0.1) for states in (4, 8)]
+
+
+def _tables(draw: Draw) -> list[Case]:
+    return [{"k": draw.integers(-3, 4, R, C), "states": states}
+            for R, C in ((1, 6), (3, 25)) for states in (4, 8)]
+
+
+_DQ = "Schwarz, Nguyen, Marpe & Wiegand 2019"
+_ECSQ = "Chou, Lookabaugh & Gray 1989"
+
+RATE: dict[str, Entry] = {
+    "code_bits": Entry(
+        code_bits, Cases(all=lambda draw: [{"counts": draw.integers(1, 50, n)} for n in (1, 5, 31)]),
+        CLOSE, "Shannon 1948", rtol=1e-9),
+    "refit_step": Entry(
+        refit, Cases(all=lambda draw: [{"w": draw.normal(n), "points": draw.integers(-3, 4, n),
+                                        "step": 0.5, "h": draw.uniform(n)} for n in (1, 9, 40)]),
+        "the given step where all points are 0; " + CLOSE, "least squares", rtol=1e-9),
+    "rd_codes": Entry(
+        rd_codes, Cases(
+            tiny=[{"w": np.array([0.55, 0.61, -0.9]), "step": 1.0,
+                   "bits": np.array([9.0, 1.0, 3.0]), "lam": 0.1, "h": np.ones(3)}],
+            property=_scalar),
+        "of equal costs the code nearest 0", _ECSQ),
+    "trellis_path": Entry(
+        trellis_path, Cases(all=_tables), "each row begins in state 0", _DQ),
+    "trellis_points": Entry(
+        trellis_points, Cases(all=_tables), "2 k in Q0, 2 k - sign(k) in Q1", _DQ),
+    "trellis_codes": Entry(
+        trellis_codes, Cases(sizes=_walks), "the codes of least cost of each row, from state 0",
+        _DQ + "; Viterbi 1967"),
+    "rate_slope": Entry(
+        rate_slope, Cases(all=lambda draw: [
+            {"w": 2 * draw.normal(n), "step": 0.5, "bits": _prices(draw, most)}
+            for n in (1, 9, 40) for most in (1, 3)]),
+        "at a grid's point the slope above it; 0 beyond the last; " + CLOSE,
+        "after Wiedemann et al. 2018, arXiv:1812.07520", rtol=1e-9),
+}
