@@ -8,6 +8,7 @@ of arrays: `minicomp.compress.prune.wanda.wanda_score(w, norm)`.
 from __future__ import annotations
 
 from .arrays import net_of
+from .bayes.sparse_vd import SparseVD
 from .binary.abc_net import ABCNet
 from .binary.binary_connect import BinaryConnect
 from .binary.bnn import BNN
@@ -70,6 +71,7 @@ from .rate.entropy_penalty import EntropyPenalty
 from .rate.rate_distortion import RateDistortion
 from .rate.trellis import TrellisQuantization
 from .share.kmeans import KMeans
+from .share.soft_sharing import SoftSharing
 from .technique import Pipeline, Run, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
@@ -79,7 +81,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     BiasCorrection, BNReestimate, GPTQ, AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT,
     DoReFa, INQ, BinaryConnect, BNN, XNORNet, ABCNet, TWN, TTQ, FixedPointTraining, LloydMax,
     Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, RateDistortion, TrellisQuantization,
-    EntropyPenalty, FineTune)
+    EntropyPenalty, SparseVD, SoftSharing, FineTune)
 
 __all__ = ["TECHNIQUES", "ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced", "Bias",
            "BiasCorrection", "BinaryConnect", "BNN", "BNReestimate", "Buckets", "ChannelLasso",
@@ -88,5 +90,6 @@ __all__ = ["TECHNIQUES", "ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced"
            "Iterative", "JointBits", "KMeans", "LAMP", "LayerRemoval", "LloydMax", "Log2",
            "Lottery", "LSQ", "Magnitude", "MixedBits", "Movement", "NM", "OBC", "OBD", "OBS",
            "PACT", "Pipeline", "PTQ", "QAT", "RateDistortion", "Run", "Segmentation", "Slimming",
-           "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique",
-           "TrellisQuantization", "TTQ", "TWN", "Wanda", "Wavelets", "XNORNet", "net_of"]
+           "SmoothQuant", "SNIP", "SoftSharing", "SparseActivations", "SparseGPT", "SparseVD",
+           "Split", "Taylor", "Technique", "TrellisQuantization", "TTQ", "TWN", "Wanda",
+           "Wavelets", "XNORNet", "net_of"]

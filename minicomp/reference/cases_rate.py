@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..compress.bayes.divergence import kl_log_uniform, kl_slope
 from ..compress.rate.entropy_penalty import rate_slope
 from ..compress.rate.pricing import code_bits, refit
 from ..compress.rate.scalar import rd_codes
 from ..compress.rate.trellis import trellis_codes
+from ..compress.share.mixture import assigned, gaussian_kl, merged, mixture_nll
 from ..grid.trellis import trellis_path, trellis_points
 from .draw import Draw
 from .entry import CLOSE, Case, Cases, Entry
@@ -34,12 +36,38 @@ def _tables(draw: Draw) -> list[Case]:
             for R, C in ((1, 6), (3, 25)) for states in (4, 8)]
 
 
+def _mixtures(draw: Draw) -> list[Case]:
+    return [{"mu": np.append(0.0, draw.normal(J - 1)), "log_lam": 2 * draw.normal(J)}
+            for J in (2, 5, 17)]
+
+
+def _shared(draw: Draw, name: str, **more) -> list[Case]:
+    # Mixtures with shares, or their logarithms, and what else is given.
+    found = []
+    for case in _mixtures(draw):
+        pi = 0.1 + draw.uniform(len(case["mu"]))
+        pi /= pi.sum()
+        found.append({k: v(draw) for k, v in more.items()} | case
+                     | {name: np.log(pi) if name == "log_pi" else pi})
+    return found
+
+
+def _near(draw: Draw) -> list[Case]:
+    # Components of which some are nearly one.
+    return [case | {"mu": np.round(case["mu"]), "log_lam": np.round(case["log_lam"] / 4),
+                    "limit": 0.01} for case in _shared(draw, "pi")]
+
+
+_WEIGHTS = {"w": lambda draw: 2 * draw.normal(30)}
+_VD = "Molchanov, Ashukha & Vetrov 2017, arXiv:1701.05369, eq. (14)"
+_SWS = "Ullrich, Meeds & Welling 2017, arXiv:1702.04008"
 _DQ = "Schwarz, Nguyen, Marpe & Wiegand 2019"
 _ECSQ = "Chou, Lookabaugh & Gray 1989"
 
 RATE: dict[str, Entry] = {
     "code_bits": Entry(
-        code_bits, Cases(all=lambda draw: [{"counts": draw.integers(1, 50, n)} for n in (1, 5, 31)]),
+        code_bits,
+        Cases(all=lambda draw: [{"counts": draw.integers(1, 50, n)} for n in (1, 5, 31)]),
         CLOSE, "Shannon 1948", rtol=1e-9),
     "refit_step": Entry(
         refit, Cases(all=lambda draw: [{"w": draw.normal(n), "points": draw.integers(-3, 4, n),
@@ -64,4 +92,24 @@ RATE: dict[str, Entry] = {
             for n in (1, 9, 40) for most in (1, 3)]),
         "at a grid's point the slope above it; 0 beyond the last; " + CLOSE,
         "after Wiedemann et al. 2018, arXiv:1812.07520", rtol=1e-9),
+    "kl_log_uniform": Entry(
+        kl_log_uniform, Cases(all=lambda draw: [{"log_alpha": 4 * draw.normal(n)}
+                                                for n in (1, 9, 40)]),
+        "0 at alpha = infinity; " + CLOSE, _VD, rtol=1e-9),
+    "kl_slope": Entry(
+        kl_slope, Cases(all=lambda draw: [{"log_alpha": 4 * draw.normal(n)} for n in (1, 9, 40)]),
+        CLOSE, "the slope of " + _VD, rtol=1e-9),
+    "mixture_nll": Entry(
+        mixture_nll, Cases(sizes=lambda draw: _shared(draw, "log_pi", **_WEIGHTS)),
+        "summed over weights, nats; " + CLOSE, _SWS + ", eq. (3)", rtol=1e-9),
+    "gaussian_kl": Entry(
+        gaussian_kl, Cases(sizes=_mixtures), "of row from column, nats; " + CLOSE,
+        _SWS + ", section 4.4", rtol=1e-9),
+    "merged_components": Entry(
+        merged, Cases(sizes=_near),
+        "nearness is handed on; component 0 keeps its mean; by lowest index; " + CLOSE,
+        _SWS + ", section 4.4", rtol=1e-9, names=("mu", "log_lam", "pi")),
+    "assigned_components": Entry(
+        assigned, Cases(sizes=lambda draw: _shared(draw, "pi", **_WEIGHTS)),
+        "the largest share of the density", _SWS + ", section 4.4"),
 }

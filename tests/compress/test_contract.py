@@ -120,6 +120,8 @@ TOY = {
     "rate-distortion": [{"bits": 4}, {"bits": 5, "weigh": "fisher", "samples": 20}],
     "trellis": [{"bits": 4}, {"bits": 4, "states": "4", "lam": {"*": 0.0, "fc1": 0.2}}],
     "entropy-penalty": [{"lam": 0.05, "every": 3}],
+    "sparse-vd": [{"log_var": -3.0}],
+    "soft-sharing": [{"components": 5, "pi0": 0.5, "tau": 0.05}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
@@ -127,7 +129,8 @@ REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
                   "segments": "segments cannot keep what was pruned"}
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
-ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
+ROUGH = {("movement", 1), ("group-lasso", 0), ("sparse-vd", 0),
+         ("soft-sharing", 0)}  # what they remove, only a training can tell
 # How many weights round to 0, only a training can tell.
 ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq", "twn", "ttq"}
 TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch

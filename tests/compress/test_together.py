@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from minicomp.compress import TECHNIQUES
+from minicomp.compress.bayes.sparse_vd import SparseVD
 from minicomp.compress.binary.abc_net import ABCNet
 from minicomp.compress.binary.binary_connect import BinaryConnect
 from minicomp.compress.binary.bnn import BNN
@@ -34,7 +35,9 @@ from minicomp.compress.quant.inq import INQ
 from minicomp.compress.quant.lsq import LSQ
 from minicomp.compress.quant.pact import PACT
 from minicomp.compress.quant.qat import QAT
+from minicomp.compress.rate.entropy_penalty import EntropyPenalty
 from minicomp.compress.share.kmeans import KMeans
+from minicomp.compress.share.soft_sharing import SoftSharing
 from minicomp.compress.technique import Pipeline, Run, weights
 from minicomp.data import Split
 from minicomp.errors import UserError
@@ -49,6 +52,8 @@ TRAINED = {
     "movement": Movement(sparsity=0.6, prunings=6),
     "slimming": Slimming(sparsity=0.4, lam=0.02),
     "group-lasso": GroupLasso(lam=0.02),
+    "sparse-vd": SparseVD(log_var=-3.0),
+    "soft-sharing": SoftSharing(components=5, pi0=0.5, tau=0.05),
     "qat": QAT(bits=4, act_bits=6, delay=0.3, freeze=0.7),
     "lsq": LSQ(bits=3, act_bits=4),
     "pact": PACT(bits=4, alpha=0.0),
@@ -61,11 +66,12 @@ TRAINED = {
     "abc-net": ABCNet(bases=2),
     "twn": TWN(),
     "ttq": TTQ(),
+    "entropy-penalty": EntropyPenalty(),
 }
 PAIRS = list(itertools.combinations(TRAINED, 2))
 MASKS, GRIDS = ("gradual", "dns", "movement"), (
     "qat", "lsq", "pact", "dorefa", "inq", "fixed-point", "binary-connect", "bnn", "xnor-net",
-    "abc-net", "twn", "ttq")
+    "abc-net", "twn", "ttq", "entropy-penalty")
 REFUSED = [pair for pair in PAIRS if set(pair) <= set(MASKS) or set(pair) <= set(GRIDS)]
 TWO_EACH = [  # every technique with two partners
     ("gradual", "slimming"),
@@ -98,7 +104,14 @@ TWO_EACH = [  # every technique with two partners
     ("slimming", "twn"),
     ("gradual", "ttq"),
     ("slimming", "ttq"),
+    ("gradual", "entropy-penalty"),
+    ("slimming", "entropy-penalty"),
+    ("gradual", "sparse-vd"),
+    ("dns", "sparse-vd"),
+    ("slimming", "soft-sharing"),
+    ("gradual", "soft-sharing"),
 ]
+APART = [("slimming", "bnn"), ("slimming", "sparse-vd"), ("group-lasso", "sparse-vd")]
 TRAINING = {"epochs": 5, "batch_size": 20, "lr": 0.05}  # of 80 examples: 4 steps an epoch
 
 
@@ -211,8 +224,9 @@ def test_a_stopped_pair_goes_on_and_ends_in_the_same_bits(words, tmp_path, stop_
 @pytest.mark.slow
 @pytest.mark.parametrize("words", PAIRS, ids="+".join)
 def test_every_pair_goes_on_or_is_refused_by_name(words, tmp_path, stop_at, bits):
-    if words in REFUSED or words == ("slimming", "bnn") or (
-            words[0] == "group-lasso" and words[1] in GRIDS):
+    if words in REFUSED or words in APART or (
+            words[0] in ("group-lasso", "sparse-vd", "soft-sharing") and (
+                words[1] in GRIDS)):
         with pytest.raises(UserError, match=f"{words[0]} and {words[1]} cannot train together"):
             together(*words)
         return

@@ -149,7 +149,8 @@ PLACED = those([name for name in ALL if name not in WHOLE])
 ROWS = {"affine-groups", "trellis", "trellis-four"}  # cut along axis 0 alone
 CUTTABLE = those([name for name in ALL if name not in WHOLE | ROWS])  # along any axis
 MASKABLE = those([name for name in ALL if name not in WHOLE | {
-    "codebook", "codebook-apot", "codebook-powers-odd", "ternary-zeros", "trellis", "trellis-four"}])  # no mask, or more zeros
+    "codebook", "codebook-apot", "codebook-powers-odd", "ternary-zeros", "trellis",
+    "trellis-four"}])  # no mask, or more zeros
 PARTED = those([name for name in MAKERS  # the mask is a part of its own, floats of a place train
                 if "codebook" not in name and name not in WHOLE
                 and not name.startswith(("binary", "ternary", "trellis"))])
