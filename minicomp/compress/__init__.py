@@ -8,6 +8,7 @@ of arrays: `minicomp.compress.prune.wanda.wanda_score(w, norm)`.
 from __future__ import annotations
 
 from .arrays import net_of
+from .bayes.bayesian_compression import BayesianCompression
 from .bayes.sparse_vd import SparseVD
 from .binary.abc_net import ABCNet
 from .binary.binary_connect import BinaryConnect
@@ -81,15 +82,17 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     BiasCorrection, BNReestimate, GPTQ, AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT,
     DoReFa, INQ, BinaryConnect, BNN, XNORNet, ABCNet, TWN, TTQ, FixedPointTraining, LloydMax,
     Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, RateDistortion, TrellisQuantization,
-    EntropyPenalty, SparseVD, SoftSharing, FineTune)
+    EntropyPenalty, SparseVD, SoftSharing,
+    BayesianCompression, FineTune)
 
-__all__ = ["TECHNIQUES", "ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced", "Bias",
-           "BiasCorrection", "BinaryConnect", "BNN", "BNReestimate", "Buckets", "ChannelLasso",
-           "DeadUnits", "DNS", "DoReFa", "EntropyPenalty", "Equalize", "Filters", "FineTune",
-           "FixedPointTraining", "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso", "Guard", "INQ",
-           "Iterative", "JointBits", "KMeans", "LAMP", "LayerRemoval", "LloydMax", "Log2",
-           "Lottery", "LSQ", "Magnitude", "MixedBits", "Movement", "NM", "OBC", "OBD", "OBS",
-           "PACT", "Pipeline", "PTQ", "QAT", "RateDistortion", "Run", "Segmentation", "Slimming",
-           "SmoothQuant", "SNIP", "SoftSharing", "SparseActivations", "SparseGPT", "SparseVD",
-           "Split", "Taylor", "Technique", "TrellisQuantization", "TTQ", "TWN", "Wanda",
-           "Wavelets", "XNORNet", "net_of"]
+__all__ = ["TECHNIQUES", "ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced",
+           "BayesianCompression", "Bias", "BiasCorrection", "BinaryConnect", "BNN", "BNReestimate",
+           "Buckets", "ChannelLasso", "DeadUnits", "DNS", "DoReFa", "EntropyPenalty", "Equalize",
+           "Filters", "FineTune", "FixedPointTraining", "FoldBN", "FPGM", "GPTQ", "Gradual",
+           "GroupLasso", "Guard", "INQ", "Iterative", "JointBits", "KMeans", "LAMP",
+           "LayerRemoval", "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "MixedBits",
+           "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline", "PTQ", "QAT",
+           "RateDistortion", "Run", "Segmentation", "Slimming", "SmoothQuant", "SNIP",
+           "SoftSharing", "SparseActivations", "SparseGPT", "SparseVD", "Split", "Taylor",
+           "Technique", "TrellisQuantization", "TTQ", "TWN", "Wanda", "Wavelets", "XNORNet",
+           "net_of"]

@@ -11,11 +11,23 @@ from ..compress.rate.scalar import rd_codes
 from ..compress.rate.trellis import trellis_codes
 from ..compress.share.mixture import assigned, gaussian_kl, merged, mixture_nll
 from ..grid.trellis import trellis_path, trellis_points
+from ..tensor import Array, Tensor, grad
 from .draw import Draw
 from .entry import CLOSE, Case, Cases, Entry
 
 
-def _prices(draw: Draw, most: int) -> np.ndarray:
+def mixture_slopes(w: Array, mu: Array, log_lam: Array, log_pi: Array
+                   ) -> tuple[float, Array, Array, Array, Array]:
+    """Returns L = -log p(w) of a Gaussian mixture and its slopes in each argument, in their order.
+
+    w : (n,)        mu, log_lam, log_pi : (J,), means, log precisions, log shares
+    """
+    args = [Tensor(a, requires_grad=True) for a in (w, mu, log_lam, log_pi)]
+    value = mixture_nll(*args)
+    return value.item(), *(g.data for g in grad(value, args))
+
+
+def _prices(draw: Draw, most: int) -> Array:
     # Bits of the codes -most..most, dearer the farther from 0.
     return np.abs(np.arange(-most, most + 1)) + draw.uniform(2 * most + 1)
 
@@ -99,9 +111,10 @@ RATE: dict[str, Entry] = {
     "kl_slope": Entry(
         kl_slope, Cases(all=lambda draw: [{"log_alpha": 4 * draw.normal(n)} for n in (1, 9, 40)]),
         CLOSE, "the slope of " + _VD, rtol=1e-9),
-    "mixture_nll": Entry(
-        mixture_nll, Cases(sizes=lambda draw: _shared(draw, "log_pi", **_WEIGHTS)),
-        "summed over weights, nats; " + CLOSE, _SWS + ", eq. (3)", rtol=1e-9),
+    "mixture_slopes": Entry(
+        mixture_slopes, Cases(sizes=lambda draw: _shared(draw, "log_pi", **_WEIGHTS)),
+        "summed over weights, nats; " + CLOSE, _SWS + ", eq. (3)", rtol=1e-9,
+        names=("nll", "dw", "dmu", "dlog_lam", "dlog_pi")),
     "gaussian_kl": Entry(
         gaussian_kl, Cases(sizes=_mixtures), "of row from column, nats; " + CLOSE,
         _SWS + ", section 4.4", rtol=1e-9),

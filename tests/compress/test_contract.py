@@ -122,6 +122,7 @@ TOY = {
     "entropy-penalty": [{"lam": 0.05, "every": 3}],
     "sparse-vd": [{"log_var": -3.0}],
     "soft-sharing": [{"components": 5, "pi0": 0.5, "tau": 0.05}],
+    "bayesian-compression": [{"log_var": -3.0}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
@@ -130,7 +131,7 @@ REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
 ROUGH = {("movement", 1), ("group-lasso", 0), ("sparse-vd", 0),
-         ("soft-sharing", 0)}  # what they remove, only a training can tell
+         ("soft-sharing", 0), ("bayesian-compression", 0)}  # what they remove, only a training can tell
 # How many weights round to 0, only a training can tell.
 ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq", "twn", "ttq"}
 TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch

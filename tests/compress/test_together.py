@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from minicomp.compress import TECHNIQUES
+from minicomp.compress.bayes.bayesian_compression import BayesianCompression
 from minicomp.compress.bayes.sparse_vd import SparseVD
 from minicomp.compress.binary.abc_net import ABCNet
 from minicomp.compress.binary.binary_connect import BinaryConnect
@@ -54,6 +55,7 @@ TRAINED = {
     "group-lasso": GroupLasso(lam=0.02),
     "sparse-vd": SparseVD(log_var=-3.0),
     "soft-sharing": SoftSharing(components=5, pi0=0.5, tau=0.05),
+    "bayesian-compression": BayesianCompression(log_var=-3.0),
     "qat": QAT(bits=4, act_bits=6, delay=0.3, freeze=0.7),
     "lsq": LSQ(bits=3, act_bits=4),
     "pact": PACT(bits=4, alpha=0.0),
@@ -108,10 +110,14 @@ TWO_EACH = [  # every technique with two partners
     ("slimming", "entropy-penalty"),
     ("gradual", "sparse-vd"),
     ("dns", "sparse-vd"),
+    ("gradual", "bayesian-compression"),
+    ("dns", "bayesian-compression"),
     ("slimming", "soft-sharing"),
     ("gradual", "soft-sharing"),
 ]
-APART = [("slimming", "bnn"), ("slimming", "sparse-vd"), ("group-lasso", "sparse-vd")]
+PLAIN = ("group-lasso", "sparse-vd", "soft-sharing", "bayesian-compression")
+APART = [("slimming", "bnn"), ("sparse-vd", "bayesian-compression"), *itertools.product(
+    ("slimming", "group-lasso"), ("sparse-vd", "bayesian-compression"))]
 TRAINING = {"epochs": 5, "batch_size": 20, "lr": 0.05}  # of 80 examples: 4 steps an epoch
 
 
@@ -225,8 +231,7 @@ def test_a_stopped_pair_goes_on_and_ends_in_the_same_bits(words, tmp_path, stop_
 @pytest.mark.parametrize("words", PAIRS, ids="+".join)
 def test_every_pair_goes_on_or_is_refused_by_name(words, tmp_path, stop_at, bits):
     if words in REFUSED or words in APART or (
-            words[0] in ("group-lasso", "sparse-vd", "soft-sharing") and (
-                words[1] in GRIDS)):
+            words[0] in PLAIN and words[1] in GRIDS):
         with pytest.raises(UserError, match=f"{words[0]} and {words[1]} cannot train together"):
             together(*words)
         return

@@ -206,7 +206,7 @@ WRONG = {
     "rate_slope": lambda w, step, bits: ENTRIES["rate_slope"].fn(w - step, step, bits),
     "kl_log_uniform": lambda log_alpha: ENTRIES["kl_log_uniform"].fn(log_alpha) + 0.63576,
     "kl_slope": lambda log_alpha: -ENTRIES["kl_slope"].fn(log_alpha),
-    "mixture_nll": lambda w, mu, log_lam, log_pi: ENTRIES["mixture_nll"].fn(
+    "mixture_slopes": lambda w, mu, log_lam, log_pi: ENTRIES["mixture_slopes"].fn(
         w, mu, -log_lam, log_pi),  # variances for precisions
     "gaussian_kl": lambda mu, log_lam: ENTRIES["gaussian_kl"].fn(mu, log_lam).T,
     "merged_components": lambda mu, log_lam, pi, limit: (mu, log_lam, pi),

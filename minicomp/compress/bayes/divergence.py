@@ -53,3 +53,19 @@ def slopes(theta: Array, log_var: Array) -> tuple[Array, Array]:
     a = log_alpha(theta, log_var)
     d = np.where(np.abs(a) < REACH, kl_slope(a), 0).astype(theta.dtype)
     return d * (-2 * theta / (np.square(theta) + theta.dtype.type(TINY))), d
+
+
+def certain(theta: Array, log_var: Array, threshold: float = 3.0, mask: Array | None = None
+            ) -> Array:
+    """Returns which weights stay: those of log alpha <= threshold, or the one of least alpha where
+    there are none.
+
+    theta, log_var : of one shape        mask : where False none stays
+    Source: Molchanov, Ashukha & Vetrov 2017, section 4.3
+    """
+    a = log_alpha(theta, log_var)
+    a = a if mask is None else np.where(mask, a, np.inf)
+    keep = a <= threshold
+    if not keep.any() and np.isfinite(a).any():
+        keep.reshape(-1)[a.argmin()] = True
+    return keep

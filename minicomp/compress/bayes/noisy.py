@@ -13,42 +13,46 @@ not decayed. These layers stand in a net during a training only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
+
 import numpy as np
 
 from ... import ops
 from ...conv import conv2d
 from ...errors import UserError
-from ...nn.forms import Part
 from ...nn.graph import Model, Node
 from ...nn.layers import Conv2d, Layer, Linear
 from ...tensor import Array, Tensor
+from ...train import State
+from ..moving import FREE, Moving
 from ..technique import weights
 
 SMALL = 1e-8  # beside the variance of an output, whose root has no slope at 0
 LOW, HIGH = -20.0, 6.0  # of log sigma^2
 
 
-class Noisy(Layer):
+class Noisy(Moving):
     """What both kinds share.   buffers : log_var, of the weight's shape"""
 
-    step = None
-    buffer_parts = {"log_var": Part("table", axes=())}
+    buffer_parts = {"log_var": FREE}
+
+    base: ClassVar[type[Layer]]  # what it becomes again
 
     @classmethod
-    def of(cls, layer: Layer, log_var: Array) -> Layer:
-        """Returns the noisy layer of the same forms."""
+    def of(cls, layer: Layer, log_var: float) -> Layer:
+        """Returns the noisy layer of the same forms.   log_var : log sigma^2 at the start"""
         made = cls(**layer.config())
         made.forms = {part: form.copy() for part, form in layer.forms.items()}
-        made.buffers = {"log_var": np.asarray(log_var, np.float32).copy()}
+        made.buffers = {"log_var": np.full(made.forms["weight"].shape, log_var, np.float32)}
         return made
 
-    @property
-    def grids(self):
-        # One Tensor, in the buffer's memory, so that a step of an optimizer moves the buffer.
-        moving = vars(self).get("_moving")
-        if moving is None or moving.data is not self.buffers["log_var"]:  # a copy's
-            self._moving = Tensor(self.buffers["log_var"], requires_grad=True)
-        return {"log_var": self._moving}
+    def plain(self) -> Layer:
+        """Returns the ordinary layer of these forms."""
+        made = self.base(**self.config())
+        made.forms = dict(self.forms)
+        return made
 
     def project(self):
         np.clip(self.buffers["log_var"], LOW, HIGH, out=self.buffers["log_var"])
@@ -79,7 +83,7 @@ class Noisy(Layer):
 class NoisyLinear(Noisy, Linear):
     """A Linear of Gaussian weights."""
 
-    kind = "NoisyLinear"
+    kind, base = "NoisyLinear", Linear
 
     def mixed(self, x, w):
         return ops.matmul(x, ops.transpose(w))
@@ -88,7 +92,7 @@ class NoisyLinear(Noisy, Linear):
 class NoisyConv2d(Noisy, Conv2d):
     """A Conv2d of Gaussian weights."""
 
-    kind = "NoisyConv2d"
+    kind, base = "NoisyConv2d", Conv2d
 
     def mixed(self, x, w):
         return conv2d(x, w, stride=self.stride, padding=self.padding, groups=self.groups)
@@ -105,37 +109,34 @@ def check_mixing(word: str, model: Model) -> None:
                             f"{model.node(node).layer.kind}")
 
 
-def noisy(model: Model, log_var: float) -> Model:
+def noisy(model: Model, log_var: float, kinds: dict = KINDS) -> Model:
     """Returns the model with noisy layers in the place of those with weights.
 
-    log_var : log sigma^2 at the start
+    log_var : log sigma^2 at the start        kinds : of layers, by the kind that they replace
     """
     names = weights(model)
-
-    def made(node: Node) -> Node:
-        if node.name not in names:
-            return node
-        layer = node.layer
-        shape = layer.forms["weight"].shape
-        return Node(node.name, KINDS[type(layer)].of(layer, np.full(shape, log_var)), node.inputs)
-
-    return model.rebuilt([made(node) for node in model.nodes], builtin=model.builtin)
+    return replaced(model, lambda node: kinds[type(node.layer)].of(node.layer, log_var)
+                    if node.name in names else node.layer)
 
 
 def quiet(model: Model) -> Model:
     """Returns the model with ordinary layers again, of the forms that the noisy ones hold."""
-    plain = {cls: of for of, cls in KINDS.items()}
+    return replaced(model, lambda node: node.layer.plain() if isinstance(node.layer, Noisy)
+                    else node.layer)
 
-    def made(node: Node) -> Node:
-        if type(node.layer) not in plain:
-            return node
-        layer = plain[type(node.layer)](**node.layer.config())
-        layer.forms = dict(node.layer.forms)
-        return Node(node.name, layer, node.inputs)
 
-    return model.rebuilt([made(node) for node in model.nodes], builtin=model.builtin)
+def replaced(model: Model, made: Callable[[Node], Layer]) -> Model:
+    """Returns the model with the layer `made(node)` at each node; still the built-in net."""
+    nodes = [replace(node, layer=made(node)) for node in model.nodes]
+    return model.rebuilt(nodes, builtin=model.builtin)
 
 
 def noisy_nodes(model: Model) -> list[Node]:
     """Returns the nodes whose weights are Gaussian."""
     return [node for node in model.nodes if isinstance(node.layer, Noisy)]
+
+
+def risen(warmup: float, state: State) -> float:
+    """Returns how much of the divergence counts at a step: it rises from 0 to 1 over `warmup`."""
+    rise = warmup * state.steps
+    return min(1.0, (state.step + 1) / rise) if rise else 1.0

@@ -28,30 +28,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from ...tensor import Array
 from ...train import Hook
 from ..finetune import Trained
 from ..technique import check_movable, knob, weights
-from .divergence import log_alpha, slopes
-from .noisy import check_mixing, noisy, noisy_nodes, quiet
-
-
-def certain(theta: Array, log_var: Array, threshold: float = 3.0, mask: Array | None = None
-            ) -> Array:
-    """Returns which weights stay: those of log alpha <= threshold, or the one of least alpha where
-    there are none.
-
-    theta, log_var : of one shape        mask : where False none stays
-    Source: Molchanov, Ashukha & Vetrov 2017, section 4.3
-    """
-    a = log_alpha(theta, log_var)
-    a = a if mask is None else np.where(mask, a, np.inf)
-    keep = a <= threshold
-    if not keep.any() and np.isfinite(a).any():
-        keep.reshape(-1)[a.argmin()] = True
-    return keep
+from .divergence import certain, slopes
+from .noisy import check_mixing, noisy, noisy_nodes, quiet, risen
 
 
 @dataclass(frozen=True)
@@ -111,8 +92,7 @@ class Divergence(Hook):
         return steps  # alpha grows to the end
 
     def after_backward(self, state):
-        of, rise = self.technique, self.technique.warmup * state.steps
-        part = of.weight * min(1.0, (state.step + 1) / rise if rise else 1.0) / self.n
+        part = self.technique.weight * risen(self.technique.warmup, state) / self.n
         for node in noisy_nodes(state.model):
             layer, grads = node.layer, state.weight_grads
             theta = state.weights[f"{node.name}.weight"].data

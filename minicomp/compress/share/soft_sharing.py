@@ -30,12 +30,12 @@ from typing import ClassVar
 import numpy as np
 
 from ... import ops
-from ...nn.forms import Codebook, Form, Part
+from ...nn.forms import Codebook, Form
 from ...nn.graph import Model, Node
-from ...nn.layers import Layer
 from ...tensor import Array, Tensor, no_grad
 from ...train import Hook
 from ..finetune import Trained
+from ..moving import FREE, Moving
 from ..quant.tables import kept_values
 from ..technique import check_movable, knob, weights
 from .mixture import assigned, merged, mixture_nll
@@ -47,29 +47,20 @@ NODE = "soft-sharing"  # of the mixture, in a net that trains
 WIDTH = 0.25 / 1.2  # standard deviations at the start, of the range of the means
 
 
-class Prior(Layer):
+class Prior(Moving):
     """What goes in, unchanged; its `grids` are the mixture, over their SPEED, while a net trains.
 
     means, precisions (logs), shares (logs, up to a constant) : (J - 1,), (J,), (J - 1,)
     """
 
-    kind, coupling, pointwise, passes, homogeneous, step = "Prior", "keep", True, True, True, None
-    buffer_parts = {name: Part("table", axes=()) for name in SPEED}
+    kind, coupling, pointwise, passes, homogeneous = "Prior", "keep", True, True, True
+    buffer_parts = {name: FREE for name in SPEED}
 
     def __init__(self, means: Array, precisions: Array, pi0: float):
         super().__init__()
         self.pi0 = pi0
         held = {"means": means, "precisions": precisions, "shares": np.zeros(len(means))}
         self.buffers = {name: (a / SPEED[name]).astype(np.float32) for name, a in held.items()}
-        self._moving: dict[str, Tensor] = {}
-
-    @property
-    def grids(self):
-        # Tensors in the buffers' memory, so that a step of an optimizer moves the buffers.
-        for name, a in self.buffers.items():
-            if name not in self._moving or self._moving[name].data is not a:  # a copy's
-                self._moving = self._moving | {name: Tensor(a, requires_grad=True)}
-        return self._moving
 
     def project(self):
         a = self.buffers["precisions"]

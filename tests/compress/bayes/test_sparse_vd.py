@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from minicomp.compress import SparseVD
-from minicomp.compress.bayes.divergence import kl_log_uniform, kl_slope, log_alpha, slopes
+from minicomp.compress.bayes.divergence import (
+    certain, kl_log_uniform, kl_slope, log_alpha, slopes)
 from minicomp.compress.bayes.noisy import NoisyConv2d, NoisyLinear, noisy, quiet
-from minicomp.compress.bayes.sparse_vd import certain
 from minicomp.compress.technique import Run, kept
 from minicomp.nn import Conv2d, Dense, Linear, Model, chain
 from minicomp.tensor import Tensor, grad, no_grad

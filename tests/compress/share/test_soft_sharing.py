@@ -74,7 +74,7 @@ def test_weights_gather_at_components_and_most_at_0(blobs, net):
     left = []
     for pi0 in (0.3, 0.95):
         training = SoftSharing(components=5, pi0=pi0, tau=0.05).training(
-            epochs=30, optimizer="adam", lr=0.01, batch_size=32)
+            epochs=20, optimizer="adam", lr=0.015, batch_size=32)
         made = training.apply(start, blobs(), Run(np.random.default_rng(0)))
         for name in ("fc1.weight", "fc2.weight", "fc3.weight"):
             form = made.forms()[name]
