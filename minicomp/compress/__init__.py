@@ -70,6 +70,7 @@ from .quant.smoothquant import SmoothQuant
 from .quant.wavelet import Wavelets
 from .rate.entropy_penalty import EntropyPenalty
 from .rate.rate_distortion import RateDistortion
+from .rate.reparametrization import Reparametrization
 from .rate.trellis import TrellisQuantization
 from .share.kmeans import KMeans
 from .share.soft_sharing import SoftSharing
@@ -82,8 +83,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     BiasCorrection, BNReestimate, GPTQ, AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT,
     DoReFa, INQ, BinaryConnect, BNN, XNORNet, ABCNet, TWN, TTQ, FixedPointTraining, LloydMax,
     Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, RateDistortion, TrellisQuantization,
-    EntropyPenalty, SparseVD, SoftSharing,
-    BayesianCompression, FineTune)
+    EntropyPenalty, Reparametrization, SparseVD, SoftSharing, BayesianCompression, FineTune)
 
 __all__ = ["TECHNIQUES", "ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced",
            "BayesianCompression", "Bias", "BiasCorrection", "BinaryConnect", "BNN", "BNReestimate",
@@ -92,7 +92,7 @@ __all__ = ["TECHNIQUES", "ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced"
            "GroupLasso", "Guard", "INQ", "Iterative", "JointBits", "KMeans", "LAMP",
            "LayerRemoval", "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "MixedBits",
            "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline", "PTQ", "QAT",
-           "RateDistortion", "Run", "Segmentation", "Slimming", "SmoothQuant", "SNIP",
-           "SoftSharing", "SparseActivations", "SparseGPT", "SparseVD", "Split", "Taylor",
+           "RateDistortion", "Reparametrization", "Run", "Segmentation", "Slimming", "SmoothQuant",
+           "SNIP", "SoftSharing", "SparseActivations", "SparseGPT", "SparseVD", "Split", "Taylor",
            "Technique", "TrellisQuantization", "TTQ", "TWN", "Wanda", "Wavelets", "XNORNet",
            "net_of"]

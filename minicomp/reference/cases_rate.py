@@ -7,6 +7,7 @@ import numpy as np
 from ..compress.bayes.divergence import kl_log_uniform, kl_slope
 from ..compress.rate.entropy_penalty import rate_slope
 from ..compress.rate.pricing import code_bits, refit
+from ..compress.rate.reparametrization import latent_bits
 from ..compress.rate.scalar import rd_codes
 from ..compress.rate.trellis import trellis_codes
 from ..compress.share.mixture import assigned, gaussian_kl, merged, mixture_nll
@@ -24,6 +25,13 @@ def mixture_slopes(w: Array, mu: Array, log_lam: Array, log_pi: Array
     """
     args = [Tensor(a, requires_grad=True) for a in (w, mu, log_lam, log_pi)]
     value = mixture_nll(*args)
+    return value.item(), *(g.data for g in grad(value, args))
+
+
+def latent_rate(x: Array, psi: Array) -> tuple[float, Array, Array]:
+    """Returns the bits sum R(x) of latents x, (n,), and their slopes in x and psi, (2 m + 1,)."""
+    args = [Tensor(a, requires_grad=True) for a in (x, psi)]
+    value = latent_bits(*args)
     return value.item(), *(g.data for g in grad(value, args))
 
 
@@ -104,6 +112,13 @@ RATE: dict[str, Entry] = {
             for n in (1, 9, 40) for most in (1, 3)]),
         "at a grid's point the slope above it; 0 beyond the last; " + CLOSE,
         "after Wiedemann et al. 2018, arXiv:1812.07520", rtol=1e-9),
+    "latent_rate": Entry(
+        latent_rate, Cases(all=lambda draw: [
+            {"x": 2 * draw.normal(n), "psi": draw.normal(2 * most + 1)}
+            for n in (1, 9, 40) for most in (1, 3)]),
+        "cut to the table's ends, where the slope in x is 0; " + CLOSE,
+        "after Oktay et al. 2020, arXiv:1906.06624, section 2", rtol=1e-9,
+        names=("bits", "dx", "dpsi")),
     "kl_log_uniform": Entry(
         kl_log_uniform, Cases(all=lambda draw: [{"log_alpha": 4 * draw.normal(n)}
                                                 for n in (1, 9, 40)]),

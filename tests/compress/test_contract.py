@@ -120,6 +120,7 @@ TOY = {
     "rate-distortion": [{"bits": 4}, {"bits": 5, "weigh": "fisher", "samples": 20}],
     "trellis": [{"bits": 4}, {"bits": 4, "states": "4", "lam": {"*": 0.0, "fc1": 0.2}}],
     "entropy-penalty": [{"lam": 0.05, "every": 3}],
+    "entropy-reparametrization": [{"lam": 0.05}],
     "sparse-vd": [{"log_var": -3.0}],
     "soft-sharing": [{"components": 5, "pi0": 0.5, "tau": 0.05}],
     "bayesian-compression": [{"log_var": -3.0}],
@@ -133,7 +134,8 @@ DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or
 ROUGH = {("movement", 1), ("group-lasso", 0), ("sparse-vd", 0),
          ("soft-sharing", 0), ("bayesian-compression", 0)}  # what they remove, only a training can tell
 # How many weights round to 0, only a training can tell.
-ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq", "twn", "ttq"}
+ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq", "twn", "ttq",
+           "entropy-penalty", "entropy-reparametrization"}
 TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch
 CASES = [(word, i) for word, toys in TOY.items() for i in range(len(toys))]
 each = pytest.mark.parametrize("word, toy", CASES, ids=lambda v: str(v))

@@ -37,6 +37,7 @@ from minicomp.compress.quant.lsq import LSQ
 from minicomp.compress.quant.pact import PACT
 from minicomp.compress.quant.qat import QAT
 from minicomp.compress.rate.entropy_penalty import EntropyPenalty
+from minicomp.compress.rate.reparametrization import Reparametrization
 from minicomp.compress.share.kmeans import KMeans
 from minicomp.compress.share.soft_sharing import SoftSharing
 from minicomp.compress.technique import Pipeline, Run, weights
@@ -69,11 +70,13 @@ TRAINED = {
     "twn": TWN(),
     "ttq": TTQ(),
     "entropy-penalty": EntropyPenalty(),
+    "entropy-reparametrization": Reparametrization(),
 }
 PAIRS = list(itertools.combinations(TRAINED, 2))
 MASKS, GRIDS = ("gradual", "dns", "movement"), (
     "qat", "lsq", "pact", "dorefa", "inq", "fixed-point", "binary-connect", "bnn", "xnor-net",
-    "abc-net", "twn", "ttq", "entropy-penalty")
+    "abc-net", "twn", "ttq", "entropy-penalty",
+    "entropy-reparametrization")
 REFUSED = [pair for pair in PAIRS if set(pair) <= set(MASKS) or set(pair) <= set(GRIDS)]
 TWO_EACH = [  # every technique with two partners
     ("gradual", "slimming"),
@@ -108,6 +111,8 @@ TWO_EACH = [  # every technique with two partners
     ("slimming", "ttq"),
     ("gradual", "entropy-penalty"),
     ("slimming", "entropy-penalty"),
+    ("gradual", "entropy-reparametrization"),
+    ("slimming", "entropy-reparametrization"),
     ("gradual", "sparse-vd"),
     ("dns", "sparse-vd"),
     ("gradual", "bayesian-compression"),

@@ -204,6 +204,7 @@ WRONG = {
     "trellis_codes": lambda w, step, bits, lam, states, h: ENTRIES["trellis_codes"].fn(
         w, step, bits, 0.0, states=states, h=h),
     "rate_slope": lambda w, step, bits: ENTRIES["rate_slope"].fn(w - step, step, bits),
+    "latent_rate": lambda x, psi: ENTRIES["latent_rate"].fn(np.rint(x), psi),  # rounded
     "kl_log_uniform": lambda log_alpha: ENTRIES["kl_log_uniform"].fn(log_alpha) + 0.63576,
     "kl_slope": lambda log_alpha: -ENTRIES["kl_slope"].fn(log_alpha),
     "mixture_slopes": lambda w, mu, log_lam, log_pi: ENTRIES["mixture_slopes"].fn(

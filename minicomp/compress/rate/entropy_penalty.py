@@ -29,13 +29,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...nn.forms import Affine
 from ...nn.graph import Model
 from ...tensor import Array
 from ...train import Hook
 from ..finetune import Trained
 from ..technique import check_movable, knob, weights
-from .pricing import code_bits, code_counts
+from .pricing import code_bits, code_counts, on_grids
 
 
 def rate_slope(w: Array, step: float, bits: Array) -> Array:
@@ -74,14 +73,7 @@ class EntropyPenalty(Trained):
         check_movable(self.word, model)
 
     def hooks(self, model, data, run):
-        forms, made = model.forms(), {}
-        for node, name in weights(model).items():
-            w, bits = forms[name].dense().data, self.at("bits", node)
-            most = 2 ** (bits - 1) - 1
-            step = np.float32(float(np.abs(w).max(initial=0.0)) / most) or np.float32(1)
-            form = Affine.of(w, step, bits=bits, trainable=True)
-            made[name] = form if forms[name].mask is None else form.masked(forms[name].mask)
-        model.set_forms(made)
+        on_grids(self, model)
         return [Prices(self, model, 1 if data is None else len(data.train.y))]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...nn.forms import Affine
 from ...nn.graph import Model
 from ...tensor import Array
 from ..examples import calibration
@@ -78,6 +79,24 @@ def mean_squares(model: Model, examples) -> dict[str, Array]:
         for name, g in loss_gradients(model, examples.take(slice(i, i + 1))).items():
             total[name] = total.get(name, 0.0) + np.square(g)
     return {name: np.maximum(h / (h.mean() or 1.0), FLOOR) for name, h in total.items()}
+
+
+def on_grids(technique, model: Model, learns: str | None = None) -> None:
+    """Puts every weight on a grid of the technique's `bits`, trainable, in place; what an earlier
+    mask dropped stays so.
+
+    learns : how steps move, of `Affine.learning`; they begin where the last code is the largest
+        weight
+    """
+    made = {}
+    for node, name in weights(model).items():
+        form, bits = model.forms()[name], technique.at("bits", node)
+        w, most = form.dense().data, 2 ** (bits - 1) - 1
+        step = np.float32(float(np.abs(w).max(initial=0.0)) / most) or np.float32(1)
+        made[name] = Affine.of(w, step, bits=bits, trainable=True).learning(learns)
+        if form.mask is not None:
+            made[name] = made[name].masked(form.mask)
+    model.set_forms(made)
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,7 @@ def test_more_states_err_less_at_equal_bits():
 
     def scalar(step):
         k, s = rd_quantize(w.ravel(), step, lam * step**2 * 4, most=31, iterations=2)
-        counts = code_counts(k, 31)
-        return (price(0 * k, k, 1.0, most=31) / k.size), np.square(w.ravel() - s * k).mean()
+        return price(0 * k, k, 1.0, most=31) / k.size, np.square(w.ravel() - s * k).mean()
 
     four, eight, one = error(walk(4)), error(walk(8)), error(scalar)
     assert eight < four and four < 0.97 * one
