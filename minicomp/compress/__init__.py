@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .arrays import net_of
 from .bayes.bayesian_compression import BayesianCompression
+from .bayes.miracle import Miracle
 from .bayes.sparse_vd import SparseVD
 from .binary.abc_net import ABCNet
 from .binary.binary_connect import BinaryConnect
@@ -83,15 +84,16 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     BiasCorrection, BNReestimate, GPTQ, AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT,
     DoReFa, INQ, BinaryConnect, BNN, XNORNet, ABCNet, TWN, TTQ, FixedPointTraining, LloydMax,
     Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, RateDistortion, TrellisQuantization,
-    EntropyPenalty, Reparametrization, SparseVD, SoftSharing, BayesianCompression, FineTune)
+    EntropyPenalty, Reparametrization, SparseVD, SoftSharing, BayesianCompression,
+    Miracle, FineTune)
 
 __all__ = ["TECHNIQUES", "ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced",
            "BayesianCompression", "Bias", "BiasCorrection", "BinaryConnect", "BNN", "BNReestimate",
            "Buckets", "ChannelLasso", "DeadUnits", "DNS", "DoReFa", "EntropyPenalty", "Equalize",
            "Filters", "FineTune", "FixedPointTraining", "FoldBN", "FPGM", "GPTQ", "Gradual",
            "GroupLasso", "Guard", "INQ", "Iterative", "JointBits", "KMeans", "LAMP",
-           "LayerRemoval", "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "MixedBits",
-           "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline", "PTQ", "QAT",
+           "LayerRemoval", "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "Miracle",
+           "MixedBits", "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline", "PTQ", "QAT",
            "RateDistortion", "Reparametrization", "Run", "Segmentation", "Slimming", "SmoothQuant",
            "SNIP", "SoftSharing", "SparseActivations", "SparseGPT", "SparseVD", "Split", "Taylor",
            "Technique", "TrellisQuantization", "TTQ", "TWN", "Wanda", "Wavelets", "XNORNet",

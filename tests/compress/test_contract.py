@@ -120,19 +120,21 @@ TOY = {
     "rate-distortion": [{"bits": 4}, {"bits": 5, "weigh": "fisher", "samples": 20}],
     "trellis": [{"bits": 4}, {"bits": 4, "states": "4", "lam": {"*": 0.0, "fc1": 0.2}}],
     "entropy-penalty": [{"lam": 0.05, "every": 3}],
-    "entropy-reparametrization": [{"lam": 0.05}],
+    "entropy-reparametrization": [{"lam": 0.005}],
     "sparse-vd": [{"log_var": -3.0}],
     "soft-sharing": [{"components": 5, "pi0": 0.5, "tau": 0.05}],
     "bayesian-compression": [{"log_var": -3.0}],
+    "miracle": [{"rate": 0.5, "bits": 6}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
                   "wavelet": "wavelet cannot keep what was pruned",
-                  "segments": "segments cannot keep what was pruned"}
+                  "segments": "segments cannot keep what was pruned",
+                  "miracle": "miracle cannot keep what was pruned"}
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
 ROUGH = {("movement", 1), ("group-lasso", 0), ("sparse-vd", 0),
-         ("soft-sharing", 0), ("bayesian-compression", 0)}  # what they remove, only a training can tell
+         ("soft-sharing", 0), ("bayesian-compression", 0)}  # only a training can tell what goes
 # How many weights round to 0, only a training can tell.
 ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq", "twn", "ttq",
            "entropy-penalty", "entropy-reparametrization"}

@@ -74,7 +74,8 @@ def test_a_price_for_bits_must_make_files_smaller(tmp_path, worse, met):
     assert [row["met"] for row in rate_distortion.table(made)] == met
 
 
-@pytest.mark.parametrize("name", ["sparse-vd2017", "soft-sharing2017", "bayesian-compression2017"])
+@pytest.mark.parametrize("name", ["sparse-vd2017", "soft-sharing2017", "bayesian-compression2017",
+                                  "reparametrization2020", "miracle2019"])
 def test_each_table_is_made_of_records_that_hold_together(name):
     given = PAPERS[name].run.keywords
     assert {r.net for r in given["records"]} == set(records.NAMES) and given["stem"] == name

@@ -15,8 +15,8 @@ from minicomp.codec.positions import LAYOUTS
 from minicomp.compress.channels import removal
 from minicomp.errors import FormatError, UserError
 from minicomp.nn import (AdditivePowers, Affine, BFloat16, Binary, Codebook, Conv2d, Dense,
-                         FixedPoint, Flatten, Half, Linear, Model, Powers, Segments, Ternary,
-                         Trellis, Wavelet, chain)
+                         FixedPoint, Flatten, Half, Linear, Model, Powers, Seeded, Segments,
+                         Ternary, Trellis, Wavelet, chain)
 from minicomp.nn.forms import FORMS, MASK, Form, Part
 from minicomp.ops import mul
 from minicomp.optim import OPTIMIZERS
@@ -133,6 +133,8 @@ MAKERS = {
 STILL = {  # of which nothing moves
     "codebook-powers": lambda: Codebook(np.where(MASK_, INDEX, 0), Powers(1, 4), pinned_zero=True),
     "codebook-powers-odd": lambda: Codebook(INDEX % 8, Powers(-1, 4, zero=False)),
+    "seeded": lambda: Seeded(INDEX[:, 0, 0, 0], 0.1, SHAPE, seed=5, bits=4,
+                              trainable=True),
     "trellis": lambda: Trellis(INDEX - 4, 0.1, bits=4, trainable=True),
     "trellis-four": lambda: Trellis(INDEX - 4, -0.2, bits=4, states=4, trainable=True),
 }
@@ -144,7 +146,8 @@ def those(named):
 
 
 EVERY, MOVING = those(ALL), those(MAKERS)
-WHOLE = {name for name in ALL if name.startswith(("wavelet", "segments"))}  # nothing has a place
+WHOLE = {name for name in ALL  # nothing has a place
+         if name.startswith(("wavelet", "segments", "seeded"))}
 PLACED = those([name for name in ALL if name not in WHOLE])
 ROWS = {"affine-groups", "trellis", "trellis-four"}  # cut along axis 0 alone
 CUTTABLE = those([name for name in ALL if name not in WHOLE | ROWS])  # along any axis
@@ -545,7 +548,7 @@ def test_numbers_that_are_none_are_not_written(make):
         form = make().freeze()
         leaves = [held for _, part, held in form._leaves() if part.moves]
         if not leaves:  # codes alone
-            assert form.kind in ("fixed", "trellis") or form.centroids.kind == "powers"
+            assert form.kind in ("fixed", "trellis", "seeded") or form.centroids.kind == "powers"
             return
         t = raw(leaves[0])
         if form.kind in ("half", "bfloat16") or any(".value" in path for path in form.state()):
