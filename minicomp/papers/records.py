@@ -25,7 +25,7 @@ from .table import Paper, mean
 
 NAMES = {"lenet300": "LeNet-300-100", "lenet5": "LeNet-5"}
 FLOATS = {"lenet300": FineTune(epochs=12, lr=0.05, weight_decay=1e-4, shift=1),
-          "lenet5": FineTune(epochs=5, lr=0.02, weight_decay=1e-4, shift=1)}
+          "lenet5": FineTune(epochs=8, lr=0.02, weight_decay=1e-4, shift=1)}
 
 
 @dataclass(frozen=True)

@@ -33,16 +33,14 @@ from typing import ClassVar
 import numpy as np
 
 from ... import ops
-from ...nn.forms import Affine, Form
+from ...nn.forms import Affine
 from ...nn.layers import Conv2d, Layer, Linear
 from ...tensor import Array, Tensor
-from ...train import Hook
-from ..finetune import Trained
 from ..moving import FREE
-from ..technique import check_movable, knob, weights
+from ..technique import knob
 from .divergence import certain, slopes
-from .noisy import (Noisy, NoisyConv2d, NoisyLinear, check_mixing, noisy, noisy_nodes, quiet,
-                    risen)
+from .noisy import Noisy, NoisyConv2d, NoisyLinear
+from .training import NoisyTraining
 
 MOST_BITS = 12
 
@@ -92,6 +90,12 @@ class Grouped(Noisy):
         shape[self.axis] = -1
         return a.reshape(shape)
 
+    def slopes_of(self, theta):
+        held, kept = self.buffers, self.kept()
+        of_z = zip(("z", "z_log_var"), slopes(held["z"], held["z_log_var"]))
+        of_w = zip(("weight", "log_var"), gaussian_slopes(theta, held["log_var"]))
+        return {name: slope * kept for name, slope in of_w} | dict(of_z)
+
     def drawn(self, weights: dict, n: int, rng) -> Tensor:
         """Returns a z of each of n examples, (N, groups)."""
         shape = (n, len(self.buffers["z"]))
@@ -128,85 +132,31 @@ class GroupedConv2d(Grouped, NoisyConv2d):
         return y + weights["bias"].reshape(1, -1, 1, 1) if "bias" in weights else y
 
 
-KINDS: dict[type[Layer], type[Noisy]] = {Linear: GroupedLinear, Conv2d: GroupedConv2d}
-
-
 @dataclass(frozen=True)
-class BayesianCompression(Trained):
+class BayesianCompression(NoisyTraining):
     """Trains units with noise of their own, drops those that are mostly noise, and stores the
     others as exactly as their posterior knows them."""
 
     word: ClassVar[str] = "bayesian-compression"
-    plain: ClassVar[bool] = True
-    apart: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("slimming", "group-lasso"), "channels would go whose noise stays") | {
+    apart: ClassVar[dict[str, str]] = NoisyTraining.apart | {
         "sparse-vd": "each gives the same weights their noise"}
+    kinds: ClassVar[dict[type[Layer], type[Noisy]]] = {Linear: GroupedLinear,
+                                                       Conv2d: GroupedConv2d}
     title: ClassVar[str] = "Bayesian compression, group normal-Jeffreys prior"
     source: ClassVar[str] = ("Louizos, Ullrich & Welling 2017, Bayesian Compression for Deep "
                              "Learning, arXiv:1705.08665")
 
     threshold: float = knob(0.0, "log alpha above which a unit is dropped", lo=-8.0, hi=8.0,
                             per_layer=True)
-    log_var: float = knob(-9.0, "log sigma^2 at the start, of weights and scales", lo=-20.0, hi=6.0)
-    warmup: float = knob(0.3, "part of the training over which the divergence rises from 0, 0..1",
-                         lo=0.0, hi=1.0)
-    weight: float = knob(1.0, "of the divergence; 1 is the bound itself", lo=0.0)
     share: float = knob(1.0, "variance that rounding adds, of the posterior's", lo=1e-6)
 
-    def targets(self, model):
-        return list(weights(model))
-
-    def check(self, model):
-        super().check(model)
-        check_mixing(self.word, model)
-        check_movable(self.word, model)
-
-    def prepared(self, model, data, run):
-        return noisy(model, self.log_var, KINDS)
-
-    def hooks(self, model, data, run):
-        return [GroupDivergence(self, 1 if data is None else len(data.train.y))]
-
-    def finish(self, model, run):
-        for node in noisy_nodes(model):
-            layer = node.layer
-            layer.forms["weight"] = self.known(layer, self.at("threshold", node.name))
-        return quiet(model)
-
-    def known(self, layer: Grouped, threshold: float) -> Form:
-        """Returns the weights of the units that stay, on the grid that their variance asks for."""
+    def known(self, node, layer):
         form, held = layer.forms["weight"], layer.buffers
         mu, z = form.dense().data, layer.spread(held["z"])
-        stays = layer.spread(certain(held["z"], held["z_log_var"], threshold))
-        keep = np.broadcast_to(stays, mu.shape) & layer.kept()
+        stays = certain(held["z"], held["z_log_var"], self.at("threshold", node))
+        keep = np.broadcast_to(layer.spread(stays), mu.shape) & layer.kept()
         w = np.where(keep, mu * z, 0).astype(np.float32)
         variance = posterior_variance(mu, held["log_var"], z, layer.spread(held["z_log_var"]))
         mean = float(variance[keep].mean()) if keep.any() else 0.0
         step, bits = grid_of_variance(float(np.abs(w).max(initial=0.0)), mean, self.share)
         return Affine.of(w, step, bits=bits, mask=keep)
-
-
-class GroupDivergence(Hook):
-    """Adds the slopes of KL / N to those of weights, scales and their log variances."""
-
-    name = BayesianCompression.word
-
-    def __init__(self, technique: BayesianCompression, n: int):
-        super().__init__()
-        self.technique, self.n = technique, n
-
-    def settled(self, steps):
-        return steps  # alpha grows to the end
-
-    def after_backward(self, state):
-        part = self.technique.weight * risen(self.technique.warmup, state) / self.n
-        for node in noisy_nodes(state.model):
-            held, kept = node.layer.buffers, node.layer.kept()
-            mu, log_var = gaussian_slopes(state.weights[f"{node.name}.weight"].data,
-                                          held["log_var"])
-            z, z_log_var = slopes(held["z"], held["z_log_var"])
-            found = {"weight": mu * kept, "log_var": log_var * kept, "z": z,
-                     "z_log_var": z_log_var}
-            for name, slope in found.items():
-                full = f"{node.name}.{name}"
-                state.weight_grads[full] = state.weight_grads[full] + np.float32(part) * slope

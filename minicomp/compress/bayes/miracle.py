@@ -39,7 +39,7 @@ from ...nn.graph import Model
 from ...tensor import Array
 from ...train import Hook
 from ..finetune import Rounds
-from ..technique import check_movable, knob, weights
+from ..technique import knob, weights
 from .noisy import LOW, check_mixing, noisy, quiet
 
 
@@ -88,7 +88,6 @@ class Miracle(Rounds):
     def check(self, model):
         super().check(model)
         check_mixing(self.word, model)
-        check_movable(self.word, model)
         for name in weights(model).values():
             if model.forms()[name].mask is not None:
                 raise UserError(f"{self.word}: {name} must not be pruned: {self.word} cannot keep "

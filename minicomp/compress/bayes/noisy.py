@@ -25,9 +25,9 @@ from ...errors import UserError
 from ...nn.graph import Model, Node
 from ...nn.layers import Conv2d, Layer, Linear
 from ...tensor import Array, Tensor
-from ...train import State
 from ..moving import FREE, Moving
-from ..technique import weights
+from ..technique import check_movable, weights
+from .divergence import slopes
 
 SMALL = 1e-8  # beside the variance of an output, whose root has no slope at 0
 LOW, HIGH = -20.0, 6.0  # of log sigma^2
@@ -75,6 +75,11 @@ class Noisy(Moving):
         spread = ops.sqrt(self.mixed(x * x, variance) + SMALL)
         return mean + spread * rng.standard_normal(mean.shape, np.float32).astype(mean.dtype)
 
+    def slopes_of(self, theta: Array) -> dict[str, Array]:
+        """Returns the slopes of KL(q || log-uniform prior), by "weight" and names of buffers."""
+        found = zip(("weight", "log_var"), slopes(theta, self.buffers["log_var"]))
+        return {name: slope * self.kept() for name, slope in found}
+
     def mixed(self, x: Tensor, w: Tensor) -> Tensor:
         """Returns the layer's output for another weight, without bias."""
         raise NotImplementedError
@@ -102,7 +107,9 @@ KINDS: dict[type[Layer], type[Noisy]] = {Linear: NoisyLinear, Conv2d: NoisyConv2
 
 
 def check_mixing(word: str, model: Model) -> None:
-    """Raises UserError for a weight of another layer than Linear and Conv2d."""
+    """Raises UserError for a weight of another layer than Linear and Conv2d, and for one whose
+    entries cannot move alone."""
+    check_movable(word, model)
     for node in weights(model):
         if type(model.node(node).layer) not in KINDS:
             raise UserError(f"{word}: {node} must be a Linear or Conv2d, got "
@@ -134,9 +141,3 @@ def replaced(model: Model, made: Callable[[Node], Layer]) -> Model:
 def noisy_nodes(model: Model) -> list[Node]:
     """Returns the nodes whose weights are Gaussian."""
     return [node for node in model.nodes if isinstance(node.layer, Noisy)]
-
-
-def risen(warmup: float, state: State) -> float:
-    """Returns how much of the divergence counts at a step: it rises from 0 to 1 over `warmup`."""
-    rise = warmup * state.steps
-    return min(1.0, (state.step + 1) / rise) if rise else 1.0

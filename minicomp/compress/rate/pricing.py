@@ -1,4 +1,4 @@
-"""What the techniques of this room share: the price of a code, the grid, and whom an error hurts.
+"""What the techniques of this room share: the price of a code, and whom an error hurts.
 
 R(k) = -log2 p(k), p how often the code k occurs in its layer: what an ideal coder spends on it. The
 adaptive coder of a file (codec/context.py) knows its neighbours as well and spends less; Huffman's
@@ -8,17 +8,14 @@ spends whole bits.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from ...nn.forms import Affine
 from ...nn.graph import Model
 from ...tensor import Array
-from ..examples import calibration
-from ..quant.tables import FormQuantizer
 from ..scoring import loss_gradients
-from ..technique import Run, knob, weights
+from ..technique import weights
 
 FLOOR = 0.05  # of the mean h: what a weight that no example reaches counts
 
@@ -97,53 +94,6 @@ def on_grids(technique, model: Model, learns: str | None = None) -> None:
         if form.mask is not None:
             made[name] = made[name].masked(form.mask)
     model.set_forms(made)
-
-
-@dataclass(frozen=True)
-class RateQuantizer(FormQuantizer):
-    """One that weighs what the code of a weight costs against the error it makes."""
-
-    lam: float = knob(0.1, "lambda: squared steps of error that a bit is worth", lo=0.0,
-                      per_layer=True)
-    bits: int = knob(6, "bits of the grid, whose last code is the largest weight", lo=2, hi=8,
-                     per_layer=True)
-    weigh: str = knob("none", "errors: all alike, or by the mean square of the loss's gradient",
-                      choices=("none", "fisher"))
-    samples: int = knob(200, "weigh fisher: training examples that it is computed on", lo=1)
-    iterations: int = knob(20, "at most so many times codes, prices and step are fitted in turn",
-                           lo=1)
-
-    def reads(self):
-        return ("train",) if self.weigh == "fisher" else ()
-
-    def change(self, model, data, run):
-        held = {}
-        if self.weigh == "fisher" and data is not None:
-            held = mean_squares(model.thawed(), calibration(self, data, run))
-        names = {name: node for node, name in weights(model).items()}
-        made = {}
-        for name, node in names.items():
-            form = model.forms()[name]
-            h = held.get(name)
-            made[name] = self.coded(node, form, np.ones(form.shape) if h is None else h)
-            run.log({"event": "progress", "name": self.word, "done": len(made),
-                     "total": len(names)})
-        model.set_forms(made)
-        return model
-
-    def coded(self, node: str, form, h: Array):
-        """Returns the form that a layer's weight becomes.   h : of the weight's shape"""
-        raise NotImplementedError
-
-    def grid(self, node: str, w: Array) -> tuple[int, float]:
-        """Returns the last code of a layer and the step that brings it to the largest weight."""
-        most = 2 ** (self.at("bits", node) - 1) - 1
-        reach = float(np.abs(w).max(initial=0.0))
-        return most, reach / most if reach else 1.0
-
-    def sketch(self, model, *, rng):
-        # Nothing but weigh fisher needs examples.
-        return self.change(model.copy(), None, Run(rng))
 
 
 def rows_of(shape: tuple[int, ...]) -> tuple[int, int]:

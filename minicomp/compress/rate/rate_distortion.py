@@ -24,11 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from ...nn.forms import Affine
-from .pricing import RateQuantizer
-from .scalar import rd_quantize
+from .quantizer import RateQuantizer
 
 
 @dataclass(frozen=True)
@@ -43,11 +39,4 @@ class RateDistortion(RateQuantizer):
     )
 
     def coded(self, node, form, h):
-        w = form.dense().data.astype(np.float64)
-        mask = np.ones(w.shape, bool) if form.mask is None else form.mask
-        most, step = self.grid(node, w)
-        k = np.zeros(w.shape, np.int64)
-        k[mask], scale = rd_quantize(
-            w[mask], step, self.at("lam", node) * step * step, most=most, h=h[mask],
-            zeros=int(w.size - mask.sum()), iterations=self.iterations)
-        return Affine(k, scale, bits=self.at("bits", node), mask=form.mask)
+        return self.scalar(node, form, h)

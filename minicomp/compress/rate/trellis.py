@@ -33,11 +33,11 @@ from typing import ClassVar
 import numpy as np
 
 from ...grid.trellis import NEXT, QUANTIZER, check_states, trellis_path, trellis_points
-from ...nn.forms import Affine, Trellis
+from ...nn.forms import Trellis
 from ...tensor import Array
 from ..technique import knob
-from .pricing import RateQuantizer, code_bits, code_counts, price, refit, rows_of
-from .scalar import rd_quantize
+from .pricing import code_bits, code_counts, price, refit, rows_of
+from .quantizer import RateQuantizer
 
 STEPS = (0.5, 0.6, 0.75)  # of the scalar grid's step, that are tried
 
@@ -143,28 +143,19 @@ class TrellisQuantization(RateQuantizer):
     states: str = knob("8", "of the machine that chooses the quantizer", choices=("4", "8"))
 
     def coded(self, node, form, h):
-        w = form.dense().data.astype(np.float64)
-        table, mask = rows_of(w.shape), form.mask
-        keep = np.ones(w.shape, bool) if mask is None else mask
+        w, made = form.dense().data.astype(np.float64), self.scalar(node, form, h)
+        keep = np.ones(w.shape, bool) if form.mask is None else form.mask
         most, step = self.grid(node, w)
         lam, states = self.at("lam", node) * step * step, int(self.states)
-        bits = self.at("bits", node)
-        k = np.zeros(w.shape, np.int64)
-        k[keep], scale = rd_quantize(w[keep], step, lam, most=most, h=h[keep],
-                                     zeros=int(w.size - keep.sum()), iterations=self.iterations)
-        best = price(w - scale * k, k, lam, most=most, h=h)
-        made = Affine(k, scale, bits=bits, mask=mask)
+        k = made.q.astype(np.int64)
+        best = price(w - made.dense().data, k, lam, most=most, h=h)
+        rows = [a.reshape(rows_of(w.shape)) for a in (w, h, keep)]
         for part in STEPS if w.size else ():
-            rows = (a.reshape(table) for a in (w, h, keep))
-            k, scale = self.walked(*rows, part * step, lam, most)
-            error = w - scale * trellis_points(k, states).reshape(w.shape)
-            cost = price(error, k.reshape(w.shape), lam, most=most, h=h)
+            k, scale = trellis_quantize(
+                rows[0], part * step, lam, most=most, states=states, h=rows[1], keep=rows[2],
+                iterations=self.iterations)
+            cost = price(rows[0] - scale * trellis_points(k, states), k, lam, most=most, h=rows[1])
             if cost < best:
-                best, made = cost, Trellis(k.reshape(w.shape), scale, bits=bits, states=states)
+                best, made = cost, Trellis(k.reshape(w.shape), scale,
+                                           bits=self.at("bits", node), states=states)
         return made
-
-    def walked(self, w: Array, h: Array, keep: Array, step: float, lam: float, most: int
-               ) -> tuple[Array, float]:
-        """Returns codes and step of a layer's rows, from a first step on."""
-        return trellis_quantize(w, step, lam, most=most, states=int(self.states), h=h, keep=keep,
-                                iterations=self.iterations)

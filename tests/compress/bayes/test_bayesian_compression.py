@@ -3,7 +3,7 @@ import pytest
 
 from minicomp.compress import BayesianCompression, DeadUnits
 from minicomp.compress.bayes.bayesian_compression import (
-    KINDS, GroupedConv2d, GroupedLinear, gaussian_slopes, grid_of_variance, posterior_variance)
+    GroupedConv2d, GroupedLinear, gaussian_slopes, grid_of_variance, posterior_variance)
 from minicomp.compress.bayes.noisy import noisy, quiet
 from minicomp.compress.technique import Run
 from minicomp.nn import Conv2d, Dense, Linear, Model, chain
@@ -48,7 +48,8 @@ def test_outputs_have_the_moments_of_drawn_weights(layer, kind, x):
     w = RNG.standard_normal(form.shape).astype(np.float32)
     layer.forms["weight"] = Dense(w)
     layer.forms["bias"] = Dense(RNG.standard_normal(3).astype(np.float32))
-    net = noisy(Model(chain(("a", layer)), input_shape=x.shape[1:]), -2.0, KINDS)
+    net = noisy(Model(chain(("a", layer)), input_shape=x.shape[1:]), -2.0,
+                BayesianCompression.kinds)
     made = net.nodes[0].layer
     assert type(made) is kind
     made.buffers["z"][...] = RNG.uniform(0.5, 2, made.buffers["z"].shape)
