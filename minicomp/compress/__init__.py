@@ -8,6 +8,9 @@ of arrays: `minicomp.compress.prune.wanda.wanda_score(w, norm)`.
 from __future__ import annotations
 
 from .arrays import net_of
+from .bayes.bayesian_compression import BayesianCompression
+from .bayes.miracle import Miracle
+from .bayes.sparse_vd import SparseVD
 from .binary.abc_net import ABCNet
 from .binary.binary_connect import BinaryConnect
 from .binary.bnn import BNN
@@ -73,6 +76,10 @@ from .quant.qat import QAT
 from .quant.segments import Segmentation
 from .quant.smoothquant import SmoothQuant
 from .quant.wavelet import Wavelets
+from .rate.entropy_penalty import EntropyPenalty
+from .rate.rate_distortion import RateDistortion
+from .rate.reparametrization import Reparametrization
+from .rate.trellis import TrellisQuantization
 from .share.bit_down import BitDown
 from .share.circulant import CirculantLayers
 from .share.crelu import ConcatenatedReLU
@@ -80,6 +87,7 @@ from .share.hashednets import HashedNets
 from .share.kmeans import KMeans
 from .share.lcnn import LCNN
 from .share.product import ProductQuantization
+from .share.soft_sharing import SoftSharing
 from .technique import Pipeline, Run, Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (
@@ -90,16 +98,18 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     ConcatenatedReLU, FoldBN, Equalize, SmoothQuant, AWQ, PTQ, BiasCorrection, BNReestimate, GPTQ,
     AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT, DoReFa, INQ, BinaryConnect, BNN, XNORNet,
     ABCNet, TWN, TTQ, FixedPointTraining, LloydMax, Balanced, Buckets, Log2, APoT, Wavelets,
-    Segmentation, FineTune)
+    Segmentation, RateDistortion, TrellisQuantization, EntropyPenalty, Reparametrization, SparseVD,
+    SoftSharing, BayesianCompression, Miracle, FineTune)
 
 __all__ = ["TECHNIQUES", "ABCNet", "ActivationSVD", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced",
-           "Bias", "BiasCorrection", "BinaryConnect", "BitDown", "BNN", "BNReestimate", "Buckets",
-           "ChannelLasso", "CirculantLayers", "ConcatenatedReLU", "CP", "DeadUnits", "DNS",
-           "DoReFa", "Equalize", "Filters", "FineTune", "FixedPointTraining", "Flattened", "FoldBN",
-           "FPGM", "GPTQ", "Gradual", "GroupLasso", "Guard", "HashedNets", "INQ", "Iterative",
-           "JointBits", "KMeans", "LAMP", "LayerRemoval", "LCNN", "LloydMax", "Log2", "Lottery",
-           "LSQ", "Magnitude", "MixedBits", "Movement", "NM", "OBC", "OBD", "OBS", "PACT",
-           "Pipeline", "ProductQuantization", "PTQ", "QAT", "Run", "Segmentation", "Slimming",
-           "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT", "SpatialSVD", "Split", "SVD",
-           "Taylor", "Technique", "TTQ", "Tucker", "TWN", "Wanda", "Wavelets", "WeightSVD",
-           "XNORNet", "net_of"]
+           "BayesianCompression", "Bias", "BiasCorrection", "BinaryConnect", "BitDown", "BNN",
+           "BNReestimate", "Buckets", "ChannelLasso", "CirculantLayers", "ConcatenatedReLU", "CP",
+           "DeadUnits", "DNS", "DoReFa", "EntropyPenalty", "Equalize", "Filters", "FineTune",
+           "FixedPointTraining", "Flattened", "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso",
+           "Guard", "HashedNets", "INQ", "Iterative", "JointBits", "KMeans", "LAMP", "LayerRemoval",
+           "LCNN", "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "Miracle", "MixedBits",
+           "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline", "ProductQuantization", "PTQ",
+           "QAT", "RateDistortion", "Reparametrization", "Run", "Segmentation", "Slimming",
+           "SmoothQuant", "SNIP", "SoftSharing", "SparseActivations", "SparseGPT", "SparseVD",
+           "SpatialSVD", "Split", "SVD", "Taylor", "Technique", "TrellisQuantization", "TTQ",
+           "Tucker", "TWN", "Wanda", "Wavelets", "WeightSVD", "XNORNet", "net_of"]

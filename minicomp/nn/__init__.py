@@ -1,8 +1,8 @@
 """Networks as data: forms, layers, the model graph, losses and initial weights."""
 
 from .forms import (AdditivePowers, Affine, BFloat16, Binary, Circulant, Codebook, Dense,
-                    Dictionary, FixedPoint, Form, Half, Hashed, Powers, Product, Segments, Ternary,
-                    Wavelet)
+                    Dictionary, FixedPoint, Form, Half, Hashed, Powers, Product, Seeded, Segments,
+                    Ternary, Trellis, Wavelet)
 from .graph import Model, Node, chain
 from .layers import (ActQuant, ActThreshold, ActTopK, AdaptiveAvgPool2d, Add, AvgPool2d,
                      BatchNorm1d, BatchNorm2d, BinarySum, ChannelShuffle, ClipChannels, Concat,
@@ -16,6 +16,6 @@ __all__ = ["ActQuant", "ActThreshold", "ActTopK", "AdaptiveAvgPool2d", "Add", "A
            "ChannelShuffle", "Circulant", "ClipChannels", "Codebook", "Concat", "Conv2d",
            "ConvBN2d", "CReLU", "Dense", "Dictionary", "Dropout", "FixedPoint", "Flatten", "Form",
            "Half", "Hashed", "Identity", "InputScale", "Layer", "Linear", "MaxPool2d", "Model",
-           "Node", "Normalize", "Powers", "Product", "ReLU", "ReLU6", "Segments",
-           "ShiftBatchNorm1d", "ShiftBatchNorm2d", "Sigmoid", "Sign", "Tanh", "Ternary", "Wavelet",
-           "chain", "cross_entropy", "huber", "l1", "l2", "mse", "squared_hinge"]
+           "Node", "Normalize", "Powers", "Product", "ReLU", "ReLU6", "Seeded", "Segments",
+           "ShiftBatchNorm1d", "ShiftBatchNorm2d", "Sigmoid", "Sign", "Tanh", "Ternary", "Trellis",
+           "Wavelet", "chain", "cross_entropy", "huber", "l1", "l2", "mse", "squared_hinge"]

@@ -136,6 +136,14 @@ TOY = {
     "apot": [{"bits": 3}],
     "wavelet": [{"levels": 2, "bits": 4}],
     "segments": [{"bits": 4}],
+    "rate-distortion": [{"bits": 4}, {"bits": 5, "weigh": "fisher", "samples": 20}],
+    "trellis": [{"bits": 4}, {"bits": 4, "states": "4", "lam": {"*": 0.0, "fc1": 0.2}}],
+    "entropy-penalty": [{"lam": 0.05, "every": 3}],
+    "entropy-reparametrization": [{"lam": 0.005}],
+    "sparse-vd": [{"log_var": -3.0}],
+    "soft-sharing": [{"components": 5, "pi0": 0.5, "tau": 0.05}],
+    "bayesian-compression": [{"log_var": -3.0}],
+    "miracle": [{"rate": 0.5, "bits": 6}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
@@ -147,13 +155,16 @@ REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
                   "circulant": "circulant cannot keep what was pruned",
                   "lcnn": "lcnn cannot keep what was pruned",
                   "product": "product cannot keep what was pruned",
-                  "bit-down": "bit-down cannot keep what was pruned"}
+                  "bit-down": "bit-down cannot keep what was pruned",
+                  "miracle": "miracle cannot keep what was pruned"}
 CONVS = {"weight-svd", "spatial-svd", "tucker", "cp", "flattened"}  # of convolutions alone
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
-ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
+ROUGH = {("movement", 1), ("group-lasso", 0), ("sparse-vd", 0),
+         ("soft-sharing", 0), ("bayesian-compression", 0)}  # only a training can tell what goes
 # How many weights round to 0, only a training can tell; in front of a sign a dead unit learns.
-ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq", "twn", "ttq", "xnor-net"}
+ROUNDED = {"fixed-point", "qat", "lsq", "pact", "inq", "twn", "ttq", "xnor-net",
+           "entropy-penalty", "entropy-reparametrization"}
 TRAINING = {"epochs": 3, "batch_size": 15, "lr": 0.02}  # of 60 examples: 4 steps an epoch
 CASES = [(word, i) for word, toys in TOY.items() for i in range(len(toys))]
 each = pytest.mark.parametrize("word, toy", CASES, ids=lambda v: str(v))

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from minicomp.compress import TECHNIQUES
+from minicomp.compress.bayes.bayesian_compression import BayesianCompression
+from minicomp.compress.bayes.sparse_vd import SparseVD
 from minicomp.compress.binary.abc_net import ABCNet
 from minicomp.compress.binary.binary_connect import BinaryConnect
 from minicomp.compress.binary.bnn import BNN
@@ -34,10 +36,13 @@ from minicomp.compress.quant.inq import INQ
 from minicomp.compress.quant.lsq import LSQ
 from minicomp.compress.quant.pact import PACT
 from minicomp.compress.quant.qat import QAT
+from minicomp.compress.rate.entropy_penalty import EntropyPenalty
+from minicomp.compress.rate.reparametrization import Reparametrization
 from minicomp.compress.share.circulant import CirculantLayers
 from minicomp.compress.share.hashednets import HashedNets
 from minicomp.compress.share.kmeans import KMeans
 from minicomp.compress.share.lcnn import LCNN
+from minicomp.compress.share.soft_sharing import SoftSharing
 from minicomp.compress.technique import Pipeline, Run, weights
 from minicomp.data import Split
 from minicomp.errors import UserError
@@ -52,6 +57,9 @@ TRAINED = {
     "movement": Movement(sparsity=0.6, prunings=6),
     "slimming": Slimming(sparsity=0.4, lam=0.02),
     "group-lasso": GroupLasso(lam=0.02),
+    "sparse-vd": SparseVD(log_var=-3.0),
+    "soft-sharing": SoftSharing(components=5, pi0=0.5, tau=0.05),
+    "bayesian-compression": BayesianCompression(log_var=-3.0),
     "qat": QAT(bits=4, act_bits=6, delay=0.3, freeze=0.7),
     "lsq": LSQ(bits=3, act_bits=4),
     "pact": PACT(bits=4, alpha=0.0),
@@ -67,11 +75,14 @@ TRAINED = {
     "hashed": HashedNets(),
     "circulant": CirculantLayers(),
     "lcnn": LCNN(atoms=5),
+    "entropy-penalty": EntropyPenalty(),
+    "entropy-reparametrization": Reparametrization(),
 }
 PAIRS = list(itertools.combinations(TRAINED, 2))
 MASKS, GRIDS = ("gradual", "dns", "movement"), (
     "qat", "lsq", "pact", "dorefa", "inq", "fixed-point", "binary-connect", "bnn", "xnor-net",
-    "abc-net", "twn", "ttq", "hashed", "circulant", "lcnn")
+    "abc-net", "twn", "ttq", "hashed", "circulant", "lcnn", "entropy-penalty",
+    "entropy-reparametrization")
 ALONE = ("hashed", "circulant", "lcnn")  # of weights that no other technique may touch
 REFUSED = [pair for pair in PAIRS if set(pair) <= set(MASKS) or set(pair) <= set(GRIDS)]
 TWO_EACH = [  # every technique with two partners
@@ -105,7 +116,20 @@ TWO_EACH = [  # every technique with two partners
     ("slimming", "twn"),
     ("gradual", "ttq"),
     ("slimming", "ttq"),
+    ("gradual", "entropy-penalty"),
+    ("slimming", "entropy-penalty"),
+    ("gradual", "entropy-reparametrization"),
+    ("slimming", "entropy-reparametrization"),
+    ("gradual", "sparse-vd"),
+    ("dns", "sparse-vd"),
+    ("gradual", "bayesian-compression"),
+    ("dns", "bayesian-compression"),
+    ("slimming", "soft-sharing"),
+    ("gradual", "soft-sharing"),
 ]
+PLAIN = ("group-lasso", "sparse-vd", "soft-sharing", "bayesian-compression")
+APART = [("slimming", "bnn"), ("sparse-vd", "bayesian-compression"), *itertools.product(
+    ("slimming", "group-lasso"), ("sparse-vd", "bayesian-compression"))]
 TRAINING = {"epochs": 5, "batch_size": 20, "lr": 0.05}  # of 80 examples: 4 steps an epoch
 
 
@@ -218,8 +242,8 @@ def test_a_stopped_pair_goes_on_and_ends_in_the_same_bits(words, tmp_path, stop_
 @pytest.mark.slow
 @pytest.mark.parametrize("words", PAIRS, ids="+".join)
 def test_every_pair_goes_on_or_is_refused_by_name(words, tmp_path, stop_at, bits):
-    if words in REFUSED or words == ("slimming", "bnn") or set(words) & set(ALONE) or (
-            words[0] == "group-lasso" and words[1] in GRIDS):
+    if words in REFUSED or words in APART or set(words) & set(ALONE) or (
+            words[0] in PLAIN and words[1] in GRIDS):
         with pytest.raises(UserError, match=f"{words[0]} and {words[1]} cannot train together"):
             together(*words)
         return

@@ -251,6 +251,23 @@ WRONG = {
     "beam_codes": lambda x, codebooks, beam: ENTRIES["beam_codes"].fn(x, codebooks, 1),
     "least_squares_codebooks": lambda x, codes, codebooks: codebooks,
     "input_moments": lambda H, columns, weighting: H.mean(axis=0)[:columns, :columns],
+    "code_bits": lambda counts: -np.log(counts / counts.sum()),  # nats
+    "refit_step": lambda w, points, step, h: ENTRIES["refit_step"].fn(w, points, step),
+    "rd_codes": lambda w, step, bits, lam, h: ENTRIES["rd_codes"].fn(w, step, bits, 0.0, h),
+    "trellis_path": lambda k, states: ENTRIES["trellis_path"].fn(k + 1, states),
+    "trellis_points": lambda k, states: 2 * k,  # Q0 alone
+    "trellis_codes": lambda w, step, bits, lam, states, h: ENTRIES["trellis_codes"].fn(
+        w, step, bits, 0.0, states=states, h=h),
+    "rate_slope": lambda w, step, bits: ENTRIES["rate_slope"].fn(w - step, step, bits),
+    "latent_rate": lambda x, psi: ENTRIES["latent_rate"].fn(np.rint(x), psi),  # rounded
+    "kl_log_uniform": lambda log_alpha: ENTRIES["kl_log_uniform"].fn(log_alpha) + 0.63576,
+    "kl_slope": lambda log_alpha: -ENTRIES["kl_slope"].fn(log_alpha),
+    "mixture_slopes": lambda w, mu, log_lam, log_pi: ENTRIES["mixture_slopes"].fn(
+        w, mu, -log_lam, log_pi),  # variances for precisions
+    "gaussian_kl": lambda mu, log_lam: ENTRIES["gaussian_kl"].fn(mu, log_lam).T,
+    "merged_components": lambda mu, log_lam, pi, limit: (mu, log_lam, pi),
+    "assigned_components": lambda w, mu, log_lam, pi: np.abs(  # the nearest mean
+        w[:, None] - mu).argmin(axis=1),
 }
 
 

@@ -16,6 +16,8 @@ and nothing else about a technique is known outside it.
 | AdditivePowers | a scale: the table of a codebook                   | sums of powers of two |
 | Wavelet        | coefficients (themselves a form)                   | inverse transform     |
 | Segments       | lengths of runs, a value each (themselves a form)  | runs of one value     |
+| Seeded         | a number a block of weights, a scale               | scale sample(number)  |
+| Trellis        | codes of two quantizers, a scale                   | scale point(code)     |
 | Binary         | a bit a weight and basis, scales                   | sum of alpha_i sign_i |
 | Ternary        | -1, 0, +1, two scales or one                       | Wp, 0 or -Wn          |
 | Hashed         | buckets (themselves a form), a seed                | +-buckets[h(p)]       |
@@ -36,14 +38,17 @@ from .hashed import Hashed
 from .levels import AdditivePowers, Powers
 from .parts import BFLOAT16, MASK, Part, Setting, check_floats, code_dtype
 from .product import Product
+from .seeded import Seeded
 from .segments import Segments
+from .trellis import Trellis
 from .wavelet import Wavelet
 
 FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (
     Dense, Half, Codebook, Affine, FixedPoint, BFloat16, Powers, AdditivePowers,
-    Wavelet, Segments, Binary, Ternary, Product, Hashed, Circulant, Dictionary)}
+    Wavelet, Segments, Binary, Ternary, Product, Hashed, Circulant, Dictionary,
+    Trellis, Seeded)}
 
 __all__ = ["AdditivePowers", "Affine", "BFLOAT16", "BFloat16", "Binary", "Circulant", "Codebook",
            "Dense", "Dictionary", "FORMS", "FixedPoint", "Form", "Half", "Hashed", "MASK", "Part",
-           "Powers", "Product", "Segments", "Setting", "Ternary", "Wavelet", "check_floats",
-           "code_dtype"]
+           "Powers", "Product", "Seeded", "Segments", "Setting", "Ternary", "Trellis", "Wavelet",
+           "check_floats", "code_dtype"]

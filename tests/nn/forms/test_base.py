@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from minicomp.nn.forms import (
-    FORMS, AdditivePowers, Affine, BFloat16, Binary, Circulant, Codebook,
-    Dense, Dictionary, FixedPoint, Form, Half, Hashed, Powers, Product, Segments, Ternary, Wavelet)
+    FORMS, AdditivePowers, Affine, BFloat16, Binary, Circulant, Codebook, Dense, Dictionary,
+    FixedPoint, Form, Half, Hashed, Powers, Product, Seeded, Segments, Ternary, Trellis, Wavelet)
 
 RNG = np.random.default_rng(7)
 W = RNG.standard_normal((6, 5)).astype(np.float32)
@@ -149,6 +149,7 @@ def test_the_table_of_forms_names_each():
                      "fixed": FixedPoint, "bfloat16": BFloat16, "powers": Powers,
                      "apot": AdditivePowers, "wavelet": Wavelet, "segments": Segments,
                      "binary": Binary, "ternary": Ternary, "product": Product, "hashed": Hashed,
-                     "circulant": Circulant, "dictionary": Dictionary}
+                     "circulant": Circulant, "dictionary": Dictionary, "trellis": Trellis,
+                     "seeded": Seeded}
     assert len({form.wire for form in FORMS.values()}) == len(FORMS)
     assert all(form.kind == kind for kind, form in FORMS.items())

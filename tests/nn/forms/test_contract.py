@@ -16,7 +16,7 @@ from minicomp.compress.channels import removal
 from minicomp.errors import FormatError, UserError
 from minicomp.nn import (AdditivePowers, Affine, BFloat16, Binary, Circulant, Codebook, Conv2d,
                          Dense, Dictionary, FixedPoint, Flatten, Half, Hashed, Linear, Model,
-                         Powers, Product, Segments, Ternary, Wavelet, chain)
+                         Powers, Product, Seeded, Segments, Ternary, Trellis, Wavelet, chain)
 from minicomp.nn.forms import FORMS, MASK, Form, Part
 from minicomp.ops import mul
 from minicomp.optim import OPTIMIZERS
@@ -146,6 +146,10 @@ MAKERS = {
 STILL = {  # of which nothing moves
     "codebook-powers": lambda: Codebook(np.where(MASK_, INDEX, 0), Powers(1, 4), pinned_zero=True),
     "codebook-powers-odd": lambda: Codebook(INDEX % 8, Powers(-1, 4, zero=False)),
+    "seeded": lambda: Seeded(INDEX[:, 0, 0, 0], 0.1, SHAPE, seed=5, bits=4,
+                              trainable=True),
+    "trellis": lambda: Trellis(INDEX - 4, 0.1, bits=4, trainable=True),
+    "trellis-four": lambda: Trellis(INDEX - 4, -0.2, bits=4, states=4, trainable=True),
 }
 ALL = MAKERS | STILL
 
@@ -156,14 +160,17 @@ def those(named):
 
 EVERY, MOVING = those(ALL), those(MAKERS)
 WHOLE = {name for name in ALL if name.startswith(  # nothing has a place
-    ("wavelet", "segments", "hashed", "circulant", "dictionary", "product"))}
+    ("wavelet", "segments", "hashed", "circulant", "dictionary", "product",
+     "seeded"))}
 PLACED = those([name for name in ALL if name not in WHOLE])
-CUTTABLE = those([name for name in ALL if name not in WHOLE | {"affine-groups"}])  # along any axis
+ROWS = {"affine-groups", "trellis", "trellis-four"}  # cut along axis 0 alone
+CUTTABLE = those([name for name in ALL if name not in WHOLE | ROWS])  # along any axis
 MASKABLE = those([name for name in ALL if name not in WHOLE | {
-    "codebook", "codebook-apot", "codebook-powers-odd", "ternary-zeros"}])  # no mask, or more zeros
+    "codebook", "codebook-apot", "codebook-powers-odd", "ternary-zeros", "trellis",
+    "trellis-four"}])  # no mask, or more zeros
 PARTED = those([name for name in MAKERS  # the mask is a part of its own, floats of a place train
                 if "codebook" not in name and name not in WHOLE
-                and not name.startswith(("binary", "ternary"))])
+                and not name.startswith(("binary", "ternary", "trellis"))])
 
 
 @pytest.fixture(autouse=True)
@@ -555,7 +562,7 @@ def test_numbers_that_are_none_are_not_written(make):
         form = make().freeze()
         leaves = [held for _, part, held in form._leaves() if part.moves]
         if not leaves:  # codes alone
-            assert form.kind == "fixed" or form.centroids.kind == "powers"
+            assert form.kind in ("fixed", "trellis", "seeded") or form.centroids.kind == "powers"
             return
         t = raw(leaves[0])
         if form.kind in ("half", "bfloat16") or any(".value" in path for path in form.state()):
@@ -586,7 +593,8 @@ def small(make):
     if not form.carrier:
         return net(form)
     form = form.gather((slice(0, 3),))
-    form = form if getattr(form, "group", 0) else form.gather((slice(None), slice(0, 2)))
+    if not (form.kind == "trellis" or getattr(form, "group", 0)):
+        form = form.gather((slice(None), slice(0, 2)))
     C = form.shape[1]
     nodes = chain(("conv", Conv2d(C, 3, 3)), ("flatten", Flatten()), ("fc", Linear(3, 2)))
     model = Model(nodes, input_shape=(C, 3, 3))

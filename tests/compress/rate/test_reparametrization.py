@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from minicomp.compress import Reparametrization
+from minicomp.compress.rate.pricing import code_bits, code_counts
+from minicomp.compress.rate.reparametrization import latent_bits
+from minicomp.compress.technique import Run
+from minicomp.gradcheck import grad_check
+from minicomp.tensor import Tensor, grad
+
+RNG = np.random.default_rng(9)
+PSI = np.array([-1.0, 0.5, 2.0, 0.3, -2.0])  # of -2..2
+
+
+def test_at_integers_it_is_what_a_coder_spends_and_between_that_of_the_mean_density():
+    p = np.exp(PSI) / np.exp(PSI).sum()
+    x = np.arange(-2.0, 3)
+    np.testing.assert_allclose([latent_bits(x[i:i + 1], PSI) for i in range(5)], -np.log2(p))
+    # the density of phi + u, u from U(-1/2, 1/2): that of phi, P_k in [k - 1/2, k + 1/2), averaged
+    grid = np.linspace(-0.5, 0.5, 100_001)
+    for x in (0.3, -1.2, 1.75):
+        density = np.mean(p[np.floor(x + grid + 0.5).astype(int) + 2])
+        assert latent_bits(np.array([x]), PSI) == pytest.approx(-np.log2(density), rel=1e-4)
+
+
+def test_slopes_are_those_of_differences():
+    x = RNG.uniform(-1.9, 1.9, 30)
+    x = x[np.abs(x - np.rint(x)) > 1e-2]
+    grad_check(latent_bits, x, PSI, rng=RNG)
+    args = [Tensor(np.append(x, [5.0, -7.0]), requires_grad=True), Tensor(PSI, requires_grad=True)]
+    fast, slow = grad(latent_bits(*args), args), grad(latent_bits.composite(*args), args)
+    for a, b in zip(fast, slow):
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-9, atol=1e-12)
+    assert fast[0].data[-2:].tolist() == [0, 0]
+
+
+def test_the_density_learns_the_codes():
+    # The rate is least where the table is how often codes occur, and then is their entropy.
+    k = RNG.integers(0, 5, 400) ** 2 // 5 - 2
+    psi = Tensor(np.zeros(7), requires_grad=True)
+    for _ in range(400):
+        psi.data -= 0.004 * grad(latent_bits(Tensor(k.astype(float)), psi), psi).data
+    counts = code_counts(k, 3)
+    entropy = (counts[counts > 0] * code_bits(counts)[counts > 0]).sum()
+    assert latent_bits(k.astype(float), psi.data) == pytest.approx(entropy, rel=0.01)
+
+
+def test_the_bits_of_the_codes_fall_with_lambda(blobs, net):
+    spent = []
+    for lam in (0.0, 8.0):
+        training = Reparametrization(lam=lam, bits=5).training(epochs=8, optimizer="adam", lr=0.01)
+        made = training.apply(net(), blobs(), Run(np.random.default_rng(0)))
+        total = 0.0
+        for name in ("fc1.weight", "fc2.weight", "fc3.weight"):
+            counts = code_counts(made.forms()[name].q.astype(int), 15)
+            total += (counts[counts > 0] * code_bits(counts)[counts > 0]).sum()
+        spent.append(total)
+    assert spent[1] < 0.8 * spent[0]
