@@ -11,7 +11,8 @@
 *Floats* are cut into bytes, most significant first, each *plane* of bytes a stream of symbols. The
 bits are rotated left by one before, so that the sign leaves and the first plane is float32's
 exponent, which has few values in a trained net; the planes of low mantissa bits look random and
-stay plain, or are all 0.
+stay plain, or are all 0. Where rising float16 numbers (codec/rising.py) take fewer bits, the two
+bits of the first plane say 3, and they follow.
 
 Every read charges its bits to a part, so that the parts of a file add up to its size.
 """
@@ -23,12 +24,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FormatError
-from . import huffman
+from . import huffman, rising
 from .bits import BitReader, BitWriter, bits_needed, smallest_dtype
 
 Array = np.ndarray
 PLAIN, HUFFMAN, FOUR, SPLIT = 0, 1, 2, 3  # their numbers in a file
 TRITS = SPLIT  # of an alphabet that is not split
+RISING = SPLIT  # of the first plane of floats
 POWERS = 3 ** np.arange(5)  # what the trits of a byte count for
 HIGH = 8  # bits of a split symbol that are coded
 TAG = 2  # bits of such a number
@@ -178,6 +180,12 @@ def _read_four(r: BitReader, n: int, lengths: Array, lone: bool) -> Array:
 def write_floats(w: BitWriter, values: Array, coder: str | None = None) -> None:
     """Appends float32 or float16 numbers, or the bits of bfloat16 as uint16, any shape, in C order.
     """
+    if coder is None and rising.fits(values):
+        K, bits = rising.best(values)
+        if TAG + bits < floats_cost(values):
+            w.write(RISING, TAG)
+            rising.write(w, values, K)
+            return
     for plane in _planes(values):
         write_symbols(w, plane, 256, coder)
 
@@ -204,6 +212,11 @@ def read_floats(r: BitReader, n: int, dtype: type, part: str) -> Array:
 
     FormatError where a float is NaN or infinite; of bits, whoever turns them into floats asks.
     """
+    if dtype is np.float16 and n and r.peek(TAG) == RISING:
+        r.read(TAG)
+        values = rising.read(r, n, part)
+        r.charge(part)
+        return values
     size = np.dtype(dtype).itemsize
     planes = np.empty((n, size), np.uint8)
     for i in range(size):

@@ -20,7 +20,7 @@ log2 a - log2(n - a).
 *A mixer* (Mattern 2012; Mahoney's PAQ, 2005) has weights w in 24 fractional bits. From inputs f it
 makes p = 2^x / (1 + 2^x), x = base + sum(w f); after a bit b it moves w by rate (b - p) f, downhill
 in code length. What a weight begins at was trained on other nets than those that are measured, and
-depends on the kind of table: without pictures, a row one picture, a row of several.
+depends on the kind of table: without pictures, a row one picture, a row of several, a single row.
 
 For each entry, row by row, in turn; d = m / (R C), r rows above, c columns before, logits as
 differences to that of d:
@@ -57,12 +57,14 @@ KEPT, SIGN, SIZE = 12, 11, 5  # inputs of the three mixers
 GROUPS, LEVELS = 11, 7
 # by kind of table; in 12 fractional bits
 WEIGHTS = (
-    (1179, -1167, 3182, -274, 1384, 2817, 860, 0, 0, 0, 245, 911, 1203, 642, 0, 0, 470, 410, -232,
-     -8, 1281, -252, 1077, 3849, 278, -87, -113, 1530),
-    (655, -598, -3454, -1657, 2428, 1229, 2514, 1891, 1650, 2691, 707, 410, -168, -2917, 8605,
-     -2820, -24, 2701, 934, -1493, 3336, 924, 410, 3824, -780, 2147, 1593, 410),
-    (1243, 725, 2979, 946, 1937, 3486, -76, 1262, -62, 715, 436, -219, 183, 2044, 5194, 498, 1399,
-     2976, -182, -1266, 2358, 647, -408, 3720, 438, 601, 859, 502),
+    (1089, -1014, 3696, -427, 1541, 2868, 860, 0, 0, 0, 120, 902, 1088, 530, 0, 0, 360, 174, -153,
+     -425, 1359, -207, 1202, 4208, 140, -296, -186, 1851),
+    (1071, -493, -4370, -2179, 2628, 1262, 3434, 1865, 1504, 2606, 586, 442, -535, -3091, 10719,
+     -2886, 2, 3187, 1100, -1412, 3172, 764, 403, 3926, -1060, 2319, 1711, 407),
+    (1413, 710, 2980, 723, 2218, 3668, -120, 1247, -28, 886, 441, -216, -67, 2500, 6394, 216,
+     1393, 3371, -228, -1432, 2283, 552, -420, 3828, 337, 766, 959, 427),
+    (1179, -1167, 3182, -274, 1384, 2817, 860, 0, 0, 0, 245, 911, 1203, 717, 0, 0, 470, 410, -178,
+     150, 1436, -210, 1994, 4075, -161, -502, -309, 3070),
 )
 # weight of a neighbour by its squared distance: times 64 e^-q, e^-(q / 8), 1 / (1 + q), e^-(q / 2)
 SHARP = {1: 24, 2: 9, 4: 1}
@@ -97,7 +99,7 @@ def encode(codes: Array, sides: tuple[int, int], width: int, block: int,
         return encode_ref(codes, sides, width, block, units)
     out = np.empty(4 * codes.size + 20 * kept + 16, np.uint8)  # a bit costs at most 12
     run = cpu.kernel_module("coding").mixing_encode
-    return out[: run(codes, kept, *sides, width, block, _weights(width, block, codes.shape[1]),
+    return out[: run(codes, kept, *sides, width, block, _weights(codes.shape, width, block),
                      units, out)].copy()
 
 
@@ -125,7 +127,7 @@ def decode(data: Array, shape: tuple[int, int], kept: int, sides: tuple[int, int
     else:
         run = cpu.kernel_module("coding").mixing_decode
         used, *costs = run(data, codes, kept, *sides, width, block,
-                           _weights(width, block, shape[1]), units)
+                           _weights(shape, width, block), units)
     return codes, used, max(used - 4, 0) * costs[0] // max(sum(costs), 1)
 
 
@@ -149,8 +151,8 @@ def _checked(shape, sides, width, block, units):
     return shape, sides, width, block, np.ascontiguousarray(units, np.int32)
 
 
-def _weights(width: int, block: int, columns: int) -> Array:
-    kind = 1 + (block < columns) if width else 0
+def _weights(shape: tuple[int, int], width: int, block: int) -> Array:
+    kind = 3 if shape[0] == 1 else 1 + (block < shape[1]) if width else 0
     return np.array(WEIGHTS[kind], np.int32) << 12
 
 
@@ -232,7 +234,7 @@ class _Model:
         self.coder, (self.R, self.C), self.left, self.sides = coder, shape, kept, sides
         self.width, self.block = width, block
         self.height = -(-block // width) if width else 1
-        self.w, self.cost = _weights(width, block, self.C).tolist(), [0, 0]
+        self.w, self.cost = _weights(shape, width, block).tolist(), [0, 0]
         self.d = _clip((kept << 16) // (self.R * self.C), 1, 65535)
         self.base = logit(self.d, 1 << 16)
         self.column, self.signs, self.sizes, self.around = ([0] * self.C for _ in range(4))
