@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -89,7 +89,8 @@ def _read(r: BitReader, shape: tuple[int, ...], units: Array | None, kinds=None,
         r.charge("header")
         r.budget.hold(4 * math.prod(form.stored_shape(name)) * there)
         if there and part.nested:
-            parts[name], _ = _read(r, form.stored_shape(name), None, part.nested, CHARGED[part.role])
+            stored = form.stored_shape(name)
+            parts[name], _ = _read(r, stored, None, part.nested, CHARGED[part.role])
         elif there:
             coding, size = _coding(form, name, parts), math.prod(form.stored_shape(name))
             parts[name] = coding.numbers(coding.read(r, size, "all", CHARGED[part.role]))
@@ -216,7 +217,8 @@ def _write_carrier(w: BitWriter, form: Form, parts: dict, choice: Choice, units:
     values = np.where(mask, values, values.dtype.type(0))
     cost = coding.cost(values[mask], mask.size - np.count_nonzero(mask), choice.values)
     codes = mask if isinstance(coding, _Floats) else values
-    tensor = layouts.Tensor(mask, codes, coding.size, _low(form, coding, values), units)
+    known = _known(form, coding, parts, units)
+    tensor = layouts.Tensor(mask, codes, known, _low(form, coding, values))
     plan = layouts.plan(tensor, cost, choice)
     source, order, layout = layouts.write(w, plan), plan.choice.order, plan.choice.layout
     values = scan(values, order)
@@ -227,18 +229,32 @@ def _write_carrier(w: BitWriter, form: Form, parts: dict, choice: Choice, units:
 
 def _write_every(w: BitWriter, form: Form, parts: dict, coding: _Floats | _Codes, values: Array,
                  choice: Choice, units: Array | None, within: bool) -> None:
-    bare = _bare(form, parts, within)
     layout = "all"
-    if not bare:
-        plan = layouts.Plan(layouts.ALL, layouts.Tensor(np.ones(values.shape, bool), values, 1))
-        if isinstance(coding, _Codes) and _unpruned(form, parts) and not within:
-            tensor = layouts.Tensor(plan.tensor.mask, values, coding.size,
-                                    _low(form, coding, values), units, dense=True)
+    if not _bare(form, parts, within):
+        known = _known(form, coding, parts, units)
+        tensor = layouts.Tensor(np.ones(values.shape, bool), values, known)
+        plan = layouts.Plan(layouts.ALL, tensor)
+        if known.dense and isinstance(coding, _Codes) and not within:
+            tensor = replace(tensor, low=_low(form, coding, values))
             freq = np.bincount(values.ravel(), minlength=coding.size + 1)[1:]
             plan = layouts.plan_dense(tensor, streams.choose(freq, choice.values).bits, choice)
         layouts.write(w, plan)
         layout = plan.choice.layout
     coding.write(w, values.ravel(), layout, choice.values)
+
+
+def _known(form: Form, coding: _Floats | _Codes, parts: dict, units: Array | None) -> mixed.Known:
+    # What a reader knows of the carrier once it has the parts beside it.
+    return mixed.Known(form.shape, coding.size, units, _unpruned(form, parts),
+                       _below_in_table(form, coding, parts))
+
+
+def _below_in_table(form: Form, coding: _Floats | _Codes, parts: dict) -> int | None:
+    for name, part in form.parts.items():
+        table = parts.get(name)
+        if part.role == "table" and isinstance(table, Form) and table.shape == (coding.size,):
+            return int(np.count_nonzero(table.dense().data < 0))
+    return None
 
 
 def _low(form: Form, coding: _Floats | _Codes, symbols: Array) -> int:
@@ -256,16 +272,17 @@ def _read_carrier(r: BitReader, form: Form, parts: dict, charged: str, units: Ar
     if layout == "all":
         values = coding.read(r, math.prod(shape), layout, charged)
         return {form.carrier: coding.numbers(unscan(values, shape, order))}, layout
-    if _unpruned(form, parts) and layout == "mixed" and isinstance(coding, _Codes) and not within:
-        values, how = layouts.read_learnt(r, shape, layout, order, coding.size, units, dense=True)
+    known = _known(form, coding, parts, units)
+    if known.dense and layout == "mixed" and isinstance(coding, _Codes) and not within:
+        values, how = layouts.read_learnt(r, layout, order, known)
         return {form.carrier: coding.numbers(streams.as_symbols(values, coding.size + 1))}, how
-    if not coding.size or _unpruned(form, parts):
+    if not coding.size or known.dense:
         raise FormatError(f"layout {layout} needs a mask, or a pinned zero and a further code")
     r.budget.hold(math.prod(shape))  # the mask
     if layout in layouts.LEARNT and isinstance(coding, _Codes):
-        values, how = layouts.read_learnt(r, shape, layout, order, coding.size, units)
+        values, how = layouts.read_learnt(r, layout, order, known)
         mask = values != 0
     else:
         values, mask, how = layouts.read_values(
-            r, shape, layout, order, units, lambda n: coding.read(r, n, layout, charged))
+            r, layout, order, known, lambda n: coding.read(r, n, layout, charged))
     return {form.carrier: coding.numbers(values), "mask": mask}, how

@@ -29,17 +29,14 @@ _LAYOUT = 3  # bits
 class Tensor:
     """What a layout is to hold.
 
-    mask : the weight's, boolean        codes : of its shape, 0..symbols, 0 where the mask is False
-    low : how many of the symbols are values below 0        dense : no entry can be pruned
-    units : of the layer before, see codec/mixed.py
+    mask : the weight's, boolean        codes : of its shape, 0..K, 0 where the mask is False
+    known : what a reader knows of it        low : how many of the K symbols are values below 0
     """
 
     mask: Array
     codes: Array
-    symbols: int
+    known: mixed.Known
     low: int = 0
-    units: Array | None = None
-    dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def plan(tensor: Tensor, cost: Callable, choice: Choice) -> Plan:
 def plan_dense(tensor: Tensor, bits: int, choice: Choice) -> Plan:
     """Returns the plan of a tensor whose entries are all stored, in so many `bits` as they are."""
     best = Plan(ALL, tensor)
-    small = tensor.dense and tensor.symbols > 1 and tensor.mask.size <= mixed.DENSE_MOST
+    small = tensor.known.dense and tensor.known.symbols > 1 and tensor.mask.size <= mixed.DENSE_MOST
     if not (choice.layout == "mixed" or small) or not _tried("mixed", tensor, choice):
         return best
     made, learnt = _learn("mixed", tensor, 0, None)
@@ -82,10 +79,11 @@ def plan_dense(tensor: Tensor, bits: int, choice: Choice) -> Plan:
 
 def _tried(name: str, tensor: Tensor, choice: Choice) -> bool:
     # Whether a learnt layout may take the tensor; ValueError where it must and cannot.
-    fits = (range_coder if name == "context" else mixed).fits(tensor.mask.shape, tensor.symbols)
+    fits = {"context": range_coder, "mixed": mixed}[name].fits(
+        tensor.mask.shape, tensor.known.symbols)
     if choice.layout == name and not fits:
-        raise ValueError(f"layout {name} takes at most 256 symbols, got {tensor.symbols}, or the "
-                         "tensor is too large")
+        raise ValueError(f"layout {name} takes at most 256 symbols, got {tensor.known.symbols}, or "
+                         "the tensor is too large")
     free = not (choice.layout or choice.gaps or choice.values)
     return choice.layout == name or free and fits and (
         name == "context" or mixed.pays(tensor.mask.size))
@@ -93,12 +91,11 @@ def _tried(name: str, tensor: Tensor, choice: Choice) -> bool:
 
 def _learn(name: str, tensor: Tensor, order: int, lag: int | None) -> tuple[Plan, int]:
     # (plan, bits) of a learnt layout
-    codes, symbols = tensor.codes, tensor.symbols
+    symbols = tensor.known.symbols
     if name == "mixed":
-        made = mixed.pack(codes, symbols, tensor.low, tensor.units)
-        return (Plan(Choice("mixed", order=0), tensor, made),
-                mixed.cost(made, codes.shape, symbols, tensor.units, tensor.dense))
-    data, lag = range_coder.pack(codes, order, symbols, lag)
+        made = mixed.pack(tensor.codes, tensor.known, tensor.low)
+        return Plan(Choice("mixed", order=0), tensor, made), mixed.cost(made, tensor.known)
+    data, lag = range_coder.pack(tensor.codes, order, symbols, lag)
     kept = int(np.count_nonzero(tensor.mask))
     return (Plan(Choice("context", lag, order), tensor, data),
             range_coder.cost(data, kept, lag, symbols))
@@ -117,10 +114,10 @@ def write(w: BitWriter, plan: Plan) -> Array:
     if choice.layout == "all":
         return np.arange(mask.size)
     if choice.layout == "context":
-        range_coder.write(w, plan.made, kept, choice.parameter, tensor.symbols)
+        range_coder.write(w, plan.made, kept, choice.parameter, tensor.known.symbols)
         return np.arange(kept)
     if choice.layout == "mixed":
-        mixed.write(w, plan.made, mask.shape, tensor.symbols, tensor.units, tensor.dense)
+        mixed.write(w, plan.made, tensor.known)
         return np.arange(kept)
     return positions.write(w, np.flatnonzero(positions.scan(mask, choice.order)), mask.size, choice)
 
@@ -136,27 +133,26 @@ def read_layout(r: BitReader, shape: tuple[int, ...]) -> tuple[str, int]:
     raise FormatError(f"no layout {layout}")
 
 
-def read_learnt(r: BitReader, shape: tuple[int, ...], layout: str, order: int, symbols: int,
-                units: Array | None, dense: bool = False) -> tuple[Array, str]:
-    """Returns (codes of `shape`, how) of a layout that codes the values as well."""
+def read_learnt(r: BitReader, layout: str, order: int, known: mixed.Known) -> tuple[Array, str]:
+    """Returns (codes of the known shape, how) of a layout that codes the values as well."""
     if layout == "context":
-        codes, how = range_coder.read(r, shape, order, symbols)
+        codes, how = range_coder.read(r, known.shape, order, known.symbols)
         return codes, in_words(how, order)
     if order:
         raise FormatError("layout mixed has no axes reversed")
-    return mixed.read(r, shape, symbols, units, dense)
+    return mixed.read(r, known)
 
 
 def read_values(
-    r: BitReader, shape: tuple[int, ...], layout: str, order: int, units: Array | None,
-    read: Callable[[int], Array],
+    r: BitReader, layout: str, order: int, known: mixed.Known, read: Callable[[int], Array]
 ) -> tuple[Array, Array, str]:
     """Returns (values of `shape`, 0 where none is kept; mask; how) of any layout but `all`.
 
     read(n) -> (n,) values; in a relative index those whose bits are all 0 are fillers
     """
+    shape = known.shape
     pattern = (
-        _read_mask(r, shape, layout, order, units)
+        _read_mask(r, layout, order, known)
         if layout in LEARNT
         else positions.read(r, math.prod(shape), layout)
     )
@@ -173,9 +169,8 @@ def read_values(
     return flat, mask, pattern.how if layout in LEARNT else in_words(pattern.how, order)
 
 
-def _read_mask(r: BitReader, shape: tuple[int, ...], layout: str, order: int,
-               units: Array | None) -> Pattern:
-    codes, how = read_learnt(r, shape, layout, order, 1, units)
+def _read_mask(r: BitReader, layout: str, order: int, known: mixed.Known) -> Pattern:
+    codes, how = read_learnt(r, layout, order, replace(known, symbols=1))
     r.budget.allow(2 * codes.nbytes + 8 * int(np.count_nonzero(codes)))
     found = np.flatnonzero(positions.scan(codes, order))
     return Pattern(len(found), how, lambda _: found)

@@ -4,10 +4,12 @@ The layout `context` takes each probability from one count; here several are mix
 more to count: columns before and around, the input channel, images, signs, sizes, and how much of
 the layer before is left. What is mixed, and how, is said in kernels/coding/mixing.py.
 
-    kept        a count, unless the form has no pruned entries
-    low         in ceil(log2(K + 1)) bits: how many of the K codes are values below 0
-    picture     2 bits: 0 none, 1 the tensor's own last two axes, 2 images as long as a row, 3 of
-                shorter blocks; then the width, a count, and for 3 the block, a count
+    kept        in ceil(log2(n + 1)) bits of n entries, unless the form has no pruned ones
+    low         in ceil(log2(K + 1)) bits: how many of the K codes are values below 0; not written
+                where the form holds a table of K values, which says it
+    picture     2 bits: 0 none, 1 the tensor's own last two axes or else the square of a unit's
+                columns, 2 images as long as a row, 3 of shorter blocks; then the width, a count,
+                and for 3 the block, a count
     units       1 bit where there are some: whether they are used
     bytes       a count, only of a mask, of which values follow
     data        to the end of the section
@@ -34,6 +36,43 @@ Array = np.ndarray
 DENSE_MOST = 4096  # entries of a tensor without zeros that are worth coding bit by bit
 SLOW_MOST = 2**16  # entries that are coded in Python, where the kernel was not built
 NONE, OWN, ROWS, BLOCKS = range(4)  # pictures
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a reader knows of a tensor before it reads it.
+
+    symbols : K, of kept entries        units : of the layer before, (rows of it,), or None
+    dense : no entry can be pruned        below : how many values of the form's table are below 0,
+        None where it has none of K values
+    """
+
+    shape: tuple[int, ...]
+    symbols: int
+    units: Array | None = None
+    dense: bool = False
+    below: int | None = None
+
+    @property
+    def columns(self) -> int:
+        return table_shape(self.shape)[1]
+
+    @property
+    def by_column(self) -> Array | None:
+        """The units of each column, (columns,); None where columns are no blocks of them."""
+        units = self.units
+        if units is None or len(units) < 2 or self.columns % len(units) or not units.any():
+            return None
+        return np.repeat(units, self.columns // len(units))
+
+    @property
+    def own(self) -> tuple[int, int] | None:
+        """(width, block) of the pictures that the tensor itself suggests."""
+        if len(self.shape) == 4 and self.shape[2] * self.shape[3] > 1:
+            return self.shape[3], self.shape[2] * self.shape[3]
+        block = self.columns // len(self.units) if self.by_column is not None else 0
+        side = math.isqrt(block)
+        return (side, block) if side > 1 and side * side == block else None
 
 
 @dataclass(frozen=True)
@@ -74,13 +113,6 @@ def units_of(mask: Array | None) -> Array | None:
     return np.count_nonzero(mask.reshape(len(mask), -1), axis=1)
 
 
-def by_column(units: Array | None, columns: int) -> Array | None:
-    """Returns the units of each column, (columns,); None where columns are no blocks of them."""
-    if units is None or len(units) < 2 or columns % len(units) or not units.any():
-        return None
-    return np.repeat(units, columns // len(units))
-
-
 def below_zero(symbols: Array, values: Array, size: int) -> int:
     """Returns how many of the symbols 1..size mean values below 0; half where they are not sorted.
 
@@ -91,117 +123,104 @@ def below_zero(symbols: Array, values: Array, size: int) -> int:
     return below if below < above else size // 2
 
 
-def pack(codes: Array, symbols: int, low: int, units: Array | None) -> Mixed:
+def pack(codes: Array, known: Known, low: int) -> Mixed:
     """Returns the cheapest of the pictures that the tensor suggests, with units and without.
 
-    codes : of any shape, 0..symbols, 0 where none is kept        units : of the layer before
+    codes : of any shape, 0..K, 0 where none is kept        low : how many codes are below 0
     """
     table = codes.reshape(table_shape(codes.shape))
-    of = by_column(units, table.shape[1])
-    kept = int(np.count_nonzero(table))
-    block = table.shape[1] // len(units) if of is not None else 0
-    tried = [(picture, of) for picture in _pictures(codes.shape, table != 0, block)]
+    low = low if known.below is None else known.below
+    units, kept = known.by_column, int(np.count_nonzero(table))
+    tried = [(picture, units) for picture in _pictures(known, table != 0)]
     best = None
-    for (width, block), of in tried + [(tried[0][0], None)] * (of is not None):
-        data = kernel.encode(table, (low, symbols - low), width, block, of)
+    for (width, block), of in tried + [(tried[0][0], None)] * (units is not None):
+        data = kernel.encode(table, (low, known.symbols - low), width, block, of)
         if best is None or len(data) < len(best.data):
             best = Mixed(data, kept, low, width, block, of is not None)
     return best
 
 
-def _pictures(shape: tuple[int, ...], kept: Array, block: int) -> list[tuple[int, int]]:
-    # block : columns of a unit
-    columns = kept.shape[1]
-    found = [(0, columns)]
-    if len(shape) == 4 and shape[2] * shape[3] > 1:
-        return [(shape[3], shape[2] * shape[3]), *found]
-    lag = best_lag(kept)
-    if lag:
-        found.append((lag, columns))
-    side = math.isqrt(block)
-    if side > 1 and side * side == block:
-        found.append((side, block))
-    return found
+def _pictures(known: Known, kept: Array) -> list[tuple[int, int]]:
+    found = [known.own] if known.own else []
+    lag = 0 if len(known.shape) == 4 and found else best_lag(kept)
+    return found + [(lag, known.columns)] * (lag > 0) + [(0, known.columns)]
 
 
-def cost(made: Mixed, shape: tuple[int, ...], symbols: int, units: Array | None, dense: bool
-         ) -> int:
+def cost(made: Mixed, known: Known) -> int:
     """Returns the bits that `write` takes."""
     w = BitWriter()
-    _write_head(w, made, shape, symbols, units, dense)
+    _write_head(w, made, known)
     return len(w) + 8 * len(made.data)
 
 
-def write(w: BitWriter, made: Mixed, shape: tuple[int, ...], symbols: int, units: Array | None,
-          dense: bool) -> None:
-    """Appends what `pack` made; `dense` says that the form has no pruned entries."""
-    _write_head(w, made, shape, symbols, units, dense)
+def write(w: BitWriter, made: Mixed, known: Known) -> None:
+    """Appends what `pack` made."""
+    _write_head(w, made, known)
     w.numbers(made.data, 8)
 
 
-def _write_head(w, made, shape, symbols, units, dense):
-    columns = table_shape(shape)[1]
-    if not dense:
-        w.count(made.kept)
-    w.write(made.low, bits_needed(symbols + 1))
-    picture = _picture(made, shape, columns)
+def _write_head(w: BitWriter, made: Mixed, known: Known) -> None:
+    if not known.dense:
+        w.write(made.kept, bits_needed(math.prod(known.shape) + 1))
+    if known.below is None:
+        w.write(made.low, bits_needed(known.symbols + 1))
+    picture = _picture(made, known)
     w.write(picture, 2)
     if picture in (ROWS, BLOCKS):
         w.count(made.width)
     if picture == BLOCKS:
         w.count(made.block)
-    if by_column(units, columns) is not None:
+    if known.by_column is not None:
         w.write(made.with_units, 1)
-    if symbols == 1:
+    if known.symbols == 1:
         w.count(len(made.data))
 
 
-def _picture(made: Mixed, shape: tuple[int, ...], columns: int) -> int:
+def _picture(made: Mixed, known: Known) -> int:
     if not made.width:
         return NONE
-    if len(shape) == 4 and (made.width, made.block) == (shape[3], shape[2] * shape[3]):
+    if (made.width, made.block) == known.own:
         return OWN
-    return ROWS if made.block == columns else BLOCKS
+    return ROWS if made.block == known.columns else BLOCKS
 
 
-def read(r: BitReader, shape: tuple[int, ...], symbols: int, units: Array | None, dense: bool
-         ) -> tuple[Array, str]:
-    """Returns (codes, how) that `write` appended: codes 0..symbols of `shape`, uint16.
+def read(r: BitReader, known: Known) -> tuple[Array, str]:
+    """Returns (codes, how) that `write` appended: codes 0..K of the tensor's shape, uint16.
 
     Raises FormatError where they are damaged; the bits are charged to "index" and "values", about.
     """
+    shape, symbols, n = known.shape, known.symbols, math.prod(known.shape)
     if not fits(shape, symbols):
-        raise FormatError(f"mixed: {math.prod(shape)} entries of {symbols} symbols cannot be")
-    rows, columns = table_shape(shape)
-    kept = rows * columns if dense else r.count()
-    low = r.read(bits_needed(symbols + 1))
-    width, block = _read_picture(r, shape, columns)
-    of = by_column(units, columns)
-    of = of if of is not None and r.read(1) else None
+        raise FormatError(f"mixed: {n} entries of {symbols} symbols cannot be")
+    kept = n if known.dense else r.read(bits_needed(n + 1))
+    low = r.read(bits_needed(symbols + 1)) if known.below is None else known.below
+    width, block = _read_picture(r, known)
+    units = known.by_column
+    units = units if units is not None and r.read(1) else None
     size = r.count() if symbols == 1 else r.left // 8
     r.charge("header")
-    if kept > rows * columns or low > symbols:
-        raise FormatError(f"mixed: {kept} of {rows * columns} entries, {low} of {symbols} symbols "
-                          "below 0 cannot be")
-    r.budget.allow(64 * columns)
+    if kept > n or low > symbols:
+        raise FormatError(f"mixed: {kept} of {n} entries, {low} of {symbols} symbols below 0 "
+                          "cannot be")
+    r.budget.allow(64 * known.columns)
     data = r.numbers(size, 8)
-    sides = low, symbols - low
-    codes, used, split = kernel.decode(data, (rows, columns), kept, sides, width, block, of)
+    codes, used, split = kernel.decode(data, table_shape(shape), kept, (low, symbols - low), width,
+                                       block, units)
     if size > used or (size and not data[-1]):
         raise FormatError(f"mixed: the stream does not hold {kept} codes of {symbols} symbols")
     r.charge("index", 8 * min(split, size))
     r.charge("values")
-    return codes.reshape(shape), _in_words(width, block, columns, of is not None)
+    return codes.reshape(shape), _in_words(width, block, known.columns, units is not None)
 
 
-def _read_picture(r: BitReader, shape: tuple[int, ...], columns: int) -> tuple[int, int]:
-    picture = r.read(2)
+def _read_picture(r: BitReader, known: Known) -> tuple[int, int]:
+    picture, columns = r.read(2), known.columns
     if picture == NONE:
         return 0, columns
     if picture == OWN:
-        if len(shape) != 4:
-            raise FormatError(f"mixed: a tensor of {len(shape)} axes has no pictures of its own")
-        return shape[3], shape[2] * shape[3]
+        if known.own is None:
+            raise FormatError("mixed: the tensor has no pictures of its own")
+        return known.own
     width = r.count()
     block = r.count() if picture == BLOCKS else columns
     if not 1 <= width <= block <= columns:

@@ -163,9 +163,12 @@ static void mx_begin(mx_model *x) {
         int64_t u = x->units ? x->units[c] : 0;
         x->by_column[2][c] = x->units ? mx_log(5 * u + 1) - mx_log(5 * sum + x->C) + mx_log(x->C) : 0;
         x->group[c] = (!x->units ? 0 : !u ? 1 :
-                      2 + mx_clip(((mx_log(u) + mx_log(x->C) - mx_log(sum)) >> 12) + 4, 0, 8));
+                      2 + mx_clip(((mx_log(u) + mx_log(x->C) - mx_log(sum)) >> 12) + 4,
+                              x->R > 1 ? 0 : 3, x->R > 1 ? 8 : 4));
     }
-    mx_fill(x->places, 16 * 16, (int64_t)x->d16 << 6, 2);
+    for (int i = 0; i < 16 * 16; i++) /* as if the two opinions were right, and independent */
+        mx_fill(x->places + i, 1,
+                (int64_t)mx_probability(x->ld + (i / 16 + i % 16 - 16) * (MX_ONE / 2)) << 6, 4);
     mx_fill(x->grouped, MX_GROUPS, (int64_t)x->d16 << 6, 1);
     mx_fill(x->sides_seen, 9 * 5, 1 << 21, 0);
     mx_fill(x->row_sides, 5 * 3, 1 << 21, 0);
@@ -319,7 +322,7 @@ ALWAYS_INLINE int mx_size(mx_model *x, const mx_row *row, const mx_spot *s, int6
             int sure = states[j]->t < 8 ? 2 * states[j]->t + 1 : 16;
             f[j] = j < 4 || x->units ? ((mx_of(states[j]) - f[0]) * sure) >> 4 : 0;
         }
-        int b = mx_bit(x, x->w + MX_KEPT + MX_SIGN, f, MX_SIZE, 0, 12, 1, value >> i & 1);
+        int b = mx_bit(x, x->w + MX_KEPT + MX_SIGN, f, MX_SIZE, 0, 11, 1, value >> i & 1);
         for (int j = 0; j < MX_SIZE; j++) rc_learn(&x->coder, states[j], b, MX_SLOW);
         node = node << 1 | b;
     }

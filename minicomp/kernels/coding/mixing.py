@@ -57,14 +57,14 @@ KEPT, SIGN, SIZE = 12, 11, 5  # inputs of the three mixers
 GROUPS, LEVELS = 11, 7
 # by kind of table; in 12 fractional bits
 WEIGHTS = (
-    (1089, -1014, 3696, -427, 1541, 2868, 860, 0, 0, 0, 120, 902, 1088, 530, 0, 0, 360, 174, -153,
-     -425, 1359, -207, 1202, 4208, 140, -296, -186, 1851),
-    (1071, -493, -4370, -2179, 2628, 1262, 3434, 1865, 1504, 2606, 586, 442, -535, -3091, 10719,
-     -2886, 2, 3187, 1100, -1412, 3172, 764, 403, 3926, -1060, 2319, 1711, 407),
-    (1413, 710, 2980, 723, 2218, 3668, -120, 1247, -28, 886, 441, -216, -67, 2500, 6394, 216,
-     1393, 3371, -228, -1432, 2283, 552, -420, 3828, 337, 766, 959, 427),
-    (1179, -1167, 3182, -274, 1384, 2817, 860, 0, 0, 0, 245, 911, 1203, 717, 0, 0, 470, 410, -178,
-     150, 1436, -210, 1994, 4075, -161, -502, -309, 3070),
+    (1071, -1061, 3679, -524, 1642, 2883, 860, 0, 0, 0, 155, 886, 1023, 453, 0, 0, 291, 34, -135,
+     -703, 1418, -166, 1258, 4303, 183, -301, -117, 1895),
+    (1180, -501, -4899, -2484, 2726, 1289, 3851, 1867, 1501, 2610, 590, 468, -783, -3202, 12344,
+     -2903, 14, 3539, 1187, -1376, 3042, 699, 398, 3860, -1131, 2306, 1772, 404),
+    (1477, 694, 2958, 647, 2388, 3731, -131, 1242, -17, 947, 438, -206, -169, 2709, 7300, -56,
+     1333, 3635, -254, -1501, 2216, 517, -390, 3773, 320, 777, 988, 319),
+    (1179, -1167, 3182, -274, 1384, 2817, 860, 0, 0, 0, 245, 911, 1203, 708, 0, 0, 470, 410, -215,
+     28, 1266, -383, 2457, 4003, -457, -768, -234, 3652),
 )
 # weight of a neighbour by its squared distance: times 64 e^-q, e^-(q / 8), 1 / (1 + q), e^-(q / 2)
 SHARP = {1: 24, 2: 9, 4: 1}
@@ -243,7 +243,9 @@ class _Model:
         self.beside, self.by = _offsets(3, False, FLAT), _offsets(2, False, BELL)
         self.judge_units(units.tolist())
         half = 1 << P_BITS - 1
-        self.places, self.grouped = _states(256, self.d << 6, 2), _states(GROUPS, self.d << 6, 1)
+        self.places = [[probability(self.base + (i // 16 + i % 16 - 16) * (ONE // 2)) << 6, 4]
+                       for i in range(256)]
+        self.grouped = _states(GROUPS, self.d << 6, 1)
         self.sides_seen, self.row_sides = _states(45, half, 0), _states(15, half, 0)
         self.group_sides = _states(GROUPS, half, 0)
         most = max(sides)
@@ -259,7 +261,7 @@ class _Model:
         for c, u in enumerate(units):
             self.worth[c] = log2(5 * u + 1) - log2(5 * total + self.C) + log2(self.C)
             share = log2(u) + log2(self.C) - log2(total) >> 12 if u else 0
-            self.group[c] = 2 + _clip(share + 4, 0, 8) if u else 1
+            self.group[c] = 2 + _clip(share + 4, *((0, 8) if self.R > 1 else (3, 4))) if u else 1
 
     def mixed(self, first: int, f: list[int], base: int, rate: int, part: int, b: int) -> int:
         """Codes b, or decodes and returns it, from inputs f whose weights begin at `first`."""
@@ -371,7 +373,7 @@ class _Model:
             f += [(_of(state) - f[0]) * min(2 * state[1] + 1, 16) >> 4 for state in states[1:]]
             if not self.has_units:
                 f[4] = 0
-            b = self.mixed(KEPT + SIGN, f, 0, 12, 1, value >> i & 1)
+            b = self.mixed(KEPT + SIGN, f, 0, 11, 1, value >> i & 1)
             for state in states:
                 learn(state, b, SLOWEST)
             node = node << 1 | b
