@@ -118,6 +118,7 @@ def below_zero(symbols: Array, values: Array, size: int) -> int:
 
     symbols, values : of one shape, 0 where none is kept
     """
+    symbols = symbols.astype(np.int64)  # size + 1 may be past what theirs holds
     below = int(symbols[values < 0].max(initial=0))
     above = int(symbols[(values > 0) & (symbols > 0)].min(initial=size + 1))
     return below if below < above else size // 2

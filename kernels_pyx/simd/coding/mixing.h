@@ -138,7 +138,7 @@ static void mx_fill(rc_state *s, int64_t n, int64_t p, int t) {
 ALWAYS_INLINE void mx_leaves(int node, int bits, int64_t size, int64_t *right, int64_t *both) {
     int depth = 0;
     while (node >> (depth + 1)) depth++;
-    int64_t span = (int64_t)1 << (bits - depth), first = ((int64_t)node << (bits - depth)) - (1 << bits);
+    int64_t span = (int64_t)1 << (bits - depth), first = node * span - ((int64_t)1 << bits);
     int64_t middle = first + span / 2, last = first + span < size ? first + span : size;
     *both = last > first ? last - first : 0;
     *right = last > middle ? last - middle : 0;
@@ -161,7 +161,8 @@ static void mx_begin(mx_model *x) {
     for (int64_t c = 0; c < x->C; c++) sum += x->units ? x->units[c] : 0;
     for (int64_t c = 0; c < x->C; c++) {
         int64_t u = x->units ? x->units[c] : 0;
-        x->by_column[2][c] = x->units ? mx_log(5 * u + 1) - mx_log(5 * sum + x->C) + mx_log(x->C) : 0;
+        if (x->units)
+            x->by_column[2][c] = mx_log(5 * u + 1) - mx_log(5 * sum + x->C) + mx_log(x->C);
         x->group[c] = (!x->units ? 0 : !u ? 1 :
                       2 + mx_clip(((mx_log(u) + mx_log(x->C) - mx_log(sum)) >> 12) + 4,
                               x->R > 1 ? 0 : 3, x->R > 1 ? 8 : 4));
