@@ -1,9 +1,9 @@
-"""Entropy coders: the twin of minicomp/kernels/coding/{huffman,range_coder}.py.
+"""Entropy coders: the twin of minicomp/kernels/coding/{huffman,mixing,range_coder,rans}.py.
 
 Contracts and references are there; the coders are in simd/coding/*.h.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 
 cdef extern from "simd/coding/huffman.h" nogil:
@@ -19,6 +19,18 @@ cdef extern from "simd/coding/range_coder.h" nogil:
                       uint8_t *out, int32_t *column)
     int64_t rc_decode(const uint8_t *data, int64_t size, uint16_t *codes, int64_t R, int64_t C,
                       int64_t m, int bits, int64_t lag, int32_t *column, int64_t *split)
+
+cdef extern from "simd/coding/mixing.h" nogil:
+    int64_t mx_run(int encoding, uint16_t *codes, int64_t R, int64_t C, int64_t m, int64_t low,
+                   int64_t high, int64_t width, int64_t block, const int32_t *weights,
+                   const int32_t *units, const uint8_t *data, int64_t size, uint8_t *out,
+                   int64_t *cost)
+
+cdef extern from "simd/coding/rans.h" nogil:
+    int64_t rans_encode_all(const uint8_t *symbols, int64_t n, const uint32_t *freq, int64_t k,
+                            int lanes, uint8_t *out, int64_t room)
+    int64_t rans_decode_all(const uint8_t *data, int64_t size, const uint32_t *freq, int64_t k,
+                            int lanes, uint8_t *symbols, int64_t n, int level, int *whole)
 
 
 def huffman8(
@@ -94,3 +106,83 @@ def range_decode(
                          bits, lag, column, &split)
         free(column)
     return used, split
+
+
+def mixing_encode(
+    const uint16_t[:, ::1] codes,   # IN (R, C), not empty, kept of them not 0
+    int64_t kept,
+    int64_t low,
+    int64_t high,
+    int64_t width,
+    int64_t block,
+    const int32_t[::1] weights,     # IN (28,)
+    const int32_t[::1] units,       # IN (C,), or (0,) for none
+    uint8_t[::1] out,               # OUT (4 R C + 20 kept + 16,)
+) -> int:
+    """Returns how many bytes of `out` the table of codes took."""
+    cdef int64_t size
+    cdef int64_t[2] cost
+    cdef const int32_t *by = &units[0] if units.shape[0] else NULL
+    with nogil:  # an encoder only reads the codes
+        size = mx_run(1, <uint16_t *>&codes[0, 0], codes.shape[0], codes.shape[1], kept, low, high,
+                      width, block, &weights[0], by, NULL, 0, &out[0], cost)
+    if size < 0:
+        raise MemoryError
+    return size
+
+
+def mixing_decode(
+    const uint8_t[::1] data,        # IN (B,)
+    uint16_t[:, ::1] codes,         # OUT (R, C), all 0, not empty
+    int64_t kept,
+    int64_t low,
+    int64_t high,
+    int64_t width,
+    int64_t block,
+    const int32_t[::1] weights,     # IN (28,)
+    const int32_t[::1] units,       # IN (C,), or (0,) for none
+) -> tuple:
+    """Returns how many bytes were asked for, and the costs of pattern and codes."""
+    cdef int64_t used
+    cdef int64_t[2] cost
+    cdef const uint8_t *first = &data[0] if data.shape[0] else NULL
+    cdef const int32_t *by = &units[0] if units.shape[0] else NULL
+    with nogil:
+        used = mx_run(0, &codes[0, 0], codes.shape[0], codes.shape[1], kept, low, high, width,
+                      block, &weights[0], by, first, data.shape[0], NULL, cost)
+    if used < 0:
+        raise MemoryError
+    return used, cost[0], cost[1]
+
+
+def rans_encode(
+    const uint8_t[::1] symbols,   # IN (N,) below K, of a frequency that is not 0
+    const uint32_t[::1] freq,     # IN (K,) that sum to 4096
+    int lanes,
+    uint8_t[::1] out,             # OUT (2 N + 4 lanes,)
+) -> int:
+    """Returns how many bytes of `out` the message took."""
+    cdef const uint8_t *first = &symbols[0] if symbols.shape[0] else NULL
+    cdef int64_t size
+    with nogil:
+        size = rans_encode_all(first, symbols.shape[0], &freq[0], freq.shape[0], lanes, &out[0],
+                               out.shape[0])
+    return size
+
+
+def rans_decode(
+    const uint8_t[::1] data,      # IN (B,)
+    const uint32_t[::1] freq,     # IN (K,) that sum to 4096
+    int lanes,
+    uint8_t[::1] symbols,         # OUT (N,)
+    int level,
+) -> tuple:
+    """Returns how many bytes were asked for, and whether every lane ends where it began."""
+    cdef const uint8_t *first = &data[0] if data.shape[0] else NULL
+    cdef uint8_t *out = &symbols[0] if symbols.shape[0] else NULL
+    cdef int64_t used
+    cdef int whole = 0
+    with nogil:
+        used = rans_decode_all(first, data.shape[0], &freq[0], freq.shape[0], lanes, out,
+                               symbols.shape[0], level, &whole)
+    return used, whole

@@ -217,9 +217,15 @@ class BitReader:
 
     def read(self, width: int) -> int:
         """Returns one number of `width` <= 32 bits."""
+        value = self.peek(width)
+        self.position += width
+        return value
+
+    def peek(self, width: int) -> int:
+        """Returns the number that `read` would, which stays to be read."""
         self._need(width)
-        first, self.position = self.position, self.position + width
-        value = int.from_bytes(self._bytes[first // 8 : (self.position + 7) // 8], "little")
+        first, stop = self.position, self.position + width
+        value = int.from_bytes(self._bytes[first // 8 : (stop + 7) // 8], "little")
         return value >> first % 8 & ((1 << width) - 1)
 
     def numbers(self, n: int, width: int) -> Array:

@@ -17,14 +17,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import FormatError
 from ..grid import bfloat16_bits, bfloat16_of
 from ..nn.forms import BFLOAT16, FORMS, Form, Part, code_dtype
-from . import context as range_coder, layouts, streams
+from . import layouts, mixed, streams
 from .accounting import PARTS, Row
 from .bits import BitReader, BitWriter
 from .positions import Choice, scan, unscan
@@ -34,9 +34,11 @@ _BLOCK = 1 << 16  # codes turned at once
 CHARGED = {"value": "values", "code": "values", "scale": "codebook", "table": "codebook"}
 
 
-def write_form(w: BitWriter, form: Form, choice: Choice = Choice(), within: bool = False) -> None:
+def write_form(w: BitWriter, form: Form, choice: Choice = Choice(), units: Array | None = None,
+               within: bool = False) -> None:
     """Appends a form; its carrier is laid out as `choice` says, but not `within` another form.
 
+    units : of the layer before, see codec/mixed.py
     Raises ValueError for NaN or infinity, a setting that a file cannot hold, an impossible choice.
     """
     form = form.freeze() if form.trainable else form
@@ -57,12 +59,13 @@ def write_form(w: BitWriter, form: Form, choice: Choice = Choice(), within: bool
             coding = _coding(form, name, parts)
             coding.write(w, coding.symbols(parts[name]).ravel(), "all", choice.values)
     if form.carrier:
-        _write_carrier(w, form, parts, choice, within)
+        _write_carrier(w, form, parts, choice, units, within)
 
 
-def read_form(r: BitReader, name: str, shape: tuple[int, ...]) -> tuple[Row, Form]:
+def read_form(r: BitReader, name: str, shape: tuple[int, ...], units: Array | None = None
+              ) -> tuple[Row, Form]:
     """Returns where the bytes of a form went, and the form; FormatError where it is damaged."""
-    form, how = _read(r, shape)
+    form, how = _read(r, shape, units)
     r.finish()
     r.charge("header")
     kept = math.prod(shape) if form.mask is None else int(np.count_nonzero(form.mask))
@@ -70,7 +73,8 @@ def read_form(r: BitReader, name: str, shape: tuple[int, ...]) -> tuple[Row, For
     return Row(name, form.kind, shape, kept, how, spent), form
 
 
-def _read(r: BitReader, shape: tuple[int, ...], kinds=None, charged="values") -> tuple[Form, str]:
+def _read(r: BitReader, shape: tuple[int, ...], units: Array | None, kinds=None,
+          charged="values") -> tuple[Form, str]:
     # kinds : of a form within another        charged : the part of a file that its values count as
     wire = r.count()
     cls = next((cls for cls in FORMS.values() if cls.wire == wire), None)
@@ -85,13 +89,14 @@ def _read(r: BitReader, shape: tuple[int, ...], kinds=None, charged="values") ->
         r.charge("header")
         r.budget.hold(4 * math.prod(form.stored_shape(name)) * there)
         if there and part.nested:
-            parts[name], _ = _read(r, form.stored_shape(name), part.nested, CHARGED[part.role])
+            stored = form.stored_shape(name)
+            parts[name], _ = _read(r, stored, None, part.nested, CHARGED[part.role])
         elif there:
             coding, size = _coding(form, name, parts), math.prod(form.stored_shape(name))
             parts[name] = coding.numbers(coding.read(r, size, "all", CHARGED[part.role]))
     r.charge("header")
     if form.carrier:
-        found, how = _read_carrier(r, form, parts, charged, within=kinds is not None)
+        found, how = _read_carrier(r, form, parts, charged, units, kinds is not None)
         parts |= found
     return cls.from_stored(shape, settings, parts), ", ".join([how, *form.in_words()])
 
@@ -108,7 +113,7 @@ def _beside(form: Form) -> list[tuple[str, Part]]:
 @dataclass(frozen=True)
 class _Floats:
     dtype: type
-    size = 1  # symbols of a kept entry in the layout context, which leaves the numbers out
+    size = 1  # symbols of a kept entry in a learnt layout, which leaves the numbers out
 
     def symbols(self, a: Array) -> Array:
         return bfloat16_bits(a) if self.dtype is BFLOAT16 else a
@@ -164,15 +169,15 @@ class _Codes:
         freq = np.bincount(kept, minlength=self.size + 1)
 
         def cost(layout, fillers):
-            if layout == "context" or layout == "all" and self.zero is None:
-                return 0 if layout == "context" else None
+            if layout in layouts.LEARNT or layout == "all" and self.zero is None:
+                return 0 if layout in layouts.LEARNT else None
             freq[0] = pruned if layout == "all" else fillers
             return streams.choose(freq[self.least(layout):], coder).bits
 
         return cost
 
     def write(self, w: BitWriter, symbols: Array, layout: str, coder: str | None) -> None:
-        if layout != "context":  # whose pattern holds them
+        if layout not in layouts.LEARNT:  # whose pattern holds them
             least = self.least(layout)
             streams.write_symbols(w, symbols - least, self.size + 1 - least, coder)
 
@@ -196,19 +201,25 @@ def _bare(form: Form, parts: dict, within: bool) -> bool:
     return within and form.zero_of(parts) is None
 
 
-def _write_carrier(w: BitWriter, form: Form, parts: dict, choice: Choice, within: bool) -> None:
+def _unpruned(form: Form, parts: dict) -> bool:
+    # Whether no entry of the carrier can be pruned.
+    return form.zero_of(parts) is None and "mask" not in form.parts
+
+
+def _write_carrier(w: BitWriter, form: Form, parts: dict, choice: Choice, units: Array | None,
+                   within: bool) -> None:
     coding, mask = _coding(form, form.carrier, parts), form.listed()
     held = parts[form.carrier]
     values = coding.symbols(held)
     if mask is None or not coding.size:  # every entry is stored
-        if not _bare(form, parts, within):
-            layouts.write(w, layouts.Plan(layouts.ALL, np.ones(held.shape, bool)))
-        coding.write(w, values.ravel(), "all", choice.values)
+        _write_every(w, form, parts, coding, values, choice, units, within)
         return
     values = np.where(mask, values, values.dtype.type(0))
     cost = coding.cost(values[mask], mask.size - np.count_nonzero(mask), choice.values)
     codes = mask if isinstance(coding, _Floats) else values
-    plan = layouts.plan(mask, codes, coding.size, cost, choice)
+    known = _known(form, coding, parts, units)
+    tensor = layouts.Tensor(mask, codes, known, _low(form, coding, values))
+    plan = layouts.plan(tensor, cost, choice)
     source, order, layout = layouts.write(w, plan), plan.choice.order, plan.choice.layout
     values = scan(values, order)
     if layout != "all":  # source -1: the 0
@@ -216,21 +227,62 @@ def _write_carrier(w: BitWriter, form: Form, parts: dict, choice: Choice, within
     coding.write(w, values, layout, choice.values)
 
 
-def _read_carrier(r: BitReader, form: Form, parts: dict, charged: str, within: bool
-                  ) -> tuple[dict, str]:
+def _write_every(w: BitWriter, form: Form, parts: dict, coding: _Floats | _Codes, values: Array,
+                 choice: Choice, units: Array | None, within: bool) -> None:
+    layout = "all"
+    if not _bare(form, parts, within):
+        known = _known(form, coding, parts, units)
+        tensor = layouts.Tensor(np.ones(values.shape, bool), values, known)
+        plan = layouts.Plan(layouts.ALL, tensor)
+        if known.dense and isinstance(coding, _Codes) and not within:
+            tensor = replace(tensor, low=_low(form, coding, values))
+            freq = np.bincount(values.ravel(), minlength=coding.size + 1)[1:]
+            plan = layouts.plan_dense(tensor, streams.choose(freq, choice.values).bits, choice)
+        layouts.write(w, plan)
+        layout = plan.choice.layout
+    coding.write(w, values.ravel(), layout, choice.values)
+
+
+def _known(form: Form, coding: _Floats | _Codes, parts: dict, units: Array | None) -> mixed.Known:
+    # What a reader knows of the carrier once it has the parts beside it.
+    return mixed.Known(form.shape, coding.size, units, _unpruned(form, parts),
+                       _below_in_table(form, coding, parts))
+
+
+def _below_in_table(form: Form, coding: _Floats | _Codes, parts: dict) -> int | None:
+    for name, part in form.parts.items():
+        table = parts.get(name)
+        if part.role == "table" and isinstance(table, Form) and table.shape == (coding.size,):
+            return int(np.count_nonzero(table.dense().data < 0))
+    return None
+
+
+def _low(form: Form, coding: _Floats | _Codes, symbols: Array) -> int:
+    # How many of a carrier's symbols mean values below 0.
+    if isinstance(coding, _Floats) or coding.size < 2:
+        return 0
+    return mixed.below_zero(symbols, form.dense().data, coding.size)
+
+
+def _read_carrier(r: BitReader, form: Form, parts: dict, charged: str, units: Array | None,
+                  within: bool) -> tuple[dict, str]:
     coding, shape = _coding(form, form.carrier, parts), form.shape
     bare = _bare(form, parts, within)
     layout, order = ("all", 0) if bare else layouts.read_layout(r, shape)
     if layout == "all":
         values = coding.read(r, math.prod(shape), layout, charged)
         return {form.carrier: coding.numbers(unscan(values, shape, order))}, layout
-    if not coding.size or not (form.zero_of(parts) is not None or "mask" in form.parts):
+    known = _known(form, coding, parts, units)
+    if known.dense and layout == "mixed" and isinstance(coding, _Codes) and not within:
+        values, how = layouts.read_learnt(r, layout, order, known)
+        return {form.carrier: coding.numbers(streams.as_symbols(values, coding.size + 1))}, how
+    if not coding.size or known.dense:
         raise FormatError(f"layout {layout} needs a mask, or a pinned zero and a further code")
     r.budget.hold(math.prod(shape))  # the mask
-    if layout == "context" and isinstance(coding, _Codes):
-        values, how = range_coder.read(r, shape, order, coding.size)
-        mask, how = values != 0, layouts.in_words(how, order)
+    if layout in layouts.LEARNT and isinstance(coding, _Codes):
+        values, how = layouts.read_learnt(r, layout, order, known)
+        mask = values != 0
     else:
         values, mask, how = layouts.read_values(
-            r, shape, layout, order, lambda n: coding.read(r, n, layout, charged))
+            r, layout, order, known, lambda n: coding.read(r, n, layout, charged))
     return {form.carrier: coding.numbers(values), "mask": mask}, how

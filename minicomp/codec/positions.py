@@ -14,6 +14,7 @@ A tensor is scanned in C order or with its axes reversed, and its kept entries a
                                  e - s bits below
     context    a range coder that learns from neighbours; it codes the values as well
                (codec/context.py)
+    mixed      one that mixes more of such models (codec/mixed.py)
 
 The order matters where kept entries cluster: pixels that are always black empty whole columns of a
 first layer's (O, I) weight. Which order has the cheaper gaps is found by trying.
@@ -33,7 +34,7 @@ from .index import filler_count, gaps, relative_index, relative_positions
 
 Array = np.ndarray
 # their numbers in a file
-LAYOUTS = {"all": 0, "bitmap": 1, "relative": 2, "rice": 3, "bucket": 4, "context": 5}
+LAYOUTS = {"all": 0, "bitmap": 1, "relative": 2, "rice": 3, "bucket": 4, "context": 5, "mixed": 6}
 # parameters tried where none is asked for; a file may have p up to 16, k and s up to 15
 TRIED = {
     "all": [None],
@@ -51,7 +52,7 @@ class Choice:
 
     layout : one of LAYOUTS        parameter : p of relative, k of rice, s of bucket, lag of context
     order : number in `orders(ndim)`; a tensor of one axis has order 0 alone, whatever is asked
-    gaps, values : "plain" or "huffman"; context is then out of the question
+    gaps, values : "plain" or "huffman"; context and mixed are then out of the question
     """
 
     layout: str | None = None

@@ -7,11 +7,13 @@
     2 four      for long ones: a code table, four counts of bytes, four streams of codes
     3 split     where K is above 4096: their highest 8 bits as symbols, then the others, plain
     3 trits     where K is 3: five in a byte, the first as its lowest digit of base 3
+    3 rans      where K is any other up to 256, of 257 symbols and more: codec/rans.py
 
 *Floats* are cut into bytes, most significant first, each *plane* of bytes a stream of symbols. The
 bits are rotated left by one before, so that the sign leaves and the first plane is float32's
 exponent, which has few values in a trained net; the planes of low mantissa bits look random and
-stay plain, or are all 0.
+stay plain, or are all 0. Where rising float16 numbers (codec/rising.py) take fewer bits, the two
+bits of the first plane say 3, and they follow.
 
 Every read charges its bits to a part, so that the parts of a file add up to its size.
 """
@@ -23,40 +25,45 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FormatError
-from . import huffman
+from . import huffman, rans, rising
 from .bits import BitReader, BitWriter, bits_needed, smallest_dtype
 
 Array = np.ndarray
 PLAIN, HUFFMAN, FOUR, SPLIT = 0, 1, 2, 3  # their numbers in a file
 TRITS = SPLIT  # of an alphabet that is not split
+RANS = SPLIT  # of other small alphabets
+RISING = SPLIT  # of the first plane of few floats, which no message of rANS is as short as
 POWERS = 3 ** np.arange(5)  # what the trits of a byte count for
 HIGH = 8  # bits of a split symbol that are coded
 TAG = 2  # bits of such a number
-CODERS = ("plain", "huffman")  # what a caller may force
+CODERS = ("plain", "huffman", "rans")  # what a caller may force
 _BLOCK = 1 << 16  # numbers turned at once
 
 
 @dataclass(frozen=True)
 class Code:
-    """How symbols will be written, and in how many bits; for four streams those are an estimate."""
+    """How symbols will be written, and in how many bits; for long streams those are an estimate.
+
+    table : of huffman and four their code lengths, of rans its slots
+    """
 
     tag: int
     bits: int
-    lengths: Array | None = None
+    table: Array | None = None
 
 
 def choose(freq: Array, coder: str | None = None) -> Code:
     """Returns the cheapest code for symbols that occur freq times.
 
-    freq : (K,) counts        coder : "plain" or "huffman" to force it
-    Raises ValueError where "huffman" is forced on an alphabet above 4096.
+    freq : (K,) counts        coder : one of CODERS to force it; "rans" is huffman where it cannot be
+    Raises ValueError where "huffman" or "rans" is forced on an alphabet above 4096.
     """
     n, width = int(freq.sum()), bits_needed(len(freq))
     if n == 0 or width == 0:
         return Code(PLAIN, 0)
     plain = Code(PLAIN, TAG + n * width)
     if len(freq) > huffman.MAX_SYMBOLS:
-        if coder == "huffman":
+        if coder in ("huffman", "rans"):
             raise ValueError(
                 f"a Huffman code takes at most {huffman.MAX_SYMBOLS} symbols, got {len(freq)}"
             )
@@ -65,10 +72,20 @@ def choose(freq: Array, coder: str | None = None) -> Code:
         return Code(SPLIT, split) if coder is None and split < plain.bits else plain
     coded = _huffman(freq)
     if coder is not None:
-        return plain if coder == "plain" else coded
+        forced = _rans(freq, n) if coder == "rans" and len(freq) != 3 else []
+        return plain if coder == "plain" else (forced or [coded])[0]
     best = coded if coded.bits < plain.bits else plain
-    trits = TAG + 8 * -(-n // len(POWERS))
-    return Code(TRITS, trits) if len(freq) == 3 and trits < best.bits else best
+    if len(freq) == 3:
+        trits = TAG + 8 * -(-n // len(POWERS))
+        return Code(TRITS, trits) if trits < best.bits else best
+    return min([best, *_rans(freq, n)], key=lambda code: code.bits)
+
+
+def _rans(freq: Array, n: int) -> list[Code]:
+    if n < rans.LEAST or len(freq) > rans.kernel.MAX_SYMBOLS or np.count_nonzero(freq) < 2:
+        return []
+    given = rans.slots(freq)
+    return [Code(RANS, TAG + rans.cost(freq, given), given)]
 
 
 def _huffman(freq: Array) -> Code:
@@ -94,17 +111,20 @@ def write_symbols(w: BitWriter, symbols: Array, size: int, coder: str | None = N
     if code.tag == TRITS and size == 3:
         w.numbers(_as_bytes(symbols), 8)
         return
+    if code.tag == RANS and size <= rans.kernel.MAX_SYMBOLS:
+        rans.write(w, symbols, code.table)
+        return
     if code.tag == SPLIT:
         low = bits_needed(size) - HIGH
         write_symbols(w, symbols >> low, (size - 1 >> low) + 1)
         w.numbers(symbols & (1 << low) - 1, low)
         return
-    huffman.write_table(w, code.lengths)
+    huffman.write_table(w, code.table)
     if code.tag == HUFFMAN:
-        data, bits = huffman.encode(symbols, code.lengths)
+        data, bits = huffman.encode(symbols, code.table)
         w.bits(np.unpackbits(data, count=bits, bitorder="little"))
         return
-    streams = huffman.encode_four(symbols, code.lengths)
+    streams = huffman.encode_four(symbols, code.table)
     for stream in streams:
         w.count(len(stream))
     w.raw(b"".join(stream.tobytes() for stream in streams))
@@ -133,6 +153,10 @@ def read_symbols(r: BitReader, n: int, size: int, part: str) -> Array:
             raise FormatError(f"{part}: a symbol must be below {size}, got {symbols.max()}")
     elif tag == TRITS and size == 3:
         symbols = _as_trits(r.numbers(-(-n // len(POWERS)), 8), n, part)
+    elif tag == RANS and 3 != size <= rans.kernel.MAX_SYMBOLS and n >= rans.LEAST:
+        given = rans.read_table(r, size)
+        r.charge("tables")
+        symbols = rans.read_message(r, n, given, part)
     elif tag in (HUFFMAN, FOUR) and size <= huffman.MAX_SYMBOLS:
         lengths = huffman.read_table(r, size)
         r.charge("tables")
@@ -178,6 +202,12 @@ def _read_four(r: BitReader, n: int, lengths: Array, lone: bool) -> Array:
 def write_floats(w: BitWriter, values: Array, coder: str | None = None) -> None:
     """Appends float32 or float16 numbers, or the bits of bfloat16 as uint16, any shape, in C order.
     """
+    if coder is None and rising.fits(values):
+        K, bits = rising.best(values)
+        if TAG + bits < floats_cost(values):
+            w.write(RISING, TAG)
+            rising.write(w, values, K)
+            return
     for plane in _planes(values):
         write_symbols(w, plane, 256, coder)
 
@@ -204,6 +234,11 @@ def read_floats(r: BitReader, n: int, dtype: type, part: str) -> Array:
 
     FormatError where a float is NaN or infinite; of bits, whoever turns them into floats asks.
     """
+    if dtype is np.float16 and 0 < n < rans.LEAST and r.peek(TAG) == RISING:
+        r.read(TAG)
+        values = rising.read(r, n, part)
+        r.charge(part)
+        return values
     size = np.dtype(dtype).itemsize
     planes = np.empty((n, size), np.uint8)
     for i in range(size):

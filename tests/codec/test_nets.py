@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from minicomp import data
 from minicomp.codec.model import decode, encode
+from minicomp.kernels import cpu
 from minicomp.models import MODELS
 from minicomp.nn import Codebook, Half
 from minicomp.train import evaluate
@@ -56,3 +57,12 @@ def test_a_net_makes_the_errors_it_made(name, mnist):
     model, _, note = rebuilt(name)
     score = evaluate(decode(encode(model)).model, mnist)
     assert (score.errors, score.size) == (note["errors"], note["test_size"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_net_is_written_smaller_than_readme_once_said(name):
+    # 9,962, 3,655, 6,209 and 3,134 bytes, at least 3 % less; nothing of the coder was chosen on them
+    before = {"dc-lenet5": 9962, "dns-lenet5": 3655, "dc-lenet300": 6209, "dns-lenet300": 3134}
+    if cpu.resolve("auto", "coding") == 0:
+        pytest.skip("without kernels large tensors are not coded by the layout mixed")
+    assert len(encode(rebuilt(name)[0])) < 0.97 * before[name]

@@ -23,7 +23,7 @@ from minicomp.kernels.bits import pack as pack1
 from minicomp.kernels.bits import pool as pool1
 from minicomp.kernels.bits import xnor
 from minicomp.kernels.codebook import kmeans, lookup, scatter, tables
-from minicomp.kernels.coding import huffman, range_coder
+from minicomp.kernels.coding import huffman, mixing, range_coder, rans
 from minicomp.kernels.int8 import conv as conv8
 from minicomp.kernels.int8 import depthwise as depthwise8
 from minicomp.kernels.int8 import gemm as gemm8
@@ -104,10 +104,19 @@ LENGTHS, STREAM = np.array([1, 2, 2], np.uint8), np.array([7, 99, 3], np.uint8)
 STARTS, COUNTS = np.array([0, 8]), np.array([5, 4])
 TABLES = (CODES > 2).astype(np.uint16) * CODES
 RANGE = range_coder.encode(TABLES, 2, 0)
+UNITS = np.arange(40) % 3
+MIXED = mixing.encode(TABLES, (2, 1), 5, 20, UNITS)
+SLOTS = np.array([2000, 96, 1000, 1000])
+MESSAGE = rans.encode(CODES[0], SLOTS, 1)
 
 MOVES = {"stride": pair(1), "padding": pair(0)}
 WINDOWS = {"kernel": [*pair(1), (99, 1)], **MOVES, "n_threads": THREADS, "isa": ISA}
 GROUPS = whole(0, 3, 5, 2**31)
+PICTURED = {"sides": [*pair(0), (0, 0), (200, 57)], "width": whole(21), "block": whole(0, 4, 41),
+            "units": sized(UNITS, kinds="i")[1:] + [UNITS - 1], "n_threads": THREADS, "isa": ISA}
+SLOTTED = {"freq": [*array(SLOTS, kinds="i"), SLOTS[:3], SLOTS - 1, np.array([4096, 0]),
+                    np.repeat(8, 512), np.array([4096])],
+           "lanes": whole(0, 2, 33), "n_threads": THREADS, "isa": ISA}
 ROUNDED = {
     "x": [*(a for a in exact(COLUMN) if not isinstance(a, np.ndarray) or a.dtype != np.float32),
           COLUMN * np.float32(np.nan)],
@@ -444,6 +453,22 @@ ENTRIES = {
         {"data": exact(RANGE), "shape": [*pair(0), (2**20, 2**20), (2**21, 1)],
          "kept": whole(TABLES.size + 1), "bits": whole(9), "lag": whole(1, 256),
          "n_threads": THREADS, "isa": ISA}),
+    mixing.encode: (
+        {"codes": TABLES, "sides": (2, 1), "width": 5, "block": 20, "units": UNITS},
+        {"codes": [*array(TABLES, kinds="i"), TABLES + np.uint16(5), TABLES.astype(int) - 1],
+         **PICTURED}),
+    mixing.decode: (
+        {"data": MIXED, "shape": TABLES.shape, "kept": np.count_nonzero(TABLES), "sides": (2, 1),
+         "width": 5, "block": 20, "units": UNITS},
+        {"data": exact(MIXED), "shape": [*pair(0), (2**20, 2**20), (2**21, 1)],
+         "kept": whole(TABLES.size + 1), **PICTURED}),
+    rans.encode: (
+        {"symbols": CODES[0], "freq": SLOTS, "lanes": 32},
+        {"symbols": [*array(CODES[0], kinds="i"), CODES[0] + 4, CODES[0].astype(int) - 4],
+         **SLOTTED}),
+    rans.decode: (
+        {"data": MESSAGE, "n": 40, "freq": SLOTS, "lanes": 1},
+        {"data": exact(MESSAGE), "n": whole(2**31), **SLOTTED}),
 }
 # What touches no memory but through NumPy: sizes, views, copies, references (`*_ref`).
 PLAIN = {
@@ -453,6 +478,8 @@ PLAIN = {
     "codebook.kmeans": {"cost"},
     "codebook.lookup": {"check", "index_bytes", "refuse"},
     "coding.huffman": {"symbol_dtype", "symbol_table"},
+    "coding.mixing": {"log2", "logit", "probability"},
+    "coding.range_coder": {"Decoder", "Encoder", "learn"},
     "int8.conv": {"Sizes", "sizes_of"},
     "int8.gemm": {"Panels", "unpacked"},
     "int8.pool": {"sizes_of", "windowed", "windows"},

@@ -44,11 +44,9 @@ static void rc_byte(rc_coder *c) {
     c->low = c->low << 8 & 0xFFFFFFFFu;
 }
 
-/* Codes bit b, or decodes and returns it. */
-ALWAYS_INLINE int rc_bit(rc_coder *c, rc_state *s, int b) {
-    int32_t p = s->p >> 6;
-    p = p < 16 ? 16 : p > 65520 ? 65520 : p;
-    uint32_t bound = (uint32_t)((uint64_t)c->range * (uint32_t)p >> 16);
+/* Codes bit b, whose probability to be 1 is p of 2^16, or decodes and returns it. */
+ALWAYS_INLINE int rc_code(rc_coder *c, uint32_t p, int b) {
+    uint32_t bound = (uint32_t)((uint64_t)c->range * p >> 16);
     if (!c->encoding) b = c->code < bound;
     if (b) {
         c->range = bound;
@@ -61,17 +59,45 @@ ALWAYS_INLINE int rc_bit(rc_coder *c, rc_state *s, int b) {
         rc_byte(c);
         c->range <<= 8;
     }
-    int32_t target = b ? (1 << RC_P_BITS) - 1 : 0;
-    s->p += (int32_t)((int64_t)(target - s->p) * c->rate[s->t] >> 16); /* rounds down */
-    if (s->t < RC_LIMIT) s->t++;
     return b;
 }
 
-static void rc_begin(rc_coder *c, int64_t m, int64_t n) {
+/* p moves towards b by 1 / (t + 3/2) of the way; t counts up to `limit`. */
+ALWAYS_INLINE void rc_learn(const rc_coder *c, rc_state *s, int b, int limit) {
+    int32_t target = b ? (1 << RC_P_BITS) - 1 : 0;
+    s->p += (int32_t)((int64_t)(target - s->p) * c->rate[s->t] >> 16); /* rounds down */
+    if (s->t < limit) s->t++;
+}
+
+ALWAYS_INLINE int rc_bit(rc_coder *c, rc_state *s, int b) {
+    int32_t p = s->p >> 6;
+    b = rc_code(c, (uint32_t)(p < 16 ? 16 : p > 65520 ? 65520 : p), b);
+    rc_learn(c, s, b, RC_LIMIT);
+    return b;
+}
+
+static void rc_start(rc_coder *c) {
     c->low = c->code = 0;
     c->range = 0xFFFFFFFFu;
     c->used = 0;
     for (int t = 0; t <= RC_LIMIT; t++) c->rate[t] = (1 << 17) / (2 * t + 3);
+    if (!c->encoding)
+        for (int i = 0; i < 4; i++) rc_byte(c);
+}
+
+/* Puts the number of the interval with most zeros at its end out; returns the bytes in all. */
+static int64_t rc_finish(rc_coder *c) {
+    uint64_t high = c->low + c->range - 1;
+    int zeros = 32;
+    while (high >> zeros << zeros < c->low) zeros--;
+    c->low = high >> zeros << zeros;
+    for (int i = 0; i < 4; i++) rc_byte(c);
+    while (c->used && !c->out[c->used - 1]) c->used--;
+    return c->used;
+}
+
+static void rc_begin(rc_coder *c, int64_t m, int64_t n) {
+    rc_start(c);
     for (int q = 0; q < RC_DENSITIES; q++) {
         int octave = (q - RC_MIDDLE) >> 1, half = (q - RC_MIDDLE) & 1;
         int64_t p = (m << RC_P_BITS) / n * (half ? 7 : 5) / 4;
@@ -85,8 +111,6 @@ static void rc_begin(rc_coder *c, int64_t m, int64_t n) {
     }
     for (int i = 0; i < 11; i++) c->highest[i].p = 1 << (RC_P_BITS - 1), c->highest[i].t = 0;
     for (int i = 0; i < 256; i++) c->below[i].p = 1 << (RC_P_BITS - 1), c->below[i].t = 0;
-    if (!c->encoding)
-        for (int i = 0; i < 4; i++) rc_byte(c);
 }
 
 /* (before + weight d) / ((places + weight) d), d = m / n, in 16 fractional bits, at most 2^24.
@@ -166,13 +190,7 @@ static int64_t rc_encode(uint16_t *codes, int64_t R, int64_t C, int64_t m, int b
     rc_begin(&coder, m, R * C);
     rc_pattern(&coder, codes, R, C, m, lag, column);
     if (bits) rc_codes(&coder, codes, R, C, bits, lag);
-    uint64_t high = coder.low + coder.range - 1;
-    int zeros = 32;
-    while (high >> zeros << zeros < coder.low) zeros--;
-    coder.low = high >> zeros << zeros;
-    for (int i = 0; i < 4; i++) rc_byte(&coder);
-    while (coder.used && !out[coder.used - 1]) coder.used--;
-    return coder.used;
+    return rc_finish(&coder);
 }
 
 static int64_t rc_decode(const uint8_t *data, int64_t size, uint16_t *codes, int64_t R, int64_t C,

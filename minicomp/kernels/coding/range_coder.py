@@ -125,12 +125,15 @@ def _checked(shape: tuple[int, int], bits: int, lag: int) -> tuple[tuple[int, in
     return shape, bits, lag
 
 
-class _Encoder:
+class Encoder:
+    """The interval of a coder, and the bytes put out."""
+
     def __init__(self):
         self.low, self.range, self.out = 0, 2**32 - 1, bytearray()
 
-    def bit(self, state: list[int], b: int) -> int:
-        bound = self.range * _probability(state) >> 16
+    def bit(self, p: int, b: int) -> int:
+        """Codes bit b, whose probability to be 1 is p of 2^16."""
+        bound = self.range * p >> 16
         if b:
             self.range = bound
         else:
@@ -138,7 +141,6 @@ class _Encoder:
         while self.range < 2**24:
             self.byte()
             self.range <<= 8
-        _learn(state, b)
         return b
 
     def byte(self) -> None:
@@ -159,14 +161,17 @@ class _Encoder:
         return bytes(self.out).rstrip(b"\0")
 
 
-class _Decoder:
+class Decoder:
+    """The interval of a decoder, and where in the data it is."""
+
     def __init__(self, data: bytes):
         self.data, self.used, self.code, self.range = data, 0, 0, 2**32 - 1
         for _ in range(4):
             self.byte()
 
-    def bit(self, state: list[int], _=None) -> int:
-        bound = self.range * _probability(state) >> 16
+    def bit(self, p: int, _=None) -> int:
+        """Returns the next bit, whose probability to be 1 is p of 2^16."""
+        bound = self.range * p >> 16
         b = int(self.code < bound)
         if b:
             self.range = bound
@@ -175,7 +180,6 @@ class _Decoder:
         while self.range < 2**24:
             self.byte()
             self.range <<= 8
-        _learn(state, b)
         return b
 
     def byte(self) -> None:
@@ -183,14 +187,17 @@ class _Decoder:
         self.code, self.used = (self.code << 8 | value) & 0xFFFFFFFF, self.used + 1
 
 
-def _probability(state: list[int]) -> int:
-    return min(max(state[0] >> 6, 16), 65520)  # of 2^16
-
-
-def _learn(state: list[int], b: int) -> None:
+def learn(state: list[int], b: int, limit: int = LIMIT) -> None:
+    """Moves a state (p, t) towards the bit b."""
     p, t = state
     state[0] = p + (((2**P_BITS - 1 if b else 0) - p) * RATES[t] >> 16)  # >> rounds down, as in C
-    state[1] = min(t + 1, LIMIT)
+    state[1] = min(t + 1, limit)
+
+
+def _bit(coder, state: list[int], b: int) -> int:
+    b = coder.bit(min(max(state[0] >> 6, 16), 65520), b)
+    learn(state, b)
+    return b
 
 
 def _pattern_states(kept: int, n: int) -> list[list[int]]:
@@ -228,7 +235,7 @@ def _walk(coder, codes: list[list[int]], kept: int, bits: int, lag: int) -> int:
         for c in range(len(row)):
             product = _density(column[c], r, 8, kept, n) * _density(in_row, c, 20, kept, n) >> 16
             k = sum(code > 0 for code in _neighbours(row, c, lag))
-            b = coder.bit(states[_half_octaves(product) * NEIGHBOURS + k], int(row[c] > 0))
+            b = _bit(coder, states[_half_octaves(product) * NEIGHBOURS + k], int(row[c] > 0))
             row[c] = row[c] or b
             column[c] += b
             in_row += b
@@ -244,7 +251,7 @@ def _walk(coder, codes: list[list[int]], kept: int, bits: int, lag: int) -> int:
                 node = 1
                 for i in range(bits - 1, -1, -1):
                     state = highest[context] if node == 1 else below[node]
-                    node = node << 1 | coder.bit(state, row[c] - 1 >> i & 1)
+                    node = node << 1 | _bit(coder, state, row[c] - 1 >> i & 1)
                 row[c] = node - (1 << bits) + 1
                 before = 2 if row[c] - 1 & top else 1
     return split
@@ -252,7 +259,7 @@ def _walk(coder, codes: list[list[int]], kept: int, bits: int, lag: int) -> int:
 
 def encode_ref(codes: Array, bits: int, lag: int) -> Array:
     """Returns what `encode` returns, in Python."""
-    coder = _Encoder()
+    coder = Encoder()
     _walk(coder, codes.tolist(), int(np.count_nonzero(codes)), bits, lag)
     return np.frombuffer(coder.finish(), np.uint8)
 
@@ -261,6 +268,6 @@ def decode_ref(
     data: Array, shape: tuple[int, int], kept: int, bits: int, lag: int
 ) -> tuple[Array, int, int]:
     """Returns what `decode` returns, in Python."""
-    coder, codes = _Decoder(data.tobytes()), [[0] * shape[1] for _ in range(shape[0])]
+    coder, codes = Decoder(data.tobytes()), [[0] * shape[1] for _ in range(shape[0])]
     split = _walk(coder, codes, kept, bits, lag)
     return np.array(codes, np.uint16).reshape(shape), coder.used, split

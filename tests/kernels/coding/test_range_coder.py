@@ -116,7 +116,7 @@ def test_by_hand():
     # A state: p after bits 1 1 0 from p = 1/2, t = 0 with rates 2/3, 2/5, 2/7
     state = [2**21, 0]
     for b in (1, 1, 0):
-        range_coder._learn(state, b)
+        range_coder.learn(state, b)
     p = 0.5
     for t, b in enumerate((1, 1, 0)):
         p += (b - p) / (t + 1.5)
