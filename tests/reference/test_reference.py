@@ -196,6 +196,26 @@ WRONG = {
     "threshold_bits": lambda acc, at, below: ENTRIES["threshold_bits"].fn(acc, at, ~below),
     "binary_conv": lambda x, w, stride, padding, pad: ENTRIES["binary_conv"].fn(
         x, w, stride, padding, -1),  # 0 is no sign
+    "low_rank": lambda w, rank: w * (np.arange(w.shape[1]) < rank),  # the first columns
+    "eckart_young": lambda w, rank: float(  # not squared
+        np.linalg.svd(w, compute_uv=False)[rank:].sum()),
+    "break_even_rank": lambda m, k: m * k // (m + k),  # where both hold as many
+    "energy_rank": lambda s, energy: 1 + int(  # not of squares
+        np.searchsorted(np.cumsum(s), energy * s.sum() * (1 - 1e-12))),
+    "ranks_under_bytes": lambda spectra, shapes, budget: [1] * len(shapes),
+    "whitened_low_rank": lambda w, moment, rank: ENTRIES["low_rank"].fn(w, rank),
+    "weight_low_rank": lambda w, rank: ENTRIES["spatial_low_rank"].fn(
+        w, min(rank, w.shape[0] * w.shape[3])),
+    "spatial_low_rank": lambda w, rank: ENTRIES["weight_low_rank"].fn(w, 1),
+    "evbmf_rank": lambda v: int(np.linalg.matrix_rank(v)),
+    "tucker2_full": lambda core, A, B: np.einsum("op,pqij,cq->ocij", A, core[..., ::-1], 2 * B),
+    "tucker2_reconstruct": lambda w, ranks: 0 * w,
+    "cp_reconstruct": lambda A, B, V, H: np.einsum("or,cr,ir,jr->ocji", A, B, V, H),
+    "flattened_filters": lambda alpha, beta, gamma: np.einsum(
+        "oc,oi,oj->ocij", alpha, beta, gamma[:, ::-1]),
+    "flattened_conv": lambda x, alpha, beta, gamma: ENTRIES["flattened_conv"].fn(  # convolution
+        x, alpha, beta[:, ::-1], gamma[:, ::-1]),
+    "randomized_low_rank": lambda w, omega, power: ENTRIES["low_rank"].fn(w, omega.shape[1]),
 }
 
 

@@ -21,7 +21,6 @@ to the nearest code; to round them otherwise take the bits that are told for `gp
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -32,36 +31,13 @@ from ...grid import code_range
 from ...nn.graph import Model
 from ...nn.taps import fitting
 from ...tensor import Array, no_grad
+from ..allocation import allocate
 from ..curvature.hessian import check_loss, float64, hutchinson_trace
 from ..examples import calibration
 from ..technique import Run, knob, weights
 from .schemes import Scheme, WeightQuantizer
 
 LOSS = "cross-entropy"
-
-
-def allocate(costs: Sequence[Sequence[float]], sizes: Sequence[Sequence[float]], budget: float
-             ) -> list[int]:
-    """Returns the choice of each layer, an index, of the least sum of costs within the budget;
-    ties by the least size.
-
-    costs, sizes : of each layer a number for each choice, sizes at least 0        budget : >= 0
-    Raises ValueError where even the smallest choices are beyond the budget.
-    """
-    # (size, cost, choices) of layers so far, sizes rising and costs falling.
-    front: list[tuple[float, float, tuple[int, ...]]] = [(0, 0.0, ())]
-    for cost, size in zip(costs, sizes):
-        every = sorted((s + more, c + extra, (*choices, i)) for s, c, choices in front
-                       for i, (extra, more) in enumerate(zip(cost, size)))
-        front, least = [], math.inf
-        for s, c, choices in every:
-            if s <= budget and c < least:
-                front.append((s, c, choices))
-                least = c
-    if not front:
-        raise ValueError(f"budget must be at least {sum(min(s) for s in sizes):,.0f}, got "
-                         f"{budget:,.0f}")
-    return list(front[-1][2])
 
 
 def code_bytes(shape: tuple[int, ...], scheme: Scheme) -> int:
