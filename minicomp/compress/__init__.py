@@ -15,6 +15,13 @@ from .binary.ttq import TTQ
 from .binary.twn import TWN
 from .binary.xnor_net import XNORNet
 from .finetune import FineTune
+from .lowrank.activation_svd import ActivationSVD
+from .lowrank.cp import CP
+from .lowrank.flattened import Flattened
+from .lowrank.spatial_svd import SpatialSVD
+from .lowrank.svd import SVD
+from .lowrank.tucker import Tucker
+from .lowrank.weight_svd import WeightSVD
 from .prune.activation import SparseActivations
 from .prune.apoz import APoZ
 from .prune.bias import Bias
@@ -72,17 +79,19 @@ from .technique import Pipeline, Run, Technique
 TECHNIQUES: tuple[type[Technique], ...] = (
     Magnitude, Iterative, Gradual, Lottery, Bias, Split, NM, Taylor, SNIP, Wanda, LAMP, FPGM, OBD,
     OBS, OBC, SparseGPT, DNS, Movement, Filters, ChannelLasso, Slimming, GroupLasso, APoZ,
-    LayerRemoval, DeadUnits, SparseActivations, KMeans, FoldBN, Equalize, SmoothQuant, AWQ, PTQ,
-    BiasCorrection, BNReestimate, GPTQ, AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT,
-    DoReFa, INQ, BinaryConnect, BNN, XNORNet, ABCNet, TWN, TTQ, FixedPointTraining, LloydMax,
-    Balanced, Buckets, Log2, APoT, Wavelets, Segmentation, FineTune)
+    LayerRemoval, DeadUnits, SparseActivations, SVD, ActivationSVD, WeightSVD, SpatialSVD, Tucker,
+    CP, Flattened, KMeans, FoldBN, Equalize, SmoothQuant, AWQ, PTQ, BiasCorrection, BNReestimate,
+    GPTQ, AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT, DoReFa, INQ, BinaryConnect, BNN,
+    XNORNet, ABCNet, TWN, TTQ, FixedPointTraining, LloydMax, Balanced, Buckets, Log2, APoT,
+    Wavelets, Segmentation, FineTune)
 
-__all__ = ["TECHNIQUES", "ABCNet", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced", "Bias",
-           "BiasCorrection", "BinaryConnect", "BNN", "BNReestimate", "Buckets", "ChannelLasso",
-           "DeadUnits", "DNS", "DoReFa", "Equalize", "Filters", "FineTune", "FixedPointTraining",
-           "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso", "Guard", "INQ", "Iterative",
-           "JointBits", "KMeans", "LAMP", "LayerRemoval", "LloydMax", "Log2", "Lottery", "LSQ",
-           "Magnitude", "MixedBits", "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline",
-           "PTQ", "QAT", "Run", "Segmentation", "Slimming", "SmoothQuant", "SNIP",
-           "SparseActivations", "SparseGPT", "Split", "Taylor", "Technique", "TTQ", "TWN", "Wanda",
-           "Wavelets", "XNORNet", "net_of"]
+__all__ = ["TECHNIQUES", "ABCNet", "ActivationSVD", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced",
+           "Bias", "BiasCorrection", "BinaryConnect", "BNN", "BNReestimate", "Buckets",
+           "ChannelLasso", "CP", "DeadUnits", "DNS", "DoReFa", "Equalize", "Filters", "FineTune",
+           "FixedPointTraining", "Flattened", "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso",
+           "Guard", "INQ", "Iterative", "JointBits", "KMeans", "LAMP", "LayerRemoval", "LloydMax",
+           "Log2", "Lottery", "LSQ", "Magnitude", "MixedBits", "Movement", "NM", "OBC", "OBD",
+           "OBS", "PACT", "Pipeline", "PTQ", "QAT", "Run", "Segmentation", "Slimming",
+           "SmoothQuant", "SNIP", "SparseActivations", "SparseGPT", "SpatialSVD", "Split", "SVD",
+           "Taylor", "Technique", "TTQ", "Tucker", "TWN", "Wanda", "Wavelets", "WeightSVD",
+           "XNORNet", "net_of"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..compress.allocation import allocate
 from ..compress.quant.adaround import rectified_sigmoid, regularizer
 from ..compress.quant.awq import awq_scale
-from ..compress.allocation import allocate
 from ..compress.quant.smoothquant import smooth_scale
 from ..compress.quant.sweep import gptq
 from .cases_coding import SIZES

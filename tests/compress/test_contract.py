@@ -67,6 +67,13 @@ TOY = {
     "layer-removal": [{"samples": 20}],
     "dead-units": [{}],
     "sparse-activations": [{"threshold": 0.1}, {"sparsity": 0.5, "samples": 20}, {"top": 0.5}],
+    "svd": [{"rank": 2}, {"energy": 0.7}],
+    "activation-svd": [{"rank": 2, "samples": 20}],
+    "weight-svd": [{"rank": 2}],
+    "spatial-svd": [{"rank": 2}],
+    "tucker": [{"ranks": "given", "rank_out": 2}],
+    "cp": [{"rank": 2}],
+    "flattened": [{}],
     "kmeans": [{"bits": 2}, {"k": 5}],
     "fold-bn": [{}],
     "equalize": [{}, {"absorb": False}],
@@ -121,7 +128,10 @@ TOY = {
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
                   "wavelet": "wavelet cannot keep what was pruned",
-                  "segments": "segments cannot keep what was pruned"}
+                  "segments": "segments cannot keep what was pruned",
+                  **dict.fromkeys(("svd", "activation-svd", "weight-svd", "spatial-svd", "tucker",
+                                   "cp", "flattened"), "factor before pruning")}
+CONVS = {"weight-svd", "spatial-svd", "tucker", "cp", "flattened"}  # of convolutions alone
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
 ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell
@@ -277,7 +287,8 @@ def test_a_pattern_that_matches_nothing_is_refused_by_name(word, name):
     assert value is not None, f"a TOY of {word} must give {name} a value"
     value = next(iter(value.values())) if isinstance(value, dict) else value
     local = {"scope": "local"} if "scope" in KINDS[word].knobs() else {}
-    technique = made(word, toy, **local, **{name: {"fc1": value, "none such": value}})
+    technique = made(word, toy, **local, **{
+        name: {"conv2" if word in CONVS else "fc1": value, "none such": value}})
     with pytest.raises(UserError, match=f"^{word}: {name}@none such matches no"):
         technique.apply(net(), data(), Run(np.random.default_rng(0)))
 

@@ -85,7 +85,7 @@ def ranks_within(word: str, model: Model, cuts: Mapping, limit: float, batch: in
     chosen = {name: tried[i] for (name, tried), i in zip(ranks.items(), found)}
     taken = rest + sum(times[name][t] for name, t in chosen.items())
     run.log({"event": "say", "net_ms": net, "ms": taken, "times": times, "text":
-             f"{word}: a batch of {batch} took {net:.3g} ms and takes about {taken:.3g} of {limit:g}"})
+             f"{word}: a batch of {batch} took {net:.3g} ms and takes about {taken:.3g}"})
     return {name: t for name, t in chosen.items() if t}
 
 

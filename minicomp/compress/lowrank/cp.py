@@ -35,7 +35,7 @@ from .chains import decoded, given
 from .factors import svd
 from .tensors import TensorTechnique, relative_error
 
-DEGENERATE = 5.0  # of the largest term's norm over that of W: terms cancel from there on
+DEGENERATE = 2.0  # times the norm of W: a term so large is one that others cancel
 
 
 def cp_full(factors: Sequence[Array]) -> Array:
@@ -140,8 +140,8 @@ class CP(TensorTechnique):
                          rng=run.rng)
         far, said = degeneracy(factors, w), f"at rank {R}"
         if far > DEGENERATE:
-            said += (f", degenerate: terms of {far:.3g} times the filters' norm cancel, try another "
-                     "rank or a ridge,")
+            said += (f", degenerate (terms of {far:.3g} times the filters' norm cancel: try "
+                     "another rank or a ridge)")
         layers = cp_layers(node.layer, R)
         A, B, V, H = factors
         for layer, weight in zip(layers, (B.T, V.T, H.T, A)):

@@ -27,8 +27,8 @@ class SpatialSVD(Truncation):
 
     word: ClassVar[str] = "spatial-svd"
     title: ClassVar[str] = "Low rank of filters along one axis"
-    source: ClassVar[str] = ("Jaderberg, Vedaldi & Zisserman 2014, Speeding up Convolutional Neural "
-                             "Networks with Low Rank Expansions, arXiv:1405.3866")
+    source: ClassVar[str] = ("Jaderberg, Vedaldi & Zisserman 2014, Speeding up Convolutional "
+                             "Neural Networks with Low Rank Expansions, arXiv:1405.3866")
 
     def way(self, node):
         return SPATIAL if is_conv(node) and max(node.layer.kernel_size) > 1 else None

@@ -6,8 +6,8 @@ of variance sigma^2; empirical Bayes keeps exactly the components with
 
     gamma_h^2 / (M sigma^2) > x_bar = (1 + tau_bar) (1 + alpha / tau_bar)                (theorem 2)
 
-tau_bar the zero of Xi(tau) = Phi(tau) + Phi(tau / alpha), Phi(z) = log(1 + z) / z - 1/2, near 2.5129
-sqrt(alpha). The noise is the sigma^2 of least free energy, one number on a bounded interval,
+tau_bar the zero of Xi(tau) = Phi(tau) + Phi(tau / alpha), Phi(z) = log(1 + z) / z - 1/2, near
+2.5129 sqrt(alpha). The noise is the sigma^2 of least free energy, one number on a bounded interval,
 
     Omega(sigma^2) = sum_h psi(gamma_h^2 / (M sigma^2))                                  (theorem 5)
     psi(x) = x - log x + [x > x_bar] (log(1 + tau) + alpha log(1 + tau / alpha) - tau)

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicomp.compress import net_of
+from minicomp.compress.allocation import allocate
 from minicomp.compress.curvature.hessian import exact_hessian, float64, hutchinson_trace
 from minicomp.compress.finetune import FineTune
-from minicomp.compress.allocation import allocate
 from minicomp.compress.quant.mixed import MixedBits, code_bytes, logits, quantized
 from minicomp.compress.quant.schemes import Scheme
 from minicomp.compress.technique import Run, weights
