@@ -38,7 +38,8 @@ def break_even(spectra: Mapping[str, Sequence[float]], ms: Mapping[int, Sequence
                sides: tuple[int, int] = SIDES, guess: float | None = None) -> Figure:
     """Draws singular values, and the time of two layers over that of one, against their rank.
 
-    spectra : by name, singular values over the largest, falling
+    spectra : by name, singular values over the largest, falling: all, or evenly spaced ones from
+        the first to the last
     ms : by batch, milliseconds at each of `ranks`        dense : by batch, of the layer whole
     sides : (m, k) of the matrix, whose break-even rank by count is m k / (m + k)
     guess : of the break-even rank by the clock; a dotted line
@@ -49,15 +50,16 @@ def break_even(spectra: Mapping[str, Sequence[float]], ms: Mapping[int, Sequence
         ax = axes((10.4, 4.0))
         grid = ax.figure.add_gridspec(1, 2, wspace=0.12)
         ax.set_subplotspec(grid[0])
-        _draw_spectra(ax, spectra)
+        _draw_spectra(ax, spectra, sides)
         _draw_times(ax.figure.add_subplot(grid[1]), ms, dense, ranks, count, guess)
+        some = np.linspace(1, min(sides), 6)
         fallen = "; ".join(
-            f"{name} {', '.join(f'{s[i]:.2f}' for i in _tenths(len(s)))}"
+            f"{name} {', '.join(f'{v:.2f}' for v in np.interp(some, _places(s, sides), s))}"
             for name, s in spectra.items())
         said = "; ".join(
             f"{_images(b)}: {', '.join(f'{t / dense[b]:.2f}' for t in ms[b])}, break-even at rank"
             f" {crossing(ranks, ms[b], dense[b]):.0f} and {dense[b]:.3g} ms" for b in ms)
-        at = ", ".join(str(int(i) + 1) for i in _tenths(len(next(iter(spectra.values())))))
+        at = ", ".join(f"{place:.0f}" for place in some)
         told = f" Your guess: {guess:g}." if guess else ""
         return picture(
             ax, f"Left: singular values over the largest, at places {at}: {fallen}. Right: time of"
@@ -65,18 +67,18 @@ def break_even(spectra: Mapping[str, Sequence[float]], ms: Mapping[int, Sequence
                 f" {', '.join(map(str, ranks))}: {said}; by count it is {count:.0f}.{told}")
 
 
-def _tenths(n: int) -> np.ndarray:
-    # Places that the text names: about every fifth part of n.
-    return np.unique(np.linspace(0, n - 1, 6).astype(int))
+def _places(s: Sequence[float], sides: tuple[int, int]) -> np.ndarray:
+    # Of singular values among all of a matrix, from 1.
+    return np.linspace(1, min(sides), len(s))
 
 
 def _images(batch: int) -> str:
     return "1 image" if batch == 1 else f"{batch} images"
 
 
-def _draw_spectra(ax, spectra: Mapping[str, Sequence[float]]) -> None:
+def _draw_spectra(ax, spectra: Mapping[str, Sequence[float]], sides: tuple[int, int]) -> None:
     for i, (name, s) in enumerate(spectra.items()):
-        ax.plot(np.arange(1, len(s) + 1), s, color=LINES[i], linestyle=("-", "--")[i % 2],
+        ax.plot(_places(s, sides), s, color=LINES[i], linestyle=("-", "--")[i % 2],
                 label=name)
     ax.set_ylim(0, 1.05)
     ax.set_xlabel("i")
