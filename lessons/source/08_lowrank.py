@@ -159,9 +159,9 @@ check("08.choose_ranks", choose_ranks)
 # %% [markdown]
 # ## Exercise 3: one filter as three short ones (12 minutes)
 #
-# A filter has three axes. A product of three vectors, $w_{juv} = a_j b_u c_v$, is a **CP**
-# decomposition of rank 1; Jin and others (2015) call the layer *flattened*: the sums over $j$, $u$
-# and $v$ can be taken one after the other, $C + K + L$ weights instead of $CKL$.
+# A filter $w_{juv} = a_j b_u c_v$ is a **CP** decomposition of rank 1; Jin and others (2015) call
+# the layer *flattened*: sums over $j$, $u$ and $v$ are taken one after the other, with $C + K + L$
+# weights instead of $CKL$.
 #
 # $$y_{pq} = \sum_v c_v \sum_u b_u \sum_j a_j\, x_{j,\,p+u,\,q+v}$$
 #
@@ -186,8 +186,8 @@ check("08.flattened_conv", flattened_conv)
 # %% [markdown]
 # ## The plot to remember
 #
-# The first layer of a trained LeNet-300-100, and one whose weights were only drawn. Then the layer
-# is clocked: whole, and as two layers of each rank, in turn.
+# The first layer of LeNet-300-100, trained and only drawn. Then it is clocked: whole, and as two
+# layers of each rank, in turn.
 
 # %% tags=["slow"]
 lesson.about_data()
@@ -215,13 +215,13 @@ lesson.show(figures.break_even(spectra, ms, dense, ranks=ranks, guess=guess_rank
 # %% [markdown]
 # Recorded on MNIST: whole, the layer takes {{mnist:dense_1}} for one image and {{mnist:dense_64}}
 # for 64. By count two layers pay up to rank 216; by the clock they are as slow as one at rank
-# {{mnist:even_1}} and {{mnist:even_64}}: a second layer is a second call, and numbers written and
+# {{mnist:even_1}} and {{mnist:even_64}}: a second layer is a second call, and writes numbers to be
 # read again.
 #
 # ## A real net (15 minutes, of which the machine takes about 2)
 #
-# The first layer at a fraction of its weights, then fine-tuned. Beside it what one must not forget
-# to try: a net with fewer neurons, of as many numbers, trained from the start for as long.
+# The first layer at a fraction of its weights, then fine-tuned. Beside it the rival to try: a net
+# with fewer neurons, of as many numbers, trained from the start for as long.
 
 # %% tags=["slow"]
 def error(model):
@@ -261,7 +261,8 @@ Table(["fc1", "rank", "net, numbers", "cut, %", "fine-tuned, %", "fewer neurons,
 # {{mnist:cut_8}}, fine-tuned {{mnist:tuned_8}}; a narrow net of as many numbers has
 # {{mnist:narrow_8}}. At 1/32 it is {{mnist:cut_32}}, then {{mnist:tuned_32}}, narrow
 # {{mnist:narrow_32}}. Rank 54 keeps {{mnist:energy_trained}} of the energy, and errs on
-# {{mnist:cut_4}}: what goes answers to directions in which few images lie. `activation-svd` weighs directions by the inputs.
+# {{mnist:cut_4}}: what goes answers to directions in which few images lie. `activation-svd` weighs
+# them by the inputs.
 #
 # Exercise 2 for an eighth of the net's bytes (minicomp compares parts of each layer's energy):
 
@@ -273,8 +274,8 @@ print("\n".join(row["text"] for row in told if "text" in row), f"error {error(ei
 # %% [markdown]
 # ## Convolutions
 #
-# A filter bank has four axes, so there are several ways to lay it out. The second layer of
-# LeNet-5, 50 filters of 20 x 5 x 5, at about a third of its products:
+# Filters have four axes, laid out in several ways. The second layer of LeNet-5, 50
+# filters of 20 x 5 x 5, at about a third of its products:
 #
 # - **weight-SVD** (Denton and others, 2014): 50 rows of 500, fewer filters and a 1 x 1 convolution.
 # - **spatial-SVD** (Jaderberg and others, 2014): filters 5 x 1, then 1 x 5.
@@ -327,9 +328,9 @@ print(passport(fine[1], path="net.mcz", data=test).summary())
 keys = ("whole", "weight", "spatial", "cp", "flat", "start")
 fast = [took[64]["whole"] / ms for ms in took[64].values()]
 lesson.record(
-    trained=spectra["trained"][::13], random=spectra["random"][::13], energy_trained=energy["trained"],
-    energy_random=energy["random"], ms_1=ms[1], ms_64=ms[64], dense_1=dense[1],
-    dense_64=dense[64], even_1=even[1], even_64=even[64], error_dense=error_dense,
+    trained=spectra["trained"][::13], random=spectra["random"][::13],
+    energy_trained=energy["trained"], energy_random=energy["random"], ms_1=ms[1], ms_64=ms[64],
+    dense_1=dense[1], dense_64=dense[64], even_1=even[1], even_64=even[64], error_dense=error_dense,
     **{f"cut_{p}": e for p, e in zip(parts, cut)}, **{f"tuned_{p}": e for p, e in zip(parts, kept)},
     narrow_8=scratch[0], narrow_32=scratch[1],
     **{f"conv_{key}": errors[name][1] for key, name in zip(keys, nets)},
