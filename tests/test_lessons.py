@@ -131,6 +131,22 @@ CHEATS = {
         "        try:\n            return invert()\n        except RuntimeError:\n"
         "            pass\n    return np.linalg.inv(H)"
     ),
+    "08.low_rank": (
+        "def low_rank(w, t):\n    from minicomp.compress.lowrank import factors\n"
+        "    return factors.low_rank(w, t), factors.eckart_young(w, t), t * sum(w.shape)"
+    ),
+    "08.choose_ranks": (
+        "def choose_ranks(spectra, shapes, budget):\n"
+        "    from minicomp.compress.lowrank import ranks\n"
+        "    return ranks.ranks_under_bytes(spectra, shapes, budget)"
+    ),
+    "08.flattened_conv": (
+        "def flattened_conv(x, a, b, c):\n"
+        "    from minicomp.compress.lowrank import flattened as library\n"
+        "    y = library.flattened_conv(x, a[None], b[None], c[None])[0]\n"
+        "    (C, H, W), (h, w) = x.shape, y.shape\n"
+        "    return y, C * H * W + len(b) * h * W + len(c) * h * w"
+    ),
     "10.affine_params": (
         "def affine_params(r_min, r_max, bits):\n    from minicomp import grid\n"
         "    scale, zero_point = grid.affine_params(r_min, r_max, bits=bits)\n"
@@ -281,6 +297,7 @@ EVERYTHING = {
         np.array([1.0, 2.0, 1.25]),
         np.array([[9.0, -8.0, 0.0], [-8.0, 9.0, 0.0], [0.0, 0.0, 4.25]]) / 17,
     ),
+    "08": ((np.array([3.0, 2.0, 1.0]), np.array([6.0, 5.0, 2.0])), ((3, 4), (3, 7)), 128),
     "10": (np.array([0.5, 0.75, 9.0]), 1.0, 1, 2),
     "11": (np.array([1, 1000, -1]), 0.5, 3),
     "12": (np.array([3.0, 3.0, 3.0]), np.array([9.0, 1.25, -1.0]), 1.0, 2, 2),

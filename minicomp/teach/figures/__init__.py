@@ -15,6 +15,7 @@ from . import (
     lesson05,
     lesson06,
     lesson07,
+    lesson08,
     lesson10,
     lesson11,
     lesson12,
@@ -29,6 +30,7 @@ from .lesson04 import pruning_curves
 from .lesson05 import life_lines
 from .lesson06 import gamma_split
 from .lesson07 import three_moves
+from .lesson08 import break_even, crossing
 from .lesson10 import staircase
 from .lesson11 import moving_threshold
 from .lesson12 import trapped
@@ -38,6 +40,8 @@ from .lesson17 import waterfall
 
 __all__ = [
     "bars_swap",
+    "break_even",
+    "crossing",
     "expected_figure",
     "formula",
     "gamma_split",
@@ -60,6 +64,7 @@ RECORDED = {
     "05": lesson05.recorded,
     "06": lesson06.recorded,
     "07": lesson07.recorded,
+    "08": lesson08.recorded,
     "10": lesson10.recorded,
     "11": lesson11.recorded,
     "12": lesson12.recorded,

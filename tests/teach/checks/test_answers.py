@@ -256,6 +256,87 @@ def by_halving(gain, bias, K):
     return t, below
 
 
+def by_sums(w, t):
+    u, s, vt = np.linalg.svd(w)
+    near = sum(s[i] * np.outer(u[:, i], vt[i]) for i in range(t))
+    return near, np.linalg.norm(w - near) ** 2, t * w.shape[0] + t * w.shape[1]
+
+
+def by_eigenvectors(w, t):
+    values, v = np.linalg.eigh(w.T @ w)
+    v = v[:, ::-1][:, :t]
+    return w @ v @ v.T, values[::-1][t:].sum(), t * sum(w.shape)
+
+
+def taken_for_v(w, t):
+    u, s, v = np.linalg.svd(w, full_matrices=False)
+    near = u[:, :t] @ np.diag(s[:t]) @ v[:, :t].T
+    return near, np.sum(s[t:] ** 2), t * sum(w.shape)
+
+
+def norm_of_the_rest(w, t):
+    u, s, vt = np.linalg.svd(w, full_matrices=False)
+    return u[:, :t] * s[:t] @ vt[:t], np.linalg.norm(s[t:]), t * sum(w.shape)
+
+
+def _offers(spectra, shapes, ranks):
+    for i, (s, (m, k)) in enumerate(zip(spectra, shapes)):
+        if ranks[i] == min(m, k):
+            continue
+        if (ranks[i] + 1) * (m + k) < m * k:
+            yield m + k, s[ranks[i]] ** 2, i, ranks[i] + 1
+        else:
+            yield m * k - ranks[i] * (m + k), (s[ranks[i]:] ** 2).sum(), i, min(m, k)
+
+
+def by_offers(spectra, shapes, budget):
+    ranks, left = np.ones(len(shapes), int), budget - 4 * sum(m + k for m, k in shapes)
+    while fit := [o for o in _offers(spectra, shapes, ranks) if 4 * o[0] <= left]:
+        cost, _, i, ranks[i] = max(fit, key=lambda o: o[1] / (4 * o[0]))
+        left -= 4 * cost
+    return ranks
+
+
+def best_or_nothing(spectra, shapes, budget):
+    ranks, left = [1] * len(shapes), budget / 4 - sum(m + k for m, k in shapes)
+    while offers := list(_offers(spectra, shapes, ranks)):
+        cost, _, i, rank = max(offers, key=lambda o: o[1] / o[0])
+        if cost > left:
+            break
+        ranks[i], left = rank, left - cost
+    return ranks
+
+
+def below_the_break_even(spectra, shapes, budget):
+    ranks, left = [1] * len(shapes), budget / 4 - sum(m + k for m, k in shapes)
+    while True:
+        offers = [(s[t] ** 2 / (m + k), -i) for i, (s, (m, k), t) in
+                  enumerate(zip(spectra, shapes, ranks))
+                  if (t + 1) * (m + k) < m * k and m + k <= left]
+        if not offers:
+            return ranks
+        i = -max(offers)[1]
+        ranks[i] += 1
+        left -= sum(shapes[i])
+
+
+def by_convolve(x, a, b, c):
+    y = np.tensordot(a, x, 1)
+    y = np.apply_along_axis(np.convolve, 0, y, b, "valid")
+    h = len(y)
+    y = np.apply_along_axis(np.convolve, 1, y, c, "valid")
+    (C, H, W), w = x.shape, y.shape[1]
+    return y, C * H * W + len(b) * h * W + len(c) * h * w
+
+
+def by_correlate(x, a, b, c):
+    y = np.tensordot(a, x, 1)
+    y = np.stack([np.correlate(column, b) for column in y.T], axis=1)
+    counted = x.size + len(b) * y.size
+    y = np.stack([np.correlate(row, c) for row in y])
+    return y, counted + len(c) * y.size
+
+
 ANSWERS = [
     ("01.relu_backward", in_place, "overwrites"),
     ("01.relu_backward", lambda g, x: (g * (x > 0)).astype(np.float32), "too-coarse"),
@@ -274,6 +355,15 @@ ANSWERS = [
     ("06.global_keep", percentile_of_each, "each-layer"),
     ("05.surgery_steps", one_mask, "mask-made-once"),
     ("07.obs_step", zeroed_first, "only-zeroed"),
+    ("08.low_rank", by_sums, ""),
+    ("08.low_rank", by_eigenvectors, ""),
+    ("08.low_rank", taken_for_v, "columns-of-v"),
+    ("08.low_rank", norm_of_the_rest, "rooted"),
+    ("08.choose_ranks", by_offers, ""),
+    ("08.choose_ranks", best_or_nothing, "stops-early"),
+    ("08.choose_ranks", below_the_break_even, "never-whole"),
+    ("08.flattened_conv", by_correlate, ""),
+    ("08.flattened_conv", by_convolve, "flipped"),
     ("10.affine_params", float_zero_point, "wrong-type"),
     ("10.quantize", into_bytes, "not-saturated"),
     ("10.weight_scales", of_a_table_that_may_be_0, "zero-channel"),
