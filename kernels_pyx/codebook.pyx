@@ -23,6 +23,10 @@ cdef extern from "simd/codebook/scatter.h" nogil:
     int64_t scatter(const float *g, const void *index, int width, long n, double *table, long k,
                     float *out, int level)
 
+cdef extern from "simd/codebook/buckets.h" nogil:
+    void bucket_sums(const float *g, const unsigned int *places, const int64_t *starts, long k,
+                     float *out)
+
 
 def running_sums(
     const floating[::1] x,   # IN (n,) ascending, n >= 1
@@ -134,6 +138,22 @@ def nearest(
         return
     for i in prange((n + 8191) // 8192, nogil=True, schedule="static", num_threads=n_threads):
         kmeans_nearest(&x[8192 * i], min(8192, n - 8192 * i), edge, m, &out[8192 * i], level)
+
+
+def bucket_add(
+    const float[::1] g,             # IN (n,)
+    const unsigned int[::1] places, # IN (n,) twice the place, and 1 where the sign is -1
+    const int64_t[::1] starts,      # IN (k + 1,) where the places of each bucket begin
+    float[::1] out,                 # OUT (k,)
+    int n_threads,
+):
+    """out[j] = the sum of +-g over the places of bucket j, in their order."""
+    cdef Py_ssize_t k = out.shape[0], j
+    if g.shape[0] == 0:
+        out[:] = 0
+        return
+    for j in prange((k + 1023) // 1024, nogil=True, schedule="static", num_threads=n_threads):
+        bucket_sums(&g[0], &places[0], &starts[1024 * j], min(1024, k - 1024 * j), &out[1024 * j])
 
 
 def take(

@@ -464,6 +464,15 @@ def weights(model: Model) -> dict[str, str]:
             if name.endswith(".weight") and len(form.shape) > 1}
 
 
+def unmasked(word: str, model: Model, names: Iterable[str]) -> None:
+    """Raises UserError where one of the named forms is pruned: for techniques whose forms store
+    nothing by place."""
+    for name in names:
+        if model.forms()[name].mask is not None:
+            raise UserError(f"{word}: {name} must not be pruned: {word} cannot keep what was "
+                            "pruned at 0")
+
+
 def feeding(model: Model) -> dict[str, frozenset[str]]:
     """Returns by node, and "x", the layers whose `weights` it comes from: itself, or the last such
     layer on each path to it."""

@@ -23,6 +23,7 @@ from . import vectors
 from .cases_binary import BINARY
 from .cases_bits import BITS
 from .cases_coding import CODING
+from .cases_hash import HASH
 from .cases_pruning import PRUNING
 from .cases_quant_blocks import QUANT_BLOCKS
 from .cases_quant_fixed import FIXED
@@ -39,7 +40,7 @@ from .judges import Case, Message, copied
 
 ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS, **FIXED,
                             **QUANT_FOLDING, **QUANT_LEVELS, **QUANT_PTQ, **QUANT_RANGES,
-                            **ROUNDING, **QUANT_TRAINING, **BINARY, **BITS}
+                            **ROUNDING, **QUANT_TRAINING, **BINARY, **BITS, **HASH}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:

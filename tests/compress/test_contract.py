@@ -68,6 +68,8 @@ TOY = {
     "dead-units": [{}],
     "sparse-activations": [{"threshold": 0.1}, {"sparsity": 0.5, "samples": 20}, {"top": 0.5}],
     "kmeans": [{"bits": 2}, {"k": 5}],
+    "hashed": [{"fraction": 0.5}, {"fraction": {"*": 0.25, "conv1": 1.0}, "start": "averaged",
+                                  "real": FC1}],
     "fold-bn": [{}],
     "equalize": [{}, {"absorb": False}],
     "smoothquant": [{"samples": 20}],
@@ -121,7 +123,8 @@ TOY = {
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
                   "wavelet": "wavelet cannot keep what was pruned",
-                  "segments": "segments cannot keep what was pruned"}
+                  "segments": "segments cannot keep what was pruned",
+                  "hashed": "hashed cannot keep what was pruned"}
 ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
 ROUGH = {("movement", 1), ("group-lasso", 0)}  # what they remove, only a training can tell

@@ -34,6 +34,7 @@ from minicomp.compress.quant.inq import INQ
 from minicomp.compress.quant.lsq import LSQ
 from minicomp.compress.quant.pact import PACT
 from minicomp.compress.quant.qat import QAT
+from minicomp.compress.share.hashednets import HashedNets
 from minicomp.compress.share.kmeans import KMeans
 from minicomp.compress.technique import Pipeline, Run, weights
 from minicomp.data import Split
@@ -61,11 +62,13 @@ TRAINED = {
     "abc-net": ABCNet(bases=2),
     "twn": TWN(),
     "ttq": TTQ(),
+    "hashed": HashedNets(),
 }
 PAIRS = list(itertools.combinations(TRAINED, 2))
 MASKS, GRIDS = ("gradual", "dns", "movement"), (
     "qat", "lsq", "pact", "dorefa", "inq", "fixed-point", "binary-connect", "bnn", "xnor-net",
-    "abc-net", "twn", "ttq")
+    "abc-net", "twn", "ttq", "hashed")
+ALONE = ("hashed",)  # of weights that no other technique may touch
 REFUSED = [pair for pair in PAIRS if set(pair) <= set(MASKS) or set(pair) <= set(GRIDS)]
 TWO_EACH = [  # every technique with two partners
     ("gradual", "slimming"),
@@ -211,7 +214,7 @@ def test_a_stopped_pair_goes_on_and_ends_in_the_same_bits(words, tmp_path, stop_
 @pytest.mark.slow
 @pytest.mark.parametrize("words", PAIRS, ids="+".join)
 def test_every_pair_goes_on_or_is_refused_by_name(words, tmp_path, stop_at, bits):
-    if words in REFUSED or words == ("slimming", "bnn") or (
+    if words in REFUSED or words == ("slimming", "bnn") or set(words) & set(ALONE) or (
             words[0] == "group-lasso" and words[1] in GRIDS):
         with pytest.raises(UserError, match=f"{words[0]} and {words[1]} cannot train together"):
             together(*words)
@@ -224,7 +227,7 @@ def test_every_technique_that_trains_is_here():
     kinds = {t.word for t in TECHNIQUES if issubclass(t, Trained)}
     assert set(TRAINED) == kinds
     counts = [word for pair in TWO_EACH for word in pair]
-    assert all(counts.count(word) >= 2 for word in kinds)
+    assert all(counts.count(word) >= 2 for word in kinds - set(ALONE))
     assert set(MASKS) == {w for w in kinds if TRAINED[w].masks}
     assert set(GRIDS) == {w for w in kinds if TRAINED[w].quantizes}
 
@@ -267,6 +270,12 @@ def test_a_checkpoint_of_other_techniques_is_refused(tmp_path):
 @pytest.mark.parametrize("words", REFUSED, ids="+".join)
 def test_two_that_set_masks_or_grids_are_refused_by_name(words):
     with pytest.raises(UserError, match=f"{words[0]} and {words[1]} cannot train together: each"):
+        together(*words)
+
+
+@pytest.mark.parametrize("words", [p for p in PAIRS if set(p) & set(ALONE)], ids="+".join)
+def test_weights_without_places_train_alone(words):
+    with pytest.raises(UserError, match=f"{words[0]} and {words[1]} cannot train together: "):
         together(*words)
 
 

@@ -196,6 +196,12 @@ WRONG = {
     "threshold_bits": lambda acc, at, below: ENTRIES["threshold_bits"].fn(acc, at, ~below),
     "binary_conv": lambda x, w, stride, padding, pad: ENTRIES["binary_conv"].fn(
         x, w, stride, padding, -1),  # 0 is no sign
+    "splitmix64": lambda n, key: ENTRIES["splitmix64"].fn(n, key, first=1),
+    "hash_places": lambda n, k, seed: (  # the remainder
+        (ENTRIES["splitmix64"].fn(n, seed) % np.uint64(k)).astype(np.uint32),
+        np.ones(n, np.int8)),
+    "hashed_weights": lambda w, shape, seed: np.abs(ENTRIES["hashed_weights"].fn(w, shape, seed)),
+    "hashed_gradient": lambda g, k, seed: ENTRIES["hashed_gradient"].fn(np.ones_like(g), k, seed),
 }
 
 

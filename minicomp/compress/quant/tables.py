@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...errors import UserError
 from ...nn.forms import Codebook, Form
 from ...tensor import Array, no_grad
-from ..technique import Run, Technique, weights
+from ..technique import Run, Technique, unmasked, weights
 
 
 class FormQuantizer(Technique):
@@ -36,10 +35,7 @@ class WholeQuantizer(FormQuantizer):
 
     def check(self, model):
         super().check(model)
-        for name in weights(model).values():
-            if model.forms()[name].mask is not None:
-                raise UserError(f"{self.word}: {name} must not be pruned: {self.word} cannot keep "
-                                "what was pruned at 0")
+        unmasked(self.word, model, weights(model).values())
 
 
 def kept_values(form: Form) -> Array:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import cpu, doors
+from ..splitmix import FIRST, GAMMA, SECOND, splitmix64
 from ..threads import threads
 
 Array = np.ndarray
@@ -106,21 +107,16 @@ def key_of(*numbers: int) -> int:
     """
     key = 0
     for number in numbers:
-        z = (key ^ number) + 0x9E3779B97F4A7C15 & WORD
-        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & WORD
-        z = (z ^ z >> 27) * 0x94D049BB133111EB & WORD
+        z = (key ^ number) + GAMMA & WORD
+        z = (z ^ z >> 30) * FIRST & WORD
+        z = (z ^ z >> 27) * SECOND & WORD
         key = z ^ z >> 31
     return key
 
 
 def draws(n: int, key: int) -> Array:
     """Returns u_0..u_n-1, float32 in [0, 1), multiples of 2^-24."""
-    with np.errstate(over="ignore"):
-        z = np.uint64(key) + np.arange(1, n // 2 + 2, dtype=np.uint64) * np.uint64(
-            0x9E3779B97F4A7C15)
-        z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-        z = z ^ z >> np.uint64(31)
+    z = splitmix64(n // 2 + 1, key)
     low, high = z & np.uint64(0xFFFFFFFF), z >> np.uint64(32)
     bits = np.stack([low, high], axis=1).reshape(-1)[:n] >> np.uint64(8)
     return bits.astype(np.float32) * np.float32(2.0**-24)

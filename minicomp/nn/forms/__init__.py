@@ -17,6 +17,7 @@ and nothing else about a technique is known outside it.
 | Segments       | lengths of runs, a value each (themselves a form)  | runs of one value     |
 | Binary         | a bit a weight and basis, scales                   | sum of alpha_i sign_i |
 | Ternary        | -1, 0, +1, two scales or one                       | Wp, 0 or -Wn          |
+| Hashed         | buckets (themselves a form), a seed                | +-buckets[h(p)]       |
 
 A further form is one file, which declares its parts (parts.py, base.py), and one line in FORMS.
 """
@@ -26,6 +27,7 @@ from .base import Form
 from .binary import Binary, Ternary
 from .codebook import Codebook
 from .dense import BFloat16, Dense, Half
+from .hashed import Hashed
 from .levels import AdditivePowers, Powers
 from .parts import BFLOAT16, MASK, Part, Setting, check_floats, code_dtype
 from .segments import Segments
@@ -33,8 +35,8 @@ from .wavelet import Wavelet
 
 FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (
     Dense, Half, Codebook, Affine, FixedPoint, BFloat16, Powers, AdditivePowers,
-    Wavelet, Segments, Binary, Ternary)}
+    Wavelet, Segments, Binary, Ternary, Hashed)}
 
 __all__ = ["AdditivePowers", "Affine", "BFLOAT16", "BFloat16", "Binary", "Codebook", "Dense",
-           "FORMS", "FixedPoint", "Form", "Half", "MASK", "Part", "Powers", "Segments", "Setting",
-           "Ternary", "Wavelet", "check_floats", "code_dtype"]
+           "FORMS", "FixedPoint", "Form", "Half", "Hashed", "MASK", "Part", "Powers", "Segments",
+           "Setting", "Ternary", "Wavelet", "check_floats", "code_dtype"]

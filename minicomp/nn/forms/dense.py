@@ -52,6 +52,11 @@ class Dense(Form):
         return self._with({"value": value}, shape=value.shape)
 
 
+def numbers(values) -> Form:
+    """Returns a form itself, or the float32 form of an array."""
+    return values if isinstance(values, Form) else Dense(np.asarray(values, np.float32))
+
+
 class _Rounded(Dense):
     # Values stored as a narrow float; while trainable a float32 latent stands behind them, which
     # begins as the value that is stored; `freeze()` rounds it, `copy()` keeps it.

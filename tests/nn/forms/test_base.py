@@ -3,7 +3,7 @@ import pytest
 
 from minicomp.nn.forms import (
     FORMS, AdditivePowers, Affine, BFloat16, Binary, Codebook, Dense, FixedPoint, Form, Half,
-    Powers, Segments, Ternary, Wavelet)
+    Hashed, Powers, Segments, Ternary, Wavelet)
 
 RNG = np.random.default_rng(7)
 W = RNG.standard_normal((6, 5)).astype(np.float32)
@@ -148,6 +148,6 @@ def test_the_table_of_forms_names_each():
     assert FORMS == {"dense": Dense, "half": Half, "codebook": Codebook, "affine": Affine,
                      "fixed": FixedPoint, "bfloat16": BFloat16, "powers": Powers,
                      "apot": AdditivePowers, "wavelet": Wavelet, "segments": Segments,
-                     "binary": Binary, "ternary": Ternary}
+                     "binary": Binary, "ternary": Ternary, "hashed": Hashed}
     assert len({form.wire for form in FORMS.values()}) == len(FORMS)
     assert all(form.kind == kind for kind, form in FORMS.items())

@@ -15,8 +15,8 @@ from minicomp.codec.positions import LAYOUTS
 from minicomp.compress.channels import removal
 from minicomp.errors import FormatError, UserError
 from minicomp.nn import (AdditivePowers, Affine, BFloat16, Binary, Codebook, Conv2d, Dense,
-                         FixedPoint, Flatten, Half, Linear, Model, Powers, Segments, Ternary,
-                         Wavelet, chain)
+                         FixedPoint, Flatten, Half, Hashed, Linear, Model, Powers, Segments,
+                         Ternary, Wavelet, chain)
 from minicomp.nn.forms import FORMS, MASK, Form, Part
 from minicomp.ops import mul
 from minicomp.optim import OPTIMIZERS
@@ -116,6 +116,8 @@ MAKERS = {
         Affine.of(RNG_C, 0.05, trainable=True), SHAPE, "haar", 4),
     "segments": lambda: Segments(RUNS, LEVELS, SHAPE),
     "segments-half": lambda: Segments(RUNS, Half(LEVELS), SHAPE),
+    "hashed": lambda: Hashed(LEVELS, SHAPE, 3),
+    "hashed-affine": lambda: Hashed(Affine.of(LEVELS, 0.02, trainable=True), SHAPE, 2**32 - 1),
     "binary": lambda: Binary.of(W, SCALE, trainable=True),
     "binary-masked": lambda: Binary.of(W, SCALE, mask=MASK_, trainable=True),
     "binary-bases": lambda: Binary(BASES, np.linspace(-0.3, 0.6, 18).reshape(6, 3),
@@ -142,7 +144,8 @@ def those(named):
 
 
 EVERY, MOVING = those(ALL), those(MAKERS)
-WHOLE = {name for name in ALL if name.startswith(("wavelet", "segments"))}  # nothing has a place
+WHOLE = {name for name in ALL if name.startswith(  # nothing has a place
+    ("wavelet", "segments", "hashed"))}
 PLACED = those([name for name in ALL if name not in WHOLE])
 CUTTABLE = those([name for name in ALL if name not in WHOLE | {"affine-groups"}])  # along any axis
 MASKABLE = those([name for name in ALL if name not in WHOLE | {
