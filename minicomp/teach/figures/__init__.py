@@ -20,6 +20,7 @@ from . import (
     lesson11,
     lesson12,
     lesson13,
+    lesson15,
     lesson16,
     lesson17,
 )
@@ -35,6 +36,7 @@ from .lesson10 import staircase
 from .lesson11 import moving_threshold
 from .lesson12 import trapped
 from .lesson13 import updates_lost
+from .lesson15 import error_by_size
 from .lesson16 import speed_bars
 from .lesson17 import waterfall
 
@@ -42,6 +44,7 @@ __all__ = [
     "bars_swap",
     "break_even",
     "crossing",
+    "error_by_size",
     "expected_figure",
     "formula",
     "gamma_split",
@@ -69,6 +72,7 @@ RECORDED = {
     "11": lesson11.recorded,
     "12": lesson12.recorded,
     "13": lesson13.recorded,
+    "15": lesson15.recorded,
     "16": lesson16.recorded,
     "17": lesson17.recorded,
 }
