@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..compress.technique import Run, Technique
+from ..deploy import Program
 from ..nn.graph import Model
 from ..quality import Agreement, agreement
 from ..timing import Clock
@@ -37,7 +38,8 @@ class Files:
         self.kinds: dict[str, Kind] = {}
         self.clock = Clock()
 
-    def note(self, kind: str, model: Model, seed: int, floats: Model | None = None) -> None:
+    def note(self, kind: str, model: Model | Program, seed: int,
+             floats: Model | None = None) -> None:
         """Writes a net; its seconds are those since the last.   floats : what it is beside"""
         path = self.out / f"{self.stem}-{kind}-{seed}.mcz"
         size, wrong = file_errors(model, path, self.data.name)

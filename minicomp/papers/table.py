@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import data as datasets
 from ..codec import save
+from ..deploy import Program
 from ..errors import UserError
 from ..lock import locked
 from ..nn.graph import Model
@@ -59,7 +60,7 @@ class Paper:
             return self.run(data, seeds=seeds, log=log, n_threads=n_threads, out=out)
 
 
-def file_errors(model: Model, path: Path, data_name: str) -> tuple[int, int]:
+def file_errors(model: Model | Program, path: Path, data_name: str) -> tuple[int, int]:
     """Writes the model and returns (bytes, errors) as `minicomp eval` finds them in a new process.
 
     Raises RuntimeError where that process fails.

@@ -49,13 +49,15 @@ def test_a_row_says_errors_bytes_and_flips_of_its_first_kind(tmp_path):
 
 
 @pytest.mark.parametrize("more, want", [
-    ({}, [True] * 5),
-    ({"deterministic": (151, 1000)}, [True, False, True, True, True]),
-    ({"stochastic": (141, 1000)}, [True, True, False, True, True]),
-    ({"signs": (141, 1000), "mean": (141, 1000)}, [True, True, True, False, False]),
+    ({}, [True] * 6),
+    ({"deterministic": (151, 1000)}, [True, False, True, True, True, True]),
+    ({"anew": (141, 1000)}, [True, True, False, True, True, True]),
+    ({"stochastic": (141, 1000)}, [True, True, True, False, True, True]),
+    ({"signs": (141, 1000), "mean": (141, 1000)}, [True, True, True, True, False, False]),
 ])
 def test_drawn_signs_must_not_be_worse_than_those_of_the_weights(tmp_path, more, want):
-    kinds = dict.fromkeys(("floats", "deterministic", "stochastic", "signs", "mean"), (140, 1000))
+    kinds = dict.fromkeys(("floats", "deterministic", "anew", "stochastic", "signs", "mean"),
+                          (140, 1000))
     assert met(binary_connect2015, tmp_path, **kinds | more) == want
 
 
@@ -114,11 +116,16 @@ def test_batch_norms_become_thresholds_whatever_the_sign_of_their_gains():
     np.testing.assert_array_equal(*signs)
 
 
-def test_a_file_of_bits_has_8_bits_in_the_first_and_last_layer():
-    forms = binary_lenet5.in_bits(bits()).forms()
+def test_a_program_of_bits_has_8_bits_in_the_first_and_last_layer_and_a_bit_elsewhere(tmp_path):
+    data, net = digits(), bits()
+    program = binary_lenet5.in_bits(net, data, RNG(2))
+    forms = program.forms()
     assert {n: type(forms[f"{n}.weight"]) for n in ("conv1", "conv2", "fc1", "fc2")} == {
         "conv1": Affine, "conv2": Binary, "fc1": Binary, "fc2": Affine}
-    assert forms["conv1.weight"].bits == 8
+    assert forms["conv1.weight"].bits == forms["fc2.weight"].bits == 8
+    minicomp.save(program, tmp_path / "p.mcz")
+    x = data.test.x
+    np.testing.assert_array_equal(minicomp.load(tmp_path / "p.mcz")(x), program(x))
 
 
 def test_the_nets_have_the_sizes_of_their_names():
@@ -134,7 +141,7 @@ def test_the_nets_have_the_sizes_of_their_names():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module, rows", [(binary_connect2015, 5), (bnn2016, 3),
+@pytest.mark.parametrize("module, rows", [(binary_connect2015, 6), (bnn2016, 3),
                                           (binary_lenet5, 3), (ternary2016, 4), (xnor2016, 4)])
 def test_a_table_runs_from_nets_to_rows(tmp_path, monkeypatch, module, rows):
     monkeypatch.setattr(files, "file_errors", lambda model, path, name: (minicomp.save(model, path),
