@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from ..compress.technique import Run, Technique
 from ..deploy import Program
@@ -54,6 +56,22 @@ class Files:
             made[kind] = technique.apply(net, self.data.without_test(), run)
             self.note(kind, made[kind], seed, next(iter(made.values())))
         return made
+
+    def note_from_floats(self, make: Callable[[np.random.Generator], Model], floats: Technique,
+                         techniques: Mapping[str, Technique], *, seeds: Sequence[int], log,
+                         n_threads: int) -> None:
+        """Notes for each seed what `floats` makes of a net, and what each technique makes of that.
+
+        make : gives the net, drawn by an rng
+        """
+        given = self.data.without_test()
+        for seed in seeds:
+            init, first, *streams = np.random.default_rng(seed).spawn(2 + len(techniques))
+            net = floats.apply(make(init), given, Run(first, log, None, n_threads))
+            self.note("floats", net, seed, net)
+            for (kind, technique), rng in zip(techniques.items(), streams):
+                made = technique.apply(net, given, Run(rng, log, None, n_threads))
+                self.note(kind, made, seed, net)
 
     def add(self, kind: str, size: int, wrong: int, agreed: Agreement | None = None) -> None:
         """Notes what was counted elsewhere: bytes, errors, and an agreement where there is one."""

@@ -17,13 +17,11 @@ by a fresh process.
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..compress.binary.ttq import TTQ
 from ..compress.binary.twn import TWN
 from ..compress.finetune import FineTune
 from ..compress.prune.magnitude import Magnitude
-from ..compress.technique import Pipeline, Run
+from ..compress.technique import Pipeline
 from ..models import for_data
 from .files import Files
 from .table import Paper
@@ -40,15 +38,9 @@ ERROR, BYTES, PRUNED_BYTES = 0.9, 85_000, 60_000  # percent, and 1,000 bytes are
 
 def run(data, *, seeds, log, n_threads, out) -> list[dict]:
     """Returns rows: floats, TWN, TTQ, and TTQ of a pruned net."""
-    files, given = Files(data, out, "ternary"), data.without_test()
-    for seed in seeds:
-        init, first, *streams = np.random.default_rng(seed).spawn(2 + len(TECHNIQUES))
-        net = for_data("lenet5", data, rng=init)
-        floats = FLOATS.apply(net, given, Run(first, log, None, n_threads))
-        files.note("floats", floats, seed, floats)
-        for (word, technique), rng in zip(TECHNIQUES.items(), streams):
-            made = technique.apply(floats, given, Run(rng, log, None, n_threads))
-            files.note(word, made, seed, floats)
+    files = Files(data, out, "ternary")
+    files.note_from_floats(lambda rng: for_data("lenet5", data, rng=rng), FLOATS,
+                           TECHNIQUES, seeds=seeds, log=log, n_threads=n_threads)
     return table(files)
 
 

@@ -69,9 +69,11 @@ def test_both_nets_of_signs_have_a_goal(tmp_path):
 def test_every_way_to_read_inputs_has_a_goal(tmp_path):
     kinds = dict.fromkeys(("floats", "real", "signs", "scaled"), (150, 10)) | {"signs": (151, 10)}
     assert met(xnor2016, tmp_path, **kinds) == [True, True, False, True]
-    layers = {kind: [n.name for n in technique.apply(
-        BinaryLeNet5(hidden=12, rng=RNG(0)), None, Run(RNG(0))).nodes if n.layer.kind == "InputScale"]
-        for kind, technique in ((k, replace(t, epochs=0)) for k, t in xnor2016.TECHNIQUES.items())}
+    layers = {}
+    for kind, technique in xnor2016.TECHNIQUES.items():
+        made = replace(technique, epochs=0).apply(BinaryLeNet5(hidden=12, rng=RNG(0)), None,
+                                                  Run(RNG(0)))
+        layers[kind] = [n.name for n in made.nodes if n.layer.kind == "InputScale"]
     assert layers == {"real": [], "signs": [], "scaled": ["conv2_scale", "fc1_scale"]}
 
 

@@ -36,8 +36,9 @@ They stand where an activation was that a binary layer reads, behind a batch nor
 floats, by a program of precision float too; of bits a program has but one a weight and activation.
 How v and beta begin is ours, see `BinarySum`; no two bases begin as one.
 
-Equations have no numbers here: the paper's text could not be read again. u_i, alpha, h_v and H_v
-are as in others' code (github.com/layog/Accurate-Binary-Convolution-Network).
+Equations have no numbers here, for the paper was not at hand; u_i, the regression, h_v and H_v are
+those of others' code (github.com/layog/Accurate-Binary-Convolution-Network), in which beta and v do
+not move.
 """
 
 from __future__ import annotations
