@@ -20,6 +20,7 @@ from .codebook import looked_up
 from .int8 import products_of_codes
 from .kernels import huffman_decoding, kmeans, rounding, sparse_products
 from .lookups import look_ups, products_by_fft
+from .lowrank import factored_layers, singular_values
 from .programs import whole_programs
 from .pruned import removal
 from .race import Log, Row
@@ -38,6 +39,8 @@ BENCHES: dict[str, Callable[[bool, Log], Iterator[Row]]] = {
     "circulant": products_by_fft,
     "look-ups": look_ups,
     "removal": removal,
+    "svd": singular_values,
+    "low-rank": factored_layers,
     "training": training,
     "threads": threads,
     "import": importing,
