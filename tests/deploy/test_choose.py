@@ -5,6 +5,7 @@ from minicomp.compress.prune.nm import NM
 from minicomp.compress.technique import Run
 from minicomp.deploy import Step, choose
 from minicomp.deploy.choose import blocks_of, layout_of
+from minicomp.kernels.codebook import tables
 from minicomp.kernels.sparse import nm
 from minicomp.nn.forms import Codebook, Dense, Half, Product
 
@@ -135,3 +136,4 @@ def test_packing_multiplies_the_gain_in_where_there_are_floats(layout, nets):
     want = form.centroids.dense().data if shared else form.dense().data * gain[:, None]
     found, wanted = ({float(v) for v in a.ravel() if v} for a in (values, want))
     assert found == wanted
+    assert (type(w) is tables.Tables) == (layout == "look-ups")

@@ -64,14 +64,14 @@ def data():
 def test_gongs_rows(data, monkeypatch, tmp_path):
     how, files = FineTune(epochs=1, lr=0.01), {}
     monkeypatch.setattr(gong2014, "NETS", {"lenet300": ("L", how, ("fc2",), how)})
-    monkeypatch.setattr(gong2014, "TIMES", (16,))
+    monkeypatch.setattr(gong2014, "TIMES", (15,))
     monkeypatch.setattr(gong2014, "file_errors", lambda m, path, name: (
         files.setdefault(path.name, m), (9, 50 - len(files)))[1])
     rows = gong2014.PAPER.run(data, seeds=[0], log=lambda row: None, n_threads=1, out=tmp_path)
     assert [row["row"].split(": ")[1] for row in rows] == [*PLACES, *FURTHER]
     assert rows[0]["ours"].startswith("place 5: ") and not rows[0]["met"]
-    assert files["gong-lenet300-16-product-0.mcz"].forms()["fc2.weight"].kind == "product"
-    before, after = (files[f"gong-lenet300-16-product{t}-0.mcz"].forms()["fc2.weight"]
+    assert files["gong-lenet300-15-product-0.mcz"].forms()["fc2.weight"].kind == "product"
+    before, after = (files[f"gong-lenet300-15-product{t}-0.mcz"].forms()["fc2.weight"]
                      for t in ("", "-tuned"))
     assert (before.index == after.index).all() and (before.dense().data != after.dense().data).any()
 

@@ -6,8 +6,8 @@ import pytest
 import minicomp
 from minicomp.compress import Run, net_of
 from minicomp.compress.share.bit_down import BitDown, input_moments
-from minicomp.compress.share.blocks import (Search, blocks_of, product_bits, product_break_even,
-                                            product_decode, product_quantize)
+from minicomp.compress.share.blocks import (Search, blocks_of, moment_roots, product_bits,
+                                            product_break_even, product_decode, product_quantize)
 from minicomp.compress.share.kmeans import kmeans_1d
 from minicomp.compress.share.product import ProductQuantization
 from minicomp.compress.share.vectors import kmeans_vectors
@@ -81,6 +81,14 @@ def test_moments_decide_which_weights_matter():
         assert output(*aware) < 0.8 * output(*plain) and error(W, *aware) > error(W, *plain)
     scaled = product_quantize(W, 2, 4, moments=np.zeros((10, 10)), rng=rng())  # nothing is known
     np.testing.assert_array_equal(scaled[0], product_quantize(W, 2, 4, rng=rng())[0])
+
+
+def test_moments_of_blocks_by_hand():
+    H = np.diag([1.0, 2, 3, 4, 5])
+    own, = moment_roots(H, 3, 2, True)  # one codebook: the sum; 1 % of the mean is added to each
+    np.testing.assert_allclose(own @ own.T, np.diag([1 + 4 + 0.06, 2 + 5 + 0.06, 3 + 0.06]))
+    each = moment_roots(H, 3, 2, False)
+    np.testing.assert_allclose(each[1] @ each[1].T, np.diag([4.03, 5.03, 0.03]))
 
 
 def test_bits_by_hand():
