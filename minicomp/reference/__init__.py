@@ -32,6 +32,7 @@ from .cases_quant_ptq import QUANT_PTQ
 from .cases_quant_ranges import QUANT_RANGES
 from .cases_quant_rounding import ROUNDING
 from .cases_quant_training import QUANT_TRAINING
+from .cases_rans import RANS
 from .cases_second_order import SECOND_ORDER
 from .draw import Draw
 from .entry import Entry
@@ -39,7 +40,7 @@ from .judges import Case, Message, copied
 
 ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS, **FIXED,
                             **QUANT_FOLDING, **QUANT_LEVELS, **QUANT_PTQ, **QUANT_RANGES,
-                            **ROUNDING, **QUANT_TRAINING, **BINARY, **BITS}
+                            **ROUNDING, **QUANT_TRAINING, **BINARY, **BITS, **RANS}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:
