@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 from ..kernels.threads import blas
 from .bits import products_of_signs
+from .coding import coders
 from .int8 import products_of_codes
 from .kernels import huffman_decoding, kmeans, rounding, sparse_products
 from .programs import whole_programs
@@ -27,6 +28,7 @@ from .training import importing, threads, training
 BENCHES: dict[str, Callable[[bool, Log], Iterator[Row]]] = {
     "kmeans": kmeans,
     "huffman": huffman_decoding,
+    "coding": coders,
     "rounding": rounding,
     "sparse": sparse_products,
     "int8": products_of_codes,
