@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from ..kernels.threads import blas
 from .bits import products_of_signs
 from .codebook import looked_up
+from .coding import coders
 from .int8 import products_of_codes
 from .kernels import huffman_decoding, kmeans, rounding, sparse_products
 from .lookups import look_ups, products_by_fft
@@ -30,6 +31,7 @@ from .training import importing, threads, training
 BENCHES: dict[str, Callable[[bool, Log], Iterator[Row]]] = {
     "kmeans": kmeans,
     "huffman": huffman_decoding,
+    "coding": coders,
     "rounding": rounding,
     "sparse": sparse_products,
     "codebook": looked_up,

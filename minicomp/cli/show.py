@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..codec import PARTS, Shown
 from ..codec.accounting import times
+from ..codec.entropy import bounds
 from . import opening, options
 from .progress import print_table
 
@@ -24,6 +25,8 @@ ENCODINGS = {
     "bucket": "bucket s=n: that distance as a coded size and plain bits below it",
     "context": "context: a range coder that learns from an entry's neighbours what to expect; with "
     "lag=n also from those n places before, a row above in images n pixels wide",
+    "mixed": "mixed: a range coder that mixes several such opinions: rows, columns, images, signs, "
+    "sizes; with units also what the layer before keeps",
     "axes reversed": "axes reversed: entries in the order of the transposed array",
     "huffman": "huffman: frequent symbols get short codes",
     "k=": "k=n: n different values",
@@ -60,6 +63,7 @@ def run(args) -> int:
         print(f"trained on {says['data']}")
     if "normalize" in says:
         print(f"input normalised {opening.described(says['normalize'])}")
+    found = _all_bounds(shown) if args.json else {}
     options.write_json(
         args.json,
         {
@@ -83,6 +87,8 @@ def run(args) -> int:
                     "how": r.how,
                     "parts": r.parts,
                     "bytes": r.bytes,
+                    "order0_bytes": found[r.name][0] if r.name in found else None,
+                    "context_bytes": found[r.name][1] if r.name in found else None,
                 }
                 for r in shown.rows
             ],
@@ -93,6 +99,7 @@ def run(args) -> int:
 
 def print_bytes(title: str, shown: Shown) -> None:
     """Prints a file's bytes, a line a form, which sum to its size."""
+    found = _all_bounds(shown)
     rows = [
         [
             r.name,
@@ -102,20 +109,23 @@ def print_bytes(title: str, shown: Shown) -> None:
             r.how,
             *(_bytes(r.parts.get(part, 0)) for part in PARTS),
             _bytes(r.bytes),
+            *_bounds(found.get(r.name)),
         ]
         for r in shown.rows
     ]
-    blank = ["" for _ in PARTS]
+    blank, ends = ["" for _ in PARTS], ["", ""]
     if shown.buffers:
-        rows.append(["running statistics", "", "", "", "", *blank, _bytes(shown.buffers)])
-    rows += [[name, "", "", "", "", *blank, _bytes(n)] for name, n in shown.rest.items()]
+        rows.append(["running statistics", "", "", "", "", *blank, _bytes(shown.buffers), *ends])
+    rows += [[name, "", "", "", "", *blank, _bytes(n), *ends] for name, n in shown.rest.items()]
     print_table(
         title,
-        ["form", "stored as", "shape", "kept", "encoding", *PARTS, "bytes"],
+        ["form", "stored as", "shape", "kept", "encoding", *PARTS, "bytes", "order 0", "context"],
         rows,
         footer=f"{shown.file_bytes:,} bytes in all, {times(shown.ratio)}x smaller than the "
         f"{shown.origin_bytes:,} bytes of the dense net it came from",
     )
+    if found:
+        print(_against(shown, found))
     words = {word.strip() for r in shown.rows for word in r.how.split(",")}
     for begin, meaning in ENCODINGS.items():
         if any(word.startswith(begin) for word in words):
@@ -124,3 +134,26 @@ def print_bytes(title: str, shown: Shown) -> None:
 
 def _bytes(n: float) -> str:
     return f"{n:,.1f}".removesuffix(".0") if n else ""
+
+
+def _all_bounds(shown: Shown) -> dict[str, tuple[float, float]]:
+    forms = shown.model.forms()
+    every = {r.name: bounds(forms[r.name]) for r in shown.rows if r.name in forms}
+    return {name: found for name, found in every.items() if found}
+
+
+def _bounds(found: tuple[float, float] | None) -> list[str]:
+    return ["", ""] if found is None else [_bytes(round(n, 1)) for n in found]
+
+
+def _against(shown: Shown, found: dict[str, tuple[float, float]]) -> str:
+    # What the streams of codes take in all beside the bounds; tables and headers by themselves.
+    rows = [r for r in shown.rows if r.name in found]
+    streams = sum(r.parts[part] for r in rows for part in ("values", "index"))
+    order0, context = (sum(found[r.name][i] for r in rows) for i in range(2))
+    beside = sum(r.bytes for r in rows) - streams
+    percent = 100 * (streams / order0 - 1) if order0 else 0.0
+    return (f"order 0, context: bytes that no coder undercuts which knows of a code only how often "
+            f"it occurs, or also the best of its single contexts\n"
+            f"codes take {streams:,.0f} bytes, {percent:+.1f} % beside order 0 ({order0:,.0f}; "
+            f"context {context:,.0f}); their codebooks, tables and headers {beside:,.0f}")

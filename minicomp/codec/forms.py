@@ -201,6 +201,21 @@ def _bare(form: Form, parts: dict, within: bool) -> bool:
     return within and form.zero_of(parts) is None
 
 
+def symbols_of(form: Form) -> tuple[Array | None, int]:
+    """Returns (symbols of the form's carrier, 0 where none is kept, how many are below 0).
+
+    None where it has no carrier, or one of floats.
+    """
+    form = form.freeze() if form.trainable else form
+    parts = form.stored()
+    if not form.carrier or isinstance(coding := _coding(form, form.carrier, parts), _Floats):
+        return None, 0
+    symbols, mask = coding.symbols(parts[form.carrier]), form.listed()
+    if mask is not None:
+        symbols = np.where(mask, symbols, symbols.dtype.type(0))
+    return symbols, _low(form, coding, symbols)
+
+
 def _unpruned(form: Form, parts: dict) -> bool:
     # Whether no entry of the carrier can be pruned.
     return form.zero_of(parts) is None and "mask" not in form.parts

@@ -55,7 +55,7 @@ class Code:
 def choose(freq: Array, coder: str | None = None) -> Code:
     """Returns the cheapest code for symbols that occur freq times.
 
-    freq : (K,) counts        coder : one of CODERS to force it; "rans" is huffman where it cannot be
+    freq : (K,) counts        coder : one of CODERS to force it; rans is huffman where it cannot
     Raises ValueError where "huffman" or "rans" is forced on an alphabet above 4096.
     """
     n, width = int(freq.sum()), bits_needed(len(freq))

@@ -1,4 +1,4 @@
-# A decoder written from minicomp/codec/FORMAT.md alone, in plain Python, and the files it must read.
+# A decoder written from minicomp/codec/FORMAT.md alone, in plain Python, and what it must read.
 # It imports nothing of minicomp.
 import hashlib
 import json
@@ -647,7 +647,8 @@ def form(r, shape, units, within=False):
         values = [0.0, *table]
         return [values[s] for s in found], [s > 0 for s in found] if pinned else None
     assert wire == 3
-    bits, grid, by_row, group, pruned = r.count() + 1, r.count(), r.number(1), r.count(), r.number(1)
+    bits, grid, by_row = r.count() + 1, r.count(), r.number(1)
+    group, pruned = r.count(), r.number(1)
     assert not group and grid < 2
     scale = floats(r, shape[0] if by_row else 1, "f")
     assert not r.number(1)  # no zero points

@@ -19,6 +19,16 @@ def test_every_reference_passes_its_own_cases(name):
 
 
 WRONG = {
+    "order0_bits": lambda symbols: len(symbols) * np.log2(len(np.unique(symbols))),  # all equal
+    "conditional_bits": lambda symbols, contexts: ENTRIES["order0_bits"].fn(symbols),
+    "adaptive_bits": lambda symbols, k, first: ENTRIES["adaptive_bits"].fn(symbols, k, 1.0),
+    "encode_bits": lambda bits, p: np.packbits(bits.astype(np.uint8)),
+    "decode_bits": lambda data, p: (p > 32768).astype(np.uint8),
+    "rans_slots": lambda freq: freq * 4096 // freq.sum(),  # does not sum up
+    "rans_encode": lambda symbols, freq, lanes: ENTRIES["rans_encode"].fn(
+        symbols[::-1].copy(), freq, lanes),
+    "rans_decode": lambda data, n, freq, lanes: ENTRIES["rans_decode"].fn(
+        data, n, freq, lanes)[::-1],
     "fold_bn": lambda w, b, gain, bias: (  # the layer's own bias is not scaled
         w * gain.reshape(-1, *[1] * (w.ndim - 1)), bias + (0 if b is None else b)),
     "equalisation_factors": lambda r1, r2: np.where(  # both ranges 1, not equal to each other

@@ -35,7 +35,7 @@ typedef struct {
     int32_t *by_column[3], *by_block; /* logits: of column, around, units; of in_block */
     int32_t *group;                  /* of units */
     int32_t w[MX_INPUTS];
-    int32_t d16, ld, bits;
+    int32_t d16, ld, bits, no_near, no_far;
     mx_offset before_near[MX_NEAR], before_far[MX_FAR], beside[MX_FAR], by[MX_NEAR];
     int before_nears, before_fars, besides, bys;
     int64_t near_sum, far_sum, beside_sum;
@@ -74,8 +74,12 @@ ALWAYS_INLINE uint32_t mx_probability(int64_t x) {
  * learning. */
 ALWAYS_INLINE int mx_bit(mx_model *x, int32_t *w, const int32_t *f, int n, int32_t base, int rate,
                          int which, int b) {
-    int64_t dot = 0;
-    for (int i = 0; i < n; i++) dot += (int64_t)w[i] * f[i];
+    int64_t dot = 0, other = 0;
+    for (int i = 0; i + 1 < n; i += 2) {
+        dot += (int64_t)w[i] * f[i];
+        other += (int64_t)w[i + 1] * f[i + 1];
+    }
+    dot += n & 1 ? other + (int64_t)w[n - 1] * f[n - 1] : other;
     uint32_t p = mx_probability(base + (dot >> 24));
     b = rc_code(&x->coder, p, b);
     x->cost[which] += (16 << 12) - mx_log(b ? p : 65536 - p);
@@ -215,23 +219,39 @@ ALWAYS_INLINE int32_t mx_ratio(int64_t s, int64_t n) { return (int32_t)(s * MX_O
 
 typedef struct {
     int64_t kept, signs, sizes, kept_block, sign_block;
+    int64_t block, at; /* which block this is, and where in it */
     int before_side, before_size;
+    int32_t kept_log; /* log2 of what f2 counts, which seldom changes */
 } mx_row;
+
+/* near or far where nothing was heard */
+ALWAYS_INLINE int32_t mx_nothing(int64_t sum, int64_t d, int64_t prior) {
+    return mx_logit(prior * d, (sum << 10) + (prior << 16));
+}
+
+ALWAYS_INLINE int32_t mx_near(const mx_model *x, int64_t c) {
+    return mx_logit(((int64_t)x->near[c] << 10) + x->d16, (x->near_sum << 10) + (1 << 16)) - x->ld;
+}
+
+ALWAYS_INLINE int32_t mx_far(const mx_model *x, int64_t c) {
+    return mx_logit(((int64_t)x->far[c] << 10) + 2 * x->d16, (x->far_sum << 10) + (2 << 16)) -
+           x->ld;
+}
 
 ALWAYS_INLINE int mx_kept(mx_model *x, const mx_row *row, int64_t c, int64_t left, int b) {
     int32_t f[MX_KEPT];
-    int64_t d = x->d16, at = c % x->block;
+    int64_t d = x->d16, kept = (row->kept << 16) + 40 * d;
     f[0] = MX_ONE;
     f[1] = x->by_column[0][c];
-    f[2] = mx_logit((row->kept << 16) + 40 * d, (c + 40) << 16) - x->ld;
-    f[3] = x->by_block[c / x->block];
+    f[2] = row->kept_log - mx_log(((c + 40) << 16) - kept) - x->ld;
+    f[3] = x->by_block[row->block];
     f[4] = mx_logit(4 * x->kept_left + 1, 4 * left + 2) - x->ld;
     f[5] = x->by_column[2][c];
     f[6] = f[7] = f[8] = f[9] = 0;
     if (x->width) {
-        f[6] = mx_logit((row->kept_block << 16) + 12 * d, (at + 12) << 16) - x->ld;
-        f[7] = mx_logit(((int64_t)x->near[c] << 10) + d, (x->near_sum << 10) + (1 << 16)) - x->ld;
-        f[8] = mx_logit(((int64_t)x->far[c] << 10) + 2 * d, (x->far_sum << 10) + (2 << 16)) - x->ld;
+        f[6] = mx_logit((row->kept_block << 16) + 12 * d, (row->at + 12) << 16) - x->ld;
+        f[7] = x->near[c] ? mx_near(x, c) : x->no_near;
+        f[8] = x->far[c] ? mx_far(x, c) : x->no_far; /* none in most rows of a pruned layer */
         f[9] = x->by_column[1][c];
     }
     rc_state *place = &x->places[mx_half(f[1]) * 16 + mx_half(f[2])];
@@ -274,7 +294,7 @@ static void mx_look(mx_model *x, const uint16_t *row, int64_t c, mx_spot *s) {
 
 ALWAYS_INLINE int mx_sign(mx_model *x, const mx_row *row, const mx_spot *s, const int64_t *seen,
                           int64_t c, int b) {
-    int64_t block = c / x->block;
+    int64_t block = row->block;
     int32_t f[MX_SIGN] = {
         mx_ratio(2 * (int64_t)x->sign[c], 2 * (int64_t)x->column[c] + 3),
         mx_ratio(row->signs, row->kept + 2),
@@ -362,8 +382,16 @@ ALWAYS_INLINE void mx_walk(mx_model *x, uint16_t *codes) {
             memset(x->near, 0, (size_t)x->C * sizeof *x->near);
             memset(x->far, 0, (size_t)x->C * sizeof *x->far);
         }
+        row.block = -1;
+        row.at = x->block - 1;
+        row.kept_log = mx_log(40 * (int64_t)x->d16);
+        if (x->width) x->no_near = mx_nothing(x->near_sum, x->d16, 1) - x->ld;
+        if (x->width) x->no_far = mx_nothing(x->far_sum, x->d16, 2) - x->ld;
         for (int64_t c = 0; c < x->C && x->kept_left; c++, left--) {
-            if (c % x->block == 0) row.kept_block = row.sign_block = 0;
+            if (++row.at == x->block) {
+                row.at = row.kept_block = row.sign_block = 0;
+                row.block++;
+            }
             int kept = left == x->kept_left ? 1 : mx_kept(x, &row, c, left, at[c] > 0);
             if (!kept) continue;
             x->kept_left--;
@@ -378,6 +406,7 @@ ALWAYS_INLINE void mx_walk(mx_model *x, uint16_t *codes) {
             all += size + 1;
             number++;
             row.kept++;
+            row.kept_log = mx_log((row.kept << 16) + 40 * (int64_t)x->d16);
             row.kept_block++;
             row.signs += side ? 1 : -1;
             row.sign_block += side ? 1 : -1;

@@ -107,11 +107,11 @@ static void rans_plain(rans_decoder *d, uint8_t *symbols, int64_t n, int lanes) 
 /* Both return how many symbols they decoded: whole steps, while a step's words are certainly there.
  */
 TARGET_AVX512 static int64_t rans_avx512(rans_decoder *d, uint8_t *symbols, int64_t n) {
+    if (d->size - d->at < 2 * RANS_LANES) return 0;
     const __m512i low = _mm512_set1_epi32(RANS_SLOTS - 1), lowest = _mm512_set1_epi32(RANS_LOWEST);
     __m512i a = _mm512_loadu_si512(d->x), b = _mm512_loadu_si512(d->x + 16);
     const uint8_t *at = d->data + d->at, *last = d->data + d->size - 2 * RANS_LANES;
     int64_t i = 0;
-    if (d->size - d->at < 2 * RANS_LANES) return 0;
     for (; i + RANS_LANES <= n && at <= last; i += RANS_LANES) {
         __m512i ea = _mm512_i32gather_epi32(_mm512_and_si512(a, low), d->entry, 4);
         __m512i eb = _mm512_i32gather_epi32(_mm512_and_si512(b, low), d->entry, 4);
@@ -140,6 +140,7 @@ TARGET_AVX512 static int64_t rans_avx512(rans_decoder *d, uint8_t *symbols, int6
 }
 
 TARGET_AVX2 static int64_t rans_avx2(rans_decoder *d, uint8_t *symbols, int64_t n) {
+    if (d->size - d->at < 2 * RANS_LANES) return 0;
     const __m256i low = _mm256_set1_epi32(RANS_SLOTS - 1), zero = _mm256_setzero_si256();
     const __m256i byte = _mm256_set1_epi32(255), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     uint32_t spread[256][8]; /* which word each lane of a mask takes */
@@ -152,7 +153,6 @@ TARGET_AVX2 static int64_t rans_avx2(rans_decoder *d, uint8_t *symbols, int64_t 
     for (int v = 0; v < 4; v++) x[v] = _mm256_loadu_si256((const __m256i *)(d->x + 8 * v));
     const uint8_t *at = d->data + d->at, *last = d->data + d->size - 2 * RANS_LANES;
     int64_t i = 0;
-    if (d->size - d->at < 2 * RANS_LANES) return 0;
     for (; i + RANS_LANES <= n && at <= last; i += RANS_LANES) {
         UNROLL for (int v = 0; v < 4; v++) {
             e[v] = _mm256_i32gather_epi32((const int *)d->entry, _mm256_and_si256(x[v], low), 4);

@@ -144,6 +144,7 @@ class Encoder:
         return b
 
     def byte(self) -> None:
+        """Puts out the top byte of low."""
         if self.low >> 32:  # the carry: 255s turn to 0, and one before them counts up
             i = len(self.out) - 1
             while self.out[i] == 255:
@@ -153,6 +154,8 @@ class Encoder:
         self.low = self.low << 8 & 0xFFFFFFFF
 
     def finish(self) -> bytes:
+        """Returns the message: a number of the interval with most zeros at its end, without them.
+        """
         high = self.low + self.range - 1
         zeros = next(z for z in range(32, -1, -1) if high >> z << z >= self.low)
         self.low = high >> zeros << zeros
@@ -183,6 +186,7 @@ class Decoder:
         return b
 
     def byte(self) -> None:
+        """Takes in a byte, 0 past the end."""
         value = self.data[self.used] if self.used < len(self.data) else 0
         self.code, self.used = (self.code << 8 | value) & 0xFFFFFFFF, self.used + 1
 

@@ -7,7 +7,8 @@ All of a message is one number x. Symbol s has f of M = 4096 *slots*, from `star
 
     x -> M (x div f) + start + x mod f
 
-which grows x by the factor M / f, that is by -log2 p bits, and to take it back, the slot x mod M says which symbol it was:
+which grows x by the factor M / f, that is by -log2 p bits, and to take it back, the slot x mod M
+says which symbol it was:
 
     slot = x mod M,  x -> f (x div M) + slot - start
 
