@@ -15,36 +15,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import cpu, doors
+from ..sparse.packed import Packed, of_kind
 from ..threads import threads
 
 Array = np.ndarray
 
 
-@dataclass(frozen=True)
-class Lookups:
-    """The look-ups of all filters, one filter behind the other, made by `pack_lookups`.
+@dataclass(frozen=True, init=False)
+class Lookups(Packed):
+    """The look-ups of all filters, one filter behind the other; made by `pack_lookups`.
 
     shape : (k, H, W) of the padded maps        size : (Ho, Wo) of the output
     starts : (O + 1,) int64        offsets : (L,) int32        coefficients : (L,) float32
-    Raises ValueError where they would lead out of the maps or out of the look-ups.
     """
 
+    packer = "pack_lookups"
     shape: tuple[int, int, int]
     size: tuple[int, int]
     starts: Array
     offsets: Array
     coefficients: Array
-
-    def __post_init__(self):
-        (k, H, W), (Ho, Wo) = self.shape, self.size
-        last = k * H * W - ((Ho - 1) * W + Wo)
-        doors.integers("offsets", self.offsets, 1, least=0, most=max(last, 0))
-        found = len(self.offsets)
-        sound = len(self.starts) and self.starts[0] == 0 and self.starts[-1] == found and (
-            (np.diff(self.starts) >= 0).all())
-        if not sound or self.coefficients.shape != (found,):
-            raise ValueError(f"starts must rise from 0 to the {found} look-ups, each with a "
-                             "coefficient")
 
 
 def pack_lookups(P: Array, maps: tuple[int, int, int]) -> Lookups:
@@ -53,16 +43,20 @@ def pack_lookups(P: Array, maps: tuple[int, int, int]) -> Lookups:
     Raises ValueError where P is not of k atoms, or the kernel is larger than the maps.
     """
     doors.floats("P", P, 4)
-    O, KH, KW, k = P.shape
-    size = maps[1] - KH + 1, maps[2] - KW + 1
-    if k != maps[0] or min(size) < 1:
-        raise ValueError(f"P must be of {maps[0]} atoms and kernels of at most {maps[1]} x "
-                         f"{maps[2]}, got {k} and {KH} x {KW}")
-    doors.whole("entries of maps", int(np.prod(maps)), 1)
+    if not isinstance(maps, tuple) or len(maps) != 3:
+        raise ValueError(f"maps must be (k, H, W), got {str(maps)[:40]!r}")
+    k, H, W = (doors.whole("maps", n, 1) for n in maps)
+    O, KH, KW, atoms = P.shape
+    size = H - KH + 1, W - KW + 1
+    if atoms != k or min(KH, KW, *size) < 1:
+        raise ValueError(f"P must be of {k} atoms and kernels of at most {H} x {W}, got {atoms} "
+                         f"and {KH} x {KW}")
+    doors.whole("entries of maps", k * H * W, 1)
     o, r, c, atom = np.nonzero(P)
-    starts = np.append(0, np.cumsum(np.bincount(o, minlength=O)))
-    offsets = ((atom * maps[1] + r) * maps[2] + c).astype(np.int32)
-    return Lookups(tuple(maps), size, starts, offsets, P[o, r, c, atom].astype(np.float32))
+    return Lookups._made(shape=(k, H, W), size=size,
+                         starts=np.append(0, np.cumsum(np.bincount(o, minlength=O))),
+                         offsets=((atom * H + r) * W + c).astype(np.int32),
+                         coefficients=P[o, r, c, atom].astype(np.float32))
 
 
 def lookups(w: Lookups, S: Array, *, isa: str = "auto", n_threads: int = 1) -> Array:
@@ -70,6 +64,7 @@ def lookups(w: Lookups, S: Array, *, isa: str = "auto", n_threads: int = 1) -> A
 
     S : float32, of w's `shape`        Raises ValueError for others.
     """
+    of_kind(w, Lookups)
     n_threads = threads(n_threads)
     if not isinstance(S, Array) or S.dtype != doors.F32 or S.shape != w.shape:
         raise ValueError(f"S must be float32 of shape {w.shape}, got {getattr(S, 'dtype', S)} of "
