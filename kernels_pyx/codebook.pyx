@@ -19,6 +19,10 @@ cdef extern from "simd/codebook/lookup.h" nogil:
     int64_t lookup(const float *table, long k, const void *index, int width, long n, float *out,
                    int level)
 
+cdef extern from "simd/codebook/lookups.h" nogil:
+    void lookups_of(const int32_t *offset, const float *coefficient, long begin, long end,
+                    const float *S, long n, float *y, int level)
+
 cdef extern from "simd/codebook/scatter.h" nogil:
     int64_t scatter(const float *g, const void *index, int width, long n, double *table, long k,
                     float *out, int level)
@@ -159,6 +163,24 @@ def bucket_add(
         return
     for j in prange((k + 1023) // 1024, nogil=True, schedule="static", num_threads=n_threads):
         bucket_sums(&g[0], &places[0], &starts[1024 * j], min(1024, k - 1024 * j), &out[1024 * j])
+
+
+def lookups(
+    const float[::1] S,             # IN maps one behind the other
+    const int32_t[::1] offset,      # IN (L,)
+    const float[::1] coefficient,   # IN (L,)
+    const int64_t[::1] starts,      # IN (O + 1,)
+    long n,                         # sums of an output, at most its columns
+    float[:, ::1] y,                # OUT (O, columns)
+    int level,
+    int n_threads,
+):
+    """y[o, t] = the sum of coefficient S[offset + t] over the look-ups of o, t < n."""
+    cdef Py_ssize_t O = y.shape[0], o
+    if offset.shape[0] == 0 or n == 0:
+        return
+    for o in prange(O, nogil=True, schedule="static", num_threads=n_threads):
+        lookups_of(&offset[0], &coefficient[0], starts[o], starts[o + 1], &S[0], n, &y[o, 0], level)
 
 
 def take(

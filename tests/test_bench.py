@@ -314,7 +314,7 @@ def test_peers_run_the_same_nets(monkeypatch):
 
 def test_products_by_fft_and_look_ups_have_rows_that_say_what_is_saved(monkeypatch):
     monkeypatch.setattr(lookups, "SIZES", ((1, 64, 64), (3, 64, 8)))
-    monkeypatch.setattr(lookups, "CONVS", ((32, 32, 6, 8, 1), (4, 4, 6, 4, 3)))
+    monkeypatch.setattr(lookups, "CONVS", ((64, 64, 6, 8, 1), (4, 4, 6, 4, 3)))
     rows, said = list(lookups.products_by_fft(False, None)), []
     assert [r["note"].split("; ")[-1] for r in rows] == ["64 x fewer numbers", "8 x fewer numbers"]
     rows = list(lookups.look_ups(False, said.append))

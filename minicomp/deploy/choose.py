@@ -14,8 +14,9 @@ BLAS multiplies them), where too much of it is left or it is too small, by `LIMI
 a convolution in groups or of a batch: the windows of a batch leave the caches, and the dense
 kernel, which builds them in blocks, wins at any density. The limits are constants, not timings
 taken at the time, so that a program gives the same bits at every run. They were set by timing the
-layers of the LeNets, calls included; `minicomp bench sparse` and `bench removal` show what comes of
-them.
+layers of the LeNets, calls included, those of look-ups with larger convolutions; `minicomp bench
+sparse`, `bench removal` and `bench look-ups` show what comes of them. Look-ups take convolutions of
+stride 1 alone.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ LIMITS = {
     "N:M": (0.5, 100_000),
     "relative index": (0.35, 4096),
     "CSR": (0.3, 4096),
-    "look-ups": (0.3, 4096),  # multiplications of a place, atoms' and look-ups', / weights
+    "look-ups": (0.2, 30_000),  # multiplications of a place, atoms' and look-ups', / weights
     "tables": (1.0, 500_000),
 }
 LOOKUPS = "look-ups"
@@ -89,8 +90,8 @@ def _of_dictionary(step: Step, form: Dictionary, batch: int, isa: str) -> str:
     density, least = LIMITS[LOOKUPS]
     size = math.prod(form.shape)
     pays = size >= least and form.multiplications(1, 1) <= density * size
-    return LOOKUPS if pays and batch == 1 and step.args.get("groups", 1) == 1 and (
-        _vectors(isa)) else DENSE
+    plain = step.kind == "linear" or step.args["groups"] == 1 and step.args["stride"] == (1, 1)
+    return LOOKUPS if pays and plain and batch == 1 and _vectors(isa) else DENSE
 
 
 def _vectors(isa: str) -> bool:
@@ -124,8 +125,8 @@ def packed(form: Form, layout: str, gain: Array | None = None):
 
     gain : (O,) float32 that multiplies the rows, of a layout that holds floats; or None
     """
-    if layout == LOOKUPS:  # of the atoms' maps, (O, k KH KW), in the place of the input's
-        w = form.P().reshape(form.shape[0], -1, form.k).swapaxes(1, 2)
+    if layout == LOOKUPS:  # of a linear layer: of what its atoms give
+        w = form.P()
     else:
         with no_grad():
             w = form.dense().data

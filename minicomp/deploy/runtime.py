@@ -24,7 +24,7 @@ import numpy as np
 from ..conv import adaptive_avg_pool2d
 from ..grid import binarize
 from ..kernels import cpu
-from ..kernels.codebook import tables
+from ..kernels.codebook import lookups, tables
 from ..kernels.maps import conv, conv_pool, dense, norm, pool
 from ..kernels.sparse import lanes, nm, rows
 from ..nn.graph import INPUT
@@ -76,14 +76,14 @@ class Plan:
             layout = choose.layout_of(step, batch, isa)
             if layout is not None:
                 self.layouts[step.name] = layout if skip_zeros else choose.DENSE
+        self._shapes = shapes_of(steps, input_shape) if batch == 1 else {}
         self.runs = tuple(self._in_order(steps))
         last = {name: i for i, run in enumerate(self.runs) for name in run.inputs}
         self._over = [[name for name, at in last.items() if at == i]
                       for i in range(len(self.runs))]
-        shapes = shapes_of(steps, input_shape) if batch == 1 else {}
         self._one = None  # what computes one image in one go
-        if batch == 1 and fits(steps, shapes, self.layouts, isa):
-            self._one = OneImage([run.steps for run in self.runs], shapes, isa)
+        if batch == 1 and fits(steps, self._shapes, self.layouts, isa):
+            self._one = OneImage([run.steps for run in self.runs], self._shapes, isa)
 
     def __repr__(self) -> str:
         packed = ", ".join(f"{name}: {layout}" for name, layout in self.layouts.items())
@@ -164,6 +164,8 @@ class Plan:
         return lambda x: finish(product(w, x.T, **how).T)
 
     def _conv(self, step: Step) -> Callable[..., Array]:
+        if self.layouts[step.name] == choose.LOOKUPS:
+            return self._look_ups(step)
         layout, gain, bias = self.layouts[step.name], *gain_and_bias(step)
         how, args = {"isa": self.isa, "n_threads": self.n_threads}, step.args
         form = {"stride": args["stride"], "padding": args["padding"]}
@@ -179,10 +181,26 @@ class Plan:
             columns = seen.transpose(0, 3, 4, 1, 2).reshape(w.shape[1], -1)  # (C KH KW, Ho Wo)
             return finish(product(w, columns, **how)).reshape(1, -1, *seen.shape[1:3])
 
-        if layout != choose.LOOKUPS:
-            return run
-        atoms = choose.atoms_of(step)[:, :, None, None]
-        return lambda x: run(conv.conv2d(x, atoms, None, **how))
+        return run
+
+    def _look_ups(self, step: Step) -> Callable[..., Array]:
+        # One image: maps of the atoms, a product of matrices, and sums of them, shifted and scaled.
+        form, finish = step.weights["weight"], _epilogue(step, choose.LOOKUPS, axis=0)
+        atoms, how = choose.atoms_of(step), {"isa": self.isa, "n_threads": self.n_threads}
+        (KH, KW), (top, left) = step.args["kernel_size"], step.args["padding"]
+        P, gain = form.P().reshape(-1, KH, KW, form.k), gain_and_bias(step)[0]
+        C, H, W = self._shapes[step.inputs[0]]
+        w = lookups.pack_lookups(P if gain is None else P * gain.reshape(-1, 1, 1, 1),
+                                 (form.k, H + 2 * top, W + 2 * left))
+
+        def run(x):
+            S = np.zeros(w.shape, np.float32)
+            S[:, top : top + H, left : left + W] = (atoms @ x.reshape(C, -1)).reshape(-1, H, W)
+            y = lookups.lookups(w, S, **how)
+            y = finish(y.reshape(len(y), -1)).reshape(y.shape)
+            return np.ascontiguousarray(y[None, :, :, : w.size[1]])
+
+        return run
 
     def _conv_pool(self, step: Step, after: Step) -> Callable[..., Array]:
         (gain, bias), args = gain_and_bias(step), windows(after)

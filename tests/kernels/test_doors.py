@@ -22,7 +22,7 @@ from minicomp.kernels.bits import conv as conv1
 from minicomp.kernels.bits import pack as pack1
 from minicomp.kernels.bits import pool as pool1
 from minicomp.kernels.bits import xnor
-from minicomp.kernels.codebook import kmeans, lookup, scatter, tables
+from minicomp.kernels.codebook import buckets, kmeans, lookup, lookups, scatter, tables
 from minicomp.kernels.coding import huffman, mixing, range_coder, rans
 from minicomp.kernels.int8 import conv as conv8
 from minicomp.kernels.int8 import depthwise as depthwise8
@@ -100,6 +100,9 @@ LANES, ROWS = lanes.pack_lanes(CODES, TABLE), rows.pack_rows(CODES, TABLE)
 NM, CSR = nm.pack_nm(HALVES, 2, 4), rows.pack_csr(SPARSE)
 COLUMN, COLUMNS = real(40), real(40, 3)
 SUMS = np.arange(11.0), *kmeans.running_sums(np.sort(real(10)))[:2]
+PLACES = buckets.Places(CODES, CODES > 1, 4)
+LOOKED_UP = real(3, 2, 2, 4)
+LOOKUPS = lookups.pack_lookups(LOOKED_UP, (4, 6, 7))
 LENGTHS, STREAM = np.array([1, 2, 2], np.uint8), np.array([7, 99, 3], np.uint8)
 STARTS, COUNTS = np.array([0, 8]), np.array([5, 4])
 TABLES = (CODES > 2).astype(np.uint16) * CODES
@@ -167,6 +170,7 @@ CONV8 = {"x": [*exact(MAPS), *sized(MAPS, 3, kinds="i")], "w": [None, FILTERS, P
 CONV1 = {"x": signed(MAPS1), "w": [None, pack1.pack_signs(real(70, 2, 2, 70)), PANELS1], **MOVES,
          "pad": (2, -2, None, True, 1.0, "1"), "scratch": [[1], np.zeros(10**6, np.int64)],
          "calls": CALLS, "n_threads": THREADS, "isa": ISA}
+NOT_PLACES = (None, 1, CODES, {}, object())
 NOT_PACKED = (None, [1], {}, COLUMN, object(), LANES, ROWS, CSR, NM)
 
 
@@ -321,6 +325,22 @@ ENTRIES = {
         {"g": [*exact(SPARSE), *sized(SPARSE)],
          "index": [*exact(CODES), *sized(CODES, kinds="i"), CODES + np.uint8(4)],
          "k": whole(), "isa": ISA}),
+    buckets.decode: (
+        {"b": TABLE, "places": PLACES},
+        {"b": sized(TABLE), "places": NOT_PLACES, "isa": ISA}),
+    buckets.add: (
+        {"g": SPARSE, "places": PLACES},
+        {"g": sized(SPARSE), "places": NOT_PLACES, "isa": ISA, "n_threads": THREADS}),
+    lookups.pack_lookups: (
+        {"P": LOOKED_UP, "maps": (4, 6, 7)},
+        {"P": [*sized(LOOKED_UP), np.take(LOOKED_UP, [], 1)],
+         "maps": (None, 4, [4, 6, 7], (4, 6), (4, 1, 7), (3, 6, 7), (4, 6.0, 7), (4, 2**31, 7),
+                  (4, 2**20, 2**20))}),
+    lookups.lookups: (
+        {"w": LOOKUPS, "S": real(4, 6, 7)},
+        {"w": [*not_packed(LOOKUPS), LOOKED_UP], "S": [*exact(real(4, 6, 7)),
+                                                       *sized(real(4, 6, 7))],
+         "isa": ISA, "n_threads": THREADS}),
     requantize.requantize: (
         {"acc": SUMS8, "r": RULE},
         {"acc": [a for a in [*exact(SUMS8), *sized(SUMS8, kinds="i")] if np.ndim(a) != 3],
@@ -475,6 +495,7 @@ PLAIN = {
     "bits.conv": {"meets", "sizes_of"},
     "bits.pack": {"Thresholds", "limits", "packed", "unpack_signs"},
     "bits.xnor": {"rows_of", "unpacked", "xnor_dot"},
+    "codebook.buckets": {"Places"},
     "codebook.kmeans": {"cost"},
     "codebook.lookup": {"check", "index_bytes", "refuse"},
     "coding.huffman": {"symbol_dtype", "symbol_table"},
@@ -494,6 +515,7 @@ PLAIN = {
     "maps.pool": {"pooling", "sizes_of"},
     "maps.softmax": {"checked"},
     "sparse.lanes": {"checked", "column"},
+    "splitmix": {"splitmix64"},
     "sparse.nm": {"columns"},
     "sparse.packed": {"of_kind"},
     "layout": {"as_nhwc", "nchw", "nhwc"},
@@ -509,7 +531,8 @@ OWN_WORDS = re.compile(
     "must (be|have|hold|lie|rise|divide|fit)|shapes do not fit|does not fit|needs x"
 )
 PACKED = {depthwise8.Depthwise: FILTERS_EACH, gemm8.Panels: PANELS, lanes.Lanes: LANES,
-          tables.Tables: LOOKED_UP, rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM, xnor.Panels: PANELS1}
+          tables.Tables: LOOKED_UP, rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM, xnor.Panels: PANELS1,
+          lookups.Lookups: LOOKUPS}
 
 
 def said(entry):

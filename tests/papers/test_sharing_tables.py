@@ -1,4 +1,4 @@
-"""The tables of hashed nets and of look-ups: sizes of the nets, when a row is met, and what runs."""
+"""The tables of hashed nets and of look-ups: sizes of nets, when a row is met, and what runs."""
 
 from dataclasses import replace
 

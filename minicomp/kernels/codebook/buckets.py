@@ -70,7 +70,7 @@ def decode(b: Array, places: Places, *, isa: str = "auto") -> Array:
 
     b : (k,) float
     """
-    _check("b", b, (places.k,))
+    _check("b", b, places, "k")
     table = np.stack([b, -b], axis=1).reshape(-1)
     return take(table, places.code, isa=isa) if b.dtype == doors.F32 else table[places.code]
 
@@ -81,7 +81,7 @@ def add(g: Array, places: Places, *, isa: str = "auto", n_threads: int = 1) -> A
     g : float, of the places' shape        float64 runs on the reference
     """
     n_threads = threads(n_threads)
-    _check("g", g, places.shape)
+    _check("g", g, places, "shape")
     if cpu.resolve(isa, "codebook") == 0 or g.dtype != doors.F32:
         return add_ref(g, places)
     lists, starts = places.lists
@@ -97,7 +97,10 @@ def add_ref(g: Array, places: Places) -> Array:
     return np.bincount(places.bucket.reshape(-1), signed, places.k).astype(g.dtype)
 
 
-def _check(name: str, a: Array, shape: tuple[int, ...]) -> None:
+def _check(name: str, a: Array, places: Places, of: str) -> None:
+    if not isinstance(places, Places):
+        raise ValueError(f"places must be Places, got {type(places).__name__}")
     doors.floats(name, a)
+    shape = (places.k,) if of == "k" else places.shape
     if a.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {a.shape}")

@@ -138,18 +138,19 @@ def test_a_larger_lambda_leaves_fewer_look_ups():
     assert left[1] < 0.7 * left[0]
 
 
-@pytest.mark.parametrize("stride, padding", [(1, 0), (2, 1)])
-def test_a_program_looks_up_and_gives_what_the_dense_net_gives(stride, padding):
-    conv = Conv2d(24, 32, 3, stride=stride, padding=padding)
-    size = (7 + 2 * padding - 3) // stride + 1
+@pytest.mark.parametrize("padding", [0, 1, (2, 0)])
+def test_a_program_looks_up_and_gives_what_the_dense_net_gives(padding, monkeypatch):
+    monkeypatch.setitem(choose.LIMITS, LOOKUPS, (1.0, 1))
+    conv = Conv2d(24, 32, (3, 2), padding=padding)
+    features = int(np.prod(conv.out_shape((24, 7, 8))))
     bn = BatchNorm2d(32)
     model = Model(chain(("conv", conv), ("bn", bn), ("relu", ReLU()), ("flatten", Flatten()),
-                        ("fc", Linear(32 * size * size, 40))), input_shape=(24, 7, 7))
-    model.set_forms({"conv.weight": dictionary((32, 24, 3, 3), 12, 0.15),
+                        ("fc", Linear(features, 40))), input_shape=(24, 7, 8))
+    model.set_forms({"conv.weight": dictionary((32, 24, 3, 2), 12, 0.15),
                      "conv.bias": Dense(RNG(3).standard_normal(32)),
                      "bn.weight": Dense(np.linspace(-1, 2, 32)),
-                     "fc.weight": dictionary((40, 32 * size * size), 4)})
-    program, x = lower(model), RNG(4).standard_normal((1, 24, 7, 7)).astype(np.float32)
+                     "fc.weight": dictionary((40, features), 4)})
+    program, x = lower(model), RNG(4).standard_normal((1, 24, 7, 8)).astype(np.float32)
     plan = program.plan()
     if not choose._vectors(plan.isa):
         pytest.skip("no rung with vectors runs here")
@@ -159,6 +160,20 @@ def test_a_program_looks_up_and_gives_what_the_dense_net_gives(stride, padding):
         y, want = mine(x), dense(x)
         np.testing.assert_allclose(y, want, atol=1e-5 * np.abs(want).max())  # of float rounding
     np.testing.assert_allclose(plan(x), model(x).data, atol=1e-5 * np.abs(want).max())
+
+
+def test_small_layers_strides_batches_and_many_look_ups_stay_dense(monkeypatch):
+    monkeypatch.setattr(choose, "_vectors", lambda isa: True)
+
+    def layout(O=64, C=64, k=8, kept=0.2, batch=1, **how):
+        conv = Conv2d(C, O, 3, **how)
+        conv.weight = dictionary((O, C // conv.groups, 3, 3), k, kept)
+        model = Model(chain(("conv", conv)), input_shape=(C, 8, 8))
+        return choose.layout_of(lower(model).steps[0], batch)
+
+    assert layout() == LOOKUPS
+    assert {layout(O=16), layout(stride=2), layout(batch=2), layout(k=60, kept=0.9)} == {"dense"}
+    assert layout(C=128, groups=2) == "dense"
 
 
 def test_what_cannot_be_looked_up_is_refused_by_name():
