@@ -87,7 +87,7 @@ def merged(mu: Array, log_lam: Array, pi: Array, limit: float) -> tuple[Array, A
         at = group == first
         share = pi[at].sum()
         by = pi[at] / share
-        mean =  float((by * mu[at]).sum())
+        mean = 0.0 if first == 0 else float((by * mu[at]).sum())
         found.append((mean, float(np.log((by * np.exp(log_lam[at])).sum())), float(share)))
     return tuple(np.array(a) for a in zip(*found))
 
