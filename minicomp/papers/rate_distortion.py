@@ -27,7 +27,7 @@ from .table import Paper
 SPARSITY = {"lenet300": {"*": 0.9, "fc3": 0.6}, "lenet5": {"*": 0.9, "conv1": 0.2}}
 PRUNE = {"lenet300": 10, "lenet5": 4}  # epochs
 MARGIN = 0.001  # of the validation images
-LAMBDAS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+LAMBDAS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.5)
 PENALTIES = (0.3, 1.0, 3.0)
 SWEEPS: dict[str, list[Technique]] = {
     "nearest": [RateDistortion(lam=0.0, bits=bits) for bits in (3, 4, 5, 6)],

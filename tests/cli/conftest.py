@@ -11,7 +11,8 @@ from minicomp.compress import TECHNIQUES, ProductQuantization, Run, Wavelets
 from minicomp.grid import additive_codes, power_codes
 from minicomp.jobs.recipe import parse_with
 from minicomp.models import MODELS
-from minicomp.nn import AdditivePowers, BFloat16, Codebook, FixedPoint, Half, Powers
+from minicomp.nn import (AdditivePowers, BFloat16, Codebook, FixedPoint, Half, Powers, Seeded,
+                         Trellis)
 
 FEW = {"train": 160, "val": 80, "test": 80}  # of glyphs
 TRAINING = "epochs=1,batch_size=32,lr=0.05"
@@ -42,13 +43,13 @@ MADE = {
 
 
 def codes(model):
-    # Tables that a rule derives, and bfloat16.
+    # Tables that a rule derives, weights that are drawn again, and bfloat16.
     w = {name: form.dense().data for name, form in model.forms().items()}
     apot = additive_codes(w["fc1.weight"], 0.1, 4)
     model.set_forms({
         "fc1.weight": Codebook(apot, AdditivePowers(0.1, 4), pinned_zero=True),
         "fc2.weight": Codebook(power_codes(w["fc2.weight"], -3, 7), Powers(-3, 7), True),
-        "fc3.weight": BFloat16(w["fc3.weight"]),
+        "fc3.weight": Seeded(np.arange(50) % 16, 0.1, w["fc3.weight"].shape, seed=1, bits=4),
         "fc3.bias": BFloat16(w["fc3.bias"]),
     })
 
@@ -76,11 +77,13 @@ def zoo(few, tmp_path_factory):
                 model.set_form(part, FixedPoint.of(form.dense().data, 2, 10, mask=form.mask))
         if name == "codes":
             codes(model)
-        if name == "transforms":  # its first layer of coefficients, its last of codewords
-            first, last = (model.forms()[part] for part in ("fc1.weight", "fc3.weight"))
+        if name == "transforms":  # of coefficients, codewords and codes of a trellis
+            first, second, last = (model.forms()[f"fc{i}.weight"] for i in (1, 2, 3))
             model.set_form("fc1.weight", Wavelets().form("fc1", first, Run(rng)))
             vectors = ProductQuantization(k=4, shared=True)
-            model.set_form("fc3.weight", vectors.form("fc3", last, Run(rng)))
+            model.set_form("fc2.weight", vectors.form("fc2", second, Run(rng)))
+            k = np.rint(last.dense().data / 0.05).astype(int)
+            model.set_form("fc3.weight", Trellis(np.clip(k, -7, 7), 0.02, bits=4))
         minicomp.save(model, folder / f"{name}.mcz")
     return {name: folder / f"{name}.mcz" for name in MADE}
 

@@ -80,7 +80,7 @@ class Miracle(Rounds):
                        hi=1.0)
     log_var: float = knob(-8.0, "log sigma^2 at the start", lo=-20.0, hi=6.0)
     bias_bits: int = knob(5, "bits of a bias, one scale a layer", lo=2, hi=16)
-    seed: int = knob(0, "of the samples", lo=0, hi=2**31 - 1)
+    seed: int = knob(0, "of the samples", lo=0, hi=2**30)
 
     def targets(self, model):
         return list(weights(model))

@@ -38,6 +38,7 @@ from ...tensor import Array
 from ..technique import knob
 from .pricing import code_bits, code_counts, price, refit, rows_of
 from .quantizer import RateQuantizer
+from .scalar import by_size, cheapest, settled
 
 STEPS = (0.5, 0.6, 0.75)  # of the scalar grid's step, that are tried
 
@@ -47,21 +48,22 @@ def branch_costs(w: Array, step: float, bits: Array, lam: float, h: Array, keep:
     """Returns (cost, code), (2 quantizers, 2 parities, R, C): the cheapest code of each parity.
 
     w, h : (R, C) float64        bits : (2 m + 1,)        keep : (R, C), where False only code 0
-    The inner minimum of eq. (2); cost inf where there is no such code. Of equal ones the least.
+    The inner minimum of eq. (2); cost inf where there is no such code. Of equal costs the code
+    nearest 0.
     """
     most, shape = len(bits) // 2, (2, 2, *w.shape)
-    cost, code = np.full(shape, np.inf), np.zeros(shape, np.int16)
-    for k in range(-most, most + 1):
-        if not np.isfinite(bits[k + most]):
-            continue
+    cost, code = np.full(shape, np.inf), np.zeros(shape, np.int64)
+    for parity in (0, 1):
+        codes = [k for k in by_size(bits) if k & 1 == parity]
+        price = [lam * bits[k + most] for k in codes]
         for quantizer in (0, 1):
-            point = 2 * k - quantizer * np.sign(k)
-            this = h * np.square(w - step * point) + lam * bits[k + most]
-            if k:
-                this = np.where(keep, this, np.inf)
-            best = cost[quantizer, k & 1]
-            less = this < best
-            best[less], code[quantizer, k & 1][less] = this[less], k
+            points = [2 * k - quantizer * (k > 0) + quantizer * (k < 0) for k in codes]
+            found = cheapest(w.ravel(), step, codes, points, price, h.ravel())
+            cost[quantizer, parity], code[quantizer, parity] = (a.reshape(w.shape) for a in found)
+    alone = h * np.square(w) + lam * bits[most]
+    cost[:, 0] = np.where(keep, cost[:, 0], alone)
+    cost[:, 1] = np.where(keep, cost[:, 1], np.inf)
+    code[:, 0] *= keep
     return cost, code
 
 
@@ -108,7 +110,7 @@ def trellis_codes(w: Array, step: float, bits: Array, lam: float, *, states: int
     parity = viterbi(cost, states)
     odd = np.array(QUANTIZER[states])[trellis_path(parity, states)]
     rows, columns = np.indices(w.shape, sparse=True)
-    return code[odd, parity, rows, columns].astype(np.int64)
+    return code[odd, parity, rows, columns]
 
 
 def trellis_quantize(w: Array, step: float, lam: float, *, most: int, states: int = 8,
@@ -124,7 +126,7 @@ def trellis_quantize(w: Array, step: float, lam: float, *, most: int, states: in
         bits, was = code_bits(code_counts(k, most)), k
         k = trellis_codes(w, step, bits, lam, states=states, h=h, keep=keep)
         step = refit(w, trellis_points(k, states), step, of)
-        if np.array_equal(k, was):
+        if settled(k, was):
             break
     return k, step
 
