@@ -6,7 +6,8 @@ import pytest
 
 import minicomp
 from minicomp import bench
-from minicomp.bench import against, binary, bits, int8, kernels, programs, pruned, worker
+from minicomp.bench import (against, binary, bits, int8, kernels, lowrank, programs, pruned,
+                            worker)
 from minicomp.kernels.int8.gemm import gemm_ref
 from minicomp.bench.race import peer_module, race, row
 from minicomp.errors import UserError
@@ -152,6 +153,18 @@ def test_removal_has_a_row_for_every_pair_and_batch():
     assert len(rows) == 12 and {r["unit"] for r in rows} == {"ms"}
     removed = [r for r in rows if r["kernel"] == "half of the units removed"]
     assert all("x fewer MACs" in r["note"] for r in removed) and len(removed) == 4
+
+
+def test_low_rank_races_what_is_as_good(monkeypatch):
+    # The residuals of all, and what a layer at a third of its MACs computes.
+    for name, value in {"SIZE": 96, "RANK": 6, "SPECTRUM": 60}.items():
+        monkeypatch.setattr(lowrank, name, value)
+    rows = bench.run(["svd"])
+    assert [r["kernel"][-13:] for r in rows] == ["2 power steps", "4 power steps"]
+    assert all(0.99 < float(r["note"].split("residual ")[1].split(" ")[0]) < 1.2 for r in rows)
+    for technique in (lowrank.WeightSVD, lowrank.SpatialSVD):
+        r = lowrank.layer_row("lenet5", "conv2", technique, 1)
+        assert 3 <= float(r["note"].split("dense; ")[1].split(" ")[0]) < 3.3 and r["ratio"] > 0
 
 
 def test_contestants_of_k_means_are_right(monkeypatch):

@@ -18,6 +18,7 @@ from ..kernels.threads import blas
 from .bits import products_of_signs
 from .int8 import products_of_codes
 from .kernels import huffman_decoding, kmeans, rounding, sparse_products
+from .lowrank import factored_layers, singular_values
 from .programs import whole_programs
 from .pruned import removal
 from .race import Log, Row
@@ -33,6 +34,8 @@ BENCHES: dict[str, Callable[[bool, Log], Iterator[Row]]] = {
     "programs": whole_programs,
     "bits": products_of_signs,
     "removal": removal,
+    "svd": singular_values,
+    "low-rank": factored_layers,
     "training": training,
     "threads": threads,
     "import": importing,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import (binary_connect2015, binary_lenet5, bnn2016, gupta2015, jacob2018, low_bits, lsq2020,
-               movement2020, nagel2019, obd1990, obs1993, precisions, ptq8, second_order,
+from . import (binary_connect2015, binary_lenet5, bnn2016, gupta2015, jacob2018, low_bits, low_rank,
+               lsq2020, movement2020, nagel2019, obd1990, obs1993, precisions, ptq8, second_order,
                slimming2017, ternary2016)
 from .recipe_table import load_table
 from .table import Paper
@@ -16,7 +16,7 @@ PAPERS: dict[str, Paper] = {
         slimming2017.PAPER, obs1993.PAPER, obd1990.PAPER, second_order.PAPER, movement2020.PAPER,
         ptq8.PAPER, precisions.PAPER, nagel2019.PAPER, low_bits.PAPER, jacob2018.PAPER,
         lsq2020.PAPER, gupta2015.PAPER, gupta2015.FULL, binary_connect2015.PAPER, bnn2016.PAPER,
-        binary_lenet5.PAPER, ternary2016.PAPER,
+        binary_lenet5.PAPER, ternary2016.PAPER, low_rank.PAPER,
     )
 }
 

@@ -215,7 +215,7 @@ WRONG = {
         "oc,oi,oj->ocij", alpha, beta, gamma[:, ::-1]),
     "flattened_conv": lambda x, alpha, beta, gamma: ENTRIES["flattened_conv"].fn(  # convolution
         x, alpha, beta[:, ::-1], gamma[:, ::-1]),
-    "randomized_low_rank": lambda w, omega, power: ENTRIES["low_rank"].fn(w, omega.shape[1]),
+    "randomized_low_rank": lambda w, omega, power: ENTRIES["low_rank"].fn(w, len(omega)),
 }
 
 
