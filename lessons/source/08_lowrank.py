@@ -33,8 +33,7 @@ from minicomp.compress.technique import Run
 from minicomp.kernels.maps import conv
 from minicomp.kernels.threads import blas
 from minicomp.models import LeNet5, LeNet300
-from minicomp.nn import Linear, Model, ReLU, chain
-from minicomp.nn.init import initialise
+from minicomp.papers.low_rank import CASES, narrower
 from minicomp.passport import passport
 from minicomp.teach import Lesson, check, figures, hint, predict, reflect
 from minicomp.teach.asking.shown import Table
@@ -231,20 +230,14 @@ def tuned(model, epochs, lr=0.01):
     how = FineTune(epochs=epochs, lr=lr, batch_size=64, weight_decay=5e-4, schedule="cosine")
     return how.apply(model, data, Run(lesson.rng("tune")))
 
-def narrow(numbers):
-    """LeNet-300-100 with fewer neurons in its first layer."""
-    h = round((numbers - 1110) / 885)  # 784 h + h, 100 h + 100, 1010
-    nodes = chain(("fc1", Linear(784, h)), ("relu1", ReLU()), ("fc2", Linear(h, 100)),
-                  ("relu2", ReLU()), ("fc3", Linear(100, 10)), source="flatten")
-    plain = Model(net.nodes[:2] + nodes, input_shape=net.input_shape)
-    return initialise(plain, rng=lesson.rng("narrow"))
-
 # %% tags=["slow"]
 parts, more = (4, 8, 16, 32), lesson.choose(smoke=1, full=2, paper=10)
 low = [SVD(ratio=1 / part, skip={"fc[23]": True}).apply(net, data, Run(None)) for part in parts]
 fine = [tuned(model, more) for model in low]
-small = [tuned(narrow(model.count()), lesson.choose(smoke=1, full=8, paper=40) + more, lr=0.03)
-         for model in low[1::2]]
+drawn_anew = [narrower(net, CASES[0], model.dense_bytes(), rng=lesson.rng("narrow"))
+              for model in low[1::2]]
+longer = lesson.choose(smoke=1, full=8, paper=40) + more
+small = [tuned(model, longer, lr=0.03) for model in drawn_anew]
 
 # %% tags=["slow"]
 error_dense, cut = error(net), [error(m) for m in low]

@@ -99,8 +99,9 @@ def _draw_times(ax, ms, dense, ranks, count: float, guess: float | None) -> None
         at = crossing(ranks, times, dense[batch])
         ax.plot(at, 1, color=LINES[i], marker=MARKERS[i], markersize=11, markerfacecolor="none",
                 linestyle="none")
-        ax.annotate(f"{at:.0f}", (at, 1), (0, -20 if i else 10), textcoords="offset points",
-                    ha="center", fontsize=10, color=LINES[i], bbox=LABEL)
+        aside = (26, -20) if i else (-26, 10)
+        ax.annotate(f"{at:.0f}", (at, 1), aside, textcoords="offset points", ha="center",
+                    fontsize=10, color=LINES[i], bbox=LABEL)
     if guess:
         ax.axvline(guess, color=GREY, linestyle=":", linewidth=1.4)
         ax.annotate(f"your guess: {guess:g}", (guess, 0.05), (3, 0), fontsize=9.5, bbox=LABEL,
