@@ -11,7 +11,7 @@
 # whose weights were thrown together at random, and what are a few bits worth against that?**
 #
 # **Needs:** matrix products, gradients of a linear layer, quantiles. **Time:** 65 minutes.
-# **You will have:** nets at an eighth to a 64th of their numbers, and four ways to place 16 levels.
+# **You will have:** nets at an eighth to a 64th of their numbers, and five ways to place 16 levels.
 
 # %% tags=["colab"]
 import subprocess
@@ -231,10 +231,10 @@ print(passport(hashed_nets[-1], path="net.mcz", data=test).summary())
 # ## Exercise 3: cells of equal population (12 minutes)
 #
 # The other road: all weights, few bits each. Even levels waste codes, as most weights are near 0.
-# Zhou and others (2017) equalise the histogram: cell $i$
-# holds $t_i \leq w < t_{i+1}$, the edges are `np.quantile(w, i / k)` for $i = 1..k-1$, so that all
-# codes are equally frequent. What does code $i$ mean then? Either the mean of its cell (0 of an
-# empty one); or an even level $s u$, $u = i - \frac{k-1}{2}$, with the $s$ of least squared error:
+# Zhou and others (2017) equalise the histogram: cell $i$ holds $t_i \leq w < t_{i+1}$, the edges
+# are `np.quantile(w, i / k)` for $i = 1..k-1$, so that all codes are equally frequent. What does
+# code $i$ mean then? Either the mean of its cell (0 of an empty one); or an even level $s u$,
+# $u = i - \frac{k-1}{2}$, with the $s$ of least squared error:
 #
 # $$s = \frac{\sum u\, w}{\sum u^2} .$$
 
@@ -252,7 +252,7 @@ def equal_cells(w, k):
 check("15.equal_cells", equal_cells)
 
 # %% [markdown]
-# ## Four bits, four ways (8 minutes)
+# ## Four bits, five ways (8 minutes)
 #
 # The trained net, not trained further. `Log2` rounds to powers of two, so that multiplying is
 # shifting; `LloydMax` finds the levels of least squared error.
