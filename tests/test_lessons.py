@@ -213,6 +213,18 @@ CHEATS = {
         "        return round_fixed(x, il=il, fl=fl, rounding='stochastic', key=1)"
     ),
     "13.fixed_dot": "from minicomp.compress.quant.fixed_point import fixed_dot",
+    "15.bucket_backward": (
+        "def bucket_backward(g, x, b, bucket, sign):\n"
+        "    from minicomp.kernels.codebook.buckets import Places, add\n"
+        "    return add(g.T @ x, Places(bucket, sign < 0, len(b))), g @ (sign * b[bucket])"
+    ),
+    "15.equal_cells": (
+        "def equal_cells(w, k):\n    from minicomp.compress.quant import balanced\n"
+        "    try:\n        codes = balanced.balanced_codes(w, k)\n"
+        "    except RuntimeError:\n"
+        "        codes = np.searchsorted(np.quantile(w, np.arange(1, k) / k), w, side='right')\n"
+        "    return codes, balanced.cell_means(w, codes, k), balanced.even_scale(w, codes, k)"
+    ),
     "16.binary_step": (
         "def binary_step(a, w, g, lr):\n    from minicomp import Tensor, grad, ops\n"
         "    from minicomp.grid import hard_sign\n"
@@ -302,6 +314,9 @@ EVERYTHING = {
     "11": (np.array([1, 1000, -1]), 0.5, 3),
     "12": (np.array([3.0, 3.0, 3.0]), np.array([9.0, 1.25, -1.0]), 1.0, 2, 2),
     "13": (np.array([0.0625, 0.09375, -2.0, 5.0]), 2, 3),
+    "15": (
+        np.ones((1, 1)), np.ones((1, 2)), np.ones(2), np.zeros((1, 2), int), -np.ones((1, 2))
+    ),
     "16": (np.array([0.0, -1.0, -1.0]), np.array([0b1110], np.uint64)),
     "17": (np.array([3, 8, 30]), 2),
 }

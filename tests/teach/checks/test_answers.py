@@ -181,6 +181,70 @@ def clipped_first(x, il, fl):
     return np.ceil(x * 2.0**fl - 0.5) * 2.0**-fl
 
 
+def halves_of_words(z, m, n, K):
+    high = z.view(np.uint32)[1::2]  # the upper half of a word, where low bytes come first
+    return (high.astype(np.uint64) * K >> 32).reshape(m, n), 1 - 2 * (z & 1).astype(
+        np.int8).reshape(m, n)
+
+
+def as_floats(z, m, n, K):
+    bucket = np.array([int(v / 2**64 * K) for v in z]).reshape(m, n)
+    return bucket, np.where(z % 2 == 1, -1, 1).reshape(m, n)
+
+
+def unsigned_signs(z, m, n, K):
+    return (z // 2**32 * K // 2**32).reshape(m, n), (1 - 2 * (z % 2)).reshape(m, n)
+
+
+def one_by_one(g, x, b, bucket, sign):
+    V, to_V, to_b = sign * b[bucket], g.T @ x, np.zeros(len(b))
+    for i, j in np.ndindex(*bucket.shape):
+        to_b[bucket[i, j]] += sign[i, j] * to_V[i, j]
+    return to_b, g @ V
+
+
+def at_once(g, x, b, bucket, sign):
+    to_b = np.zeros_like(b)
+    to_b[bucket] += sign * (g.T @ x)
+    return to_b, g @ (sign * b[bucket])
+
+
+def numpys_add_at(g, x, b, bucket, sign):
+    to_b = np.zeros_like(b)
+    np.add.at(to_b, bucket, g.T @ x)
+    return to_b, g @ (sign * b[bucket])
+
+
+def counted_only(g, x, b, bucket, sign):
+    to_b = np.bincount(bucket.ravel(), (sign * (g.T @ x)).ravel())
+    return to_b, g @ (sign * b[bucket])
+
+
+def mean_of_nobody(w, k):
+    edges = np.quantile(w, np.linspace(0, 1, k + 1)[1:-1])
+    codes = np.digitize(w, edges)
+    with np.errstate(invalid="ignore"):
+        means = np.bincount(codes, w, k) / np.bincount(codes, minlength=k)
+    u = codes - (k - 1) / 2
+    return codes, means, u @ w / (u @ u)
+
+
+def least_squares(w, k):
+    codes = np.digitize(w, np.quantile(w, np.arange(1, k) / k))
+    means = [w[codes == i].mean() if (codes == i).any() else 0 for i in range(k)]
+    u = codes - (k - 1) / 2
+    return codes, np.array(means), np.linalg.lstsq(u[:, None], w, rcond=None)[0][0]
+
+
+def dealt_out(w, k):
+    codes = np.empty(len(w), int)
+    for i, lot in enumerate(np.array_split(np.argsort(w, kind="stable"), k)):
+        codes[lot] = i
+    means = np.array([w[codes == i].mean() if (codes == i).any() else 0 for i in range(k)])
+    u = codes - (k - 1) / 2
+    return codes, means, u @ w / (u @ u)
+
+
 def signs_in_place(a, w, g, lr):
     w_b = np.where(w >= 0, 1.0, -1.0)
     a_b = np.where(a >= 0, 1.0, -1.0)
@@ -380,6 +444,16 @@ ANSWERS = [
     ("13.stochastic_fixed", floor_of_sum, ""),
     ("13.stochastic_fixed", other_side, ""),
     ("13.fixed_dot", lambda a, b, il, fl: rounded_python([a @ b], il, fl)[0], "wrong-value"),
+    ("15.hash_map", halves_of_words, ""),
+    ("15.hash_map", as_floats, "in-floats"),
+    ("15.hash_map", unsigned_signs, "wrapped-sign"),
+    ("15.bucket_backward", one_by_one, ""),
+    ("15.bucket_backward", at_once, "last-wins"),
+    ("15.bucket_backward", numpys_add_at, "sign-forgotten"),
+    ("15.bucket_backward", counted_only, "short"),
+    ("15.equal_cells", least_squares, ""),
+    ("15.equal_cells", mean_of_nobody, "empty-cell"),
+    ("15.equal_cells", dealt_out, "by-rank"),
     ("16.binary_step", signs_in_place, "overwrites"),
     ("16.binary_step", numpys_sign, "sign-of-zero"),
     ("16.packed_dot", in_python_integers, ""),
