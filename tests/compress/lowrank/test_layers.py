@@ -382,6 +382,8 @@ def test_factors_are_pruned_shared_quantized_and_saved(tmp_path):
     (lambda: SVD(energy=0.5, method="randomized"), "method randomized takes a rank or a ratio"),
     (lambda: SVD(rank=5).apply(fc(9, 4), None, run()),
      r"svd: rank of fc1 must be in 1..4, got 5; its factors pay up to 2"),
+    (lambda: SVD(ms=1.0, skip=True).apply(fc(9, 4), None, run()),
+     "svd: skip must leave a layer to factor, got one that skips fc1"),
     (lambda: SVD(rank=1).apply(conv(*FORMS[0]), None, run()), "svd: the model has no layer"),
     (lambda: SVD(rank=1).apply(KMeans(k=2).apply(fc(9, 4), None, run()), None, run()),
      "svd: fc1.weight must hold plain values, got a codebook: factor before sharing"),
