@@ -274,6 +274,12 @@ def test_tucker_is_hooi_and_never_worse_than_hosvd():
             errors.append(error)
         assert errors[0] >= errors[1] - 1e-9 and errors[1] >= errors[2] - 1e-9
     assert errors[0] > errors[2], "with one channel each HOOI is better than HOSVD"
+    core, A, B = tucker2(w, (3, 2), 300)  # at the end each is the best for the other
+    for F, G, side in ((A, B, (1, 0)), (B, A, (0, 1))):
+        rest = np.moveaxis(np.tensordot(G, w, axes=(0, side[0])), 0, side[0])
+        s = np.linalg.svd(np.moveaxis(rest, side[1], 0).reshape(w.shape[side[1]], -1),
+                          compute_uv=False)
+        assert np.square(s[:F.shape[1]]).sum() == pytest.approx(np.square(core).sum(), rel=1e-7)
 
 
 def test_tucker_takes_its_ranks_from_vbmf():
