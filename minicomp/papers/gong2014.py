@@ -72,7 +72,7 @@ def families(method: str, columns: int) -> list[list[dict]]:
         return [[{"k": k} for k in range(16, 1, -1)]]
     if method == "residual":  # one block of all columns
         return [[{"block": columns, "k": k, "stages": t} for t in range(32, 0, -1)]
-                for k in (2, 4, 8, 16, 32)]
+                for k in (2, 4, 8, 16)]
     return [[{"block": block, "k": k, "shared": method in FURTHER} for k in CODEWORDS]
             for block in BLOCKS]
 
