@@ -41,6 +41,9 @@ LIMITS = {
     "look-ups": (0.2, 30_000),  # multiplications of a place, atoms' and look-ups', / weights
 }
 LOOKUPS = "look-ups"
+# Weights of a linear layer from which on look-ups are taken: below, one pass of dense steps
+# (one_image.py) wins.
+ROW_LEAST = 1_000_000
 OF_CODES = ("codes in lanes", "relative index")  # they hold no float a weight
 BLOCKS = (4, 8, 16)  # the m that are looked for
 
@@ -70,6 +73,7 @@ def layout_of(step: Step, batch: int = 1, isa: str = "auto") -> str | None:
 def _of_dictionary(step: Step, form: Dictionary, batch: int, isa: str) -> str:
     density, least = LIMITS[LOOKUPS]
     size = math.prod(form.shape)
+    least = ROW_LEAST if step.kind == "linear" else least
     pays = size >= least and form.multiplications(1, 1) <= density * size
     plain = step.kind == "linear" or step.args["groups"] == 1 and step.args["stride"] == (1, 1)
     return LOOKUPS if pays and plain and batch == 1 and _vectors(isa) else DENSE
