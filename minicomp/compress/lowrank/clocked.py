@@ -38,8 +38,8 @@ def ladder(most: int) -> list[int]:
 
 def milliseconds(nets: Mapping[int, Model], batch: int, seconds: float = SECONDS
                  ) -> dict[int, float]:
-    """Returns the median milliseconds in which each net's program runs `batch` examples, in turn, on
-    one thread.
+    """Returns the median milliseconds in which each net's program runs `batch` examples, in turn,
+    on one thread.
 
     nets : of the same input
     """
