@@ -11,6 +11,10 @@ class UserError(ValueError):
     """A mistake in what the user asked for; the command line prints it and exits with 2."""
 
 
+class SettingError(UserError):
+    """An environment variable that is set to what is no choice; no file's fault."""
+
+
 class DataError(UserError):
     """A data file that is missing, truncated, of the wrong format or of the wrong checksum."""
 
@@ -28,7 +32,7 @@ def format_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (FormatError, OSError):
+    except (FormatError, SettingError, OSError):
         raise
     except Exception as e:
         raise FormatError(f"the file is damaged ({type(e).__name__}: {printable(e, 200)})") from e

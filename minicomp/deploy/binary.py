@@ -343,6 +343,6 @@ def _units(step: Step, scale: Array) -> Array:
 
 
 def _finite(step: Step, gain: Array, bias: Array) -> tuple[Array, Array]:
-    for what, a in (("gain", gain), ("bias", bias)):
-        refuse(step, ~np.isfinite(a), f"{what}s must be finite, got {{}} in channel {{}}", a)
+    for what, a in (("gains", gain), ("biases", bias)):
+        refuse(step, ~np.isfinite(a), f"{what} must be finite, got {{}} in channel {{}}", a)
     return gain, bias

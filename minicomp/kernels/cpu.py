@@ -28,7 +28,7 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-from ..errors import printable
+from ..errors import SettingError, printable
 
 # The index is the level.
 RUNGS = ("ref", "portable", "popcnt", "avx2", "avx512", "vnni", "vpopcntdq")
@@ -52,7 +52,7 @@ def _levels() -> tuple[int, int]:
     top = 0 if module is None else module.level()
     cap = os.environ.get("MINICOMP_ISA", "auto")
     if cap not in ("auto", *RUNGS):
-        raise ValueError(f"MINICOMP_ISA must be auto or one of {', '.join(RUNGS)}, got {cap}")
+        raise SettingError(f"MINICOMP_ISA must be auto or one of {', '.join(RUNGS)}, got {cap}")
     return top, top if cap == "auto" else min(top, RUNGS.index(cap))
 
 

@@ -127,7 +127,7 @@ def BinaryLeNet5(*, normalize: Statistics | None = None, hidden: int = 500, rng:
     """Returns Caffe's LeNet-5 as a net of signs needs it: conv 20, conv 50, `hidden` units, 10,
     each with batch norm, the first three with ReLU, for a technique to put signs in its place.
 
-    Batch norm stands before the pooling, so that it can become a threshold; no biases, weights
+    Batch norm stands before the pooling, so that it can become a bias; no biases, weights
     U(-H, H) as in BinaryConnectMLP; x (N, 1, 28, 28)
     normalize : of a first node `Normalize`, or None
     Source: LeNet5 of models/lenet.py, for Courbariaux et al. 2016 (arXiv 1602.02830)

@@ -44,7 +44,7 @@ MADE = {
 
 
 def structures(model):
-    # Look-ups of atoms, few buckets, circulant blocks, and codes of a trellis.
+    # Weights drawn again, look-ups of atoms, few buckets, circulant blocks, codes of a trellis.
     rng, last = np.random.default_rng(2), model.forms()["fc3.weight"].dense().data
     shapes = {name: form.shape for name, form in model.forms().items()}
 
@@ -52,6 +52,7 @@ def structures(model):
         return rng.normal(0, 0.1, shape).astype(np.float32)
 
     model.set_forms({
+        "conv1.weight": Seeded(np.arange(10) % 16, 0.1, shapes["conv1.weight"], seed=1, bits=4),
         "conv2.weight": Dictionary.of(draw(9, 6), draw(16 * 25, 9) * (draw(16 * 25, 9) > 0.1),
                                       shapes["conv2.weight"]),
         "fc1.weight": Hashed(draw(500), shapes["fc1.weight"], 3),
@@ -61,13 +62,13 @@ def structures(model):
 
 
 def codes(model):
-    # Tables that a rule derives, weights that are drawn again, and bfloat16.
+    # Tables that a rule derives, and bfloat16.
     w = {name: form.dense().data for name, form in model.forms().items()}
     apot = additive_codes(w["fc1.weight"], 0.1, 4)
     model.set_forms({
         "fc1.weight": Codebook(apot, AdditivePowers(0.1, 4), pinned_zero=True),
         "fc2.weight": Codebook(power_codes(w["fc2.weight"], -3, 7), Powers(-3, 7), True),
-        "fc3.weight": Seeded(np.arange(50) % 16, 0.1, w["fc3.weight"].shape, seed=1, bits=4),
+        "fc3.weight": BFloat16(w["fc3.weight"]),
         "fc3.bias": BFloat16(w["fc3.bias"]),
     })
 

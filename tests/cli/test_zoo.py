@@ -170,13 +170,13 @@ def test_single_weights_and_units_are_pruned(name, zoo, small, capsys):
     code = main([*words, "--with", "magnitude:sparsity=0.97", "--out", "m.mcz"])
     said = capsys.readouterr().err.strip().splitlines()[-1]
     if name in SHARED:
-        assert code == 2 and re.search("a (codebook|wavelet) without a pinned zero cannot", said)
+        assert code == 2 and re.search(r"a \w+ without a pinned zero cannot", said)
     else:
         assert code == 0 and kept(load("m.mcz")) < kept(start) - 1e-3 or kept(start) < 0.05
     code = main([*words, "--with", "filters:sparsity=0.3", "--out", "f.mcz"])
     if name in WHOLE:
         said = capsys.readouterr().err.strip().splitlines()[-1]
-        assert code == 2 and "a wavelet stores nothing by place: no channel can be cut out" in said
+        assert code == 2 and re.search(r"a \w+ stores nothing by place: no channel can be cut", said)
         return
     assert code == 0
     smaller = load("f.mcz")
@@ -188,7 +188,7 @@ def test_layers_are_scanned(name, zoo, small, capsys):
     words = ["sensitivity", str(zoo[name]), *ON]
     code = main([*words, "--plot", "s.png", "--json", "s.json", "--bytes", str(10**7)])
     if name in WHOLE:
-        assert code == 2 and "a wavelet without a pinned zero cannot" in capsys.readouterr().err
+        assert code == 2 and re.search(r"a \w+ without a pinned", capsys.readouterr().err)
         return
     assert code == 0 and Path("s.png").stat().st_size > 5000
     assert main([*words, "--what", "channels"]) == 0

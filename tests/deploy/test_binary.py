@@ -185,7 +185,7 @@ def test_weights_that_are_none_are_refused_by_name():
         Binary.of(np.ones((4, 5)), np.zeros(4))
     model = small()
     model.node("bn2").layer.buffers["running_mean"][1] = np.nan
-    with pytest.raises(ValueError, match="conv2: biass? must be finite, got nan in channel 1"):
+    with pytest.raises(ValueError, match="conv2: biases must be finite, got nan in channel 1"):
         lower(model, precision="binary")
     model = small()
     with pytest.raises(ValueError, match="rounding and zero_first go with precision int8"):

@@ -1,6 +1,7 @@
 """Nets whose activations become binary: which nodes do, and what stands in front of them.
 
-A sign must see numbers around 0, so that a batch norm stands in front of each.
+A sign must see numbers around 0, so that a batch norm stands in front of each; a pooling by maximum
+stands in front of both, for the largest of several signs is +1 nearly everywhere.
 """
 
 from __future__ import annotations
@@ -10,17 +11,29 @@ from dataclasses import replace
 
 from ...errors import UserError
 from ...nn.graph import Model, Node
-from ...nn.layers import (BatchNorm1d, BatchNorm2d, Layer, MaxPool2d, ShiftBatchNorm1d,
-                          ShiftBatchNorm2d, Sign)
+from ...nn.layers import (ActQuant, BatchNorm1d, BatchNorm2d, Layer, MaxPool2d, ReLU, ReLU6,
+                          ShiftBatchNorm1d, ShiftBatchNorm2d, Sigmoid, Sign, Tanh)
+from ..technique import weights
 
 ORDINARY = {1: BatchNorm1d, 3: BatchNorm2d}  # by the axes of what is normalised
 SHIFT = {1: ShiftBatchNorm1d, 3: ShiftBatchNorm2d}
 NORMS = (*ORDINARY.values(), *SHIFT.values())
+RISING = (ReLU, ReLU6, Sigmoid, Tanh, Sign)  # of a maximum they are the maximum
 
 
 def activations(model: Model) -> list[str]:
-    """Returns the names of every activation."""
-    return [node.name for node in model.nodes if node.layer.activation]
+    """Returns the names of the activations between layers with weights: behind one, in front of
+    one."""
+    layers = set(weights(model))
+    behind, before = set(layers), {name for layer in layers for name in model.node(layer).inputs}
+    for node in model.nodes:
+        if behind & set(node.inputs):
+            behind.add(node.name)
+    for node in reversed(model.nodes):
+        if node.name in before:
+            before |= set(node.inputs)
+    return [node.name for node in model.nodes
+            if node.layer.activation and node.name in behind & before]
 
 
 def read_by(model: Model, layers: Iterable[str]) -> dict[str, str]:
@@ -33,7 +46,7 @@ def read_by(model: Model, layers: Iterable[str]) -> dict[str, str]:
             if node.layer.activation:
                 found[layer] = node.name
                 break
-            if not node.layer.passes:
+            if not (node.layer.passes or isinstance(node.layer, ActQuant)):
                 break
     return found
 
@@ -71,11 +84,17 @@ def _upward(model: Model, name: str) -> Iterator[Node]:
 def with_binary(model: Model, names: Iterable[str], *, make: Callable[[], Layer] = Sign,
                 shift: bool = False) -> Model:
     """Returns the model in which each of the activations is another layer, with a batch norm in
-    front.
+    front, and in front of that the pooling by maximum that alone read it.
 
     make : gives that layer        shift : whether batch norms in front are by shifts
-    Further norms are called "NAME_bn"; ValueError where that is taken.
+    Grids of 8 bits and the like that read such an activation go. A pooling stays where it is if a
+    channel's batch norm falls. Further norms are called "NAME_bn"; ValueError where that is taken.
     """
+    names = list(names)
+    model = model.edit({node.name: () for node in model.nodes
+                        if isinstance(node.layer, ActQuant) and node.inputs[0] in names})
+    for name in names:
+        model = _pooled_first(model, name)
     shapes = model.shapes()
     kinds, swap = SHIFT if shift else ORDINARY, {}
     for name in names:
@@ -100,6 +119,27 @@ def with_signs(model: Model, *, shift: bool = False) -> Model:
         return made
     norm = _norm(ORDINARY, made.shapes()[last.name], f"{last.name}_bn", (last.name,))
     return made.edit({last.name: (last, norm)})
+
+
+def _pooled_first(model: Model, name: str) -> Model:
+    # With the pooling by maximum that alone reads an activation in front of it and of its norm.
+    node, readers = model.node(name), _readers(model, name)
+    if len(readers) != 1 or not (isinstance(readers[0].layer, MaxPool2d)
+                                 and isinstance(node.layer, RISING)):
+        return model
+    (pool,), front = readers, [node]
+    norm = next((n for n in model.nodes if n.name == node.inputs[0]), None)
+    if norm is not None and isinstance(norm.layer, NORMS) and len(_readers(model, norm.name)) == 1:
+        if (norm.layer.gain_and_bias()[0] < 0).any():
+            return model
+        front = [norm, node]
+    moved = [replace(n, inputs=(before.name,)) for n, before in zip(front, [pool, *front])]
+    model = model.edit({n.name: () for n in front})
+    return model.edit({pool.name: (model.node(pool.name), *moved)})
+
+
+def _readers(model: Model, name: str) -> list[Node]:
+    return [node for node in model.nodes if name in node.inputs]
 
 
 def _norm(kinds: dict, shape: tuple[int, ...], name: str, inputs: tuple[str, ...]) -> Node:

@@ -65,8 +65,8 @@ class BNN(OnSigns):
     def check(self, model):
         super().check(model)
         if not activations(model):
-            raise UserError(f"{self.word}: the model must have an activation that becomes a sign, "
-                            "got none")
+            raise UserError(f"{self.word}: the model must have an activation between layers, which "
+                            "becomes a sign, got none")
 
     def prepared(self, model, data, run):
         try:

@@ -203,8 +203,14 @@ class Latents(Trained):
         return Rates(self.word, {})
 
     def finish(self, model, run):
-        model.set_forms({name: form.plain() for name, form in model.forms().items()
-                         if isinstance(form, _Latent)})
+        made = {}
+        for name, form in model.forms().items():
+            if isinstance(form, _Latent):
+                try:
+                    made[name] = form.plain()
+                except ValueError as e:  # a scale of 0 or infinity
+                    raise UserError(f"{self.word}: {name} has no such form: {e}") from None
+        model.set_forms(made)
         return model
 
 

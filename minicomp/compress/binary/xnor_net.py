@@ -31,9 +31,9 @@ sees there. `inputs` says what a layer of signs reads,
 
 for layers whose input comes from an activation; others read on what they read, as the first does. A
 fully connected layer sees all of its input: K is the mean |I| of an example. Such activations
-become signs, each behind a batch norm and any pooling by maximum, as in the paper's blocks: the
-pooling of signs would be 1 nearly everywhere. The bias is added behind K, whose gradient is
-followed.
+become signs, each behind a batch norm, and that behind any pooling by maximum: the pooling of signs
+would be 1 nearly everywhere. A net whose batch norm stands in front of a pooling keeps that order.
+The bias is added behind K, whose gradient is followed.
 
 K needs the real numbers whose signs are read. They are the floats of a simulation and of a program
 of precision float, in which K is a step `input_scale`; a program of bits has no such step.
@@ -175,7 +175,9 @@ class XNORNet(Latents):
         read = read_by(model, self.chosen(model))
         try:
             made = behind_pools(with_binary(model, dict.fromkeys(read.values())))
-            return with_scales(made, read) if self.inputs == "scaled" else made
+            scaled = {n.inputs[0] for n in made.nodes if isinstance(n.layer, InputScale)}
+            return with_scales(made, [name for name in read if name not in scaled]) if (
+                self.inputs == "scaled") else made
         except ValueError as e:
             raise UserError(f"{self.word}: {e}") from None
 

@@ -58,6 +58,10 @@ class Binary(_Scaled):
 
     def __init__(self, sign, alpha, *, mask=None, trainable: bool = False):
         sign, alpha = np.asarray(sign), np.asarray(raw(alpha), np.float32)
+        if sign.dtype.kind not in "fiub" or not np.isfinite(sign).all():
+            raise ValueError("sign must be finite real numbers, whose signs are taken, got "
+                             f"{sign.dtype}" + (" with NaN or infinity" if sign.dtype.kind == "f"
+                                                else ""))
         self.shape, self.bases = sign.shape[1:], len(sign) if sign.ndim else 0
         self.by_row, self.pruned = alpha.ndim == 2, mask is not None
         if not 1 <= self.bases <= MOST_BASES:
@@ -108,7 +112,7 @@ def pack_bases(sign: Array) -> Array:
 
     sign : (m, *shape)
     """
-    return sum((~(s < 0)).astype(np.uint8) << i for i, s in enumerate(sign))
+    return sum((s >= 0).astype(np.uint8) << i for i, s in enumerate(sign))
 
 
 def basis(q: Array, i: int) -> Array:

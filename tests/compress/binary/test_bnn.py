@@ -12,8 +12,8 @@ from minicomp.compress.binary.activations import (activations, behind_pools, nor
 from minicomp.data import Split
 from minicomp.errors import UserError
 from minicomp.models import MLP
-from minicomp.nn import (BatchNorm1d, BatchNorm2d, Binary, Conv2d, Flatten, Linear, MaxPool2d,
-                         Model, ReLU, ShiftBatchNorm1d, ShiftBatchNorm2d, Sign, chain)
+from minicomp.nn import (BatchNorm1d, BatchNorm2d, Binary, Conv2d, Dense, Flatten, Linear,
+                         MaxPool2d, Model, ReLU, ShiftBatchNorm1d, ShiftBatchNorm2d, Sign, chain)
 from minicomp.nn.init import initialise
 from minicomp.tensor import Tensor, grad
 from minicomp.train import evaluate
@@ -97,7 +97,8 @@ def test_without_an_activation_there_is_no_such_net():
     model = Model(chain(("fc", Linear(12, 3))), input_shape=(12,))
     with pytest.raises(UserError, match="^bnn: the model must have an activation"):
         BNN().training(epochs=0).apply(model, None, Run(None))
-    taken = Model(chain(("act", ReLU()), ("act_bn", Linear(12, 3))), input_shape=(12,))
+    taken = Model(chain(("fc", Linear(12, 5)), ("act", ReLU()), ("act_bn", Linear(5, 3))),
+                  input_shape=(12,))
     with pytest.raises(UserError, match="^bnn: .*act_bn"):
         BNN().training(epochs=0).apply(taken, None, Run(None))
     assert isinstance(with_signs(mlp()).node("act1").layer, Sign)
@@ -163,6 +164,7 @@ def test_which_activation_a_layer_reads_and_signs_behind_pools():
                   ("pool", MaxPool2d(2)), ("conv2", Conv2d(4, 4, 2)), ("flat", Flatten()),
                   ("fc", Linear(4, 3)))
     model = initialise(Model(nodes, input_shape=(1, 6, 6)), rng=RNG(0))
+    model.set_form("bn.weight", Dense(np.float32([1, -1, 1, 1])))  # so that the pooling stays
     assert read_by(model, ["conv", "conv2", "fc"]) == {"conv2": "relu"}
     signs = with_signs(model)
     moved = behind_pools(signs)

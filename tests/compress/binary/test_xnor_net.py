@@ -56,8 +56,8 @@ def kinds(model):
 
 
 def test_signs_stand_behind_a_norm_and_a_pooling_and_only_in_front_of_binary_layers():
-    signs = [("conv1", "Conv2d", "x"), ("bn1", "BatchNorm2d", "conv1"),
-             ("pool1", "MaxPool2d", "bn1"), ("relu1", "Sign", "pool1"),
+    signs = [("conv1", "Conv2d", "x"), ("pool1", "MaxPool2d", "conv1"),
+             ("bn1", "BatchNorm2d", "pool1"), ("relu1", "Sign", "bn1"),
              ("conv2", "Conv2d", "relu1"), ("relu2_bn", "BatchNorm2d", "conv2"),
              ("relu2", "Sign", "relu2_bn"), ("flat", "Flatten", "relu2"), ("fc1", "Linear", "flat"),
              ("relu3", "ReLU", "fc1"), ("fc2", "Linear", "relu3")]
@@ -68,18 +68,18 @@ def test_signs_stand_behind_a_norm_and_a_pooling_and_only_in_front_of_binary_lay
         scaled.append((name, kind, *(read.get(i, i) for i in inputs)))
         if name in read:
             scaled.append((read[name], "InputScale", name,
-                           {"conv2": "pool1", "fc1": "relu2_bn"}[name]))
+                           {"conv2": "bn1", "fc1": "relu2_bn"}[name]))
     assert kinds(made("scaled")) == scaled
 
 
 def test_a_layer_gives_what_eq_11_says():
     model = made("scaled")
-    _, taps = model(data().val.x, taps=["pool1", "conv2_scale", "relu2_bn", "fc1_scale"])
-    pool, conv, bn, fc = (t.data.astype(np.float64) for t in taps.values())
+    _, taps = model(data().val.x, taps=["bn1", "conv2_scale", "relu2_bn", "fc1_scale"])
+    first, conv, bn, fc = (t.data.astype(np.float64) for t in taps.values())
     w, b = (net().forms()[f"conv2.{part}"].dense().data for part in ("weight", "bias"))
     want = np.zeros_like(conv)
     for i, j in np.ndindex(2, 2):
-        seen = pool[:, :, i:i + 3, j:j + 3]
+        seen = first[:, :, i:i + 3, j:j + 3]
         K = np.abs(seen).mean(axis=(1, 2, 3))[:, None]
         dots = np.tensordot(np.where(seen < 0, -1, 1), np.where(w < 0, -1, 1), ([1, 2, 3],) * 2)
         want[:, :, i, j] = dots * K * np.abs(w).mean(axis=(1, 2, 3)) + b
