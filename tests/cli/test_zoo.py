@@ -176,7 +176,7 @@ def test_single_weights_and_units_are_pruned(name, zoo, small, capsys):
     code = main([*words, "--with", "filters:sparsity=0.3", "--out", "f.mcz"])
     if name in WHOLE:
         said = capsys.readouterr().err.strip().splitlines()[-1]
-        assert code == 2 and re.search(r"a \w+ stores nothing by place: no channel can be cut", said)
+        assert code == 2 and re.search(r"a \w+ stores nothing by place: no channel can be", said)
         return
     assert code == 0
     smaller = load("f.mcz")
