@@ -180,7 +180,8 @@ def _net(number: int) -> Model:
         layer = _layer(kind, shapes[source], rng)
         if layer is None:
             continue
-        inputs = (source,) * (rng.randint(1, 3) if layer.arity is None else 1)
+        more = rng.choices(list(shapes), k=(layer.arity or 1) - 1)
+        inputs = (source,) * rng.randint(1, 3) if layer.arity is None else (source, *more)
         try:
             shapes[f"n{i}"] = layer.out_shape(*(shapes[name] for name in inputs))
         except ValueError:
