@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from minicomp.teach.notebook import build, cells as notebook
+from minicomp.teach.notebook.page import with_formulas
 from minicomp.teach.asking.ban import refusing
 from minicomp.teach import catalog
 from minicomp.teach.grading import grade
@@ -406,6 +407,13 @@ def test_a_lesson_keeps_to_its_size(of):
 
 def first(of):
     return build.cells_of(of, solutions=False)[0].source
+
+
+@pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
+def test_every_formula_can_be_drawn(of):
+    drawn = [with_formulas(cell.source) for cell in build.cells_of(of, solutions=True)
+             if cell.kind == "markdown"]
+    assert any('class="math"' in text for text in drawn)
 
 
 @pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)

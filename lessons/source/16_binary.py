@@ -125,8 +125,9 @@ check("16.binary_step", binary_step)
 #
 # ## Exercise 2: 64 products at once (15 minutes)
 #
-# A sign is a bit, 1 for +1. Sign $k$ is bit $k \bmod 64$ of word $\lfloor k / 64 \rfloor$, the
-# lowest bit first. Two signs multiply to -1 where their bits differ, so that of $n$ signs
+# A sign is a bit, 1 for +1. Sign $k$ is bit $k\ \mathrm{mod}\ 64$ of word
+# $\lfloor k / 64 \rfloor$, the lowest bit first. Two signs multiply to -1 where their bits
+# differ, so that of $n$ signs
 #
 # $$a_b \cdot w_b = n - 2\,\mathrm{popcount}(\mathrm{bits}(a) \oplus \mathrm{bits}(w)) .$$
 #
