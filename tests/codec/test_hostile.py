@@ -12,7 +12,7 @@ from minicomp.codec import Choice, decode, encode, huffman, positions, streams
 from minicomp.codec.bits import BitReader, BitWriter, Budget, bits_needed
 from minicomp.codec.envelope import seal
 from minicomp.codec.header import MAX_DEPTH, parse_json, read_header, write_header
-from minicomp.errors import FormatError, UserError, format_errors
+from minicomp.errors import FormatError, SettingError, UserError, format_errors
 from minicomp.models import LeNet300
 from minicomp.nn import Codebook, Dense, Linear, Model, Node
 from minicomp.nn.forms import Half
@@ -305,7 +305,8 @@ def test_the_outer_door_keeps_the_cause():
             with format_errors():
                 raise error
         assert caught.value.__cause__ is error and str(caught.value).isprintable()
-    for error in (FormatError("own words"), OSError(5, "disk"), KeyboardInterrupt()):
+    for error in (FormatError("own words"), SettingError("not the file"), OSError(5, "disk"),
+                  KeyboardInterrupt()):
         with pytest.raises(type(error)) as caught:
             with format_errors():
                 raise error
