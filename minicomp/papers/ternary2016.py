@@ -8,7 +8,7 @@ code is more frequent than the others.
 
 A float net is trained, each technique goes on with it. The float weights decay more than usual: in
 a few epochs most weights of the first linear layer do not move from where they were drawn, evenly
-on an interval, and a third of an interval is what a code gets; decayed, most of them are zeros.
+on an interval, and a third of an interval is what a code gets; decayed, more of them are zeros.
 `pruned` loses three quarters of its weights first, by magnitude, most of them in the first linear
 layer, and trains what is left before TTQ. All see images shifted by up to a pixel. Decay, epochs
 and what is pruned were chosen on the 5,000 validation images. Errors are of the .mcz file, counted
