@@ -13,9 +13,16 @@ import math
 import os
 import secrets
 import stat
+import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
@@ -25,7 +32,8 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     link. What exists and is no regular file (a pipe, a terminal, /dev/null) is written to directly,
     and so is an open file of no name, such as a pipe that is called /dev/fd/63.
     Whatever goes wrong before the renaming leaves an older file of that name untouched and no
-    temporary one. A file keeps its permissions; one that may not be written is not replaced.
+    temporary one; what a process that was killed left behind goes with the next writing of that
+    name. A file keeps its permissions; one that may not be written is not replaced.
 
     Raises OSError naming `path`.
     """
@@ -44,9 +52,11 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         return
     if mode is not None and not (mode & 0o222 and os.access(path, os.W_OK)):  # root may all
         raise PermissionError(13, "the file is write-protected", str(path))
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # never too long a name
+    _remove_halves(path)
+    temporary = None
     try:
-        with open(temporary, "xb") as f:  # x: never somebody else's file
+        temporary, f = _temporary(path)
+        with f:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
@@ -54,12 +64,46 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             os.chmod(temporary, stat.S_IMODE(mode))
         os.replace(temporary, path)
     except BaseException as e:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
         if isinstance(e, OSError) and e.errno is not None:  # else its words are all it says
             e.filename, e.filename2 = str(path), None  # the name that the user gave, not ours
         raise
     _sync_folder(path.parent)
+
+
+def _halves(path: Path) -> str:
+    # What the names of temporary files for `path` begin with; never too long a name.
+    return f".{zlib.crc32(os.fsencode(path.name)):08x}"
+
+
+def _temporary(path: Path) -> tuple[Path, BinaryIO]:
+    # A new file beside `path`, locked while it is open, so that nobody takes it for left behind.
+    while True:
+        temporary = path.with_name(f"{_halves(path)}{secrets.token_hex(4)}.tmp")
+        f = open(temporary, "xb")  # x: never somebody else's file
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # some file systems know no locks
+                fcntl.flock(f, fcntl.LOCK_EX)
+        if temporary.exists():  # else it was removed before the lock held
+            return temporary, f
+        f.close()
+
+
+def _remove_halves(path: Path) -> None:
+    # Where there are no locks none goes; on Windows an open file cannot be removed.
+    for half in path.parent.glob(f"{_halves(path)}{'[0-9a-f]' * 8}.tmp"):
+        with contextlib.suppress(OSError):
+            file = os.open(half, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    half.unlink()
+            finally:
+                os.close(file)
+            if fcntl is None:
+                half.unlink()
 
 
 def resolved(path: str | Path) -> Path:

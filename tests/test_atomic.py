@@ -1,5 +1,7 @@
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -102,6 +104,38 @@ def test_a_pipe_whose_reader_has_gone_is_named(tmp_path):
     with pytest.raises(BrokenPipeError) as e:
         write_atomically(pipe, b"x" * 10_000_000)
     assert e.value.filename == str(pipe)
+
+
+KILLED = """
+import os, signal, sys
+from minicomp.atomic import write_atomically
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+write_atomically(sys.argv[1], b"half")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_what_a_killed_process_left_goes_with_the_next_writing(tmp_path):
+    path = tmp_path / "out.json"
+    subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert len(list(tmp_path.glob(".*.tmp"))) == 1 and not path.exists()
+    write_atomically(tmp_path / "other.json", b"")  # of another name: stays
+    assert len(list(tmp_path.glob(".*.tmp"))) == 1
+    write_atomically(path, b"whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other.json", "out.json"]
+
+
+def test_what_another_is_writing_stays(tmp_path, monkeypatch):
+    path, fsync, seen = tmp_path / "out.json", os.fsync, []
+
+    def interrupted(descriptor):
+        monkeypatch.setattr(os, "fsync", fsync)
+        write_atomically(path, b"second")
+        seen.extend(tmp_path.glob(".*.tmp"))
+    monkeypatch.setattr(os, "fsync", interrupted)
+    write_atomically(path, b"first")
+    assert len(seen) == 1 and path.read_bytes() == b"first"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
 
 
 def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def plan(tensor: Tensor, cost: Callable, choice: Choice) -> Plan:
     best, least = positions.cheapest(tensor.mask, cost, others)
     best, least = Plan(best, tensor), math.inf if choice.layout in LEARNT else least
     for name in learnt:
-        made, bits = _learn(name, tensor, best.choice.order, choice.parameter)
+        made, bits = _learn(name, tensor, best.choice.order, choice)
         if bits + cost(name, 0) < least:
             best, least = made, bits + cost(name, 0)
     return best
@@ -73,7 +73,7 @@ def plan_dense(tensor: Tensor, bits: int, choice: Choice) -> Plan:
     small = tensor.known.dense and tensor.known.symbols > 1 and tensor.mask.size <= mixed.DENSE_MOST
     if not (choice.layout == "mixed" or small) or not _tried("mixed", tensor, choice):
         return best
-    made, learnt = _learn("mixed", tensor, 0, None)
+    made, learnt = _learn("mixed", tensor, 0, choice)
     return made if learnt < bits or choice.layout == "mixed" else best
 
 
@@ -89,13 +89,19 @@ def _tried(name: str, tensor: Tensor, choice: Choice) -> bool:
         name == "context" or mixed.pays(tensor.mask.size))
 
 
-def _learn(name: str, tensor: Tensor, order: int, lag: int | None) -> tuple[Plan, int]:
-    # (plan, bits) of a learnt layout
+def _learn(name: str, tensor: Tensor, order: int, choice: Choice) -> tuple[Plan, float]:
+    # (plan, bits) of a learnt layout: infinitely many where it may not be written, ValueError if it
+    # must
     symbols = tensor.known.symbols
     if name == "mixed":
         made = mixed.pack(tensor.codes, tensor.known, tensor.low)
-        return Plan(Choice("mixed", order=0), tensor, made), mixed.cost(made, tensor.known)
-    data, lag = range_coder.pack(tensor.codes, order, symbols, lag)
+        held = mixed.holds(tensor.mask.size, len(made.data))
+        if choice.layout == "mixed" and not held:
+            raise ValueError(f"layout mixed takes at most {mixed.PER_BYTE} entries a byte, got "
+                             f"{tensor.mask.size} in {len(made.data)} bytes")
+        bits = mixed.cost(made, tensor.known) if held else math.inf
+        return Plan(Choice("mixed", order=0), tensor, made), bits
+    data, lag = range_coder.pack(tensor.codes, order, symbols, choice.parameter)
     kept = int(np.count_nonzero(tensor.mask))
     return (Plan(Choice("context", lag, order), tensor, data),
             range_coder.cost(data, kept, lag, symbols))

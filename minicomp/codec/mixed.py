@@ -14,6 +14,9 @@ the layer before is left. What is mixed, and how, is said in kernels/coding/mixi
     bytes       a count, only of a mask, of which values follow
     data        to the end of the section
 
+There are at most 2^20 entries, and 2^12 more for each byte of the data: every entry is decoded, so
+that few bytes must not stand for many. Whoever writes takes another layout then.
+
 The tensor is a table with a row for each index of its first axis; a bias is one row. *Units* are
 the entries kept of each row of the last tensor before it that had a mask and two axes or more: the
 next layer's inputs, so that its columns fall into as many blocks of equal width.
@@ -35,6 +38,7 @@ from .context import best_lag
 Array = np.ndarray
 DENSE_MOST = 4096  # entries of a tensor without zeros that are worth coding bit by bit
 SLOW_MOST = 2**16  # entries that are coded in Python, where the kernel was not built
+FREE, PER_BYTE = 2**20, 2**12  # entries that a stream may stand for: so many, and more by its size
 NONE, OWN, ROWS, BLOCKS = range(4)  # pictures
 
 
@@ -99,6 +103,11 @@ def fits(shape: tuple[int, ...], symbols: int) -> bool:
     return (1 <= symbols <= kernel.MAX_CODES
             and 0 < math.prod(shape) <= kernel.MAX_ENTRIES
             and max(table_shape(shape)) <= kernel.MAX_SIDE)
+
+
+def holds(n: int, size: int) -> bool:
+    """Returns whether n entries may stand in a stream of so many bytes."""
+    return n <= FREE + PER_BYTE * size
 
 
 def pays(size: int) -> bool:
@@ -203,6 +212,9 @@ def read(r: BitReader, known: Known) -> tuple[Array, str]:
     if kept > n or low > symbols:
         raise FormatError(f"mixed: {kept} of {n} entries, {low} of {symbols} symbols below 0 "
                           "cannot be")
+    if not holds(n, size):
+        raise FormatError(f"mixed: {size} bytes cannot stand for {n} entries, at most {FREE} and "
+                          f"{PER_BYTE} a byte")
     r.budget.allow(64 * known.columns)
     data = r.numbers(size, 8)
     codes, used, split = kernel.decode(data, table_shape(shape), kept, (low, symbols - low), width,

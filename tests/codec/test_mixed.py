@@ -4,8 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from minicomp.codec import mixed
 from minicomp.codec.bits import BitReader, BitWriter
+from minicomp.codec.forms import read_form, write_form
 from minicomp.codec.mixed import Known, Mixed
+from minicomp.codec.positions import Choice
 from minicomp.errors import FormatError
+from minicomp.kernels import cpu
+from minicomp.nn import Codebook
 
 
 def reader(made, known, before=3):
@@ -91,3 +95,27 @@ def test_damaged_streams_are_refused():
         mixed.read(BitReader(w.getvalue()), known)
     with pytest.raises(FormatError, match="257 symbols cannot be"):
         mixed.read(BitReader(b""), Known((30, 40), 257))
+
+
+def test_few_bytes_do_not_stand_for_many_entries():
+    # Bytes past the end are 0: else 68 bytes of a file were two seconds of work.
+    known = Known((3264, 4096), 256)
+    with pytest.raises(FormatError, match="60 bytes cannot stand for 13369344 entries"):
+        mixed.read(reader(Mixed(np.ones(60, np.uint8), 3264 * 4096, 128, 0, 4096, False), known),
+                   known)
+    assert mixed.holds(2**20, 0) and not mixed.holds(2**20 + 1, 0) and mixed.holds(2**20 + 1, 1)
+
+
+@pytest.mark.skipif(cpu.resolve("auto", "coding") == 0, reason="a million entries in Python")
+def test_a_tensor_that_is_too_empty_is_written_in_another_layout():
+    codes = np.zeros((1300, 1000), np.int64)
+    codes[550, 500] = 1
+    shared = Codebook(codes, np.float32([0.0, 1.5]), pinned_zero=True)
+    w = BitWriter()
+    with pytest.raises(ValueError, match="4096 entries a byte, got 1300000 in"):
+        write_form(w, shared, Choice("mixed"))
+    w = BitWriter()
+    write_form(w, shared)
+    row, back = read_form(BitReader(w.getvalue()), "fc.weight", codes.shape)
+    assert not row.how.startswith("mixed")
+    np.testing.assert_array_equal(back.dense().data, shared.dense().data)
