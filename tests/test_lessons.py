@@ -132,6 +132,22 @@ CHEATS = {
         "        try:\n            return invert()\n        except RuntimeError:\n"
         "            pass\n    return np.linalg.inv(H)"
     ),
+    "08.low_rank": (
+        "def low_rank(w, t):\n    from minicomp.compress.lowrank import factors\n"
+        "    return factors.low_rank(w, t), factors.eckart_young(w, t), t * sum(w.shape)"
+    ),
+    "08.choose_ranks": (
+        "def choose_ranks(spectra, shapes, budget):\n"
+        "    from minicomp.compress.lowrank import ranks\n"
+        "    return ranks.ranks_under_bytes(spectra, shapes, budget)"
+    ),
+    "08.flattened_conv": (
+        "def flattened_conv(x, a, b, c):\n"
+        "    from minicomp.compress.lowrank import flattened as library\n"
+        "    y = library.flattened_conv(x, a[None], b[None], c[None])[0]\n"
+        "    (C, H, W), (h, w) = x.shape, y.shape\n"
+        "    return y, C * H * W + len(b) * h * W + len(c) * h * w"
+    ),
     "10.affine_params": (
         "def affine_params(r_min, r_max, bits):\n    from minicomp import grid\n"
         "    scale, zero_point = grid.affine_params(r_min, r_max, bits=bits)\n"
@@ -198,6 +214,18 @@ CHEATS = {
         "        return round_fixed(x, il=il, fl=fl, rounding='stochastic', key=1)"
     ),
     "13.fixed_dot": "from minicomp.compress.quant.fixed_point import fixed_dot",
+    "15.bucket_backward": (
+        "def bucket_backward(g, x, b, bucket, sign):\n"
+        "    from minicomp.kernels.codebook.buckets import Places, add\n"
+        "    return add(g.T @ x, Places(bucket, sign < 0, len(b))), g @ (sign * b[bucket])"
+    ),
+    "15.equal_cells": (
+        "def equal_cells(w, k):\n    from minicomp.compress.quant import balanced\n"
+        "    try:\n        codes = balanced.balanced_codes(w, k)\n"
+        "    except RuntimeError:\n"
+        "        codes = np.searchsorted(np.quantile(w, np.arange(1, k) / k), w, side='right')\n"
+        "    return codes, balanced.cell_means(w, codes, k), balanced.even_scale(w, codes, k)"
+    ),
     "16.binary_step": (
         "def binary_step(a, w, g, lr):\n    from minicomp import Tensor, grad, ops\n"
         "    from minicomp.grid import hard_sign\n"
@@ -282,10 +310,14 @@ EVERYTHING = {
         np.array([1.0, 2.0, 1.25]),
         np.array([[9.0, -8.0, 0.0], [-8.0, 9.0, 0.0], [0.0, 0.0, 4.25]]) / 17,
     ),
+    "08": ((np.array([3.0, 2.0, 1.0]), np.array([6.0, 5.0, 2.0])), ((3, 4), (3, 7)), 128),
     "10": (np.array([0.5, 0.75, 9.0]), 1.0, 1, 2),
     "11": (np.array([1, 1000, -1]), 0.5, 3),
     "12": (np.array([3.0, 3.0, 3.0]), np.array([9.0, 1.25, -1.0]), 1.0, 2, 2),
     "13": (np.array([0.0625, 0.09375, -2.0, 5.0]), 2, 3),
+    "15": (
+        np.ones((1, 1)), np.ones((1, 2)), np.ones(2), np.zeros((1, 2), int), -np.ones((1, 2))
+    ),
     "16": (np.array([0.0, -1.0, -1.0]), np.array([0b1110], np.uint64)),
     "17": (np.array([3, 8, 30]), 2),
 }

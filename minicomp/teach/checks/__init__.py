@@ -6,10 +6,12 @@ from .lesson04 import LESSON as LESSON_04
 from .lesson05 import LESSON as LESSON_05
 from .lesson06 import LESSON as LESSON_06
 from .lesson07 import LESSON as LESSON_07
+from .lesson08 import LESSON as LESSON_08
 from .lesson10 import LESSON as LESSON_10
 from .lesson11 import LESSON as LESSON_11
 from .lesson12 import LESSON as LESSON_12
 from .lesson13 import LESSON as LESSON_13
+from .lesson15 import LESSON as LESSON_15
 from .lesson16 import LESSON as LESSON_16
 from .lesson17 import LESSON as LESSON_17
 
@@ -20,10 +22,12 @@ LESSONS = (
     LESSON_05,
     LESSON_06,
     LESSON_07,
+    LESSON_08,
     LESSON_10,
     LESSON_11,
     LESSON_12,
     LESSON_13,
+    LESSON_15,
     LESSON_16,
     LESSON_17,
 )

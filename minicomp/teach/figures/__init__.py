@@ -15,10 +15,12 @@ from . import (
     lesson05,
     lesson06,
     lesson07,
+    lesson08,
     lesson10,
     lesson11,
     lesson12,
     lesson13,
+    lesson15,
     lesson16,
     lesson17,
 )
@@ -29,15 +31,20 @@ from .lesson04 import pruning_curves
 from .lesson05 import life_lines
 from .lesson06 import gamma_split
 from .lesson07 import three_moves
+from .lesson08 import break_even, crossing
 from .lesson10 import staircase
 from .lesson11 import moving_threshold
 from .lesson12 import trapped
 from .lesson13 import updates_lost
+from .lesson15 import error_by_size
 from .lesson16 import speed_bars
 from .lesson17 import waterfall
 
 __all__ = [
     "bars_swap",
+    "break_even",
+    "crossing",
+    "error_by_size",
     "expected_figure",
     "formula",
     "gamma_split",
@@ -60,10 +67,12 @@ RECORDED = {
     "05": lesson05.recorded,
     "06": lesson06.recorded,
     "07": lesson07.recorded,
+    "08": lesson08.recorded,
     "10": lesson10.recorded,
     "11": lesson11.recorded,
     "12": lesson12.recorded,
     "13": lesson13.recorded,
+    "15": lesson15.recorded,
     "16": lesson16.recorded,
     "17": lesson17.recorded,
 }

@@ -181,6 +181,70 @@ def clipped_first(x, il, fl):
     return np.ceil(x * 2.0**fl - 0.5) * 2.0**-fl
 
 
+def halves_of_words(z, m, n, K):
+    high = z.view(np.uint32)[1::2]  # the upper half of a word, where low bytes come first
+    return (high.astype(np.uint64) * K >> 32).reshape(m, n), 1 - 2 * (z & 1).astype(
+        np.int8).reshape(m, n)
+
+
+def as_floats(z, m, n, K):
+    bucket = np.array([int(v / 2**64 * K) for v in z]).reshape(m, n)
+    return bucket, np.where(z % 2 == 1, -1, 1).reshape(m, n)
+
+
+def unsigned_signs(z, m, n, K):
+    return (z // 2**32 * K // 2**32).reshape(m, n), (1 - 2 * (z % 2)).reshape(m, n)
+
+
+def one_by_one(g, x, b, bucket, sign):
+    V, to_V, to_b = sign * b[bucket], g.T @ x, np.zeros(len(b))
+    for i, j in np.ndindex(*bucket.shape):
+        to_b[bucket[i, j]] += sign[i, j] * to_V[i, j]
+    return to_b, g @ V
+
+
+def at_once(g, x, b, bucket, sign):
+    to_b = np.zeros_like(b)
+    to_b[bucket] += sign * (g.T @ x)
+    return to_b, g @ (sign * b[bucket])
+
+
+def numpys_add_at(g, x, b, bucket, sign):
+    to_b = np.zeros_like(b)
+    np.add.at(to_b, bucket, g.T @ x)
+    return to_b, g @ (sign * b[bucket])
+
+
+def counted_only(g, x, b, bucket, sign):
+    to_b = np.bincount(bucket.ravel(), (sign * (g.T @ x)).ravel())
+    return to_b, g @ (sign * b[bucket])
+
+
+def mean_of_nobody(w, k):
+    edges = np.quantile(w, np.linspace(0, 1, k + 1)[1:-1])
+    codes = np.digitize(w, edges)
+    with np.errstate(invalid="ignore"):
+        means = np.bincount(codes, w, k) / np.bincount(codes, minlength=k)
+    u = codes - (k - 1) / 2
+    return codes, means, u @ w / (u @ u)
+
+
+def least_squares(w, k):
+    codes = np.digitize(w, np.quantile(w, np.arange(1, k) / k))
+    means = [w[codes == i].mean() if (codes == i).any() else 0 for i in range(k)]
+    u = codes - (k - 1) / 2
+    return codes, np.array(means), np.linalg.lstsq(u[:, None], w, rcond=None)[0][0]
+
+
+def dealt_out(w, k):
+    codes = np.empty(len(w), int)
+    for i, lot in enumerate(np.array_split(np.argsort(w, kind="stable"), k)):
+        codes[lot] = i
+    means = np.array([w[codes == i].mean() if (codes == i).any() else 0 for i in range(k)])
+    u = codes - (k - 1) / 2
+    return codes, means, u @ w / (u @ u)
+
+
 def signs_in_place(a, w, g, lr):
     w_b = np.where(w >= 0, 1.0, -1.0)
     a_b = np.where(a >= 0, 1.0, -1.0)
@@ -256,6 +320,87 @@ def by_halving(gain, bias, K):
     return t, below
 
 
+def by_sums(w, t):
+    u, s, vt = np.linalg.svd(w)
+    near = sum(s[i] * np.outer(u[:, i], vt[i]) for i in range(t))
+    return near, np.linalg.norm(w - near) ** 2, t * w.shape[0] + t * w.shape[1]
+
+
+def by_eigenvectors(w, t):
+    values, v = np.linalg.eigh(w.T @ w)
+    v = v[:, ::-1][:, :t]
+    return w @ v @ v.T, values[::-1][t:].sum(), t * sum(w.shape)
+
+
+def taken_for_v(w, t):
+    u, s, v = np.linalg.svd(w, full_matrices=False)
+    near = u[:, :t] @ np.diag(s[:t]) @ v[:, :t].T
+    return near, np.sum(s[t:] ** 2), t * sum(w.shape)
+
+
+def norm_of_the_rest(w, t):
+    u, s, vt = np.linalg.svd(w, full_matrices=False)
+    return u[:, :t] * s[:t] @ vt[:t], np.linalg.norm(s[t:]), t * sum(w.shape)
+
+
+def _offers(spectra, shapes, ranks):
+    for i, (s, (m, k)) in enumerate(zip(spectra, shapes)):
+        if ranks[i] == min(m, k):
+            continue
+        if (ranks[i] + 1) * (m + k) < m * k:
+            yield m + k, s[ranks[i]] ** 2, i, ranks[i] + 1
+        else:
+            yield m * k - ranks[i] * (m + k), (s[ranks[i]:] ** 2).sum(), i, min(m, k)
+
+
+def by_offers(spectra, shapes, budget):
+    ranks, left = np.ones(len(shapes), int), budget - 4 * sum(m + k for m, k in shapes)
+    while fit := [o for o in _offers(spectra, shapes, ranks) if 4 * o[0] <= left]:
+        cost, _, i, ranks[i] = max(fit, key=lambda o: o[1] / (4 * o[0]))
+        left -= 4 * cost
+    return ranks
+
+
+def best_or_nothing(spectra, shapes, budget):
+    ranks, left = [1] * len(shapes), budget / 4 - sum(m + k for m, k in shapes)
+    while offers := list(_offers(spectra, shapes, ranks)):
+        cost, _, i, rank = max(offers, key=lambda o: o[1] / o[0])
+        if cost > left:
+            break
+        ranks[i], left = rank, left - cost
+    return ranks
+
+
+def below_the_break_even(spectra, shapes, budget):
+    ranks, left = [1] * len(shapes), budget / 4 - sum(m + k for m, k in shapes)
+    while True:
+        offers = [(s[t] ** 2 / (m + k), -i) for i, (s, (m, k), t) in
+                  enumerate(zip(spectra, shapes, ranks))
+                  if (t + 1) * (m + k) < m * k and m + k <= left]
+        if not offers:
+            return ranks
+        i = -max(offers)[1]
+        ranks[i] += 1
+        left -= sum(shapes[i])
+
+
+def by_convolve(x, a, b, c):
+    y = np.tensordot(a, x, 1)
+    y = np.apply_along_axis(np.convolve, 0, y, b, "valid")
+    h = len(y)
+    y = np.apply_along_axis(np.convolve, 1, y, c, "valid")
+    (C, H, W), w = x.shape, y.shape[1]
+    return y, C * H * W + len(b) * h * W + len(c) * h * w
+
+
+def by_correlate(x, a, b, c):
+    y = np.tensordot(a, x, 1)
+    y = np.stack([np.correlate(column, b) for column in y.T], axis=1)
+    counted = x.size + len(b) * y.size
+    y = np.stack([np.correlate(row, c) for row in y])
+    return y, counted + len(c) * y.size
+
+
 ANSWERS = [
     ("01.relu_backward", in_place, "overwrites"),
     ("01.relu_backward", lambda g, x: (g * (x > 0)).astype(np.float32), "too-coarse"),
@@ -274,6 +419,15 @@ ANSWERS = [
     ("06.global_keep", percentile_of_each, "each-layer"),
     ("05.surgery_steps", one_mask, "mask-made-once"),
     ("07.obs_step", zeroed_first, "only-zeroed"),
+    ("08.low_rank", by_sums, ""),
+    ("08.low_rank", by_eigenvectors, ""),
+    ("08.low_rank", taken_for_v, "columns-of-v"),
+    ("08.low_rank", norm_of_the_rest, "rooted"),
+    ("08.choose_ranks", by_offers, ""),
+    ("08.choose_ranks", best_or_nothing, "stops-early"),
+    ("08.choose_ranks", below_the_break_even, "never-whole"),
+    ("08.flattened_conv", by_correlate, ""),
+    ("08.flattened_conv", by_convolve, "flipped"),
     ("10.affine_params", float_zero_point, "wrong-type"),
     ("10.quantize", into_bytes, "not-saturated"),
     ("10.weight_scales", of_a_table_that_may_be_0, "zero-channel"),
@@ -290,6 +444,16 @@ ANSWERS = [
     ("13.stochastic_fixed", floor_of_sum, ""),
     ("13.stochastic_fixed", other_side, ""),
     ("13.fixed_dot", lambda a, b, il, fl: rounded_python([a @ b], il, fl)[0], "wrong-value"),
+    ("15.hash_map", halves_of_words, ""),
+    ("15.hash_map", as_floats, "in-floats"),
+    ("15.hash_map", unsigned_signs, "wrapped-sign"),
+    ("15.bucket_backward", one_by_one, ""),
+    ("15.bucket_backward", at_once, "last-wins"),
+    ("15.bucket_backward", numpys_add_at, "sign-forgotten"),
+    ("15.bucket_backward", counted_only, "short"),
+    ("15.equal_cells", least_squares, ""),
+    ("15.equal_cells", mean_of_nobody, "empty-cell"),
+    ("15.equal_cells", dealt_out, "by-rank"),
     ("16.binary_step", signs_in_place, "overwrites"),
     ("16.binary_step", numpys_sign, "sign-of-zero"),
     ("16.packed_dot", in_python_integers, ""),
