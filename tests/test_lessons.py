@@ -214,6 +214,24 @@ CHEATS = {
         "        return round_fixed(x, il=il, fl=fl, rounding='stochastic', key=1)"
     ),
     "13.fixed_dot": "from minicomp.compress.quant.fixed_point import fixed_dot",
+    "14.centroid_step": (
+        "def centroid_step(c, index, g, lr):\n"
+        "    from minicomp.compress.share.kmeans import centroid_gradient\n"
+        "    found = centroid_gradient(g, index, len(c))\n"
+        "    return found, np.append(c[0], (c - lr * found)[1:])"
+    ),
+    "14.product_bytes": (
+        "def product_bytes(O, I, d, k, t, b):\n    from minicomp.compress.share import blocks\n"
+        "    how = dict(block=d, k=k, stages=t, float_bits=b)\n"
+        "    return -(-blocks.product_bits(O, I, **how) // 8), blocks.product_break_even(I, **how)"
+    ),
+    "14.decode_bits": (
+        "def decode_bits(data, p):\n    from minicomp.codec import arithmetic\n"
+        "    from minicomp.kernels.coding.range_coder import Decoder\n"
+        "    try:\n        return arithmetic.decode_bits(data, p)\n"
+        "    except RuntimeError:\n        coder = Decoder(data.tobytes())\n"
+        "    return np.array([coder.bit(each) for each in p.tolist()])"
+    ),
     "15.bucket_backward": (
         "def bucket_backward(g, x, b, bucket, sign):\n"
         "    from minicomp.kernels.codebook.buckets import Places, add\n"
@@ -315,6 +333,7 @@ EVERYTHING = {
     "11": (np.array([1, 1000, -1]), 0.5, 3),
     "12": (np.array([3.0, 3.0, 3.0]), np.array([9.0, 1.25, -1.0]), 1.0, 2, 2),
     "13": (np.array([0.0625, 0.09375, -2.0, 5.0]), 2, 3),
+    "14": (10, 3, 2, 100, 20, 16),
     "15": (
         np.ones((1, 1)), np.ones((1, 2)), np.ones(2), np.zeros((1, 2), int), -np.ones((1, 2))
     ),

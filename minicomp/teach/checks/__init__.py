@@ -11,6 +11,7 @@ from .lesson10 import LESSON as LESSON_10
 from .lesson11 import LESSON as LESSON_11
 from .lesson12 import LESSON as LESSON_12
 from .lesson13 import LESSON as LESSON_13
+from .lesson14 import LESSON as LESSON_14
 from .lesson15 import LESSON as LESSON_15
 from .lesson16 import LESSON as LESSON_16
 from .lesson17 import LESSON as LESSON_17
@@ -27,6 +28,7 @@ LESSONS = (
     LESSON_11,
     LESSON_12,
     LESSON_13,
+    LESSON_14,
     LESSON_15,
     LESSON_16,
     LESSON_17,

@@ -20,6 +20,7 @@ from . import (
     lesson11,
     lesson12,
     lesson13,
+    lesson14,
     lesson15,
     lesson16,
     lesson17,
@@ -36,6 +37,7 @@ from .lesson10 import staircase
 from .lesson11 import moving_threshold
 from .lesson12 import trapped
 from .lesson13 import updates_lost
+from .lesson14 import centroids_on_density, rate_curve
 from .lesson15 import error_by_size
 from .lesson16 import speed_bars
 from .lesson17 import waterfall
@@ -43,6 +45,7 @@ from .lesson17 import waterfall
 __all__ = [
     "bars_swap",
     "break_even",
+    "centroids_on_density",
     "crossing",
     "error_by_size",
     "expected_figure",
@@ -51,6 +54,7 @@ __all__ = [
     "life_lines",
     "moving_threshold",
     "pruning_curves",
+    "rate_curve",
     "speed_bars",
     "staircase",
     "three_moves",
@@ -72,6 +76,7 @@ RECORDED = {
     "11": lesson11.recorded,
     "12": lesson12.recorded,
     "13": lesson13.recorded,
+    "14": lesson14.recorded,
     "15": lesson15.recorded,
     "16": lesson16.recorded,
     "17": lesson17.recorded,

@@ -181,6 +181,70 @@ def clipped_first(x, il, fl):
     return np.ceil(x * 2.0**fl - 0.5) * 2.0**-fl
 
 
+def added_in_place(c, index, g, lr):
+    found = np.zeros_like(c)
+    np.add.at(found, index, g)
+    c[1:] -= lr * found[1:]
+    return found, c
+
+
+def one_by_one_mask(c, index, g, lr):
+    found = np.array([g[index == k].sum() for k in range(len(c))])
+    return found, np.append(c[0], (c - lr * found)[1:])
+
+
+def mean_of_members(c, index, g, lr):
+    found = np.array([g[index == k].mean() if (index == k).any() else 0 for k in range(len(c))])
+    return found, np.append(c[0], (c - lr * found)[1:])
+
+
+def by_search(O, I, d, k, t, b):
+    s = -(-I // d)
+
+    def bits(rows):
+        return t * (rows * s * (k - 1).bit_length() + s * k * d * b)
+
+    if bits(1) - bits(0) >= 32 * I:
+        return -(-bits(O) // 8), 0
+    lo, hi = 0, 2**40
+    while hi - lo > 1:
+        middle = (lo + hi) // 2
+        lo, hi = (lo, middle) if bits(middle) < 32 * I * middle else (middle, hi)
+    return -(-bits(O) // 8), hi
+
+
+def in_floats_of_numpy(O, I, d, k, t, b):
+    s, bits = np.ceil(I / d), np.log2(k)
+    total = t * (O * s * bits + s * k * d * b)
+    rows = t * s * k * d * b / (32 * I - t * s * bits)
+    return int(np.ceil(total / 8)), int(np.floor(rows)) + 1 if rows > 0 else 0
+
+
+def big_number(data, p):
+    # The whole message as one number of Python, never shifted in.
+    v, r = int.from_bytes(bytes(data) + bytes(4 * len(p) + 8), "big"), 2**32 - 1
+    unit = 8 * (len(data) + 4 * len(p) + 4)
+    out = []
+    for likely in p.tolist():
+        cut = r * likely >> 16
+        out.append(int(v < cut << unit))
+        r, v = (cut, v) if out[-1] else (r - cut, v - (cut << unit))
+        while r < 2**24:
+            r, unit = r << 8, unit - 8
+    return out
+
+
+def of_exact_fractions(data, p):
+    v, r, out, at = int.from_bytes(bytes(data)[:4].ljust(4, b"\0"), "big"), 2**32 - 1, [], 4
+    for likely in p:
+        cut = r * int(likely) // 65536
+        out.append(v < cut)
+        v, r = (v, cut) if v < cut else (v - cut, r - cut)
+        while r < 2**24:
+            v, r, at = 256 * v + (int(data[at]) if at < len(data) else 0), 256 * r, at + 1
+    return np.array(out).astype(int)
+
+
 def halves_of_words(z, m, n, K):
     high = z.view(np.uint32)[1::2]  # the upper half of a word, where low bytes come first
     return (high.astype(np.uint64) * K >> 32).reshape(m, n), 1 - 2 * (z & 1).astype(
@@ -444,6 +508,13 @@ ANSWERS = [
     ("13.stochastic_fixed", floor_of_sum, ""),
     ("13.stochastic_fixed", other_side, ""),
     ("13.fixed_dot", lambda a, b, il, fl: rounded_python([a @ b], il, fl)[0], "wrong-value"),
+    ("14.centroid_step", one_by_one_mask, ""),
+    ("14.centroid_step", added_in_place, "overwrites"),
+    ("14.centroid_step", mean_of_members, "averaged"),
+    ("14.product_bytes", by_search, ""),
+    ("14.product_bytes", in_floats_of_numpy, "part-of-a-bit"),
+    ("14.decode_bits", of_exact_fractions, ""),
+    ("14.decode_bits", big_number, ""),
     ("15.hash_map", halves_of_words, ""),
     ("15.hash_map", as_floats, "in-floats"),
     ("15.hash_map", unsigned_signs, "wrapped-sign"),
