@@ -282,9 +282,9 @@ Table(["channels, filters, kernel", "atoms", "look-ups", "times fewer products",
 # %% [markdown]
 # Recorded: two look-ups of 128 channels are {{mnist:fast_2}} times as fast, 16 of them
 # {{mnist:fast_16}} times; of 64 channels eight {{mnist:narrow_8}}; LeNet-5's layer
-# {{mnist:small_2}}: there the dense one wins. A look-up reads a map for one product at each place; a
-# dense kernel uses what it has read for many filters. So a program takes look-ups in large layers
-# only, where few products are left.
+# {{mnist:small_2}}. A look-up reads a map for one product at each place; a dense kernel uses what
+# it has read for many filters. So a program takes look-ups in large layers only, where few
+# products are left.
 
 # %% tags=["slow"]
 products, fast, _ = map(list, zip(*clocked))

@@ -114,6 +114,6 @@ def _draw_errors(ax, errors, dense: float, lookups, guess: float | None) -> None
 
 
 def recorded(r: dict) -> Figure:
-    """Draws the recorded means; which atoms there are and who looks them up, each run draws anew."""
+    """Draws the recorded means: of errors alone, as atoms are others in every run."""
     errors = {"looked up": r["cut"], "trained on": r["tuned"]}
     return accuracy_by_lookups(errors, r["error_dense"])
