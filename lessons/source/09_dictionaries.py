@@ -214,8 +214,11 @@ Table(["look-ups", "times fewer products", "file, kB", "looked up, %", "trained 
 
 # %% [markdown]
 # Recorded on MNIST: {{mnist:error_dense}} before, with two look-ups {{mnist:cut_2}} as pursuit left
-# it and {{mnist:tuned_2}} trained on, one look-up {{mnist:tuned_1}}. Low rank of as many products
-# as two has {{mnist:error_low}}.
+# it and {{mnist:tuned_2}} trained on; one has {{mnist:tuned_1}}, five {{mnist:tuned_5}}. Low
+# rank of as many products as two has {{mnist:error_low}}. The file shrinks from
+# {{mnist:bytes_dense}} to {{mnist:bytes_2}}, most of it atoms. More look-ups hardly help: ten atoms
+# span half of conv2's twenty channels, and with $s = k$ a dictionary *is* a layer of rank $k$. What
+# look-ups add is that each place picks a few directions of its own.
 
 # %% tags=["slow"]
 forms = [by_threshold.forms()[f"{name}.weight"] for name in ATOMS]
@@ -223,6 +226,9 @@ left = [form.lookups / form.places for form in forms]
 f"a threshold leaves {left[0]:.1f} look-ups of a vector in conv2, {left[1]:.1f} in fc1"
 
 # %% [markdown]
+# Recorded on MNIST: {{mnist:left_conv}} and {{mnist:left_fc}}, with an error of
+# {{mnist:error_threshold}}: easy vectors are content with fewer.
+#
 # ## The plot to remember
 
 # %% tags=["plot", "slow", "memorable"]
@@ -326,7 +332,7 @@ def failing_input():
     """Returns (x, D, s): shows `broken` alone."""
     ### BEGIN SOLUTION
     # Shows the fault of an empty name.
-    return np.array([2.0, 0.5]), np.array([[1.0, 0.0], [3.0, 3.0]]), 1
+    return np.array([3.0, 0.0, 1.0]), np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 0, 1]]), 2
     ### END SOLUTION
 
 # %% tags=["check:09.broken"]

@@ -378,7 +378,7 @@ _PURSUIT = Exercise(
         Mutant("sign-counts", partial(_pursued, size=lambda a: a)),
         Mutant("not-solved-again", partial(_pursued, again=False)),
         Mutant("all-at-once", _all_at_once),
-        Mutant("of-length-1", partial(_pursued, unit=True)),
+        Mutant("unit-atoms", partial(_pursued, unit=True)),
         Mutant("goes-on", partial(_pursued, stop=False)),
     ),
     banned=("minicomp.compress.share.lcnn:pursuit",

@@ -65,14 +65,12 @@ def _in_words(errors, dense: float, lookups, guess: float | None) -> str:
 
 def _squares(ax, values: Array) -> None:
     # Area by size, filled where positive: rows from the top, largest size 1.
-    from matplotlib.patches import Rectangle
-
     rows, columns = values.shape
-    for (row, column), v in np.ndenumerate(values):
-        side = 0.92 * min(1.0, abs(v)) ** 0.5
-        if side > 0.02:
-            ax.add_patch(Rectangle((column - side / 2, row - side / 2), side, side, linewidth=0.8,
-                                   edgecolor=PLUS, facecolor=PLUS if v > 0 else MINUS))
+    row, column = np.nonzero(values)
+    v = values[row, column]
+    side = 0.92 * np.sqrt(np.minimum(1, np.abs(v)))
+    ax.bar(column, side, side, bottom=row - side / 2, linewidth=0.8, edgecolor=PLUS,
+           color=np.where(v > 0, PLUS, MINUS).tolist())
     ax.set_xlim(-0.7, columns - 0.3)
     ax.set_ylim(rows - 0.3, -0.7)
     ax.set_aspect("equal")
