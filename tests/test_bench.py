@@ -6,8 +6,8 @@ import pytest
 
 import minicomp
 from minicomp import bench
-from minicomp.bench import (against, binary, bits, codebook, int8, kernels, lookups, lowrank,
-                            programs, pruned, worker)
+from minicomp.bench import (against, binary, bits, codebook, coding, int8, kernels, lookups,
+                            lowrank, programs, pruned, worker)
 from minicomp.kernels.int8.gemm import gemm_ref
 from minicomp.bench.race import peer_module, race, row
 from minicomp.errors import UserError
@@ -97,13 +97,16 @@ def test_unknown_names_are_refused():
         bench.run(["kmean"])
 
 
-@pytest.mark.parametrize("name", ["huffman", "rounding", "sparse", "codebook", "int8", "bits"])
+@pytest.mark.parametrize("name", ["huffman", "coding", "rounding", "sparse", "codebook", "int8",
+                                  "bits"])
 def test_rows_have_what_the_json_promises(name, monkeypatch):
     monkeypatch.setattr(kernels, "SIZES", ((64, 48, 16, 0.1),))
     even = ((64, 1, "lanes"), (64, 3, "rows"), (64, 1, "CSR"), (64, 3, "CSR"), (64, 1, "N:M"))
     monkeypatch.setattr(kernels, "EVEN", even)
     monkeypatch.setattr(codebook, "SHAPES", [(70, 16, 1, 1), (70, 20, 4, 2)])
     monkeypatch.setattr(kernels, "SYMBOLS", 5000)
+    monkeypatch.setattr(coding, "SYMBOLS", 40_000)
+    monkeypatch.setattr(coding, "NETS", coding.NETS / "none")
     monkeypatch.setattr(kernels, "ROUNDED", (5000,))
     monkeypatch.setattr(int8, "SHAPES", {"int8 GEMM": [(9, 20, 30)]})
     monkeypatch.setattr(int8, "CONVS", {"conv1": (1, 9, 1, 20, 5)})

@@ -457,7 +457,7 @@ def test_every_module_of_kernels_that_is_asked_for_has_a_source():
         name
         for path in Path(minicomp.__file__).parent.rglob("*.py")
         for name in re.findall(
-            r'(?:kernel_module|resolve)\((?:isa, )?"(\w+)"', path.read_text("utf-8")
+            r'(?:kernel_module|resolve)\((?:isa, |"auto", )?"(\w+)"', path.read_text("utf-8")
         )
     }
     sources = (Path(__file__).parents[1] / "kernels_pyx").glob("*.pyx")

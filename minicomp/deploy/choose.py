@@ -48,6 +48,9 @@ LOOKUPS = "look-ups"
 # (columns that a look-up must stand for, weights from which on), by size of the tables: those of
 # 256 are as many bytes as codes, and each look-up is a load.
 LOOKED_UP = {16: (1, LIMITS["tables"][1]), 256: (8, 4_000_000)}
+# Weights of a linear layer from which on look-ups are taken: below, one pass of dense steps
+# (one_image.py) wins.
+ROW_LEAST = 1_000_000
 OF_CODES = ("codes in lanes", "relative index", "tables")  # they hold no float a weight
 BLOCKS = (4, 8, 16)  # the m that are looked for
 
@@ -89,6 +92,7 @@ def looked_up(form: Codebook | Product) -> bool:
 def _of_dictionary(step: Step, form: Dictionary, batch: int, isa: str) -> str:
     density, least = LIMITS[LOOKUPS]
     size = math.prod(form.shape)
+    least = ROW_LEAST if step.kind == "linear" else least
     pays = size >= least and form.multiplications(1, 1) <= density * size
     plain = step.kind == "linear" or step.args["groups"] == 1 and step.args["stride"] == (1, 1)
     return LOOKUPS if pays and plain and batch == 1 and _vectors(isa) else DENSE

@@ -19,8 +19,8 @@ PAPERS: dict[str, Paper] = {
         ptq8.PAPER, precisions.PAPER, nagel2019.PAPER, low_bits.PAPER, jacob2018.PAPER,
         lsq2020.PAPER, gupta2015.PAPER, gupta2015.FULL, binary_connect2015.PAPER, bnn2016.PAPER,
         binary_lenet5.PAPER, ternary2016.PAPER, xnor2016.PAPER,
-        low_rank.PAPER, gong2014.PAPER, initial_centroids.PAPER, hashednets2015.PAPER, lcnn2017.PAPER,
-        rate_distortion.PAPER, sparse_vd2017.PAPER, soft_sharing2017.PAPER,
+        low_rank.PAPER, gong2014.PAPER, initial_centroids.PAPER, hashednets2015.PAPER,
+        lcnn2017.PAPER, rate_distortion.PAPER, sparse_vd2017.PAPER, soft_sharing2017.PAPER,
         bayesian_compression2017.PAPER, reparametrization2020.PAPER, miracle2019.PAPER,
     )
 }

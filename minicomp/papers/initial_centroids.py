@@ -5,8 +5,8 @@ The figure is of AlexNet after retraining, at 2 to 8 bits a weight: linear is ah
 are large, large ones matter, and density and random spend hardly a centroid on them. Ours are
 LeNet-300-100 and LeNet-5 on MNIST, 90 % of whose weights have been pruned and the others trained
 on, at 2, 3 and 4 bits in all layers, code 0 being the pruned 0. Errors are counted as the centroids
-are found, and again, of a .mcz file, after they have been trained; by Adam, whose steps do not depend on how many
-weights a centroid sums its gradient over.
+are found, and again, of a .mcz file, after they have been trained; by Adam, whose steps do not
+depend on how many weights a centroid sums its gradient over.
 
 Further columns: linear dealt to both signs by their numbers (E7 of our list of techniques),
 k-means++, and the partition of least squared error. Beside each error stands the squared error

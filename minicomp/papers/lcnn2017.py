@@ -4,7 +4,9 @@
 conv2 and fc1, most of the weights and of the multiplications, take dictionaries; the others stay
 floats. From one trained net, as many look-ups of a vector as SWEEP says, fine-tuned as
 long in each row. What is counted are multiplications by look-ups of the whole net, passport's
-effective MACs; milliseconds, one image, are of the program, beside the dense one's in `ms_dense`.
+effective MACs; milliseconds, one image, are of the program, beside the dense one's in `ms_dense`:
+layers as small as these it multiplies dense (deploy/choose.py); `minicomp bench look-ups` has large
+ones.
 The dictionaries' sizes and the learning rate are first guesses, not searched; 5,000 images are held
 out. Errors are of the .mcz file, counted by a fresh process.
 """
@@ -23,7 +25,7 @@ from .files import Files
 from .table import Paper
 
 FLOATS = FineTune(epochs=6, lr=0.02)
-HOW = {"epochs": 4, "lr": 0.01}
+HOW = {"epochs": 8, "lr": 0.01}
 ATOMS = {"conv2": 10, "fc1": 40}
 SWEEP = (1, 2, 3, 5)
 REAL = {"*": True} | dict.fromkeys(ATOMS, False)

@@ -135,5 +135,5 @@ def _row(case: Case, ratio: int, files: Files, times: dict[str, list[float]]) ->
 
 
 PAPER = Paper("low-rank", "Low rank beside a narrower net of the same bytes", "mnist",
-              "10 minutes a seed", run,
+              "8 minutes a seed", run,
               "milliseconds of the trained net, the factored one and the narrower one, one thread")

@@ -27,12 +27,12 @@ from .table import Paper
 SPARSITY = {"lenet300": {"*": 0.9, "fc3": 0.6}, "lenet5": {"*": 0.9, "conv1": 0.2}}
 PRUNE = {"lenet300": 10, "lenet5": 4}  # epochs
 MARGIN = 0.001  # of the validation images
-LAMBDAS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.5)
+LAMBDAS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
 PENALTIES = (0.3, 1.0, 3.0)
 SWEEPS: dict[str, list[Technique]] = {
     "nearest": [RateDistortion(lam=0.0, bits=bits) for bits in (3, 4, 5, 6)],
-    "rate-distortion": [RateDistortion(lam=lam, bits=6, weigh="fisher") for lam in LAMBDAS],
-    "trellis": [TrellisQuantization(lam=lam, bits=6, weigh="fisher") for lam in LAMBDAS],
+    "rate-distortion": [RateDistortion(lam=lam, bits=6) for lam in LAMBDAS],
+    "trellis": [TrellisQuantization(lam=lam, bits=6) for lam in LAMBDAS],
     "entropy-penalty": [EntropyPenalty(lam=lam, bits=5).training(epochs=2, lr=0.005, shift=1)
                         for lam in PENALTIES],
 }

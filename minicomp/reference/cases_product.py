@@ -91,7 +91,10 @@ SOLVED = Cases(property=lambda draw: [{"x": draw.normal(case["codes"].shape[1],
 
 MOMENTS = Cases(
     tiny=[{"H": np.array([[[2.0, 1.0, 9.0], [1.0, 3.0, 9.0], [9.0, 9.0, 9.0]]]), "columns": 2,
-           "weighting": weighting} for weighting in ("full", "diagonal")])
+           "weighting": weighting} for weighting in ("full", "diagonal")],
+    property=lambda draw: [{"H": draw.normal(g, d, d), "columns": columns, "weighting": weighting}
+                           for g, d, columns in ((1, 1, 1), (3, 4, 4), (2, 5, 3))
+                           for weighting in ("full", "diagonal")])
 
 
 def judge_vectors(case: Case, result) -> Message | None:

@@ -11,8 +11,8 @@ from minicomp.compress import TECHNIQUES, ProductQuantization, Run, Wavelets
 from minicomp.grid import additive_codes, power_codes
 from minicomp.jobs.recipe import parse_with
 from minicomp.models import MODELS
-from minicomp.nn import (AdditivePowers, BFloat16, Codebook, FixedPoint, Half, Powers, Seeded,
-                         Trellis)
+from minicomp.nn import (AdditivePowers, BFloat16, Circulant, Codebook, Dictionary, FixedPoint,
+                         Half, Hashed, Powers, Seeded, Trellis)
 
 FEW = {"train": 160, "val": 80, "test": 80}  # of glyphs
 TRAINING = "epochs=1,batch_size=32,lr=0.05"
@@ -38,8 +38,26 @@ MADE = {
     "int4": ("depthwise32", "magnitude:sparsity=0.5 ptq:bits=4,act_bits=6,samples=40"),
     "codes": ("lenet300", "lloyd-max:bits=3"),  # its forms are then `codes`
     "transforms": ("lenet300", "segments"),
+    "structures": ("lenet5classic", f"finetune:{TRAINING}"),  # its forms are then `structures`
     "signs": ("lenet300", f"twn:real@fc1=true,{TRAINING} abc-net:real@fc2=true,real@fc3=true"),
 }
+
+
+def structures(model):
+    # Look-ups of atoms, few buckets, circulant blocks, and codes of a trellis.
+    rng, last = np.random.default_rng(2), model.forms()["fc3.weight"].dense().data
+    shapes = {name: form.shape for name, form in model.forms().items()}
+
+    def draw(*shape):
+        return rng.normal(0, 0.1, shape).astype(np.float32)
+
+    model.set_forms({
+        "conv2.weight": Dictionary.of(draw(9, 6), draw(16 * 25, 9) * (draw(16 * 25, 9) > 0.1),
+                                      shapes["conv2.weight"]),
+        "fc1.weight": Hashed(draw(500), shapes["fc1.weight"], 3),
+        "fc2.weight": Circulant(draw(9 * 12 * 10), shapes["fc2.weight"], 10),
+        "fc3.weight": Trellis(np.clip(np.rint(last / 0.05).astype(int), -7, 7), 0.02, bits=4),
+    })
 
 
 def codes(model):
@@ -77,13 +95,13 @@ def zoo(few, tmp_path_factory):
                 model.set_form(part, FixedPoint.of(form.dense().data, 2, 10, mask=form.mask))
         if name == "codes":
             codes(model)
-        if name == "transforms":  # of coefficients, codewords and codes of a trellis
-            first, second, last = (model.forms()[f"fc{i}.weight"] for i in (1, 2, 3))
+        if name == "transforms":  # its first layer of coefficients, its last of codewords
+            first, last = (model.forms()[part] for part in ("fc1.weight", "fc3.weight"))
             model.set_form("fc1.weight", Wavelets().form("fc1", first, Run(rng)))
             vectors = ProductQuantization(k=4, shared=True)
-            model.set_form("fc2.weight", vectors.form("fc2", second, Run(rng)))
-            k = np.rint(last.dense().data / 0.05).astype(int)
-            model.set_form("fc3.weight", Trellis(np.clip(k, -7, 7), 0.02, bits=4))
+            model.set_form("fc3.weight", vectors.form("fc3", last, Run(rng)))
+        if name == "structures":
+            structures(model)
         minicomp.save(model, folder / f"{name}.mcz")
     return {name: folder / f"{name}.mcz" for name in MADE}
 

@@ -25,8 +25,9 @@ from minicomp.papers import table
 
 NAMES = ("dense", "pruned", "shared", "pruned-shared", "blocks", "surgery", "filters", "all-three",
          "dead-units", "thresholds", "slim", "shallow", "half", "fixed", "int8", "int4", "codes",
-         "transforms", "signs")
-WHOLE = ("transforms",)  # whose forms store nothing by place: neither weights nor units can go
+         "transforms", "structures", "signs")
+# whose forms store nothing by place: neither weights nor units can go
+WHOLE = ("transforms", "structures")
 SHARED = ("shared", *WHOLE)  # without a pinned zero: single weights cannot be pruned
 ON = ["--data", "glyphs", "--threads", "1"]
 each = pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,7 @@ import pytest
 
 from minicomp import load
 from minicomp.codec import Choice, decode, encode, huffman, positions, streams
-from minicomp.codec.bits import BitReader, BitWriter, Budget
+from minicomp.codec.bits import BitReader, BitWriter, Budget, bits_needed
 from minicomp.codec.envelope import seal
 from minicomp.codec.header import MAX_DEPTH, parse_json, read_header, write_header
 from minicomp.errors import FormatError, UserError, format_errors
@@ -196,6 +196,10 @@ def section(kind, n, layout="all", order=0):
     if layout == "context":
         for count in (n, 0, 0):
             w.count(count)
+    if layout == "mixed":  # all kept, of one code: nothing is coded
+        w.write(n, bits_needed(n + 1))
+        w.write(0, 3)
+        w.count(0)
     for _ in range({"dense": 4, "half": 2}.get(kind, 1)):
         if k != 1:
             lone(w, k or 256)
@@ -205,7 +209,7 @@ def section(kind, n, layout="all", order=0):
 CHEAP = [("dense", "all", 0), ("dense", "all", 1), ("half", "all", 0), ("1", "all", 0),
          ("2", "all", 0), ("256", "all", 1), ("257", "all", 0), ("4096", "all", 1),
          ("dense", "bitmap", 0), ("dense", "context", 0), ("dense", "context", 1),
-         ("half", "context", 0)]
+         ("half", "context", 0), ("dense", "mixed", 0)]
 
 
 @pytest.mark.parametrize("kind, layout, order", CHEAP)

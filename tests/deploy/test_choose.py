@@ -136,4 +136,4 @@ def test_packing_multiplies_the_gain_in_where_there_are_floats(layout, nets):
     want = form.centroids.dense().data if shared else form.dense().data * gain[:, None]
     found, wanted = ({float(v) for v in a.ravel() if v} for a in (values, want))
     assert found == wanted
-    assert (type(w) is tables.Tables) == (layout == "look-ups")
+    assert (type(w) is tables.Tables) == (layout == "tables")

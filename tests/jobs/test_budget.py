@@ -79,7 +79,8 @@ def test_what_cannot_be_met_is_said_with_the_least_bytes():
 
 HALF = ("magnitude", "obs", "obc", "sparsegpt", "filters", "apoz", "sparse-activations")
 NEEDED = {word: {"sparsity": 0.5} for word in HALF} | {
-    "nm": {"skip": True}, "mixed-bits": {"mean_bits": 5.0}}
+    "nm": {"skip": True}, "mixed-bits": {"mean_bits": 5.0},
+    **dict.fromkeys(("svd", "activation-svd", "weight-svd", "spatial-svd"), {"ratio": 0.5})}
 WITH_NORMS = ("slimming", "layer-removal", "bn-reestimate")
 
 

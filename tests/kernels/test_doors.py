@@ -95,7 +95,7 @@ CODES, TABLE = rng.integers(0, 4, (20, 40)).astype(np.uint8), np.arange(4, dtype
 SPARSE = TABLE[CODES] * (rng.random(CODES.shape) < 0.3).astype(np.float32)
 HALVES = real(20, 40) * np.tile(np.float32([1, 0, 0, 1]), 10)
 INDEX, BOOKS = CODES[None].astype(np.int64), TABLE.reshape(1, 1, -1, 1)
-LOOKED_UP = tables.pack_tables(INDEX, BOOKS, CODES.shape[1])
+PACKED_TABLES = tables.pack_tables(INDEX, BOOKS, CODES.shape[1])
 LANES, ROWS = lanes.pack_lanes(CODES, TABLE), rows.pack_rows(CODES, TABLE)
 NM, CSR = nm.pack_nm(HALVES, 2, 4), rows.pack_csr(SPARSE)
 COLUMN, COLUMNS = real(40), real(40, 3)
@@ -273,9 +273,9 @@ ENTRIES = {
          "books": [*array(BOOKS), BOOKS[:, :, :0], BOOKS[0], np.zeros((1, 1, 257, 1), np.float32)],
          "columns": whole(0, INDEX.shape[2] + 1)}),
     tables.matvec: (
-        {"w": LOOKED_UP, "x": COLUMN},
-        {"w": not_packed(LOOKED_UP), "x": [*exact(COLUMN), *sized(COLUMN)], "n_threads": THREADS,
-         "isa": ISA}),
+        {"w": PACKED_TABLES, "x": COLUMN},
+        {"w": not_packed(PACKED_TABLES), "x": [*exact(COLUMN), *sized(COLUMN)],
+         "n_threads": THREADS, "isa": ISA}),
     rows.pack_rows: (
         {"codes": CODES, "table": TABLE},
         {"codes": [*array(CODES, kinds="i"), CODES + 1, CODES.astype(int) - 1],
@@ -531,8 +531,8 @@ OWN_WORDS = re.compile(
     "must (be|have|hold|lie|rise|divide|fit)|shapes do not fit|does not fit|needs x"
 )
 PACKED = {depthwise8.Depthwise: FILTERS_EACH, gemm8.Panels: PANELS, lanes.Lanes: LANES,
-          tables.Tables: LOOKED_UP, rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM, xnor.Panels: PANELS1,
-          lookups.Lookups: LOOKUPS}
+          tables.Tables: PACKED_TABLES, rows.Rows: ROWS, rows.Csr: CSR, nm.NM: NM,
+          xnor.Panels: PANELS1, lookups.Lookups: LOOKUPS}
 
 
 def said(entry):

@@ -6,9 +6,10 @@ from minicomp.teach import catalog
 
 EXERCISES = {e.name: e for of in catalog.lessons().values() for e in of.exercises}
 # The lesson asks for something else than the entry: the whole of H, the choice of q as well, counts
-# without a limit, one grid of several, histograms that a student can follow. Cases and judge are
-# its own there, the answer is the entry's.
-OWN = {"obd_saliency", "obs_step", "huffman_lengths", "affine_params", "quantize", "kl_threshold"}
+# without a limit, one grid of several, histograms that a student can follow, what it costs as well.
+# Cases and judge are its own there, the answer is the entry's.
+OWN = {"obd_saliency", "obs_step", "huffman_lengths", "affine_params", "quantize", "kl_threshold",
+       "low_rank", "flattened_conv"}
 
 
 def test_groups_are_cases_of_their_own_and_all_together():
@@ -28,7 +29,7 @@ def test_an_entry_without_a_judge_compares_with_its_function():
 
 def test_every_exercise_that_is_an_entry_takes_its_answer_cases_and_judge():
     shared = set(EXERCISES) & set(ENTRIES)
-    assert len(shared) == 15 and OWN < shared
+    assert len(shared) == 17 and OWN < shared
     for name in shared - OWN:
         e, entry = EXERCISES[name], ENTRIES[name]
         parts = {p.name: p for p in e.parts}
@@ -56,3 +57,11 @@ def test_the_other_exercises_answer_with_the_entry_too():
         counts, 0.5, levels=2)
     q, back = EXERCISES["quantize"].reference(np.array([-0.5, 2.5, 9.0]), 1.0, 3, 3)
     assert q.tolist() == [3, 5, 7] and back.tolist() == [0, 2, 4]
+    w = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0]])
+    mine = EXERCISES["low_rank"].reference(w, 1)
+    np.testing.assert_array_equal(mine[0], ENTRIES["low_rank"].fn(w, 1))
+    assert mine[1:] == (ENTRIES["eckart_young"].fn(w, 1), 5)
+    x, a, b, c = np.arange(24.0).reshape(2, 3, 4), w[0, :2], w[1], w[0, :2]
+    y, products = EXERCISES["flattened_conv"].reference(x, a, b, c)
+    np.testing.assert_array_equal(y, ENTRIES["flattened_conv"].fn(x, a[None], b[None], c[None])[0])
+    assert products == 2 * 12 + 3 * 4 + 2 * 3

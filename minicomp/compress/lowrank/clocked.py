@@ -14,6 +14,7 @@ import numpy as np
 
 from ...deploy import lower
 from ...errors import UserError
+from ...kernels.threads import blas
 from ...nn.graph import Model, chain
 from ...nn.layers import Layer
 from ...tensor import Array
@@ -37,14 +38,17 @@ def ladder(most: int) -> list[int]:
 
 def milliseconds(nets: Mapping[int, Model], batch: int, seconds: float = SECONDS
                  ) -> dict[int, float]:
-    """Returns the median milliseconds in which each net's program runs `batch` examples, in turn.
+    """Returns the median milliseconds in which each net's program runs `batch` examples, in turn,
+    on one thread.
 
     nets : of the same input
     """
     plans = {key: lower(net).plan(batch) for key, net in nets.items()}
     x = np.random.default_rng(0).random((batch, *next(iter(nets.values())).input_shape), np.float32)
     calls = {key: lambda plan=plan: plan(x) for key, plan in plans.items()}
-    return {key: 1e3 * t for key, t in race(calls, seconds=seconds, shortest=SHORTEST).items()}
+    with blas(1):
+        times = race(calls, seconds=seconds, shortest=SHORTEST)
+    return {key: 1e3 * t for key, t in times.items()}
 
 
 def alone(layers: Sequence[Layer], shape: tuple[int, ...]) -> Model:

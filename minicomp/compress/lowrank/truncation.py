@@ -75,7 +75,10 @@ class Truncation(Technique):
         if not self.targets(model):
             raise UserError(f"{self.word}: the model has no layer that it can factor")
         super().check(model)
-        chains.check_plain(self.word, model, [node.name for node in self.wanted(model)])
+        if not (nodes := self.wanted(model)):
+            raise UserError(f"{self.word}: skip must leave a layer to factor, got one that skips "
+                            f"{', '.join(self.targets(model))}")
+        chains.check_plain(self.word, model, [node.name for node in nodes])
 
     def check_shapes(self, model):
         for node in self.wanted(model):

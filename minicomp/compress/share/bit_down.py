@@ -85,8 +85,8 @@ class BitDown(VectorQuantizer):
             name = names[node.name]
             form = model.forms()[name]
             columns = form.dense().data[0].size if form.shape[0] else 0
-            made[name] = self.product(node.name, form, run,
-                                      input_moments(H, columns, self.weighting))
+            moments = input_moments(H, columns, self.weighting)
+            made[name] = self.product(node.name, form, run, moments=moments)
             with no_grad():  # what later layers read
                 work.forms()[name].value.data[...] = made[name].dense().data
             run.log({"event": "progress", "name": self.word, "done": len(made),

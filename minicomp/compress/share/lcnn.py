@@ -81,7 +81,6 @@ def pursuit(X: Array, D: Array, s: int) -> Array:
         sub = gram[chosen[:, :, None], chosen[:, None, :]]  # (n, t, t)
         c = np.linalg.pinv(sub, hermitian=True) @ seen[rows, chosen][:, :, None]
         open_ = np.square(left).sum(axis=1) > NEGLIGIBLE * size
-        P[open_] = 0
         P[rows[open_], chosen[open_]] = c[open_, :, 0]
         left = X - P @ D
     return P

@@ -61,4 +61,4 @@ class ProductQuantization(VectorQuantizer):
         return Search(self.init, self.iterations, self.beam, self.rounds)
 
     def form(self, node, form, run):
-        return self.product(node, form, run)
+        return self.product(node, form, run, stages=self.at("stages", node))

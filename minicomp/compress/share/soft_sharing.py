@@ -137,6 +137,13 @@ class SoftSharing(Trained):
         model.set_forms(made)
         return model.rebuilt([n for n in model.nodes if n.name != NODE], builtin=model.builtin)
 
+    def sketch(self, model, *, rng):
+        # Of nearly any weight component 0 is the likeliest before a training; after it, of pi0.
+        model = model.copy()
+        model.set_forms({name: sketched(model.forms()[name], self.components, self.pi0)
+                         for name in weights(model).values()})
+        return model
+
 
 class MixtureLoss(Hook):
     """Adds tau / N (-log p(w) - log p(lam)) to the loss."""
@@ -157,6 +164,18 @@ class MixtureLoss(Hook):
             w = w.reshape(-1) if mask is None else w[mask]
             total = total + mixture_nll(w, mu, log_lam, log_pi)
         return total * self.weight
+
+
+def sketched(form: Form, components: int, pi0: float) -> Codebook:
+    """Returns a codebook of which the share pi0 of the weights, the smallest, are zeros."""
+    w = form.dense().data
+    means = np.linspace(w.min(), w.max(), components - 1)
+    index = 1 + np.abs(w[..., None] - means).argmin(axis=-1)
+    zero = np.abs(w) <= np.quantile(np.abs(w), pi0)
+    if form.mask is not None:
+        zero |= ~form.mask
+    return Codebook(np.where(zero, 0, index), np.concatenate([[0.0], means]).astype(np.float32),
+                    pinned_zero=True)
 
 
 def shared(form: Form, mu: Array, log_lam: Array, pi: Array) -> Codebook:

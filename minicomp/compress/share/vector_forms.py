@@ -36,10 +36,11 @@ class VectorQuantizer(WholeQuantizer):
         """Returns how codewords are looked for."""
         raise NotImplementedError
 
-    def product(self, node: str, form: Form, run: Run, moments: Array | None = None) -> Form:
+    def product(self, node: str, form: Form, run: Run, *, stages: int = 1,
+                moments: Array | None = None) -> Form:
         """Returns a layer's weight as codewords; an empty one as it is.
 
-        moments : (I, I) of `blocks.product_quantize`
+        stages, moments : of `blocks.product_quantize`
         """
         with no_grad():
             w = np.array(form.dense().data, np.float32)
@@ -48,6 +49,6 @@ class VectorQuantizer(WholeQuantizer):
         rows = w.reshape(len(w), -1)
         index, codebooks = product_quantize(
             rows, min(self.at("block", node), rows.shape[1]), self.at("k", node),
-            stages=self.at("stages", node) if hasattr(self, "stages") else 1,
-            shared=self.at("shared", node), moments=moments, search=self.search(), rng=run.rng)
+            stages=stages, shared=self.at("shared", node), moments=moments, search=self.search(),
+            rng=run.rng)
         return Product(index, (Half if self.half else Dense)(codebooks), w.shape)

@@ -33,6 +33,7 @@ class Form:
     """The contract of a form; `shape` is that of `dense()`, `mask` is True where an entry is kept.
 
     kind, wire : its name, and its number in a file, which never changes
+    least_axes : how many the weight has at least
     movable : single entries can be set to any value
     coded_zero : code 0 decodes to exactly 0 and is the mask, instead of a part of its own
     zero_code : the code that decodes to exactly 0 for every entry, or None; a file may then list
@@ -44,6 +45,7 @@ class Form:
     parts: dict[str, Part]
     settings: dict[str, Setting] = {}
     movable = coded_zero = behind = False
+    least_axes = 0
     shape: tuple[int, ...]
     mask: Array | None = None
     trainable: bool
@@ -282,7 +284,8 @@ class Form:
 
     @classmethod
     def blank(cls, shape: tuple[int, ...], settings: dict) -> Form:
-        """Returns a form without parts, to ask what they must be; FormatError for a setting."""
+        """Returns a form without parts, to ask what they must be; FormatError for a setting, or too
+        few axes."""
         form = cls.__new__(cls)
         form.shape, form.trainable = tuple(shape), False
         for name, setting in cls.settings.items():
@@ -290,6 +293,8 @@ class Form:
                 setattr(form, name, setting.check(name, settings.get(name)))
             except ValueError as e:
                 raise FormatError(str(e)) from None
+        if len(shape) < cls.least_axes:
+            raise FormatError(f"a {cls.kind} needs {cls.least_axes} axes, got shape {shape}")
         return form
 
     @classmethod

@@ -19,7 +19,6 @@ import math
 
 import numpy as np
 
-from ...errors import FormatError
 from ...kernels.codebook.buckets import Places
 from ...kernels.splitmix import splitmix64
 from ...tensor import Array
@@ -56,6 +55,7 @@ class Circulant(Shared):
     No number belongs to one place: no channel can be cut out, no mask can be carried.
     """
 
+    least_axes = 2
     kind, wire = "circulant", 15
     settings = {"block": Setting(1, MOST), "flipped": Setting(type=bool),
                 "seed": Setting(0, 2**32 - 1)}
@@ -69,13 +69,6 @@ class Circulant(Shared):
         self.block = self.settings["block"].check("block", block)
         self.seed = self.settings["seed"].check("seed", seed if self.flipped else 0)
         self._take(numbers(columns), trainable)
-
-    @classmethod
-    def blank(cls, shape, settings):
-        form = super().blank(shape, settings)
-        if len(shape) < 2:
-            raise FormatError(f"a circulant weight needs two axes, got shape {shape}")
-        return form
 
     def stored_shape(self, name):
         return (math.prod(blocks(self.shape, self.block)) * self.block,)

@@ -15,7 +15,6 @@ import math
 
 import numpy as np
 
-from ...errors import FormatError
 from ...ops import concat, take
 from ...tensor import Array
 from .base import Form
@@ -39,6 +38,7 @@ class Dictionary(Form):
     Raises ValueError for other shapes and codes.
     """
 
+    least_axes = 2
     kind, wire = "dictionary", 16
     settings = {"k": Setting(1, MOST_ATOMS), "lookups": Setting(0, 2**28),
                 "most": Setting(0, MOST_LOOKUPS)}
@@ -77,13 +77,6 @@ class Dictionary(Form):
         counts = np.count_nonzero(P, axis=1)
         place, index = np.nonzero(P)
         return cls(atoms, counts, index, P[place, index], shape, trainable)
-
-    @classmethod
-    def blank(cls, shape, settings):
-        form = super().blank(shape, settings)
-        if len(shape) < 2:
-            raise FormatError(f"a dictionary's weight needs two axes, got shape {shape}")
-        return form
 
     @property
     def places(self) -> int:

@@ -274,6 +274,12 @@ def test_tucker_is_hooi_and_never_worse_than_hosvd():
             errors.append(error)
         assert errors[0] >= errors[1] - 1e-9 and errors[1] >= errors[2] - 1e-9
     assert errors[0] > errors[2], "with one channel each HOOI is better than HOSVD"
+    core, A, B = tucker2(w, (3, 2), 300)  # at the end each is the best for the other
+    for F, G, side in ((A, B, (1, 0)), (B, A, (0, 1))):
+        rest = np.moveaxis(np.tensordot(G, w, axes=(0, side[0])), 0, side[0])
+        s = np.linalg.svd(np.moveaxis(rest, side[1], 0).reshape(w.shape[side[1]], -1),
+                          compute_uv=False)
+        assert np.square(s[:F.shape[1]]).sum() == pytest.approx(np.square(core).sum(), rel=1e-7)
 
 
 def test_tucker_takes_its_ranks_from_vbmf():
@@ -382,6 +388,8 @@ def test_factors_are_pruned_shared_quantized_and_saved(tmp_path):
     (lambda: SVD(energy=0.5, method="randomized"), "method randomized takes a rank or a ratio"),
     (lambda: SVD(rank=5).apply(fc(9, 4), None, run()),
      r"svd: rank of fc1 must be in 1..4, got 5; its factors pay up to 2"),
+    (lambda: SVD(ms=1.0, skip=True).apply(fc(9, 4), None, run()),
+     "svd: skip must leave a layer to factor, got one that skips fc1"),
     (lambda: SVD(rank=1).apply(conv(*FORMS[0]), None, run()), "svd: the model has no layer"),
     (lambda: SVD(rank=1).apply(KMeans(k=2).apply(fc(9, 4), None, run()), None, run()),
      "svd: fc1.weight must hold plain values, got a codebook: factor before sharing"),

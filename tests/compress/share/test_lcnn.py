@@ -141,6 +141,7 @@ def test_a_larger_lambda_leaves_fewer_look_ups():
 @pytest.mark.parametrize("padding", [0, 1, (2, 0)])
 def test_a_program_looks_up_and_gives_what_the_dense_net_gives(padding, monkeypatch):
     monkeypatch.setitem(choose.LIMITS, LOOKUPS, (1.0, 1))
+    monkeypatch.setattr(choose, "ROW_LEAST", 1)
     conv = Conv2d(24, 32, (3, 2), padding=padding)
     features = int(np.prod(conv.out_shape((24, 7, 8))))
     bn = BatchNorm2d(32)
@@ -174,6 +175,12 @@ def test_small_layers_strides_batches_and_many_look_ups_stay_dense(monkeypatch):
     assert layout() == LOOKUPS
     assert {layout(O=16), layout(stride=2), layout(batch=2), layout(k=60, kept=0.9)} == {"dense"}
     assert layout(C=128, groups=2) == "dense"
+    linear = Linear(300, 500)
+    linear.weight = dictionary((500, 300), 20)
+    model = Model(chain(("fc", linear)), input_shape=(300,))
+    assert choose.layout_of(lower(model).steps[0]) == "dense"
+    monkeypatch.setattr(choose, "ROW_LEAST", 150_000)
+    assert choose.layout_of(lower(model).steps[0]) == LOOKUPS
 
 
 def test_what_cannot_be_looked_up_is_refused_by_name():

@@ -61,5 +61,5 @@ def test_wrong_arguments_are_refused():
         Circulant(np.zeros(2), (2, 2), 2, -1)
     with pytest.raises(ValueError, match=r"shape must have two axes or more, got \(4,\)"):
         Circulant(np.zeros(4), (4,), 2)
-    with pytest.raises(FormatError, match="a circulant weight needs two axes"):
+    with pytest.raises(FormatError, match="a circulant needs 2 axes, got shape"):
         Circulant.from_stored((8,), {"block": 2, "flipped": True, "seed": 1}, {})

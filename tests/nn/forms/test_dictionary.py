@@ -74,5 +74,5 @@ def test_wrong_arguments_are_refused():
             ({"shape": (2,)}, "shape must have two axes or more")):
         with pytest.raises(ValueError, match=says):
             Dictionary(**good | wrong)
-    with pytest.raises(FormatError, match="a dictionary's weight needs two axes"):
+    with pytest.raises(FormatError, match="a dictionary needs 2 axes, got shape"):
         Dictionary.from_stored((8,), {"k": 1, "lookups": 0, "most": 0}, {})
