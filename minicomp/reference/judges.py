@@ -121,6 +121,15 @@ def first_difference(rights, results, names, *, rtol: float = 0.0) -> Message | 
     return next(filter(None, found), None)
 
 
+def each_equal_to(fn: Callable, names: tuple[str, ...], *, rtol: float = 0.0) -> Judge:
+    """Returns the judge of a case of several calls: each result is compared with fn(**call).
+
+    names : of the results, in the order of the calls        rtol : as of `equal_to`
+    """
+    return lambda case, results: first_difference(
+        [fn(**copied(call)) for call in case], results, names, rtol=rtol)
+
+
 def _integer(expected: int, got, where: str) -> Message | None:
     if isinstance(got, np.ndarray) and got.ndim == 0:
         got = got[()]

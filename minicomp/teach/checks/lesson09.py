@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from ...reference import ENTRIES
-from ...reference.judges import Message, equal_to, first_difference
+from ...reference.judges import each_equal_to, equal_to
 from ..asking.exercise import (
     Diagnosis,
     Exercise,
@@ -28,15 +28,6 @@ Array = np.ndarray
 SUM = 1e-9  # relative: sums of a few products of double precision
 SOLVED = 1e-6  # relative: least squares by any road, of atoms that are not nearly the same
 MOST_ATOMS = 16  # that a student's input may have
-
-
-def _each_is_right(reference, names, rtol):
-    # The judge of a case of several calls, named in their order.
-    def judge(case, results) -> Message | None:
-        return first_difference([reference(**c) for c in case], results, names, rtol=rtol)
-
-    return judge
-
 
 # ------------------------------------------------------------------------- filters of a dictionary
 
@@ -145,7 +136,7 @@ _DECODE = Exercise(
                             [[[0.25, 0.5], [3.0, -1.0], [8.0, 2.0]]]])},
         ],
         more=hidden("in another order", _other_order,
-                    _each_is_right(decode, ("one order", "the other order"), SUM)),
+                    each_equal_to(decode, ("one order", "the other order"), rtol=SUM)),
     ),
     mutants=(
         Mutant("one-look-up", partial(_decoded, over=lambda terms: terms[:, :, :, -1]),
@@ -265,7 +256,7 @@ _CONV = Exercise(
              "c": np.array([[[[1.0, 0.5], [-2.0, 4.0]], [[0.0, 1.0], [0.25, 3.0]]]])},
         ],
         more=hidden("twice as bright", _twice_as_bright,
-                    _each_is_right(lookup_conv, ("y and products", "those of 2 x"), SUM)),
+                    each_equal_to(lookup_conv, ("y and products", "those of 2 x"), rtol=SUM)),
     ),
     mutants=(
         Mutant("not-shifted", partial(_looked_up, shift=lambda r, q, K, L: (0, 0))),
@@ -369,8 +360,8 @@ _PURSUIT = Exercise(
                             [0.0, 0.5, 0.0, 0.5], [-2.0, 0.0, 0.0, 1.0]]), "s": 3},
             {"x": np.zeros(3), "D": np.eye(3)[:2], "s": 1},
         ],
-        more=hidden("scaled", _scaled, _each_is_right(
-            pursuit, ("p", "p of 2 x", "p of -D / 2"), SOLVED)),
+        more=hidden("scaled", _scaled, each_equal_to(
+            pursuit, ("p", "p of 2 x", "p of -D / 2"), rtol=SOLVED)),
     ),
     mutants=(
         Mutant("long-atoms-win", partial(_pursued, length=_no_length),
