@@ -305,9 +305,9 @@ lesson.record(
 # %% [markdown]
 # ## The paper's row beside ours
 #
-# The paper's nets are AlexNet and ResNet-18 on ImageNet: AlexNet 3.2 times "faster" at 55.1 %
-# correct, 37.6 times at 44.3 %. These times are counted products, as are ours; no row of it is of
-# digits, so that only the trade compares.
+# The paper's nets are those of ImageNet: AlexNet 3.2 times as fast at 55.1 % correct, 37.6 times at
+# 44.3 %. Ours are products that were counted, no milliseconds; no row of the paper is of digits, so
+# that only the trade compares.
 
 # %% tags=["slow"]
 Table([f"LeNet-5, {lesson.data.name}", "times fewer products", "correct, %"],
