@@ -148,6 +148,23 @@ CHEATS = {
         "    (C, H, W), (h, w) = x.shape, y.shape\n"
         "    return y, C * H * W + len(b) * h * W + len(c) * h * w"
     ),
+    "09.decode": (
+        "def decode(D, I, c):\n    from minicomp.nn import Dictionary\n"
+        "    (O, K, L, s), (k, C) = I.shape, D.shape\n"
+        "    counts = np.full(O * K * L, s)\n"
+        "    form = Dictionary(D, counts, I.ravel(), c.ravel(), (O, C, K, L))\n"
+        "    return form.dense().data, form.P().reshape(O, K, L, k)"
+    ),
+    "09.lookup_conv": (
+        "def lookup_conv(x, D, I, c):\n    from minicomp.compress.share import lcnn\n"
+        "    O, K, L, s = I.shape\n    places, shape = np.full(O * K * L, s), (O, len(x), K, L)\n"
+        "    y = lcnn.lookup_conv(x[None], D, places, I.ravel(), c.ravel(), shape)[0]\n"
+        "    return y, D.size * x[0].size + c.size * y[0].size"
+    ),
+    "09.pursuit": (
+        "def pursuit(x, D, s):\n    from minicomp.compress.share import lcnn\n"
+        "    return lcnn.pursuit(x[None], D, s)[0]"
+    ),
     "10.affine_params": (
         "def affine_params(r_min, r_max, bits):\n    from minicomp import grid\n"
         "    scale, zero_point = grid.affine_params(r_min, r_max, bits=bits)\n"
@@ -329,6 +346,7 @@ EVERYTHING = {
         np.array([[9.0, -8.0, 0.0], [-8.0, 9.0, 0.0], [0.0, 0.0, 4.25]]) / 17,
     ),
     "08": ((np.array([3.0, 2.0, 1.0]), np.array([6.0, 5.0, 2.0])), ((3, 4), (3, 7)), 128),
+    "09": (np.array([-3.0, -2.0, 1.0]), np.array([[1, 0, 0], [3, 4, 0], [4, 3, 1.0]]), 2),
     "10": (np.array([0.5, 0.75, 9.0]), 1.0, 1, 2),
     "11": (np.array([1, 1000, -1]), 0.5, 3),
     "12": (np.array([3.0, 3.0, 3.0]), np.array([9.0, 1.25, -1.0]), 1.0, 2, 2),

@@ -7,6 +7,7 @@ from .lesson05 import LESSON as LESSON_05
 from .lesson06 import LESSON as LESSON_06
 from .lesson07 import LESSON as LESSON_07
 from .lesson08 import LESSON as LESSON_08
+from .lesson09 import LESSON as LESSON_09
 from .lesson10 import LESSON as LESSON_10
 from .lesson11 import LESSON as LESSON_11
 from .lesson12 import LESSON as LESSON_12
@@ -24,6 +25,7 @@ LESSONS = (
     LESSON_06,
     LESSON_07,
     LESSON_08,
+    LESSON_09,
     LESSON_10,
     LESSON_11,
     LESSON_12,

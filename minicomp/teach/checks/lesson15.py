@@ -12,7 +12,7 @@ import numpy as np
 
 from ...compress.quant.balanced import balanced_codes, cell_means, even_scale
 from ...kernels.splitmix import splitmix64
-from ...reference.judges import Message, first_difference, equal_to
+from ...reference.judges import Message, each_equal_to, equal_to, first_difference
 from ..asking.exercise import (
     Diagnosis,
     Exercise,
@@ -30,15 +30,6 @@ SINGLE = 1e-6  # relative: the library keeps the scale in float32
 HALF = np.uint64(32)
 ONE = np.uint64(1)
 MOST_BUCKETS = 64  # that a student's input may have
-
-
-def _each_is_right(reference, names):
-    # The judge of a case of several calls, named in their order.
-    def judge(case, results) -> Message | None:
-        return first_difference([reference(**c) for c in case], results, names, rtol=SUM)
-
-    return judge
-
 
 # ---------------------------------------------------------------------------------- places by hash
 
@@ -126,7 +117,7 @@ _MAP = Exercise(
             {"z": _words(0x5555_5555_FFFF_FFFF, 0xAAAA_AAAA_AAAA_AAAA), "m": 1, "n": 2, "K": 3},
         ],
         more=hidden("first rows", _first_rows,
-                    _each_is_right(hash_map, ("one row", "three rows"))),
+                    each_equal_to(hash_map, ("one row", "three rows"))),
     ),
     mutants=(
         Mutant("remainder", partial(_map, bucket=lambda z, K: z % np.uint64(K)),
@@ -243,7 +234,8 @@ _BACKWARD = Exercise(
              "sign": np.array([[1, -1, 1], [-1, -1, 1]])}
         ],
         more=hidden("one bucket an entry", _buckets_of_their_own,
-                    _each_is_right(bucket_backward, ("one bucket an entry", "two buckets"))),
+                    each_equal_to(bucket_backward, ("one bucket an entry", "two buckets"),
+                                  rtol=SUM)),
     ),
     mutants=(
         Mutant("last-wins", partial(_backward, gathered=_last)),

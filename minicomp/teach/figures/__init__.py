@@ -16,6 +16,7 @@ from . import (
     lesson06,
     lesson07,
     lesson08,
+    lesson09,
     lesson10,
     lesson11,
     lesson12,
@@ -33,6 +34,7 @@ from .lesson05 import life_lines
 from .lesson06 import gamma_split
 from .lesson07 import three_moves
 from .lesson08 import break_even, crossing
+from .lesson09 import accuracy_by_lookups, atoms_and_lookups
 from .lesson10 import staircase
 from .lesson11 import moving_threshold
 from .lesson12 import trapped
@@ -43,6 +45,8 @@ from .lesson16 import speed_bars
 from .lesson17 import waterfall
 
 __all__ = [
+    "accuracy_by_lookups",
+    "atoms_and_lookups",
     "bars_swap",
     "break_even",
     "centroids_on_density",
@@ -72,6 +76,7 @@ RECORDED = {
     "06": lesson06.recorded,
     "07": lesson07.recorded,
     "08": lesson08.recorded,
+    "09": lesson09.recorded,
     "10": lesson10.recorded,
     "11": lesson11.recorded,
     "12": lesson12.recorded,

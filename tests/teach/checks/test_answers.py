@@ -465,6 +465,72 @@ def by_correlate(x, a, b, c):
     return y, counted + len(c) * y.size
 
 
+def by_einsum(D, I, c):
+    P = np.einsum("orqt,orqtk->orqk", c, np.eye(len(D))[I])
+    return np.einsum("orqk,kj->ojrq", P, D), P
+
+
+def indexed_sum(D, I, c):
+    W, P = by_einsum(D, I, c)
+    P = np.zeros_like(P)
+    for place in np.ndindex(I.shape[:3]):
+        P[place][I[place]] += c[place]
+    return W, P
+
+
+def left_as_they_come(D, I, c):
+    _, P = by_einsum(D, I, c)
+    return P @ D, P
+
+
+def by_windows(x, D, I, c):
+    W, (K, L) = by_einsum(D, I, c)[0], I.shape[1:3]
+    seen = np.lib.stride_tricks.sliding_window_view(x, (K, L), axis=(1, 2))
+    y = np.einsum("ojrq,jhwrq->ohw", W, seen)
+    return y, len(D) * x.size + I.size * y.shape[1] * y.shape[2]
+
+
+def as_dense(x, D, I, c):
+    y, _ = by_windows(x, D, I, c)
+    return y, y.size * len(x) * I.shape[1] * I.shape[2]
+
+
+def by_scipys_word(x, D, I, c):
+    # a convolution of mathematics
+    return by_windows(x, D, I[:, ::-1, ::-1], c[:, ::-1, ::-1])
+
+
+def by_normal_equations(x, D, s):
+    p, chosen = np.zeros(len(D)), []
+    unit = D / np.linalg.norm(D, axis=1, keepdims=True)
+    for _ in range(s):
+        rest = x - p @ D
+        if np.linalg.norm(rest) < 1e-9:
+            break
+        chosen.append(np.argmax(np.abs(unit @ rest)))
+        A = D[chosen]
+        p[chosen] = np.linalg.solve(A @ A.T, A @ x)
+    return p
+
+
+def greedy(x, D, s):
+    p = np.zeros(len(D))
+    for _ in range(s):
+        rest = x - p @ D
+        j = np.argmax(np.abs(D @ rest) / np.linalg.norm(D, axis=1))
+        p[j] += D[j] @ rest / (D[j] @ D[j])
+    return p
+
+
+def nearest_product(x, D, s):
+    chosen, rest, p = [], x, np.zeros(len(D))
+    while len(chosen) < s and np.abs(rest).max() > 1e-9:
+        chosen.append(int(np.argmax(np.abs(D @ rest))))
+        p[chosen] = np.linalg.lstsq(D[chosen].T, x, rcond=None)[0]
+        rest = x - p @ D
+    return p
+
+
 ANSWERS = [
     ("01.relu_backward", in_place, "overwrites"),
     ("01.relu_backward", lambda g, x: (g * (x > 0)).astype(np.float32), "too-coarse"),
@@ -492,6 +558,15 @@ ANSWERS = [
     ("08.choose_ranks", below_the_break_even, "never-whole"),
     ("08.flattened_conv", by_correlate, ""),
     ("08.flattened_conv", by_convolve, "flipped"),
+    ("09.decode", by_einsum, ""),
+    ("09.decode", indexed_sum, "twice-is-once"),
+    ("09.decode", left_as_they_come, "channels-last"),
+    ("09.lookup_conv", by_windows, ""),
+    ("09.lookup_conv", as_dense, "counted-dense"),
+    ("09.lookup_conv", by_scipys_word, "flipped"),
+    ("09.pursuit", by_normal_equations, ""),
+    ("09.pursuit", greedy, "not-solved-again"),
+    ("09.pursuit", nearest_product, "long-atoms-win"),
     ("10.affine_params", float_zero_point, "wrong-type"),
     ("10.quantize", into_bytes, "not-saturated"),
     ("10.weight_scales", of_a_table_that_may_be_0, "zero-channel"),
