@@ -9,7 +9,7 @@ EXERCISES = {e.name: e for of in catalog.lessons().values() for e in of.exercise
 # without a limit, one grid of several, histograms that a student can follow, what it costs as well.
 # Cases and judge are its own there, the answer is the entry's.
 OWN = {"obd_saliency", "obs_step", "huffman_lengths", "affine_params", "quantize", "kl_threshold",
-       "low_rank", "flattened_conv"}
+       "low_rank", "flattened_conv", "lookup_conv", "decode_bits"}
 
 
 def test_groups_are_cases_of_their_own_and_all_together():
@@ -65,3 +65,12 @@ def test_the_other_exercises_answer_with_the_entry_too():
     y, products = EXERCISES["flattened_conv"].reference(x, a, b, c)
     np.testing.assert_array_equal(y, ENTRIES["flattened_conv"].fn(x, a[None], b[None], c[None])[0])
     assert products == 2 * 12 + 3 * 4 + 2 * 3
+    D, c = np.array([[1.0, 2.0], [0.5, -1.0]]), np.full((2, 1, 1, 1), 2.0)
+    I = np.array([1, 0]).reshape(c.shape)
+    y, products = EXERCISES["lookup_conv"].reference(x, D, I, c)
+    np.testing.assert_array_equal(y, ENTRIES["lookup_conv"].fn(
+        x[None], D, np.array([1, 1]), np.array([1, 0]), c.ravel(), (2, 2, 1, 1))[0])
+    assert products == 4 * 12 + 2 * 12
+    data, p = np.array([192], np.uint8), np.array([32768] * 3)
+    assert EXERCISES["decode_bits"].reference(data, p).tolist() == ENTRIES["decode_bits"].fn(
+        data, p).tolist() == [0, 0, 1]
