@@ -1,19 +1,14 @@
 /* Decoding canonical Huffman codes: see minicomp/kernels/coding/huffman.py for the contract.
  *
- * The next bits of a stream index a table. Times the speed of zlib's Huffman-only inflate, on 4-bit
- * symbols of entropy 3.2 and on 8-bit symbols of entropy 7:
- *
- *   up to four symbols a look-up, one stream      3.5   1.4   12 bits hold three or four of them
- *   one symbol a look-up, four streams            4.3   5.2   a look-up waits some 8 cycles for the
- *                                                             one before it; the streams' overlap
- *   up to four symbols a look-up, four streams    9     4.5   both
- *
- * so long codes (on average more than LONG_CODE bits) take the second, the rest the third. All of
- * it is plain C: BMI2 shifts gained 0..3 %, so there is no rung above the portable one.
+ * The next bits of a stream index a table: of up to six symbols a look-up, or of one. A look-up
+ * waits some 8 cycles for the one before it in its stream; four streams overlap. 12 bits hold three
+ * or four symbols of entropy 3.2, hardly two of 5.7, and one of 7 or more: codes longer on average
+ * than LONG_CODE bits take one symbol a look-up, at 1.7 instead of 1.5 GB/s. All of it is plain C:
+ * BMI2 shifts gained nothing, so there is no rung above the portable one.
  *
  * Where a code begins depends on all codes before it in its stream; only streams can overlap.
  *
- *   w    the next bits of a stream, the lowest first; at least 57 of the 64 loaded are valid
+ *   w    the next bits of a stream, the lowest first
  *   pos  their place: bit pos mod 8 of byte pos / 8
  */
 #ifndef MINICOMP_HUFFMAN_H
@@ -26,14 +21,14 @@
 #error "bit order is written for little-endian processors"
 #endif
 
-/* STEPS * WINDOW <= 57, and STEPS * 4 bytes are written */
-enum { WINDOW = 12, LONGEST = 15, STEPS = 4, ROOM = 16 };
-#define LONG_CODE 6.6
+/* STEPS * WINDOW <= 56; a step writes 8 bytes and keeps up to PACKED */
+enum { WINDOW = 12, LONGEST = 15, STEPS = 4, PACKED = 6 };
+#define LONG_CODE 6.9
 
 typedef struct {
     uint16_t one[1 << LONGEST]; /* symbol | length << 12, by the next `longest` bits */
-    uint32_t four[1 << WINDOW]; /* up to four symbols, by the next WINDOW bits */
-    uint8_t step[1 << WINDOW];  /* their bits | (their number - 1) << 6 */
+    uint64_t many[1 << WINDOW]; /* bits | up to six symbols << 8 | their number << 56, by the next
+                                   WINDOW bits */
     int longest, fits, mean_is_long;
 } huffman_tables;
 
@@ -65,28 +60,22 @@ static void huffman_fill_one(huffman_tables *t, const uint8_t *lengths, int64_t 
     }
 }
 
-/* Index i gets the symbols that i certainly holds: until a code would pass the WINDOW. */
-static void huffman_fill_four(huffman_tables *t) {
+/* Index i gets the symbols that it certainly holds: until a code would pass the WINDOW. */
+static void huffman_fill_many(huffman_tables *t) {
     for (uint32_t i = 0; i < 1 << WINDOW; i++) {
-        uint32_t left = i, symbols = 0, used = 0, n = 0;
-        while (n < 4 && used + (t->one[left] >> 12) <= WINDOW) {
+        uint32_t left = i, used = 0, n = 0;
+        uint64_t symbols = 0;
+        while (n < PACKED && used + (t->one[left] >> 12) <= WINDOW) {
             uint32_t entry = t->one[left];
-            symbols |= (entry & 255) << 8 * n++;
+            symbols |= (uint64_t)(entry & 255) << 8 * n++;
             used += entry >> 12;
             left >>= entry >> 12;
         }
-        t->four[i] = symbols;
-        t->step[i] = (uint8_t)(used | (n - 1) << 6);
+        t->many[i] = used | symbols << 8 | (uint64_t)n << 56;
     }
 }
 
-ALWAYS_INLINE uint64_t huffman_load(const uint8_t *data, int64_t pos) {
-    uint64_t w;
-    memcpy(&w, data + (pos >> 3), 8);
-    return w >> (pos & 7);
-}
-
-/* The same where fewer than 8 bytes may be left: bits past the end are 0. */
+/* The next bits where fewer than 8 bytes may be left: those past the end are 0. */
 ALWAYS_INLINE uint64_t huffman_load_end(const uint8_t *data, int64_t size, int64_t pos) {
     uint64_t w = 0;
     int64_t byte = pos >> 3, n = size - byte;
@@ -94,63 +83,107 @@ ALWAYS_INLINE uint64_t huffman_load_end(const uint8_t *data, int64_t size, int64
     return w >> (pos & 7);
 }
 
-#define STEP_FOUR(w, pos, out)                                                         \
-    {                                                                                  \
-        uint32_t i_ = (uint32_t)w & ((1 << WINDOW) - 1), m_ = t->step[i_];             \
-        memcpy(out, &t->four[i_], 4); /* always four: how many count is known later */ \
-        w >>= m_ & 63;                                                                 \
-        pos += m_ & 63;                                                                \
-        out += (m_ >> 6) + 1;                                                          \
+/* A stream in flight: `have` of the bits of w are known, and byte `p` follows them. What lies above
+ * is right as well, so that filling up, to 56 bits or more, may set it again: the load need not
+ * wait for the steps before. */
+typedef struct {
+    uint64_t w, have;
+    const uint8_t *p;
+    uint8_t *out, *end;
+} huffman_stream;
+
+#define FILL_UP(s)                      \
+    {                                   \
+        uint64_t x_;                    \
+        memcpy(&x_, s.p, 8);            \
+        s.w |= x_ << s.have;            \
+        s.p += (63 - s.have) >> 3;      \
+        s.have |= 56;                   \
     }
-#define STEP_ONE(w, pos, out)                                    \
-    {                                                            \
-        uint32_t e_ = t->one[(uint32_t)w & ((1 << WINDOW) - 1)]; \
-        out[r] = (uint8_t)e_;                                    \
-        w >>= e_ >> 12;                                          \
-        pos += e_ >> 12;                                         \
+/* `taken` sums entries up: its low byte the bits, which stay below 256. */
+#define STEP_MANY(s, taken)                                                  \
+    {                                                                        \
+        uint64_t e_ = t->many[s.w & ((1 << WINDOW) - 1)], symbols_ = e_ >> 8; \
+        s.w >>= e_ & 63;                                                     \
+        taken += e_;                                                         \
+        memcpy(s.out, &symbols_, 8); /* always: how many count is known later */ \
+        s.out += e_ >> 56;                                                   \
+    }
+#define STEP_ONE(s, taken)                               \
+    {                                                    \
+        uint32_t e_ = t->one[s.w & ((1 << WINDOW) - 1)]; \
+        *s.out++ = (uint8_t)e_;                          \
+        s.w >>= e_ >> 12;                                \
+        taken += e_ >> 12;                               \
     }
 
-/* Four streams of bytes side by side, while every one has 8 bytes to load and ROOM to write. */
-#define SIDE_BY_SIDE(BODY, NEXT)                                                             \
-    while (end[0] - o0 >= ROOM && end[1] - o1 >= ROOM && end[2] - o2 >= ROOM                 \
-           && end[3] - o3 >= ROOM && p0 <= last && p1 <= last && p2 <= last && p3 <= last) { \
-        uint64_t w0 = huffman_load(data, p0), w1 = huffman_load(data, p1);                   \
-        uint64_t w2 = huffman_load(data, p2), w3 = huffman_load(data, p3);                   \
-        for (int r = 0; r < STEPS; r++) {                                                    \
-            BODY                                                                             \
-        }                                                                                    \
-        NEXT                                                                                 \
-    }
-static void huffman_four_streams(const huffman_tables *RESTRICT t, const uint8_t *RESTRICT data,
-                                 int64_t size, int64_t *pos, uint8_t **out, uint8_t *const *end) {
-    int64_t p0 = pos[0], p1 = pos[1], p2 = pos[2], p3 = pos[3], last = 8 * (size - 8);
-    uint8_t *o0 = out[0], *o1 = out[1], *o2 = out[2], *o3 = out[3];
+/* Rounds of STEPS for which every stream has 8 bytes to load and room to write. */
+ALWAYS_INLINE int64_t huffman_rounds(const huffman_stream *s, const uint8_t *last) {
+    int64_t bytes = last - s->p, room = s->end - s->out - 8;
+    if (bytes < 0 || room < 0) return 0;
+    bytes = bytes / (STEPS * WINDOW / 8 + 1) + 1, room = room / (STEPS * PACKED);
+    return bytes < room ? bytes : room;
+}
+
+#define ROUNDS(STEP)                                                                   \
+    for (int64_t r; (r = huffman_least(huffman_rounds(&a, last), huffman_rounds(&b, last),     \
+                               huffman_rounds(&c, last), huffman_rounds(&d, last)));)  \
+        while (r--) {                                                                  \
+            uint64_t na = 0, nb = 0, nc = 0, nd = 0;                                   \
+            FILL_UP(a) FILL_UP(b) FILL_UP(c) FILL_UP(d)                                \
+            STEP(a, na) STEP(b, nb) STEP(c, nc) STEP(d, nd)                            \
+            STEP(a, na) STEP(b, nb) STEP(c, nc) STEP(d, nd)                            \
+            STEP(a, na) STEP(b, nb) STEP(c, nc) STEP(d, nd)                            \
+            STEP(a, na) STEP(b, nb) STEP(c, nc) STEP(d, nd)                            \
+            a.have -= (uint8_t)na, b.have -= (uint8_t)nb, c.have -= (uint8_t)nc,       \
+                d.have -= (uint8_t)nd;                                                 \
+        }
+
+ALWAYS_INLINE int64_t huffman_least(int64_t a, int64_t b, int64_t c, int64_t d) {
+    a = a < b ? a : b, c = c < d ? c : d;
+    return a < c ? a : c;
+}
+
+/* Four streams of bytes side by side, nearly to the end of the first that ends. */
+static void huffman_four_streams(const huffman_tables *RESTRICT t, const uint8_t *data,
+                                 int64_t size, huffman_stream *s) {
+    if (size < 8) return;
+    const uint8_t *last = data + size - 8;
+    huffman_stream a = s[0], b = s[1], c = s[2], d = s[3];
     if (t->mean_is_long) {
-        SIDE_BY_SIDE(STEP_ONE(w0, p0, o0) STEP_ONE(w1, p1, o1) STEP_ONE(w2, p2, o2)
-                         STEP_ONE(w3, p3, o3),
-                     o0 += STEPS; o1 += STEPS; o2 += STEPS; o3 += STEPS;)
+        ROUNDS(STEP_ONE)
     } else {
-        SIDE_BY_SIDE(STEP_FOUR(w0, p0, o0) STEP_FOUR(w1, p1, o1) STEP_FOUR(w2, p2, o2)
-                         STEP_FOUR(w3, p3, o3),)
+        ROUNDS(STEP_MANY)
     }
-    pos[0] = p0, pos[1] = p1, pos[2] = p2, pos[3] = p3;
-    out[0] = o0, out[1] = o1, out[2] = o2, out[3] = o3;
+    s[0] = a, s[1] = b, s[2] = c, s[3] = d;
 }
 
 static int64_t huffman_one_stream(const huffman_tables *t, const uint8_t *data, int64_t size,
-                                  int64_t pos, uint8_t *out, uint8_t *end, int multi) {
-    int64_t last = 8 * (size - 8);
-    while (multi && end - out >= ROOM && pos <= last) {
-        uint64_t w = huffman_load(data, pos);
-        for (int r = 0; r < STEPS; r++) STEP_FOUR(w, pos, out)
-    }
+                                  huffman_stream s, int many) {
+    const uint8_t *last = data + size - 8;
+    for (int64_t r; many && size >= 8 && (r = huffman_rounds(&s, last));)
+        while (r--) {
+            uint64_t n = 0;
+            FILL_UP(s)
+            STEP_MANY(s, n) STEP_MANY(s, n) STEP_MANY(s, n) STEP_MANY(s, n)
+            s.have -= (uint8_t)n;
+        }
+    int64_t pos = 8 * (s.p - data) - (int64_t)s.have;
     uint32_t mask = (1u << (t->fits ? WINDOW : t->longest)) - 1;
-    while (out < end) {
+    while (s.out < s.end) {
         uint32_t e = t->one[(uint32_t)huffman_load_end(data, size, pos) & mask];
-        *out++ = (uint8_t)e;
+        *s.out++ = (uint8_t)e;
         pos += e >> 12;
     }
     return pos;
+}
+
+/* A stream that begins at bit `start`, for `count` symbols. */
+static huffman_stream huffman_begin(const uint8_t *data, int64_t start, uint8_t *out,
+                                    int64_t count) {
+    huffman_stream s = {0, 0, data + (start >> 3), out, out + count};
+    if (start & 7) s.have = 8 - (start & 7), s.w = *s.p++ >> (start & 7);
+    return s;
 }
 
 static void huffman_decode8(const uint8_t *data, int64_t size, const int64_t *starts,
@@ -161,24 +194,19 @@ static void huffman_decode8(const uint8_t *data, int64_t size, const int64_t *st
     /* The larger table pays from some thousand symbols on. */
     int64_t n = 0;
     for (int64_t s = 0; s < streams; s++) n += counts[s];
-    int multi = t->fits && n >= 1 << WINDOW;
-    if (multi) huffman_fill_four(t);
+    int many = t->fits && n >= 1 << WINDOW;
+    if (many) huffman_fill_many(t);
     int64_t s = 0;
-    uint8_t *out = symbols;
-    for (; multi && s + 4 <= streams; s += 4) {
-        uint8_t *at[4], *end[4];
-        int64_t pos[4];
-        for (int j = 0; j < 4; j++) {
-            pos[j] = starts[s + j];
-            at[j] = out;
-            end[j] = out += counts[s + j];
-        }
-        huffman_four_streams(t, data, size, pos, at, end);
-        for (int j = 0; j < 4; j++)
-            ends[s + j] = huffman_one_stream(t, data, size, pos[j], at[j], end[j], 1);
+    for (; many && s + 4 <= streams; s += 4) {
+        huffman_stream four[4];
+        for (int j = 0; j < 4; symbols += counts[s + j], j++)
+            four[j] = huffman_begin(data, starts[s + j], symbols, counts[s + j]);
+        huffman_four_streams(t, data, size, four);
+        for (int j = 0; j < 4; j++) ends[s + j] = huffman_one_stream(t, data, size, four[j], 1);
     }
-    for (; s < streams; s++, out += counts[s - 1])
-        ends[s] = huffman_one_stream(t, data, size, starts[s], out, out + counts[s], multi);
+    for (; s < streams; symbols += counts[s], s++)
+        ends[s] = huffman_one_stream(t, data, size,
+                                     huffman_begin(data, starts[s], symbols, counts[s]), many);
 }
 
 /* Alphabets above 256, from codebooks of so many centroids, are rare: one symbol a look-up. */
@@ -199,7 +227,8 @@ static void huffman_decode16(const uint8_t *data, int64_t size, const int64_t *s
     }
 }
 
-#undef STEP_FOUR
+#undef FILL_UP
+#undef STEP_MANY
 #undef STEP_ONE
-#undef SIDE_BY_SIDE
+#undef ROUNDS
 #endif
