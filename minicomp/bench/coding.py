@@ -1,4 +1,4 @@
-"""Races of the coders: rANS and Huffman beside zlib and zstd, the mixing coder beside nncodec's.
+"""Races of the coders: rANS and Huffman beside zlib and zstd, ours of contexts beside nncodec's.
 
 Sizes are of the same integer codes, payload against payload: what stands in headers, codebooks and
 tables beside them is in no column. The four nets are those of tests/data/nets, in a checkout; a
@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..codec import huffman, mixed, rans
+from ..codec import context, huffman, mixed, positions, rans
+from ..codec.bits import bits_needed
 from ..codec.entropy import order0_bits
-from ..kernels.coding import mixing
+from ..kernels.coding import mixing, range_coder
 from ..kernels.coding import rans as kernel
 from .race import Log, Row, peer_module, race, row
 
@@ -96,8 +97,6 @@ def _signed(index: Array, centroids: Array) -> Array:
 def _nets(peers: bool, log: Log) -> Iterator[Row]:
     cabac = _deep_cabac(peers, log)
     for net, tensors in nets().items():
-        ours = _ours(tensors)
-        size = sum(len(made.data) for made, _ in ours)
         order0 = sum(order0_bits(codes - codes.min()) for _, codes in tensors) / 8
         others = _general(tensors, peers, log)
         note = ", ".join(f"{name} {others[name]:,.0f}" for name in others)
@@ -106,30 +105,54 @@ def _nets(peers: bool, log: Log) -> Iterator[Row]:
             streams = [_cabac_encode(cabac, codes) for _, codes in tensors]
             peer, theirs = "nncodec deepCABAC, parameters optimised", sum(map(len, streams))
             note = f"order-0 entropy {order0:,.0f}, {note}"
-        yield {"kernel": "pruned codes", "shape": net, "ours": float(size), "peer": float(theirs),
-               "ratio": theirs / size, "unit": "bytes", "note": f"bytes; peer: {peer}; {note}"}
-        if cabac:
-            times = race({"ours": lambda: [_our_decode(made, known) for made, known in ours],
-                          "nncodec": lambda: [_cabac_decode(cabac, stream, codes.shape) for
-                                              stream, (_, codes) in zip(streams, tensors)]})
-            yield row("pruned codes, decode", net, times, "nncodec")
+        for coder, ours in {"mixed": _mixed(tensors), "context": _context(tensors)}.items():
+            size = sum(len(data) for data, _ in ours)
+            yield {"kernel": f"pruned codes, {coder}", "shape": net, "ours": float(size),
+                   "peer": float(theirs), "ratio": theirs / size, "unit": "bytes",
+                   "note": f"bytes; peer: {peer}; {note}"}
+            if cabac:
+                times = race({"ours": lambda ours=ours: [decode() for _, decode in ours],
+                              "nncodec": lambda: [_cabac_decode(cabac, stream, codes.shape) for
+                                                  stream, (_, codes) in zip(streams, tensors)]})
+                yield row(f"pruned codes, {coder}, decode", net, times, "nncodec")
 
 
-def _ours(tensors: list[tuple[str, Array]]) -> list[tuple[mixed.Mixed, mixed.Known]]:
+def _shifted(codes: Array) -> tuple[Array, int, int]:
+    # symbols as the layouts take them, how many are below 0, and above
+    low, high = int(-codes.min()), int(codes.max())
+    return np.where(codes == 0, 0, np.where(codes < 0, codes + low + 1, codes + low)), low, high
+
+
+def _mixed(tensors: list[tuple[str, Array]]) -> list[tuple[Array, Callable]]:
+    # (data, what decodes them) of each tensor
     units, made = None, []
     for _, codes in tensors:
-        low, high = int(-codes.min()), int(codes.max())
+        symbols, low, high = _shifted(codes)
         known = mixed.Known(codes.shape, low + high, units, below=low)
-        shifted = np.where(codes == 0, 0, np.where(codes < 0, codes + low + 1, codes + low))
-        made.append((mixed.pack(shifted, known, low), known))
+        packed = mixed.pack(symbols, known, low)
+        made.append((packed.data, lambda packed=packed, known=known: _decoded(packed, known)))
         units = mixed.units_of(codes != 0)
     return made
 
 
-def _our_decode(made: mixed.Mixed, known: mixed.Known) -> Array:
+def _decoded(made: mixed.Mixed, known: mixed.Known) -> Array:
     sides = made.low, known.symbols - made.low
     return mixing.decode(made.data, mixed.table_shape(known.shape), made.kept, sides, made.width,
                          made.block, known.by_column if made.with_units else None)[0]
+
+
+def _context(tensors: list[tuple[str, Array]]) -> list[tuple[Array, Callable]]:
+    made = []
+    for _, codes in tensors:
+        symbols, low, high = _shifted(codes)
+        bits, kept = bits_needed(low + high), int(np.count_nonzero(symbols))
+        tried = {order: context.pack(symbols, order, low + high, None)
+                 for order in range(len(positions.orders(codes.ndim)))}
+        order = min(tried, key=lambda order: len(tried[order][0]))
+        (data, lag), sides = tried[order], context.sides(codes.shape, order)
+        made.append((data, lambda data=data, sides=sides, kept=kept, bits=bits, lag=lag:
+                     range_coder.decode(data, sides, kept, bits, lag)))
+    return made
 
 
 def _general(tensors: list[tuple[str, Array]], peers: bool, log: Log) -> dict[str, float]:

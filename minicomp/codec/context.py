@@ -29,7 +29,7 @@ LIFT = 2.0  # how much more often than at the median lag kept entries must repea
 
 def fits(shape: tuple[int, ...], symbols: int) -> bool:
     """Returns whether a tensor whose kept entries have so many symbols can be coded."""
-    rows, columns = _sides(shape, 0)
+    rows, columns = sides(shape, 0)
     return (
         0 < rows * columns <= kernel.MAX_ENTRIES
         and max(rows, columns, shape[-1]) <= kernel.MAX_SIDE
@@ -61,7 +61,7 @@ def pack(codes: Array, order: int, symbols: int, lag: int | None) -> tuple[Array
 
     order : of positions.scan        lag : 0 (none), 2..255; None takes best_lag
     """
-    table = scan(codes, order).reshape(_sides(codes.shape, order))
+    table = scan(codes, order).reshape(sides(codes.shape, order))
     lag = best_lag(table != 0) if lag is None else lag
     return kernel.encode(table, bits_needed(symbols), lag), lag
 
@@ -104,7 +104,7 @@ def read(r: BitReader, shape: tuple[int, ...], order: int, symbols: int) -> tupl
             f"context: {kept} of {n} entries with {symbols} symbols at lag {lag} cannot be"
         )
     data = r.numbers(size, 8)
-    codes, used, split = kernel.decode(data, _sides(shape, order), kept, bits_needed(symbols), lag)
+    codes, used, split = kernel.decode(data, sides(shape, order), kept, bits_needed(symbols), lag)
     if (
         size > used
         or (size and not data[-1])
@@ -117,7 +117,8 @@ def read(r: BitReader, shape: tuple[int, ...], order: int, symbols: int) -> tupl
     return unscan(codes.ravel(), shape, order), f"context lag={lag}" if lag else "context"
 
 
-def _sides(shape: tuple[int, ...], order: int) -> tuple[int, int]:
+def sides(shape: tuple[int, ...], order: int) -> tuple[int, int]:
+    """Returns (rows, columns) of the table that a tensor is coded as, in a scan order."""
     if len(shape) < 2:
         return 1, math.prod(shape)
     rows = shape[-1] if order else shape[0]

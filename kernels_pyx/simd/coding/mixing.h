@@ -81,7 +81,7 @@ ALWAYS_INLINE int mx_bit(mx_model *x, int32_t *w, const int32_t *f, int n, int32
     }
     dot += n & 1 ? other + (int64_t)w[n - 1] * f[n - 1] : other;
     uint32_t p = mx_probability(base + (dot >> 24));
-    b = rc_code(&x->coder, p, b);
+    b = rc_code(&x->coder.at, p, b);
     x->cost[which] += (16 << 12) - mx_log(b ? p : 65536 - p);
     int64_t error = ((int64_t)b << 16) - p;
     for (int i = 0; i < n; i++) {
@@ -401,7 +401,7 @@ ALWAYS_INLINE void mx_walk(mx_model *x, uint16_t *codes) {
                      : mx_sign(x, &row, &spot, seen, c, at[c] > low);
             int64_t code = at[c], size = side ? code - low - 1 : low - code;
             size = mx_size(x, &row, &spot, (all << 8) / number, c, side, (int)size);
-            if (!x->coder.encoding) at[c] = (uint16_t)(side ? low + 1 + size : low - size);
+            if (!x->coder.at.encoding) at[c] = (uint16_t)(side ? low + 1 + size : low - size);
             seen[side]++;
             all += size + 1;
             number++;
@@ -440,14 +440,14 @@ static int64_t mx_run(int encoding, uint16_t *codes, int64_t R, int64_t C, int64
     x->width = width, x->block = block, x->height = width ? (block + width - 1) / width : 1;
     x->units = units;
     memcpy(x->w, weights, sizeof x->w);
-    x->coder.encoding = encoding, x->coder.out = out, x->coder.data = data, x->coder.size = size;
+    x->coder.at.encoding = encoding, x->coder.at.out = out, x->coder.at.data = data, x->coder.at.size = size;
     int32_t *room = mx_room(x);
     x->group = calloc((size_t)C, sizeof *x->group);
     int64_t used = -1;
     if (room && x->group) {
         mx_begin(x);
         mx_walk(x, codes);
-        used = encoding ? rc_finish(&x->coder) : x->coder.used;
+        used = encoding ? rc_finish(&x->coder.at) : x->coder.at.used;
         cost[0] = x->cost[0], cost[1] = x->cost[1];
     }
     free(x->group);

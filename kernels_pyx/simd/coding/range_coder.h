@@ -25,11 +25,15 @@ typedef struct {
     uint8_t *out;
     const uint8_t *data;
     int64_t size, used; /* bytes of data; bytes put out or asked for */
+} rc_interval;
+
+typedef struct {
+    rc_interval at;
     int32_t rate[RC_LIMIT + 1];
     rc_state pattern[RC_DENSITIES * RC_NEIGHBOURS], highest[11], below[256];
 } rc_coder;
 
-static void rc_byte(rc_coder *c) {
+ALWAYS_INLINE void rc_byte(rc_interval *c) {
     if (!c->encoding) {
         c->code = c->code << 8 | (c->used < c->size ? c->data[c->used] : 0);
         c->used++;
@@ -45,7 +49,7 @@ static void rc_byte(rc_coder *c) {
 }
 
 /* Codes bit b, whose probability to be 1 is p of 2^16, or decodes and returns it. */
-ALWAYS_INLINE int rc_code(rc_coder *c, uint32_t p, int b) {
+ALWAYS_INLINE int rc_code(rc_interval *c, uint32_t p, int b) {
     uint32_t bound = (uint32_t)((uint64_t)c->range * p >> 16);
     if (!c->encoding) b = c->code < bound;
     if (b) {
@@ -69,24 +73,25 @@ ALWAYS_INLINE void rc_learn(const rc_coder *c, rc_state *s, int b, int limit) {
     if (s->t < limit) s->t++;
 }
 
-ALWAYS_INLINE int rc_bit(rc_coder *c, rc_state *s, int b) {
+/* `at` is the coder's interval, in a variable of the loop's own so that it stays in registers. */
+ALWAYS_INLINE int rc_bit(const rc_coder *c, rc_interval *at, rc_state *s, int b) {
     int32_t p = s->p >> 6;
-    b = rc_code(c, (uint32_t)(p < 16 ? 16 : p > 65520 ? 65520 : p), b);
+    b = rc_code(at, (uint32_t)(p < 16 ? 16 : p > 65520 ? 65520 : p), b);
     rc_learn(c, s, b, RC_LIMIT);
     return b;
 }
 
 static void rc_start(rc_coder *c) {
-    c->low = c->code = 0;
-    c->range = 0xFFFFFFFFu;
-    c->used = 0;
+    c->at.low = c->at.code = 0;
+    c->at.range = 0xFFFFFFFFu;
+    c->at.used = 0;
     for (int t = 0; t <= RC_LIMIT; t++) c->rate[t] = (1 << 17) / (2 * t + 3);
-    if (!c->encoding)
-        for (int i = 0; i < 4; i++) rc_byte(c);
+    if (!c->at.encoding)
+        for (int i = 0; i < 4; i++) rc_byte(&c->at);
 }
 
 /* Puts the number of the interval with most zeros at its end out; returns the bytes in all. */
-static int64_t rc_finish(rc_coder *c) {
+static int64_t rc_finish(rc_interval *c) {
     uint64_t high = c->low + c->range - 1;
     int zeros = 32;
     while (high >> zeros << zeros < c->low) zeros--;
@@ -117,48 +122,71 @@ static void rc_begin(rc_coder *c, int64_t m, int64_t n) {
  * before n < 2^46 and weight m < 2^31, so the sum shifted stays below 2^63. */
 ALWAYS_INLINE int64_t rc_density(int64_t before, int64_t places, int64_t weight, int64_t m,
                                  int64_t n) {
-    int64_t d = ((before * n + weight * m) << 16) / ((places + weight) * m);
+    int64_t above = (before * n + weight * m) << 16, below = (places + weight) * m;
+    /* A double of integers below 2^53 is never rounded up to the next integer, and it is faster. */
+    int64_t d = above < (int64_t)1 << 53 ? (int64_t)((double)above / (double)below) : above / below;
     return d < 1 << 24 ? d : 1 << 24;
 }
 
 ALWAYS_INLINE int rc_half_octaves(int64_t product) {
     uint64_t v = (uint64_t)product | 1;
-    int top = 0;
-    for (int s = 32; s; s >>= 1) /* floor(log2 v) */
-        if (v >> (top + s)) top += s;
+    int top = 63 - __builtin_clzll(v);
     int q = 2 * (top - 16) + (top ? (int)(v >> (top - 1) & 1) : 0) + RC_MIDDLE;
     return q < 0 ? 0 : q >= RC_DENSITIES ? RC_DENSITIES - 1 : q;
 }
 
+/* Densities of columns by what they kept: most share one of few numbers, and a division takes as
+ * long as all else. */
+enum { RC_CACHED = 256 };
+typedef struct {
+    int64_t density[RC_CACHED], row[RC_CACHED]; /* known for this row */
+} rc_columns;
+
+ALWAYS_INLINE int64_t rc_column(rc_columns *known, int64_t kept, int64_t r, int64_t m, int64_t n) {
+    if (kept >= RC_CACHED) return rc_density(kept, r, 8, m, n);
+    if (known->row[kept] != r) {
+        known->row[kept] = r;
+        known->density[kept] = rc_density(kept, r, 8, m, n);
+    }
+    return known->density[kept];
+}
+
 /* The pattern: an entry that is kept becomes at least 1. column : room for C numbers, all 0. */
-static void rc_pattern(rc_coder *coder, uint16_t *codes, int64_t R, int64_t C, int64_t m,
-                       int64_t lag, int32_t *column) {
+ALWAYS_INLINE void rc_pattern(rc_coder *coder, const int encoding, uint16_t *codes, int64_t R,
+                              int64_t C, int64_t m, int64_t lag, int32_t *column) {
+    rc_interval at = coder->at;
+    at.encoding = encoding;
+    rc_columns known;
+    memset(known.row, -1, sizeof known.row);
     int64_t n = R * C;
     for (int64_t r = 0; r < R; r++) {
         uint16_t *row = codes + r * C;
         int64_t in_row = 0;
         for (int64_t c = 0; c < C; c++) {
-            int64_t product =
-                rc_density(column[c], r, 8, m, n) * rc_density(in_row, c, 20, m, n) >> 16;
+            int64_t product = rc_column(&known, column[c], r, m, n) *
+                              rc_density(in_row, c, 20, m, n) >> 16;
             int k = c >= 1 && row[c - 1];
             if (lag) {
                 k += c >= lag && row[c - lag];
                 k += c >= lag + 1 && row[c - lag - 1];
                 k += c >= lag - 1 && row[c - lag + 1];
             }
-            int b = rc_bit(coder, &coder->pattern[rc_half_octaves(product) * RC_NEIGHBOURS + k],
-                           row[c] > 0);
-            if (b && !row[c]) row[c] = 1; /* only a decoder writes */
-            column[c] += b;
-            in_row += b;
+            rc_state *s = &coder->pattern[rc_half_octaves(product) * RC_NEIGHBOURS + k];
+            if (!rc_bit(coder, &at, s, row[c] > 0)) continue;
+            if (!row[c]) row[c] = 1; /* only a decoder writes */
+            column[c]++;
+            in_row++;
         }
     }
+    coder->at = at;
 }
 
 ALWAYS_INLINE int rc_side(int code, int top) { return !code ? 0 : (code - 1) & top ? 1 : -1; }
 
-static void rc_codes(rc_coder *coder, uint16_t *codes, int64_t R, int64_t C, int bits,
-                     int64_t lag) {
+ALWAYS_INLINE void rc_codes(rc_coder *coder, const int encoding, uint16_t *codes, int64_t R,
+                            int64_t C, int bits, int64_t lag) {
+    rc_interval at = coder->at;
+    at.encoding = encoding;
     int top = (1 << bits) >> 1, before = 0;
     for (int64_t r = 0; r < R; r++) {
         uint16_t *row = codes + r * C;
@@ -174,36 +202,37 @@ static void rc_codes(rc_coder *coder, uint16_t *codes, int64_t R, int64_t C, int
             int node = 1, code = row[c] - 1;
             for (int i = bits - 1; i >= 0; i--) {
                 rc_state *s = node == 1 ? &coder->highest[context] : &coder->below[node];
-                node = node << 1 | rc_bit(coder, s, code >> i & 1);
+                node = node << 1 | rc_bit(coder, &at, s, code >> i & 1);
             }
-            if (!coder->encoding) row[c] = (uint16_t)(node - (1 << bits) + 1);
+            if (!encoding) row[c] = (uint16_t)(node - (1 << bits) + 1);
             before = (row[c] - 1) & top ? 2 : 1;
         }
     }
+    coder->at = at;
 }
 
 static int64_t rc_encode(uint16_t *codes, int64_t R, int64_t C, int64_t m, int bits, int64_t lag,
                          uint8_t *out, int32_t *column) {
     rc_coder coder;
-    coder.encoding = 1;
-    coder.out = out;
+    coder.at.encoding = 1;
+    coder.at.out = out;
     rc_begin(&coder, m, R * C);
-    rc_pattern(&coder, codes, R, C, m, lag, column);
-    if (bits) rc_codes(&coder, codes, R, C, bits, lag);
-    return rc_finish(&coder);
+    rc_pattern(&coder, 1, codes, R, C, m, lag, column);
+    if (bits) rc_codes(&coder, 1, codes, R, C, bits, lag);
+    return rc_finish(&coder.at);
 }
 
 static int64_t rc_decode(const uint8_t *data, int64_t size, uint16_t *codes, int64_t R, int64_t C,
                          int64_t m, int bits, int64_t lag, int32_t *column, int64_t *split) {
     rc_coder coder;
-    coder.encoding = 0;
-    coder.data = data;
-    coder.size = size;
+    coder.at.encoding = 0;
+    coder.at.data = data;
+    coder.at.size = size;
     rc_begin(&coder, m, R * C);
-    rc_pattern(&coder, codes, R, C, m, lag, column);
-    *split = coder.used - 4;
-    if (bits) rc_codes(&coder, codes, R, C, bits, lag);
-    return coder.used;
+    rc_pattern(&coder, 0, codes, R, C, m, lag, column);
+    *split = coder.at.used - 4;
+    if (bits) rc_codes(&coder, 0, codes, R, C, bits, lag);
+    return coder.at.used;
 }
 
 #endif
