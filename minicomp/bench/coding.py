@@ -18,6 +18,8 @@ import numpy as np
 from ..codec import context, huffman, mixed, positions, rans
 from ..codec.bits import bits_needed
 from ..codec.entropy import order0_bits
+from ..compress.rate.trellis import trellis_quantize
+from ..grid.trellis import trellis_points
 from ..kernels.coding import mixing, range_coder
 from ..kernels.coding import rans as kernel
 from .race import Log, Row, peer_module, race, row
@@ -26,6 +28,7 @@ Array = np.ndarray
 NETS = Path(__file__).parents[2] / "tests" / "data" / "nets"
 SYMBOLS = 2_000_000
 UNARY = 10  # nncodec's default
+DEPENDENT_STEP, DEPENDENT_LAM = 1.2, 0.5  # of drawn weights: two thirds of the codes become 0
 ZSTD, ZSTD_BEST, BROTLI, XZ = 1, 19, 11, 9  # levels
 
 
@@ -33,6 +36,7 @@ def coders(peers: bool, log: Log) -> Iterator[Row]:
     """Yields decoding speeds, and bytes of pruned nets."""
     yield from _streams(peers, log)
     yield from _nets(peers, log)
+    yield from _dependent(peers, log)
 
 
 def _streams(peers: bool, log: Log) -> Iterator[Row]:
@@ -117,6 +121,31 @@ def _nets(peers: bool, log: Log) -> Iterator[Row]:
                 yield row(f"pruned codes, {coder}, decode", net, times, "nncodec")
 
 
+def _dependent(peers: bool, log: Log) -> Iterator[Row]:
+    """Codes of dependent quantization, which nncodec codes by the quantizer that each is of.
+
+    It takes points for codes, and walks through all rows without a new beginning: the points of
+    that walk stand for the very codes that ours get.
+    """
+    cabac = _deep_cabac(peers, log)
+    if not cabac:
+        return
+    rng, shape = np.random.default_rng(0), (300, 784)
+    scale = np.exp(0.5 * rng.normal(size=(300, 1)) + 0.5 * rng.normal(size=784))
+    for drawn, each in {"alike": 1.0, "scales by row and column": scale}.items():
+        w = each * rng.laplace(size=shape)
+        k, _ = trellis_quantize(w, DEPENDENT_STEP, DEPENDENT_LAM, most=15, iterations=6)
+        walk = trellis_points(k.reshape(1, -1), 8).reshape(shape)
+        theirs = len(_cabac_encode(cabac, walk, dependent=1))
+        order0 = order0_bits(k - k.min()) / 8
+        for coder, ours in {"mixed": _mixed, "context": _context}.items():
+            size = len(ours([("w", k)])[0][0])
+            yield {"kernel": f"dependent codes, {coder}", "shape": f"Laplace 300 x 784, {drawn}",
+                   "ours": float(size), "peer": float(theirs), "ratio": theirs / size,
+                   "unit": "bytes", "note": "bytes; peer: nncodec deepCABAC, dependent, parameters "
+                   f"optimised; order-0 entropy {order0:,.0f}"}
+
+
 def _shifted(codes: Array) -> tuple[Array, int, int]:
     # symbols as the layouts take them, how many are below 0, and above
     low, high = int(-codes.min()), int(codes.max())
@@ -198,13 +227,13 @@ def _table(shape: tuple[int, ...]) -> Array:
     return np.zeros((shape[0], int(np.prod(shape[1:]))), np.int32)
 
 
-def _cabac_encode(cabac, codes: Array) -> Array:
+def _cabac_encode(cabac, codes: Array, dependent: int = 0) -> Array:
     table = np.ascontiguousarray(codes.reshape(len(codes), -1), np.int32)
     coder = cabac.Encoder()
     coder.initCtxModels(UNARY, 1)
     empty = (~table.any(axis=1)).astype(np.int32)
-    coder.encodeLayer(table, 0, 0, 0, 0, 0, empty, cabac.HdspMode.AlwaysOff, np.zeros(0, np.int8),
-                      0, 0)
+    coder.encodeLayer(table, dependent, 0, 0, 0, 0, empty, cabac.HdspMode.AlwaysOff,
+                      np.zeros(0, np.int8), 0, 0)
     return np.array(coder.finish(), np.uint8)
 
 
