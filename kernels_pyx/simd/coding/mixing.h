@@ -440,7 +440,8 @@ static int64_t mx_run(int encoding, uint16_t *codes, int64_t R, int64_t C, int64
     x->width = width, x->block = block, x->height = width ? (block + width - 1) / width : 1;
     x->units = units;
     memcpy(x->w, weights, sizeof x->w);
-    x->coder.at.encoding = encoding, x->coder.at.out = out, x->coder.at.data = data, x->coder.at.size = size;
+    x->coder.at.encoding = encoding, x->coder.at.out = out;
+    x->coder.at.data = data, x->coder.at.size = size;
     int32_t *room = mx_room(x);
     x->group = calloc((size_t)C, sizeof *x->group);
     int64_t used = -1;
