@@ -597,10 +597,9 @@ def test_the_first_lesson_of_a_number_is_found_by_number_and_text():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data", ["auto", "glyphs"])
 @pytest.mark.parametrize("of", LESSONS, ids=lambda of: of.number)
-def test_a_lesson_runs_in_smoke_mode(of, data):
-    ran = build.run(of, mode="smoke", data=data, timeout=120)
+def test_a_lesson_runs_in_smoke_mode(of):  # on glyphs the blank one below
+    ran = build.run(of, mode="smoke", data="auto", timeout=120)
     assert set(ran["results"]) == {n.key for n in of.numbers} and ran["seconds"] < 40
     for cell in build.cells_of_draft(of):
         if not any(cell.tagged(t) for t in running.SKIPPED) and cell.kind == "code":
