@@ -8,6 +8,7 @@ general compressor gets all codes of a net, a byte each, tensor after tensor.
 from __future__ import annotations
 
 import importlib.util
+import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,15 +19,19 @@ import numpy as np
 from ..codec import context, huffman, mixed, positions, rans
 from ..codec.bits import bits_needed
 from ..codec.entropy import order0_bits
+from ..codec.model import encode
 from ..compress.rate.trellis import trellis_quantize
 from ..grid.trellis import trellis_points
 from ..kernels.coding import mixing, range_coder
 from ..kernels.coding import rans as kernel
+from ..models import MODELS
+from ..nn import Codebook, Half
 from .race import Log, Row, peer_module, race, row
 
 Array = np.ndarray
 NETS = Path(__file__).parents[2] / "tests" / "data" / "nets"
 SYMBOLS = 2_000_000
+OLD_BYTES = {"dc-lenet300": 6209, "dc-lenet5": 9962, "dns-lenet300": 3134, "dns-lenet5": 3655}
 UNARY = 10  # nncodec's default
 DEPENDENT_STEP, DEPENDENT_LAM = 1.2, 0.5  # of drawn weights: two thirds of the codes become 0
 ZSTD, ZSTD_BEST, BROTLI, XZ = 1, 19, 11, 9  # levels
@@ -36,6 +41,7 @@ def coders(peers: bool, log: Log) -> Iterator[Row]:
     """Yields decoding speeds, and bytes of pruned nets."""
     yield from _streams(peers, log)
     yield from _nets(peers, log)
+    yield from _files()
     yield from _dependent(peers, log)
 
 
@@ -119,6 +125,22 @@ def _nets(peers: bool, log: Log) -> Iterator[Row]:
                               "nncodec": lambda: [_cabac_decode(cabac, stream, codes.shape) for
                                                   stream, (_, codes) in zip(streams, tensors)]})
                 yield row(f"pruned codes, {coder}, decode", net, times, "nncodec")
+
+
+def _files() -> Iterator[Row]:
+    # Whole files of the same weights, beside what they took before the layout mixed.
+    for path in sorted(NETS.glob("*.json")):
+        note = json.loads(path.read_text(encoding="utf-8"))
+        model, old = MODELS[note["model"]](normalize="mnist"), OLD_BYTES[path.stem]
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+            for form in model.forms():
+                book = Half(arrays[f"{form}.centroids"])
+                zero = bool(arrays[f"{form}.pinned_zero"])
+                model.set_form(form, Codebook(arrays[f"{form}.index"], book, zero).freeze())
+        size = len(encode(model))
+        yield {"kernel": "whole file", "shape": path.stem, "ours": float(size),
+               "peer": float(old), "ratio": old / size, "unit": "bytes",
+               "note": "bytes; peer: the same weights before there was the layout mixed"}
 
 
 def _dependent(peers: bool, log: Log) -> Iterator[Row]:
