@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..compress.bayes.bayesian_compression import posterior_variance
 from ..compress.bayes.divergence import kl_log_uniform, kl_slope
+from ..compress.bayes.horseshoe import half_cauchy_slopes
 from ..compress.rate.entropy_penalty import rate_slope
 from ..compress.rate.pricing import code_bits, refit
 from ..compress.rate.reparametrization import latent_bits
@@ -79,6 +81,7 @@ def _near(draw: Draw) -> list[Case]:
 
 
 _WEIGHTS = {"w": lambda draw: 2 * draw.normal(30)}
+_BC = "Louizos, Ullrich & Welling 2017, arXiv:1705.08665"
 _VD = "Molchanov, Ashukha & Vetrov 2017, arXiv:1701.05369, eq. (14)"
 _SWS = "Ullrich, Meeds & Welling 2017, arXiv:1702.04008"
 _DQ = "Schwarz, Nguyen, Marpe & Wiegand 2019"
@@ -126,6 +129,16 @@ RATE: dict[str, Entry] = {
     "kl_slope": Entry(
         kl_slope, Cases(all=lambda draw: [{"log_alpha": 4 * draw.normal(n)} for n in (1, 9, 40)]),
         CLOSE, "the slope of " + _VD, rtol=1e-9),
+    "half_cauchy_slopes": Entry(
+        half_cauchy_slopes, Cases(all=lambda draw: [
+            {"mean": draw.normal(2, n), "log_var": draw.normal(2, n), "tau": tau}
+            for n in (1, 9) for tau in (1.0, 0.1)]),
+        "of Gamma and inverse Gamma part; " + CLOSE, _BC, rtol=1e-9, names=("dmean", "dlog_var")),
+    "posterior_variance": Entry(
+        posterior_variance, Cases(all=lambda draw: [
+            {"mu": draw.normal(n), "log_var": draw.normal(n), "z": draw.normal(n),
+             "z_var": draw.uniform(n, hi=2.0)} for n in (1, 9, 40)]),
+        CLOSE, _BC + ", eq. (9)", rtol=1e-9),
     "mixture_slopes": Entry(
         mixture_slopes, Cases(sizes=lambda draw: _shared(draw, "log_pi", **_WEIGHTS)),
         "summed over weights, nats; " + CLOSE, _SWS + ", eq. (3)", rtol=1e-9,

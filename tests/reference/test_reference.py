@@ -271,6 +271,8 @@ WRONG = {
     "rate_slope": lambda w, step, bits: ENTRIES["rate_slope"].fn(w - step, step, bits),
     "latent_rate": lambda x, psi: ENTRIES["latent_rate"].fn(np.rint(x), psi),  # rounded
     "kl_log_uniform": lambda log_alpha: ENTRIES["kl_log_uniform"].fn(log_alpha) + 0.63576,
+    "half_cauchy_slopes": lambda mean, log_var, tau: (mean, 0.5 * (np.exp(log_var) - 1)),
+    "posterior_variance": lambda mu, log_var, z, z_var: z * z * np.exp(log_var) + z_var * mu * mu,
     "kl_slope": lambda log_alpha: -ENTRIES["kl_slope"].fn(log_alpha),
     "mixture_slopes": lambda w, mu, log_lam, log_pi: ENTRIES["mixture_slopes"].fn(
         w, mu, -log_lam, log_pi),  # variances for precisions
