@@ -133,10 +133,6 @@ static const uint8_t MX_WIDE[33] = {0, 56, 50, 0, 39, 34, 0, 0, 24, 21, 18, 0, 0
 static const uint8_t MX_FLAT[33] = {64, 32, 21, 0, 13, 11, 0, 0, 7, 6, 6, 0, 0, 5, 0, 0, 0, 0, 3};
 static const uint8_t MX_BELL[33] = {64, 39, 24, 0, 9, 5, 0, 0, 1};
 
-static void mx_fill(rc_state *s, int64_t n, int64_t p, int t) {
-    for (int64_t i = 0; i < n; i++) s[i].p = (int32_t)p, s[i].t = t;
-}
-
 /* How many of the codes 0..size - 1 lie below the right child of a node of the tree, of those
  * below the node. */
 ALWAYS_INLINE void mx_leaves(int node, int bits, int64_t size, int64_t *right, int64_t *both) {
@@ -172,26 +168,26 @@ static void mx_begin(mx_model *x) {
                               x->R > 1 ? 0 : 3, x->R > 1 ? 8 : 4));
     }
     for (int i = 0; i < 16 * 16; i++) /* as if the two opinions were right, and independent */
-        mx_fill(x->places + i, 1,
+        rc_fill(&x->coder, x->places + i, 1,
                 (int64_t)mx_probability(x->ld + (i / 16 + i % 16 - 16) * (MX_ONE / 2)) << 6, 4);
-    mx_fill(x->grouped, MX_GROUPS, (int64_t)x->d16 << 6, 1);
-    mx_fill(x->sides_seen, 9 * 5, 1 << 21, 0);
-    mx_fill(x->row_sides, 5 * 3, 1 << 21, 0);
-    mx_fill(x->group_sides, MX_GROUPS, 1 << 21, 0);
+    rc_fill(&x->coder, x->grouped, MX_GROUPS, (int64_t)x->d16 << 6, 1);
+    rc_fill(&x->coder, x->sides_seen, 9 * 5, 1 << 21, 0);
+    rc_fill(&x->coder, x->row_sides, 5 * 3, 1 << 21, 0);
+    rc_fill(&x->coder, x->group_sides, MX_GROUPS, 1 << 21, 0);
     int64_t most = x->sides[0] > x->sides[1] ? x->sides[0] : x->sides[1];
     for (x->bits = 0; (int64_t)1 << x->bits < most;) x->bits++;
     for (int node = 1; node < 1 << x->bits; node++) {
         int64_t right, both;
         for (int side = 0; side < 2; side++) {
             mx_leaves(node, x->bits, x->sides[side], &right, &both);
-            mx_fill(&x->all[side][node], 1, both ? (right << 22) / both : 0, 2);
+            rc_fill(&x->coder, &x->all[side][node], 1, both ? (right << 22) / both : 0, 2);
         }
         mx_leaves(node, x->bits, most, &right, &both);
         int64_t p = both ? (right << 22) / both : 0;
-        mx_fill(x->rows[node], MX_LEVELS, p, 2);
-        mx_fill(x->spots[node], MX_LEVELS * MX_LEVELS, p, 2);
-        mx_fill(x->befores[node], 8, p, 2);
-        mx_fill(x->groups[node], MX_GROUPS, p, 2);
+        rc_fill(&x->coder, x->rows[node], MX_LEVELS, p, 2);
+        rc_fill(&x->coder, x->spots[node], MX_LEVELS * MX_LEVELS, p, 2);
+        rc_fill(&x->coder, x->befores[node], 8, p, 2);
+        rc_fill(&x->coder, x->groups[node], MX_GROUPS, p, 2);
     }
 }
 
