@@ -24,7 +24,7 @@ guard_imports()
 from .kernels.cpu import warn_if_shadowed  # noqa: E402
 from .tensor import Tensor, grad, hvp, no_grad  # noqa: E402
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 warn_if_shadowed()
 
 from . import data, deploy, exchange, models, nn, train  # noqa: E402
