@@ -28,7 +28,7 @@ import numpy as np
 
 from .codec import decode, encode, show
 from .codec.accounting import FILE_PARTS, summed, times
-from .deploy import lower
+from .deploy import Program, lower
 from .kernels.threads import blas
 from .nn.graph import Model
 from .nn.taps import observe
@@ -297,7 +297,7 @@ def passport(
     ms = ms_dense = None
     if timed:
         x = np.zeros((1, *model.input_shape), np.float32) if data is None else data.x[:1]
-        skips, multiplies = _calls(model)
+        skips, multiplies = planned(model), planned(model, skip_zeros=False)
         ms, ms_dense = milliseconds(run or skips, multiplies, x)
     return Passport(
         rows,
@@ -361,16 +361,17 @@ def milliseconds(run: Callable, other: Callable, x, *, seconds: float = 0.2) -> 
     return 1e3 * taken["run"], 1e3 * taken["other"]
 
 
-def _calls(model: Model) -> tuple[Callable, Callable]:
-    # What skips zeros, and what multiplies them. A net that cannot be lowered is called as it is,
-    # its weights decoded before.
+def planned(net: Model | Program, *, skip_zeros: bool = True) -> Callable:
+    """Returns what gives the logits of x (1, ...): the plan of the net's program.
+
+    A net that cannot be lowered is called as it is, its weights decoded before.
+    """
     try:
-        program = lower(model)
+        program = lower(net) if isinstance(net, Model) else net
     except ValueError:
         with no_grad():
-            call = functools.partial(model, weights=model.decode())
-        return call, call
-    return program.plan(), program.plan(skip_zeros=False)
+            return functools.partial(net, weights=net.decode())
+    return program.plan(skip_zeros=skip_zeros)
 
 
 def _row(node, macs: int, effective: int, zeros: float | None, parts: dict[str, float]) -> LayerRow:

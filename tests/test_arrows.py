@@ -17,7 +17,7 @@ ROWS = [
     "optim checkpoint train",
     "deploy",
     "codec exchange",
-    "passport quality",
+    "passport quality comparison",
     "compress",
     "report",
     "jobs bench reference",

@@ -17,8 +17,8 @@ from .streams import Stream, streams
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
-    from . import (bench, compress, data, debug, evaluate, export, importing, lesson, listing,
-                   lower, paper, sensitivity, show, trace, train)
+    from . import (bench, compare, compress, data, debug, evaluate, export, importing, lesson,
+                   listing, lower, paper, sensitivity, show, trace, train)
     from .parser import Parser
 
     parser = Parser(
@@ -34,8 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="version, and which kernels run")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (compress, train, evaluate, show, importing, lower, trace, export, sensitivity,
-                   debug, listing, paper, bench, data, lesson):
+    for module in (compress, train, evaluate, show, compare, importing, lower, trace, export,
+                   sensitivity, debug, listing, paper, bench, data, lesson):
         module.add_parsers(commands)
     return parser
 

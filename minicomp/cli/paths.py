@@ -64,9 +64,8 @@ def check_files(args, *, also: Iterable[tuple[str, str | Path, str]] = (), **pat
     also : (what it is, path, role) of files without an option
     What will be replaced is said on standard error, once a path.
     """
-    claims = [Claim(title, Path(given), role) for dest, (role, title) in args.files.items()
-              if (given := paths.get(dest) or getattr(args, dest, None))
-              and isinstance(given, (str, Path)) and given != "-"]
+    claims = [Claim(title, Path(each), role) for dest, (role, title) in args.files.items()
+              for each in _each(paths.get(dest) or getattr(args, dest, None))]
     claims += [Claim(title, Path(path), role) for title, path, role in also]
     outputs = [c for c in claims if c.writes]
     for i, out in enumerate(outputs):
@@ -82,6 +81,12 @@ def check_files(args, *, also: Iterable[tuple[str, str | Path, str]] = (), **pat
     if new:
         names = ", ".join(printable(name) for name in new)
         print(f"{names}: there already, will be replaced", file=sys.stderr)
+
+
+def _each(given) -> list[str | Path]:
+    # The paths that an option took: none, one or several.
+    return [path for path in (given if isinstance(given, list) else [given])
+            if isinstance(path, (str, Path)) and path not in ("", "-")]
 
 
 def check_readable(path: Path) -> None:

@@ -53,7 +53,7 @@ SLOW = re.compile(r".*--bytes|.*--criteria|minicomp compress lenet5\.safe")
 def test_there_are_examples_of_every_command():
     assert len(GIVEN) > 40 and len(RUN) > 25 and GIVEN[0] == FIRST
     named = {c.split()[1] for c in GIVEN}
-    assert {"compress", "train", "eval", "show", "import", "lower", "trace", "export",
+    assert {"compress", "train", "eval", "compare", "show", "import", "lower", "trace", "export",
             "sensitivity", "debug", "list",
             "paper", "bench", "data", "vectors", "cite", "lesson"} <= named
 

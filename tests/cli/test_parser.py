@@ -6,7 +6,8 @@ from minicomp.cli import main
 
 
 @pytest.mark.parametrize("words, says", [
-    ("copress", "minicomp: unknown command 'copress'; did you mean compress; see minicomp --help"),
+    ("copress", "minicomp: unknown command 'copress'; did you mean compress or compare; see "
+     "minicomp --help"),
     ("--verison", "minicomp: unknown option --verison; did you mean --version; "),
     ("train lenet300 --epochs 3",
      "minicomp train: unknown option --epochs; a knob of the training is written --set epochs=3; "

@@ -17,6 +17,7 @@ TEXTS = {
     "compress": {"normalize", "steps"},
     "train": {"normalize", "knobs"},
     "eval": {"normalize"},
+    "compare": {"normalize"},
     "sensitivity": {"normalize", "only", "criteria"},
     "show": {"normalize"},
     "debug": {"normalize"},

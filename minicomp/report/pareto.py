@@ -1,0 +1,73 @@
+"""Error against what a net costs, and the front of those that no other net beats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..comparison import COSTS, Compared, front
+from .palette import GREY, LIGHT, LINES, MARKERS, log_labels
+from .plots import figure, styled
+
+NAMES = {"bytes": "bytes of the file", "macs": "multiplications an image",
+         "ms": "milliseconds an image"}
+LEAST = 0.01  # %; a logarithmic axis has no place for 0 errors
+
+
+@styled
+def plot_fronts(rows: Sequence[Compared], *, examples: str = "") -> list:
+    """Draws the error of each file against its costs, a panel each, with intervals; returns axes.
+
+    rows : at least one; a cost that none of them has gets no panel
+    examples : on which errors were counted, "10,000 test images"
+    A line joins the front; files are numbered as in the legend.
+    """
+    shown = [cost for cost in COSTS if any(row.cost(cost) is not None for row in rows)]
+    made = figure((3.6 * len(shown) + 0.4, 3.6 + 0.16 * len(rows)))
+    panels = list(made.subplots(1, len(shown), sharey=True, squeeze=False)[0])
+    for ax, cost in zip(panels, shown):
+        _panel(ax, rows, cost)
+    panels[0].set_yscale("log")
+    log_labels(panels[0])
+    panels[0].set_ylabel(f"error, % of {examples}" if examples else "error, %")
+    handles, labels = panels[0].get_legend_handles_labels()
+    made.legend(handles, labels, loc="outside lower left", ncols=1, handletextpad=0.4)
+    return panels
+
+
+def _panel(ax, rows: Sequence[Compared], cost: str) -> None:
+    best = front([row.error for row in rows], [row.cost(cost) for row in rows])
+    line = sorted((row.cost(cost), _percent(row.error)) for row, on in zip(rows, best) if on)
+    ax.plot([c for c, _ in line], [e for _, e in line], color=GREY, linewidth=1,
+            drawstyle="steps-post", zorder=1)
+    for i, row in enumerate(rows):
+        if row.cost(cost) is None:
+            continue
+        at, error = row.cost(cost), _percent(row.error)
+        arms = [[error - _percent(row.low)], [_percent(row.high) - error]]
+        colour = LINES[i % len(LINES)]
+        ax.errorbar([at], [error], arms, color=colour, marker=MARKERS[i // len(LINES)
+                    % len(MARKERS)], markersize=6, linewidth=1, capsize=2, linestyle="none",
+                    markerfacecolor=colour if best[i] else "white",
+                    label=f"{i + 1}  {Path(row.file).name}")
+        ax.annotate(str(i + 1), (at, error), (6, 4), textcoords="offset points", fontsize=9)
+    ax.set_xscale("log")
+    _limits(ax, [row.cost(cost) for row in rows if row.cost(cost) is not None])
+    ax.set_xlabel(NAMES[cost])
+    ax.grid(color=LIGHT, linewidth=0.6)
+
+
+def _limits(ax, costs: Sequence[float]) -> None:
+    # Room around the marks, a factor of 5 at least, labelled by numbers as they are.
+    low, high = min(costs), max(costs)
+    room = max(1.4, math.sqrt(5 * low / high))
+    ax.set_xlim(low / room, high * room)
+    digits = "25" if high * room < 20 * low / room else ""
+    ax.xaxis.set_major_formatter(lambda v, _: f"{v:,.10g}")
+    ax.xaxis.set_minor_formatter(lambda v, _: f"{v:,.10g}" if f"{v:.0e}"[0] in digits else "")
+    ax.tick_params(axis="x", which="minor", labelsize=9)
+
+
+def _percent(error: float) -> float:
+    return max(100 * error, LEAST)
