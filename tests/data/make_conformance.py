@@ -11,13 +11,14 @@ import json
 from pathlib import Path
 
 import numpy as np
-from minicomp.codec import header
-from minicomp.codec.model import decode, encode
+from minicomp.codec import decode, encode, header
 from minicomp.codec.positions import Choice
+from minicomp.deploy import Program, Step
 from minicomp.models import from_spec
 from minicomp.nn.forms import (AdditivePowers, Affine, BFloat16, Binary, Circulant, Codebook, Dense,
                                Dictionary, FixedPoint, Half, Hashed, Powers, Product, Seeded,
                                Segments, Ternary, Trellis, Wavelet)
+from minicomp.nn.graph import Model
 
 FOLDER = Path(__file__).parent / "conformance"
 
@@ -226,6 +227,49 @@ def one_code(rng):
         yield f"{layout}-one-code", net((form, None)), layout
 
 
+def headers(rng):
+    """Yields (name, model or program): nodes that hold more than weights, a built-in net, steps."""
+    def node(name, kind, *inputs, **config):
+        return [name, kind, config, [*inputs]]
+
+    model = from_spec({"input": [2, 5, 5], "nodes": [
+        node("c1", "Conv2d", "x", in_channels=2, out_channels=4, kernel_size=[2, 2], groups=2,
+             bias=False),
+        node("scaled", "InputScale", "c1", "x", num_features=4, kernel_size=[2, 2]),
+        node("norm", "BatchNorm2d", "scaled", num_features=4),
+        node("clip", "ClipChannels", "norm", num_features=4),
+        node("act", "ActQuant", "clip", bits=4, zero_point=True),
+        node("c2", "ConvBN2d", "act", in_channels=4, out_channels=3, kernel_size=[3, 3]),
+        node("signs", "BinarySum", "c2", bases=2),
+        node("shift", "ShiftBatchNorm2d", "signs", num_features=3)]}, 2**30)
+    for name, form in model.forms().items():
+        model.set_form(name, Dense(floats(form.shape, rng)).freeze())
+    for name, a in model.buffers().items():
+        a[...] = 3 if name == "act.zero_point" else rng.uniform(0.5, 1.5, a.shape)
+    yield "statistics", model
+    lenet = from_spec({"builtin": "lenet300", "args": {"classes": 3}}, 2**30)
+    for name, form in lenet.forms().items():
+        lenet.set_form(name, Segments([form.dense().data.size - 2, 2], floats(2, rng), form.shape)
+                       .freeze() if len(form.shape) == 1 else
+                       Hashed(floats(3, rng), form.shape, 5).freeze())
+    yield "builtin", lenet
+    shapes = {"quant": {"scale": (1,)}, "conv": {"weight": (4, 1, 3, 2), "gain": (4,),
+              "bias": (4,)}, "norm": {"gain": (4,), "bias": (4,)}, "fc": {"weight": (3, 48)}}
+    weights = {step: {part: Dense(np.abs(floats(shape, rng))).freeze()
+                      for part, shape in parts.items()} for step, parts in shapes.items()}
+    yield "program", Program([
+        Step("quant", "quantize", ("x",), {"bits": 7}, weights["quant"]),
+        Step("conv", "conv", ("quant",), {"out_channels": 4, "kernel_size": (3, 2), "groups": 2,
+             "padding": (1, 0), "gain": True}, weights["conv"]),
+        Step("pool", "max_pool", ("conv",), {"kernel_size": (2, 2), "stride": (2, 2),
+             "ceil_mode": True}),
+        Step("norm", "scale", ("pool",), {"then": "relu"}, weights["norm"]),
+        Step("both", "concat", ("norm", "pool")),
+        Step("flat", "flatten", ("both",)),
+        Step("fc", "linear", ("flat",), {"out_features": 3, "bias": False}, weights["fc"])],
+        input_shape=(2, 5, 4))
+
+
 def files():
     """Yields (name, bytes)."""
     rng = np.random.default_rng(0)
@@ -236,7 +280,7 @@ def files():
     for name, model, force in layouts(rng):
         yield name, encode(model, force=force)
     rng = np.random.default_rng(1)
-    for made in (of_integers, of_tables, without_places):
+    for made in (of_integers, of_tables, without_places, headers):
         for name, model in made(rng):
             yield name, encode(model)
     for name, model, force in one_code(rng):
@@ -244,9 +288,11 @@ def files():
 
 
 def values(data):
-    """Returns what values.json holds of a file."""
-    forms = decode(data).model.forms()
-    return {name: said(form.dense().data.astype("<f4").tobytes()) for name, form in forms.items()}
+    """Returns what values.json holds of a file: of its forms, then of its statistics."""
+    held = decode(data).model
+    numbers = {name: form.dense().data for name, form in held.forms().items()}
+    numbers |= held.buffers() if isinstance(held, Model) else {}
+    return {name: said(a.astype("<f4").tobytes()) for name, a in numbers.items()}
 
 
 def said(data):

@@ -1,10 +1,44 @@
-"""Sections 1, 2: the envelope and the header."""
+"""Sections 1, 2, 9: the envelope, and the forms that a header lists."""
 
 import json
 import zlib
 
 from .bits import Bits, product
 from .forms import form
+from .streams import floats
+
+NETS = {
+    "lenet300": lambda c, k: [("fc1", 300, 784 * c), ("fc2", 100, 300), ("fc3", k, 100)],
+    "lenet5": lambda c, k: [("conv1", 20, c, 5, 5), ("conv2", 50, 20, 5, 5), ("fc1", 500, 800),
+                            ("fc2", k, 500)],
+    "lenet5classic": lambda c, k: [("conv1", 6, c, 5, 5), ("conv2", 16, 6, 5, 5),
+                                   ("fc1", 120, 400), ("fc2", 84, 120), ("fc3", k, 84)],
+}
+
+
+def decoded(data, folder):
+    # {name: numbers} of all forms, then of all statistics; folder : of the dictionaries' texts
+    header, sections = sections_of(data, folder)
+    shapes, statistics = shapes_of(header)
+    if statistics:
+        *sections, last = sections
+    units, out = None, {}
+    for (name, shape), section in zip(shapes.items(), sections, strict=True):
+        r = Bits(section)
+        out[name], mask = form(r, shape, units)
+        check_end(r)
+        if len(shape) > 1:
+            each = product(shape[1:])
+            units = mask and [sum(mask[i : i + each]) for i in range(0, len(mask), each)]
+    if statistics:
+        r = Bits(last)
+        out |= {name: floats(r, n, "f") for name, n in statistics.items()}
+        check_end(r)
+    return out
+
+
+def check_end(r):
+    assert r.left() < 8 and not r.number(r.left())
 
 
 def sections_of(data, folder):
@@ -29,30 +63,106 @@ def sections_of(data, folder):
     return json.loads(zlib.decompressobj(-15, text).decompress(found[0])), found[1:]
 
 
-def forms_of(header):
+def shapes_of(header):
+    # ({form: shape}, {statistics: how many numbers})
+    if "steps" in header:
+        return steps_of(header), {}
+    forms, statistics = {}, {}
+    if "builtin" in header:
+        args = header.get("args", {})
+        for name, *shape in NETS[header["builtin"]](args.get("channels", 1),
+                                                    args.get("classes", 10)):
+            forms |= {f"{name}.weight": tuple(shape), f"{name}.bias": (shape[0],)}
+        return forms, {}
     for name, kind, given, _ in header["nodes"]:
-        if kind == "Linear":
-            shape = given["out_features"], given["in_features"]
-        elif kind == "Conv2d":
-            inputs = given["in_channels"] // given.get("groups", 1)
-            shape = given["out_channels"], inputs, *given["kernel_size"]
-        else:
-            continue
-        yield f"{name}.weight", shape
-        if given.get("bias", True):
-            yield f"{name}.bias", shape[:1]
+        forms |= {f"{name}.{part}": shape for part, shape in forms_of(kind, given).items()}
+        statistics |= {f"{name}.{part}": n for part, n in statistics_of(kind, given).items()}
+    return forms, statistics
 
 
-def decoded(data, folder):
-    # {form: numbers} of a file; folder : where the texts of the dictionaries lie
-    header, sections = sections_of(data, folder)
-    units, out = None, {}
-    for (name, shape), section in zip(forms_of(header), sections, strict=True):
-        r = Bits(section)
-        values, mask = form(r, shape, units)
-        assert r.left() < 8 and not r.number(r.left())
-        out[name] = values
-        if len(shape) > 1:
-            each = product(shape[1:])
-            units = mask and [sum(mask[i : i + each]) for i in range(0, len(mask), each)]
-    return out
+def forms_of(kind, given):
+    biased = given.get("bias", True)
+    if kind == "Linear":
+        weight = given["out_features"], given["in_features"]
+    elif kind in ("Conv2d", "ConvBN2d"):
+        inputs = given["in_channels"] // given.get("groups", 1)
+        weight = given["out_channels"], inputs, *given["kernel_size"]
+    elif "BatchNorm" in kind:
+        weight = (given["num_features"],)
+    else:
+        return {"bias": (given["num_features"],)} if kind == "InputScale" and biased else {}
+    found = {"weight": weight} | ({"bias": weight[:1]} if biased else {})
+    return found | ({"gain": weight[:1]} if kind == "ConvBN2d" else {})
+
+
+def statistics_of(kind, given):
+    if "BatchNorm" in kind or kind == "ConvBN2d":
+        spread = "running_scale" if kind.startswith("Shift") else "running_var"
+        n = given.get("num_features") or given["out_channels"]
+        return {"running_mean": n, spread: n}
+    if kind == "ActQuant":
+        return scale_of(given)
+    if kind == "ClipChannels":
+        return {"ceiling": given["num_features"]}
+    return {"beta": given["bases"], "shift": given["bases"]} if kind == "BinarySum" else {}
+
+
+def scale_of(given):
+    if given.get("dynamic"):
+        return {}
+    return {"scale": 1} | ({"zero_point": 1} if given.get("zero_point") else {})
+
+
+def steps_of(header):
+    values, forms = {"x": tuple(header["input"])}, {}
+    for name, kind, given, inputs in header["steps"]:
+        shapes = [values[i] for i in inputs]
+        values[name] = output_of(kind, given, *shapes)
+        forms |= {f"{name}.{part}": shape
+                  for part, shape in parts_of(kind, given, shapes[0], values[name]).items()}
+    return forms
+
+
+def output_of(kind, given, shape, *others):
+    if kind == "linear":
+        return (given["out_features"],)
+    if kind in ("conv", "max_pool", "avg_pool"):
+        strides, pads = given.get("stride", (1, 1)), given.get("padding", (0, 0))
+        sizes = zip(shape[1:], given["kernel_size"], strides, pads)
+        windows = (windows_of(*one, given.get("ceil_mode", False)) for one in sizes)
+        return (given.get("out_channels", shape[0]), *windows)
+    if kind == "adaptive_avg_pool":
+        return (shape[0], *given["output_size"])
+    if kind == "flatten":
+        return (product(shape),)
+    if kind == "concat":
+        return (shape[0] + sum(other[0] for other in others), *shape[1:])
+    return (2 * shape[0], *shape[1:]) if kind == "crelu" else shape
+
+
+def windows_of(size, kernel, stride, padding, up):
+    span = size + 2 * padding - kernel
+    if not up:
+        return span // stride + 1
+    count = -(-span // stride) + 1
+    return count - ((count - 1) * stride >= size + padding)
+
+
+def parts_of(kind, given, shape, out):
+    if kind == "scale":
+        return {"gain": shape[:1], "bias": shape[:1]}
+    if kind == "clip":
+        return {"ceiling": shape[:1]}
+    if kind == "quantize":
+        return {part: (n,) for part, n in scale_of(given).items()}
+    if kind == "binary_sum":
+        return {"beta": (given["bases"],), "shift": (given["bases"],)}
+    found = {}
+    if kind == "linear":
+        found["weight"] = out[0], shape[0]
+    if kind == "conv":
+        found["weight"] = out[0], shape[0] // given.get("groups", 1), *given["kernel_size"]
+    if kind in ("linear", "conv", "input_scale"):
+        found |= {"gain": out[:1]} if given.get("gain") else {}
+        found |= {"bias": out[:1]} if given.get("bias", True) else {}
+    return found
