@@ -15,6 +15,8 @@ SPEC = importlib.util.spec_from_file_location(
     "plain_mcz", Path(__file__).parent / "plain_mcz" / "__init__.py")
 plain_mcz = sys.modules["plain_mcz"] = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(plain_mcz)
+file, FORMS, Bits = plain_mcz.file, plain_mcz.forms.FORMS, plain_mcz.bits.Bits
+PAGE = Path(__file__).parents[2] / "minicomp" / "codec" / "FORMAT.md"
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -29,4 +31,14 @@ def test_a_decoder_written_from_the_page_reads_it(name):
 def test_every_coder_and_layout_has_a_file():
     assert {name.split(".")[0].split("-")[0] for name in FILES} >= {
         "all", "bitmap", "relative", "rice", "bucket", "context", "mixed", "huffman", "four",
-        "split", "trits", "rans", "rising", "affine", "bfloat16"}
+        "split", "trits", "rans", "rising", "statistics", "builtin", "program"}
+
+
+def test_every_form_of_the_page_has_a_file():
+    rows = re.findall(r"^\| (\d+) \| (\w+) \|", PAGE.read_text(encoding="utf-8"), re.M)
+    met = set()
+    for name in FILES:
+        header, sections = file.sections_of((FOLDER / name).read_bytes(), FOLDER)
+        shapes, _ = file.shapes_of(header)
+        met |= {Bits(section).count() for _, section in zip(shapes, sections)}
+    assert met == {int(wire) for wire, _ in rows} == set(FORMS)

@@ -145,7 +145,8 @@ def trellis(r, shape, units, within):
     codes, _ = coded(r, shape, -most, most, 0, units, within)
     each, values = product(shape[1:]), []
     for i, k in enumerate(codes):
-        state = state if i % each else 0
+        if i % each == 0:
+            state = 0
         point = 2 * k - ((k > 0) - (k < 0)) * (state in ODD[states])
         values.append(f32(scale * point))
         state = NEXT[states][k & 1][state]
