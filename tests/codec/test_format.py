@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from minicomp.models import ARGUMENTS, from_spec
+
 FOLDER = Path(__file__).parents[1] / "data" / "conformance"
 FILES = sorted(path.name for path in FOLDER.glob("*.mcz"))
 SPEC = importlib.util.spec_from_file_location(
@@ -42,3 +44,13 @@ def test_every_form_of_the_page_has_a_file():
         shapes, _ = file.shapes_of(header)
         met |= {Bits(section).count() for _, section in zip(shapes, sections)}
     assert met == {int(wire) for wire, _ in rows} == set(FORMS)
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_the_page_has_the_built_in_nets(name):
+    args = {"classes": 3, "channels": 2} | ({"width": 0.3} if "width" in ARGUMENTS[name] else {})
+    for given in ({}, args):
+        model = from_spec({"builtin": name, "args": given})
+        shapes, statistics = file.shapes_of({"builtin": name, "args": given})
+        assert list(shapes.items()) == [(n, f.shape) for n, f in model.forms().items()]
+        assert list(statistics.items()) == [(n, a.size) for n, a in model.buffers().items()]

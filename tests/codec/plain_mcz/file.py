@@ -5,16 +5,8 @@ import zlib
 
 from .bits import Bits, product
 from .forms import form
+from .nets import nodes_of
 from .streams import floats
-
-NETS = {
-    "lenet300": lambda c, k: [("fc1", 300, 784 * c), ("fc2", 100, 300), ("fc3", k, 100)],
-    "lenet5": lambda c, k: [("conv1", 20, c, 5, 5), ("conv2", 50, 20, 5, 5), ("fc1", 500, 800),
-                            ("fc2", k, 500)],
-    "lenet5classic": lambda c, k: [("conv1", 6, c, 5, 5), ("conv2", 16, 6, 5, 5),
-                                   ("fc1", 120, 400), ("fc2", 84, 120), ("fc3", k, 84)],
-}
-
 
 def decoded(data, folder):
     # {name: numbers} of all forms, then of all statistics; folder : of the dictionaries' texts
@@ -68,13 +60,8 @@ def shapes_of(header):
     if "steps" in header:
         return steps_of(header), {}
     forms, statistics = {}, {}
-    if "builtin" in header:
-        args = header.get("args", {})
-        for name, *shape in NETS[header["builtin"]](args.get("channels", 1),
-                                                    args.get("classes", 10)):
-            forms |= {f"{name}.weight": tuple(shape), f"{name}.bias": (shape[0],)}
-        return forms, {}
-    for name, kind, given, _ in header["nodes"]:
+    nodes = header.get("nodes") or nodes_of(header["builtin"], header.get("args", {}))
+    for name, kind, given, *_ in nodes:
         forms |= {f"{name}.{part}": shape for part, shape in forms_of(kind, given).items()}
         statistics |= {f"{name}.{part}": n for part, n in statistics_of(kind, given).items()}
     return forms, statistics
