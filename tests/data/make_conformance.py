@@ -8,12 +8,14 @@ and form, the decoded numbers in C order as float32, low byte first, in hexadeci
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from minicomp.codec import decode, encode, header
 from minicomp.codec.positions import Choice
 from minicomp.deploy import Program, Step
+from minicomp.deploy.steps import shapes_of
 from minicomp.models import from_spec
 from minicomp.nn.forms import (AdditivePowers, Affine, BFloat16, Binary, Circulant, Codebook, Dense,
                                Dictionary, FixedPoint, Half, Hashed, Powers, Product, Seeded,
@@ -149,6 +151,7 @@ def integers(n, rng, *, by_row=False):
 def of_integers(rng):
     """Yields (name, model): forms whose carrier is integers."""
     full = rng.integers(-8, 8, (6, 7))
+    full[0] = 1, -1, 0, 1, 1, -1, 1
     mask, zero = full > -3, np.array([1, -2, 0, 3, 3, -8])
     rows = np.abs(floats(6, rng))
     yield "affine-zero-points", net(
@@ -157,6 +160,9 @@ def of_integers(rng):
                 mask=rng.random((5, 6)) < 0.4), None),
         (Affine(full.T[:4, :5], np.float32(-0.7), bits=4, grid="full"), None))  # holds -0
     groups = np.abs(floats((6, 3), rng))
+    yield "affine-unsigned", net(
+        (Affine(full + 8, np.float32(0.3), bits=4, grid="unsigned"),
+         Affine(full[:6, 0] & 3, rows, bits=2, grid="unsigned", mask=full[:6, 0] > 0)))
     yield "affine-groups", net(
         (Affine(full + 8, groups, rng.integers(0, 16, (6, 3)), bits=4, grid="unsigned", group=3),
          None),
@@ -253,21 +259,34 @@ def headers(rng):
                        .freeze() if len(form.shape) == 1 else
                        Hashed(floats(3, rng), form.shape, 5).freeze())
     yield "builtin", lenet
-    shapes = {"quant": {"scale": (1,)}, "conv": {"weight": (4, 1, 3, 2), "gain": (4,),
-              "bias": (4,)}, "norm": {"gain": (4,), "bias": (4,)}, "fc": {"weight": (3, 48)}}
-    weights = {step: {part: Dense(np.abs(floats(shape, rng))).freeze()
-                      for part, shape in parts.items()} for step, parts in shapes.items()}
-    yield "program", Program([
-        Step("quant", "quantize", ("x",), {"bits": 7}, weights["quant"]),
+    yield "program", program([
+        Step("quant", "quantize", ("x",), {"bits": 7, "zero_point": True}),
         Step("conv", "conv", ("quant",), {"out_channels": 4, "kernel_size": (3, 2), "groups": 2,
-             "padding": (1, 0), "gain": True}, weights["conv"]),
-        Step("pool", "max_pool", ("conv",), {"kernel_size": (2, 2), "stride": (2, 2),
-             "ceil_mode": True}),
-        Step("norm", "scale", ("pool",), {"then": "relu"}, weights["norm"]),
+             "padding": (1, 0), "stride": (1, 2), "gain": True}),
+        Step("pool", "max_pool", ("conv",), {"kernel_size": (2, 2), "stride": (3, 2),
+             "padding": (1, 1), "ceil_mode": True}),
+        Step("norm", "scale", ("pool",), {"then": "relu"}),
         Step("both", "concat", ("norm", "pool")),
-        Step("flat", "flatten", ("both",)),
-        Step("fc", "linear", ("flat",), {"out_features": 3, "bias": False}, weights["fc"])],
-        input_shape=(2, 5, 4))
+        Step("conv2", "conv", ("both",), {"out_channels": 3, "kernel_size": (1, 2)}),
+        Step("mean", "adaptive_avg_pool", ("conv2",), {"output_size": (2, 1)}),
+        Step("twice", "crelu", ("mean",)),
+        Step("clip", "clip", ("twice",)),
+        Step("flat", "flatten", ("clip",)),
+        Step("fc", "linear", ("flat",), {"out_features": 5, "bias": False}),
+        Step("signs", "binary_sum", ("fc",), {"bases": 2}),
+        Step("fc2", "linear", ("signs",), {"out_features": 2})], (2, 6, 7), rng)
+
+
+def program(steps, shape, rng):
+    """Returns the program of the steps, with drawn weights."""
+    shapes = shapes_of(steps, shape)
+    given = [{part: np.abs(floats(size, rng)) for part, size in step.parts(shapes).items()}
+             for step in steps]
+    for weights in given:
+        if "zero_point" in weights:
+            weights["zero_point"][:] = 3
+    forms = [{part: Dense(w).freeze() for part, w in weights.items()} for weights in given]
+    return Program([replace(s, weights=w) for s, w in zip(steps, forms)], input_shape=shape)
 
 
 def files():
