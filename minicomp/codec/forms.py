@@ -35,10 +35,10 @@ CHARGED = {"value": "values", "code": "values", "scale": "codebook", "table": "c
 
 
 def write_form(w: BitWriter, form: Form, choice: Choice = Choice(), units: Array | None = None,
-               within: bool = False) -> None:
+               within: bool = False, followed: bool = False) -> None:
     """Appends a form; its carrier is laid out as `choice` says, but not `within` another form.
 
-    units : of the layer before, see codec/mixed.py
+    units : of the layer before, see codec/mixed.py        followed : the section goes on behind it
     Raises ValueError for NaN or infinity, a setting that a file cannot hold, an impossible choice.
     """
     form = form.freeze() if form.trainable else form
@@ -50,16 +50,18 @@ def write_form(w: BitWriter, form: Form, choice: Choice = Choice(), units: Array
     for name, setting in form.settings.items():
         value = setting.check(name, getattr(form, name))
         w.write(value, 1) if setting.type is bool else w.count(value - setting.lo)
-    for name, part in _beside(form):
+    beside = _beside(form)
+    for name, part in beside:
         if part.optional:
             w.write(name in parts, 1)
         if part.nested:
-            write_form(w, parts[name], Choice(values=choice.values), within=True)
+            more = followed or form.carrier is not None or name != beside[-1][0]
+            write_form(w, parts[name], Choice(values=choice.values), within=True, followed=more)
         elif name in parts:
             coding = _coding(form, name, parts)
             coding.write(w, coding.symbols(parts[name]).ravel(), "all", choice.values)
     if form.carrier:
-        _write_carrier(w, form, parts, choice, units, within)
+        _write_carrier(w, form, parts, choice, units, within, followed)
 
 
 def read_form(r: BitReader, name: str, shape: tuple[int, ...], units: Array | None = None
@@ -222,7 +224,7 @@ def _unpruned(form: Form, parts: dict) -> bool:
 
 
 def _write_carrier(w: BitWriter, form: Form, parts: dict, choice: Choice, units: Array | None,
-                   within: bool) -> None:
+                   within: bool, followed: bool) -> None:
     coding, mask = _coding(form, form.carrier, parts), form.listed()
     held = parts[form.carrier]
     values = coding.symbols(held)
@@ -233,7 +235,7 @@ def _write_carrier(w: BitWriter, form: Form, parts: dict, choice: Choice, units:
     cost = coding.cost(values[mask], mask.size - np.count_nonzero(mask), choice.values)
     codes = mask if isinstance(coding, _Floats) else values
     known = _known(form, coding, parts, units)
-    tensor = layouts.Tensor(mask, codes, known, _low(form, coding, values))
+    tensor = layouts.Tensor(mask, codes, known, _low(form, coding, values), followed)
     plan = layouts.plan(tensor, cost, choice)
     source, order, layout = layouts.write(w, plan), plan.choice.order, plan.choice.layout
     values = scan(values, order)

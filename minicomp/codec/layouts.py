@@ -31,12 +31,14 @@ class Tensor:
 
     mask : the weight's, boolean        codes : of its shape, 0..K, 0 where the mask is False
     known : what a reader knows of it        low : how many of the K symbols are values below 0
+    followed : the section goes on behind it: no codes may run to its end
     """
 
     mask: Array
     codes: Array
     known: mixed.Known
     low: int = 0
+    followed: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def _tried(name: str, tensor: Tensor, choice: Choice) -> bool:
     if choice.layout == name and not fits:
         raise ValueError(f"layout {name} takes at most 256 symbols, got {tensor.known.symbols}, or "
                          "the tensor is too large")
-    free = not (choice.layout or choice.gaps or choice.values)
+    free = not (choice.layout or choice.gaps or choice.values
+                or tensor.followed and tensor.known.symbols > 1)
     return choice.layout == name or free and fits and (
         name == "context" or mixed.pays(tensor.mask.size))
 

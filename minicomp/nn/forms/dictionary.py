@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from ...ops import concat, take
-from ...tensor import Array
+from ...tensor import Array, Tensor
 from .base import Form
 from .dense import numbers
 from .parts import Part, Setting, check_codes
@@ -104,7 +104,8 @@ class Dictionary(Form):
     def decode(self, *, training=False, rng=None):
         atoms = self.atoms.dense(training=training, rng=rng)
         coefficient = self.coefficient.dense(training=training, rng=rng)
-        return dictionary_weights(atoms, self.counts, self.index, coefficient, self.shape)
+        w = dictionary_weights(atoms, self.counts, self.index, coefficient, self.shape)
+        return w if self.lookups else Tensor(w)  # of no look-up it is an array of zeros
 
     def P(self) -> Array:
         """Returns the coefficients by place and atom, float32 (O KH KW, k), 0 of no look-up; of an

@@ -90,5 +90,9 @@ class Product(Form):
         # d loss / d codeword is the sum over the vectors that share it, as Han et al. 2016, eq. (3)
         table = self.codebooks.dense(training=training, rng=rng)
         table = reshape(table, shape=(math.prod(table.shape),))
-        parts = take(table, index=np.ascontiguousarray(self.places()))
-        return reshape(sum(parts, axis=0), shape=self.shape)
+        places = self.places()
+        lone = places[0].size == 1
+        if lone:  # NumPy adds up a lone column in another order than columns side by side
+            places = np.repeat(places, 2, axis=2)
+        w = sum(take(table, index=np.ascontiguousarray(places)), axis=0)
+        return reshape(w[:, :1] if lone else w, shape=self.shape)

@@ -4,7 +4,7 @@ import pytest
 from minicomp.codec import decode, encode
 from minicomp.errors import FormatError
 from minicomp.gradcheck import grad_check
-from minicomp.nn import Conv2d, Dense, Dictionary, Linear, Model, chain
+from minicomp.nn import Affine, Conv2d, Dense, Dictionary, Linear, Model, chain
 from minicomp.nn.forms.dictionary import dictionary_weights
 
 RNG = np.random.default_rng(5)
@@ -47,6 +47,27 @@ def test_a_file_holds_atoms_indices_and_coefficients():
     for name in ("counts", "index"):
         np.testing.assert_array_equal(getattr(back, name), getattr(form, name))
     assert len(data) < 4 * (8 * 16 + form.lookups) + form.lookups + 288 < form.places * 16 * 4 / 5
+
+
+def test_integers_as_atoms_come_back_though_further_parts_follow():
+    # most columns are 0: a layout that runs to the end of the section would be the smallest
+    codes = RNG.choice([0, 1, 1, 1, 1, -3], (16, 32)) * (np.arange(32) % 8 == 0)
+    atoms = Affine(codes, 0.5, bits=3)
+    form = Dictionary.of(atoms, sparse(32, 16), (32, 32))
+    model = Model(chain(("fc", Linear(32, 32, bias=False))), input_shape=(32,))
+    model.set_form("fc.weight", form)
+    back = decode(encode(model)).model.forms()["fc.weight"]
+    np.testing.assert_array_equal(back.dense().data, form.dense().data)
+
+
+def test_without_a_look_up_it_is_zeros():
+    form = Dictionary.of(RNG.standard_normal((2, 3)), np.zeros((4, 2)), (4, 3))
+    model = Model(chain(("fc", Linear(3, 4, bias=False))), input_shape=(3,))
+    model.set_form("fc.weight", form)
+    back = decode(encode(model)).model.forms()["fc.weight"]
+    np.testing.assert_array_equal(back.dense().data, np.zeros((4, 3)))
+    pulled = form.pull_back(form.dense(training=True), np.ones((4, 3), np.float32))
+    np.testing.assert_array_equal(pulled["atoms"], np.zeros((2, 3)))
 
 
 def test_multiplications_are_those_of_atoms_and_look_ups():

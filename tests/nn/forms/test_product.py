@@ -29,6 +29,15 @@ def test_codewords_by_hand():
     assert form.dense().data[0, 2] == 57  # the 68 behind it is never read
 
 
+def test_stages_are_added_in_order_in_a_lone_weight_too():
+    # 2^24 + 1 is 2^24 in float32: in order only the last number is left
+    values = np.array([2**24, 1, 1, 1, 1, 1, 1, 1, 1, -(2**24), 3], np.float32)
+    for columns in (1, 2):
+        books = values.reshape(-1, 1, 1, 1)
+        form = Product(np.zeros((11, 1, columns), int), books, (1, columns))
+        np.testing.assert_array_equal(form.dense().data, np.full((1, columns), 3, np.float32))
+
+
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("shape, block", [((6, 3, 2, 2), 5), ((4, 8), 8), ((3, 7), 2), ((5,), 1)])
 def test_decoded_and_pulled_back_as_the_functions_say(shape, block, shared):
