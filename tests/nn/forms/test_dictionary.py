@@ -49,6 +49,15 @@ def test_a_file_holds_atoms_indices_and_coefficients():
     assert len(data) < 4 * (8 * 16 + form.lookups) + form.lookups + 288 < form.places * 16 * 4 / 5
 
 
+def test_a_weight_without_look_ups_is_zeros_and_goes_through_a_file():
+    model = Model(chain(("fc", Linear(3, 2))), input_shape=(3,))
+    form = Dictionary.of(RNG.standard_normal((4, 3)), np.zeros((2, 4)), (2, 3))
+    assert form.dense().data.tolist() == [[0, 0, 0]] * 2 and form.lookups == 0
+    model.set_form("fc.weight", form)
+    back = decode(encode(model)).model.forms()["fc.weight"]
+    assert back.lookups == 0 and back.dense().data.tolist() == [[0, 0, 0]] * 2
+
+
 def test_multiplications_are_those_of_atoms_and_look_ups():
     model = Model(chain(("conv", Conv2d(3, 5, 3, padding=1, bias=False))), input_shape=(3, 8, 8))
     form = Dictionary.of(RNG.standard_normal((4, 3)), sparse(45, 4), (5, 3, 3, 3))
