@@ -197,6 +197,7 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
                     state.step += 1
                     log({"event": "progress", "name": "train", "done": state.step,
                          "total": state.steps})
+                _refuse_not_finite(state)
                 for hook in hooks:
                     hook.after_epoch(state)
                 val = evaluate(model, data.val, n_threads=n_threads)
@@ -387,6 +388,15 @@ class _Pool(ThreadPoolExecutor):
     def __init__(self, size: int):
         super().__init__(size)
         self.size = size
+
+
+def _refuse_not_finite(state: State) -> None:
+    # A loss is that of the weights before its step: of the last step's nobody would be told.
+    for name, t in state.optimizer.params.items():
+        if not np.isfinite(t.data).all():
+            raise UserError(f"{name} must stay finite, got NaN or infinity after step "
+                            f"{state.step}; a smaller learning rate than {state.optimizer.lr:g} "
+                            "may help")
 
 
 def _refuse_zeros(model: Model) -> None:

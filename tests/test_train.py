@@ -598,6 +598,19 @@ def test_a_loss_that_is_not_finite_is_one_clear_error_and_changes_nothing():
     assert optimizer.lr == 0.1  # not the scheduled one: the caller may try again
 
 
+def test_a_weight_that_the_last_step_made_nan_is_one_clear_error():
+    model = net()
+
+    def spoil(state):  # the loss of this step was finite
+        for g in state.weight_grads.values():
+            g[:] = np.nan
+
+    with pytest.raises(UserError, match=r"weight must stay finite, got NaN or infinity after step "
+                                        r"1; a smaller learning rate than 0\.1 may help"):
+        fit(model, blobs(32), epochs=1, optimizer=SGD(model.parameters(), lr=0.1), batch_size=32,
+            rng=np.random.default_rng(0), hooks=[hook(after_backward=spoil)])
+
+
 @pytest.mark.parametrize(
     "kw, message",
     [

@@ -60,8 +60,9 @@ def branch_costs(w: Array, step: float, bits: Array, lam: float, h: Array, keep:
             points = [2 * k - quantizer * (k > 0) + quantizer * (k < 0) for k in codes]
             found = cheapest(w.ravel(), step, codes, points, price, h.ravel())
             cost[quantizer, parity], code[quantizer, parity] = (a.reshape(w.shape) for a in found)
-    alone = h * np.square(w) + lam * bits[most]
-    cost[:, 0] = np.where(keep, cost[:, 0], alone)
+    if not keep.all():  # else code 0 may have no price: inf, of which lam = 0 makes NaN
+        alone = h * np.square(w) + lam * bits[most]
+        cost[:, 0] = np.where(keep, cost[:, 0], alone)
     cost[:, 1] = np.where(keep, cost[:, 1], np.inf)
     code[:, 0] *= keep
     return cost, code

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from ...ops import concat, take
-from ...tensor import Array, Tensor
+from ...tensor import Array
 from .base import Form
 from .dense import numbers
 from .parts import Part, Setting, check_codes
@@ -104,8 +104,7 @@ class Dictionary(Form):
     def decode(self, *, training=False, rng=None):
         atoms = self.atoms.dense(training=training, rng=rng)
         coefficient = self.coefficient.dense(training=training, rng=rng)
-        w = dictionary_weights(atoms, self.counts, self.index, coefficient, self.shape)
-        return w if self.lookups else Tensor(w)  # of no look-up it is an array of zeros
+        return dictionary_weights(atoms, self.counts, self.index, coefficient, self.shape)
 
     def P(self) -> Array:
         """Returns the coefficients by place and atom, float32 (O KH KW, k), 0 of no look-up; of an
@@ -123,14 +122,15 @@ def dictionary_weights(atoms, counts: Array, index: Array, coefficient, shape: t
     """Returns W of `shape`, an array or, where atoms or coefficients are one, a Tensor.
 
     Look-up t of every place is added at once, one behind the other, those that a place has not with
-    coefficient 0. Arguments as of `Dictionary`, arrays
+    coefficient 0; at least one is, so that without look-ups too it is a Tensor where it should be.
+    Arguments as of `Dictionary`, arrays
     """
     counts = counts.astype(np.int64)
     begin, places = np.cumsum(counts) - counts, len(counts)
     index = np.append(index.astype(np.int64), 0)  # behind the last: none
     coefficient = concat(coefficient, np.zeros(1, coefficient.dtype), axis=0)
     w = np.zeros((places, shape[1]), atoms.dtype)
-    for t in range(int(counts.max(initial=0))):
+    for t in range(max(int(counts.max(initial=0)), 1)):
         at = np.where(counts > t, begin + t, len(index) - 1)
         c = take(coefficient, index=at).reshape(places, 1)
         w = take(atoms, index=index[at]) * c + w

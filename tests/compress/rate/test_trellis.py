@@ -114,3 +114,9 @@ def test_what_does_not_fit_is_named():
         form.masked(np.ones((1, 2), bool))
     with pytest.raises(ValueError, match="cannot be cut so"):
         form.select(1, np.array([1]))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_zero_that_never_occurs_has_no_price_and_none_is_computed():
+    bits = np.array([1.0, np.inf, 1.0])  # of code 0, which lam = 0 would make NaN
+    assert trellis_codes(np.array([[2.0]]), 1.0, bits, 0.0).tolist() == [[1]]
