@@ -187,7 +187,8 @@ def of_integers(rng):
 def of_tables(rng):
     """Yields (name, model): tables that a rule derives, within a codebook and by themselves."""
     yield "powers", net(
-        (Codebook(rng.integers(0, 7, (6, 7)), Powers(-2, 3), pinned_zero=True), Powers(1, 3, False)),
+        (Codebook(rng.integers(0, 7, (6, 7)), Powers(-2, 3), pinned_zero=True),
+         Powers(1, 3, False)),
         (Codebook(rng.integers(0, 5, (5, 6)), Powers(127, 2)), Powers(-120, 2)))
     yield "apot", net(
         (Codebook(rng.integers(0, 31, (6, 7)), AdditivePowers(0.37, 5), pinned_zero=True), None),
@@ -199,7 +200,8 @@ def of_tables(rng):
 def without_places(rng):
     """Yields (name, model): forms none of whose numbers belongs to one place."""
     yield "wavelet", net(
-        (Wavelet(floats(44, rng), (6, 7), "db2", 2), Wavelet(Half(floats(6, rng)), (6,), "haar", 1)),
+        (Wavelet(floats(44, rng), (6, 7), "db2", 2),
+         Wavelet(Half(floats(6, rng)), (6,), "haar", 1)),
         (Wavelet(integers(32, rng, by_row=True), (5, 6), "db4", 3), None),
         (Wavelet(BFloat16(floats(16, rng)), (3, 5), "db4", 4), None))
     yield "segments", net(
