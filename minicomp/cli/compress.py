@@ -16,6 +16,7 @@ from ..jobs.job import Job, check_job, run
 from ..jobs.recipe import Recipe, load_recipe, parse_with, recipes
 from ..jobs.sensitivity import scan
 from ..errors import UserError, printable
+from ..nn.forms import Codebook
 from ..nn.graph import Model
 from ..report.compression import Compression, write_report
 from ..passport import Passport, passport
@@ -222,7 +223,7 @@ def empty_clusters(model: Model) -> dict[str, tuple[int, int]]:
     such."""
     found = {}
     for name, form in model.forms().items():
-        if "index" in form.parts:
+        if isinstance(form, Codebook):
             empty = form.k - len(np.unique(form.index)) - form.pinned_zero * (form.index != 0).all()
             found |= {name: (int(empty), form.k - form.pinned_zero)} if empty else {}
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..codec.accounting import summed, times
+from ..nn.forms import Codebook
 from ..nn.graph import Model
 from ..passport import Passport, dense_parts, stored_parts
 from ..tensor import no_grad
@@ -166,7 +167,7 @@ def weights(model: Model, earlier: Sequence[Model]) -> Picture | None:
     earlier : models before, oldest first
     None where no layer of the model is a codebook, or none became one on the way.
     """
-    books = {n: f for n, f in model.forms().items() if "index" in f.parts and len(f.shape) > 1}
+    books = {n: f for n, f in model.forms().items() if isinstance(f, Codebook) and len(f.shape) > 1}
     if not books:
         return None
     name = max(books, key=lambda n: books[n].index.size)
@@ -201,9 +202,9 @@ def weights(model: Model, earlier: Sequence[Model]) -> Picture | None:
 
 def _shares(before, after) -> bool:
     # Whether a step gave the weights their codes: not one that only pruned shared weights.
-    if "index" not in after.parts:
+    if not isinstance(after, Codebook):
         return False
-    if "index" not in before.parts:
+    if not isinstance(before, Codebook):
         return True
     other = before.shape == after.shape and after.index != before.index
     return bool(np.any(other & (after.index != 0)))
