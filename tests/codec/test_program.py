@@ -31,7 +31,7 @@ from minicomp.nn.graph import Model, Node
 FORMS = ("dense", "half", "n:m", "pruned", "shared")
 NETS = list(MODELS)
 CASES = [(name, how) for name in [*NETS[:5], "wired"] for how in FORMS]
-CASES += list(zip(NETS[5:], itertools.cycle(FORMS[3:] + FORMS[:3])))  # of the same layers: a form each
+CASES += list(zip(NETS[5:], itertools.cycle(FORMS[3:] + FORMS[:3])))  # the same layers: a form each
 MAX_BYTES = 2**20
 PEAK = 24 * MAX_BYTES  # bytes that decoding may hold at a time
 
