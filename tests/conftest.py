@@ -91,7 +91,14 @@ def built_in():
     # A built-in net by name; of one that is large, a narrow one on small images.
     from minicomp.models import MODELS
 
-    small = {"mobilenetv2": {"width": 0.1, "resolution": 16}}
+    least = {"width": 0.05, "resolution": 16}
+    small = {name: least for name in ("mobilenetv1", "alexnet", "xception")}
+    small |= {name: {"resolution": 8} for name in ("squeezenet1_0", "squeezenet1_1")}
+    # of units that any quarter of a ShuffleNet's can be removed without making groups unequal
+    small |= {"mobilenetv2": least | {"width": 0.1},
+              "shufflenet": {"groups": 2, "width": 0.32, "resolution": 8},
+              "vggsmall": {"width": 0.05, "resolution": 8},
+              "resnet20": {"width": 0.5, "resolution": 8, "blocks": 1}}
     return lambda name, **args: MODELS[name](**(small.get(name, {}) | args))
 
 

@@ -38,7 +38,8 @@ def test_every_command_has_help_with_examples(command, capsys):
 @pytest.mark.parametrize("words, says", [
     (["compress", "lenet9"],
      "unknown model 'lenet9'; there are lenet300, lenet5, lenet5classic, depthwise32, mobilenetv2, "
-     "or a .mcz or .onnx file, or a .safetensors file with --model"),
+     "mobilenetv1, vggsmall, resnet20, alexnet, squeezenet1_0, squeezenet1_1, shufflenet, "
+     "xception, or a .mcz or .onnx file, or a .safetensors file with --model"),
     (["compress", "lenet300", "--with", "magnitud:sparsity=0.9"],
      "unknown technique 'magnitud'; did you mean magnitude"),
     (["compress", "lenet300", "--with", "magnitude:sparsity=1.5"],

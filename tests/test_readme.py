@@ -9,6 +9,7 @@ import pytest
 
 from minicomp.compress import TECHNIQUES
 from minicomp.jobs.recipe import recipes
+from minicomp.models import ARGUMENTS, MODELS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -34,6 +35,23 @@ def test_every_technique_has_its_row():
         if lesson:
             name = re.search(r"\((?:lessons/)?(.*?)\)", lesson)[1]
             assert (ROOT / "lessons" / name).is_file()
+
+
+def test_the_nets_stand_with_their_counts():
+    rows = {re.sub("`", "", row[0]): row[2:] for row in table("The nets")}
+    assert list(rows) == list(MODELS)
+    for name, (parameters, macs, arguments, published, *large) in rows.items():
+        common = {"classes", "channels", "normalize"}
+        assert arguments.split(", ") == [a for a in ARGUMENTS[name] if a not in common] or (
+            not arguments and set(ARGUMENTS[name]) == common)
+        assert [parameters, macs] == counts(MODELS[name]())
+        sized = dict(re.findall(r"(\w+)=([0-9.]+)", published))
+        args = {key: float(v) if key == "width" else int(v) for key, v in sized.items()}
+        assert large == counts(MODELS[name](**args)) and bool(args) == (published != "as it is")
+
+
+def counts(model) -> list[str]:
+    return [f"{model.count():,}", f"{sum(model.macs().values()):,}"]
 
 
 def test_recipes_and_commands_are_named():

@@ -11,10 +11,15 @@ from ..errors import FormatError, UserError, did_you_mean, printable
 from ..nn.graph import INPUT, Model, Node
 from ..nn.layers import Normalize
 from ..nn.layers.normalize import Statistics, normalizer
-from . import lenet, mobilenet
+from . import lenet, mobilenet, plain, resnet, shufflenet, squeezenet, xception
 from .arguments import CLASSES, NORMALIZE, Argument, Normalization
 from .lenet import MLP, LeNet5, LeNet5Classic, LeNet300
-from .mobilenet import DepthwiseNet32, MobileNetV2
+from .mobilenet import DepthwiseNet32, MobileNetV1, MobileNetV2
+from .plain import AlexNet, VGGSmall
+from .resnet import ResNet20
+from .shufflenet import ShuffleNet
+from .squeezenet import SqueezeNet10, SqueezeNet11
+from .xception import Xception
 
 MODELS: dict[str, Callable[..., Model]] = {
     "lenet300": LeNet300,
@@ -22,6 +27,14 @@ MODELS: dict[str, Callable[..., Model]] = {
     "lenet5classic": LeNet5Classic,
     "depthwise32": DepthwiseNet32,
     "mobilenetv2": MobileNetV2,
+    "mobilenetv1": MobileNetV1,
+    "vggsmall": VGGSmall,
+    "resnet20": ResNet20,
+    "alexnet": AlexNet,
+    "squeezenet1_0": SqueezeNet10,
+    "squeezenet1_1": SqueezeNet11,
+    "shufflenet": ShuffleNet,
+    "xception": Xception,
 }
 ARGUMENTS: dict[str, dict[str, Argument | Normalization]] = {
     "lenet300": lenet.ARGUMENTS,
@@ -29,6 +42,14 @@ ARGUMENTS: dict[str, dict[str, Argument | Normalization]] = {
     "lenet5classic": lenet.ARGUMENTS,
     "depthwise32": mobilenet.ARGUMENTS,
     "mobilenetv2": mobilenet.ARGUMENTS_V2,
+    "mobilenetv1": mobilenet.ARGUMENTS_V1,
+    "vggsmall": plain.ARGUMENTS_VGG,
+    "resnet20": resnet.ARGUMENTS,
+    "alexnet": plain.ARGUMENTS_ALEXNET,
+    "squeezenet1_0": squeezenet.ARGUMENTS,
+    "squeezenet1_1": squeezenet.ARGUMENTS,
+    "shufflenet": shufflenet.ARGUMENTS,
+    "xception": xception.ARGUMENTS,
 }
 
 
@@ -122,5 +143,7 @@ def _renamed(builtin: dict | None, normalize: Statistics | None) -> dict | None:
     return builtin | {"args": args}
 
 
-__all__ = ["ARGUMENTS", "MODELS", "DepthwiseNet32", "LeNet300", "LeNet5", "LeNet5Classic", "MLP",
-           "MobileNetV2", "for_data", "from_spec", "normalization", "renormalized"]
+__all__ = ["ARGUMENTS", "MODELS", "AlexNet", "DepthwiseNet32", "LeNet300", "LeNet5",
+           "LeNet5Classic", "MLP", "MobileNetV1", "MobileNetV2", "ResNet20", "ShuffleNet",
+           "SqueezeNet10", "SqueezeNet11", "VGGSmall", "Xception", "for_data", "from_spec",
+           "normalization", "renormalized"]

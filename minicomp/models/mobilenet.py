@@ -5,25 +5,21 @@ Source: Howard et al. 2017 (arXiv 1704.04861); Sandler et al. 2018 (arXiv 1801.0
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from ..nn.graph import Model, Node, chain
-from ..nn.init import he_normal, initialise
 from ..nn.layers import Add, AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, ReLU6
 from ..nn.layers.normalize import Statistics
-from .arguments import (CHANNELS, CLASSES, NORMALIZE, RESOLUTION, WIDTH, Argument,
-                        Normalization, chained, checked, widened)
+from .arguments import LEAST_REDUCED, built_in, chained, checked, of_images, widened
 
-ARGUMENTS: dict[str, Argument | Normalization] = {
-    "classes": CLASSES, "channels": replace(CHANNELS, default=3), "resolution": RESOLUTION,
-    "width": WIDTH, "normalize": NORMALIZE}
-ARGUMENTS_V2 = ARGUMENTS | {"width": replace(WIDTH, hi=2.0)}
+ARGUMENTS = of_images(1.0, most=4.0)
+ARGUMENTS_V1, ARGUMENTS_V2 = of_images(0.25, most=2.0), of_images(1.0, most=2.0)
+# Channels and stride of each block of V1: the paper's table 1, whose last stride of 2 is 1.
+SEPARABLES = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1),
+              (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1))
 # Expansion t, channels c, blocks n, stride s of the first of them: the paper's table 2.
 BOTTLENECKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
                (6, 160, 3, 2), (6, 320, 1, 1))
-LEAST_REDUCED = 96  # the paper's smallest resolution; below, the first two strides of 2 are 1
 
 
 def separable(name: str, channels: int, out: int, stride: int) -> list[tuple[str, object]]:
@@ -59,7 +55,37 @@ def DepthwiseNet32(*, classes: int = 10, channels: int = 3, resolution: int = 32
     tail = [Node("add", Add(), ("block2.pw_relu", "block3.pw_relu")),
             Node("pool", AdaptiveAvgPool2d(1), ("add",)), Node("flatten", Flatten(), ("pool",)),
             Node("fc", Linear(c, classes), ("flatten",))]
-    return _built_in("depthwise32", args, nodes + tuple(tail), (channels, resolution), rng)
+    return built_in("depthwise32", args, nodes + tuple(tail), (channels, resolution), rng)
+
+
+def MobileNetV1(*, classes: int = 10, channels: int = 3, resolution: int = 32,
+                width: float = 0.25, normalize: Statistics | None = None,
+                rng: np.random.Generator | None = None) -> Model:
+    """Returns MobileNet: 4,231,976 parameters and 568,740,352 MACs at 1000 classes, 224 x 224 and
+    width 1.
+
+    A 3 x 3 stem, 13 separable blocks with BN and ReLU6 as in the authors' code, global average
+    pooling, one dense layer.
+    resolution : below 96 the stem and the first stride of the blocks keep the map's size, so that
+        32 x 32 ends as 4 x 4
+    width : times the channels, as `widened` rounds them; the published ones are 1, 0.75, 0.5, 0.25
+    Other arguments as in DepthwiseNet32.
+    Raises ValueError for an argument outside ARGUMENTS_V1.
+    Source: Howard et al. 2017 (arXiv 1704.04861), table 1
+    """
+    args = checked(ARGUMENTS_V1, {"classes": classes, "channels": channels, "width": width,
+                                  "resolution": resolution, "normalize": normalize})
+    first = 1 if resolution < LEAST_REDUCED else 2
+    c = widened(32, width)
+    named = [("stem", Conv2d(channels, c, 3, stride=first, padding=1, bias=False)),
+             ("stem_bn", BatchNorm2d(c)), ("stem_relu", ReLU6())]
+    for i, (out, stride) in enumerate(SEPARABLES, start=1):
+        out, stride = widened(out, width), first if i == 2 else stride
+        named += separable(f"block{i}", c, out, stride)
+        c = out
+    nodes = chained(normalize, *named, ("pool", AdaptiveAvgPool2d(1)), ("flatten", Flatten()),
+                    ("fc", Linear(c, classes)))
+    return built_in("mobilenetv1", args, nodes, (channels, resolution), rng)
 
 
 def MobileNetV2(*, classes: int = 10, channels: int = 3, resolution: int = 32, width: float = 1.0,
@@ -88,7 +114,7 @@ def MobileNetV2(*, classes: int = 10, channels: int = 3, resolution: int = 32, w
     tail = (*_convolved("features.18", c, last, 1, 1), ("pool", AdaptiveAvgPool2d(1)),
             ("flatten", Flatten()), ("classifier.1", Linear(last, classes)))
     nodes += chain(*tail, source=nodes[-1].name)
-    return _built_in("mobilenetv2", args, nodes, (channels, resolution), rng)
+    return built_in("mobilenetv2", args, nodes, (channels, resolution), rng)
 
 
 def inverted_residual(name: str, channels: int, out: int, stride: int, expansion: int,
@@ -127,11 +153,3 @@ def _convolved(name: str, channels: int, out: int, kernel: int, stride: int, *,
     conv = Conv2d(channels, out, kernel, stride=stride, padding=kernel // 2, groups=groups,
                   bias=False)
     return [(f"{name}.0", conv), (f"{name}.1", BatchNorm2d(out)), (f"{name}.2", ReLU6())]
-
-
-def _built_in(name: str, args: dict, nodes: tuple[Node, ...], size: tuple[int, int],
-              rng: np.random.Generator | None) -> Model:
-    channels, resolution = size
-    model = Model(nodes, input_shape=(channels, resolution, resolution),
-                  builtin={"name": name, "args": args})
-    return model if rng is None else initialise(model, rng=rng, draw=he_normal)

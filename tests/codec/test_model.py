@@ -142,12 +142,13 @@ def test_every_form_in_every_layout_comes_back(number):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_built_in_models_come_back(name, tmp_path):
-    model = MODELS[name](rng=np.random.default_rng(0))
+def test_built_in_models_come_back(name, tmp_path, built_in):
+    assert len(write_header({"builtin": name})) <= 20
+    model = built_in(name, rng=np.random.default_rng(0))
     path = tmp_path / "m.mcz"
     assert save(model, path) == path.stat().st_size
     assert_equal_models(model, load(path))
-    assert show(path).rest["architecture"] <= 20
+    assert show(path).rest["architecture"] <= (50 if model.builtin["args"] else 20)
     x = np.random.default_rng(1).normal(size=(2, *model.input_shape)).astype(np.float32)
     np.testing.assert_array_equal(load(path)(x).data, model(x).data)
 
@@ -254,7 +255,9 @@ def test_a_name_of_a_set_and_its_normalisation_cost_a_byte(name):
     plain, told = MODELS[name](), MODELS[name](normalize="glyphs", **channels)
     told.trained_on = "glyphs"
     longer = len(Opened(encode(told), "model").header) - len(Opened(encode(plain), "model").header)
-    assert longer <= 1
+    # The dictionary of headers knows the first nets with their data, of others only the parts.
+    known = name.startswith("lenet") or name in ("depthwise32", "mobilenetv2")
+    assert longer <= (1 if known else 2)
 
 
 @pytest.mark.parametrize(

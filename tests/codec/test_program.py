@@ -1,6 +1,7 @@
 # The file of a program: round trips, its size beside the model's, and damage.
 import copy
 import functools
+import itertools
 import json
 import random
 import tracemalloc
@@ -28,6 +29,9 @@ from minicomp.nn.forms import Affine, Dense, Half
 from minicomp.nn.graph import Model, Node
 
 FORMS = ("dense", "half", "n:m", "pruned", "shared")
+NETS = list(MODELS)
+CASES = [(name, how) for name in [*NETS[:5], "wired"] for how in FORMS]
+CASES += list(zip(NETS[5:], itertools.cycle(FORMS[3:] + FORMS[:3])))  # the same layers: a form each
 MAX_BYTES = 2**20
 PEAK = 24 * MAX_BYTES  # bytes that decoding may hold at a time
 
@@ -93,8 +97,7 @@ def same(a, b):
         np.testing.assert_array_equal(x.view(np.uint32), y.view(np.uint32), name)
 
 
-@pytest.mark.parametrize("how", FORMS)
-@pytest.mark.parametrize("name", [*MODELS, "wired"])
+@pytest.mark.parametrize("name, how", CASES)
 def test_what_was_saved_is_loaded(name, how, tmp_path, built_in):
     rng = np.random.default_rng(0)
     model = formed(wired() if name == "wired" else trained(built_in(name, rng=rng)), how)

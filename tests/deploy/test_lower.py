@@ -122,9 +122,9 @@ def test_the_same_model_gives_the_same_program_and_is_untouched(nets):
         np.testing.assert_array_equal(value, before[name], strict=True)
 
 
-def test_built_in_nets_have_one_step_a_weight():
-    for name, make in MODELS.items():
-        model = make()
+def test_built_in_nets_have_one_step_a_weight(built_in):
+    for name in MODELS:
+        model = built_in(name)
         weights = [n.removesuffix(".weight") for n, f in model.forms().items() if len(f.shape) > 1]
         assert [s.name for s in lower(model).steps if "weight" in s.weights] == weights, name
 

@@ -17,14 +17,16 @@ from minicomp.nn.forms import Codebook, Dense
 from minicomp.nn.graph import Model, Node, chain
 
 FORMS = ("dense", "half", "n:m", "pruned", "shared")
+NETS = list(MODELS)
+CASES = [(name, how) for name in [*NETS[:5], "every layer"] for how in FORMS]
+CASES += list(zip(NETS[5:], itertools.cycle(FORMS[::-1])))  # of the same layers: a form each
 
 
 def kinds(plan):
     return {name: layout for name, layout in plan.layouts.items() if layout != "dense"}
 
 
-@pytest.mark.parametrize("how", FORMS)
-@pytest.mark.parametrize("name", [*MODELS, "every layer"])
+@pytest.mark.parametrize("name, how", CASES)
 def test_logits_are_the_models(name, how, nets, every_machine, built_in):
     made = nets.every_layer() if name == "every layer" else nets.drawn(built_in(name))
     model = nets.pruned(made, how)

@@ -182,10 +182,9 @@ def test_floats_are_ours_at_every_level(name, tmp_path):
 
 @pytest.mark.peers
 @pytest.mark.parametrize("name", MODELS)
-def test_built_in_nets_pruned_and_shared_are_written_dense(name, tmp_path):
-    small = {"width": 0.25} if name == "mobilenetv2" else {}
+def test_built_in_nets_pruned_and_shared_are_written_dense(name, tmp_path, built_in):
     known = "mnist" if name.startswith("lenet") else "cifar10"
-    model = drawn(MODELS[name](normalize=known, **small))
+    model = drawn(built_in(name, normalize=known))
     model = Magnitude(sparsity=0.5).apply(model, None, Run(rng()))
     model = KMeans(bits=4).apply(model, None, Run(rng()))
     report = export(lower(model), tmp_path / "g.onnx")
@@ -328,9 +327,8 @@ def rounded(i, x):
 
 @pytest.mark.peers
 @pytest.mark.parametrize("name", MODELS)
-def test_built_in_nets_on_integers(name, tmp_path):
-    small = {"width": 0.25, "resolution": 16} if name == "mobilenetv2" else {}
-    model = quantized(drawn(MODELS[name](**small)))
+def test_built_in_nets_on_integers(name, tmp_path, built_in):
+    model = quantized(drawn(built_in(name)))
     program, x = lower(model, precision="int8", rounding="float"), images(model, 64, seed=5)
     want, codes = program(x), program.trace(x)
     for format in INTEGERS:

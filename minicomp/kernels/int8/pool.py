@@ -105,13 +105,13 @@ def windowed(x: Array, kernel: Pair, stride: Pair, padding: Pair, count: Pair | 
     count : (Ho, Wo), windows may hang over the end; None counts those that fit
     Raises ValueError for other numbers.
     """
-    where = doors.geometry(x.shape[1:3], kernel, stride, padding)
+    # one that hangs over the end may be larger than the map
+    where = doors.geometry(x.shape[1:3], kernel, stride, padding, ceil_mode=count is not None)
     if count is None:
         return where
-    most = doors.geometry(x.shape[1:3], kernel, stride, padding, ceil_mode=True).count
     count = doors.pair("count", count, 1)
-    if count[0] > most[0] or count[1] > most[1]:
-        raise ValueError(f"count must be at most {most}, got {count}")
+    if count[0] > where.count[0] or count[1] > where.count[1]:
+        raise ValueError(f"count must be at most {where.count}, got {count}")
     return where._replace(count=count)
 
 

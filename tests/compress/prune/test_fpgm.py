@@ -178,7 +178,11 @@ def test_every_model_of_the_library_loses_its_filters(name, built_in):
     rng = np.random.default_rng(0)
     model, rows = built_in(name, rng=rng), []
     small = FPGM(sparsity=0.5).apply(model, None, Run(rng, log=rows.append))
-    assert sum(rows[-1]["units"].values()) == sum(round(0.5 * g.size) for g in groups(model)) > 0
+    gone, most = rows[-1]["units"], {g.name: round(0.5 * g.size) for g in groups(model)}
+    if any(g.splits for g in groups(model)):  # equal parts of groups and shuffles
+        assert all(0 < gone[name] <= n for name, n in most.items())
+    else:
+        assert gone == most and most
     assert small.count() == model.count() - rows[-1]["weights"] < model.count()
     assert small(np.zeros((1, *model.input_shape), np.float32)).shape == (1, 10)
     same = FPGM(sparsity=0.5).sketch(model, rng=rng)

@@ -7,10 +7,11 @@ from minicomp.kernels.int8.requantize import ROUNDINGS, requantizer
 
 isa = pytest.mark.parametrize("isa", cpu.distinct("int8"))
 SIZES = [0, 1, 20, 63, 64, 65, 130]
-# kernel, stride, padding, count on a map of 7 x 8: one that hangs over the end, and all of it
+# kernel, stride, padding, count on a map of 7 x 8: one that hangs over the end, one larger than the
+# map, and all of it
 WINDOWS = [((2, 2), (2, 2), (0, 0), (3, 4)), ((3, 3), (2, 2), (1, 1), (4, 4)),
            ((2, 3), (2, 3), (0, 1), (4, 3)), ((1, 1), (1, 1), (0, 0), (7, 8)),
-           ((7, 8), (1, 1), (0, 0), (1, 1))]
+           ((8, 9), (2, 2), (0, 0), (1, 1)), ((7, 8), (1, 1), (0, 0), (1, 1))]
 
 
 def maps(c, n=2, seed=0):
