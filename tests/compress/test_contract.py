@@ -144,6 +144,7 @@ TOY = {
     "soft-sharing": [{"components": 5, "pi0": 0.5, "tau": 0.05}],
     "bayesian-compression": [{"log_var": -3.0}],
     "miracle": [{"rate": 0.5, "bits": 6}],
+    "distill": [{"teacher": OTHER}, {"teacher": f"{OTHER}+{OTHER}", "mean": "geometric"}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
