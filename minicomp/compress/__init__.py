@@ -17,6 +17,9 @@ from .binary.bnn import BNN
 from .binary.ttq import TTQ
 from .binary.twn import TWN
 from .binary.xnor_net import XNORNet
+from .distill.attention import AttentionTransfer
+from .distill.fitnets import FitNets
+from .distill.fsp import FSP
 from .distill.hinton import Distill
 from .finetune import FineTune
 from .lowrank.activation_svd import ActivationSVD
@@ -100,18 +103,19 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT, DoReFa, INQ, BinaryConnect, BNN, XNORNet,
     ABCNet, TWN, TTQ, FixedPointTraining, LloydMax, Balanced, Buckets, Log2, APoT, Wavelets,
     Segmentation, RateDistortion, TrellisQuantization, EntropyPenalty, Reparametrization, SparseVD,
-    SoftSharing, BayesianCompression, Miracle, Distill, FineTune)
+    SoftSharing, BayesianCompression, Miracle, Distill, FitNets, FSP,
+    AttentionTransfer, FineTune)
 
-__all__ = ["TECHNIQUES", "ABCNet", "ActivationSVD", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced",
-           "BayesianCompression", "Bias", "BiasCorrection", "BinaryConnect", "BitDown", "BNN",
-           "BNReestimate", "Buckets", "ChannelLasso", "CirculantLayers", "ConcatenatedReLU", "CP",
-           "DeadUnits", "Distill", "DNS", "DoReFa", "EntropyPenalty", "Equalize", "Filters",
-           "FineTune", "FixedPointTraining", "Flattened", "FoldBN", "FPGM", "GPTQ", "Gradual",
-           "GroupLasso", "Guard", "HashedNets", "INQ", "Iterative", "JointBits", "KMeans", "LAMP",
-           "LayerRemoval", "LCNN", "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "Miracle",
-           "MixedBits", "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline",
-           "ProductQuantization", "PTQ", "QAT", "RateDistortion", "Reparametrization", "Run",
-           "Segmentation", "Slimming", "SmoothQuant", "SNIP", "SoftSharing", "SparseActivations",
-           "SparseGPT", "SparseVD", "SpatialSVD", "Split", "SVD", "Taylor", "Technique",
-           "TrellisQuantization", "TTQ", "Tucker", "TWN", "Wanda", "Wavelets", "WeightSVD",
-           "XNORNet", "net_of"]
+__all__ = ["ABCNet", "ActivationSVD", "AdaRound", "APoT", "APoZ", "AttentionTransfer", "AWQ",
+           "Balanced", "BayesianCompression", "Bias", "BiasCorrection", "BinaryConnect", "BitDown",
+           "BNN", "BNReestimate", "Buckets", "ChannelLasso", "CirculantLayers", "ConcatenatedReLU",
+           "CP", "DeadUnits", "Distill", "DNS", "DoReFa", "EntropyPenalty", "Equalize", "Filters",
+           "FineTune", "FitNets", "FixedPointTraining", "Flattened", "FoldBN", "FPGM", "FSP",
+           "GPTQ", "Gradual", "GroupLasso", "Guard", "HashedNets", "INQ", "Iterative", "JointBits",
+           "KMeans", "LAMP", "LayerRemoval", "LCNN", "LloydMax", "Log2", "Lottery", "LSQ",
+           "Magnitude", "Miracle", "MixedBits", "Movement", "net_of", "NM", "OBC", "OBD", "OBS",
+           "PACT", "Pipeline", "ProductQuantization", "PTQ", "QAT", "RateDistortion",
+           "Reparametrization", "Run", "Segmentation", "Slimming", "SmoothQuant", "SNIP",
+           "SoftSharing", "SparseActivations", "SparseGPT", "SparseVD", "SpatialSVD", "Split",
+           "SVD", "Taylor", "Technique", "TECHNIQUES", "TrellisQuantization", "TTQ", "Tucker",
+           "TWN", "Wanda", "Wavelets", "WeightSVD", "XNORNet"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..compress.distill.attention import attention_map
+from ..compress.distill.fitnets import regressed
+from ..compress.distill.fsp import fsp_matrix
 from ..compress.distill.soft import (MEANS, distillation, high_temperature_gradient, mean_targets,
                                      soft_gradient, soft_targets)
 from .draw import Draw
@@ -36,6 +39,21 @@ def _labelled(draw: Draw) -> list[Case]:
             for case in _both(draw) for alpha in (0.0, 0.3, 1.0)]
 
 
+def _maps(draw: Draw) -> list[Case]:
+    return [{"a": draw.normal(n, c, h, w), "p": p}
+            for n, c, h, w in ((1, 1, 2, 2), (2, 5, 3, 4)) for p in (1, 2, 4)]
+
+
+def _flows(draw: Draw) -> list[Case]:
+    return [{"a": draw.normal(n, c, h, w), "b": draw.normal(n, c + 2, h, w)}
+            for n, c, h, w in ((1, 1, 2, 2), (2, 2, 1, 3), (3, 4, 3, 2))]
+
+
+def _guided(draw: Draw) -> list[Case]:
+    return [{"v": draw.normal(2, *guided), "w": draw.normal(*w), "b": draw.normal(w[0])}
+            for guided, w in (((4,), (3, 4)), ((2, 4, 5), (3, 2, 1, 1)), ((2, 4, 5), (3, 2, 3, 2)))]
+
+
 _KD = "Hinton, Vinyals & Dean 2015, arXiv:1503.02531"
 
 DISTILL: dict[str, Entry] = {
@@ -54,4 +72,13 @@ DISTILL: dict[str, Entry] = {
     "distillation": Entry(
         distillation, Cases(all=_labelled), "batch mean, T^2 on the soft term; " + CLOSE,
         _KD + ", section 2", rtol=1e-9, names=("loss", "dz")),
+    "attention_map": Entry(
+        attention_map, Cases(all=_maps), "rows of norm 1; " + CLOSE,
+        "Zagoruyko & Komodakis 2017, arXiv:1612.03928, eq. (1)", rtol=1e-9),
+    "fsp_matrix": Entry(
+        fsp_matrix, Cases(all=_flows), "divided by h w; " + CLOSE,
+        "Yim, Joo, Bae & Kim 2017, CVPR, eq. (1)", rtol=1e-9),
+    "regressed": Entry(
+        regressed, Cases(all=_guided), "no padding; " + CLOSE,
+        "Romero et al. 2015, arXiv:1412.6550, section 2.2", rtol=1e-9),
 }

@@ -285,6 +285,9 @@ WRONG = {
     "distillation": lambda z, v, y, T, alpha: (  # T^2 is missing
         ENTRIES["distillation"].fn(z, v, y, T, alpha)[0],
         ENTRIES["distillation"].fn(z, v, y, T, alpha / T**2)[1]),
+    "attention_map": lambda a, p: (np.abs(a) ** p).sum(axis=1).reshape(len(a), -1),  # no norm
+    "fsp_matrix": lambda a, b: np.einsum("nist,njst->nij", a, b),  # not divided
+    "regressed": lambda v, w, b: ENTRIES["regressed"].fn(v, w, 0 * b),
 }
 
 
