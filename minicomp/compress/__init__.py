@@ -17,10 +17,13 @@ from .binary.bnn import BNN
 from .binary.ttq import TTQ
 from .binary.twn import TWN
 from .binary.xnor_net import XNORNet
+from .distill.assistants import Assistants
 from .distill.attention import AttentionTransfer
+from .distill.born_again import BornAgain
 from .distill.fitnets import FitNets
 from .distill.fsp import FSP
 from .distill.hinton import Distill
+from .distill.soup import Soup
 from .finetune import FineTune
 from .lowrank.activation_svd import ActivationSVD
 from .lowrank.cp import CP
@@ -104,18 +107,19 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     ABCNet, TWN, TTQ, FixedPointTraining, LloydMax, Balanced, Buckets, Log2, APoT, Wavelets,
     Segmentation, RateDistortion, TrellisQuantization, EntropyPenalty, Reparametrization, SparseVD,
     SoftSharing, BayesianCompression, Miracle, Distill, FitNets, FSP,
-    AttentionTransfer, FineTune)
+    AttentionTransfer, Assistants, BornAgain, Soup, FineTune)
 
-__all__ = ["ABCNet", "ActivationSVD", "AdaRound", "APoT", "APoZ", "AttentionTransfer", "AWQ",
-           "Balanced", "BayesianCompression", "Bias", "BiasCorrection", "BinaryConnect", "BitDown",
-           "BNN", "BNReestimate", "Buckets", "ChannelLasso", "CirculantLayers", "ConcatenatedReLU",
-           "CP", "DeadUnits", "Distill", "DNS", "DoReFa", "EntropyPenalty", "Equalize", "Filters",
-           "FineTune", "FitNets", "FixedPointTraining", "Flattened", "FoldBN", "FPGM", "FSP",
-           "GPTQ", "Gradual", "GroupLasso", "Guard", "HashedNets", "INQ", "Iterative", "JointBits",
-           "KMeans", "LAMP", "LayerRemoval", "LCNN", "LloydMax", "Log2", "Lottery", "LSQ",
-           "Magnitude", "Miracle", "MixedBits", "Movement", "net_of", "NM", "OBC", "OBD", "OBS",
-           "PACT", "Pipeline", "ProductQuantization", "PTQ", "QAT", "RateDistortion",
-           "Reparametrization", "Run", "Segmentation", "Slimming", "SmoothQuant", "SNIP",
-           "SoftSharing", "SparseActivations", "SparseGPT", "SparseVD", "SpatialSVD", "Split",
-           "SVD", "Taylor", "Technique", "TECHNIQUES", "TrellisQuantization", "TTQ", "Tucker",
-           "TWN", "Wanda", "Wavelets", "WeightSVD", "XNORNet"]
+__all__ = ["ABCNet", "ActivationSVD", "AdaRound", "APoT", "APoZ", "Assistants",
+           "AttentionTransfer", "AWQ", "Balanced", "BayesianCompression", "Bias", "BiasCorrection",
+           "BinaryConnect", "BitDown", "BNN", "BNReestimate", "BornAgain", "Buckets",
+           "ChannelLasso", "CirculantLayers", "ConcatenatedReLU", "CP", "DeadUnits", "Distill",
+           "DNS", "DoReFa", "EntropyPenalty", "Equalize", "Filters", "FineTune", "FitNets",
+           "FixedPointTraining", "Flattened", "FoldBN", "FPGM", "FSP", "GPTQ", "Gradual",
+           "GroupLasso", "Guard", "HashedNets", "INQ", "Iterative", "JointBits", "KMeans", "LAMP",
+           "LayerRemoval", "LCNN", "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "Miracle",
+           "MixedBits", "Movement", "net_of", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline",
+           "ProductQuantization", "PTQ", "QAT", "RateDistortion", "Reparametrization", "Run",
+           "Segmentation", "Slimming", "SmoothQuant", "SNIP", "SoftSharing", "Soup",
+           "SparseActivations", "SparseGPT", "SparseVD", "SpatialSVD", "Split", "SVD", "Taylor",
+           "Technique", "TECHNIQUES", "TrellisQuantization", "TTQ", "Tucker", "TWN", "Wanda",
+           "Wavelets", "WeightSVD", "XNORNet"]

@@ -150,6 +150,9 @@ TOY = {
                                   "to": {"conv1": "relu1"}}],
     "attention-transfer": [{"teacher": OTHER, "to": {"relu2": "conv3"}},
                            {"teacher": OTHER, "form": "squares", "p": 1}],
+    "teacher-assistant": [{"teacher": OTHER, "assistants": OTHER}],
+    "born-again": [{"generations": 2}],
+    "soup": [{"others": OTHER}, {"others": f"{OTHER}+{OTHER}", "recipe": "greedy"}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",

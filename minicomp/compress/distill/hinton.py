@@ -27,7 +27,7 @@ from typing import ClassVar
 
 from ..technique import knob
 from .soft import MEANS
-from .teaching import SoftTargets, Taught
+from .teaching import SoftTargets, Taught, alpha_knob, t_knob
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,8 @@ class Distill(Taught):
     source: ClassVar[str] = ("Hinton, Vinyals & Dean 2015, Distilling the Knowledge in a Neural "
                              "Network, arXiv:1503.02531")
 
-    T: float = knob(4.0, "temperature of teacher and student", lo=0.01, hi=1000.0)
-    alpha: float = knob(0.9, "weight of the soft targets, 1 - alpha that of the labels", lo=0.0,
-                        hi=1.0)
+    T: float = t_knob()
+    alpha: float = alpha_knob()
     mean: str = knob("arithmetic", "of the probabilities of several teachers", choices=MEANS)
 
     def hooks(self, model, data, run):

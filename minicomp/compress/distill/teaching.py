@@ -38,6 +38,16 @@ def file_knob(what: str, more: str = "") -> Any:
                 optional=True, file=True)
 
 
+def t_knob(default: float = 4.0) -> Any:
+    """Returns the field of a temperature."""
+    return knob(default, "temperature of teacher and student", lo=0.01, hi=1000.0)
+
+
+def alpha_knob() -> Any:
+    """Returns the field of the weight of soft targets."""
+    return knob(0.9, "weight of the soft targets, 1 - alpha that of the labels", lo=0.0, hi=1.0)
+
+
 def paths(text: str | None) -> list[str]:
     """Returns the paths of a text that joins them by +; a file that has a + in its name is one."""
     if text is None:
