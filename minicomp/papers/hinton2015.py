@@ -148,7 +148,7 @@ def table(errors, threes, offsets, sizes, seconds, n: int) -> list[dict]:
     }, {
         "row": "a student that never saw a 3: errors, of them 3s; bias raised: errors, 3s known",
         "paper": "206, 133; 109, 98.6 %",
-        "ours": f"{e['no 3']:.0f}, {wrong['no 3']:.0f}; {e['raised']:.0f}, {right:.1f} % (by "
+        "ours": f"{e['no3']:.0f}, {wrong['no3']:.0f}; {e['raised']:.0f}, {right:.1f} % (by "
                 f"{mean(offsets):.1f})",
         "met": right >= THREES,
         "file_bytes": sizes["raised"], "seconds": seconds[1], "offsets": offsets,
