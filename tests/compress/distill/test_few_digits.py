@@ -5,8 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import minicomp
-from minicomp.compress import FSP, AttentionTransfer, Distill, FineTune, FitNets, Run, Soup
+from minicomp.compress import AttentionTransfer, Distill, FineTune, FitNets, Run
 from minicomp.data import default_name, load
 from minicomp.models import for_data
 from minicomp.train import evaluate
@@ -51,7 +50,6 @@ def errors(models, data):
 METHODS = {
     "distill": lambda t: Distill(teachers=t),
     "fitnets": lambda t: FitNets(teachers=t, to={"relu2": "relu2"}),
-    "fsp": lambda t: FSP(teachers=t, lam=0.01, flow={"relu1": "relu1", "relu2": "relu2"}),
     "attention-transfer": lambda t: AttentionTransfer(teachers=t, beta=300.0, form="squares"),
 }
 
@@ -61,14 +59,3 @@ def test_a_taught_student_is_better_than_one_that_learns_alone(word, digits, tea
     training = METHODS[word](teacher).training(**TRAINING)
     made = [trained(training, digits(200), seed) for seed in SEEDS]
     assert errors(made, digits(200)) < 0.95 * errors(plain, digits(200))
-
-
-def test_a_soup_is_better_than_its_nets_on_average(digits, plain, tmp_path):
-    tuning = FineTune(epochs=3, lr=0.02, batch_size=20)
-    nets = [tuning.apply(plain[0], digits(600), Run(np.random.default_rng([5, i])))
-            for i in range(3)]
-    for i, model in enumerate(nets):
-        minicomp.save(model, tmp_path / f"{i}.mcz")
-    soup = Soup(others=f"{tmp_path / '1.mcz'}+{tmp_path / '2.mcz'}")
-    made = soup.apply(nets[0], None, Run(np.random.default_rng(0)))
-    assert errors([made], digits(200)) < errors(nets, digits(200)) / 3
