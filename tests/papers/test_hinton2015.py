@@ -6,7 +6,8 @@ from minicomp.compress.technique import Run
 from minicomp.data import Dataset, Split
 from minicomp.models.papers import DropoutMLP
 from minicomp.papers import PAPERS, hinton2015
-from minicomp.papers.hinton2015 import LENGTH2, MaxNorm, best_offset, raised, table, without
+from minicomp.papers.hinton2015 import (LENGTH2, Choice, MaxNorm, best, best_offset, raised, table,
+                                         without)
 
 ERRORS = {"teacher": 80, "student": 150, "distilled": 90, "no3": 300, "raised": 100}
 
@@ -43,6 +44,17 @@ def digits(n=40):
     return Dataset("toy", split, split, split, tuple("0123456789"), "rendered")
 
 
+def test_the_choice_of_fewest_validation_errors_is_taken():
+    teacher = DropoutMLP(20, rng=np.random.default_rng(1))
+    start = DropoutMLP(20, dropout=False, rng=np.random.default_rng(0))
+    wild, still, good = Choice(1.0, 0.0, 1e9), Choice(1.0, 0.0, 1e-9), Choice(1.0, 0.0, 0.05)
+    with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
+        patch.setattr(hinton2015, "SHORT", 40)
+        run = Run(np.random.default_rng(0))
+        assert best([wild, still, good], teacher, start, digits(), run) is good
+        assert best([still, wild], teacher, start, digits(), run) is still
+
+
 def test_the_length_of_incoming_weights_is_limited():
     start = DropoutMLP(30, rng=np.random.default_rng(0))
     start.forms()["fc2.weight"].value.data[:4] *= 10
@@ -70,10 +82,16 @@ def test_the_student_sees_no_shifted_image_and_no_3(monkeypatch, tmp_path):
     monkeypatch.setattr(hinton2015.FineTune, "change", watched)
     for name in ("TEACHER", "STUDENT"):
         monkeypatch.setattr(hinton2015, name, getattr(hinton2015, name) | {"epochs": 1})
+    for name in ("ALONE", "SOFT"):
+        monkeypatch.setattr(hinton2015, name, getattr(hinton2015, name)[:1])
+    monkeypatch.setattr(hinton2015, "SHORT", 0)
     first, second = PAPERS["hinton2015"].run(digits(), seeds=[0], log=None, n_threads=1,
                                              out=tmp_path)
     assert seen == [("max-norm", 2, True, True), ("finetune", 0, True, True),
+                    ("distill", 0, True, True), ("finetune", 0, True, True),
                     ("distill", 0, True, True), ("distill", 0, False, True)]
     assert made == [f"mlp-{w}-0.mcz" for w in ("teacher", "student", "distilled", "no3", "raised")]
+    assert first["chosen"] == [{"T": 1.0, "alpha": 0.0, "lr": 0.1},
+                               {"T": 4.0, "alpha": 0.5, "lr": 0.02}]
     assert first["errors teacher"] == [7] and 0 <= second["threes raised"][0] <= 4
     assert not (without(digits().train, 3).y == 3).any()
