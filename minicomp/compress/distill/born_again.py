@@ -2,8 +2,8 @@
 Anandkumar 2018, "Born-Again Neural Networks", arXiv 1805.04770).
 
 A net teaches another one of its own architecture, which begins with drawn weights, and that one the
-next. Students become better than their teacher although none of them is larger: soft targets
-regularise.
+next. In the paper students become better than their teacher although none of them is larger: soft
+targets regularise.
 
     generation k learns from generation k - 1,    k = 1 .. `generations`,    0: the net given
 

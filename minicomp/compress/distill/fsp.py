@@ -12,6 +12,9 @@ alone, then its task alone. Flows go, unless `flow` names others, from the first
 each size, those of a size that both nets have; both ends of a flow must have as many channels in
 the teacher as in the student.
 
+The loss is of fourth order in the activations: of maps with large entries lambda, or the learning
+rate, has to be small, or the first steps kill the net.
+
 Where we leave the paper: it makes maps of two sizes equal by pooling; ours must be of one size. The
 two stages are parts of one training, with one schedule of the learning rate.
 """
