@@ -40,6 +40,7 @@ from .tensor import Array, Tensor, grad, no_grad
 class State:
     """What a hook sees: `batch` is (x, y), step and epoch count from 0.
 
+    rows : which training examples the batch is, (N,) int64; None where augmentation moved them
     weights : decoded, by form name        output, loss : of the batch
     weight_grads : dL / d(decoded weight) by form name, of the whole batch
     grads : dL / d(part) by parameter name
@@ -56,6 +57,7 @@ class State:
     step: int = 0
     steps: int = 0
     epoch: int = 0
+    rows: Array | None = None
     weights: dict[str, Tensor] = field(default_factory=dict)
     output: Tensor | None = None
     loss: Tensor | None = None
@@ -191,7 +193,10 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
                     last = i + 1 == per_epoch  # one more, where it would be alone
                     rows = order[i * batch_size:None if last else (i + 1) * batch_size]
                     x = data.train.x[rows]
-                    state.batch = (augment(x, rng=rng) if augment else x, data.train.y[rows])
+                    seen = augment(x, rng=rng) if augment else x
+                    state.batch, state.rows = (seen, data.train.y[rows]), rows
+                    if seen is not x:
+                        state.rows = None
                     optimizer.lr = float(base_lr * schedule(state.step / max(state.steps, 1)))
                     total += step(state, pool) * len(rows)
                     state.step += 1
@@ -271,15 +276,17 @@ class _Step:
     def gradients(self, state: State, pool) -> tuple[float, dict[str, Array]]:
         # The batch's loss and gradients: of its shards, one a thread, summed in their order.
         leaves = {n: w for n, w in state.weights.items() if w.requires_grad} | self.own
-        x, y = state.batch
+        (x, y), rows = state.batch, state.rows
         n_shards = 1 if pool is None else min(pool.size, len(y))
         if n_shards <= 1:
-            shard, grads = self.shard(state, x, y, state.rng, list(leaves.values()))
+            shard, grads = self.shard(state, x, y, rows, state.rng,
+                                      list(leaves.values()))
             state.output, state.loss = Tensor(shard.output.data), Tensor(shard.loss.data)
             return shard.loss.item(), dict(zip(leaves, grads))
         cuts = np.linspace(0, len(y), n_shards + 1).astype(int)
         shares = [float((b - a) / len(y)) for a, b in zip(cuts, cuts[1:])]
-        jobs = [pool.submit(self.shard, state, x[a:b], y[a:b], r, list(leaves.values()), share)
+        jobs = [pool.submit(self.shard, state, x[a:b], y[a:b], None if rows is None else rows[a:b],
+                            r, list(leaves.values()), share)
                 for a, b, r, share in zip(cuts, cuts[1:], state.rng.spawn(n_shards), shares)]
         shards, parts = zip(*(job.result() for job in jobs))
         grads = parts[0]
@@ -291,11 +298,11 @@ class _Step:
         return value, dict(zip(leaves, grads))
 
     def shard(
-        self, state: State, x, y, rng, leaves, share: float = 1.0
+        self, state: State, x, y, rows, rng, leaves, share: float = 1.0
     ) -> tuple[State, list[Array]]:
         # Loss and output of the examples x, y, and the gradients of share times the loss.
         shard = State(self.model, state.optimizer, rng, (x, y), state.step, state.steps,
-                      state.epoch, state.weights)
+                      state.epoch, rows, state.weights)
         shard.output = self.model(x, weights=state.weights, training=True, rng=rng, taps=self.taps)
         if self.taps:
             shard.output, shard.taps = shard.output

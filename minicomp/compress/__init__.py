@@ -17,6 +17,13 @@ from .binary.bnn import BNN
 from .binary.ttq import TTQ
 from .binary.twn import TWN
 from .binary.xnor_net import XNORNet
+from .distill.assistants import Assistants
+from .distill.attention import AttentionTransfer
+from .distill.born_again import BornAgain
+from .distill.fitnets import FitNets
+from .distill.fsp import FSP
+from .distill.hinton import Distill
+from .distill.soup import Soup
 from .finetune import FineTune
 from .lowrank.activation_svd import ActivationSVD
 from .lowrank.cp import CP
@@ -99,17 +106,20 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     AdaRound, MixedBits, JointBits, Guard, QAT, LSQ, PACT, DoReFa, INQ, BinaryConnect, BNN, XNORNet,
     ABCNet, TWN, TTQ, FixedPointTraining, LloydMax, Balanced, Buckets, Log2, APoT, Wavelets,
     Segmentation, RateDistortion, TrellisQuantization, EntropyPenalty, Reparametrization, SparseVD,
-    SoftSharing, BayesianCompression, Miracle, FineTune)
+    SoftSharing, BayesianCompression, Miracle, Distill, FitNets, FSP,
+    AttentionTransfer, Assistants, BornAgain, Soup, FineTune)
 
-__all__ = ["TECHNIQUES", "ABCNet", "ActivationSVD", "AdaRound", "APoT", "APoZ", "AWQ", "Balanced",
-           "BayesianCompression", "Bias", "BiasCorrection", "BinaryConnect", "BitDown", "BNN",
-           "BNReestimate", "Buckets", "ChannelLasso", "CirculantLayers", "ConcatenatedReLU", "CP",
-           "DeadUnits", "DNS", "DoReFa", "EntropyPenalty", "Equalize", "Filters", "FineTune",
-           "FixedPointTraining", "Flattened", "FoldBN", "FPGM", "GPTQ", "Gradual", "GroupLasso",
-           "Guard", "HashedNets", "INQ", "Iterative", "JointBits", "KMeans", "LAMP", "LayerRemoval",
-           "LCNN", "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "Miracle", "MixedBits",
-           "Movement", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline", "ProductQuantization", "PTQ",
-           "QAT", "RateDistortion", "Reparametrization", "Run", "Segmentation", "Slimming",
-           "SmoothQuant", "SNIP", "SoftSharing", "SparseActivations", "SparseGPT", "SparseVD",
-           "SpatialSVD", "Split", "SVD", "Taylor", "Technique", "TrellisQuantization", "TTQ",
-           "Tucker", "TWN", "Wanda", "Wavelets", "WeightSVD", "XNORNet", "net_of"]
+__all__ = ["ABCNet", "ActivationSVD", "AdaRound", "APoT", "APoZ", "Assistants",
+           "AttentionTransfer", "AWQ", "Balanced", "BayesianCompression", "Bias", "BiasCorrection",
+           "BinaryConnect", "BitDown", "BNN", "BNReestimate", "BornAgain", "Buckets",
+           "ChannelLasso", "CirculantLayers", "ConcatenatedReLU", "CP", "DeadUnits", "Distill",
+           "DNS", "DoReFa", "EntropyPenalty", "Equalize", "Filters", "FineTune", "FitNets",
+           "FixedPointTraining", "Flattened", "FoldBN", "FPGM", "FSP", "GPTQ", "Gradual",
+           "GroupLasso", "Guard", "HashedNets", "INQ", "Iterative", "JointBits", "KMeans", "LAMP",
+           "LayerRemoval", "LCNN", "LloydMax", "Log2", "Lottery", "LSQ", "Magnitude", "Miracle",
+           "MixedBits", "Movement", "net_of", "NM", "OBC", "OBD", "OBS", "PACT", "Pipeline",
+           "ProductQuantization", "PTQ", "QAT", "RateDistortion", "Reparametrization", "Run",
+           "Segmentation", "Slimming", "SmoothQuant", "SNIP", "SoftSharing", "Soup",
+           "SparseActivations", "SparseGPT", "SparseVD", "SpatialSVD", "Split", "SVD", "Taylor",
+           "Technique", "TECHNIQUES", "TrellisQuantization", "TTQ", "Tucker", "TWN", "Wanda",
+           "Wavelets", "WeightSVD", "XNORNet"]

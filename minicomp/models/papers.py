@@ -8,9 +8,9 @@ import numpy as np
 
 from ..nn.forms import Dense
 from ..nn.graph import Model, chain
-from ..nn.init import gaussian, glorot_uniform, initialise, torch_uniform
-from ..nn.layers import (BatchNorm1d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU,
-                         Sigmoid, Tanh)
+from ..nn.init import gaussian, glorot_uniform, he_normal, initialise, torch_uniform
+from ..nn.layers import (BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d,
+                         ReLU, Sigmoid, Tanh)
 from ..nn.layers.normalize import Statistics
 from .arguments import chained
 
@@ -104,6 +104,21 @@ def GuptaCNN(*, rng: Rng) -> Model:
                   ("flatten", Flatten()), ("fc1", Linear(256, 128)), ("relu3", ReLU()),
                   ("fc2", Linear(128, 10)))
     return initialise(Model(nodes, input_shape=(1, 28, 28)), rng=rng)
+
+
+def DropoutMLP(hidden: int, *, dropout: bool = True, rng: Rng) -> Model:
+    """Returns 784-hidden-hidden-10 with ReLU and, unless left out, dropout: 0.2 of the pixels, 0.5
+    of the hidden units; weights He normal, biases 0; x (N, 1, 28, 28).
+
+    Source: Hinton et al. 2015, section 3, hidden 1200 and, without dropout, 800; dropout as in
+        Hinton et al. 2012, arXiv 1207.0580
+    """
+    named = [("flatten", Flatten())]
+    for i, (a, b, p) in enumerate([(784, hidden, 0.2), (hidden, hidden, 0.5)], start=1):
+        named += [(f"drop{i}", Dropout(p)), (f"fc{i}", Linear(a, b)), (f"relu{i}", ReLU())]
+    named += [("drop3", Dropout(0.5)), ("fc3", Linear(hidden, 10))]
+    nodes = chain(*[pair for pair in named if dropout or not pair[1].drops])
+    return initialise(Model(nodes, input_shape=(1, 28, 28)), rng=rng, draw=he_normal)
 
 
 def BinaryConnectMLP(*, normalize: Statistics | None = None, hidden: int = 1024, rng: Rng) -> Model:

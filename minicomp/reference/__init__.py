@@ -23,6 +23,7 @@ from . import vectors
 from .cases_binary import BINARY
 from .cases_bits import BITS
 from .cases_coding import CODING
+from .cases_distill import DISTILL
 from .cases_hash import HASH
 from .cases_lookup import LOOKUP
 from .cases_lowrank import LOWRANK
@@ -46,7 +47,7 @@ from .judges import Case, Message, copied
 ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS, **FIXED,
                             **QUANT_FOLDING, **QUANT_LEVELS, **QUANT_PTQ, **QUANT_RANGES,
                             **ROUNDING, **QUANT_TRAINING, **BINARY, **BITS, **LOWRANK, **HASH,
-                            **LOOKUP, **PRODUCT, **RATE, **RANS}
+                            **LOOKUP, **PRODUCT, **RATE, **RANS, **DISTILL}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:

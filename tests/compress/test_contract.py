@@ -144,6 +144,15 @@ TOY = {
     "soft-sharing": [{"components": 5, "pi0": 0.5, "tau": 0.05}],
     "bayesian-compression": [{"log_var": -3.0}],
     "miracle": [{"rate": 0.5, "bits": 6}],
+    "distill": [{"teacher": OTHER}, {"teacher": f"{OTHER}+{OTHER}", "mean": "geometric"}],
+    "fitnets": [{"teacher": OTHER}, {"teacher": OTHER, "to": {"relu4": "fc2"}}],
+    "fsp": [{"teacher": OTHER}, {"teacher": OTHER, "flow": {"conv1": "relu3"},
+                                  "to": {"conv1": "relu1"}}],
+    "attention-transfer": [{"teacher": OTHER, "to": {"relu2": "conv3"}},
+                           {"teacher": OTHER, "form": "squares", "p": 1}],
+    "teacher-assistant": [{"teacher": OTHER, "assistants": OTHER}],
+    "born-again": [{"generations": 2}],
+    "soup": [{"others": OTHER}, {"others": f"{OTHER}+{OTHER}", "recipe": "greedy"}],
     "finetune": [{}],
 }
 REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
@@ -158,7 +167,8 @@ REFUSES_PRUNED = {"channel-lasso": "remove channels before weights",
                   "bit-down": "bit-down cannot keep what was pruned",
                   "miracle": "miracle cannot keep what was pruned"}
 CONVS = {"weight-svd", "spatial-svd", "tucker", "cp", "flattened"}  # of convolutions alone
-ANY_NODE = {"bias", "finetune", "sparse-activations"}  # whose knobs are not about weights
+ANY_NODE = {"bias", "finetune", "sparse-activations", "fitnets", "fsp", "attention-transfer"}
+# ... whose knobs are not about weights
 DATA_DECIDE = {"sparse-activations", "joint-bits"}  # which layers there are, or their bits
 ROUGH = {("movement", 1), ("group-lasso", 0), ("sparse-vd", 0),
          ("soft-sharing", 0), ("bayesian-compression", 0)}  # only a training can tell what goes

@@ -280,6 +280,16 @@ WRONG = {
     "merged_components": lambda mu, log_lam, pi, limit: (mu, log_lam, pi),
     "assigned_components": lambda w, mu, log_lam, pi: np.abs(  # the nearest mean
         w[:, None] - mu).argmin(axis=1),
+    "soft_targets": lambda z, T: ENTRIES["soft_targets"].fn(z * T, 1.0),
+    "mean_targets": lambda z, T, mean: ENTRIES["soft_targets"].fn(z.mean(axis=0), T) / 2,
+    "soft_gradient": lambda z, p, T: ENTRIES["soft_targets"].fn(z, T) - p,  # 1 / T is missing
+    "high_temperature_gradient": lambda z, v, T: (z - v) / (z.shape[1] * T * T),  # not centred
+    "distillation": lambda z, v, y, T, alpha: (  # T^2 is missing
+        ENTRIES["distillation"].fn(z, v, y, T, alpha)[0],
+        ENTRIES["distillation"].fn(z, v, y, T, alpha / T**2)[1]),
+    "attention_map": lambda a, p: (np.abs(a) ** p).sum(axis=1).reshape(len(a), -1),  # no norm
+    "fsp_matrix": lambda a, b: np.einsum("nist,njst->nij", a, b),  # not divided
+    "regressed": lambda v, w, b: ENTRIES["regressed"].fn(v, w, 0 * b),
 }
 
 

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+import minicomp
+from minicomp.compress.technique import Run
+from minicomp.data import Dataset, Split
+from minicomp.models.papers import DropoutMLP
+from minicomp.papers import PAPERS, hinton2015
+from minicomp.papers.hinton2015 import (LENGTH2, Choice, MaxNorm, best, best_offset, raised, table,
+                                         without)
+
+ERRORS = {"teacher": 80, "student": 150, "distilled": 90, "no3": 300, "raised": 100}
+
+
+def rows(threes=20, **more):
+    errors = {word: [n - 1, n + 1] for word, n in (ERRORS | more).items()}
+    wrong = {word: [threes, threes] for word in errors}
+    return table(errors, wrong, [3.0, 4.0], {w: [900, 1100] for w in errors}, [5.0, 6.0], 1010)
+
+
+def test_rows_are_met_where_the_claims_hold():
+    first, second = rows()
+    assert first["met"] and second["met"] and (first["seconds"], second["seconds"]) == (5, 6)
+    assert first["ours"] == "80, 150, 90; file 1,000 bytes"
+    assert second["ours"] == "300, 20; 100, 98.0 % (by 3.5)"
+    assert not rows(distilled=91)[0]["met"] and not rows(student=90)[0]["met"]
+    assert not rows(threes=21)[1]["met"]
+
+
+def test_the_offset_is_the_least_of_fewest_errors():
+    z = np.array([[0.0, 2.05, 0.0], [0.0, 1.05, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 9.0]])
+    y = np.array([0, 0, 1, 2])
+    assert best_offset(z, y, 0) == pytest.approx(2.1)
+    assert best_offset(z, np.array([1, 1, 1, 2]), 0) == 0
+    model = DropoutMLP(4, dropout=False, rng=np.random.default_rng(0))
+    moved = raised(model, 3, 2.5)(np.zeros((1, 1, 28, 28), np.float32)).data
+    assert moved[0].tolist() == [0, 0, 0, 2.5, 0, 0, 0, 0, 0, 0]
+    assert not model.forms()["fc3.bias"].values().any()
+
+
+def digits(n=40):
+    rng = np.random.default_rng(0)
+    split = Split(rng.random((n, 1, 28, 28), dtype=np.float32), np.arange(n) % 10)
+    return Dataset("toy", split, split, split, tuple("0123456789"), "rendered")
+
+
+def test_the_choice_of_fewest_validation_errors_is_taken():
+    teacher = DropoutMLP(20, rng=np.random.default_rng(1))
+    start = DropoutMLP(20, dropout=False, rng=np.random.default_rng(0))
+    wild, still, good = Choice(1.0, 0.0, 1e9), Choice(1.0, 0.0, 1e-9), Choice(1.0, 0.0, 0.05)
+    with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
+        patch.setattr(hinton2015, "SHORT", 40)
+        run = Run(np.random.default_rng(0))
+        assert best([wild, still, good], teacher, start, digits(), run) is good
+        assert best([still, wild], teacher, start, digits(), run) is still
+
+
+def test_the_length_of_incoming_weights_is_limited():
+    start = DropoutMLP(30, rng=np.random.default_rng(0))
+    start.forms()["fc2.weight"].value.data[:4] *= 10
+    made = MaxNorm().training(epochs=1, lr=1e-6).apply(start, digits(),
+                                                       Run(np.random.default_rng(0)))
+    w, before = (m.forms()["fc2.weight"].values() for m in (made, start))
+    np.testing.assert_allclose(np.square(w[:4]).sum(axis=1), LENGTH2, rtol=1e-4)
+    np.testing.assert_allclose(w[4:], before[4:], atol=1e-4)
+
+
+def test_the_student_sees_no_shifted_image_and_no_3(monkeypatch, tmp_path):
+    seen, made = [], []
+    apply = hinton2015.FineTune.change
+
+    def watched(self, model, data, run):
+        seen.append((self.name, self.shift, 3 in data.train.y, data.test is None))
+        return apply(self, model, data, run)
+
+    def counted(model, path, name):
+        made.append(path.name)
+        minicomp.save(model, path)
+        return 1000, 7
+
+    monkeypatch.setattr(hinton2015, "file_errors", counted)
+    monkeypatch.setattr(hinton2015.FineTune, "change", watched)
+    for name in ("TEACHER", "STUDENT"):
+        monkeypatch.setattr(hinton2015, name, getattr(hinton2015, name) | {"epochs": 1})
+    for name in ("ALONE", "SOFT"):
+        monkeypatch.setattr(hinton2015, name, getattr(hinton2015, name)[:1])
+    monkeypatch.setattr(hinton2015, "SHORT", 0)
+    first, second = PAPERS["hinton2015"].run(digits(), seeds=[0], log=None, n_threads=1,
+                                             out=tmp_path)
+    assert seen == [("max-norm", 2, True, True), ("finetune", 0, True, True),
+                    ("distill", 0, True, True), ("finetune", 0, True, True),
+                    ("distill", 0, True, True), ("distill", 0, False, True)]
+    assert made == [f"mlp-{w}-0.mcz" for w in ("teacher", "student", "distilled", "no3", "raised")]
+    assert first["chosen"] == [{"T": 1.0, "alpha": 0.0, "lr": 0.1},
+                               {"T": 4.0, "alpha": 0.5, "lr": 0.02}]
+    assert first["errors teacher"] == [7] and 0 <= second["threes raised"][0] <= 4
+    assert not (without(digits().train, 3).y == 3).any()
