@@ -78,7 +78,7 @@ def test_a_technique_says_the_knobs_that_were_set(technique):
         assert repr(technique()) == f"{technique.__name__}()"
         return
     value = {int: 3, float: 0.25, bool: not getattr(technique, knob)}.get(limits.type)
-    value = limits.choices[-1] if limits.choices else value
+    value = limits.choices[-1] if limits.choices else "a.mcz" if limits.type is str else value
     if limits.lo is not None:
         value = max(value, limits.type(limits.lo))
     given = {knob: value} | ({"mean_bits": 5.0} if technique.word == "mixed-bits" else {})

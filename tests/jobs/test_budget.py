@@ -79,7 +79,7 @@ def test_what_cannot_be_met_is_said_with_the_least_bytes():
 
 HALF = ("magnitude", "obs", "obc", "sparsegpt", "filters", "apoz", "sparse-activations")
 NEEDED = {word: {"sparsity": 0.5} for word in HALF} | {
-    "nm": {"skip": True}, "mixed-bits": {"mean_bits": 5.0},
+    "nm": {"skip": True}, "mixed-bits": {"mean_bits": 5.0}, "fsp": {"flow": {"conv1": "relu1"}},
     **dict.fromkeys(("svd", "activation-svd", "weight-svd", "spatial-svd"), {"ratio": 0.5})}
 WITH_NORMS = ("slimming", "layer-removal", "bn-reestimate")
 
@@ -92,9 +92,9 @@ def test_every_technique_can_be_sketched_without_data(kind, tmp_path):
     else:
         name = "depthwise32" if kind.word in WITH_NORMS else "lenet5classic"
         model = MODELS[name](rng=np.random.default_rng(0))
-    if kind.word == "bias-correction":
+    for knob in [k for k in ("against", "teacher", "others") if k in kind.knobs()]:
         save(model, tmp_path / "float.mcz")
-        knobs = {"against": str(tmp_path / "float.mcz")}
+        knobs = knobs | {knob: str(tmp_path / "float.mcz")}
     before = model.state_dict()
     sketch = kind(**knobs).sketch(model, rng=np.random.default_rng(0))
     assert len(encode(sketch)) > 100
