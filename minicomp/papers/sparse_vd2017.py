@@ -2,7 +2,8 @@
 1701.05369, table 1): LeNet-300-100 68x at 1.92 %, LeNet-5 280x at 0.75 %, weights kept.
 
 The paper trains for hundreds of epochs; ours goes on from a float net for as many as a table of a
-quarter of an hour has room for, with a heavier divergence, chosen on validation images. The file: codebooks of 4 bits, trained on.
+quarter of an hour has room for, with a heavier divergence, chosen on validation images. The
+file: codebooks of 4 bits, trained on.
 """
 
 from __future__ import annotations
