@@ -48,8 +48,11 @@ def test_every_form_of_the_page_has_a_file():
 
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_the_page_has_the_built_in_nets(name):
-    args = {"classes": 3, "channels": 2} | ({"width": 0.3} if "width" in ARGUMENTS[name] else {})
-    for given in ({}, args):
+    others = ({"classes": 3, "channels": 2, "width": 0.3, "resolution": 40, "groups": 4,
+               "blocks": 1, "hidden": 1},
+              {"width": 0.2, "resolution": 64, "groups": 8, "blocks": 4, "hidden": 0})
+    for args in ({}, *others):
+        given = {key: value for key, value in args.items() if key in ARGUMENTS[name]}
         model = from_spec({"builtin": name, "args": given})
         shapes, statistics = file.shapes_of({"builtin": name, "args": given})
         assert list(shapes.items()) == [(n, f.shape) for n, f in model.forms().items()]
