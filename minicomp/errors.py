@@ -74,3 +74,11 @@ def printable(text: object, limit: int = 400) -> str:
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
     return shown if cut is text else f"{shown}... ({len(text):,} letters)"
 
+
+def article(noun: str) -> str:
+    """Returns a noun with "a" or "an" before it, by its first letter.
+
+    >>> article("codebook"), article("affine")
+    ('a codebook', 'an affine')
+    """
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"

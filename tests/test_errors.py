@@ -1,5 +1,5 @@
 import pytest
-from minicomp.errors import did_you_mean
+from minicomp.errors import article, did_you_mean
 
 KNOBS = dict.fromkeys(["epochs", "epoch", "lr", "batch_size"])
 
@@ -15,3 +15,8 @@ KNOBS = dict.fromkeys(["epochs", "epoch", "lr", "batch_size"])
 )
 def test_the_nearest_are_offered_or_all_are_named(name, end):
     assert did_you_mean(name, KNOBS) == did_you_mean(name, iter(KNOBS)) == end
+
+
+def test_a_vowel_takes_an():
+    assert [article(kind) for kind in ("affine", "codebook", "")] == [
+        "an affine", "a codebook", "a "]

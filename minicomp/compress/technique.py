@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import __version__
 from ..checkpoint import fingerprint
-from ..errors import UserError, did_you_mean, printable
+from ..errors import UserError, article, did_you_mean, printable
 from ..nn.graph import INPUT, Model
 from ..tensor import no_grad
 from ..train import evaluate
@@ -81,6 +81,8 @@ class Knob:
         kind: Any = self.type
         if value is None and self.optional:
             return None
+        if self.choices and type(value) is int:
+            value = str(value)  # 4 for "4"
         if self.choices and value not in self.choices:
             raise UserError(f"{name} must be one of {', '.join(self.choices)}, got {value!r}")
         if (
@@ -407,8 +409,8 @@ def check_movable(word: str, model: Model, names: Iterable[str] | None = None) -
         form = model.forms()[name]
         if not form.movable:
             raise UserError(
-                f"{word}: {name} must hold plain values, of which each can move, got a "
-                f"{form.kind}; prune before sharing"
+                f"{word}: {name} must hold plain values, of which each can move, got "
+                f"{article(form.kind)}; prune before sharing, and train before either"
             )
 
 

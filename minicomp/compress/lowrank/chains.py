@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, article
 from ...nn.forms import Dense
 from ...nn.graph import Model, Node, chain
 from ...nn.layers import Conv2d, Layer, Linear
@@ -91,5 +91,5 @@ def check_plain(word: str, model: Model, names: Sequence[str]) -> None:
             raise UserError(f"{word}: {name}.weight is pruned, and factors would fill its zeros: "
                             "factor before pruning")
         if not form.movable:
-            raise UserError(f"{word}: {name}.weight must hold plain values, got a {form.kind}: "
-                            "factor before sharing and quantizing")
+            raise UserError(f"{word}: {name}.weight must hold plain values, got "
+                            f"{article(form.kind)}: factor before sharing and quantizing")

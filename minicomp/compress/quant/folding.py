@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, article
 from ...nn.forms import Dense, Form
 from ...nn.graph import Model, Node
 from ...nn.layers import Layer
@@ -75,7 +75,7 @@ def check_foldable(word: str, model: Model) -> None:
         weight = model.node(before).layer.forms["weight"]
         if not weight.movable:
             raise UserError(f"{word}: {before}.weight must hold plain values, of which each can "
-                            f"move, got a {weight.kind}; fold {name} first")
+                            f"move, got {article(weight.kind)}; fold {name} first")
 
 
 def _foldable(model: Model) -> tuple[dict[str, str], dict[str, str]]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, article
 from ...nn.forms import Dense, Form
 from ...nn.graph import INPUT, Model, Node
 from ...nn.layers import ActQuant, Layer
@@ -226,7 +226,7 @@ def _rescaled(word: str, node: Node, ins: list[Array], own: Array,
             raise UserError(f"{word}: {node.name} normalises the channels that it reads; fold it")
         if not _movable(layer):
             raise UserError(f"{word}: {node.name}.weight must hold plain values, of which each can "
-                            f"move, got a {layer.forms['weight'].kind}")
+                            f"move, got {article(layer.forms['weight'].kind)}")
         with np.errstate(over="ignore"):
             made = _moved(layer, ins[0], own)
         if not finite(made):

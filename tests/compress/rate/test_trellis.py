@@ -8,7 +8,7 @@ from minicomp.compress.rate.pricing import code_bits, code_counts, price
 from minicomp.compress.rate.scalar import rd_quantize
 from minicomp.compress.rate.trellis import trellis_codes, trellis_quantize
 from minicomp.compress.technique import Run
-from minicomp.errors import FormatError
+from minicomp.errors import FormatError, UserError
 from minicomp.grid.trellis import NEXT, QUANTIZER, trellis_path, trellis_points
 from minicomp.nn import Trellis
 
@@ -120,3 +120,9 @@ def test_what_does_not_fit_is_named():
 def test_a_zero_that_never_occurs_has_no_price_and_none_is_computed():
     bits = np.array([1.0, np.inf, 1.0])  # of code 0, which lam = 0 would make NaN
     assert trellis_codes(np.array([[2.0]]), 1.0, bits, 0.0).tolist() == [[1]]
+
+
+def test_states_may_be_given_as_a_number():
+    assert TrellisQuantization(states=4) == TrellisQuantization(states="4")
+    with pytest.raises(UserError, match="states must be one of 4, 8, got '5'"):
+        TrellisQuantization(states=5)
