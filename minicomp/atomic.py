@@ -22,7 +22,7 @@ from .errors import UserError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
@@ -55,8 +55,8 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     _remove_halves(path)
     temporary = None
     try:
-        temporary, f = _temporary(path)
-        with f:
+        temporary, half = _temporary(path)
+        with half as f:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())

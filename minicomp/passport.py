@@ -366,12 +366,13 @@ def planned(net: Model | Program, *, skip_zeros: bool = True) -> Callable:
 
     A net that cannot be lowered is called as it is, its weights decoded before.
     """
+    if not isinstance(net, Model):
+        return net.plan(skip_zeros=skip_zeros)
     try:
-        program = lower(net) if isinstance(net, Model) else net
+        return lower(net).plan(skip_zeros=skip_zeros)
     except ValueError:
         with no_grad():
             return functools.partial(net, weights=net.decode())
-    return program.plan(skip_zeros=skip_zeros)
 
 
 def _row(node, macs: int, effective: int, zeros: float | None, parts: dict[str, float]) -> LayerRow:
