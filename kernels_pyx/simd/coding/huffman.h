@@ -160,8 +160,8 @@ static void huffman_four_streams(const huffman_tables *RESTRICT t, const uint8_t
 
 static int64_t huffman_one_stream(const huffman_tables *t, const uint8_t *data, int64_t size,
                                   huffman_stream s, int many) {
-    const uint8_t *last = data + size - 8;
-    for (int64_t r; many && size >= 8 && (r = huffman_rounds(&s, last));)
+    const uint8_t *last = size >= 8 ? data + size - 8 : NULL;
+    for (int64_t r; many && last && (r = huffman_rounds(&s, last));)
         while (r--) {
             uint64_t n = 0;
             FILL_UP(s)
