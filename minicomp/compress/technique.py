@@ -81,7 +81,7 @@ class Knob:
         kind: Any = self.type
         if value is None and self.optional:
             return None
-        if self.choices and type(value) is int:
+        if type(value) is int and str(value) in self.choices:
             value = str(value)  # 4 for "4"
         if self.choices and value not in self.choices:
             raise UserError(f"{name} must be one of {', '.join(self.choices)}, got {value!r}")

@@ -124,5 +124,5 @@ def test_a_zero_that_never_occurs_has_no_price_and_none_is_computed():
 
 def test_states_may_be_given_as_a_number():
     assert TrellisQuantization(states=4) == TrellisQuantization(states="4")
-    with pytest.raises(UserError, match="states must be one of 4, 8, got '5'"):
+    with pytest.raises(UserError, match="states must be one of 4, 8, got 5"):
         TrellisQuantization(states=5)
