@@ -37,6 +37,7 @@ from ...nn.forms import Affine
 from ...nn.layers import Conv2d, Layer, Linear
 from ...tensor import Array
 from ..technique import knob
+from .divergence import below
 from .grouped import GroupedConv2d, GroupedLinear
 from .horseshoe import kinds_of
 from .noisy import Noisy
@@ -94,8 +95,7 @@ class BayesianCompression(NoisyTraining):
     def known(self, node, layer):
         mu = layer.forms["weight"].dense().data
         z, z_var = (layer.spread(a) for a in layer.moments())
-        noise = layer.noise()
-        stays = noise <= max(self.at("threshold", node), noise.min())  # one at least
+        stays = below(layer.noise(), self.at("threshold", node))
         keep = np.broadcast_to(layer.spread(stays), mu.shape) & layer.kept()
         w = np.where(keep, mu * z, 0).astype(np.float32)
         variance = posterior_variance(mu, layer.buffers["log_var"], z, z_var)

@@ -64,8 +64,15 @@ def certain(theta: Array, log_var: Array, threshold: float = 3.0, mask: Array | 
     Source: Molchanov, Ashukha & Vetrov 2017, section 4.3
     """
     a = log_alpha(theta, log_var)
-    a = a if mask is None else np.where(mask, a, np.inf)
-    keep = a <= threshold
-    if not keep.any() and np.isfinite(a).any():
-        keep.reshape(-1)[a.argmin()] = True
+    return below(a if mask is None else np.where(mask, a, np.inf), threshold)
+
+
+def below(noise: Array, threshold: float) -> Array:
+    """Returns where noise is at most the threshold, bool; of none the first of the least.
+
+    noise : float, any shape, infinite where nothing may stay
+    """
+    keep = noise <= threshold
+    if not keep.any() and np.isfinite(noise).any():
+        keep.reshape(-1)[noise.argmin()] = True
     return keep

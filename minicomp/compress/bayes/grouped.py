@@ -15,7 +15,10 @@ from .noisy import Noisy, NoisyConv2d, NoisyLinear
 
 
 def gaussian_slopes(mu: Array, log_var: Array) -> tuple[Array, Array]:
-    """Returns the slopes in mu and log sigma^2 of KL(N(mu, sigma^2) || N(0, 1)): eq. (8)."""
+    """Returns the slopes in mu and log sigma^2 of KL(N(mu, sigma^2) || N(0, 1)), in their dtype.
+
+    mu, log_var : float, of one shape        Source: Louizos et al. 2017, eq. (8)
+    """
     return mu, 0.5 * (np.exp(log_var) - 1)
 
 

@@ -42,10 +42,11 @@ FAR, WIDE = 60.0, 2.0  # mean and log variance of a logarithm, at most: exp stay
 
 def half_cauchy_slopes(mean: Array, log_var: Array, tau: Array | float = 1.0
                        ) -> tuple[Array, Array]:
-    """Returns the slopes of (1) + (2) in means and log variances, each (2, ...).
+    """Returns the slopes of (1) + (2) in means and log variances, each (2, ...), in mean's dtype.
 
-    mean, log_var : (2, ...) of the logarithms of the Gamma and of the inverse Gamma variable
-    tau : the scale of the half-Cauchy variable, one or (...)
+    mean, log_var : float (2, ...) of the logarithms of the Gamma and of the inverse Gamma variable
+    tau : > 0, the scale of the half-Cauchy variable, one or (...)
+    Source: Louizos et al. 2017, section 4.2; (1) and (2) as above
     """
     sign = np.array([1, -1], mean.dtype).reshape(-1, *[1] * (mean.ndim - 1))
     var = np.exp(log_var)

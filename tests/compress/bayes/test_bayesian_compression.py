@@ -147,3 +147,13 @@ def test_a_horseshoe_drops_inputs_that_say_nothing(blobs, net):
     made = training.apply(net(), data, Run(np.random.default_rng(0)))
     inputs = made.forms()["fc1.weight"].dense().data.any(axis=0)
     assert inputs[:6].all() and inputs[6:].sum() <= 4
+
+
+def test_of_a_layer_that_is_all_noise_one_group_stays():
+    # log alpha is cut to 8, where all of them may lie.
+    net = noisy(Model(chain(("a", Linear(6, 3))), input_shape=(6,)), -2.0, JEFFREYS)
+    layer = net.nodes[0].layer
+    layer.forms["weight"] = Dense(np.ones((3, 6), np.float32))
+    layer.buffers["z_log_var"][:] = 9.0
+    kept = BayesianCompression(threshold=3.0, share=1e-6).known("a", layer)
+    assert kept.mask.any(axis=0).tolist() == [True] + 5 * [False]
