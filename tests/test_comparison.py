@@ -82,3 +82,9 @@ def test_the_picture_has_a_panel_a_cost_and_a_mark_a_file():
                for ax in axes)
     filled = [c.lines[0].get_markerfacecolor() != "white" for c in axes[0].containers]
     assert filled == [True, False]
+
+
+def test_a_net_that_multiplies_nothing_has_a_mark():
+    rows = [row("zeros.mcz", 100, 900, macs=0), row("b.mcz", 200, 9, macs=20)]
+    ax = pareto.plot_fronts(rows)[1]
+    assert len(ax.containers) == 2 and ax.get_xlim()[0] > 0

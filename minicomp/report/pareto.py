@@ -38,13 +38,13 @@ def plot_fronts(rows: Sequence[Compared], *, examples: str = "") -> list:
 
 def _panel(ax, rows: Sequence[Compared], cost: str) -> None:
     best = front([row.error for row in rows], [row.cost(cost) for row in rows])
-    line = sorted((row.cost(cost), _percent(row.error)) for row, on in zip(rows, best) if on)
+    line = sorted((_place(row, cost), _percent(row.error)) for row, on in zip(rows, best) if on)
     ax.plot([c for c, _ in line], [e for _, e in line], color=GREY, linewidth=1,
             drawstyle="steps-post", zorder=1)
     for i, row in enumerate(rows):
         if row.cost(cost) is None:
             continue
-        at, error = row.cost(cost), _percent(row.error)
+        at, error = _place(row, cost), _percent(row.error)
         arms = [[error - _percent(row.low)], [_percent(row.high) - error]]
         colour = LINES[i % len(LINES)]
         ax.errorbar([at], [error], arms, color=colour, marker=MARKERS[i // len(LINES)
@@ -53,7 +53,7 @@ def _panel(ax, rows: Sequence[Compared], cost: str) -> None:
                     label=f"{i + 1}  {Path(row.file).name}")
         ax.annotate(str(i + 1), (at, error), (6, 4), textcoords="offset points", fontsize=9)
     ax.set_xscale("log")
-    _limits(ax, [row.cost(cost) for row in rows if row.cost(cost) is not None])
+    _limits(ax, [_place(row, cost) for row in rows if row.cost(cost) is not None])
     ax.set_xlabel(NAMES[cost])
     ax.grid(color=LIGHT, linewidth=0.6)
 
@@ -67,6 +67,10 @@ def _limits(ax, costs: Sequence[float]) -> None:
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:,.10g}")
     ax.xaxis.set_minor_formatter(lambda v, _: f"{v:,.10g}" if f"{v:.0e}"[0] in digits else "")
     ax.tick_params(axis="x", which="minor", labelsize=9)
+
+
+def _place(row: Compared, cost: str) -> float:
+    return row.cost(cost) or 1  # a net of zeros multiplies nothing, and the axis is logarithmic
 
 
 def _percent(error: float) -> float:

@@ -77,7 +77,7 @@ def test_inputs_that_say_nothing_are_dropped_and_units_follow(blobs, net):
     data = blobs()
     for split in (data.train, data.val):
         split.x[:, 6:] = np.random.default_rng(1).standard_normal(split.x[:, 6:].shape)
-    training = BayesianCompression(log_var=-5.0).training(
+    training = BayesianCompression(log_var=-5.0, share=1.0).training(
         epochs=20, optimizer="adam", lr=0.015, batch_size=32)
     made = training.apply(net(), data, Run(np.random.default_rng(0)))
     form = made.forms()["fc1.weight"]
