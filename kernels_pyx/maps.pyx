@@ -41,14 +41,18 @@ cdef extern from "simd/maps/pool.h" nogil:
     PoolKernel max_pool_image, max_pool_image_dx, avg_pool_image, avg_pool_image_dx
 
 cdef extern from "simd/maps/norm.h" nogil:
-    void norm_sums(const float *g, const float *x, const float *shift, long M, long C, double *s,
-                   double *q, int level)
+    ctypedef struct Gate:
+        const float *a
+        const float *b
+        float top
+    void norm_sums(const float *g, const float *x, const float *shift, Gate gate, long M, long C,
+                   double *s, double *q, int level)
     void norm_moments(const float *x, const float *shift, long M, long C, double *s, double *q,
                       int level)
-    void norm_affine(const float *x, const float *a, const float *b, long M, long C, float *y,
-                     int level)
+    void norm_affine(const float *x, const float *a, const float *b, int gated, long M, long C,
+                     float top, float *y, int level)
     void norm_blend(const float *g, const float *x, const float *a, const float *b, const float *d,
-                    long M, long C, float *y, int level)
+                    Gate gate, long M, long C, float *y, int level)
 
 cdef extern from "simd/maps/dense.h" nogil:
     enum: DENSE_LANES
@@ -377,17 +381,29 @@ def conv_pool_dw(
 # ---------------------------------------------------------------------------- sums per channel
 
 
+cdef Gate gate_of(gate) except *:
+    # a, b (C,) and top, or None; the caller holds the arrays
+    cdef Gate made
+    made.a, made.b, made.top = NULL, NULL, 0
+    if gate is not None:
+        made.a, made.b, made.top = or_null(gate[0]), or_null(gate[1]), gate[2]
+    return made
+
+
 def sums(
     const float[:, ::1] g,    # IN (M, C)
     const float[:, ::1] x,    # IN (M, C)
     const float[::1] shift,   # IN (C,)
+    gate,                     # a (C,), b (C,), top: g counts where 0 < x a + b < top; or None
     double[::1] s,            # OUT zeros (C,)
     double[::1] q,            # OUT zeros (C,)
     int level,
 ):
     """s = sum of g, q = sum of g (x - shift), over the rows."""
+    cdef Gate through = gate_of(gate)
     with nogil:
-        norm_sums(&g[0, 0], &x[0, 0], &shift[0], x.shape[0], x.shape[1], &s[0], &q[0], level)
+        norm_sums(&g[0, 0], &x[0, 0], &shift[0], through, x.shape[0], x.shape[1], &s[0], &q[0],
+                  level)
 
 
 def moments(
@@ -406,12 +422,14 @@ def affine(
     const float[:, ::1] x,   # IN (M, C)
     const float[::1] a,      # IN (C,)
     const float[::1] b,      # IN (C,)
+    bint gated,
+    float top,
     float[:, ::1] y,         # OUT (M, C)
     int level,
 ):
-    """y = x a + b."""
+    """y = x a + b, or that limited to 0..top."""
     with nogil:
-        norm_affine(&x[0, 0], &a[0], &b[0], x.shape[0], x.shape[1], &y[0, 0], level)
+        norm_affine(&x[0, 0], &a[0], &b[0], gated, x.shape[0], x.shape[1], top, &y[0, 0], level)
 
 
 def blend(
@@ -420,12 +438,15 @@ def blend(
     const float[::1] a,      # IN (C,)
     const float[::1] b,      # IN (C,)
     const float[::1] d,      # IN (C,)
+    gate,                    # as in sums
     float[:, ::1] y,         # OUT (M, C)
     int level,
 ):
     """y = g a + x b + d."""
+    cdef Gate through = gate_of(gate)
     with nogil:
-        norm_blend(&g[0, 0], &x[0, 0], &a[0], &b[0], &d[0], x.shape[0], x.shape[1], &y[0, 0], level)
+        norm_blend(&g[0, 0], &x[0, 0], &a[0], &b[0], &d[0], through, x.shape[0], x.shape[1],
+                   &y[0, 0], level)
 
 
 # -------------------------------------------------------------------------------- linear layers

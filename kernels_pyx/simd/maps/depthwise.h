@@ -8,6 +8,10 @@
  *   portable, avx2   for each tap a pass over the channels of a pixel, y kept in memory
  *   avx512           8 pixels of 16 channels stay in registers while the window passes: one load
  *                    a multiply-add instead of three loads and a store
+ *   avx512, 3 x 3    of stride 1 or 2: the nine filter vectors stay too, and an entry of x is
+ *                    loaded once a kernel row for all pixels whose windows meet it: 1.25 loads for
+ *                    3 multiply-adds of stride 1. Nothing is padded: a load outside the map is one
+ *                    of no lanes
  */
 #ifndef MINICOMP_DEPTHWISE_H
 #define MINICOMP_DEPTHWISE_H
@@ -112,7 +116,7 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_row(const Conv *d, const float *x, co
 ALWAYS_INLINE int depthwise_mask(long left) { return left >= 16 ? 0xffff : (1 << left) - 1; }
 
 /* Channels outside, rows inside: the KH rows of 16 channels that a row of y needs stay in L1. */
-TARGET_AVX512 static void depthwise_avx512(const Conv *d, const float *x, const float *w,
+TARGET_AVX512 static void depthwise_any_avx512(const Conv *d, const float *x, const float *w,
                                            const float *bias, float *y) {
     for (long c = 0; c < d->C; c += 16) {
         const __mmask16 m = (__mmask16)depthwise_mask(d->C - c);
@@ -132,8 +136,8 @@ TARGET_AVX512 static void depthwise_dx_avx512(const Conv *d, const float *g, con
 
 /* dw of 16 channels and one tap: a sum over all pixels in four accumulators, which do not wait for
  * each other. */
-TARGET_AVX512 static void depthwise_dw_avx512(const Conv *d, const float *x, const float *g,
-                                              float *dw) {
+TARGET_AVX512 static void depthwise_dw_any_avx512(const Conv *d, const float *x, const float *g,
+                                                  float *dw) {
     const long step = d->sw * d->C;
     for (long c = 0; c < d->C; c += 16) {
         const __mmask16 m = (__mmask16)depthwise_mask(d->C - c);
@@ -162,16 +166,242 @@ TARGET_AVX512 static void depthwise_dw_avx512(const Conv *d, const float *x, con
     }
 }
 
+/* ------------------------------------------------------------------ avx512, 3 x 3 of stride 1, 2 */
+
+/* Whether the kernels below know it. */
+static int depthwise_is_3x3(const Conv *d) {
+    return d->KH == 3 && d->KW == 3 && d->sh == d->sw && d->sw <= 2 && d->ph <= 2 && d->pw <= 2;
+}
+
+/* Asks for n floats that a later row reads, or writes, in the order of memory: the runs themselves
+ * jump from pixel to pixel, which no processor foresees, and would wait for each line. */
+ALWAYS_INLINE void depthwise_ahead(const float *p, long n) {
+    for (long k = 0; k < n; k += 16) __builtin_prefetch(p + k);
+}
+
+/* v[k] = pixel j + k of a row of W pixels, channels of the mask m; 0 outside the row, which is
+ * asked at its ENDs only. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise_pixels(const float *row, long j, long W, long C,
+                                                  __mmask16 m, __m512 *v, const int N,
+                                                  const int END) {
+    UNROLL for (int k = 0; k < N; k++)
+        v[k] = _mm512_maskz_loadu_ps(
+            END ? (__mmask16)((unsigned long)(j + k) < (unsigned long)W ? m : 0) : m,
+            row + (j + k) * C);
+}
+
+/* How many pixels, from j on, a run of up to 8 takes: a power of two. */
+ALWAYS_INLINE int depthwise_run_length(long left, int most) {
+    int n = most;
+    while (n > left) n /= 2;
+    return n;
+}
+
+/* The same body for a run of 8, 4, 2, 1, at a row's ends or inside. */
+#define DEPTHWISE_RUNS(n, end, call) \
+    switch (n) { \
+        case 8: if (end) { call(8, 1); } else { call(8, 0); } break; \
+        case 4: if (end) { call(4, 1); } else { call(4, 0); } break; \
+        case 2: if (end) { call(2, 1); } else { call(2, 0); } break; \
+        default: if (end) { call(1, 1); } else { call(1, 0); } \
+    }
+
+/* y[j .. j + R - 1] of a row: tap rows lo..hi-1; x: the row that tap row 0 meets; w: nine vectors. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise3_run(const float *x, long j, long W, long C,
+                                                const __m512 *w, long lo, long hi, __m512 from,
+                                                __mmask16 m, float *y, const int R, const int S,
+                                                const int END) {
+    __m512 acc[8], v[10];
+    UNROLL for (int r = 0; r < R; r++) acc[r] = from;
+    UNROLL for (int a = 0; a < 3; a++) {
+        if (a < lo || a >= hi) continue;
+        depthwise_pixels(x + a * W * C, j, W, C, m, v, (R - 1) * S + 3, END);
+        UNROLL for (int b = 0; b < 3; b++)
+            UNROLL for (int r = 0; r < R; r++)
+                acc[r] = _mm512_fmadd_ps(v[r * S + b], w[a * 3 + b], acc[r]);
+    }
+    UNROLL for (int r = 0; r < R; r++) _mm512_mask_storeu_ps(y + r * C, m, acc[r]);
+}
+
+/* The rows of the window of output row i that lie on the map: lo..hi-1 of 0..2. */
+ALWAYS_INLINE void depthwise_rows(long top, long H, long *lo, long *hi) {
+    *lo = top < 0 ? -top : 0;
+    *hi = H - top < 3 ? H - top : 3;
+}
+
+/* y = x * w + bias; with `turned` the filters are read from their last tap. A run's pixels are taken
+ * with all their channels, one 16 after the other: memory is read and written in its order, for
+ * which the nine vectors are loaded again. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise3_any(const Conv *d, const float *x, const float *w,
+                                                const float *bias, float *y, int turned,
+                                                const int S) {
+    const long C = d->C, W = d->W;
+    for (long i = 0; i < d->Ho; i++) {
+        const long top = i * S - d->ph;
+        long lo, hi;
+        depthwise_rows(top, d->H, &lo, &hi);
+        for (long j = 0; j < d->Wo;) {
+            const int n = depthwise_run_length(d->Wo - j, S == 1 ? 8 : 4);
+            const long at = j * S - d->pw;
+            const int end = at < 0 || at + (n - 1) * S + 3 > W;
+            for (int s = 0; s < S && top + 3 + s < d->H; s++)
+                depthwise_ahead(x + ((top + 3 + s) * W + j * S) * C, n * S * C);
+            if (i + 1 < d->Ho) depthwise_ahead(y + ((i + 1) * d->Wo + j) * C, n * C);
+            for (long c = 0; c < C; c += 16) {
+                const __mmask16 m = (__mmask16)depthwise_mask(C - c);
+                const __m512 from = bias ? _mm512_maskz_loadu_ps(m, bias + c) : _mm512_setzero_ps();
+                __m512 tap[9];
+                UNROLL for (int t = 0; t < 9; t++)
+                    tap[t] = _mm512_maskz_loadu_ps(m, w + (turned ? 8 - t : t) * C + c);
+#define RUN(R, END) depthwise3_run(x + top * W * C + c, at, W, C, tap, lo, hi, from, m, \
+                                   y + (i * d->Wo + j) * C + c, R * S > 8 ? 4 : R, S, END)
+                DEPTHWISE_RUNS(n, end, RUN)
+#undef RUN
+            }
+            j += n;
+        }
+    }
+}
+
+/* dx of stride 2, by pairs of columns: column 2 q - p meets g[q] by tap 0 and g[q - 1] by tap 2,
+ * the one after it g[q] by tap 1. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise3_dx_run(const float *const *g, const float *const *w,
+                                                   long c, int rows, long q, const Conv *d, __mmask16 m,
+                                                   float *dx, const int R, const int END) {
+    __m512 one[4], two[4], v[5];
+    UNROLL for (int r = 0; r < R; r++) one[r] = two[r] = _mm512_setzero_ps();
+    for (int t = 0; t < rows; t++) {
+        depthwise_pixels(g[t] + c, q - 1, d->Wo, d->C, m, v, R + 1, END);
+        const __m512 w0 = _mm512_maskz_loadu_ps(m, w[t] + c);
+        const __m512 w1 = _mm512_maskz_loadu_ps(m, w[t] + d->C + c);
+        const __m512 w2 = _mm512_maskz_loadu_ps(m, w[t] + 2 * d->C + c);
+        UNROLL for (int r = 0; r < R; r++) {
+            one[r] = _mm512_fmadd_ps(v[r + 1], w0, one[r]);
+            one[r] = _mm512_fmadd_ps(v[r], w2, one[r]);
+            two[r] = _mm512_fmadd_ps(v[r + 1], w1, two[r]);
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++) {
+        const long j = 2 * (q + r) - d->pw;
+        if (!END || (j >= 0 && j < d->W)) _mm512_mask_storeu_ps(dx + j * d->C, m, one[r]);
+        if (!END || (j >= -1 && j + 1 < d->W))
+            _mm512_mask_storeu_ps(dx + (j + 1) * d->C, m, two[r]);
+    }
+}
+
+TARGET_AVX512 static void depthwise3_dx2_avx512(const Conv *d, const float *g, const float *w,
+                                                float *dx) {
+    const long C = d->C, row = d->Wo * C, pairs = (d->W - 1 + d->pw) / 2 + 1;
+    for (long i = 0; i < d->H; i++) {
+        const float *from[2], *tap[2];
+        int rows = 0;
+        for (long a = (i + d->ph) % 2; a < 3; a += 2) {
+            const long r = (i + d->ph - a) / 2;
+            if (i + d->ph < a || r >= d->Ho) continue;
+            from[rows] = g + r * row;
+            tap[rows++] = w + 3 * a * C;
+        }
+        for (long q = 0; q < pairs;) {
+            const int n = depthwise_run_length(pairs - q, 4);
+            const int end = q == 0 || q + n > d->Wo || 2 * (q + n) - d->pw > d->W;
+            if (rows && i + 1 < d->H) {
+                depthwise_ahead(from[0] + row + q * C, n * C);
+                depthwise_ahead(dx + ((i + 1) * d->W + 2 * q) * C, 2 * n * C);
+            }
+            for (long c = 0; c < C; c += 16) {
+                const __mmask16 m = (__mmask16)depthwise_mask(C - c);
+#define RUN(R, END) depthwise3_dx_run(from, tap, c, rows, q, d, m, dx + i * d->W * C + c, \
+                                      R > 4 ? 4 : R, END)
+                DEPTHWISE_RUNS(n, end, RUN)
+#undef RUN
+            }
+            q += n;
+        }
+    }
+}
+
+/* Adds to dw, tap rows lo..hi-1, what R pixels of a row of g give. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise3_dw_run(const float *x, long j, long W, long C,
+                                                   const float *g, long lo, long hi, __mmask16 m,
+                                                   float *dw, const int R, const int S,
+                                                   const int END) {
+    __m512 u[8], v[10], acc[3];
+    UNROLL for (int r = 0; r < R; r++) u[r] = _mm512_maskz_loadu_ps(m, g + r * C);
+    UNROLL for (int a = 0; a < 3; a++) {
+        if (a < lo || a >= hi) continue;
+        depthwise_pixels(x + a * W * C, j, W, C, m, v, (R - 1) * S + 3, END);
+        UNROLL for (int b = 0; b < 3; b++)
+            acc[b] = _mm512_maskz_loadu_ps(m, dw + (a * 3 + b) * C);
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int b = 0; b < 3; b++)
+                acc[b] = _mm512_fmadd_ps(v[r * S + b], u[r], acc[b]);
+        UNROLL for (int b = 0; b < 3; b++)
+            _mm512_mask_storeu_ps(dw + (a * 3 + b) * C, m, acc[b]);
+    }
+}
+
+TARGET_AVX512 ALWAYS_INLINE void depthwise3_dw_any(const Conv *d, const float *x, const float *g,
+                                                   float *dw, const int S) {
+    const long C = d->C, W = d->W;
+    for (long i = 0; i < d->Ho; i++) {
+        const long top = i * S - d->ph;
+        long lo, hi;
+        depthwise_rows(top, d->H, &lo, &hi);
+        for (long j = 0; j < d->Wo;) {
+            const int n = depthwise_run_length(d->Wo - j, S == 1 ? 8 : 4);
+            const long at = j * S - d->pw;
+            const int end = at < 0 || at + (n - 1) * S + 3 > W;
+            for (int s = 0; s < S && top + 3 + s < d->H; s++)
+                depthwise_ahead(x + ((top + 3 + s) * W + j * S) * C, n * S * C);
+            if (i + 1 < d->Ho) depthwise_ahead(g + ((i + 1) * d->Wo + j) * C, n * C);
+            for (long c = 0; c < C; c += 16) {
+                const __mmask16 m = (__mmask16)depthwise_mask(C - c);
+#define RUN(R, END) depthwise3_dw_run(x + top * W * C + c, at, W, C, \
+                                      g + (i * d->Wo + j) * C + c, lo, hi, m, dw + c, \
+                                      R * S > 8 ? 4 : R, S, END)
+                DEPTHWISE_RUNS(n, end, RUN)
+#undef RUN
+            }
+            j += n;
+        }
+    }
+}
+
+TARGET_AVX512 static void depthwise3_avx512(const Conv *d, const float *x, const float *w,
+                                            const float *bias, float *y, int turned) {
+    if (d->sw == 1) depthwise3_any(d, x, w, bias, y, turned, 1);
+    else depthwise3_any(d, x, w, bias, y, turned, 2);
+}
+/* dx of stride 1 is the correlation of g with the filters turned around. */
+TARGET_AVX512 static void depthwise3_dx_avx512(const Conv *d, const float *g, const float *w,
+                                               float *dx) {
+    const Conv back = {d->Ho, d->Wo, d->C, d->C, 3, 3, 1, 1, 2 - d->ph, 2 - d->pw, d->H, d->W};
+    if (d->sw == 1) depthwise3_avx512(&back, g, w, 0, dx, 1);
+    else depthwise3_dx2_avx512(d, g, w, dx);
+}
+TARGET_AVX512 static void depthwise3_dw_avx512(const Conv *d, const float *x, const float *g,
+                                               float *dw) {
+    if (d->sw == 1) depthwise3_dw_any(d, x, g, dw, 1);
+    else depthwise3_dw_any(d, x, g, dw, 2);
+}
+
+#define DEPTHWISE_3X3(level, name, ...) \
+    if ((level) >= ISA_AVX512 && depthwise_is_3x3(d)) { \
+        depthwise3##name##_avx512(__VA_ARGS__); \
+        return; \
+    }
 #define DEPTHWISE_RUNG(level, name, ...) \
-    if ((level) >= ISA_AVX512) { name##_avx512(__VA_ARGS__); return; } \
+    if ((level) >= ISA_AVX512) { name##_any_avx512(__VA_ARGS__); return; } \
     if ((level) >= ISA_AVX2) { name##_avx2(__VA_ARGS__); return; }
 #else
+#define DEPTHWISE_3X3(level, name, ...)
 #define DEPTHWISE_RUNG(level, name, ...)
 #endif
 
 /* y = x * w + bias. bias: (C,) or 0; room: for a padded image. */
 static void depthwise_image(const Conv *d, const float *x, const float *w, const float *bias,
                             float *y, float *room, int level) {
+    DEPTHWISE_3X3(level, , d, x, w, bias, y, 0)
     x = conv_pad(d, x, room);
     DEPTHWISE_RUNG(level, depthwise, d, x, w, bias, y)
     depthwise_any(d, x, w, bias, y);
@@ -180,6 +410,7 @@ static void depthwise_image(const Conv *d, const float *x, const float *w, const
 /* dx for g. none: 0; room: for a padded image. */
 static void depthwise_image_dx(const Conv *d, const float *g, const float *w, const float *none,
                                float *dx, float *room, int level) {
+    DEPTHWISE_3X3(level, _dx, d, g, w, dx)
     float *to = d->ph || d->pw ? room : dx;
     memset(to, 0, sizeof(float) * (d->H + 2 * d->ph) * (d->W + 2 * d->pw) * d->C);
 #ifdef MINICOMP_X86
@@ -194,6 +425,7 @@ static void depthwise_image_dx(const Conv *d, const float *g, const float *w, co
 /* Adds one image's part of dw, (KH KW, C). none: 0; room: for a padded image. */
 static void depthwise_image_dw(const Conv *d, const float *x, const float *g, float *dw,
                                float *none, float *room, int level) {
+    DEPTHWISE_3X3(level, _dw, d, x, g, dw)
     x = conv_pad(d, x, room);
     DEPTHWISE_RUNG(level, depthwise_dw, d, x, g, dw)
     depthwise_dw_any(d, x, g, dw);
