@@ -449,6 +449,102 @@ def blend(
                    &y[0, 0], level)
 
 
+# ------------------------------------------- convolution and the batch normalisation behind it
+
+
+cdef ImageKernel image_kernel(bint depthwise) noexcept nogil:
+    if depthwise:
+        return depthwise_image
+    return conv_image
+
+
+def conv_moments(
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    const float[::1] w,            # IN (O, C, KH, KW), or depthwise (KH KW, C)
+    bint depthwise,
+    float[::1] packed,             # room for KH KW C lanes(O)
+    float[:, ::1] rooms,           # room for a padded image per thread
+    float[:, :, :, ::1] u,         # OUT (N, Ho, Wo, O)
+    double[:, ::1] s,              # OUT zeros (N, O)
+    double[:, ::1] q,              # OUT zeros (N, O)
+    sizes,
+    int level,
+    int n_threads,
+):
+    """u = x * w, and of each image and channel the sums of v and v v, v = u - its first entry.
+
+    An image's maps are summed while they lie in the nearest caches.
+    """
+    cdef Conv d = describe(sizes)
+    cdef ImageKernel kernel = image_kernel(depthwise)
+    cdef const float *filters = &w[0]
+    cdef long n
+    if not depthwise:
+        conv_pack_o(&d, filters, &packed[0], level)
+        filters = &packed[0]
+    for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads,
+                    use_threads_if=n_threads > 1):
+        kernel(&d, &x[n, 0, 0, 0], filters, NULL, &u[n, 0, 0, 0], &rooms[threadid(), 0], level)
+        norm_moments(&u[n, 0, 0, 0], &u[n, 0, 0, 0], d.Ho * d.Wo, d.O, &s[n, 0], &q[n, 0], level)
+
+
+def conv_norm_grads(
+    const float[:, :, :, ::1] g,   # IN (N, Ho, Wo, O)
+    const float[:, :, :, ::1] u,   # IN (N, Ho, Wo, O), x * w
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    const float[::1] w,            # IN (O, C, KH, KW), or depthwise (KH KW, C)
+    blend,                         # a, b, d (O,)
+    gate,                          # as in sums
+    bint depthwise,
+    float[::1] packed,             # room for KH O lanes(KW C)
+    float[:, ::1] rooms,           # room for a padded image per thread
+    float[:, ::1] maps,            # room for an image of the convolution's output per thread
+    float[:, ::1] sums,            # zeros (SLABS, size of w)
+    float[:, :, :, ::1] dx,        # OUT (N, H, W, C); or None
+    sizes,
+    int level,
+    int n_threads,
+):
+    """dx and the sums of dw for the cotangent v = g a + u b + d of u, as `blend` gives it.
+
+    An image's v lies in the nearest caches and nowhere else; n_threads changes no bit.
+    """
+    cdef Conv e = describe(sizes)
+    cdef Gate through = gate_of(gate)
+    cdef const float *a = or_null(blend[0])
+    cdef const float *b = or_null(blend[1])
+    cdef const float *d = or_null(blend[2])
+    cdef const float *filters = &w[0]
+    cdef ImageKernel input_grad = depthwise_image_dx if depthwise else conv_image_dx
+    cdef WeightKernel weight_grad = depthwise_image_dw if depthwise else conv_image_dw
+    cdef long n, slab, count = x.shape[0], slabs = sums.shape[0]
+    cdef float *v
+    cdef float *room
+    cdef bint wanted = dx is not None
+    if wanted and not depthwise:
+        conv_pack_c(&e, filters, &packed[0], conv_lanes(e.KW * e.C))
+        filters = &packed[0]
+    for slab in prange(slabs, nogil=True, schedule="static", num_threads=n_threads,
+                       use_threads_if=n_threads > 1):
+        v, room = &maps[threadid(), 0], &rooms[threadid(), 0]
+        for n in range(slab * count // slabs, (slab + 1) * count // slabs):
+            norm_blend(&g[n, 0, 0, 0], &u[n, 0, 0, 0], a, b, d, through, e.Ho * e.Wo, e.O, v,
+                       level)
+            weight_grad(&e, &x[n, 0, 0, 0], v, &sums[slab, 0], NULL, room, level)
+            if wanted:
+                input_grad(&e, v, filters, NULL, &dx[n, 0, 0, 0], room, level)
+
+
+def unpacked(
+    float[:, ::1] sums,         # (SLABS, O C KH KW), as conv_norm_grads leaves them
+    float[:, :, :, ::1] dw,     # OUT (O, C, KH, KW)
+    sizes,
+):
+    """dw of a convolution that is not depthwise, from the sums of the slabs."""
+    cdef Conv d = describe(sizes)
+    add_slabs(&d, sums, dw)
+
+
 # -------------------------------------------------------------------------------- linear layers
 
 

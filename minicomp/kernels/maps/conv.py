@@ -348,6 +348,12 @@ def depthwise_sizes(where: Geometry, c: int) -> Sizes:
     return Sizes(*where.size, c, c, *where.kernel, *where.stride, *where.padding, *where.count)
 
 
+def rooms_of_windows(s: Sizes, n_threads: int) -> Array:
+    """Returns room for a padded image per thread, of x, or of g where the filters turn around."""
+    turned = s._replace(H=s.Ho, W=s.Wo, ph=max(s.KH - 1 - s.ph, 0), pw=max(s.KW - 1 - s.pw, 0))
+    return max(padded(s, n_threads), padded(turned, n_threads), key=np.size)
+
+
 def taps(w: Array) -> Array:
     """Returns the filters of a depthwise convolution, (C, 1, KH, KW), as (KH KW, C)."""
     return np.ascontiguousarray(w.reshape(len(w), -1).T)
@@ -365,16 +371,10 @@ def _depthwise(x: Array, w: Array, bias: Array | None, where: Geometry, level: i
 
 def _depthwise_input_grad(g: Array, w: Array, where: Geometry, level: int,
                           n_threads: int) -> Array:
-    _, kernel, stride, padding, count = where
-    if stride == (1, 1) and all(p < k for p, k in zip(padding, kernel)):
-        # The adjoint of a correlation is the correlation with the kernel turned around.
-        turned = tuple(k - 1 - p for k, p in zip(kernel, padding))
-        return _depthwise(g, w[:, :, ::-1, ::-1], None, geometry(count, kernel, stride, turned),
-                          level, n_threads)
     s = depthwise_sizes(where, len(w))
     dx = aligned(len(g), s.H, s.W, s.C)
-    cpu.kernel_module("maps").depthwise_dx(nhwc(g), taps(w), padded(s, n_threads), dx, s, level,
-                                           n_threads)
+    cpu.kernel_module("maps").depthwise_dx(nhwc(g), taps(w), rooms_of_windows(s, n_threads), dx, s,
+                                           level, n_threads)
     return nchw(dx)
 
 

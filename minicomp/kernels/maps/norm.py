@@ -97,7 +97,7 @@ def sums(g: Array, x: Array, mean: Array, gate: Gate | None = None, *,
     g, x : one shape        mean : (C,)        gate : what of g counts; None: all
     Raises ValueError for other arrays and shapes.
     """
-    level = _level(isa, {"g": g, "x": x}, {"mean": mean, **_vectors(gate)})
+    level = _level(isa, {"g": g, "x": x}, {"mean": mean, **vectors(gate)})
     if level == 0:
         return sums_ref(g, x, mean, gate)
     s, q = np.zeros((2, x.shape[1]))
@@ -129,7 +129,7 @@ def blend(g: Array, x: Array, a: Array, b: Array, d: Array, gate: Gate | None = 
     g, x : one shape        a, b, d : (C,) in their dtype        gate : what of g counts; None: all
     Raises ValueError for other arrays and shapes.
     """
-    level = _level(isa, {"g": g, "x": x}, {"a": a, "b": b, "d": d, **_vectors(gate)})
+    level = _level(isa, {"g": g, "x": x}, {"a": a, "b": b, "d": d, **vectors(gate)})
     if level == 0:
         return blend_ref(g, x, a, b, d, gate)
     rows = _rows(x)
@@ -144,12 +144,14 @@ def contiguous(gate: Gate | None) -> Gate | None:
     return gate and Gate(*map(np.ascontiguousarray, gate[:2]), float(gate.top))
 
 
-def _vectors(gate: Gate | None) -> dict[str, Array]:
+def vectors(gate: Gate | None) -> dict[str, Array]:
+    """Returns the vectors of a gate by name, as `check` takes them."""
     return {} if gate is None else {"gate.a": gate.a, "gate.b": gate.b}
 
 
-def _level(isa: str, maps: dict[str, Array], vectors: dict[str, Array]) -> int:
-    # The rung for maps of one shape and vectors of one entry per channel.
+def check(maps: dict[str, Array], vectors: dict[str, Array]) -> None:
+    """Raises ValueError, which names it, where one of the maps has another shape than the first, or
+    one of the vectors not an entry per channel."""
     for name, a in maps.items():
         floats(name, a, 2, 4)
     shape = next(iter(maps.values())).shape
@@ -159,6 +161,11 @@ def _level(isa: str, maps: dict[str, Array], vectors: dict[str, Array]) -> int:
         if a.shape != (shape if name in maps else shape[1:2]):
             raise ValueError(f"arrays must have shape {shape} or, a number a channel, "
                              f"{shape[1:2]}, got {a.shape} for {name}")
+
+
+def _level(isa: str, maps: dict[str, Array], vectors: dict[str, Array]) -> int:
+    # The rung for maps of one shape and vectors of one entry per channel.
+    check(maps, vectors)
     level = cpu.resolve(isa, "maps")
     every = (*maps.values(), *vectors.values())
     return level if all(a.dtype == F32 and a.size for a in every) else 0

@@ -17,6 +17,7 @@ from ...errors import printable
 from ...tensor import Array, Tensor, grad, no_grad
 from ..forms import Dense, Form, Part, check_floats
 from ..forms.parts import check_held
+from ..shards import Shard
 
 MAX_SIZE = 2**31 - 1  # of one axis, kernel, stride or padding
 MAX_ENTRIES = 2**40  # of an array: sums of a net's thousands of them stay below 2**63
@@ -50,7 +51,9 @@ class Layer:
     homogeneous : of what goes in, s > 0 times as much in a channel, in all inputs alike, gives s
         times as much in that channel of the output, outside of training
     straight_through : its gradient is not that of the staircase that it is
-    tracks : its buffers move in training, so that a batch cannot be split over threads
+    tracks : its buffers move in training, so that a batch is split over threads only if it `meets`
+    meets : it takes `shard`, a thread's seat at the meeting of those that share a batch (nn/shards.
+        py), and its statistics from all of them
     groups, padding : of a convolution or a pooling
     sizes : the constructor's arguments that count channels: "in" those read, "out" those made
     per_channel : its arguments that hold a number for each channel
@@ -71,6 +74,7 @@ class Layer:
     homogeneous: ClassVar[bool] = False
     straight_through: ClassVar[bool] = False
     tracks: ClassVar[bool] = False
+    meets: ClassVar[bool] = False
     sizes: ClassVar[dict[str, str]] = {}
     per_channel: ClassVar[tuple[str, ...]] = ()
     step: ClassVar[str | None] = None
@@ -129,24 +133,29 @@ class Layer:
         weights: dict[str, Tensor] | None = None,
         training: bool = False,
         rng: np.random.Generator | None = None,
+        shard: Shard | None = None,
     ) -> Tensor:
         """Returns the output.
 
         weights : {"weight": Tensor, "bias": Tensor}, decoded; None decodes the layer's own forms
         training : batch statistics and dropout are on        rng : draws the latter
+        shard : where other threads have the rest of the batch, for a layer that `meets`
         """
         if weights is None:
             weights = self.decode(training=training, rng=rng)
-        return self.forward(*xs, weights=weights, training=training, rng=rng)
+        met = {"shard": shard} if self.meets else {}
+        return self.forward(*xs, weights=weights, training=training, rng=rng, **met)
 
     def forward(self, *xs, weights, training, rng) -> Tensor:
         """Returns the output as a function of the inputs and of `weights`."""
         raise NotImplementedError
 
-    def fused(self, after: Layer) -> Callable[..., Tensor] | None:
-        """Returns what computes this layer and then `after` in one pass, to the same bits; or None.
+    def fused(self, *after: Layer) -> Callable[..., Tensor] | None:
+        """Returns what computes this layer and then those of `after` in one pass; or None.
 
-        It is called as `forward` of this layer is. `after` takes this layer's output alone.
+        It is called as the layer is, `weights` those of each of the layers. Each of `after` takes
+        the output of the one before alone. Bits are the same, but for the order in which double
+        sums of a batch's statistics run.
         """
         return None
 
