@@ -395,15 +395,20 @@ def sums(
     const float[:, ::1] x,    # IN (M, C)
     const float[::1] shift,   # IN (C,)
     gate,                     # a (C,), b (C,), top: g counts where 0 < x a + b < top; or None
-    double[::1] s,            # OUT zeros (C,)
-    double[::1] q,            # OUT zeros (C,)
+    double[:, ::1] s,         # OUT zeros (SLABS, C), to be summed
+    double[:, ::1] q,         # OUT zeros (SLABS, C), to be summed
     int level,
+    int n_threads,
 ):
-    """s = sum of g, q = sum of g (x - shift), over the rows."""
+    """s = sum of g, q = sum of g (x - shift), over the rows; they do not depend on n_threads."""
     cdef Gate through = gate_of(gate)
-    with nogil:
-        norm_sums(&g[0, 0], &x[0, 0], &shift[0], through, x.shape[0], x.shape[1], &s[0], &q[0],
-                  level)
+    cdef long slab, lo, hi, M = x.shape[0], slabs = s.shape[0]
+    for slab in prange(slabs, nogil=True, schedule="static", num_threads=n_threads,
+                       use_threads_if=n_threads > 1):
+        lo, hi = slab * M // slabs, (slab + 1) * M // slabs
+        if hi > lo:
+            norm_sums(&g[lo, 0], &x[lo, 0], &shift[0], through, hi - lo, x.shape[1], &s[slab, 0],
+                      &q[slab, 0], level)
 
 
 def moments(
@@ -426,10 +431,15 @@ def affine(
     float top,
     float[:, ::1] y,         # OUT (M, C)
     int level,
+    int n_threads,
 ):
     """y = x a + b, or that limited to 0..top."""
-    with nogil:
-        norm_affine(&x[0, 0], &a[0], &b[0], gated, x.shape[0], x.shape[1], top, &y[0, 0], level)
+    cdef long part, lo, hi, M = x.shape[0]
+    for part in prange(n_threads, nogil=True, schedule="static", num_threads=n_threads,
+                       use_threads_if=n_threads > 1):
+        lo, hi = part * M // n_threads, (part + 1) * M // n_threads
+        if hi > lo:
+            norm_affine(&x[lo, 0], &a[0], &b[0], gated, hi - lo, x.shape[1], top, &y[lo, 0], level)
 
 
 def blend(

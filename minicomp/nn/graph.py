@@ -21,7 +21,6 @@ from ..tensor import Array, Tensor
 from .forms import Dense, Form
 from .layers import LAYERS, Layer
 from .layers.base import bounded, padded
-from .shards import Shard
 
 INPUT = "x"  # the name by which a node refers to the model's input
 MAX_NODES = 1024  # of a model: the deepest published nets have some 700 layers
@@ -118,14 +117,14 @@ class Model:
 
     def __call__(self, x, *, weights: dict[str, Tensor] | None = None, training: bool = False,
                  rng: np.random.Generator | None = None, taps: Sequence[str] = (),
-                 shard: Shard | None = None):
+                 n_threads: int = 1):
         """Returns the output, (N, classes) for a classifier; with taps, (output, {name: Tensor}).
 
         x : (N, *input_shape), array or Tensor        training : batch statistics and dropout are on
         weights : what `decode` gave; None decodes here
         rng : for dropout and stochastic forms
         taps : names of nodes whose outputs are wanted too; "x" is the input
-        shard : where other threads have the rest of the batch, as in `train`
+        n_threads : of the kernels of layers that take statistics of the batch, as in `train`
         Raises ValueError for an x of another shape, KeyError for a tap that is no node.
         """
         x = x if isinstance(x, Tensor) else Tensor(x)
@@ -147,7 +146,7 @@ class Model:
             each = [{part: weights[f"{n.name}.{part}"] for part in (*n.layer.forms, *n.layer.grids)}
                     for n in row]
             values[row[-1].name] = run(
-                *(values[i] for i in node.inputs), training=training, rng=rng, shard=shard,
+                *(values[i] for i in node.inputs), training=training, rng=rng, n_threads=n_threads,
                 weights=each if len(row) > 1 else each[0])
             done.update(n.name for n in row[1:])
             for name in node.inputs:  # drop what no later node needs

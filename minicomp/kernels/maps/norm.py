@@ -15,6 +15,7 @@ from .. import cpu
 from ..doors import F32, floats
 from ..layout import nchw, nhwc
 from ..memory import aligned
+from ..threads import threads
 
 Array = np.ndarray
 
@@ -90,35 +91,37 @@ def moments(x: Array, *, isa: str = "auto") -> tuple[Array, Array]:
     return shift + off, np.maximum(q / float(len(rows)) - off * off, 0.0)
 
 
-def sums(g: Array, x: Array, mean: Array, gate: Gate | None = None, *,
-         isa: str = "auto") -> tuple[Array, Array]:
+def sums(g: Array, x: Array, mean: Array, gate: Gate | None = None, *, isa: str = "auto",
+         n_threads: int = 1) -> tuple[Array, Array]:
     """Returns the sums of g and of g (x - mean) of each channel, (C,) float64.
 
     g, x : one shape        mean : (C,)        gate : what of g counts; None: all
     Raises ValueError for other arrays and shapes.
     """
     level = _level(isa, {"g": g, "x": x}, {"mean": mean, **vectors(gate)})
+    n_threads, module = threads(n_threads), cpu.kernel_module("maps")
     if level == 0:
         return sums_ref(g, x, mean, gate)
-    s, q = np.zeros((2, x.shape[1]))
-    cpu.kernel_module("maps").sums(_rows(g), _rows(x), np.ascontiguousarray(mean),
-                                   contiguous(gate), s, q, level)
-    return s, q
+    s, q = np.zeros((2, module.SLABS, x.shape[1]))
+    module.sums(_rows(g), _rows(x), np.ascontiguousarray(mean), contiguous(gate), s, q, level,
+                n_threads)
+    return s.sum(axis=0), q.sum(axis=0)
 
 
-def affine(x: Array, a: Array, b: Array, top: float | None = None, *, isa: str = "auto") -> Array:
+def affine(x: Array, a: Array, b: Array, top: float | None = None, *, isa: str = "auto",
+           n_threads: int = 1) -> Array:
     """Returns x a + b, channels-last; or min(max(x a + b, 0), top).   a, b : (C,) in the dtype of x
 
     The kernel's inner loop is over channels; of a single one NumPy makes a long row.
     Raises ValueError for other arrays and shapes.
     """
-    level = _level(isa, {"x": x}, {"a": a, "b": b})
+    level, n_threads = _level(isa, {"x": x}, {"a": a, "b": b}), threads(n_threads)
     if level == 0 or x.shape[1] == 1:
         return affine_ref(x, a, b, top)
     rows = _rows(x)
     y = aligned(*rows.shape)
     cpu.kernel_module("maps").affine(rows, *map(np.ascontiguousarray, (a, b)), top is not None,
-                                     top or 0.0, y, level)
+                                     top or 0.0, y, level, n_threads)
     return _shaped(y, x)
 
 

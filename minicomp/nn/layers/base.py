@@ -17,7 +17,6 @@ from ...errors import printable
 from ...tensor import Array, Tensor, grad, no_grad
 from ..forms import Dense, Form, Part, check_floats
 from ..forms.parts import check_held
-from ..shards import Shard
 
 MAX_SIZE = 2**31 - 1  # of one axis, kernel, stride or padding
 MAX_ENTRIES = 2**40  # of an array: sums of a net's thousands of them stay below 2**63
@@ -51,9 +50,7 @@ class Layer:
     homogeneous : of what goes in, s > 0 times as much in a channel, in all inputs alike, gives s
         times as much in that channel of the output, outside of training
     straight_through : its gradient is not that of the staircase that it is
-    tracks : its buffers move in training, so that a batch is split over threads only if it `meets`
-    meets : it takes `shard`, a thread's seat at the meeting of those that share a batch (nn/shards.
-        py), and its statistics from all of them
+    tracks : its buffers move in training, so that a batch cannot be split over threads
     groups, padding : of a convolution or a pooling
     sizes : the constructor's arguments that count channels: "in" those read, "out" those made
     per_channel : its arguments that hold a number for each channel
@@ -74,7 +71,6 @@ class Layer:
     homogeneous: ClassVar[bool] = False
     straight_through: ClassVar[bool] = False
     tracks: ClassVar[bool] = False
-    meets: ClassVar[bool] = False
     sizes: ClassVar[dict[str, str]] = {}
     per_channel: ClassVar[tuple[str, ...]] = ()
     step: ClassVar[str | None] = None
@@ -133,18 +129,18 @@ class Layer:
         weights: dict[str, Tensor] | None = None,
         training: bool = False,
         rng: np.random.Generator | None = None,
-        shard: Shard | None = None,
+        n_threads: int = 1,
     ) -> Tensor:
         """Returns the output.
 
         weights : {"weight": Tensor, "bias": Tensor}, decoded; None decodes the layer's own forms
         training : batch statistics and dropout are on        rng : draws the latter
-        shard : where other threads have the rest of the batch, for a layer that `meets`
+        n_threads : of the kernels of a layer that takes statistics of the batch
         """
         if weights is None:
             weights = self.decode(training=training, rng=rng)
-        met = {"shard": shard} if self.meets else {}
-        return self.forward(*xs, weights=weights, training=training, rng=rng, **met)
+        more = {"n_threads": n_threads} if self.tracks else {}
+        return self.forward(*xs, weights=weights, training=training, rng=rng, **more)
 
     def forward(self, *xs, weights, training, rng) -> Tensor:
         """Returns the output as a function of the inputs and of `weights`."""

@@ -11,8 +11,7 @@ from ...kernels.maps import norm
 from ...kernels.maps.conv_norm import conv2d_moments
 from ...tensor import Array, no_grad, raw
 from ..forms import Dense, Part
-from ..norm import batch_norm, conv2d_batch_norm, joined
-from ..shards import Shard
+from ..norm import batch_norm, conv2d_batch_norm
 from .base import Layer, number, positive
 from .pointwise import ReLU, ReLU6
 
@@ -50,20 +49,20 @@ class _BatchNorm(Layer):
     def entries(cls, num_features, **_):
         return 4 * positive(num_features=num_features)[0]
 
-    def forward(self, x, *, weights, training, shard=None, after=None, **_):
+    def forward(self, x, *, weights, training, n_threads=1, after=None, **_):
         gamma, beta = weights["weight"], weights["bias"]
-        if not self._learns(x, training, shard):
+        if not self._learns(x, training):
             shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
             std = np.sqrt(self.buffers["running_var"] + np.float32(self.eps))
             gain = ops.reshape(gamma / std, shape=shape)
             offset = ops.reshape(beta - gamma * (self.buffers["running_mean"] / std), shape=shape)
             y = x * gain + offset
             return y if after is None else after(y)
-        statistics = self._statistics(x.data, norm.moments(x.data), shard)
+        statistics = self._statistics(x, *norm.moments(x.data))
         return batch_norm(x, gamma, beta, eps=self.eps, statistics=statistics, after=after,
-                          shard=shard)
+                          n_threads=n_threads)
 
-    def behind(self, conv, x, w, *, weights, training, shard=None, after=None, rng=None):
+    def behind(self, conv, x, w, *, weights, training, n_threads=1, after=None, rng=None):
         """Returns the output behind a convolution without bias, in one pass with it.
 
         x, w : input and weight of `conv`        weights : of this layer
@@ -72,11 +71,11 @@ class _BatchNorm(Layer):
         if not training or self.still or not x.size:
             return self.forward(conv2d(x, w, **conv.window()), weights=weights, training=training,
                                 after=after)
-        u, *moments = conv2d_moments(x.data, w.data, **conv.window())
-        self._learns(u, training, shard)
-        statistics = self._statistics(u, moments, shard)
-        return conv2d_batch_norm(x, w, weights["weight"], weights["bias"], window=conv.window(),
-                                 u=u, eps=self.eps, statistics=statistics, after=after, shard=shard)
+        u, mean, var = conv2d_moments(x.data, w.data, n_threads=n_threads, **conv.window())
+        self._learns(u, training)
+        return conv2d_batch_norm(
+            x, w, weights["weight"], weights["bias"], window=conv.window(), u=u, eps=self.eps,
+            statistics=self._statistics(u, mean, var), after=after, n_threads=n_threads)
 
     def fused(self, *after):
         plain = type(self) in (BatchNorm1d, BatchNorm2d) and len(after) == 1
@@ -85,18 +84,16 @@ class _BatchNorm(Layer):
         then = RECTIFIERS[type(after[0])]
         return lambda x, *, weights, **kw: self.forward(x, weights=weights[0], after=then, **kw)
 
-    def _statistics(self, x: Array, moments, shard: Shard | None) -> tuple[Array, Array]:
-        # Mean and variance of the batch; they move the running ones, for all threads once.
-        mean, var, n = joined(*moments, x.size // self.num_features, shard)
+    def _statistics(self, x, mean: Array, var: Array) -> tuple[Array, Array]:
+        # Those of the batch in the dtype of x; they move the running ones.
         mean, var = mean.astype(x.dtype), var.astype(x.dtype)
-        if shard is None or shard.place == 0:
-            self._track(mean, var, n=n)
+        self._track(mean, var, n=x.size // self.num_features)
         return mean, var
 
-    def _learns(self, x, training: bool, shard: Shard | None = None) -> bool:
+    def _learns(self, x, training: bool) -> bool:
         # Whether the statistics are those of the batch.
         m = x.size // self.num_features
-        if training and m == 1 and shard is None:
+        if training and m == 1:
             raise ValueError(f"{self.kind} must see more than one value a channel in training, got "
                              f"x of shape {x.shape}")
         return training and not self.still and m > 0  # no examples: nothing to learn from
@@ -139,13 +136,13 @@ class _BatchNorm(Layer):
 class BatchNorm1d(_BatchNorm):
     """Batch normalisation of features, x (N, C)."""
 
-    kind, axes, meets = "BatchNorm1d", (0,), True
+    kind, axes = "BatchNorm1d", (0,)
 
 
 class BatchNorm2d(_BatchNorm):
     """Batch normalisation of maps, x (N, C, H, W)."""
 
-    kind, axes, meets = "BatchNorm2d", (0, 2, 3), True
+    kind, axes = "BatchNorm2d", (0, 2, 3)
 
 
 class _ShiftBatchNorm(_BatchNorm):
