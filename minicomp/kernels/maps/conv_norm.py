@@ -25,7 +25,7 @@ from ..layout import nchw, nhwc
 from ..memory import aligned
 from ..threads import threads
 from . import norm
-from .conv import (AVX2, check, conv2d, conv2d_input_grad, conv2d_weight_grad, depthwise_sizes,
+from .conv import (AVX2, blocked, check, conv2d, conv2d_input_grad, conv2d_weight_grad, depthwise_sizes,
                    lanes, padded, rooms_of_windows, sizes_of, taps)
 from .norm import Gate
 
@@ -48,12 +48,12 @@ def conv2d_moments(x: Array, w: Array, *, stride: Pair = (1, 1), padding: Pair =
                    n_threads=n_threads)
         return u, *norm.moments(u, isa=isa)
     where = geometry(x.shape[2:], w.shape[2:], stride, padding)
-    sizes, depthwise, filters = _described(where, x, w, groups)
-    u = aligned(len(x), sizes.Ho, sizes.Wo, sizes.O)
-    s, q = np.zeros((2, len(x), sizes.O))
+    n, sizes, depthwise, filters = _described(where, x, w, groups)
+    u = aligned(n, sizes.Ho, sizes.Wo, sizes.O)
+    s, q = np.zeros((2, n, sizes.O))
     packed = aligned(1 if depthwise else w[0].size * lanes(sizes.O))
     cpu.kernel_module("maps").conv_moments(
-        nhwc(x).reshape(len(x), sizes.H, sizes.W, sizes.C), filters, depthwise, packed,
+        nhwc(x).reshape(n, sizes.H, sizes.W, sizes.C), filters, depthwise, packed,
         padded(sizes, n_threads), u, s, q, sizes, level, n_threads)
     return nchw(u.reshape(len(x), *where.count, sizes.O)), *_moments(u, s, q)
 
@@ -79,8 +79,8 @@ def conv2d_norm_grads(g: Array, u: Array, x: Array, w: Array, blend: Blend, gate
         v = norm.blend(g, u, *blend, gate, isa=isa)
         dx = conv2d_input_grad(v, w, size=x.shape[2:], **kw) if want_dx else None
         return dx, conv2d_weight_grad(x, v, kernel=w.shape[2:], **kw)
-    sizes, depthwise, filters = _described(where, x, w, groups)
-    module, n, out = cpu.kernel_module("maps"), len(x), (sizes.Ho, sizes.Wo, sizes.O)
+    n, sizes, depthwise, filters = _described(where, x, w, groups)
+    module, out = cpu.kernel_module("maps"), (sizes.Ho, sizes.Wo, sizes.O)
     dx = aligned(n, sizes.H, sizes.W, sizes.C) if want_dx else None
     sums = np.zeros((module.SLABS, w.size), np.float32)
     packed = aligned(1 if depthwise else sizes.KH * sizes.O * lanes(sizes.KW * sizes.C))
@@ -91,7 +91,7 @@ def conv2d_norm_grads(g: Array, u: Array, x: Array, w: Array, blend: Blend, gate
         rooms_of_windows(sizes, n_threads), aligned(n_threads, math.prod(out)), sums, dx, sizes,
         level, n_threads)
     if want_dx:
-        dx = nchw(dx.reshape(n, *where.size, sizes.C))
+        dx = nchw(dx.reshape(len(x), *where.size, sizes.C))
     if depthwise:
         dw = np.ascontiguousarray(sums.sum(axis=0).reshape(-1, sizes.C).T).reshape(w.shape)
     else:
@@ -107,10 +107,12 @@ def _in_one_pass(level: int, groups: int, x: Array, w: Array, *others: Array) ->
 
 
 def _described(where, x: Array, w: Array, groups: int):
-    # The numbers of the convolution, whether it is depthwise, its filters in a row.
+    # The images, or blocks of them, the numbers of the convolution, whether it is depthwise, its
+    # filters in a row.
     if groups == x.shape[1] == len(w):
-        return depthwise_sizes(where, len(w)), True, taps(w).reshape(-1)
-    return sizes_of(where, x.shape[1], len(w)), False, np.ascontiguousarray(w).reshape(-1)
+        return len(x), depthwise_sizes(where, len(w)), True, taps(w).reshape(-1)
+    n, sizes = blocked(sizes_of(where, x.shape[1], len(w)), len(x))
+    return n, sizes, False, np.ascontiguousarray(w).reshape(-1)
 
 
 def _moments(u: Array, s: Array, q: Array) -> tuple[Array, Array]:
