@@ -69,7 +69,7 @@ def _train_torch(torch, name: str, batch: int, data: Pictures,
     return epoch
 
 
-def training(peers: bool, log: Log) -> Iterator[Row]:
+def trainings(peers: bool, log: Log) -> Iterator[Row]:
     """Yields training beside PyTorch, eager: NCHW, and channels-last of nets of depthwise
     convolutions."""
     torch = peer_module("torch", peers, log)
