@@ -475,15 +475,18 @@ def conv_moments(
     float[::1] packed,             # room for KH KW C lanes(O)
     float[:, ::1] rooms,           # room for a padded image per thread
     float[:, :, :, ::1] u,         # OUT (N, Ho, Wo, O)
-    double[:, ::1] s,              # OUT zeros (N, O)
-    double[:, ::1] q,              # OUT zeros (N, O)
+    double[:, ::1] s,              # zeros (N, O)
+    double[:, ::1] q,              # zeros (N, O)
+    double[::1] mean,              # OUT zeros (O,)
+    double[::1] var,               # OUT zeros (O,)
     sizes,
     int level,
     int n_threads,
 ):
-    """u = x * w, and of each image and channel the sums of v and v v, v = u - its first entry.
+    """u = x * w, and mean and variance of its channels.
 
-    An image's maps are summed while they lie in the nearest caches.
+    An image's maps are summed while they lie in the nearest caches: s and q of v and v v, v = u -
+    the image's first entry. The variance is that within images and that of their means.
     """
     cdef Conv d = describe(sizes)
     cdef ImageKernel kernel = image_kernel(depthwise)
@@ -496,6 +499,20 @@ def conv_moments(
                     use_threads_if=n_threads > 1):
         kernel(&d, &x[n, 0, 0, 0], filters, NULL, &u[n, 0, 0, 0], &rooms[threadid(), 0], level)
         norm_moments(&u[n, 0, 0, 0], &u[n, 0, 0, 0], d.Ho * d.Wo, d.O, &s[n, 0], &q[n, 0], level)
+    cdef double images = x.shape[0], places = d.Ho * d.Wo, off, within, apart
+    cdef long c
+    with nogil:
+        for n in range(x.shape[0]):
+            for c in range(d.O):
+                off = s[n, c] / places
+                s[n, c] = u[n, 0, 0, c] + off  # the mean of the image
+                within = q[n, c] / places - off * off
+                q[n, c] = within if within > 0 else 0
+                mean[c] += s[n, c] / images
+        for n in range(x.shape[0]):
+            for c in range(d.O):
+                apart = s[n, c] - mean[c]
+                var[c] += (q[n, c] + apart * apart) / images
 
 
 def conv_norm_grads(

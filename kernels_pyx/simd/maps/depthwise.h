@@ -182,19 +182,22 @@ static int depthwise_is_3x3(const Conv *d) {
 }
 
 /* Asks for n floats that a later row reads, or writes, in the order of memory: the runs themselves
- * jump from pixel to pixel, which no processor foresees, and would wait for each line. */
-ALWAYS_INLINE void depthwise_ahead(const float *p, long n) {
+ * jump from pixel to pixel, which no processor foresees, and would wait for each line. Behind the
+ * last row lies the next image, or nothing that is asked for in vain. Maps of less than 64 KB come
+ * sooner than they are asked for. */
+ALWAYS_INLINE void depthwise_ahead(const Conv *d, const float *p, long n) {
+    if (d->H * d->W * d->C < 16384) return;
     for (long k = 0; k < n; k += 16) __builtin_prefetch(p + k);
 }
 
-/* v[k] = pixel j + k of a row of W pixels, channels of the mask m; 0 outside the row, which is
- * asked at its ENDs only. */
+/* v[k] = pixel j + k of a row of W pixels, channels of the mask m; 0 outside the row, which at its
+ * ENDs the first two and the last two can be. */
 TARGET_AVX512 ALWAYS_INLINE void depthwise_pixels(const float *row, long j, long W, long C,
                                                   __mmask16 m, __m512 *v, const int N,
                                                   const int END) {
     UNROLL for (int k = 0; k < N; k++)
         v[k] = _mm512_maskz_loadu_ps(
-            END ? (__mmask16)((unsigned long)(j + k) < (unsigned long)W ? m : 0) : m,
+            !END || (k > 1 && k < N - 2) || (unsigned long)(j + k) < (unsigned long)W ? m : 0,
             row + (j + k) * C);
 }
 
@@ -252,9 +255,9 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise3_any(const Conv *d, const float *x, c
             const int n = depthwise_run_length(d->Wo - j, S == 1 ? 8 : 4);
             const long at = j * S - d->pw;
             const int end = at < 0 || at + (n - 1) * S + 3 > W;
-            for (int s = 0; s < S && top + 3 + s < d->H; s++)
-                depthwise_ahead(x + ((top + 3 + s) * W + j * S) * C, n * S * C);
-            if (i + 1 < d->Ho) depthwise_ahead(y + ((i + 1) * d->Wo + j) * C, n * C);
+            for (int s = 0; s < S; s++)
+                depthwise_ahead(d, x + ((top + 3 + s) * W + j * S) * C, n * S * C);
+            depthwise_ahead(d, y + ((i + 1) * d->Wo + j) * C, n * C);
             for (long c = 0; c < C; c += 16) {
                 const __mmask16 m = (__mmask16)depthwise_mask(C - c);
                 const __m512 from = bias ? _mm512_maskz_loadu_ps(m, bias + c) : _mm512_setzero_ps();
@@ -312,10 +315,8 @@ TARGET_AVX512 static void depthwise3_dx2_avx512(const Conv *d, const float *g, c
         for (long q = 0; q < pairs;) {
             const int n = depthwise_run_length(pairs - q, 4);
             const int end = q == 0 || q + n > d->Wo || 2 * (q + n) - d->pw > d->W;
-            if (rows && i + 1 < d->H) {
-                depthwise_ahead(from[0] + row + q * C, n * C);
-                depthwise_ahead(dx + ((i + 1) * d->W + 2 * q) * C, 2 * n * C);
-            }
+            if (rows) depthwise_ahead(d, from[0] + row + q * C, n * C);
+            depthwise_ahead(d, dx + ((i + 1) * d->W + 2 * q) * C, 2 * n * C);
             for (long c = 0; c < C; c += 16) {
                 const __mmask16 m = (__mmask16)depthwise_mask(C - c);
 #define RUN(R, END) depthwise3_dx_run(from, tap, c, rows, q, d, m, dx + i * d->W * C + c, \
@@ -359,9 +360,9 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise3_dw_any(const Conv *d, const float *x
             const int n = depthwise_run_length(d->Wo - j, S == 1 ? 8 : 4);
             const long at = j * S - d->pw;
             const int end = at < 0 || at + (n - 1) * S + 3 > W;
-            for (int s = 0; s < S && top + 3 + s < d->H; s++)
-                depthwise_ahead(x + ((top + 3 + s) * W + j * S) * C, n * S * C);
-            if (i + 1 < d->Ho) depthwise_ahead(g + ((i + 1) * d->Wo + j) * C, n * C);
+            for (int s = 0; s < S; s++)
+                depthwise_ahead(d, x + ((top + 3 + s) * W + j * S) * C, n * S * C);
+            depthwise_ahead(d, g + ((i + 1) * d->Wo + j) * C, n * C);
             for (long c = 0; c < C; c += 16) {
                 const __mmask16 m = (__mmask16)depthwise_mask(C - c);
 #define RUN(R, END) depthwise3_dw_run(x + top * W * C + c, at, W, C, \

@@ -50,12 +50,12 @@ def conv2d_moments(x: Array, w: Array, *, stride: Pair = (1, 1), padding: Pair =
     where = geometry(x.shape[2:], w.shape[2:], stride, padding)
     n, sizes, depthwise, filters = _described(where, x, w, groups)
     u = aligned(n, sizes.Ho, sizes.Wo, sizes.O)
-    s, q = np.zeros((2, n, sizes.O))
+    sums, moments = np.zeros((2, n, sizes.O)), np.zeros((2, sizes.O))
     packed = aligned(1 if depthwise else w[0].size * lanes(sizes.O))
     cpu.kernel_module("maps").conv_moments(
         nhwc(x).reshape(n, sizes.H, sizes.W, sizes.C), filters, depthwise, packed,
-        padded(sizes, n_threads), u, s, q, sizes, level, n_threads)
-    return nchw(u.reshape(len(x), *where.count, sizes.O)), *_moments(u, s, q)
+        padded(sizes, n_threads), u, *sums, *moments, sizes, level, n_threads)
+    return nchw(u.reshape(len(x), *where.count, sizes.O)), *moments
 
 
 def conv2d_norm_grads(g: Array, u: Array, x: Array, w: Array, blend: Blend, gate: Gate | None, *,
@@ -113,14 +113,3 @@ def _described(where, x: Array, w: Array, groups: int):
         return len(x), depthwise_sizes(where, len(w)), True, taps(w).reshape(-1)
     n, sizes = blocked(sizes_of(where, x.shape[1], len(w)), len(x))
     return n, sizes, False, np.ascontiguousarray(w).reshape(-1)
-
-
-def _moments(u: Array, s: Array, q: Array) -> tuple[Array, Array]:
-    # Mean and variance of all images from the sums of u - u0 and its square, u0 an image's first
-    # entry: the variance within images and that of their means.
-    places = float(u.shape[1] * u.shape[2])
-    off = s / places
-    within = np.maximum(q / places - off * off, 0.0)
-    means = u[:, 0, 0].astype(np.float64) + off
-    mean = means.mean(axis=0)
-    return mean, within.mean(axis=0) + np.square(means - mean).mean(axis=0)
