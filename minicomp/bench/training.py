@@ -20,7 +20,7 @@ from .race import Log, Row, peer_module, race, row
 
 # Nets, batch, batches of an epoch, part of a race's time
 TRAININGS = (("lenet300", 64, 100, 3), ("lenet5", 64, 10, 3), ("lenet5", 256, 4, 3),
-             ("depthwise32", 64, 10, 3), ("mobilenetv2", 64, 1, 8))
+             ("depthwise32", 64, 40, 3), ("mobilenetv2", 64, 1, 8))
 DEPTHWISE = ("depthwise32", "mobilenetv2")
 THREADED = (("lenet5", 64, 40), ("lenet5", 256, 10), ("depthwise32", 64, 20),
             ("mobilenetv2", 64, 1))

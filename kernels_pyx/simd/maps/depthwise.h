@@ -174,7 +174,7 @@ TARGET_AVX512 static void depthwise_dw_any_avx512(const Conv *d, const float *x,
     }
 }
 
-/* ------------------------------------------------------------------ avx512, 3 x 3 of stride 1, 2 */
+/* ----------------------------------------------------------------- avx512, 3 x 3 of stride 1, 2 */
 
 /* Whether the kernels below know it. */
 static int depthwise_is_3x3(const Conv *d) {
@@ -217,7 +217,7 @@ ALWAYS_INLINE int depthwise_run_length(long left, int most) {
         default: if (end) { call(1, 1); } else { call(1, 0); } \
     }
 
-/* y[j .. j + R - 1] of a row: tap rows lo..hi-1; x: the row that tap row 0 meets; w: nine vectors. */
+/* y[j .. j + R - 1] of a row: tap rows lo..hi-1; x: the row that tap row 0 meets; w: 9 vectors. */
 TARGET_AVX512 ALWAYS_INLINE void depthwise3_run(const float *x, long j, long W, long C,
                                                 const __m512 *w, long lo, long hi, __m512 from,
                                                 __mmask16 m, float *y, const int R, const int S,
@@ -240,9 +240,9 @@ ALWAYS_INLINE void depthwise_rows(long top, long H, long *lo, long *hi) {
     *hi = H - top < 3 ? H - top : 3;
 }
 
-/* y = x * w + bias; with `turned` the filters are read from their last tap. A run's pixels are taken
- * with all their channels, one 16 after the other: memory is read and written in its order, for
- * which the nine vectors are loaded again. */
+/* y = x * w + bias; with `turned` the filters are read from their last tap. A run's pixels are
+ * taken with all their channels, one 16 after the other: memory is read and written in its order,
+ * for which the nine vectors are loaded again. */
 TARGET_AVX512 ALWAYS_INLINE void depthwise3_any(const Conv *d, const float *x, const float *w,
                                                 const float *bias, float *y, int turned,
                                                 const int S) {
@@ -277,8 +277,8 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise3_any(const Conv *d, const float *x, c
 /* dx of stride 2, by pairs of columns: column 2 q - p meets g[q] by tap 0 and g[q - 1] by tap 2,
  * the one after it g[q] by tap 1. */
 TARGET_AVX512 ALWAYS_INLINE void depthwise3_dx_run(const float *const *g, const float *const *w,
-                                                   long c, int rows, long q, const Conv *d, __mmask16 m,
-                                                   float *dx, const int R, const int END) {
+                                                   long c, int rows, long q, const Conv *d,
+                                                   __mmask16 m, float *dx, const int R, const int END) {
     __m512 one[4], two[4], v[5];
     UNROLL for (int r = 0; r < R; r++) one[r] = two[r] = _mm512_setzero_ps();
     for (int t = 0; t < rows; t++) {

@@ -25,8 +25,8 @@ from ..layout import nchw, nhwc
 from ..memory import aligned
 from ..threads import threads
 from . import norm
-from .conv import (AVX2, blocked, check, conv2d, conv2d_input_grad, conv2d_weight_grad, depthwise_sizes,
-                   lanes, padded, rooms_of_windows, sizes_of, taps)
+from .conv import (AVX2, blocked, check, conv2d, conv2d_input_grad, conv2d_weight_grad,
+                   depthwise_sizes, lanes, padded, rooms_of_windows, sizes_of, taps)
 from .norm import Gate
 
 Array = np.ndarray

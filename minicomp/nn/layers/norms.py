@@ -7,9 +7,10 @@ import numpy as np
 from ... import ops
 from ...conv import conv2d
 from ...grid import ap2
+from ...kernels.layout import as_nhwc
 from ...kernels.maps import norm
 from ...kernels.maps.conv_norm import conv2d_moments
-from ...tensor import Array, no_grad, raw
+from ...tensor import Array, Tensor, no_grad, raw
 from ..forms import Dense, Part
 from ..norm import batch_norm, conv2d_batch_norm
 from .base import Layer, number, positive
@@ -71,6 +72,8 @@ class _BatchNorm(Layer):
         if not training or self.still or not x.size:
             return self.forward(conv2d(x, w, **conv.window()), weights=weights, training=training,
                                 after=after)
+        if not x.requires_grad:  # the net's input: turned once for both ways
+            x = Tensor(as_nhwc(x.data))
         u, mean, var = conv2d_moments(x.data, w.data, n_threads=n_threads, **conv.window())
         self._learns(u, training)
         return conv2d_batch_norm(
