@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
-from ..comparison import COSTS, Compared, front
+from ..comparison import COSTS, Compared, Setting, front
 from .palette import GREY, LIGHT, LINES, MARKERS, log_labels
 from .plots import figure, styled
 
 NAMES = {"bytes": "bytes of the file", "macs": "multiplications an image",
-         "ms": "milliseconds an image"}
+         "ms": "milliseconds an image", "energy": "modelled microjoules an image"}
 LEAST = 0.01  # %; a logarithmic axis has no place for 0 errors
 
 
@@ -37,7 +36,7 @@ def plot_fronts(rows: Sequence[Compared], *, examples: str = "") -> list:
 
 
 def _panel(ax, rows: Sequence[Compared], cost: str) -> None:
-    best = front([row.error for row in rows], [row.cost(cost) for row in rows])
+    best = front([row.judged for row in rows], [row.cost(cost) for row in rows])
     line = sorted((_place(row, cost), _percent(row.error)) for row, on in zip(rows, best) if on)
     ax.plot([c for c, _ in line], [e for _, e in line], color=GREY, linewidth=1,
             drawstyle="steps-post", zorder=1)
@@ -50,12 +49,22 @@ def _panel(ax, rows: Sequence[Compared], cost: str) -> None:
         ax.errorbar([at], [error], arms, color=colour, marker=MARKERS[i // len(LINES)
                     % len(MARKERS)], markersize=6, linewidth=1, capsize=2, linestyle="none",
                     markerfacecolor=colour if best[i] else "white",
-                    label=f"{i + 1}  {Path(row.file).name}")
+                    label=f"{i + 1}  {row.title}")
+        if isinstance(row, Setting):
+            _seeds(ax, row, cost, colour)
         ax.annotate(str(i + 1), (at, error), (6, 4), textcoords="offset points", fontsize=9)
     ax.set_xscale("log")
     _limits(ax, [_place(row, cost) for row in rows if row.cost(cost) is not None])
     ax.set_xlabel(NAMES[cost])
     ax.grid(color=LIGHT, linewidth=0.6)
+
+
+def _seeds(ax, row: Setting, cost: str, colour: str) -> None:
+    # From the least to the most of its seeds, where there are several.
+    if row.seeds > 1:
+        ends = [_percent(error) for error in row.ranges["error"]]
+        ax.plot(2 * [_place(row, cost)], ends, color=colour, linewidth=5, alpha=0.35, zorder=1.5,
+                solid_capstyle="butt")
 
 
 def _limits(ax, costs: Sequence[float]) -> None:
