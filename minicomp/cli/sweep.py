@@ -116,10 +116,10 @@ def run(args) -> int:
                           address=args.address, again=args.retry, log=_Log(screen, runs).take)
         rows = _rows(found, folder, args, screen)
     _print_rows(rows, found, args)
-    failed = [line for line in found if "error" in line]
+    failed = [[name, line["seed"], line["error"]]
+              for name, line in zip(titles(found), found) if "error" in line]
     if failed:
-        print_table("failed", ["run", "seed", "error"], [
-            [name, line["seed"], line["error"]] for name, line in zip(titles(failed), failed)])
+        print_table("failed", ["run", "seed", "error"], failed)
     print(f"{printable(folder / RUNS)}: {len(found)} runs of {len(rows)} settings"
           + (f", {len(failed)} of the runs failed; --retry runs them again" if failed else ""))
     return 1 if failed else 0
@@ -152,12 +152,11 @@ def _planned(args, folder: Path, screen: Screen) -> tuple[list[Planned], dict[Pa
         start, name, _ = opening.start(here, screen.say, "swept")
         start, data = opening.with_data(start, given, here, screen)
         args.data = args.data or data.name
-        path = None
+        path, called = None, name
         if not isinstance(start, str):
-            raw = encode(start)
+            raw, called = encode(start), given
             path = folder.resolve() / "starts" / f"{fingerprint(raw)[:16]}.mcz"
             starts[path] = raw
-        origin = name if path is None else f"{given} ({path.stem})"
         where = args.data if args.data in datasets.NAMES else str(Path(args.data).resolve())
         for recipe, chosen in _recipes(args, name):
             try:
@@ -166,8 +165,8 @@ def _planned(args, folder: Path, screen: Screen) -> tuple[list[Planned], dict[Pa
                 raise UserError(f"{', '.join(chosen.values())}: {e}") from None
             for most, seed in itertools.product(_budgets(args), range(args.seeds)):
                 made = Planned(
-                    name, path, origin, where, data.label, fingerprint(data), recipe,
-                    args.seed + seed, {"model": name} | chosen
+                    name, path, name if path is None else path.stem, where, data.label, fingerprint(data), recipe,
+                    args.seed + seed, {"model": called} | chosen
                     | ({} if most is None else {"bytes": f"bytes={most}"}), most, args.threads)
                 runs.setdefault(made.key, made)
                 if len(runs) > MOST:
@@ -223,9 +222,8 @@ def _print_runs(runs: list[Planned], folder: Path, args) -> None:
     known = lines(folder)
     states = ["to run" if r.key not in known else
               "failed" if "error" in known[r.key] else "there" for r in runs]
-    print_table("", ["run", "seed", "state", "folder"], [
-        [name, r.seed, state, r.name]
-        for name, r, state in zip(_titles(runs), runs, states)],
+    print_table("", ["run", "seed", "state"], [
+        [name, r.seed, state] for name, r, state in zip(_titles(runs), runs, states)],
         footer=f"{len(runs)} runs, {states.count('to run')} to run")
     options.write_json(args.json, {"runs": [
         {"run": r.key, "folder": r.name, "state": state, "chosen": r.chosen, "seed": r.seed,

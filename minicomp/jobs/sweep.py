@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +47,7 @@ class Planned:
 
     model : name of a built-in net, or of the net of the file `start`
     start : a .mcz file to begin with; None: a built-in net is trained
-    origin : what the user named, with the digest of a file
+    origin : the model's name; of a file the digest of its net
     data, label, examples : the data set, as it is loaded, as a file notes it; the fingerprint of
         its examples
     chosen : what was asked for, by name, for tables: {"step 1": "magnitude:sparsity=0.9"}
@@ -226,7 +227,7 @@ def sweep(runs: Sequence[Planned], folder: Path, *, backend: str = "loky", jobs:
           log: Callable[[dict], None] = lambda row: None) -> list[dict]:
     """Returns the lines of the runs, in their order; those that are not there are run.
 
-    backend : of BACKENDS        jobs : processes, or dask workers of a local cluster
+    backend : of BACKENDS        jobs : processes, or dask workers of a local cluster; 1: this process
     address : of a dask scheduler to use instead        again : run what failed again
     log : takes {"event": "progress"}, and {"event": "run", "line", "known"} of each line
     Raises UserError where another sweep has the folder, workers die again and again, or packages
@@ -237,9 +238,9 @@ def sweep(runs: Sequence[Planned], folder: Path, *, backend: str = "loky", jobs:
         left = [r for r in runs if r.key not in known or again and "error" in known[r.key]]
         log({"event": "known", "known": len(runs) - len(left), "runs": len(runs)})
         if left:
-            with _workers(backend, min(jobs, len(left)), address) as call:
+            with _cluster_errors(), _workers(backend, min(jobs, len(left)), address) as call:
                 _trained(left, folder, call, log)
-                for done, line in enumerate(_taken(left, folder, call, again), start=1):
+                for done, line in enumerate(_taken(left, folder, call, again, log), start=1):
                     log({"event": "run", "line": line})
                     log({"event": "progress", "name": "sweep", "done": done, "total": len(left)})
         found = lines(folder)
@@ -259,7 +260,8 @@ def _trained(runs: Sequence[Planned], folder: Path, call: Callable, log: Callabl
             log({"event": "progress", "name": "dense nets", "done": i, "total": len(first)})
 
 
-def _taken(runs: Sequence[Planned], folder: Path, call: Callable, again: bool) -> Iterator[dict]:
+def _taken(runs: Sequence[Planned], folder: Path, call: Callable, again: bool, log: Callable
+           ) -> Iterator[dict]:
     # Lines as they come. Where a worker is killed joblib gives all of them up: the others begin
     # again with what is left, as long as something comes of it.
     left, tries = {r.key: r for r in runs}, 0
@@ -281,6 +283,7 @@ def _taken(runs: Sequence[Planned], folder: Path, call: Callable, again: bool) -
                                 f"{printable(e, 200)}; {len(left)} runs are missing, such as "
                                 f"{next(iter(left.values())).name}; fewer --jobs take less "
                                 "memory") from None
+            log({"event": "say", "text": "a worker was killed: what it had begun is run again"})
 
 
 def _killed() -> tuple[type[Exception], ...]:
@@ -294,14 +297,30 @@ def _killed() -> tuple[type[Exception], ...]:
 
 
 @contextlib.contextmanager
+def _cluster_errors() -> Iterator[None]:
+    # What a dask cluster raises when it has no workers, or is gone.
+    try:
+        yield
+    except TimeoutError as e:
+        raise UserError(f"the dask cluster: {printable(str(e).split('. ')[0], 200)}") from None
+    except Exception as e:
+        if type(e).__module__.split(".")[0] != "distributed":
+            raise
+        raise UserError(f"the dask cluster is gone ({type(e).__name__}); what has ended is kept, "
+                        "the same command goes on") from None
+
+
+@contextlib.contextmanager
 def _workers(backend: str, jobs: int, address: str | None) -> Iterator[Callable]:
-    # Gives call(function, list of arguments), an iterator over results as they come.
+    # Gives call(function, list of arguments), an iterator over results as they come. One job joblib
+    # runs in this process, whatever the backend: no cluster is started for it.
     joblib = _needed("joblib")
     with contextlib.ExitStack() as stack:
-        given = {"n_jobs": 1 if backend == "sequential" else jobs}
-        if backend == "dask":
-            given["client"] = stack.enter_context(_client(jobs, address))
-            given["n_jobs"] = -1  # as many as the cluster has
+        given: dict[str, object] = {"n_jobs": jobs}
+        if address is None and jobs == 1:
+            backend = "sequential"
+        elif backend == "dask":
+            given = {"client": stack.enter_context(_client(jobs, address)), "n_jobs": -1}
         stack.enter_context(joblib.parallel_config(backend=backend, **given))
 
         def call(function: Callable, arguments: list[tuple]) -> Iterator:
@@ -315,9 +334,10 @@ def _workers(backend: str, jobs: int, address: str | None) -> Iterator[Callable]
 def _client(jobs: int, address: str | None):
     # A client of the scheduler there, or of a cluster of this machine, which ends with it.
     distributed = _needed("distributed")
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is raised too
     if address is None:
         cluster = distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, processes=True,
-                                           dashboard_address=None, silence_logs=50)
+                                           dashboard_address=None, silence_logs=logging.CRITICAL)
         return _closing(distributed.Client(cluster), cluster)
     try:
         return distributed.Client(address, timeout=10)
