@@ -152,7 +152,7 @@ def _planned(args, folder: Path, screen: Screen) -> tuple[list[Planned], dict[Pa
         start, name, _ = opening.start(here, screen.say, "swept")
         start, data = opening.with_data(start, given, here, screen)
         args.data = args.data or data.name
-        path, called = None, name
+        of, path, called = (data.label, fingerprint(data)), None, name
         if not isinstance(start, str):
             raw, called = encode(start), given
             path = folder.resolve() / "starts" / f"{fingerprint(raw)[:16]}.mcz"
@@ -165,7 +165,7 @@ def _planned(args, folder: Path, screen: Screen) -> tuple[list[Planned], dict[Pa
                 raise UserError(f"{', '.join(chosen.values())}: {e}") from None
             for most, seed in itertools.product(_budgets(args), range(args.seeds)):
                 made = Planned(
-                    name, path, name if path is None else path.stem, where, data.label, fingerprint(data), recipe,
+                    name, path, name if path is None else path.stem, where, *of, recipe,
                     args.seed + seed, {"model": called} | chosen
                     | ({} if most is None else {"bytes": f"bytes={most}"}), most, args.threads)
                 runs.setdefault(made.key, made)
@@ -279,14 +279,15 @@ def _known(args, screen: Screen) -> list[dict]:
         raise UserError(f"{printable(args.model)} is a folder, whose sweep is shown: "
                         f"{', '.join(given)} go with a model")
     found = list(lines(Path(args.model), screen.say).values())
-    found = [line for line in found if args.data in (None, line["settings"].get("data"))]
+    found = [line for line in found
+             if args.data in (None, line["settings"].get("data"), line["source"])]
     if not found:
         raise UserError(f"{printable(args.model)} holds no runs of a sweep"
                         + (f" on {printable(args.data)}" if args.data else f" ({RUNS})"))
     data = {str(line["settings"].get("data")) for line in found}
     if len(data) > 1:
-        raise UserError(f"{printable(args.model)} holds runs on {printable(', '.join(sorted(data)))}"
-                        ": choose one with --data")
+        raise UserError(f"{printable(args.model)} holds runs on "
+                        f"{printable(', '.join(sorted(data)))}: choose one with --data")
     return found
 
 
@@ -302,7 +303,7 @@ def _rows(found: list[dict], folder: Path, args, screen: Screen) -> list[compari
                                      for net, line in zip(nets, done))))
         if args.time:
             screen.title = "timing"
-            x = datasets.load(args.data or done[0]["source"]).test.x[:1]
+            x = datasets.load(done[0]["source"]).test.x[:1]
             ms = dict(zip(keys, comparison.milliseconds(nets, x, 0.3)))
     return settings(found, ms, energy)
 

@@ -65,8 +65,8 @@ def _braces(text: str, whole: str) -> tuple[list[str], str]:
     if len(choices) == 1:
         span = re.fullmatch(r"(-?\d{1,9})\.\.(-?\d{1,9})", held)
         if span is None or abs(int(span[2]) - int(span[1])) >= MOST:
-            raise UserError(f"{printable(whole)}: braces hold alternatives, {{0.8,0.9}}, or a range "
-                            f"of at most {MOST:,} integers, {{2..4}}, got {{{printable(held, 80)}}}")
+            raise UserError(f"{printable(whole)}: braces hold alternatives, {{0.8,0.9}}, or at "
+                            f"most {MOST:,} integers, {{2..4}}, got {{{printable(held, 80)}}}")
         first, last = int(span[1]), int(span[2])
         step = 1 if first <= last else -1
         return [str(n) for n in range(first, last + step, step)], text

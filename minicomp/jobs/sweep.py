@@ -117,14 +117,15 @@ def lines(folder: Path, say: Callable[[str], None] = lambda text: None) -> dict[
     return found
 
 
+ALWAYS = {"run": str, "seed": int, "chosen": dict, "source": str, "settings": dict,
+          "seconds": (int, float)}
 MEASURED = {"file": str, "file_bytes": int, "dense_bytes": int, "val_errors": int, "val_size": int,
             "errors": int, "test_size": int, "macs": int, "effective_macs": int}
 
 
 def _checked(line: dict) -> dict:
     # A line with all that tables read; else KeyError, TypeError, ValueError.
-    wanted = {"run": str, "seed": int, "chosen": dict, "source": str, "settings": dict, "seconds": (int, float)}
-    wanted |= {"error": str} if "error" in line else MEASURED
+    wanted = ALWAYS | ({"error": str} if "error" in line else MEASURED)
     for name, kind in wanted.items():
         if not isinstance(line[name], kind):
             raise TypeError(name)
@@ -153,8 +154,8 @@ def take(planned: Planned, folder: Path, again: bool = False) -> dict:
             kind = "" if isinstance(e, UserError) else f"{type(e).__name__}: "
             found = {"error": printable(kind + " ".join(str(e).split()), 1000)}
         line = {"run": planned.key, "seed": planned.seed, "chosen": planned.chosen, **found,
-                "source": planned.data, "seconds": round(clock.lap(), 2), "settings": planned.settings,
-                "version": __version__}
+                "source": planned.data, "seconds": round(clock.lap(), 2),
+                "settings": planned.settings, "version": __version__}
         append(folder / RUNS, as_json(line))
         return line
 
@@ -227,7 +228,7 @@ def sweep(runs: Sequence[Planned], folder: Path, *, backend: str = "loky", jobs:
           log: Callable[[dict], None] = lambda row: None) -> list[dict]:
     """Returns the lines of the runs, in their order; those that are not there are run.
 
-    backend : of BACKENDS        jobs : processes, or dask workers of a local cluster; 1: this process
+    backend : of BACKENDS        jobs : processes, or dask workers of a local cluster; 1: here
     address : of a dask scheduler to use instead        again : run what failed again
     log : takes {"event": "progress"}, and {"event": "run", "line", "known"} of each line
     Raises UserError where another sweep has the folder, workers die again and again, or packages
