@@ -15,6 +15,7 @@ from ..atomic import write_atomically
 from ..checkpoint import fingerprint
 from ..codec import encode, load
 from ..compress import TECHNIQUES
+from ..data import Dataset
 from ..energy import NOTE, modelled
 from ..errors import UserError, printable
 from ..jobs.axes import MOST, alternatives, varied
@@ -23,6 +24,7 @@ from ..jobs.recipe import Recipe, parse_recipe, parse_with, read_recipe, recipes
 from ..jobs.sweep import BACKENDS, RUNS, Planned, lines, sweep
 from ..jobs.swept import settings, titles
 from ..models import MODELS
+from ..nn.graph import Model
 from ..report import pareto, plots
 from . import opening, options
 from .progress import Screen, print_table
@@ -30,7 +32,7 @@ from .progress import Screen, print_table
 EXAMPLES = """
 minicomp sweep lenet300 --with 'magnitude:sparsity={0.8,0.9}' --with finetune:epochs=2 --seeds 2
 minicomp sweep lenet300 --with '{magnitude,lamp}:sparsity=0.9' --with 'kmeans:bits={2..4}' --dry-run
-minicomp sweep lenet5.mcz --with 'ptq:bits={4,8}' --out bits --plot bits.png --csv bits.csv
+minicomp sweep lenet5.mcz --with 'kmeans:bits={2..3}' --out bits --plot bits.png --csv bits.csv
 minicomp sweep lenet300 --recipe grid.toml --out grid
 minicomp sweep sweep --plot front.png --latex front.tex --energy
 """
@@ -142,39 +144,52 @@ def _check(args) -> None:
 
 
 def _planned(args, folder: Path, screen: Screen) -> tuple[list[Planned], dict[Path, bytes]]:
-    # The runs, each once, and the files that they start from with what these hold.
-    runs, starts = {}, {}
+    # The runs, each once, and the files that they start from with what these hold. Where steps do
+    # not fit some of the nets the others run; where they fit none nothing does.
+    runs, starts, errors, fits = {}, {}, [], False
     for given in alternatives(args.model) if args.model is not None else [None]:
-        here = argparse.Namespace(**vars(args) | {"model": given, "out": None})
-        if given is not None and set(given) & set(":=") and not Path(given).exists():
-            raise UserError(f"{printable(given)} is no model; put a --with that has braces in "
-                            "quotes, so that the shell leaves them")
-        start, name, _ = opening.start(here, screen.say, "swept")
-        start, data = opening.with_data(start, given, here, screen)
-        args.data = args.data or data.name
-        of, path, called = (data.label, fingerprint(data)), None, name
+        start, data, begun = _begun(given, args, screen)
         if not isinstance(start, str):
-            raw, called = encode(start), given
-            path = folder.resolve() / "starts" / f"{fingerprint(raw)[:16]}.mcz"
-            starts[path] = raw
-        where = args.data if args.data in datasets.NAMES else str(Path(args.data).resolve())
-        for recipe, chosen in _recipes(args, name):
+            raw = encode(start)
+            begun |= {"origin": fingerprint(raw)[:16]}
+            begun["start"] = folder.resolve() / "starts" / f"{begun['origin']}.mcz"
+            starts[begun["start"]] = raw
+        for recipe, chosen in _recipes(args, begun["model"]):
+            chosen = {"model": begun["model"] if isinstance(start, str) else given} | chosen
             try:
                 check_job(start, data, recipe.pipeline)
+                fits = True
             except UserError as e:
-                raise UserError(f"{', '.join(chosen.values())}: {e}") from None
+                errors.append(f"{', '.join(chosen.values())}: {e}")
             for most, seed in itertools.product(_budgets(args), range(args.seeds)):
-                made = Planned(
-                    name, path, name if path is None else path.stem, where, *of, recipe,
-                    args.seed + seed, {"model": called} | chosen
-                    | ({} if most is None else {"bytes": f"bytes={most}"}), most, args.threads)
+                made = Planned(**begun, recipe=recipe, seed=args.seed + seed, max_bytes=most,
+                               n_threads=args.threads, chosen=chosen | (
+                                   {} if most is None else {"bytes": f"bytes={most}"}))
                 runs.setdefault(made.key, made)
                 if len(runs) > MOST:
                     raise UserError(f"a sweep has at most {MOST:,} runs")
+    if not fits:
+        raise UserError(errors[0])
+    for error in errors:
+        screen.say(f"this will fail: {error}")
     options.check_files(args, out=folder, also=[
         ("--with or --recipe", path, "reads")
-        for r in runs.values() for path in r.recipe.pipeline.files()])
+        for path in dict.fromkeys(f for r in runs.values() for f in r.recipe.pipeline.files())])
     return list(runs.values()), starts
+
+
+def _begun(given: str | None, args, screen: Screen) -> tuple[str | Model, Dataset, dict]:
+    # What runs start from, their data, and what these are as fields of `Planned`.
+    if given is not None and set(given) & set(":=") and not Path(given).exists():
+        raise UserError(f"{printable(given)} is no model; put a --with that has braces in quotes, "
+                        "so that the shell leaves them")
+    here = argparse.Namespace(**vars(args) | {"model": given, "out": None})
+    start, name, _ = opening.start(here, screen.say, "swept")
+    start, data = opening.with_data(start, given, here, screen)
+    args.data = args.data or data.name
+    where = args.data if args.data in datasets.NAMES else str(Path(args.data).resolve())
+    return start, data, {"model": name, "start": None, "origin": name, "data": where,
+                         "label": data.label, "examples": fingerprint(data)}
 
 
 def _recipes(args, model: str) -> Iterator[tuple[Recipe, dict[str, str]]]:
