@@ -33,6 +33,7 @@ EXAMPLES = """
 minicomp sweep lenet300 --with 'magnitude:sparsity={0.8,0.9}' --with finetune:epochs=2 --seeds 2
 minicomp sweep lenet300 --with '{magnitude,lamp}:sparsity=0.9' --with 'kmeans:bits={2..4}' --dry-run
 minicomp sweep lenet5.mcz --with 'kmeans:bits={2..3}' --out bits --plot bits.png --csv bits.csv
+minicomp sweep 'resnet20:blocks=1,width={0.25,0.5}' --data glyphs --fast --out widths --dry-run
 minicomp sweep lenet300 --recipe grid.toml --out grid
 minicomp sweep sweep --plot front.png --latex front.tex --energy
 """
@@ -57,8 +58,8 @@ def add_parsers(commands) -> None:
         "each other; which are on the front is chosen by validation errors. Needs the packages of "
         "minicomp[sweep].")
     p.add_argument("model", nargs="?", metavar="MODEL|DIR",
-                   help=f"what to start from: a built-in model; {opening.WHAT} (default: as of "
-                   "compress); or the folder of a sweep, to be shown")
+                   help="what to start from: a built-in model, NAME or NAME:argument=value,...; "
+                   f"{opening.WHAT} (default: as of compress); or the folder of a sweep, to be shown")
     opening.add_structure(p)
     options.add_max_operations(p)
     options.add_data(p)
@@ -148,14 +149,14 @@ def _planned(args, folder: Path, screen: Screen) -> tuple[list[Planned], dict[Pa
     # not fit some of the nets the others run; where they fit none nothing does.
     runs, starts, errors, fits = {}, {}, [], False
     for given in alternatives(args.model) if args.model is not None else [None]:
-        start, data, begun = _begun(given, args, screen)
+        start, name, data, begun = _begun(given, args, screen)
         if not isinstance(start, str):
             raw = encode(start)
             begun |= {"origin": fingerprint(raw)[:16]}
             begun["start"] = folder.resolve() / "starts" / f"{begun['origin']}.mcz"
             starts[begun["start"]] = raw
-        for recipe, chosen in _recipes(args, begun["model"]):
-            chosen = {"model": begun["model"] if isinstance(start, str) else given} | chosen
+        for recipe, chosen in _recipes(args, name):
+            chosen = {"model": given or name} | chosen
             try:
                 check_job(start, data, recipe.pipeline)
                 fits = True
@@ -178,9 +179,9 @@ def _planned(args, folder: Path, screen: Screen) -> tuple[list[Planned], dict[Pa
     return list(runs.values()), starts
 
 
-def _begun(given: str | None, args, screen: Screen) -> tuple[str | Model, Dataset, dict]:
-    # What runs start from, their data, and what these are as fields of `Planned`.
-    if given is not None and set(given) & set(":=") and not Path(given).exists():
+def _begun(given: str | None, args, screen: Screen) -> tuple[str | Model, str, Dataset, dict]:
+    # What runs start from, its name for recipes, their data, and these as fields of `Planned`.
+    if given is not None and given.partition(":")[0] in {t.word for t in TECHNIQUES}:
         raise UserError(f"{printable(given)} is no model; put a --with that has braces in quotes, "
                         "so that the shell leaves them")
     here = argparse.Namespace(**vars(args) | {"model": given, "out": None})
@@ -188,8 +189,9 @@ def _begun(given: str | None, args, screen: Screen) -> tuple[str | Model, Datase
     start, data = opening.with_data(start, given, here, screen)
     args.data = args.data or data.name
     where = args.data if args.data in datasets.NAMES else str(Path(args.data).resolve())
-    return start, data, {"model": name, "start": None, "origin": name, "data": where,
-                         "label": data.label, "examples": fingerprint(data)}
+    model = start if isinstance(start, str) else name
+    return start, name, data, {"model": model, "start": None, "origin": model, "data": where,
+                               "label": data.label, "examples": fingerprint(data)}
 
 
 def _recipes(args, model: str) -> Iterator[tuple[Recipe, dict[str, str]]]:

@@ -45,9 +45,9 @@ TRIES = 3  # times that workers may die without a run having ended between
 class Planned:
     """A run: everything that decides its file.
 
-    model : name of a built-in net, or of the net of the file `start`
+    model : a built-in net, "resnet20:blocks=1"; or the name of the net of the file `start`
     start : a .mcz file to begin with; None: a built-in net is trained
-    origin : the model's name; of a file the digest of its net
+    origin : the model; of a file the digest of its net
     data, label, examples : the data set, as it is loaded, as a file notes it; the fingerprint of
         its examples
     chosen : what was asked for, by name, for tables: {"step 1": "magnitude:sparsity=0.9"}

@@ -24,6 +24,18 @@ def test_a_dry_run_lists_and_touches_nothing(small, capsys):
     assert {p.name for p in small.iterdir()} == {"plan.json"}
 
 
+def test_the_arguments_of_a_net_vary_too(small):
+    words = ["sweep", "depthwise32:width={0.05,0.1}", *HERE, "--with", "magnitude:sparsity=0.5"]
+    assert main([*words, "--json", "s.json"]) == 0
+    narrow, wide = json.loads(Path("s.json").read_text())["runs"]
+    assert narrow["macs"] < wide["macs"] and narrow["dense_bytes"] < wide["dense_bytes"]
+    assert [r["chosen"]["model"] for r in (narrow, wide)] == [
+        "depthwise32:width=0.05", "depthwise32:width=0.1"]
+    plain = ["compress", "depthwise32:width=0.1", *HERE[:2], "--fast", "--threads", "1"]
+    assert main([*plain, "--with", "magnitude:sparsity=0.5", "--no-report", "--out", "c.mcz"]) == 0
+    assert Path("sweep", wide["file"]).read_bytes() == Path("c.mcz").read_bytes()
+
+
 def test_equal_settings_are_one_run(small):
     words = ["sweep", "lenet300", *HERE, "--with", "magnitude:sparsity={0.5,0.50,5e-1}"]
     assert main([*words, "--dry-run", "--json", "p.json"]) == 0

@@ -131,14 +131,14 @@ def test_the_bits_are_those_of_compress_on_every_backend(few, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     words = ["lenet300", "--data", str(few), "--fast"]
     step = "magnitude:sparsity={0.5,0.9}"
-    sweeps = ["sweep", *words, "--with", step, "--seeds", "2"]
+    sweeps = ["sweep", *words, "--with", step, "--seed", "1"]
     assert main([*sweeps, "--backend", "sequential", "--out", "a"]) == 0
     assert main([*sweeps, "--backend", "loky", "--jobs", "2", "--out", "b"]) == 0
-    assert nets(Path("a")) == nets(Path("b")) and len(nets(Path("a"))) == 4
+    assert nets(Path("a")) == nets(Path("b")) and len(nets(Path("a"))) == 2
     assert main(["compress", *words, "--with", "magnitude:sparsity=0.9", "--seed", "1", "--threads",
                  "1", "--no-report", "--out", "plain.mcz"]) == 0
     mine = next(line for line in lines(Path("a")).values()
-                if (line["seed"], line["chosen"]["step 1"]) == (1, "magnitude:sparsity=0.9"))
+                if line["chosen"]["step 1"] == "magnitude:sparsity=0.9")
     assert (Path("a") / mine["file"]).read_bytes() == Path("plain.mcz").read_bytes()
 
 
