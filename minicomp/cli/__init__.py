@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="version, and which kernels run")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (compress, sweep, train, evaluate, show, compare, importing, lower, trace,
+    for module in (compress, train, evaluate, show, compare, sweep, importing, lower, trace,
                    export, sensitivity, debug, listing, paper, bench, data, lesson):
         module.add_parsers(commands)
     return parser

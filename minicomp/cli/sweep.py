@@ -59,7 +59,7 @@ def add_parsers(commands) -> None:
         "minicomp[sweep].")
     p.add_argument("model", nargs="?", metavar="MODEL|DIR",
                    help="what to start from: a built-in model, NAME or NAME:argument=value,...; "
-                   f"{opening.WHAT} (default: as of compress); or the folder of a sweep, to be shown")
+                   f"{opening.WHAT} (default: as of compress); or a sweep's folder, to be shown")
     opening.add_structure(p)
     options.add_max_operations(p)
     options.add_data(p)

@@ -92,7 +92,7 @@ def test_a_run_that_fails_makes_the_command_exit_with_1(small, capsys):
     ("lenet300 --with filters:sparsity@conv9={0.1,0.2}",
      "filters:sparsity@conv9=0.1: filters: sparsity@conv9 matches no layer"),
     ("lenet300 --with magnitude:sparsity={0.5", "a { without its }"),
-    ("lenet300 --with {magnitude,lamb}:sparsity=0.5", "unknown technique 'lamb'; did you mean lamp"),
+    ("lenet300 --with {magnitude,lamb}:sparsity=0.5", "unknown technique 'lamb'; did you mean lam"),
     ("magnitude:sparsity=0.5", "magnitude:sparsity=0.5 is no model; put a --with that has braces"),
     ("{lenet300,lenet7}", "unknown model 'lenet7'"),
     ("lenet300 --recipe {han2015,nothing}", "recipe must be"),

@@ -236,7 +236,8 @@ def started(few, folder, backend):
 
 def command(few, folder):
     return ["sweep", "lenet300", "--data", str(few), "--with",
-            "magnitude:sparsity={0.5,0.6,0.7,0.8}", "--with", "finetune:epochs=60,batch_size=32", "--seeds", "2", "--out", str(folder)]
+            "magnitude:sparsity={0.5,0.6,0.7,0.8}", "--with", "finetune:epochs=60,batch_size=32",
+            "--seeds", "2", "--out", str(folder)]
 
 
 def until(process, condition, seconds=300):
