@@ -31,7 +31,7 @@ INTEGER = 0.2 + 0.1  # pJ: 8-bit multiply, addition to a sum of 32 bits
 READ = ((8 << 10, 10.0), (32 << 10, 20.0), (1 << 20, 100.0), (math.inf, 1300.0))  # pJ of 64 bits
 NOTE = ("uJ are modelled, not measured: multiplications and additions of an image, and one reading "
         "of the file, at 45 nm (Horowitz, ISSCC 2014); decoding, values between layers, "
-        "instructions and leakage are not counted")
+        "instructions and leakage are not counted; of products of bits the table says nothing")
 
 
 def modelled(net: Model | Program, file_bytes: int) -> float | None:

@@ -82,12 +82,12 @@ def _opened(folder: Path) -> int:
     raise Busy(f"{folder} is made and removed by other runs all the time; write to another file")
 
 
-def _take(file: int) -> bool:
-    # Whether the lock could be had at once.
+def _take(file: int, at: int = 4096) -> bool:
+    # Whether the lock could be had at once; at : where no text is, which others may then read.
     try:
         if fcntl is None:
             import msvcrt
-            os.lseek(file, 4096, os.SEEK_SET)  # beyond the text, which others may then read
+            os.lseek(file, at, os.SEEK_SET)
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,7 +133,7 @@ def append(path: Path, line: str) -> None:
 
 
 def _wait(file: int) -> None:
-    while not _take(file):
+    while not _take(file, 1 << 40):
         time.sleep(0.01)
 
 

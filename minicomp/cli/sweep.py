@@ -319,7 +319,6 @@ def _rows(found: list[dict], folder: Path, args, screen: Screen) -> list[compari
             energy = dict(zip(keys, (modelled(net, line["file_bytes"])
                                      for net, line in zip(nets, done))))
         if args.time:
-            screen.title = "timing"
             x = datasets.load(done[0]["source"]).test.x[:1]
             ms = dict(zip(keys, comparison.milliseconds(nets, x, 0.3)))
     return settings(found, ms, energy)
