@@ -117,7 +117,7 @@ def run(args) -> int:
             args.checkpoint_folder = folder
             found = sweep(runs, folder, backend=args.backend, jobs=args.jobs or os.cpu_count() or 1,
                           address=args.address, again=args.retry, log=_Log(screen, runs).take)
-        rows = _rows(found, folder, args, screen)
+        rows = _rows(found, folder, args)
     _print_rows(rows, found, args)
     failed = [[name, line["seed"], line["error"]]
               for name, line in zip(titles(found), found) if "error" in line]
@@ -308,7 +308,7 @@ def _known(args, screen: Screen) -> list[dict]:
     return found
 
 
-def _rows(found: list[dict], folder: Path, args, screen: Screen) -> list[comparison.Setting]:
+def _rows(found: list[dict], folder: Path, args) -> list[comparison.Setting]:
     # Settings, with what is taken of their files only where it is asked for.
     ms = energy = None
     done = [line for line in found if "error" not in line]
@@ -326,11 +326,12 @@ def _rows(found: list[dict], folder: Path, args, screen: Screen) -> list[compari
 
 def _print_rows(rows: list[comparison.Setting], found: list[dict], args) -> None:
     result = {"runs": found, "rows": []}
+    if not rows and (args.plot or args.csv or args.latex):
+        print("every run failed: no table is written and nothing drawn")
     if rows:
         headers, cells = comparison.table(rows)
         on = comparison.fronts(rows)
-        data = found[0]["settings"]["data"]
-        print_table(f"{data}, {rows[0].size:,} test examples", [*headers, "front of"],
+        print_table(f"{found[0]['settings'].get('data')}, {rows[0].size:,} test examples", [*headers, "front of"],
                     [[*row, ", ".join(costs)] for row, costs in zip(cells, on)],
                     footer="means of the seeds; front: no other setting errs as rarely on "
                     "validation data at less of it; MACs: those by weights that are not 0"

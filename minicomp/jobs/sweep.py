@@ -129,8 +129,12 @@ def _checked(line: dict) -> dict:
     for name, kind in wanted.items():
         if not isinstance(line[name], kind):
             raise TypeError(name)
-    if "error" not in line and min(line["test_size"], line["val_size"], line["file_bytes"]) < 1:
-        raise ValueError("sizes")
+    if not all(isinstance(value, str) for value in line["chosen"].values()):
+        raise TypeError("chosen")
+    if "error" not in line and not (
+            0 <= line["errors"] <= line["test_size"] >= 1 <= line["file_bytes"] and
+            0 <= line["val_errors"] <= line["val_size"] >= 1):
+        raise ValueError("counts")
     return line
 
 

@@ -105,6 +105,18 @@ def test_lines_of_something_else_are_left_out(line, few, tmp_path):
     assert bool(said) == bool(line)
 
 
+@pytest.mark.parametrize("field, value", [
+    ("errors", 81), ("errors", -1), ("errors", "3"), ("test_size", 0), ("val_errors", 61),
+    ("file_bytes", 0), ("chosen", {"a": []}), ("settings", None), ("file", 3), ("run", [])])
+def test_lines_with_figures_that_cannot_be_are_left_out(field, value, tmp_path):
+    line = {"run": "r", "seed": 0, "chosen": {"a": "b"}, "source": "d", "settings": {}, "file": "f",
+            "seconds": 1.0, "file_bytes": 9, "dense_bytes": 90, "val_errors": 1, "val_size": 60,
+            "errors": 8, "test_size": 80, "macs": 5, "effective_macs": 4}
+    (tmp_path / RUNS).write_text(json.dumps(line) + "\n" + json.dumps(line | {
+        "run": "other", field: value}) + "\n")
+    assert list(lines(tmp_path)) == ["r"] and settings([line])[0].error == 0.1
+
+
 def test_a_run_that_fails_is_noted_and_the_others_go_on(few, tmp_path, monkeypatch):
     runs = planned(few, "magnitude:sparsity=0.5", seeds=3)
     runs[0] = replace(runs[0], max_bytes=10)
