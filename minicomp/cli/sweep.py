@@ -332,7 +332,8 @@ def _print_rows(rows: list[comparison.Setting], found: list[dict], args) -> None
         headers, cells = comparison.table(rows)
         on = comparison.fronts(rows)
         print_table(f"{found[0]['settings'].get('data')}, {rows[0].size:,} test examples",
-                    [*headers, "front of"], [[*row, ", ".join(costs)] for row, costs in zip(cells, on)],
+                    [*headers, "front of"],
+                    [[*row, ", ".join(costs)] for row, costs in zip(cells, on)],
                     footer="means of the seeds; front: no other setting errs as rarely on "
                     "validation data at less of it; MACs: those by weights that are not 0"
                     + (f"; {NOTE}" if args.energy else ""))
