@@ -25,6 +25,7 @@ from . import (
     lesson15,
     lesson16,
     lesson17,
+    lesson20,
 )
 from .drawing import formula
 from .lesson01 import v_curve
@@ -43,6 +44,7 @@ from .lesson14 import centroids_on_density, rate_curve
 from .lesson15 import error_by_size
 from .lesson16 import speed_bars
 from .lesson17 import waterfall
+from .lesson20 import earlier, every_row
 
 __all__ = [
     "accuracy_by_lookups",
@@ -51,7 +53,9 @@ __all__ = [
     "break_even",
     "centroids_on_density",
     "crossing",
+    "earlier",
     "error_by_size",
+    "every_row",
     "expected_figure",
     "formula",
     "gamma_split",
@@ -85,6 +89,7 @@ RECORDED = {
     "15": lesson15.recorded,
     "16": lesson16.recorded,
     "17": lesson17.recorded,
+    "20": lesson20.recorded,
 }
 
 
