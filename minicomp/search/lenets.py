@@ -1,9 +1,9 @@
 """Spaces of small nets for 28 x 28 digits, and cells whose operations DARTS mixes.
 
-A LeNet of the space: two convolutions, max-pooled and rectified, `depth` further 3 x 3 ones that
-keep the size, a hidden layer, ten outputs. A 5 x 5 kernel is padded by one, so that it sees what a
-3 x 3 one sees and a ring around it: maps are 26, 13, 11 and 5 wide with either, and the smaller
-kernel is the middle of the larger one.
+A LeNet of the space: two convolutions, max-pooled and, as in Caffe's LeNet-5, not rectified,
+`depth` further 3 x 3 ones with ReLU that keep the size, a hidden layer, ten outputs. A 5 x 5 kernel
+is padded by one, so that it sees what a 3 x 3 one sees and a ring around it: maps are 26, 13, 11
+and 5 wide with either, and the smaller kernel is the middle of the larger one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def small_lenet(*, conv1: int, conv2: int, kernel1: int = 5, kernel2: int = 5, d
         ("normalize", Normalize(normalize))]
     for i, (a, b, kernel) in enumerate([(1, conv1, kernel1), (conv1, conv2, kernel2)], start=1):
         layers += [(f"conv{i}", Conv2d(a, b, kernel, padding=(kernel - 3) // 2)),
-                   (f"pool{i}", MaxPool2d(2)), (f"relu{i}", ReLU())]
+                   (f"pool{i}", MaxPool2d(2))]
     for i in range(1, depth + 1):
         layers += [(f"deep{i}", Conv2d(conv2, conv2, 3, padding=1)), (f"deep{i}_relu", ReLU())]
     layers += [("flatten", Flatten())]
@@ -52,7 +52,7 @@ def lenets(*, bits: int = BITS) -> Space:
     bits : a number takes so many in the file
     """
     return Space({"conv1": (2, 4, 6, 8), "conv2": (4, 8, 12, 16), "kernel1": (3, 5),
-                  "kernel2": (3, 5), "depth": (0, 1), "hidden": (8, 16, 32)},
+                  "kernel2": (3, 5), "depth": (0, 1), "hidden": (12, 20, 32)},
                  small_lenet, weigh=partial(declared_bytes, bits=bits))
 
 
