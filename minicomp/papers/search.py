@@ -1,6 +1,6 @@
 """Architecture searches beside an enumerated space (small LeNets on MNIST).
 
-All 384 nets of `lenets` are trained with three seeds, 20,000 images each seen once: what is best
+All 384 nets of `lenets` are trained with three seeds, 10,000 images each seen once: what is best
 under a limit of bytes is known, and every search can be told how far from it its winner is.
 """
 
@@ -16,7 +16,7 @@ from ..search import Space, lenets
 from ..train import evaluate, fit
 from .journal import Journal
 
-IMAGES, BATCH, LR = 20_000, 50, 0.006  # of a training: each image is seen once
+IMAGES, BATCH, LR = 10_000, 50, 0.012  # of a training: each image is seen once
 
 
 def code_of(space: Space, choice) -> str:

@@ -11,7 +11,7 @@ numbers alpha that descend the validation loss while the weights w descend the t
 w* is too dear; one step of training stands for it:
 
     d/d alpha L_val(w - xi d/dw L_train(w, alpha), alpha)                                       (6)
-      = d/d alpha L_val(w', alpha) - xi d2/d(alpha)d(w) L_train(w, alpha) d/dw' L_val(w', alpha)  (7)
+      = d/d alpha L_val(w', alpha) - xi d2/d(alpha)dw L_train(w, alpha) d/dw' L_val(w', alpha)  (7)
 
 xi = 0 is "first order": alpha moves as if w were the best there is. With xi the rate of w it is
 "second order". The paper takes the product in (7) by finite differences of two gradients (8); here
@@ -77,22 +77,26 @@ def architecture_gradient(train_loss: Loss, val_loss: Loss, weights: Sequence[Te
     return [a.data for a in grad(val_loss(weights, alphas), alphas)]
 
 
+def likeliest(alphas: Sequence[Array], codes: Array) -> int:
+    """Returns which row of codes has the largest product of softmax(alpha), the first of equals.
+
+    alphas : a (O,) for each of P places        codes : (N, P) integers, an operation a place
+    """
+    logs = [ops.log_softmax(np.asarray(a, np.float64)) for a in alphas]
+    return int(np.argmax(sum(log[codes[:, i]] for i, log in enumerate(logs))))
+
+
 def discretise(space: Space, alphas: Mapping[str, Array]) -> Choice:
     """Returns the net under the limit with the largest product of softmax(alpha); without a limit
-    each place's operation of the largest alpha, the first of equals.
+    each place's operation of the largest alpha.
 
     alphas : name of a choice -> (O,), a number for each of its values
     Raises UserError where no net keeps the limit.
     """
-    logs = {name: ops.log_softmax(np.asarray(a, np.float64)) for name, a in alphas.items()}
-
-    def weight(choice: Choice) -> float:
-        return sum(logs[name][i] for name, i in zip(space.choices, space.encode(choice)))
-
-    best = max(space, key=weight, default=None)
-    if best is None:
+    codes = np.array([space.encode(choice) for choice in space])
+    if not len(codes):
         raise UserError(f"the limit must admit a net of the space, got {space.limit}")
-    return best
+    return space.decode(tuple(codes[likeliest([alphas[name] for name in space.choices], codes)]))
 
 
 @dataclass(frozen=True)

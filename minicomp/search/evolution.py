@@ -43,7 +43,7 @@ def parent_of(errors: Sequence[float], drawn: Sequence[int]) -> int:
     return min(sorted(drawn), key=lambda i: errors[i])
 
 
-def removed(errors: Sequence[float], remove: str = "oldest") -> int:
+def taken_out(errors: Sequence[float], remove: str = "oldest") -> int:
     """Returns which of a population is taken out, the lowest index of equals.
 
     errors : (P + 1,), the oldest first, the child last        remove : "oldest" or "worst"
@@ -71,7 +71,7 @@ def evolve(space: Space, trials: Trials, *, population: int = 8, sample: int = 4
             living.append(trials(choice))
         while (child := _child(space, trials, living, sample, again, rng)) is not None:
             living.append(trials(child))
-            del living[removed([trial.error for trial in living], remove)]
+            del living[taken_out([trial.error for trial in living], remove)]
     except OutOfBudget:
         pass
     return trials.best()
