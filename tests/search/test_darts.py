@@ -25,7 +25,8 @@ def test_the_gradient_of_a_mixture_is_that_of_the_graph():
     y = mixture([Tensor(o) for o in outputs], alpha)
     np.testing.assert_allclose(grad(y, alpha, cotangent=g).data,
                                mixture_gradient(g, outputs, alpha.data), rtol=1e-12)
-    grad_check(lambda o, a: mixture([o[i] for i in X
+    grad_check(lambda o, a: mixture([o[i] for i in range(4)], a), outputs, alpha.data, order=2,
+               rng=rng)
 
 
 def toy(seed=0):
