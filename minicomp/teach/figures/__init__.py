@@ -25,6 +25,7 @@ from . import (
     lesson15,
     lesson16,
     lesson17,
+    lesson19,
     lesson20,
 )
 from .drawing import formula
@@ -44,6 +45,7 @@ from .lesson14 import centroids_on_density, rate_curve
 from .lesson15 import error_by_size
 from .lesson16 import speed_bars
 from .lesson17 import waterfall
+from .lesson19 import searches
 from .lesson20 import earlier, every_row
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "moving_threshold",
     "pruning_curves",
     "rate_curve",
+    "searches",
     "speed_bars",
     "staircase",
     "three_moves",
@@ -89,6 +92,7 @@ RECORDED = {
     "15": lesson15.recorded,
     "16": lesson16.recorded,
     "17": lesson17.recorded,
+    "19": lesson19.recorded,
     "20": lesson20.recorded,
 }
 

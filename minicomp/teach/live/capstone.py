@@ -114,7 +114,7 @@ def measure(raw: bytes, digits: Mapping[str, tuple[Array, Array]], asked: Capsto
     raw : the file        digits : as of `unseen`
     bytes : of the file        problem : a line that says why it is not measured; else
     digits : which it reads best; errors, size, low, high (95 %), of these
-    others : errors on every kind        ratio : its milliseconds to those of the dense LeNet-300-100
+    others : errors on every kind        ratio : its milliseconds to the dense LeNet-300-100's
     """
     found = {"problem": "", "bytes": len(raw)}
     try:
