@@ -221,9 +221,11 @@ lesson.show(figures.searches(curves, optimum, sizes, truth, inside, guess=guess)
 # %% [markdown]
 # Recorded on MNIST: of 20 searches evolution finds the optimum in {{mnist:hits_oldest}}, random
 # search in {{mnist:hits_random}}; where the worst dies instead of the oldest, in
-# {{mnist:hits_worst}}. As their searches *saw* them, the winners err on {{mnist:seen_oldest}} and
+# {{mnist:hits_worst}}: here every net is trained once, so its luck stays, whoever dies. As their
+# searches *saw* them, the winners of evolution and of chance err on {{mnist:seen_oldest}} and
 # {{mnist:seen_random}}. On images that no search saw: {{mnist:true_oldest}} and
-# {{mnist:true_random}}, and the best net within the limit has {{mnist:best}}.
+# {{mnist:true_random}}, where the best net within the limit has {{mnist:best}}. Evolution finds the
+# optimum more often; is it the right one?
 #
 # ## The winner's curse
 #
@@ -237,9 +239,10 @@ curse_winners = np.diff(winners["evolution"]).mean()
 f"not seen less seen: all nets {curse_all:+.2f} %, winners {curse_winners:+.2f} %"
 
 # %% [markdown]
-# Recorded on MNIST: {{mnist:curse_all}} for all, {{mnist:curse_winners}} for winners. The harder
-# you search on the same images, the luckier the winner. The cure: a winner's own number never
-# counts; measure it once more, on other images.
+# Recorded on MNIST: {{mnist:curse_all}} for all, {{mnist:curse_winners}} for winners; the
+# difference is luck, and it ate what evolution had gained over chance. The harder you search on
+# the same images, the luckier the winner. The cure: a winner's own number never counts; measure
+# it once more, on other images.
 #
 # ## The paper's row beside ours
 #
@@ -281,7 +284,7 @@ broken(np.array([0, 0]), np.array([[False, True]]))
 def failing_input():
     """Returns (code, allowed) that shows the fault of `broken` alone."""
     ### BEGIN SOLUTION
-    return np.array([0, 0]), np.array([[True, True]])  # shows the fault of an empty name
+    return np.array([0, 0]), np.array([[False, True, True]])  # shows the fault of an empty name
     ### END SOLUTION
 
 # %% tags=["check:19.broken"]

@@ -64,6 +64,11 @@ def _two_changed(code, allowed) -> Array:
     return np.array(found, np.int64).reshape(-1, len(code))
 
 
+def _sorted(code, allowed) -> Array:
+    near = _around(code, allowed)
+    return near[np.lexsort(near.T[::-1])]
+
+
 def _backwards(code, allowed) -> Array:
     return _around(code, allowed)[::-1]
 
@@ -104,6 +109,7 @@ _NEAR = Exercise(
         Mutant("limit-forgotten", partial(_around, asked=False)),
         Mutant("first-forgotten", partial(_around, first=1)),
         Mutant("any-distance", _two_changed),
+        Mutant("sorted", _sorted),
         Mutant("backwards", _backwards),
     ),
     reference=neighbours,

@@ -74,6 +74,14 @@ def _both_best(errors, costs) -> Array:
     return (errors == np.min(errors)) & (costs == np.min(costs))
 
 
+def _swept(errors, costs) -> Array:
+    # One pass from the cheapest on: whoever errs less than all before stays.
+    front, best = np.zeros(len(errors), bool), np.inf
+    for i in np.argsort(costs, kind="stable"):
+        front[i], best = errors[i] < best, min(best, errors[i])
+    return front
+
+
 def _drawn_nets(draw):
     # Few different values: many nets are equal in one of the two, or in both.
     for _ in range(20):
@@ -111,6 +119,7 @@ _FRONT = Exercise(
         Mutant("twins-out", _twins_out),
         Mutant("neighbour", _neighbour),
         Mutant("earlier-only", _earlier),
+        Mutant("swept", _swept),
         Mutant("best-of-each", _best_of_each, forms=(_both_best,)),
         Mutant("turned-round", lambda errors, costs: ~pareto_front(errors, costs)),
     ),
@@ -145,6 +154,10 @@ def _last_pruned(w: Array, sparsity: float) -> Array:
 def _all_ties_pruned(w: Array, sparsity: float) -> Array:
     zeros = round(sparsity * w.size)
     return np.where(np.abs(w) > np.sort(np.abs(w))[zeros - 1], w, 0) if zeros else w
+
+
+def _below_pruned(w: Array, sparsity: float) -> Array:
+    return np.where(np.abs(w) < np.quantile(np.abs(w), sparsity), 0, w)
 
 
 def _quantized(w: Array, bits: int, *, largest=lambda b: 2 ** (b - 1) - 1, to=np.rint,
@@ -221,6 +234,7 @@ _ORDERS = Exercise(
         Mutant("cut-off", partial(_orders, quantized=partial(_quantized, to=np.trunc)),
                forms=(partial(_orders, quantized=partial(_quantized, to=np.floor)),)),
         Mutant("ties-together", partial(_orders, pruned=_all_ties_pruned)),
+        Mutant("threshold", partial(_orders, pruned=_below_pruned)),
         Mutant("last-of-equals", partial(_orders, pruned=_last_pruned)),
         Mutant("codes", partial(_orders, quantized=partial(_quantized, scaled=False))),
     ),

@@ -38,7 +38,7 @@ def searches(
         on = _space(right, np.asarray(sizes), np.asarray(truth), np.asarray(inside, bool))
         told = "" if guess is None else f" Your guess: {guess:g} of 20 find it."
         if guess is not None:
-            left.annotate(f"your guess: {guess:g} of 20 find it", (0.98, 0.03), ha="right",
+            left.annotate(f"your guess: {guess:g} of 20 find it", (0.98, 0.66), ha="right",
                           xycoords="axes fraction", fontsize=9, color=GREY, bbox=LABEL)
         return picture(left, f"Best error so far in %, mean of the searches, after the first net, "
                              f"half of them and all: {said}; the least there is {optimum:.2f}. "
@@ -59,6 +59,7 @@ def _best_so_far(ax, curves: Mapping[str, Array], optimum: float) -> str:
     ax.axhline(optimum, color="black", linewidth=1, linestyle="--")
     ax.annotate("the least there is", (1, optimum), (-3, -11), ha="right", fontsize=8.5,
                 xycoords=("axes fraction", "data"), textcoords="offset points")
+    ax.set_xticks([1, *range(5, len(t) + 1, 5)])
     ax.set_xlabel("nets trained")
     ax.set_ylabel("best error seen so far, %")
     ax.set_title("What a search sees")
@@ -76,6 +77,10 @@ def _space(ax, sizes: Array, truth: Array, inside: Array) -> str:
     line = sorted(zip(sizes[on] / 1000, truth[on]))
     ax.plot(*zip(*line), color=GREY, drawstyle="steps-post", linewidth=1.2, label="true front")
     ax.set_xscale("log")
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    ax.set_yticks([t for t in (1, 2, 5, 10, 20, 50, 90) if low < t < high])
+    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
     ax.set_xticks([t for t in (1, 2, 5, 10, 20) if 900 * t < sizes.max() * 1.3
                    and 1000 * t > sizes.min() * 0.8])
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
