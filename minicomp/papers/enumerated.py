@@ -24,7 +24,7 @@ class Enumerated:
     """The table.
 
     space : under a limit, or none        val, test : (N, S) errors of 100, N nets of the space as
-        `order` says, S trainings each
+        `order` says, S >= 2 trainings each; NaN where a net over the limit was not trained
     macs : (N,) of one image        images, looks : that a training sees, and is validated on
     """
 
@@ -52,7 +52,7 @@ class Enumerated:
 
     @cached_property
     def total(self) -> float:
-        """Multiplications that it took to enumerate, all nets and seeds."""
+        """Multiplications that it takes to enumerate, all nets and seeds."""
         return self.val.shape[1] * float(self.macs.sum()) * (3 * self.images + self.looks)
 
     def cost(self, choice: Choice) -> float:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minicomp.data import Dataset, Split
+from minicomp.errors import UserError
 from minicomp.papers import PAPERS, search
 from minicomp.papers.enumerated import Enumerated, in_order, interval, kendall
 from minicomp.papers.journal import Journal, recorded
@@ -62,7 +63,7 @@ def made_up(monkeypatch, quality=None):
     space = Space({"conv1": (2, 4, 8), "conv2": (4, 8), "hidden": (4, 8, 16)}, small_lenet,
                   weigh=lambda model: model.count())
     for name, value in {"lenets": lambda: space, "LIMIT": Limit(bytes=2500), "RUNS": 3,
-                        "PARTS": (10, 20), "DECIDES": 20}.items():
+                        "MANY": 6, "PARTS": (10, 20), "DECIDES": 20}.items():
         monkeypatch.setattr(search, name, value)
     rng = np.random.default_rng(0)
     lines = [{"arm": "costs", "seed": None, "settings": {}, "seconds": 1.0, **search.costs(space)}]
@@ -86,7 +87,7 @@ def test_rows_follow_from_lines(monkeypatch):
     best, chance, evolved, ofa, tau, cell = rows
     assert best["choice"] == {"conv1": 8, "conv2": 4, "hidden": 8}
     assert best["seconds"] == len(made_up(monkeypatch))
-    assert best["met"] and "18 enumerated" in best["row"] and "2,500 bytes" in best["row"]
+    assert best["met"] and "among 18" in best["row"] and "2,500 bytes" in best["row"]
     assert len(ofa["distances"]["20 %"]["val"]) == 3 and chance["met"]
     assert np.mean(ofa["distances"]["20 %"]["val"]) == 0 and ofa["gap"] > 0
     assert all(t > 0.8 for t in tau["tau"]) and tau["met"]
@@ -96,9 +97,17 @@ def test_rows_follow_from_lines(monkeypatch):
     assert np.mean(wrong[3]["distances"]["20 %"]["val"]) > 0.5
 
 
-def test_more_seeds_missing_are_said(monkeypatch):
-    lines = [line for line in made_up(monkeypatch) if line["seed"] != 2]
-    assert not search.table(lines)[0]["met"]
+def test_what_is_missing_is_said(monkeypatch, tmp_path):
+    lines = made_up(monkeypatch)
+    assert "54 of 54 trainings" in search.table(lines)[0]["ours"]
+    assert not search.table([line for line in lines if line["seed"] != 2])[0]["met"]
+    over = search.code_of(search.lenets(), search.lenets().largest)
+    assert "53 of 54 trainings" in search.table(
+        [line for line in lines if (line["arm"], line["seed"]) != (over, 1)])[0]["ours"]
+    with pytest.raises(UserError, match="every net under the limit .* got 1 missing"):
+        search.table([line for line in lines if (line["arm"], line["seed"]) != ("000", 1)])
+    with pytest.raises(UserError, match="--seeds must be at least 2 .* got 1"):
+        search.run(None, seeds=[0], log=None, n_threads=1, out=tmp_path, journal=None)
 
 
 def test_the_picture_is_drawn(monkeypatch, tmp_path):
@@ -125,22 +134,23 @@ def test_the_run_finds_every_arm_and_goes_on(monkeypatch, tmp_path):
     data = Dataset("toy", split, split, split)
     journal = Journal(tmp_path / "j.jsonl")
     given = {"log": lambda row: None, "n_threads": 1, "out": tmp_path, "journal": journal}
-    PAPERS["search"].run(data, seeds=[0], **given)
-    arms = ["costs", "00", "01", "10", "11", "supernet-0", "supernet-1", "cell-0", "darts-1",
-            "darts-2"]
+    PAPERS["search"].run(data, seeds=[0, 1], **given)
+    darts = ["cell-0", "darts-1", "darts-2"]
+    small = ["00", "01", "10"]  # under the limit
+    arms = ["costs", *small, *small, "11", "11", "supernet-0", "supernet-1", *darts, *darts]
     assert [line["arm"] for line in journal.lines] == arms
     assert all(0 <= line["val"] <= 200 and 0 <= line["test"] <= 200
                for line in journal.lines if line["arm"] in ("00", "11", "cell-0"))
     before = journal.path.read_bytes()
-    PAPERS["search"].run(data, seeds=[0], **given)
+    PAPERS["search"].run(data, seeds=[0, 1], **given)
     assert journal.path.read_bytes() == before
 
 
-def test_the_committed_journal_holds_every_net_with_three_seeds():
+def test_the_committed_journal_holds_every_net_under_the_limit_with_three_seeds():
     lines = recorded("search")
-    arms = [line["arm"] for line in lines if line["seed"] is not None and line["arm"].isdigit()]
-    assert len(arms) == 3 * 384 == 3 * len(set(arms))
-    rows = PAPERS["search"].recorded()
-    assert rows[0]["met"] and len(rows) == 6
-    assert all(len(far["val"]) == search.RUNS
-               for row in rows[2:3] for far in row["distances"].values())
+    assert {line["seed"] for line in lines} == {None, 0, 1, 2}
+    nets = search.lenet_table(lines)  # UserError where one lacks
+    assert nets.val.shape == (384, 3) and 100 < len(nets.admitted) < 284
+    supernets = [line for line in lines if line["arm"].startswith("supernet-")]
+    assert len(supernets) == search.RUNS
+    assert all(len(line["errors"]) == len(nets.admitted) for line in supernets)
