@@ -16,6 +16,8 @@ from .lesson14 import LESSON as LESSON_14
 from .lesson15 import LESSON as LESSON_15
 from .lesson16 import LESSON as LESSON_16
 from .lesson17 import LESSON as LESSON_17
+from .lesson19 import LESSON as LESSON_19
+from .lesson20 import LESSON as LESSON_20
 
 LESSONS = (
     LESSON_01,
@@ -34,4 +36,6 @@ LESSONS = (
     LESSON_15,
     LESSON_16,
     LESSON_17,
+    LESSON_19,
+    LESSON_20,
 )

@@ -25,6 +25,8 @@ from . import (
     lesson15,
     lesson16,
     lesson17,
+    lesson19,
+    lesson20,
 )
 from .drawing import formula
 from .lesson01 import v_curve
@@ -43,6 +45,8 @@ from .lesson14 import centroids_on_density, rate_curve
 from .lesson15 import error_by_size
 from .lesson16 import speed_bars
 from .lesson17 import waterfall
+from .lesson19 import searches
+from .lesson20 import earlier, every_row
 
 __all__ = [
     "accuracy_by_lookups",
@@ -51,7 +55,9 @@ __all__ = [
     "break_even",
     "centroids_on_density",
     "crossing",
+    "earlier",
     "error_by_size",
+    "every_row",
     "expected_figure",
     "formula",
     "gamma_split",
@@ -59,6 +65,7 @@ __all__ = [
     "moving_threshold",
     "pruning_curves",
     "rate_curve",
+    "searches",
     "speed_bars",
     "staircase",
     "three_moves",
@@ -85,6 +92,8 @@ RECORDED = {
     "15": lesson15.recorded,
     "16": lesson16.recorded,
     "17": lesson17.recorded,
+    "19": lesson19.recorded,
+    "20": lesson20.recorded,
 }
 
 
