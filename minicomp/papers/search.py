@@ -151,13 +151,22 @@ def lenet_table(lines: Sequence[dict]) -> Enumerated:
     return enumerated(lines, limited(known), known["macs"])
 
 
+def supernets_of(lines: Sequence[dict]) -> list[dict]:
+    """Returns the lines of the supernets; UserError where there are fewer than two."""
+    found = [line for line in lines if line["arm"].startswith("supernet-")]
+    if len(found) < 2:
+        raise UserError(f"a journal must hold at least two supernets, got {len(found)}; run the "
+                        "table to go on")
+    return found
+
+
 def searches(nets: Enumerated, lines: Sequence[dict], *, runs: int,
              most: float) -> dict[str, list[Seen]]:
     """Returns what each search tried in each of its runs, up to `most` percent of the cost.
 
-    Run i of `ofa` has supernet i modulo `RUNS`; what it trains is drawn anew.
+    Run i of `ofa` has supernet i modulo their number; what it trains is drawn anew.
     """
-    arms = {line["arm"]: line for line in lines}
+    supernets = supernets_of(lines)
     ways: dict[str, Callable] = {
         "random": random_search, "evolution": partial(evolve, **EVOLUTION)}
     found: dict[str, list[Seen]] = {name: [] for name in (*ways, "ofa")}
@@ -166,7 +175,7 @@ def searches(nets: Enumerated, lines: Sequence[dict], *, runs: int,
             rng = np.random.default_rng([2000, k, i])
             found[name].append(trials := nets.trials(most, rng=rng))
             search(nets.space, trials, rng=rng)
-        found["ofa"].append(ofa(nets, arms[f"supernet-{i % RUNS}"], most,
+        found["ofa"].append(ofa(nets, supernets[i % len(supernets)], most,
                                 rng=np.random.default_rng([2000, 2, i])))
     return found
 
@@ -187,8 +196,9 @@ def table(lines: list[dict]) -> list[dict]:
     many = searches(nets, lines, runs=MANY, most=DECIDES)
     seconds = sum(line["seconds"] for line in lines)
     return [optimum_row(nets, seconds),
-            *(search_row(nets, found, many, name) for name in found),
-            tau_row(nets, lines), darts_row(lines)]
+            *(search_row(nets, found, many, name) for name in ("random", "evolution")),
+            ofa_row(nets, found, many, len(supernets_of(lines))),
+            tau_row(nets, lines), *darts_rows(lines)]
 
 
 def optimum_row(nets: Enumerated, seconds: float) -> dict:
@@ -218,9 +228,12 @@ def distances(nets: Enumerated, runs: Sequence[Seen], part: float,
 
 
 def search_row(nets: Enumerated, found: dict[str, list[Seen]], many: dict[str, list[Seen]],
-               name: str) -> dict:
+               name: str, groups: int | None = None) -> dict:
     """Returns the row of a search: distance to the optimum, the gap of its winner, and by how much
-    it beats random search."""
+    it beats random search.
+
+    groups : of runs that are not independent, run i belongs to group i modulo groups
+    """
     runs, said, numbers = found[name], [], {}
     for part in PARTS:
         far, test = (distances(nets, runs, part, split) for split in ("val", "test"))
@@ -234,22 +247,30 @@ def search_row(nets: Enumerated, found: dict[str, list[Seen]], many: dict[str, l
            "trainings": mean([len(seen.rows) for seen in runs])}
     if name == "random":
         return row
-    few, more = (beats(nets, of, name) for of in (found, many))
+    few, more = (beats(nets, of, name, groups) for of in (found, many))
     told = [f"{d:.2f} ({low:.2f}..{high:.2f})" for d, low, high in (few, more)]
     return row | {"paper": "beats random", "met": few[0] > 0 and more[1] > 0,
                   "ours": f"{row['ours']}; beats random at {DECIDES} % by {told[0]}, in "
                           f"{len(many[name])} runs {told[1]}", "beats": few, "beats many": more}
 
 
-def beats(nets: Enumerated, found: dict[str, list[Seen]],
-          name: str) -> tuple[float, float, float]:
+def ofa_row(nets: Enumerated, found: dict[str, list[Seen]], many: dict[str, list[Seen]],
+            supernets: int) -> dict:
+    """Returns the row of once-for-all, met with all `RUNS` supernets only."""
+    row = search_row(nets, found, many, "ofa", supernets)
+    return row | {"met": row["met"] and supernets >= RUNS,
+                  "ours": f"{row['ours']}; {supernets} supernets"}
+
+
+def beats(nets: Enumerated, found: dict[str, list[Seen]], name: str,
+          groups: int | None = None) -> tuple[float, float, float]:
     """Returns by how much a search beats random search at `DECIDES` percent, points, with the ends
-    of the 95 % interval; runs of one supernet count as one."""
+    of the 95 % interval; the runs of a group count as one."""
     far = [np.array(distances(nets, found[of], DECIDES)) for of in ("random", name)]
     if len(far[1]) < len(far[0]):  # some had no winner yet
         return -np.inf, -np.inf, -np.inf
     d = far[0] - far[1]
-    return interval(d.reshape(-1, RUNS).mean(axis=0) if name == "ofa" else d)
+    return interval(d if groups is None else [float(d[k::groups].mean()) for k in range(groups)])
 
 
 def tau_row(nets: Enumerated, lines: Sequence[dict]) -> dict:
@@ -266,8 +287,10 @@ def tau_row(nets: Enumerated, lines: Sequence[dict]) -> dict:
             "met": mean(taus) > 0, "seconds": 0.0, "tau": taus, "own": own}
 
 
-def darts_row(lines: Sequence[dict]) -> dict:
-    """Returns the row of DARTS in its own space."""
+def darts_rows(lines: Sequence[dict]) -> list[dict]:
+    """Returns the row of DARTS in its own space; none where nothing of it was found."""
+    if not any(line["arm"].startswith("darts-") for line in lines):
+        return []
     space, mixed = cells(), cell()
     nets = enumerated(lines, space, [int(space.cost("macs", choice)) for choice in space], "cell-")
     means, said, numbers = nets.val.mean(axis=1), [], {}
@@ -279,10 +302,10 @@ def darts_row(lines: Sequence[dict]) -> dict:
         numbers[order] = {"val": far, "cost": cost}
         said.append(f"order {order}: {mean(far):.2f} ({min(far):.2f}..{max(far):.2f}) at "
                     f"{cost:.1f} %")
-    return {"row": f"DARTS among {space.size} cells: points above the best", "paper": "-",
-            "ours": f"{'; '.join(said)}; a net drawn: {float(means.mean() - means.min()):.2f}",
-            "met": mean(numbers[2]["val"]) < float(means.mean() - means.min()),
-            "seconds": 0.0, "orders": numbers}
+    drawn = float(means.mean() - means.min())
+    return [{"row": f"DARTS among {space.size} cells: points above the best", "paper": "-",
+             "ours": f"{'; '.join(said)}; a net drawn: {drawn:.2f}",
+             "met": mean(numbers[2]["val"]) < drawn, "seconds": 0.0, "orders": numbers}]
 
 
 def picture(lines: Sequence[dict]):
