@@ -222,7 +222,7 @@ def distances(nets: Enumerated, runs: Sequence[Seen], part: float,
               split: str = "val") -> list[float]:
     """Returns how far each run's winner is from the optimum when `part` percent are spent, points;
     as the mean of a net's trainings; a run without a winner is left out."""
-    least = min(getattr(nets, split)[nets.admitted].mean(axis=1))
+    least = float(getattr(nets, split)[nets.admitted].mean(axis=1).min())
     winners = [nets.winner(seen, part) for seen in runs]
     return [getattr(w, split) - least for w in winners if w is not None]
 
