@@ -11,7 +11,9 @@ last; where a journal lacks some, they lack in the picture alone.) A search sees
 net, noise and all. `ofa` trains one supernet of the nets under the limit, looks at each of these
 with 1,000 validation images, and trains them in the order found while it can pay.
 
-DARTS has its own space, `cells`, of 25 nets, enumerated likewise.
+DARTS has its own space, `cells`, of 25 nets, enumerated likewise; it is met where it comes half as
+near to the best as a net drawn. As Zela et al. 2020 (arXiv 1909.09656) found, alpha goes to where
+nothing is learnt, "skip", in a training as short as this.
 """
 
 from __future__ import annotations
@@ -242,8 +244,9 @@ def search_row(nets: Enumerated, found: dict[str, list[Seen]], many: dict[str, l
     won: list[Winner] = [w for seen in runs if (w := nets.winner(seen, DECIDES)) is not None]
     gap, luck = mean([w.same - w.seen for w in won]), mean([w.others - w.seen for w in won])
     row = {"row": f"{name}: points above the best at {', '.join(map(str, PARTS))} % of the cost",
-           "paper": "-", "ours": f"{', '.join(said)}; winner: gap to test {gap:.2f}, luck {luck:.2f}",
-           "met": True, "seconds": 0.0, "distances": numbers, "gap": gap, "luck": luck,
+           "paper": "-", "met": True,
+           "ours": f"{', '.join(said)}; winner: gap to test {gap:.2f}, luck {luck:.2f}",
+           "seconds": 0.0, "distances": numbers, "gap": gap, "luck": luck,
            "trainings": mean([len(seen.rows) for seen in runs])}
     if name == "random":
         return row
@@ -300,12 +303,13 @@ def darts_rows(lines: Sequence[dict]) -> list[dict]:
                for line in found]
         cost = 100 * 3 * mixed.macs() * mean([line["passes"] for line in found]) / nets.total
         numbers[order] = {"val": far, "cost": cost}
+        names = {space.name(space.decode(tuple(map(int, line["choice"])))) for line in found}
         said.append(f"order {order}: {mean(far):.2f} ({min(far):.2f}..{max(far):.2f}) at "
-                    f"{cost:.1f} %")
+                    f"{cost:.1f} %, {' or '.join(sorted(names))}")
     drawn = float(means.mean() - means.min())
-    return [{"row": f"DARTS among {space.size} cells: points above the best", "paper": "-",
+    return [{"row": f"DARTS among {space.size} cells: points above the best", "paper": "half of a net drawn",
              "ours": f"{'; '.join(said)}; a net drawn: {drawn:.2f}",
-             "met": mean(numbers[2]["val"]) < drawn, "seconds": 0.0, "orders": numbers}]
+             "met": mean(numbers[2]["val"]) <= drawn / 2, "seconds": 0.0, "orders": numbers}]
 
 
 def picture(lines: Sequence[dict]):
