@@ -307,7 +307,8 @@ def darts_rows(lines: Sequence[dict]) -> list[dict]:
         said.append(f"order {order}: {mean(far):.2f} ({min(far):.2f}..{max(far):.2f}) at "
                     f"{cost:.1f} %, {' or '.join(sorted(names))}")
     drawn = float(means.mean() - means.min())
-    return [{"row": f"DARTS among {space.size} cells: points above the best", "paper": "half of a net drawn",
+    return [{"row": f"DARTS among {space.size} cells: points above the best",
+             "paper": "half of a net drawn",
              "ours": f"{'; '.join(said)}; a net drawn: {drawn:.2f}",
              "met": mean(numbers[2]["val"]) <= drawn / 2, "seconds": 0.0, "orders": numbers}]
 
