@@ -68,8 +68,8 @@ SEARCH: dict[str, Entry] = {
     "likeliest": Entry(
         likeliest, Cases(tiny=[{  # 0.75 x 0.05 against 0.25 x 0.25
             "alphas": [np.log([0.75, 0.25]), np.log([0.05, 0.25, 0.7])],
-            "codes": np.array([[0, 0], [1, 1]])}], property=_places), "product of softmax(alpha); " + LEAST,
-        _DARTS + "section 2.2, under a limit"),
+            "codes": np.array([[0, 0], [1, 1]])}], property=_places),
+        "product of softmax(alpha); " + LEAST, _DARTS + "section 2.2, under a limit"),
     "sliced": Entry(
         sliced, Cases(tiny=[{"w": np.arange(9.0).reshape(1, 1, 3, 3), "shape": (1, 1, 1, 1)}],
                       property=_weights),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..comparison import front
-from .palette import GREY, LIGHT, LINES, OKABE_ITO
+from .palette import GREY, LIGHT, LINES, OKABE_ITO, legend_above, log_labels
 from .plots import figure, styled
 
 Array = np.ndarray
@@ -21,7 +21,8 @@ def plot_searches(spent: Array, runs: Mapping[str, Array], sizes: Sequence[float
     spent : (T,), percent of the enumeration's cost        runs : search -> (runs, T) errors of the
         best net so far, %, NaN before the first
     sizes, errors : of every net, bytes and %        limit : bytes        best : error, the optimum
-    A thin line is a run, a band half of the runs, the thick line their mean. Returns the first axes.
+    A thin line is a run, a band half of the runs, the thick line their mean. Lines may rise: a net
+    that was lucky takes the place of a better one. Returns the first axes.
     """
     left, right = figure((10.5, 4.4)).subplots(1, 2)
     for (name, found), colour in zip(runs.items(), LINES):
@@ -34,11 +35,11 @@ def plot_searches(spent: Array, runs: Mapping[str, Array], sizes: Sequence[float
     left.axhline(best, color=GREY, linewidth=1, linestyle="--")
     left.annotate("optimum under the limit", (spent[-1], best), (0, -4), ha="right", va="top",
                   textcoords="offset points", color=GREY, fontsize=9)
-    tops = [np.nanpercentile(found[:, -1], 100) for found in runs.values()]
-    left.set_ylim(best - 0.12 * (max(tops) - best) - 0.05, best + 4 * (max(tops) - best) + 0.1)
+    far = max(float(np.nanmax(found[:, -1])) for found in runs.values()) - best + 0.1
+    left.set_ylim(best - 0.2 * far, best + 2.5 * far)
     left.set_xlabel("cost, % of the enumeration")
-    left.set_ylabel("validation error of the best so far, %")
-    left.legend(loc="upper right")
+    left.set_ylabel("true error of the net seen best so far, %")
+    legend_above(left, 3)
     _front(right, np.asarray(sizes), errors, limit)
     return left
 
@@ -55,6 +56,9 @@ def _front(ax, sizes: Array, errors: Array, limit: float) -> None:
                 textcoords="offset points", color=GREY, fontsize=9)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    log_labels(ax)
+    ax.xaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")
+    ax.xaxis.set_minor_formatter(lambda v, _: f"{v:,.0f}" if f"{v:.0e}"[0] in "25" else "")
     ax.set_xlabel("bytes of the file, 8 bits a weight")
     ax.set_ylabel("validation error, mean of trainings, %")
-    ax.legend(loc="upper right")
+    legend_above(ax, 2)

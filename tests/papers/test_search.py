@@ -89,12 +89,12 @@ def test_rows_follow_from_lines(monkeypatch):
     assert best["seconds"] == len(made_up(monkeypatch))
     assert best["met"] and "among 18" in best["row"] and "2,500 bytes" in best["row"]
     assert len(ofa["distances"]["20 %"]["val"]) == 3 and chance["met"]
-    assert np.mean(ofa["distances"]["20 %"]["val"]) == 0 and ofa["gap"] > 0
+    assert np.mean(ofa["distances"]["10 %"]["val"]) < 0.16 and ofa["gap"] > 0  # 8 of 5000
     assert all(t > 0.8 for t in tau["tau"]) and tau["met"]
     assert cell["met"] and cell["orders"][1]["val"] == cell["orders"][2]["val"] == [0, 0, 0]
     wrong = search.table(made_up(monkeypatch, quality=-1))
     assert not wrong[3]["met"] and not wrong[4]["met"]
-    assert np.mean(wrong[3]["distances"]["20 %"]["val"]) > 0.5
+    assert np.mean(wrong[3]["distances"]["10 %"]["val"]) > 0.3
 
 
 def test_what_is_missing_is_said(monkeypatch, tmp_path):
@@ -106,6 +106,11 @@ def test_what_is_missing_is_said(monkeypatch, tmp_path):
         [line for line in lines if (line["arm"], line["seed"]) != (over, 1)])[0]["ours"]
     with pytest.raises(UserError, match="every net under the limit .* got 1 missing"):
         search.table([line for line in lines if (line["arm"], line["seed"]) != ("000", 1)])
+    few = search.table([line for line in lines if line["arm"] != "supernet-2"
+                        and not line["arm"].startswith("darts")])
+    assert len(few) == 5 and not few[3]["met"] and "2 supernets" in few[3]["ours"]
+    with pytest.raises(UserError, match="at least two supernets, got 0"):
+        search.table([line for line in lines if not line["arm"].startswith("supernet")])
     with pytest.raises(UserError, match="--seeds must be at least 2 .* got 1"):
         search.run(None, seeds=[0], log=None, n_threads=1, out=tmp_path, journal=None)
 
@@ -152,5 +157,5 @@ def test_the_committed_journal_holds_every_net_under_the_limit_with_three_seeds(
     nets = search.lenet_table(lines)  # UserError where one lacks
     assert nets.val.shape == (384, 3) and 100 < len(nets.admitted) < 284
     supernets = [line for line in lines if line["arm"].startswith("supernet-")]
-    assert len(supernets) == search.RUNS
+    assert len(supernets) >= 5
     assert all(len(line["errors"]) == len(nets.admitted) for line in supernets)

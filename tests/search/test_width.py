@@ -124,8 +124,10 @@ def test_all_sub_nets_learn_from_one_training():
 
 
 def test_errors():
-    with pytest.raises(UserError, match="every layer of .*hidden=0 must be in the largest|slice of"):
+    with pytest.raises(UserError, match="must be a slice of .10, 8., .* got .10, 150."):
         Supernet(small(hidden=(0, 8)), rng=np.random.default_rng(0))
+    with pytest.raises(UserError, match="depth=2 .* must be in the largest net, got deep1.weight"):
+        Supernet(small(depth=(2, 0)), rng=np.random.default_rng(0))
     net = Supernet(small(), rng=np.random.default_rng(0))
     with pytest.raises(UserError, match="drawn must be at least 0, got -1"):
         Sandwich(net, -1)
