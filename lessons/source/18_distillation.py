@@ -257,12 +257,11 @@ Table(["never saw a 3", "3s known, %", "error on all, %"],
 # ## Inside the teacher
 #
 # A small convolutional net (8 and 16 maps; the teacher has 20 and 50), taught by soft targets, by
-# a hint at its second pooling, by attention, and by attention with soft targets.
+# a hint at its second pooling, and by attention with soft targets.
 
 # %% tags=["slow"]
 soft = Distill(teachers=teacher, T=4.0, alpha=0.9)
-attention = AttentionTransfer(teachers=teacher)
-ways = {"alone": (), "soft": (soft,), "attention": (attention,), "both": (attention, soft),
+ways = {"alone": (), "soft": (soft,), "both": (soft, AttentionTransfer(teachers=teacher)),
         "hint": (FitNets(teachers=teacher, to={"pool2": "pool2"}),)}
 thin, rounds = GuptaCNN(rng=lesson.rng("thin")), lesson.choose(smoke=1, full=5, paper=30)
 small = {name: error(taught(thin, *how, epochs=rounds, lr=0.03)) for name, how in ways.items()}
@@ -278,7 +277,7 @@ lesson.record(error_teacher=error(teacher), error_alone=error(alone), error_soft
 
 # %% [markdown]
 # Recorded on MNIST: alone {{mnist:thin_alone}}, soft targets {{mnist:thin_soft}}, hint (with soft
-# targets in its second stage) {{mnist:thin_hint}}, attention {{mnist:thin_attention}}, both
+# targets in its second stage) {{mnist:thin_hint}}, attention with soft targets
 # {{mnist:thin_both}}.
 #
 # ## Where it breaks: a function to expose (6 minutes)

@@ -92,8 +92,8 @@ _SOFT = Exercise(
     ),
     mutants=(
         Mutant("overflows", _as_they_are, seen=_overflow),
-        Mutant("times-T", partial(_softened, power=1)),
-        Mutant("T-forgotten", partial(_softened, power=0)),
+        Mutant("times-temperature", partial(_softened, power=1)),
+        Mutant("temperature-forgotten", partial(_softened, power=0)),
         Mutant("after-the-softmax", _after),
         Mutant("not-divided-again", _rooted),
         Mutant("over-the-examples", partial(_softened, axis=0)),
@@ -176,7 +176,7 @@ _KD = Exercise(
     ),
     mutants=(
         Mutant("square-forgotten", partial(_gradient, factor=lambda T: 1.0)),
-        Mutant("one-T", partial(_gradient, factor=lambda T: T)),
+        Mutant("one-factor", partial(_gradient, factor=lambda T: T)),
         Mutant("slope-forgotten", partial(_gradient, slope=lambda T: 1.0)),
         Mutant("teacher-not-softened", partial(_gradient, teacher=1.0)),
         Mutant("student-not-softened", partial(_gradient, at=1.0)),
@@ -257,7 +257,7 @@ _MAPS = Exercise(
     mutants=(
         Mutant("signs-cancel", _signed),
         Mutant("absolute", partial(_said, power=1)),
-        Mutant("sum-1", partial(_said, norm=lambda q: q.sum(1, keepdims=True))),
+        Mutant("sum-not-norm", partial(_said, norm=lambda q: q.sum(1, keepdims=True))),
         Mutant("whole-batch", partial(_said, norm=lambda q: np.sqrt((q * q).sum()))),
         Mutant("not-divided", partial(_said, norm=lambda q: 1.0)),
         Mutant("other-layer", partial(_said, of=0)),
@@ -329,7 +329,6 @@ LESSON = LessonChecks(
         Number("thin_alone", "small convolutional net, labels alone", "%", 2),
         Number("thin_soft", "small convolutional net, distilled", "%", 2),
         Number("thin_hint", "small convolutional net, FitNets", "%", 2),
-        Number("thin_attention", "small convolutional net, attention", "%", 2),
         Number("thin_both", "small convolutional net, attention and soft targets", "%", 2),
         Number("kb_teacher", "file of the teacher", "kB", 0),
         Number("kb_student", "file of the student", "kB", 0),

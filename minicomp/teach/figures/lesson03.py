@@ -1,4 +1,4 @@
-"""Lesson 3's plot: MACs of an image against milliseconds of an image, by kind of layer and block."""
+"""Lesson 3's plot: MACs of an image against its milliseconds, by kind of layer and block."""
 
 from __future__ import annotations
 
