@@ -135,7 +135,8 @@ os.chdir(Path(__file__).parent)
 setup(
     packages=[*find_packages(include=["minicomp", "minicomp.*"]), *lessons()],
     package_dir=lessons(),
-    package_data={"minicomp": ["py.typed", "**/*.toml", "**/*.json", "**/*.md"],
+    package_data={"minicomp": ["py.typed", "**/*.toml", "**/*.json", "**/*.md",
+                               "papers/runs/*.jsonl"],
                   "minicomp.lessons": ["*.ipynb", "expected/*.json", "words/*.toml"]},
     # BUILD.json is written by this build, not taken from the checkout.
     exclude_package_data={"minicomp._kernels": ["*"]},

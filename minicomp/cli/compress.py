@@ -54,8 +54,8 @@ def add_parsers(commands) -> None:
         "model",
         nargs="?",
         metavar="MODEL",
-        help=f"what to start from: a built-in model; {opening.WHAT} "
-        "(default: lenet5; lenet300 without compiled kernels)",
+        help="what to start from: a built-in model, NAME or NAME:argument=value,...; "
+        f"{opening.WHAT} (default: lenet5; lenet300 without compiled kernels)",
     )
     opening.add_structure(p)
     options.add_max_operations(p)

@@ -15,7 +15,8 @@ from ..compress.technique import Knob
 from ..errors import UserError, did_you_mean
 from ..jobs.recipe import load_recipe, recipes
 from ..kernels import cpu
-from ..models import MODELS
+from ..models import ARGUMENTS, MODELS, named
+from ..models.arguments import Argument
 from . import options
 from .progress import print_table
 
@@ -23,9 +24,11 @@ from .progress import print_table
 def add_parsers(commands) -> None:
     """Adds the commands `list`, `cite` and `vectors`."""
     p = options.command(commands, "list", listing, help="techniques, models, data sets and recipes",
-                        examples="minicomp list\nminicomp list magnitude")
+                        examples="minicomp list\nminicomp list magnitude\nminicomp list resnet20\n"
+                        "minicomp list mobilenetv2:classes=1000,resolution=224")
     p.add_argument(
-        "technique", nargs="?", metavar="TECHNIQUE", help="its knobs, with ranges and defaults"
+        "technique", nargs="?", metavar="TECHNIQUE|MODEL",
+        help="its knobs, or its arguments and size, with ranges and defaults"
     )
     options.add_json(p)
     p = options.command(commands, "cite", cite, help="the paper of a technique",
@@ -51,7 +54,8 @@ def add_parsers(commands) -> None:
 def listing(args) -> int:
     """Prints what there is, or the knobs of one technique."""
     if args.technique:
-        return _knobs(args)
+        is_model = args.technique.partition(":")[0] in MODELS
+        return _arguments(args) if is_model else _knobs(args)
     techniques = [[t.word, t.title, t.source] for t in TECHNIQUES]
     models = []
     for name, build in MODELS.items():
@@ -85,8 +89,24 @@ def listing(args) -> int:
 def _technique(word: str):
     by_word = {t.word: t for t in TECHNIQUES}
     if word not in by_word:
-        raise UserError(f"unknown technique {word!r}{did_you_mean(word, by_word)}")
+        raise UserError(f"unknown technique {word!r}{did_you_mean(word, [*by_word, *MODELS])}")
     return by_word[word]
+
+
+def _arguments(args) -> int:
+    name, given = named(args.technique)
+    model = MODELS[name](**given)
+    rows = [[key, " or ".join(map(str, a.among)) or f"{a.lo}..{a.hi}", a.default,
+             given.get(key, a.default)]
+            for key, a in ARGUMENTS[name].items() if isinstance(a, Argument)]
+    size = {"parameters": model.count(), "macs": sum(model.macs().values())}
+    headers = ("argument", "allowed", "default", "here")
+    print_table(f"{args.technique}: {size['parameters']:,} parameters, {size['macs']:,} MACs",
+                list(headers), rows,
+                footer=f"trained so: minicomp train {name}:argument=value,argument=value")
+    options.write_json(args.json, {"word": name, **size,
+                                   "arguments": [dict(zip(headers, row)) for row in rows]})
+    return 0
 
 
 def _knobs(args) -> int:

@@ -15,6 +15,7 @@ from ..exchange.onnx_import import load_onnx, onnx_arrays
 from ..exchange.safetensors import load_safetensors, noted
 from ..jobs.job import check_work
 from ..models import MODELS, from_spec, normalization, renormalized
+from ..models import named as named_net
 from ..nn.graph import Model
 from ..nn.layers.normalize import NAMED, Statistics, statistics
 from ..tensor import Array
@@ -30,7 +31,8 @@ def add_structure(parser) -> None:
     """Adds --model and --normalize."""
     parser.add_argument(
         "--model", dest="structure", metavar="NET",
-        help="the net whose weights a .safetensors file holds: a built-in model, or a .mcz file")
+        help="the net whose weights a .safetensors file holds: a built-in model, NAME or "
+        "NAME:argument=value,..., or a .mcz file")
     add_normalize(parser)
     options.files(parser, reads=("structure",))
 
@@ -49,22 +51,23 @@ def is_file(given: str) -> bool:
     return Path(given).suffix in FILES or given not in MODELS and Path(given).exists()
 
 
-def check_name(name: str) -> str:
-    """Returns the name of a built-in model; UserError names those there are."""
-    if name in MODELS:
-        return name
-    raise UserError(f"unknown model {printable(repr(name))}; there are {', '.join(MODELS)}, or "
+def check_name(text: str) -> str:
+    """Returns the name of the built-in model that a text names, "resnet20:blocks=1"; UserError
+    names those there are."""
+    if text.partition(":")[0] in MODELS:
+        return named_net(text)[0]
+    raise UserError(f"unknown model {printable(repr(text))}; there are {', '.join(MODELS)}, or "
                     f"{WHAT}")
 
 
-def built_in(name: str, args) -> str:
+def built_in(text: str, args) -> str:
     """Returns the name of a built-in model, with which --model and --normalize do not go;
     UserError."""
     if args.structure is not None:
         raise UserError("--model goes with a .safetensors file; a built-in model is its own net")
     if args.normalize is not None:
         raise UserError("--normalize goes with a file; a built-in model normalises as its data do")
-    return check_name(name)
+    return check_name(text)
 
 
 def existing(given: str) -> Path:
@@ -197,7 +200,10 @@ def assumed(given: str | Path, normalize: Statistics | None) -> str:
 def _of_arrays(path: Path, structure: str | None) -> Model:
     if structure is None:
         raise UserError(f"{printable(path)} holds arrays without a net: name it, --model lenet5")
-    name = structure if is_file(structure) else check_name(structure)
+    name, given = structure, {}
+    if not is_file(structure):
+        check_name(structure)
+        name, given = named_net(structure)
     model = load(existing(name), kind="model").dense() if is_file(name) else None
     arrays = load_safetensors(path)
     notes = noted(arrays)
@@ -205,7 +211,8 @@ def _of_arrays(path: Path, structure: str | None) -> Model:
         model = from_spec(notes["net"])
     elif model is None:
         matrices = [a for a in arrays.values() if a.ndim == 2]  # the last of a net has its classes
-        model = MODELS[name](**({"classes": min(len(matrices[-1]) or 1, 1000)} if matrices else {}))
+        classes = {"classes": min(len(matrices[-1]) or 1, 1000)} if matrices else {}
+        model = MODELS[name](**classes | given)
     try:
         model.load_state_dict(arrays)
     except ValueError as e:
@@ -228,9 +235,9 @@ def start(args, say, ending: str) -> tuple[str | Model, str, Path]:
     ending : of the default name of what is made of a file, FILE-ending.mcz
     """
     if args.model is None or not is_file(args.model):
-        name = (options.default_model(say) if args.model is None
-                else built_in(args.model, args))
-        return name, name, Path(args.out or f"{name}.mcz")
+        text = options.default_model(say) if args.model is None else args.model
+        name = built_in(text, args)
+        return text, name, Path(args.out or f"{name}.mcz")
     path = existing(args.model)
     out = Path(args.out or f"{path.stem}-{ending}.mcz")
     model = opened(args.model, args, kind="model", say=say)

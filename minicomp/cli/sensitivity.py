@@ -155,7 +155,7 @@ def found_model(args, screen: Screen) -> tuple[Model, Dataset]:
     name = opening.built_in(args.model, args)
     data = options.load_data(args, screen.say, screen.log)
     recipe = load_recipe("deep-compression", name, TECHNIQUES, pipeline=Pipeline())
-    return train_dense(name, data.without_test(), recipe, seed=args.seed, log=screen.log,
+    return train_dense(args.model, data.without_test(), recipe, seed=args.seed, log=screen.log,
                        n_threads=args.threads), data
 
 

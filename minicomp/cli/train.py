@@ -19,6 +19,7 @@ from .progress import Screen
 
 EXAMPLES = """
 minicomp train lenet300
+minicomp train resnet20:blocks=1,width=0.5 --data glyphs --fast
 minicomp train lenet5 --data fashion_mnist --out fashion.mcz --set epochs=10,lr=0.02
 minicomp train lenet5.mcz --set epochs=2,lr=0.005 --out better.mcz
 minicomp train lenet5 --out lenet5.safetensors
@@ -30,8 +31,8 @@ def add_parsers(commands) -> None:
     p = options.command(commands, "train", train, help="train a net", examples=EXAMPLES)
     p.add_argument(
         "model", nargs="?", metavar="MODEL",
-        help=f"a built-in model; or, to be trained on, {opening.WHAT} (default: lenet5; lenet300 "
-        "without compiled kernels)")
+        help="a built-in model, NAME or NAME:argument=value,...; or, to be trained on, "
+        f"{opening.WHAT} (default: lenet5; lenet300 without compiled kernels)")
     opening.add_structure(p)
     options.add_max_operations(p)
     options.add_data(p)

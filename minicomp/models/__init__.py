@@ -76,19 +76,44 @@ def from_spec(spec: dict, max_bytes: int = 2**30) -> Model:
         raise FormatError(f"{name}: {e}") from None
 
 
-def for_data(name: str, data, *, rng: np.random.Generator | None = None) -> Model:
-    """Returns the built-in net `name` as it suits a data set.
+def named(text: str) -> tuple[str, dict]:
+    """Returns the built-in net and the arguments that a text names, as "resnet20:blocks=1".
 
-    It has the data's channels and classes, and normalises its input as the data say; an argument
-    `resolution` is the data's height. Whether the data then fit is for `jobs.job.check_data`.
+    Raises UserError for a net or an argument that there is not, and for a value out of range.
+
+    >>> named("mobilenetv1:width=0.5,resolution=96")
+    ('mobilenetv1', {'width': 0.5, 'resolution': 96})
+    """
+    name, _, rest = text.partition(":")
+    if name not in MODELS:
+        raise UserError(
+            f"unknown model {printable(repr(name), 100)}{did_you_mean(name, MODELS)}")
+    declared = {key: a for key, a in ARGUMENTS[name].items() if isinstance(a, Argument)}
+    args: dict = {}
+    for part in filter(None, rest.split(",")):
+        key, _, value = (t.strip() for t in part.partition("="))
+        if key not in declared or key in args:
+            raise UserError(f"{name}: arguments are written argument=value, each once, of "
+                            f"{', '.join(declared)}; got {printable(repr(part), 60)}")
+        try:
+            args[key] = declared[key].read(key, value)
+        except ValueError as e:
+            raise UserError(f"{name}: {e}") from None
+    return name, args
+
+
+def for_data(text: str, data, *, rng: np.random.Generator | None = None) -> Model:
+    """Returns the built-in net that a text names, as `named` reads it, as it suits a data set.
+
+    What the text leaves open are the data's channels and classes, its height where the net takes a
+    `resolution`, and how its input is normalised. Whether the data then fit is for
+    `jobs.job.check_data`.
     data : has `name` and `train`, and may have `classes` and `normalize`, as `Dataset`
     rng : draws the weights; None leaves them 0
     Raises UserError for another name, and for more channels, pixels or classes than the net can
         have.
     """
-    if name not in MODELS:
-        raise UserError(
-            f"unknown model {printable(repr(name), 100)}{did_you_mean(str(name), MODELS)}")
+    name, given = named(str(text))
     shape, declared = tuple(data.train.x.shape[1:]), ARGUMENTS[name]
     # Built-in nets take images; what else the data hold is refused as such, not as statistics.
     args = {"normalize": getattr(data, "normalize", None) if len(shape) == 3 else None}
@@ -96,7 +121,8 @@ def for_data(name: str, data, *, rng: np.random.Generator | None = None) -> Mode
     if len(shape) == 3:
         args |= {"channels": shape[0], "resolution": shape[1]}
     try:
-        return MODELS[name](**{key: v for key, v in args.items() if key in declared}, rng=rng)
+        args = {key: v for key, v in args.items() if key in declared} | given
+        return MODELS[name](**args, rng=rng)
     except ValueError as e:
         raise UserError(f"{name} cannot take data {data.name}: {e}") from None
 
@@ -146,4 +172,4 @@ def _renamed(builtin: dict | None, normalize: Statistics | None) -> dict | None:
 __all__ = ["ARGUMENTS", "MODELS", "AlexNet", "DepthwiseNet32", "LeNet300", "LeNet5",
            "LeNet5Classic", "MLP", "MobileNetV1", "MobileNetV2", "ResNet20", "ShuffleNet",
            "SqueezeNet10", "SqueezeNet11", "VGGSmall", "Xception", "for_data", "from_spec",
-           "normalization", "renormalized"]
+           "named", "normalization", "renormalized"]

@@ -37,6 +37,14 @@ class Argument:
                              f"got {value}")
         return type(self.default)(value)
 
+    def read(self, name: str, text: str) -> int | float:
+        """Returns the value that a text stands for; ValueError as `check`."""
+        try:
+            value: int | float | str = type(self.default)(text)
+        except ValueError:
+            value = text
+        return self.check(name, value)
+
 
 @dataclass(frozen=True)
 class Normalization:

@@ -17,7 +17,9 @@ with the first seed's nets and then used for all; the teacher's rate is not tune
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -31,9 +33,9 @@ from ..errors import UserError
 from ..models.papers import DropoutMLP
 from ..nn.graph import Model
 from ..tensor import Array, no_grad
-from ..timing import Clock
 from ..train import Hook, evaluate
-from .table import Paper, file_errors, mean
+from .journal import Journal, kept, of_arm
+from .table import Paper, counts, file_errors, mean
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,16 @@ class Choice:
 
 
 LENGTH2 = 15.0  # of a unit's incoming weights, squared, at most: Hinton et al. 2012
-TEACHER = {"epochs": 30, "lr": 0.05, "batch_size": 100, "shift": 2}
+DROPOUT = (0.0, 0.2)  # of the teacher's pixels and hidden units
+TEACHER = {"epochs": 30, "lr": 0.1, "batch_size": 100, "shift": 2}
 STUDENT = {"epochs": 30, "batch_size": 100}
 SHORT = 3  # epochs of a training that is compared with others on validation images
 ALONE = [Choice(1.0, 0.0, lr) for lr in (0.1, 0.02)]
 SOFT = [Choice(T, alpha, lr) for T in (4.0, 20.0) for alpha in (0.5, 0.9, 1.0)
-        for lr in (0.02, 0.005)]
+        for lr in (0.05, 0.02)]
 OFFSETS = np.arange(0.0, 15.01, 0.1)
 NEAR, THREES = 10, 98.0  # errors above the teacher's; percent of the 3s
+N_THREES = 1010  # in MNIST's test set
 
 
 @dataclass(frozen=True)
@@ -131,69 +135,102 @@ def errors_of(model: Model, split: Split, digit: int) -> int:
     return evaluate(model, split.take(np.flatnonzero(split.y == digit))).errors
 
 
-def run(data, *, seeds, log, n_threads, out) -> list[dict]:
-    """Returns the rows: teacher, student and distilled student; the student without 3s."""
-    errors: dict[str, list[int]] = {}
-    sizes: dict[str, list[int]] = {}
-    threes: dict[str, list[int]] = {}
-    offsets, seconds, clock, given = [], [0.0, 0.0], Clock(), data.without_test()
-    chosen: list[Choice] = []
+class Arms:
+    """What the trainings of one seed find: errors, those of 3s, and bytes of the file.
 
-    def note(word: str, model: Model, seed: int) -> None:
-        path = out / f"mlp-{word}-{seed}.mcz"
-        size, wrong = file_errors(model, path, data.name)
-        errors.setdefault(word, []).append(wrong)
-        sizes.setdefault(word, []).append(size)
-        threes.setdefault(word, []).append(errors_of(load(path, kind="model"), data.test, 3))
+    data : with test        out : folder of the files        journal : of the table
+    """
 
-    for seed in seeds:
-        rng = np.random.default_rng(seed)
-        runs = [Run(np.random.default_rng([seed, i]), log, None, n_threads) for i in range(6)]
-        teacher = MaxNorm().training(**TEACHER).apply(DropoutMLP(1200, rng=rng), given, runs[0])
-        start = DropoutMLP(800, dropout=False, rng=rng)
-        if not chosen:
-            chosen = [best(choices, teacher, start, given, run)
-                      for choices, run in zip((ALONE, SOFT), runs[1:])]
-        alone, soft = (c.training(teacher, STUDENT["epochs"]) for c in chosen)
-        note("teacher", teacher, seed)
-        note("student", alone.apply(start, given, runs[3]), seed)
-        note("distilled", soft.apply(start, given, runs[4]), seed)
-        seconds[0] += clock.lap()
-        none = soft.apply(start, replace(given, train=without(given.train, 3)), runs[5])
-        note("no3", none, seed)
+    def __init__(self, data: Dataset, seed: int, out: Path, journal: Journal, log, n_threads: int):
+        self.data, self.given, self.seed = data, data.without_test(), seed
+        self.out, self.journal, self.log, self.n_threads = out, journal, log, n_threads
+        self.start = DropoutMLP(800, dropout=(0, 0), rng=np.random.default_rng([seed, 0]))
+
+    def stream(self, i: int) -> Run:
+        """Returns the i-th of the seed's streams of random numbers."""
+        return Run(np.random.default_rng([self.seed, i]), self.log, None, self.n_threads)
+
+    def path(self, word: str) -> Path:
+        """Returns the file of a net."""
+        return self.out / f"mlp-{word}-{self.seed}.mcz"
+
+    @functools.cached_property
+    def teacher(self) -> Model:
+        """The teacher, from its file where it was trained before."""
+        def trained():
+            start = DropoutMLP(1200, dropout=DROPOUT,
+                               rng=np.random.default_rng([self.seed, 1]))
+            return MaxNorm().training(**TEACHER).apply(start, self.given, self.stream(2))
+        return kept(self.path("teacher"), trained)
+
+    def choices(self) -> tuple[Choice, Choice]:
+        """Returns how a student is trained alone, and distilled, as the first seed found it."""
+        found = self.journal.take("choices", None, lambda: {
+            word: asdict(best(choices, self.teacher, self.start, self.given, self.stream(i)))
+            for i, (word, choices) in enumerate({"alone": ALONE, "soft": SOFT}.items(), 3)})
+        return Choice(**found["alone"]), Choice(**found["soft"])
+
+    def counted(self, word: str, net: Model) -> dict:
+        """Returns what is found of a net's file."""
+        size, errors = file_errors(net, self.path(word), self.data.name)
+        read = load(self.path(word), kind="model")
+        return {"errors": errors, "threes": errors_of(read, self.data.test, 3), "file_bytes": size}
+
+    def find(self) -> None:
+        """Runs each arm that the journal does not know."""
+        alone, soft = (c.training(self.teacher, STUDENT["epochs"]) for c in self.choices())
+        take = functools.partial(self.journal.take, seed=self.seed)
+        take("teacher", make=lambda: self.counted("teacher", self.teacher))
+        for word, training, i in (("student", alone, 5), ("distilled", soft, 6)):
+            take(word, make=lambda: self.counted(
+                word, training.apply(self.start, self.given, self.stream(i))))
+        take("no3", make=lambda: self.without_threes(soft))
+
+    def without_threes(self, training: FineTune) -> dict:
+        """Returns what is found of a student that saw no 3, and of it with the bias raised."""
+        data = replace(self.given, train=without(self.given.train, 3))
+        net = training.apply(self.start, data, self.stream(7))
         with no_grad():
-            offsets.append(best_offset(none(data.val.x).data, data.val.y, 3))
-        note("raised", raised(none, 3, offsets[-1]), seed)
-        seconds[1] += clock.lap()
-    rows = table(errors, threes, offsets, sizes, seconds, int(np.sum(data.test.y == 3)))
-    return [row | {"chosen": [asdict(c) for c in chosen]} for row in rows]
+            offset = best_offset(net(data.val.x).data, data.val.y, 3)
+        return self.counted("no3", net) | {"offset": offset} | {
+            f"raised_{what}": n
+            for what, n in self.counted("raised", raised(net, 3, offset)).items()}
 
 
-def table(errors, threes, offsets, sizes, seconds, n: int) -> list[dict]:
-    """Returns the rows of counted errors, {word: a number a seed}, and of errors on the n 3s."""
-    e, wrong = ({word: mean(v) for word, v in of.items()} for of in (errors, threes))
-    right = 100 * (1 - wrong["raised"] / n)
-    rows = [{
+def run(data, *, seeds, log, n_threads, out, journal) -> None:
+    """Finds the arms: teacher, student and distilled student; the student without 3s."""
+    for seed in seeds:
+        Arms(data, seed, out, journal, log, n_threads).find()
+
+
+def table(lines: list[dict]) -> list[dict]:
+    """Returns the rows of a journal's lines."""
+    e = {word: of_arm(lines, word, "errors") for word in ("teacher", "student", "distilled", "no3")}
+    no3, seconds = functools.partial(of_arm, lines, "no3"), [0.0, 0.0]
+    for line in lines:
+        seconds[line["arm"] == "no3"] += line["seconds"]
+    chosen = [{word: line[word] for word in ("alone", "soft")}
+              for line in lines if line["arm"] == "choices"]
+    size = mean(of_arm(lines, "distilled", "file_bytes"))
+    right = 100 * (1 - mean(no3("raised_threes")) / N_THREES)
+    return [{
         "row": "784-1200-1200-10 to 784-800-800-10: errors of teacher, student, distilled",
         "paper": "67, 146, 74",
-        "ours": f"{e['teacher']:.0f}, {e['student']:.0f}, {e['distilled']:.0f}; file "
-                f"{mean(sizes['distilled']):,.0f} bytes",
-        "met": e["distilled"] - e["teacher"] <= NEAR and e["distilled"] < e["student"],
-        "file_bytes": sizes["distilled"], "seconds": seconds[0],
-        **{f"errors {word}": errors[word] for word in ("teacher", "student", "distilled")},
+        "ours": f"{', '.join(counts(e[word]) for word in ('teacher', 'student', 'distilled'))}; "
+                f"file {size:,.0f} bytes",
+        "met": mean(e["distilled"]) - mean(e["teacher"]) <= NEAR
+        and mean(e["distilled"]) < mean(e["student"]),
+        "seconds": seconds[0], "errors": e, "chosen": chosen,
     }, {
         "row": "a student that never saw a 3: errors, of them 3s; bias raised: errors, 3s known",
         "paper": "206, 133; 109, 98.6 %",
-        "ours": f"{e['no3']:.0f}, {wrong['no3']:.0f}; {e['raised']:.0f}, {right:.1f} % (by "
-                f"{mean(offsets):.1f})",
+        "ours": f"{counts(e['no3'])}, {counts(no3('threes'))}; {counts(no3('raised_errors'))}, "
+                f"{right:.1f} % (by {mean(no3('offset')):.1f})",
         "met": right >= THREES,
-        "file_bytes": sizes["raised"], "seconds": seconds[1], "offsets": offsets,
-        **{f"errors {word}": errors[word] for word in ("no3", "raised")},
-        **{f"threes {word}": threes[word] for word in ("no3", "raised")},
+        "seconds": seconds[1], "errors": no3("raised_errors"), "threes": no3("raised_threes"),
     }]
-    return rows
 
 
 PAPER = Paper("hinton2015", "Distillation on MNIST (Hinton, Vinyals & Dean 2015, section 3)",
               "mnist", "15 minutes a seed", run,
-              "30 epochs; errors are of a .mcz file that a fresh process decodes")
+              "30 epochs; errors are of a .mcz file that a fresh process decodes", table)

@@ -20,6 +20,7 @@ from ..lock import locked
 from ..nn.graph import Model
 from ..quality import Agreement
 from ..tensor import Array
+from .journal import Journal, recorded
 
 ROOT = Path(__file__).parents[2]  # of this very package: a child takes it, wherever it starts
 COMMAND = (
@@ -34,22 +35,29 @@ class Paper:
     data : the data set it needs        time : how long a seed takes on 2 cores
     run : run(data, seeds=, log=, n_threads=, out=) -> rows, each with row, paper, ours, met (and
         details); out is a folder for the files
+    table : of a table that keeps a journal; table(lines) -> rows, and run gets journal= as well and
+        returns nothing: what it finds are the journal's lines
     """
 
     name: str
     title: str
     data: str
     time: str
-    run: Callable[..., list[dict]]
+    run: Callable[..., list[dict] | None]
     note: str = ""
+    table: Callable[[list[dict]], list[dict]] | None = None
 
     def rows(self, *, seeds: Sequence[int], log: Callable[[dict], None], n_threads: int = 1,
-             out: Path | None = None) -> list[dict]:
+             out: Path | None = None, journal: Path | None = None) -> list[dict]:
         """Returns the rows: row, paper, ours, met, seconds.
 
-        Raises UserError where the data set is missing, is not the published one, or another run
-        writes to the folder `out`.
+        out : a folder for the files        journal : a file of what is found, taken up where it is
+            there; NAME.jsonl in `out` where none is named
+        Raises UserError where the data set is missing, is not the published one, another run writes
+        to the folder `out`, or the table keeps no journal.
         """
+        if journal is not None and self.table is None:
+            raise UserError(f"table {self.name} keeps no journal")
         data = datasets.load(self.data)
         if not data.original:
             raise UserError(
@@ -57,7 +65,22 @@ class Paper:
             )
         with tempfile.TemporaryDirectory() as scratch, locked(out or Path(scratch)):
             out = out or Path(scratch)
-            return self.run(data, seeds=seeds, log=log, n_threads=n_threads, out=out)
+            given = {"seeds": seeds, "log": log, "n_threads": n_threads, "out": out}
+            if self.table is None:
+                return self.run(data, **given)
+            kept = Journal(journal or out / f"{self.name}.jsonl", log)
+            self.run(data, journal=kept, **given)
+            return self.table([line for line in kept.lines if line["seed"] in (None, *seeds)])
+
+    def recorded(self) -> list[dict]:
+        """Returns the rows of the committed journal.
+
+        Raises UserError where there is none.
+        """
+        lines = [] if self.table is None else recorded(self.name)
+        if not lines:
+            raise UserError(f"table {self.name} has no committed journal")
+        return self.table(lines)
 
 
 def file_errors(model: Model | Program, path: Path, data_name: str) -> tuple[int, int]:
@@ -80,6 +103,12 @@ def percent(errors: Sequence[int], size: int) -> str:
     rates = [100 * e / size for e in errors]
     mean = f"{sum(rates) / len(rates):.2f} %"
     return mean if len(rates) == 1 else f"{mean} ({min(rates):.2f}..{max(rates):.2f})"
+
+
+def counts(numbers: Sequence[int]) -> str:
+    """Returns numbers as "140 (136..143)": the mean, and the range where there are several."""
+    said = f"{mean(numbers):,.0f}"
+    return said if len(numbers) == 1 else f"{said} ({min(numbers):,}..{max(numbers):,})"
 
 
 def beside(row: dict, found: Sequence[Agreement]) -> dict:

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 
@@ -6,25 +8,29 @@ from minicomp.compress.technique import Run
 from minicomp.data import Dataset, Split
 from minicomp.models.papers import DropoutMLP
 from minicomp.papers import PAPERS, hinton2015
+from minicomp.papers.journal import Journal
 from minicomp.papers.hinton2015 import (LENGTH2, Choice, MaxNorm, best, best_offset, raised, table,
                                          without)
 
-ERRORS = {"teacher": 80, "student": 150, "distilled": 90, "no3": 300, "raised": 100}
+ERRORS = {"teacher": 80, "student": 150, "distilled": 90, "no3": 300}
 
 
-def rows(threes=20, **more):
-    errors = {word: [n - 1, n + 1] for word, n in (ERRORS | more).items()}
-    wrong = {word: [threes, threes] for word in errors}
-    return table(errors, wrong, [3.0, 4.0], {w: [900, 1100] for w in errors}, [5.0, 6.0], 1010)
+def rows(raised_threes=20, **more):
+    lines = [{"arm": "choices", "seed": None, "alone": {}, "soft": {}, "seconds": 1.0}]
+    lines += [{"arm": arm, "seed": seed, "errors": n - 1 + 2 * seed, "seconds": 2.0, "threes": 20,
+               "file_bytes": 900 + 200 * seed, "offset": 3.0 + seed, "raised_errors": 100,
+               "raised_threes": raised_threes}
+              for seed in (0, 1) for arm, n in (ERRORS | more).items()]
+    return table(lines)
 
 
 def test_rows_are_met_where_the_claims_hold():
     first, second = rows()
-    assert first["met"] and second["met"] and (first["seconds"], second["seconds"]) == (5, 6)
-    assert first["ours"] == "80, 150, 90; file 1,000 bytes"
-    assert second["ours"] == "300, 20; 100, 98.0 % (by 3.5)"
+    assert first["met"] and second["met"] and (first["seconds"], second["seconds"]) == (13, 4)
+    assert first["ours"] == "80 (79..81), 150 (149..151), 90 (89..91); file 1,000 bytes"
+    assert second["ours"] == "300 (299..301), 20 (20..20); 100 (100..100), 98.0 % (by 3.5)"
     assert not rows(distilled=91)[0]["met"] and not rows(student=90)[0]["met"]
-    assert not rows(threes=21)[1]["met"]
+    assert not rows(raised_threes=21)[1]["met"]
 
 
 def test_the_offset_is_the_least_of_fewest_errors():
@@ -32,7 +38,7 @@ def test_the_offset_is_the_least_of_fewest_errors():
     y = np.array([0, 0, 1, 2])
     assert best_offset(z, y, 0) == pytest.approx(2.1)
     assert best_offset(z, np.array([1, 1, 1, 2]), 0) == 0
-    model = DropoutMLP(4, dropout=False, rng=np.random.default_rng(0))
+    model = DropoutMLP(4, dropout=(0, 0), rng=np.random.default_rng(0))
     moved = raised(model, 3, 2.5)(np.zeros((1, 1, 28, 28), np.float32)).data
     assert moved[0].tolist() == [0, 0, 0, 2.5, 0, 0, 0, 0, 0, 0]
     assert not model.forms()["fc3.bias"].values().any()
@@ -46,7 +52,7 @@ def digits(n=40):
 
 def test_the_choice_of_fewest_validation_errors_is_taken():
     teacher = DropoutMLP(20, rng=np.random.default_rng(1))
-    start = DropoutMLP(20, dropout=False, rng=np.random.default_rng(0))
+    start = DropoutMLP(20, dropout=(0, 0), rng=np.random.default_rng(0))
     wild, still, good = Choice(1.0, 0.0, 1e9), Choice(1.0, 0.0, 1e-9), Choice(1.0, 0.0, 0.05)
     with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
         patch.setattr(hinton2015, "SHORT", 40)
@@ -85,13 +91,21 @@ def test_the_student_sees_no_shifted_image_and_no_3(monkeypatch, tmp_path):
     for name in ("ALONE", "SOFT"):
         monkeypatch.setattr(hinton2015, name, getattr(hinton2015, name)[:1])
     monkeypatch.setattr(hinton2015, "SHORT", 0)
-    first, second = PAPERS["hinton2015"].run(digits(), seeds=[0], log=None, n_threads=1,
-                                             out=tmp_path)
+    journal = Journal(tmp_path / "j.jsonl")
+    run = functools.partial(PAPERS["hinton2015"].run, digits(), log=None, n_threads=1,
+                            out=tmp_path)
+    run(seeds=[0], journal=journal)
     assert seen == [("max-norm", 2, True, True), ("finetune", 0, True, True),
                     ("distill", 0, True, True), ("finetune", 0, True, True),
                     ("distill", 0, True, True), ("distill", 0, False, True)]
     assert made == [f"mlp-{w}-0.mcz" for w in ("teacher", "student", "distilled", "no3", "raised")]
-    assert first["chosen"] == [{"T": 1.0, "alpha": 0.0, "lr": 0.1},
-                               {"T": 4.0, "alpha": 0.5, "lr": 0.02}]
-    assert first["errors teacher"] == [7] and 0 <= second["threes raised"][0] <= 4
+    lines = {line["arm"]: line for line in journal.lines}
+    assert lines["choices"]["alone"] == {"T": 1.0, "alpha": 0.0, "lr": 0.1}
+    assert lines["choices"]["soft"] == {"T": 4.0, "alpha": 0.5, "lr": 0.05}
+    assert lines["teacher"]["errors"] == 7 and 0 <= lines["no3"]["raised_threes"] <= 4
+    assert table(journal.lines)[0]["errors"]["teacher"] == [7]
     assert not (without(digits().train, 3).y == 3).any()
+    # stopped before the distilled student: it alone is trained, from the teacher's file
+    journal.lines.remove(lines["distilled"])
+    run(seeds=[0], journal=journal)
+    assert seen[6:] == [("distill", 0, True, True)] and made[5:] == ["mlp-distilled-0.mcz"]
