@@ -168,7 +168,7 @@ teacher, full = lesson.checkpoint("lenet5"), lesson.data.without_test()
 few = full.train.take(slice(0, lesson.choose(smoke=200, full=3000)))
 data = replace(full, train=few)
 epochs = lesson.choose(smoke=1, full=10, paper=60)
-start = DropoutMLP(100, dropout=False, rng=lesson.rng("start"))
+start = DropoutMLP(100, dropout=(0.0, 0.0), rng=lesson.rng("start"))
 
 def taught(start, *methods, data=data, epochs=epochs, lr=0.05):
     how = FineTune(epochs=epochs, lr=lr, batch_size=50, methods=methods)
