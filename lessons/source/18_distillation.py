@@ -69,7 +69,7 @@ lesson
 # ## Your guess (3 minutes)
 #
 # The teacher has seen all training images and errs on about 1 %. A net of two hidden layers of 100
-# units sees 3,000 of them; with labels alone it errs on about 5 to 7 %. And with the teacher's soft
+# units sees 3,000 of them; with labels alone it errs on 7 or 8 %. And with the teacher's soft
 # targets for the same 3,000? Then all 3s are taken out of them. The student is taught by soft
 # targets, and in the end the bias of class 3 is raised by one number. Of the test set's 3s, how
 # many percent does it know?
