@@ -30,6 +30,7 @@ import numpy as np
 
 from minicomp import no_grad, save
 from minicomp.compress import AttentionTransfer, Distill, FineTune, FitNets
+from minicomp.compress.distill import soft as library
 from minicomp.compress.technique import Run
 from minicomp.models.papers import DropoutMLP, GuptaCNN
 from minicomp.papers.hinton2015 import best_offset, errors_of, raised, without
@@ -196,7 +197,7 @@ errors = [error(s) for s in students]
 two = few.x[few.y == 2][:1]
 with no_grad():
     logits = teacher(two).data
-bars = {T: 100 * soft_targets(logits, T)[0] for T in temperatures}
+bars = {T: 100 * library.soft_targets(logits, T)[0] for T in temperatures}
 
 # %% tags=["plot", "slow", "memorable"]
 lesson.show(figures.soft_bars(bars, errors, alone=error(alone), teacher=error(teacher),

@@ -39,7 +39,8 @@ soft_targets = soft.soft_targets
 def _softened(z: Array, T: float, *, power=-1, axis=-1, total=np.sum) -> Array:
     # How the mutants slip: T multiplies, the sum runs over something else.
     e = np.exp((z - z.max()) * T**power)
-    return e / total(e, axis=axis, keepdims=axis is not None)
+    with np.errstate(invalid="ignore"):
+        return e / total(e, axis=axis, keepdims=axis is not None)
 
 
 def _after(z: Array, T: float) -> Array:
@@ -52,8 +53,9 @@ def _rooted(z: Array, T: float) -> Array:
 
 
 def _as_they_are(z: Array, T: float) -> Array:
-    e = np.exp(z / T)
-    return e / e.sum(axis=-1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        e = np.exp(z / T)
+        return e / e.sum(axis=-1, keepdims=True)
 
 
 def _overflow(call: dict, result) -> bool:
