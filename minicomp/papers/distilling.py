@@ -35,6 +35,7 @@ from .journal import Journal, kept, of_arm
 from .table import file_errors, paired
 
 BY_WORD = {technique.word: technique for technique in TECHNIQUES}
+LOGGED = 500  # validation images of which a training logs the errors
 TEST = 10_000  # images of MNIST's and of CIFAR-10's test set
 
 
@@ -73,8 +74,9 @@ class Arms:
                  n_threads: int):
         self.of, self.data, self.seed, self.out, self.journal = of, data, seed, out, journal
         self.log, self.n_threads = log, n_threads
-        given = data.without_test()
-        self.given = replace(given, train=given.train.take(slice(of.images)))
+        # After each epoch a part of the validation images is enough; candidates see all.
+        self.given = replace(data, train=data.train.take(slice(of.images)),
+                             val=data.val.take(slice(LOGGED)), test=None)
         self.start = of.student(rng=np.random.default_rng([seed, 0]))
 
     def stream(self, i: int) -> Run:
@@ -91,7 +93,8 @@ class Arms:
         def trained():
             start = self.of.teacher(rng=np.random.default_rng([self.seed, 1]))
             training = FineTune(**self.of.taught)
-            return training.apply(start, self.data.without_test(), self.stream(2))
+            return training.apply(start, replace(self.given, train=self.data.train),
+                                  self.stream(2))
         return kept(self.path("teacher"), trained)
 
     def student(self, candidate: dict, run: Run, **knobs) -> Model:
@@ -108,7 +111,7 @@ class Arms:
             net = self.student(candidate, self.stream(3), epochs=self.of.short)
         except UserError:
             return len(self.data.val)
-        return evaluate(net, self.data.val).errors
+        return evaluate(net, self.data.val, n_threads=self.n_threads).errors
 
     def chosen(self, arm: str) -> dict:
         """Returns the candidate of fewest validation errors, as the first seed found it; of equals

@@ -11,8 +11,8 @@ from minicomp.papers.distilling import (Arms, Setting, difference, interval, pac
                                         unpacked)
 from minicomp.papers.journal import Journal
 
-WILD, GOOD, STILL = {"lr": 1e9}, {"lr": 0.05}, {"lr": 1e-9}
-SOFT = {"lr": 0.05, "methods": {"distill": {"T": 2.0, "alpha": 0.9}}}
+WILD, GOOD, STILL = {"lr": 1e9}, {"lr": 0.005}, {"lr": 1e-9}
+SOFT = {"lr": 0.005, "methods": {"distill": {"T": 2.0, "alpha": 0.9}}}
 
 
 def setting(arms, **more):
@@ -71,7 +71,7 @@ def test_the_candidate_of_fewest_validation_errors_is_taken(tmp_path, seen):
                 Journal(tmp_path / "j.jsonl"), None, 1)
     with np.errstate(all="ignore"):
         assert arms.chosen("plain") == GOOD and arms.chosen("KD") == STILL
-    assert {row[1:] for row in seen if row[1] == 0.05} == {(0.05, 40, 30, True)}
+    assert {row[1:] for row in seen if row[1] == 0.005} == {(0.005, 40, 30, True)}
     assert arms.journal.get("plain: candidate", **WILD)["errors"] == 40
     n = len(seen)
     arms.chosen("plain")
@@ -82,8 +82,8 @@ def test_arms_train_as_they_say_and_go_on(tmp_path, seen):
     of, journal = setting({"plain": [GOOD], "KD": [SOFT]}), Journal(tmp_path / "j.jsonl")
     run = functools.partial(of.run, digits(), log=None, n_threads=1, out=tmp_path, journal=journal)
     run(seeds=[0, 3])
-    one = [("finetune", 0.01, 2, 40, True), ("finetune", 0.05, 1, 30, True),
-           ("distill", 0.05, 1, 30, True)]
+    one = [("finetune", 0.01, 2, 40, True), ("finetune", 0.005, 1, 30, True),
+           ("distill", 0.005, 1, 30, True)]
     assert seen == one * 2
     assert [(line["arm"], line["seed"]) for line in journal.lines] == [
         (arm, seed) for seed in (0, 3) for arm in ("teacher", "plain", "KD")]

@@ -12,7 +12,8 @@ ERRORS = {"teacher": 60, "plain": 190, "KD": 120, "FitNet": 100}
 def rows(**more):
     lines = [{"arm": "KD: candidate", "seed": None, "errors": 9, "seconds": 1.0}]
     lines += [{"arm": arm, "seed": seed, "errors": n - 1 + 2 * seed, "seconds": 2.0,
-               "file_bytes": 900 + 200 * seed, "wrong": packed(np.arange(10_000) < n - 1 + 2 * seed)}
+               "file_bytes": 900 + 200 * seed,
+               "wrong": packed(np.arange(10_000) < n - 1 + 2 * seed)}
               for seed in (0, 1) for arm, n in (ERRORS | more).items()]
     return table(lines)
 
