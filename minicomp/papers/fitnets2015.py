@@ -23,7 +23,7 @@ from .distilling import Setting, difference, interval, seconds
 from .journal import of_arm
 from .table import Paper, mean, percent
 
-EPOCHS, RATES = 30, (0.002, 0.004, 0.008)
+EPOCHS, RATES = 30, (0.004, 0.008, 0.016)
 SOFT = [{"T": 4.0, "alpha": 0.9}, {"T": 4.0, "alpha": 0.5}]
 STEADY = {"T": 4.0, "lam": 144.0, "end": 144.0}  # alpha T^2 / (1 - alpha) at alpha = 0.9
 HINTS = [{"to": {"relu3c": "relu3a"}} | knobs
