@@ -16,7 +16,7 @@ SOFT = {"lr": 0.005, "methods": {"distill": {"T": 2.0, "alpha": 0.9}}}
 
 
 def setting(arms, **more):
-    net = functools.partial(DropoutMLP, dropout=False)
+    net = functools.partial(DropoutMLP, dropout=(0, 0))
     return Setting("toy", functools.partial(net, 12), functools.partial(net, 30),
                    taught={"epochs": 2, "shift": 1}, training={"epochs": 1, "batch_size": 10},
                    arms=arms, **({"short": 40, "images": 30} | more))
