@@ -5,8 +5,8 @@ from __future__ import annotations
 from . import (bayesian_compression2017, binary_connect2015, binary_lenet5, bnn2016, gong2014,
                gupta2015, hashednets2015, hinton2015, initial_centroids, jacob2018, lcnn2017,
                low_bits, low_rank, lsq2020, miracle2019, movement2020, nagel2019, obd1990, obs1993,
-               precisions, progressive2018, ptq8, rate_distortion, reparametrization2020, second_order,
-               slimming2017, soft_sharing2017, sparse_vd2017, ternary2016, xnor2016)
+               precisions, progressive2018, ptq8, rate_distortion, reparametrization2020,
+               second_order, slimming2017, soft_sharing2017, sparse_vd2017, ternary2016, xnor2016)
 from .recipe_table import load_table
 from .table import Paper
 

@@ -1,5 +1,6 @@
 import functools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from minicomp.data import Dataset, Split
 from minicomp.models import LeNet5
 from minicomp.papers import PAPERS, progressive2018
 from minicomp.papers.journal import Journal
-from minicomp.papers.progressive2018 import PARAMETERS, WEIGHTS, chosen, left, table
+from minicomp.papers.progressive2018 import PARAMETERS, WEIGHTS, left, table
 
 
 def lines(errors=(70, 80), weights=1_500, biases=100):
@@ -19,7 +20,7 @@ def lines(errors=(70, 80), weights=1_500, biases=100):
     for seed, e in enumerate(errors):
         found += [{"arm": "dense", "seed": seed, "errors": 60, "seconds": 1.0},
                   {"arm": "round1", "seed": seed, "val_errors": 30, "seconds": 1.0},
-                  {"arm": "last", "seed": seed, "errors": e, "val_errors": 36, "file_bytes": 5_000,
+                  {"arm": "kept", "seed": seed, "errors": e, "val_errors": 36, "file_bytes": 5_000,
                    "weights": weights, "biases": biases, "round": 2, "seconds": 2.0}]
     return found
 
@@ -36,12 +37,6 @@ def test_a_row_says_every_seed_and_is_met_by_all_that_is_left():
     assert not table(lines(weights=1_700, biases=53))[0]["met"]
 
 
-def test_the_last_round_within_the_limit_is_chosen(monkeypatch):
-    monkeypatch.setattr(progressive2018, "LIMIT", 40)
-    assert chosen([30, 40, 41]) == 1 and chosen([30, 41, 40]) == 2
-    assert chosen([41, 50, 60]) == 0
-
-
 def test_what_is_left_is_counted_with_biases_apart():
     net = LeNet5(rng=np.random.default_rng(0))
     assert left(net) == {"weights": WEIGHTS, "biases": 0}  # drawn nets begin with biases of 0
@@ -53,52 +48,67 @@ def test_what_is_left_is_counted_with_biases_apart():
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
+    # Two rounds of four steps, on 40 examples; the trainings and what each begins with.
+    began, fit = [], progressive2018.FineTune.fit
+
+    def watched(self, model, data, run, hooks=()):
+        began.append((self.name, left(model)["weights"], data.test is None))
+        return fit(self, model, data, run, hooks)
+
     def counted(model, path, name):
         minicomp.save(model, path)
         return path.stat().st_size, 7
 
-    monkeypatch.setattr(progressive2018, "file_errors", counted)
-    for name, epochs in (("FLOATS", 1), ("SURGERY", 4)):
-        short = replace(getattr(progressive2018, name), epochs=epochs)
-        monkeypatch.setattr(progressive2018, name, short)
+    def shorten(name, **more):
+        monkeypatch.setattr(progressive2018, name, replace(getattr(progressive2018, name), **more))
+
     filters, tune = progressive2018.SMALLER.steps
-    monkeypatch.setattr(progressive2018, "SMALLER",
-                        replace(progressive2018.SMALLER, steps=(filters, replace(tune, epochs=1))))
-    monkeypatch.setitem(progressive2018.LAST, "epochs", 1)
+    shorten("FLOATS", epochs=1)
+    shorten("SMALLER", steps=(filters, replace(tune, epochs=1)))
+    shorten("SURGERY", epochs=4)
+    monkeypatch.setitem(progressive2018.TUNED, "epochs", 1)
+    monkeypatch.setattr(progressive2018, "ROUNDS", progressive2018.ROUNDS[::3])
+    monkeypatch.setattr(progressive2018, "file_errors", counted)
+    monkeypatch.setattr(progressive2018.FineTune, "fit", watched)
     rng = np.random.default_rng(0)
     split = Split(rng.random((40, 1, 28, 28), dtype=np.float32), np.arange(40) % 10)
-    data = Dataset("toy", split, replace(split), split, tuple("0123456789"), "rendered")
-    return functools.partial(PAPERS["progressive2018"].run, data, seeds=[0], n_threads=1,
-                             out=tmp_path)
+    data = Dataset("toy", split, split, split, tuple("0123456789"), "rendered")
+    return began, functools.partial(PAPERS["progressive2018"].run, data, seeds=[0], log=None,
+                                    n_threads=1, out=tmp_path)
 
 
-def test_each_round_begins_with_the_one_before(quick, tmp_path, monkeypatch):
-    began, trained = [], []
-    fit = progressive2018.FineTune.fit
-
-    def watched(self, model, data, run, hooks=()):
-        trained.append((self.name, data.test is None))
-        began.append(left(model)["weights"])
-        return fit(self, model, data, run, hooks)
-
-    monkeypatch.setattr(progressive2018.FineTune, "fit", watched)
+def test_each_round_begins_with_the_one_before(quick, tmp_path):
+    began, run = quick
     journal = Journal(tmp_path / "j.jsonl")
-    quick(journal=journal, log=None)
+    run(journal=journal)
     of = {line["arm"]: line for line in journal.lines}
-    assert list(of) == ["dense", "smaller", "round1", "round2", "round3", "last"]
-    assert trained == [(name, True) for name in
-                       ("finetune", "finetune", "dns", "dns", "dns", "distill")]
-    assert began[:2] == [WEIGHTS, 38_250] and began[2] == of["smaller"]["weights"]
-    assert began[3:5] == [of["round1"]["weights"], of["round2"]["weights"]]
-    assert of["round1"]["weights"] > of["round2"]["weights"] > of["round3"]["weights"]
-    # 40 examples have at most LIMIT errors: the last round is taken, and stays as sparse
-    assert of["last"]["round"] == 3 and of["last"]["weights"] == of["round3"]["weights"]
-    assert "errors" not in of["round3"] and table(journal.lines)[0]["errors"] == [7]
-    # stopped before the third round: it goes on from the second one's file
-    for word in ("round3", "last"):
+    assert list(of) == ["dense", "smaller", "round1", "round2", "tuned2", "kept"]
+    assert [name for name, _, _ in began] == ["finetune", "finetune", "dns", "dns", "distill"]
+    assert [n for _, n, _ in began] == [WEIGHTS, 38_250, *(
+        of[word]["weights"] for word in ("smaller", "round1", "round2"))]
+    assert all(blind for _, _, blind in began)
+    assert of["smaller"]["weights"] > of["round1"]["weights"] > of["round2"]["weights"]
+    assert of["kept"]["round"] == 2 and of["kept"]["weights"] == of["round2"]["weights"]
+    assert [word for word in of if "errors" in of[word]] == ["dense", "kept"]
+    # stopped in the second round: it goes on from the first one's file, to the same nets
+    for word in ("round2", "tuned2", "kept"):
         journal.lines.remove(of[word])
-        (tmp_path / f"progressive-{word}-0.mcz").unlink()
-    quick(journal=journal, log=None)
-    assert trained[6:] == [("dns", True), ("distill", True)]
-    again = {line["arm"]: line for line in journal.lines}
-    assert again["last"] == of["last"] | {"seconds": again["last"]["seconds"]}
+        (tmp_path / f"progressive-{word}-0.mcz").unlink(missing_ok=True)
+    run(journal=journal)
+    assert [name for name, _, _ in began[5:]] == ["dns", "distill"]
+    assert [line["weights"] for line in journal.lines] == [of[w]["weights"] for w in of]
+
+
+@pytest.mark.parametrize("limit, last", [(30, ["tuned2"]), (20, ["tuned2", "tuned1"]),
+                                         (10, ["tuned2", "tuned1"])])
+def test_the_last_round_within_the_limit_is_kept(quick, tmp_path, monkeypatch, limit, last):
+    _, run = quick
+    found = iter([0, 0, 0, 0, 30, 20, 20])  # of the dense net, the smaller, rounds, and tuned ones
+    monkeypatch.setattr(progressive2018.FineTune, "fit", lambda *a: [])
+    monkeypatch.setattr(progressive2018, "LIMIT", limit)
+    monkeypatch.setattr(progressive2018, "evaluate",
+                        lambda *a, **k: SimpleNamespace(errors=next(found)))
+    journal = Journal(tmp_path / "j.jsonl")
+    run(journal=journal)
+    assert [line["arm"] for line in journal.lines][4:] == [*last, "kept"]
+    assert journal.lines[-1]["round"] == int(last[-1][-1])
