@@ -7,10 +7,11 @@ which what was cut a moment ago may come back. After each go units that are left
 outputs, their constants folded into the next bias. Before the first round half and more of the
 units go by norm, since a small net trains faster.
 
-The operating point is chosen on the 5,000 validation images. What a round leaves is trained once
-more, on labels and on the dense net's soft targets, the last round's net first; the first that then
-errs on at most `LIMIT` of them is taken, that of the first round where none does. Knobs were chosen
-on them too.
+The operating point is chosen on the 5,000 validation images, with a margin for what choosing gains.
+What a round leaves is trained once more, on labels and on the dense net's soft targets, the last
+round's net first; the first that then errs on at most `LIMIT` of them is kept. Where none does it
+is the one of fewest errors. The first round is no candidate, it prepares. Knobs were chosen on the
+validation images too.
 
 We count all that is not 0, weights and biases, against all 431,080 of the dense net; the paper
 counts weights alone, which stand beside. Errors are of the .mcz file, counted by a fresh process.
@@ -39,7 +40,7 @@ from .table import Paper, counts, file_errors, mean, percent
 
 PARAMETERS, WEIGHTS = 431_080, 430_500  # of the dense net, with biases and without
 RATIO, ERROR = 246, 0.8  # the paper's, of its weights; at most, percent
-LIMIT = 40  # validation errors, of 5,000
+LIMIT = 38  # validation errors, of 5,000: 0.76 %
 N_TEST = 10_000
 
 FLOATS = FineTune(epochs=6, lr=0.02, weight_decay=1e-4, shift=1)
@@ -47,9 +48,9 @@ SMALLER = Pipeline([Filters(sparsity={"conv1": 0.5, "conv2": 0.6, "fc1": 0.8}),
                     FineTune(epochs=5, lr=0.03, weight_decay=1e-4, shift=1)])
 SURGERY = FineTune(epochs=13, lr=0.03, weight_decay=5e-4, shift=1)
 ROUNDS = ({"conv1": 0.5, "conv2": 1.8, "fc1": 4.0, "fc2": 2.0},  # c, thresholds in deviations
+          {"conv1": 0.5, "conv2": 1.8, "fc1": 4.0, "fc2": 2.0},
           {"conv1": 0.6, "conv2": 1.95, "fc1": 4.4, "fc2": 2.25},
-          {"conv1": 0.7, "conv2": 2.1, "fc1": 4.8, "fc2": 2.5},
-          {"conv1": 0.85, "conv2": 2.4, "fc1": 5.5, "fc2": 2.9})
+          {"conv1": 0.7, "conv2": 2.1, "fc1": 4.8, "fc2": 2.5})
 TUNED = {"epochs": 6, "lr": 0.015, "shift": 1}
 
 
@@ -112,16 +113,19 @@ class Arms:
         start = LeNet5(normalize=self.data.normalize, rng=np.random.default_rng([self.seed, 0]))
         dense, _ = self.arm("dense", FLOATS, start, 1, test=True)
         net, _ = self.arm("smaller", SMALLER, dense, 2)
-        nets = []
+        rounds = {}
         for i, c in enumerate(ROUNDS, 1):
             net, _ = self.arm(f"round{i}", surgery(c), net, 10 + i)
-            nets.append(net)
-        for i, net in reversed([*enumerate(nets, 1)]):
-            tuned, line = self.arm(f"tuned{i}", taught(dense), net, 20 + i)
-            if line["val_errors"] <= LIMIT or i == 1:
-                self.journal.take("kept", self.seed, lambda: self.found(
-                    f"tuned{i}", tuned, test=True) | {"round": i})
+            rounds[i] = net
+        errors: dict[int, int] = {}
+        for i in reversed([*rounds][1:]):
+            tuned, line = self.arm(f"tuned{i}", taught(dense), rounds[i], 20 + i)
+            rounds[i], errors[i] = tuned, line["val_errors"]
+            if errors[i] <= LIMIT:
                 break
+        i = min(errors, key=errors.get)
+        self.journal.take("kept", self.seed, lambda: self.found(
+            f"tuned{i}", rounds[i], test=True) | {"round": i})
 
 
 def run(data, *, seeds, log, n_threads, out, journal) -> None:

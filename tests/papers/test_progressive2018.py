@@ -48,7 +48,7 @@ def test_what_is_left_is_counted_with_biases_apart():
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
-    # Two rounds of four steps, on 40 examples; the trainings and what each begins with.
+    # Three rounds of four steps, on 40 examples; the trainings and what each begins with.
     began, fit = [], progressive2018.FineTune.fit
 
     def watched(self, model, data, run, hooks=()):
@@ -67,7 +67,7 @@ def quick(monkeypatch, tmp_path):
     shorten("SMALLER", steps=(filters, replace(tune, epochs=1)))
     shorten("SURGERY", epochs=4)
     monkeypatch.setitem(progressive2018.TUNED, "epochs", 1)
-    monkeypatch.setattr(progressive2018, "ROUNDS", progressive2018.ROUNDS[::3])
+    monkeypatch.setattr(progressive2018, "ROUNDS", progressive2018.ROUNDS[1:])
     monkeypatch.setattr(progressive2018, "file_errors", counted)
     monkeypatch.setattr(progressive2018.FineTune, "fit", watched)
     rng = np.random.default_rng(0)
@@ -82,33 +82,36 @@ def test_each_round_begins_with_the_one_before(quick, tmp_path):
     journal = Journal(tmp_path / "j.jsonl")
     run(journal=journal)
     of = {line["arm"]: line for line in journal.lines}
-    assert list(of) == ["dense", "smaller", "round1", "round2", "tuned2", "kept"]
-    assert [name for name, _, _ in began] == ["finetune", "finetune", "dns", "dns", "distill"]
+    assert list(of) == ["dense", "smaller", "round1", "round2", "round3", "tuned3", "kept"]
+    assert [name for name, _, _ in began] == ["finetune", "finetune", "dns", "dns", "dns",
+                                               "distill"]
     assert [n for _, n, _ in began] == [WEIGHTS, 38_250, *(
-        of[word]["weights"] for word in ("smaller", "round1", "round2"))]
+        of[word]["weights"] for word in ("smaller", "round1", "round2", "round3"))]
     assert all(blind for _, _, blind in began)
-    assert of["smaller"]["weights"] > of["round1"]["weights"] > of["round2"]["weights"]
-    assert of["kept"]["round"] == 2 and of["kept"]["weights"] == of["round2"]["weights"]
+    assert of["smaller"]["weights"] > of["round1"]["weights"] > of["round3"]["weights"]
+    assert of["kept"]["round"] == 3 and of["kept"]["weights"] == of["round3"]["weights"]
     assert [word for word in of if "errors" in of[word]] == ["dense", "kept"]
-    # stopped in the second round: it goes on from the first one's file, to the same nets
-    for word in ("round2", "tuned2", "kept"):
+    # stopped in the third round: it goes on from the second one's file, to the same nets
+    for word in ("round3", "tuned3", "kept"):
         journal.lines.remove(of[word])
         (tmp_path / f"progressive-{word}-0.mcz").unlink(missing_ok=True)
     run(journal=journal)
-    assert [name for name, _, _ in began[5:]] == ["dns", "distill"]
+    assert [name for name, _, _ in began[6:]] == ["dns", "distill"]
     assert [line["weights"] for line in journal.lines] == [of[w]["weights"] for w in of]
 
 
-@pytest.mark.parametrize("limit, last", [(30, ["tuned2"]), (20, ["tuned2", "tuned1"]),
-                                         (10, ["tuned2", "tuned1"])])
-def test_the_last_round_within_the_limit_is_kept(quick, tmp_path, monkeypatch, limit, last):
+@pytest.mark.parametrize("limit, errors, kept", [
+    (30, [30], 3), (20, [30, 20], 2),  # within the limit: it is the last tuned
+    (10, [30, 20], 2), (10, [20, 30], 3), (10, [20, 20], 3)])  # none is: the fewest, the sparsest
+def test_the_last_round_within_the_limit_is_kept(quick, tmp_path, monkeypatch, limit, errors, kept):
     _, run = quick
-    found = iter([0, 0, 0, 0, 30, 20, 20])  # of the dense net, the smaller, rounds, and tuned ones
+    found = iter([0] * 5 + errors + [1])  # of the dense net, the smaller, rounds, tuned ones, kept
     monkeypatch.setattr(progressive2018.FineTune, "fit", lambda *a: [])
     monkeypatch.setattr(progressive2018, "LIMIT", limit)
     monkeypatch.setattr(progressive2018, "evaluate",
                         lambda *a, **k: SimpleNamespace(errors=next(found)))
     journal = Journal(tmp_path / "j.jsonl")
     run(journal=journal)
-    assert [line["arm"] for line in journal.lines][4:] == [*last, "kept"]
-    assert journal.lines[-1]["round"] == int(last[-1][-1])
+    tuned = ["tuned3", "tuned2"][:len(errors)]
+    assert [line["arm"] for line in journal.lines][5:] == [*tuned, "kept"]
+    assert journal.lines[-1]["round"] == kept
