@@ -13,8 +13,8 @@ round's net first; the first that then errs on at most `LIMIT` of them is kept. 
 is the one of fewest errors. The first round is no candidate, it prepares. Knobs were chosen on the
 validation images too.
 
-We count all that is not 0, weights and biases, against all 431,080 of the dense net; the paper
-counts weights alone, which stand beside. Errors are of the .mcz file, counted by a fresh process.
+The paper counts weights, and so does the row where it is met; biases that are not 0 stand beside
+them, against all 431,080 parameters. Errors are of the .mcz file, counted by a fresh process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .journal import Journal, kept, of_arm
 from .table import Paper, counts, file_errors, mean, percent
 
 PARAMETERS, WEIGHTS = 431_080, 430_500  # of the dense net, with biases and without
-RATIO, ERROR = 246, 0.8  # the paper's, of its weights; at most, percent
+RATIO, ERROR = 246, 0.8  # the paper's; percent, at most
 LIMIT = 38  # validation errors, of 5,000: 0.76 %
 N_TEST = 10_000
 
@@ -49,9 +49,8 @@ SMALLER = Pipeline([Filters(sparsity={"conv1": 0.5, "conv2": 0.6, "fc1": 0.8}),
 SURGERY = FineTune(epochs=13, lr=0.03, weight_decay=5e-4, shift=1)
 ROUNDS = ({"conv1": 0.5, "conv2": 1.8, "fc1": 4.0, "fc2": 2.0},  # c, thresholds in deviations
           {"conv1": 0.5, "conv2": 1.8, "fc1": 4.0, "fc2": 2.0},
-          {"conv1": 0.6, "conv2": 1.95, "fc1": 4.4, "fc2": 2.25},
-          {"conv1": 0.7, "conv2": 2.1, "fc1": 4.8, "fc2": 2.5})
-TUNED = {"epochs": 6, "lr": 0.015, "shift": 1}
+          {"conv1": 0.55, "conv2": 1.87, "fc1": 4.2, "fc2": 2.12})
+TUNED = {"epochs": 8, "lr": 0.015, "shift": 1}
 
 
 def surgery(c: dict[str, float]) -> Technique:
@@ -137,19 +136,19 @@ def run(data, *, seeds, log, n_threads, out, journal) -> None:
 def table(lines: list[dict]) -> list[dict]:
     """Returns the row of a journal's lines."""
     of_kept = functools.partial(of_arm, lines, "kept")
-    all_left = [w + b for w, b in zip(of_kept("weights"), of_kept("biases"))]
-    ratio, errors = PARAMETERS / mean(all_left), of_kept("errors")
+    w, errors = of_kept("weights"), of_kept("errors")
+    everything = [a + b for a, b in zip(w, of_kept("biases"))]
     each = "; ".join(
-        f"{PARAMETERS / n:.0f}x, round {i}, validation {v / 50:.2f} %, test {e / 100:.2f} %"
-        for n, i, v, e in zip(all_left, of_kept("round"), of_kept("val_errors"), errors))
+        f"{WEIGHTS / n:.0f}x, round {i}, validation {v / 50:.2f} %, test {e / 100:.2f} %"
+        for n, i, v, e in zip(w, of_kept("round"), of_kept("val_errors"), errors))
     return [{
-        "row": "LeNet-5, least that errs on at most 0.8 %", "paper": f"{RATIO}x (weights)",
-        "ours": f"{ratio:.0f}x of weights and biases, {counts(all_left)} left "
-                f"({WEIGHTS / mean(of_kept('weights')):.0f}x of weights alone), at "
-                f"{percent(errors, N_TEST)}, file {mean(of_kept('file_bytes')):,.0f} bytes; by "
+        "row": f"LeNet-5, fewest weights at {ERROR} %", "paper": f"{RATIO}x (weights)",
+        "ours": f"{WEIGHTS / mean(w):.0f}x, {counts(w)} weights; "
+                f"{PARAMETERS / mean(everything):.0f}x with biases, {counts(everything)}; at "
+                f"{percent(errors, N_TEST)}, file {mean(of_kept('file_bytes')):,.0f} bytes; each "
                 f"seed: {each}; floats {percent(of_arm(lines, 'dense', 'errors'), N_TEST)}",
-        "met": ratio >= RATIO and 100 * mean(errors) / N_TEST <= ERROR,
-        "seconds": sum(line["seconds"] for line in lines), "left": all_left, "errors": errors,
+        "met": WEIGHTS / mean(w) >= RATIO and 100 * mean(errors) / N_TEST <= ERROR,
+        "seconds": sum(line["seconds"] for line in lines), "weights": w, "errors": errors,
     }]
 
 
