@@ -1,6 +1,5 @@
 import functools
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,8 +19,8 @@ def lines(errors=(70, 80), weights=1_500, biases=100):
     for seed, e in enumerate(errors):
         found += [{"arm": "dense", "seed": seed, "errors": 60, "seconds": 1.0},
                   {"arm": "round1", "seed": seed, "val_errors": 30, "seconds": 1.0},
-                  {"arm": "kept", "seed": seed, "errors": e, "val_errors": 36, "file_bytes": 5_000,
-                   "weights": weights, "biases": biases, "round": 2, "seconds": 2.0}]
+                  {"arm": "tuned", "seed": seed, "errors": e, "val_errors": 36, "file_bytes": 5_000,
+                   "weights": weights, "biases": biases, "seconds": 2.0}]
     return found
 
 
@@ -30,8 +29,8 @@ def test_a_row_says_every_seed_and_is_met_as_the_paper_counts():
     assert row["met"] and row["seconds"] == 8 and row["weights"] == [1_500, 1_500]
     assert row["ours"] == (
         "287x, 1,500 (1,500..1,500) weights; 269x with biases, 1,600 (1,600..1,600); at 0.75 % "
-        "(0.70..0.80), file 5,000 bytes; each seed: 287x, round 2, validation 0.72 %, test 0.70 %; "
-        "287x, round 2, validation 0.72 %, test 0.80 %; floats 0.60 % (0.60..0.60)")
+        "(0.70..0.80), file 5,000 bytes; each seed: 287x, validation 0.72 %, test 0.70 %; "
+        "287x, validation 0.72 %, test 0.80 %; floats 0.60 % (0.60..0.60)")
     assert not table(lines(errors=(80, 81)))[0]["met"]
     assert table(lines(weights=1_750))[0]["met"] and not table(lines(weights=1_751))[0]["met"]
 
@@ -47,7 +46,7 @@ def test_what_is_left_is_counted_with_biases_apart():
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
-    # Three rounds of four steps, on 40 examples; the trainings and what each begins with.
+    # Rounds of four steps, on 40 examples; the trainings and what each begins with.
     began, fit = [], progressive2018.FineTune.fit
 
     def watched(self, model, data, run, hooks=()):
@@ -80,36 +79,18 @@ def test_each_round_begins_with_the_one_before(quick, tmp_path):
     journal = Journal(tmp_path / "j.jsonl")
     run(journal=journal)
     of = {line["arm"]: line for line in journal.lines}
-    assert list(of) == ["dense", "smaller", "round1", "round2", "round3", "tuned3", "kept"]
-    assert [name for name, _, _ in began] == ["finetune", "finetune", "dns", "dns", "dns",
-                                               "distill"]
+    assert list(of) == ["dense", "smaller", "round1", "round2", "tuned"]
+    assert [name for name, _, _ in began] == ["finetune", "finetune", "dns", "dns", "distill"]
     assert [n for _, n, _ in began] == [WEIGHTS, 38_250, *(
-        of[word]["weights"] for word in ("smaller", "round1", "round2", "round3"))]
+        of[word]["weights"] for word in ("smaller", "round1", "round2"))]
     assert all(blind for _, _, blind in began)
-    assert of["smaller"]["weights"] > of["round1"]["weights"] > of["round3"]["weights"]
-    assert of["kept"]["round"] == 3 and of["kept"]["weights"] == of["round3"]["weights"]
-    assert [word for word in of if "errors" in of[word]] == ["dense", "kept"]
-    # stopped in the third round: it goes on from the second one's file, to the same nets
-    for word in ("round3", "tuned3", "kept"):
+    assert of["smaller"]["weights"] > of["round1"]["weights"] > of["round2"]["weights"]
+    assert of["tuned"]["weights"] == of["round2"]["weights"]
+    assert [word for word in of if "errors" in of[word]] == ["dense", "tuned"]
+    # stopped in the second round: it goes on from the first one's file, to the same nets
+    for word in ("round2", "tuned"):
         journal.lines.remove(of[word])
-        (tmp_path / f"progressive-{word}-0.mcz").unlink(missing_ok=True)
+        (tmp_path / f"progressive-{word}-0.mcz").unlink()
     run(journal=journal)
-    assert [name for name, _, _ in began[6:]] == ["dns", "distill"]
+    assert [name for name, _, _ in began[5:]] == ["dns", "distill"]
     assert [line["weights"] for line in journal.lines] == [of[w]["weights"] for w in of]
-
-
-@pytest.mark.parametrize("limit, errors, kept", [
-    (30, [30], 3), (20, [30, 20], 2),  # within the limit: it is the last tuned
-    (10, [30, 20], 2), (10, [20, 30], 3), (10, [20, 20], 3)])  # none is: the fewest, the sparsest
-def test_the_last_round_within_the_limit_is_kept(quick, tmp_path, monkeypatch, limit, errors, kept):
-    _, run = quick
-    found = iter([0] * 5 + errors + [1])  # of the dense net, the smaller, rounds, tuned ones, kept
-    monkeypatch.setattr(progressive2018.FineTune, "fit", lambda *a: [])
-    monkeypatch.setattr(progressive2018, "LIMIT", limit)
-    monkeypatch.setattr(progressive2018, "evaluate",
-                        lambda *a, **k: SimpleNamespace(errors=next(found)))
-    journal = Journal(tmp_path / "j.jsonl")
-    run(journal=journal)
-    tuned = ["tuned3", "tuned2"][:len(errors)]
-    assert [line["arm"] for line in journal.lines][5:] == [*tuned, "kept"]
-    assert journal.lines[-1]["round"] == kept
