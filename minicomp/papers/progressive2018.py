@@ -141,6 +141,6 @@ def row(lines: list[dict], i: int, ratio: float) -> dict:
 
 
 PAPER = Paper("progressive2018", "Few weights of LeNet-5 (Ye et al. 2018)", "mnist",
-              "10 minutes a seed", run,
+              "3 minutes a seed", run,
               "ratios are of parameters that are not 0; bytes are of a .mcz file that a fresh "
               "process decodes", table)
