@@ -38,13 +38,13 @@ from ..codec.model import header_of
 from ..compress.distill.soft import mean_targets, soft_loss
 from ..compress.finetune import FineTune, Trained
 from ..compress.prune.dead_units import DeadUnits
+from ..compress.rate.pricing import with_fixed_biases
 from ..compress.rate.reparametrization import Reparametrization
 from ..compress.technique import Run
 from ..data import Dataset, Split
 from ..data.augment import shift
 from ..kernels.coding import mixing, range_coder
 from ..models import LeNet5, LeNet300
-from ..nn.forms import FixedPoint
 from ..nn.graph import Model, chain
 from ..nn.init import initialise
 from ..nn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU
@@ -174,25 +174,12 @@ def said_by(teacher: Model, x: Array) -> Array:
     return mean_targets(np.concatenate(z)[None], T, "arithmetic")
 
 
-def fixed_biases(model: Model, bits: int) -> Model:
-    """Returns the model whose biases have a fixed point of so many bits, each layer's so that its
-    largest fits, if it can be."""
-    made = model.copy()
-    for name, form in model.forms().items():
-        if name.endswith(".bias"):
-            b = form.dense().data
-            whole = int(np.ceil(np.log2(np.abs(b).max(initial=1e-9) * (1 + 2.0 ** (1 - bits)))))
-            il = min(max(whole + 1, 1), bits)  # the sign among them
-            made.set_form(name, FixedPoint.of(b, il, bits - il))
-    return made
-
-
 def small(model: Model, val: Split) -> Model:
     """Returns the model with biases of the fewest bits, of BIAS_BITS, that add no validation error;
     of the most bits where all do."""
     most = evaluate(model, val).errors
     for bits in BIAS_BITS:
-        made = fixed_biases(model, bits)
+        made = with_fixed_biases(model, bits)
         if evaluate(made, val).errors <= most:
             break
     return made

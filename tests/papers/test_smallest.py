@@ -7,13 +7,13 @@ import minicomp
 from minicomp.codec import encode
 from minicomp.codec.header import write_header
 from minicomp.codec.model import header_of
+from minicomp.compress.rate.pricing import with_fixed_biases
 from minicomp.data import Dataset, Split
 from minicomp.models import MODELS
-from minicomp.nn.forms import FixedPoint
 from minicomp.papers import PAPERS, smallest
 from minicomp.papers.journal import Journal, recorded
 from minicomp.papers.smallest import (ARMS, ROWS, TEST, VAL, Arm, Row, chosen, copied,
-                                      fixed_biases, frozen, of_layers, points, said_by, small,
+                                      frozen, of_layers, points, said_by, small,
                                       table, two_convs, without_preset)
 
 DIGEST = "a9807a785f90b222"
@@ -92,17 +92,6 @@ def test_a_teacher_says_probabilities():
     np.testing.assert_allclose(p, want / want.sum(1, keepdims=True), rtol=1e-4)
 
 
-def test_biases_have_a_fixed_point_that_holds_the_largest():
-    net = of_layers(two_convs(2, 3), np.random.default_rng(0))
-    b = np.array([0.9, -0.02, 0.31], np.float32)
-    net.forms()["conv2.bias"].value.data[...] = b
-    for bits in smallest.BIAS_BITS:
-        form = fixed_biases(net, bits).forms()["conv2.bias"]
-        assert isinstance(form, FixedPoint) and form.il + form.fl == bits
-        assert np.abs(form.dense().data - b).max() <= 2.0 ** -form.fl
-    assert fixed_biases(net, 8).forms()["conv2.bias"].fl == 7
-
-
 def test_biases_take_the_fewest_bits_that_add_no_validation_error():
     rng = np.random.default_rng(0)
     net = of_layers(two_convs(2, 3), rng)
@@ -115,7 +104,7 @@ def test_biases_take_the_fewest_bits_that_add_no_validation_error():
     assert minicomp.train.evaluate(made, val).errors == 0
     bits = made.forms()["fc1.bias"].il + made.forms()["fc1.bias"].fl
     fewer = [b for b in smallest.BIAS_BITS if b < bits]
-    assert fewer and all(minicomp.train.evaluate(fixed_biases(net, b), val).errors for b in fewer)
+    assert fewer and all(minicomp.train.evaluate(with_fixed_biases(net, b), val).errors for b in fewer)
 
 
 def test_nets_are_stored_as_data_and_no_arm_is_built_in_but_two():

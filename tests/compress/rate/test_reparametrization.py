@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 
 from minicomp.compress import Reparametrization
-from minicomp.compress.rate.pricing import code_bits, code_counts
+from minicomp.compress.rate.pricing import code_bits, code_counts, with_fixed_biases
 from minicomp.compress.rate.reparametrization import latent_bits
 from minicomp.compress.technique import Run
+from minicomp.errors import UserError
 from minicomp.gradcheck import grad_check
+from minicomp.nn.forms import FixedPoint
 from minicomp.tensor import Tensor, grad
 
 RNG = np.random.default_rng(9)
@@ -56,3 +58,24 @@ def test_the_bits_of_the_codes_fall_with_lambda(blobs, net):
             total += (counts[counts > 0] * code_bits(counts)[counts > 0]).sum()
         spent.append(total)
     assert spent[1] < 0.8 * spent[0]
+
+
+def test_biases_take_the_finest_fixed_point_that_holds_them(net):
+    for largest, il in ((0.4, 1), (0.999, 2), (1.4, 2), (5.0, 4), (0.0, 1)):
+        given = net().copy()
+        given.forms()["fc2.bias"].value.data[...] = 0
+        given.forms()["fc2.bias"].value.data[:2] = largest, -largest / 3
+        b = given.forms()["fc2.bias"].dense().data
+        for bits in (4, 8):
+            form = with_fixed_biases(given, bits).forms()["fc2.bias"]
+            assert isinstance(form, FixedPoint) and form.il + form.fl == bits and form.il == il
+            assert np.abs(form.dense().data - b).max() <= 2.0 ** -form.fl / 2
+    assert given.forms()["fc2.bias"].kind == "dense"  # the model given stays
+
+
+def test_biases_are_rounded_at_the_end(blobs, net):
+    made = Reparametrization(bias_bits=5).training(epochs=1).apply(
+        net(), blobs(), Run(np.random.default_rng(0)))
+    assert {form.kind for name, form in made.forms().items() if name.endswith("bias")} == {"fixed"}
+    with pytest.raises(UserError, match=r"bias_bits must be 0 or in \[2, 16\], got 1"):
+        Reparametrization(bias_bits=1).apply(net(), blobs(), Run(np.random.default_rng(0)))
