@@ -40,6 +40,8 @@ from ..finetune import Trained
 from ..technique import check_movable, knob, weights
 from .pricing import code_counts, on_grids, with_fixed_biases
 
+STEEPEST = 80.0  # e^80 is a slope that float32 still holds
+
 
 def _composite(x, psi):
     most = len(psi.data) // 2
@@ -61,19 +63,23 @@ def latent_bits(x, psi, *, save):
 
     x : (n,), cut to -m..m        psi : (2 m + 1,), logits of the integers -m..m
     """
-    most, p = len(psi) // 2, np.exp(psi.astype(np.float64) - psi.max())
-    p /= p.sum()
+    most, wide = len(psi) // 2, psi.astype(np.float64)
+    log_p = wide - np.logaddexp.reduce(wide)
     at = np.clip(x.astype(np.float64), -most, most)
     j = np.minimum(np.floor(at).astype(np.int64), most - 1) + most
     f = at + most - j
-    density = (1 - f) * p[j] + f * p[j + 1]
-    total = np.asarray(-np.log2(density).sum(), x.dtype)
+    with np.errstate(divide="ignore"):  # on an integer one of the two has no part
+        parts = np.log1p(-f) + log_p[j], np.log(f) + log_p[j + 1]
+    log_density = np.logaddexp(*parts)
+    total = np.asarray(-log_density.sum() / math.log(2), x.dtype)
     if not save:
         return total, None
-    of_x = np.where(at == x, (p[j] - p[j + 1]) / (density * math.log(2)), 0).astype(x.dtype)
-    of_p = -(np.bincount(j, (1 - f) / density, len(p))
-             + np.bincount(j + 1, f / density, len(p))) / math.log(2)
-    of_psi = (p * (of_p - (of_p * p).sum())).astype(psi.dtype)  # through the softmax
+    left, right = (np.exp(np.minimum(log_p[k] - log_density, STEEPEST)) for k in (j, j + 1))
+    of_x = np.where(at == x, (left - right) / math.log(2), 0).astype(x.dtype)
+    # Each x shares itself out to the two integers beside it; the softmax takes p off.
+    shares = sum(np.bincount(k, np.exp(part - log_density), len(psi))
+                 for k, part in zip((j, j + 1), parts))
+    of_psi = ((np.exp(log_p) * len(x) - shares) / math.log(2)).astype(psi.dtype)
     return total, (of_x, of_psi)
 
 

@@ -36,6 +36,21 @@ def test_slopes_are_those_of_differences():
     assert fast[0].data[-2:].tolist() == [0, 0]
 
 
+def test_a_table_beyond_what_floats_hold_has_finite_bits_and_slopes():
+    # p of the outer integers is e^-2000, which is 0 in any float.
+    psi = np.array([-2000.0, 0.0, 3.0, 0.0, -2000.0], np.float32)
+    x = Tensor(np.array([1.5, 2.0, 7.0, 0.0], np.float32), requires_grad=True)
+    table = Tensor(psi, requires_grad=True)
+    with np.errstate(divide="raise", invalid="raise", over="raise"):
+        bits = latent_bits(x, table)
+        slopes = grad(bits, [x, table])
+    log_p = psi - 3.0 - np.log1p(2 * np.exp(-3.0))
+    expected = np.log(2) - log_p[3] - 2 * log_p[4] - log_p[2]  # at 1.5 half of p(1), and of p(2)
+    assert bits.item() == pytest.approx(expected / np.log(2), rel=1e-6)
+    assert all(np.isfinite(s.data).all() for s in slopes)
+    assert slopes[0].data[0] == pytest.approx(2 / np.log(2)) and slopes[0].data[2] == 0
+
+
 def test_the_density_learns_the_codes():
     # The rate is least where the table is how often codes occur, and then is their entropy.
     k = RNG.integers(0, 5, 400) ** 2 // 5 - 2
