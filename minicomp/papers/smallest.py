@@ -1,10 +1,10 @@
 """The smallest honest file: in how few bytes is a net that reads MNIST's digits?
 
 All of it is in one .mcz file, header, biases and scales included, and a fresh process counts its
-errors. A small net learns a teacher's soft targets, then trains with the bits of its codes in the
-loss (`entropy-reparametrization`), which lambda weighs against errors; what prunes it is that price
-alone. Units that are left without inputs go. Biases take a fixed point, which has no scale to
-store, of the fewest bits that cost no validation error.
+errors. A small net is trained, then trained on with the bits of its codes in the loss
+(`entropy-reparametrization`), which lambda weighs against errors: that price alone prunes it. Units
+that are left without inputs go. Biases take a fixed point, which has no scale to store, of the
+fewest bits that cost no validation error.
 
 No byte hides in the decoder. A net is stored as data, node by node; built in are only Caffe's
 LeNet-5 and LeNet-300-100, as before. The preset text of headers, and what the coders of codes begin
@@ -16,55 +16,40 @@ the seeds, whose mean validation error is within the row's. Test images choose n
 seed's bytes and errors are in the row. Rows are of a kind each: any net; two 5 x 5 convolutions and
 linear layers; LeNet-300-100; Caffe's LeNet-5, of which training leaves little; and all but the
 third with and without shifted images.
-
-Shifted images are drawn once, with the image itself `COPIES` of each, so that the teacher says only
-once what it makes of them. lambda weighs bits against labels of the images, not of their copies.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from ..atomic import as_json
 from ..codec.header import MODELS, preset, write_header
 from ..codec.model import header_of
-from ..compress.distill.soft import mean_targets, soft_loss
-from ..compress.finetune import FineTune, Trained
+from ..compress.finetune import FineTune
 from ..compress.prune.dead_units import DeadUnits
 from ..compress.rate.pricing import with_fixed_biases
 from ..compress.rate.reparametrization import Reparametrization
-from ..compress.technique import Run
+from ..compress.technique import Run, Technique
 from ..data import Dataset, Split
-from ..data.augment import shift
 from ..kernels.coding import mixing, range_coder
 from ..models import LeNet5, LeNet300
 from ..nn.graph import Model, chain
 from ..nn.init import initialise
-from ..nn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU
-from ..tensor import Array, no_grad
-from ..train import Hook, evaluate
-from .journal import Journal, kept
+from ..nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+from ..train import evaluate
+from .journal import kept
 from .table import Paper, file_errors, mean
 
-COPIES = 5  # of an image
-SHIFT = 2  # pixels
-T, ALPHA = 4.0, 0.9  # of soft targets
 ADAM = {"optimizer": "adam", "batch_size": 100}
-BITS = 4  # of a code
+SCALES = 1e-4  # rate of the steps of grids
 BIAS_BITS = (3, 4, 5, 6, 8)  # tried in turn
-TEACHER = FineTune(epochs=24, lr=0.03, batch_size=100, weight_decay=1e-4)
 VAL, TEST = 5000, 10000  # images
-
 POOL = ((MaxPool2d, 2), (ReLU,))
-CONVS = ((Conv2d, 1, 20, 5), *POOL, (Conv2d, 20, 50, 5), *POOL, (Flatten,))
-BIG = (*CONVS, (Dropout, 0.4), (Linear, 800, 300), (ReLU,), (Dropout, 0.4), (Linear, 300, 10))
 
 
 def two_convs(a: int, b: int) -> tuple:
@@ -84,13 +69,16 @@ class Arm:
     """A net, and how it is trained.
 
     layers : (kind, argument ..) each, or the word of a net that is built in
-    lams : of the price of a bit        epochs : over all copies, at first and with the price
+    lams : of the price of a bit        bits : of a code        shift : of images, pixels
+    epochs, lr : at first, and with the price
     """
 
     layers: tuple | str
     lams: tuple[float, ...]
-    epochs: tuple[int, int] = (3, 4)
-    shifted: bool = True
+    bits: int = 4
+    epochs: tuple[int, int] = (15, 20)
+    lr: tuple[float, float] = (4e-3, 2e-3)
+    shift: int = 1
 
     def net(self, rng: np.random.Generator) -> Model:
         """Returns the net, its weights drawn."""
@@ -100,7 +88,10 @@ class Arm:
 
 
 ARMS: dict[str, Arm] = {
-    "5-10": Arm(two_convs(5, 10), (0.2, 0.5)),
+    "conv 6-12-16": Arm(three_convs(6, 12, 16), (0.06,)),
+    "conv 5-10-10": Arm(three_convs(5, 10, 10), (0.03,)),
+    "lenet 8-16": Arm(two_convs(8, 16), (0.03, 0.01)),
+    "lenet300": Arm("lenet300", (0.1,)),
 }
 
 
@@ -124,7 +115,7 @@ def of_layers(layers: Sequence[tuple], rng: np.random.Generator) -> Model:
 
     Names are those that most headers have, "conv1", "relu2".
     """
-    words = {Conv2d: "conv", MaxPool2d: "pool", ReLU: "relu", Linear: "fc", Dropout: "drop"}
+    words = {Conv2d: "conv", MaxPool2d: "pool", ReLU: "relu", Linear: "fc"}
     named, seen = [], dict.fromkeys(words, 0)
     for kind, *given in layers:
         if kind in seen:
@@ -132,46 +123,6 @@ def of_layers(layers: Sequence[tuple], rng: np.random.Generator) -> Model:
         name = f"{words[kind]}{seen[kind]}" if kind in seen else kind.kind.lower()
         named.append((name, kind(*given)))
     return initialise(Model(chain(*named), input_shape=(1, 28, 28)), rng=rng)
-
-
-@dataclass(frozen=True)
-class Told(Trained):
-    """A training on soft targets that are known before.   p : (N, K), a row a training example"""
-
-    word: ClassVar[str] = "told"
-    title: ClassVar[str] = "Soft targets of each example"
-
-    p: Array = field(default_factory=lambda: np.zeros((0, 0), np.float32), compare=False)
-
-    def hooks(self, model, data, run):
-        return [Telling(self.p)]
-
-
-class Telling(Hook):
-    """Adds alpha T^2 KL to 1 - alpha times the loss that is there."""
-
-    name, base_weight = Told.word, 1 - ALPHA
-
-    def __init__(self, p: Array):
-        super().__init__()
-        self.p = p
-
-    def loss(self, state):
-        return soft_loss(state.output, self.p[state.rows], T) * (ALPHA * T * T)
-
-
-def copied(split: Split, *, shifted: bool, rng: np.random.Generator) -> Split:
-    """Returns COPIES of each example, the first as it is, the others shifted or not."""
-    more = [shift(split.x, SHIFT if shifted else 0, rng=rng) for _ in range(COPIES - 1)]
-    return Split(np.concatenate([split.x, *more]), np.tile(split.y, COPIES))
-
-
-def said_by(teacher: Model, x: Array) -> Array:
-    """Returns a net's probabilities at temperature T of examples (N, ...), (N, K)."""
-    with no_grad():
-        w = teacher.decode()
-        z = [teacher(x[i:i + 500], weights=w).data for i in range(0, len(x), 500)]
-    return mean_targets(np.concatenate(z)[None], T, "arithmetic")
 
 
 def small(model: Model, val: Split) -> Model:
@@ -200,65 +151,43 @@ def frozen() -> str:
 
 
 class Trainings:
-    """The trainings of one kind of images, shifted or not, and what their files hold.
+    """The trainings of arms, and what their files hold.
 
     data : with test        out : folder of the files
     """
 
-    def __init__(self, data: Dataset, shifted: bool, out: Path, journal: Journal, log, n_threads):
-        self.data, self.given, self.shifted = data, data.without_test(), shifted
-        self.out, self.journal, self.log, self.n_threads = out, journal, log, n_threads
+    def __init__(self, data: Dataset, out: Path, log, n_threads: int):
+        self.data, self.given = data, data.without_test()
+        self.out, self.log, self.n_threads = out, log, n_threads
 
-    def run(self, rng: np.random.Generator) -> Run:
-        """Returns what a training runs under."""
-        return Run(rng, self.log, None, self.n_threads)
-
-    def path(self, word: str, *more) -> Path:
+    def path(self, word: str, what: str, seed: int) -> Path:
         """Returns the file of a net."""
-        kind = () if self.shifted else ("unshifted",)
-        return self.out / f"{'-'.join(map(str, (word, *kind, *more)))}.mcz"
+        return self.out / f"{word.replace(' ', '-')}-{what}-{seed}.mcz"
 
-    @functools.cached_property
-    def teacher(self) -> Model:
-        """The teacher of all seeds, from its file where it was trained before."""
-        def trained():
-            rng = np.random.default_rng(7)
-            how = replace(TEACHER, shift=SHIFT if self.shifted else 0)
-            return how.apply(of_layers(BIG, rng), self.given, self.run(rng))
-        return kept(self.path("teacher"), trained)
-
-    @functools.cached_property
-    def shown(self) -> tuple[Dataset, Told]:
-        """What students see and are told."""
-        rng = np.random.default_rng(123)
-        train = copied(self.given.train, shifted=self.shifted, rng=rng)
-        return replace(self.given, train=train), Told(p=said_by(self.teacher, train.x))
-
-    def trained(self, net: Model, rng: np.random.Generator, *methods: Trained, epochs: int,
-                lr) -> Model:
-        """Returns the net after so many epochs over what students see."""
-        data, told = self.shown
-        how = FineTune(epochs=epochs, lr=lr, methods=(told, *methods), **ADAM)
-        return how.apply(net, data, self.run(rng))
+    def after(self, technique: Technique, net: Model, *seed: int) -> Model:
+        """Returns what a technique makes of a net."""
+        run = Run(np.random.default_rng(seed), self.log, None, self.n_threads)
+        return technique.apply(net, self.given, run)
 
     def floats(self, word: str, seed: int) -> Model:
-        """Returns an arm's net as it is before bits have a price."""
-        def trained():
-            rng = np.random.default_rng([seed, 0])
-            return self.trained(ARMS[word].net(rng), rng, epochs=ARMS[word].epochs[0], lr=2e-3)
-        return kept(self.path(word, "floats", seed), trained)
+        """Returns an arm's net as it is before bits have a price; from its file where it was
+        trained before."""
+        arm = ARMS[word]
+        how = FineTune(epochs=arm.epochs[0], lr=arm.lr[0], shift=arm.shift, **ADAM)
+        return kept(self.path(word, "floats", seed),
+                    lambda: self.after(how, arm.net(np.random.default_rng([seed, 0])), seed, 1))
 
     def priced(self, word: str, lam: float, seed: int) -> Model:
         """Returns an arm's net as it is written."""
-        price = Reparametrization(bits=BITS, lam=lam * COPIES)
-        made = self.trained(self.floats(word, seed), np.random.default_rng([seed, 1]), price,
-                            epochs=ARMS[word].epochs[1], lr={"*": 2e-3, "*.scale": 1e-4})
-        left = DeadUnits().apply(made, self.given, self.run(np.random.default_rng(seed)))
-        return small(left, self.given.val)
+        arm = ARMS[word]
+        how = Reparametrization(bits=arm.bits, lam=lam).training(
+            epochs=arm.epochs[1], lr={"*": arm.lr[1], "*.scale": SCALES}, shift=arm.shift, **ADAM)
+        made = self.after(how, self.floats(word, seed), seed, 2)
+        return small(self.after(DeadUnits(), made, seed, 3), self.given.val)
 
     def counted(self, word: str, lam: float, seed: int) -> dict:
         """Returns what is found of an arm's file."""
-        net, path = self.priced(word, lam, seed), self.path(word, lam, seed)
+        net, path = self.priced(word, lam, seed), self.path(word, f"{lam:g}", seed)
         size, errors = file_errors(net, path, self.data.name)
         return {"val_errors": evaluate(net, self.given.val).errors, "errors": errors,
                 "file_bytes": size, "without_preset": without_preset(net, size),
@@ -268,13 +197,13 @@ class Trainings:
 
 def run(data, *, seeds, log, n_threads, out, journal) -> None:
     """Finds what each arm's files hold, with each lambda."""
-    held = {shifted: Trainings(data, shifted, out, journal, log, n_threads)
-            for shifted in (True, False)}
+    trainings = Trainings(data, out, log, n_threads)
     for word, arm in ARMS.items():
         for lam in arm.lams:
             for seed in seeds:
-                journal.take(word, seed, lambda: held[arm.shifted].counted(word, lam, seed),
-                             lam=lam, epochs=list(arm.epochs))
+                journal.take(word, seed, lambda: trainings.counted(word, lam, seed), lam=lam,
+                             bits=arm.bits, epochs=list(arm.epochs), lr=list(arm.lr),
+                             shift=arm.shift)
 
 
 def points(lines: list[dict], arms: Sequence[str]) -> list[list[dict]]:

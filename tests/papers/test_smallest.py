@@ -12,9 +12,9 @@ from minicomp.data import Dataset, Split
 from minicomp.models import MODELS
 from minicomp.papers import PAPERS, smallest
 from minicomp.papers.journal import Journal, recorded
-from minicomp.papers.smallest import (ARMS, ROWS, TEST, VAL, Arm, Row, chosen, copied,
-                                      frozen, of_layers, points, said_by, small,
-                                      table, two_convs, without_preset)
+from minicomp.papers.smallest import (ARMS, ROWS, TEST, VAL, Arm, Row, chosen, frozen,
+                                      of_layers, points, small, table, two_convs,
+                                      without_preset)
 
 DIGEST = "a9807a785f90b222"
 ANY = Row("any net", ("a", "b"), 1.0, 1500)
@@ -70,28 +70,6 @@ def digits(n=60):
     return Dataset("toy", split, split, split, tuple("0123456789"), "rendered")
 
 
-def test_copies_are_of_the_same_images_the_first_as_it_is():
-    split = digits(3).train
-    moved = copied(split, shifted=True, rng=np.random.default_rng(0))
-    still = copied(split, shifted=False, rng=np.random.default_rng(0))
-    assert moved.y.tolist() == [0, 1, 2] * smallest.COPIES
-    np.testing.assert_array_equal(moved.x[:3], split.x)
-    np.testing.assert_array_equal(still.x[3:6], split.x)
-    middle = (..., slice(4, 24), slice(4, 24))
-    assert not np.array_equal(moved.x[3:6], split.x)
-    windows = {moved.x[4][middle].tobytes()}
-    assert windows <= {np.roll(split.x[1], (y, x), (1, 2))[middle].tobytes()
-                       for y in range(-2, 3) for x in range(-2, 3)}
-
-
-def test_a_teacher_says_probabilities():
-    net = of_layers(two_convs(2, 3), np.random.default_rng(0))
-    p = said_by(net, digits(7).train.x)
-    z = net(digits(7).train.x).data / smallest.T
-    want = np.exp(z - z.max(1, keepdims=True))
-    np.testing.assert_allclose(p, want / want.sum(1, keepdims=True), rtol=1e-4)
-
-
 def test_biases_take_the_fewest_bits_that_add_no_validation_error():
     rng = np.random.default_rng(0)
     net = of_layers(two_convs(2, 3), rng)
@@ -121,7 +99,7 @@ def test_nets_are_stored_as_data_and_no_arm_is_built_in_but_two():
 def test_every_row_has_arms_of_its_kind():
     for row in ROWS:
         assert set(row.arms) <= set(ARMS) and row.arms
-    images = [{ARMS[word].shifted for word in row.arms} for row in ROWS]
+    images = [{ARMS[word].shift for word in row.arms} for row in ROWS]
     assert all(len(kind) == 1 for kind in images)
 
 
@@ -150,10 +128,10 @@ def test_the_table_runs_and_goes_on(tmp_path, monkeypatch):
         return path.stat().st_size, minicomp.train.evaluate(minicomp.load(path), digits().test).errors
 
     monkeypatch.setattr(smallest, "file_errors", errors_of)
-    monkeypatch.setattr(smallest, "TEACHER", smallest.FineTune(epochs=1))
-    monkeypatch.setattr(smallest, "BIG", two_convs(3, 4))
-    monkeypatch.setattr(smallest, "ARMS", {"a": Arm(two_convs(2, 3), (1.0, 500.0), (1, 1)),
-                                           "b": Arm(two_convs(2, 3), (1.0,), (1, 1), False)})
+    short = {"epochs": (1, 10)}
+    monkeypatch.setattr(smallest, "ARMS", {
+        "a": Arm(two_convs(2, 3), (1.0, 500.0), **short),
+        "b": Arm(two_convs(2, 3), (1.0,), shift=0, **short)})
     monkeypatch.setattr(smallest, "ROWS", (Row("any", ("a",), 100.0, 3000),
                                            Row("still", ("b",), 100.0, 3000)))
     go = functools.partial(PAPERS["smallest"].run, digits(), seeds=(0,), log=lambda row: None,
@@ -161,7 +139,7 @@ def test_the_table_runs_and_goes_on(tmp_path, monkeypatch):
     journal = Journal(tmp_path / "j.jsonl")
     go(journal=journal)
     cheap, dear = (found["file_bytes"] for found in journal.lines[:2])
-    assert counted == ["a-1.0-0.mcz", "a-500.0-0.mcz", "b-unshifted-1.0-0.mcz"] and dear < cheap
+    assert counted == ["a-1-0.mcz", "a-500-0.mcz", "b-1-0.mcz"] and dear < cheap
     assert [row["row"] for row in table(journal.lines)] == ["any", "still"]
     go(journal=Journal(tmp_path / "j.jsonl"))
     assert len(counted) == 3  # nothing was run again
