@@ -15,6 +15,7 @@ from minicomp.papers.journal import Journal, recorded
 from minicomp.papers.smallest import (ARMS, ROWS, TEST, VAL, Arm, Row, chosen, frozen,
                                       of_layers, points, small, table, two_convs,
                                       without_preset)
+from minicomp.train import evaluate
 
 DIGEST = "a9807a785f90b222"
 ANY = Row("any net", ("a", "b"), 1.0, 1500)
@@ -27,8 +28,8 @@ def line(arm, lam, seed, val, errors, size):
 
 
 def two_seeds(arm, lam, val, errors, size):
-    return [line(arm, lam, seed, val - 1 + 2 * seed, errors - 10 + 20 * seed, size - 50 + 100 * seed)
-            for seed in (1, 0)]
+    return [line(arm, lam, seed, val - 1 + 2 * seed, errors - 10 + 20 * seed,
+                 size - 50 + 100 * seed) for seed in (1, 0)]
 
 
 def rows(lines, row=ANY):
@@ -79,10 +80,10 @@ def test_biases_take_the_fewest_bits_that_add_no_validation_error():
     clear = x[z[:, -1] - z[:, -2] > 0.05]  # more than 8 bits of biases change
     val = Split(clear, net(clear).data.argmax(1))
     made = small(net, val)
-    assert minicomp.train.evaluate(made, val).errors == 0
+    assert evaluate(made, val).errors == 0
     bits = made.forms()["fc1.bias"].il + made.forms()["fc1.bias"].fl
     fewer = [b for b in smallest.BIAS_BITS if b < bits]
-    assert fewer and all(minicomp.train.evaluate(with_fixed_biases(net, b), val).errors for b in fewer)
+    assert fewer and all(evaluate(with_fixed_biases(net, b), val).errors for b in fewer)
 
 
 def test_nets_are_stored_as_data_and_no_arm_is_built_in_but_two():
@@ -125,7 +126,7 @@ def test_the_table_runs_and_goes_on(tmp_path, monkeypatch):
     def errors_of(model, path, name):
         minicomp.save(model, path)
         counted.append(path.name)
-        return path.stat().st_size, minicomp.train.evaluate(minicomp.load(path), digits().test).errors
+        return path.stat().st_size, evaluate(minicomp.load(path), digits().test).errors
 
     monkeypatch.setattr(smallest, "file_errors", errors_of)
     short = {"epochs": (1, 10)}
