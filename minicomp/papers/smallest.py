@@ -3,8 +3,8 @@
 All of it is in one .mcz file, header, biases and scales included, and a fresh process counts its
 errors. A small net is trained, then trained on with the bits of its codes in the loss
 (`entropy-reparametrization`), which lambda weighs against errors: that price alone prunes it. Units
-that are left without inputs go. Biases take a fixed point, which has no scale to store, of the
-fewest bits that cost no validation error.
+that are left without inputs go. Weights and biases take fixed points, which have no scales to
+store, biases of the fewest bits that cost no validation error.
 
 No byte hides in the decoder. A net is stored as data, node by node; built in are only Caffe's
 LeNet-5 and LeNet-300-100, as before. The preset text of headers, and what the coders of codes begin
@@ -41,9 +41,11 @@ from ..compress.technique import Run, Technique
 from ..data import Dataset, Split
 from ..kernels.coding import mixing, range_coder
 from ..models import LeNet5, LeNet300
+from ..nn.forms import Dense, FixedPoint
 from ..nn.graph import Model, chain
 from ..nn.init import initialise
 from ..nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+from ..tensor import raw
 from ..train import evaluate
 from .journal import kept
 from .table import Paper, file_errors, mean
@@ -169,9 +171,28 @@ def of_layers(layers: Sequence[tuple], rng: np.random.Generator) -> Model:
     return initialise(Model(chain(*named), input_shape=(1, 28, 28)), rng=rng)
 
 
+def with_fixed_weights(model: Model) -> Model:
+    """Returns the model, of layers in a row, whose weights have a fixed point instead of a scale.
+
+    A layer's step becomes a power of 2. What it gives then has a factor, and so do its biases; ReLU
+    and pools hand the factor on, and at the end it changes no class.
+    """
+    made, factor = model.copy(), 1.0
+    for node in made.nodes:
+        forms = node.layer.forms
+        if "weight" in forms:
+            w = forms["weight"]
+            fl = w.bits - 1  # codes -1..1, one integer bit
+            factor *= 2.0**-fl / float(raw(w.scale)[0])
+            forms["weight"] = FixedPoint(w.q, 1, fl, mask=w.mask)
+            forms["bias"] = Dense(np.float32(factor) * forms["bias"].dense().data)
+    return made
+
+
 def small(model: Model, val: Split) -> Model:
-    """Returns the model with biases of the fewest bits, of BIAS_BITS, that add no validation error;
-    of the most bits where all do."""
+    """Returns the model with weights of a fixed point, and biases of the fewest bits, of BIAS_BITS,
+    that add no validation error; of the most bits where all do."""
+    model = with_fixed_weights(model)
     most = evaluate(model, val).errors
     for bits in BIAS_BITS:
         made = with_fixed_biases(model, bits)

@@ -7,14 +7,17 @@ import minicomp
 from minicomp.codec import encode
 from minicomp.codec.header import write_header
 from minicomp.codec.model import header_of
+from minicomp.compress import Reparametrization
 from minicomp.compress.rate.pricing import with_fixed_biases
+from minicomp.compress.technique import Run
 from minicomp.data import Dataset, Split
 from minicomp.models import MODELS
+from minicomp.nn.forms import FixedPoint
 from minicomp.papers import PAPERS, smallest
 from minicomp.papers.journal import Journal, recorded
 from minicomp.papers.smallest import (ARMS, ROWS, TEST, VAL, Arm, Row, chosen, frozen,
                                       of_layers, points, small, table, two_convs,
-                                      without_preset)
+                                      with_fixed_weights, without_preset)
 from minicomp.train import evaluate
 
 DIGEST = "a9807a785f90b222"
@@ -71,19 +74,44 @@ def digits(n=60):
     return Dataset("toy", split, split, split, tuple("0123456789"), "rendered")
 
 
+def on_grid(net):
+    training = Reparametrization(bits=4).training(epochs=0)
+    return training.apply(net, digits(), Run(np.random.default_rng(0)))
+
+
+def test_fixed_points_take_the_place_of_scales_and_change_no_class():
+    net = of_layers(two_convs(2, 3), np.random.default_rng(0))
+    for name, form in net.forms().items():
+        if name.endswith("bias"):
+            form.value.data[...] = np.linspace(-0.3, 0.5, form.shape[0])
+    given, x = on_grid(net), digits(50).val.x
+    made = with_fixed_weights(given)
+    factor = 1.0
+    for node in ("conv1", "conv2", "fc1"):
+        w, was = (m.forms()[f"{node}.weight"] for m in (made, given))
+        factor *= 1 / 8 / was.scale.data[0]
+        assert isinstance(w, FixedPoint) and (w.il, w.fl) == (1, 3)
+        np.testing.assert_array_equal(w.q, was.q)
+    np.testing.assert_allclose(made(x).data, factor * given(x).data, rtol=1e-4, atol=1e-5)
+    assert len(encode(made)) < len(encode(given))
+
+
 def test_biases_take_the_fewest_bits_that_add_no_validation_error():
     rng = np.random.default_rng(0)
     net = of_layers(two_convs(2, 3), rng)
     net.forms()["fc1.bias"].value.data[...] = np.linspace(0, 0.9, 10)
+    net = on_grid(net)
     x = digits(200).val.x
     z = np.sort(net(x).data, axis=1)
     clear = x[z[:, -1] - z[:, -2] > 0.05]  # more than 8 bits of biases change
     val = Split(clear, net(clear).data.argmax(1))
     made = small(net, val)
+    assert made.forms()["fc1.weight"].kind == "fixed"
     assert evaluate(made, val).errors == 0
     bits = made.forms()["fc1.bias"].il + made.forms()["fc1.bias"].fl
     fewer = [b for b in smallest.BIAS_BITS if b < bits]
-    assert fewer and all(evaluate(with_fixed_biases(net, b), val).errors for b in fewer)
+    assert fewer and all(evaluate(with_fixed_biases(with_fixed_weights(net), b), val).errors
+                         for b in fewer)
 
 
 def test_nets_are_stored_as_data_and_no_arm_is_built_in_but_two():

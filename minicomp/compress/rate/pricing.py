@@ -98,14 +98,14 @@ def on_grids(technique, model: Model, learns: str | None = None) -> None:
 
 def with_fixed_biases(model: Model, bits: int) -> Model:
     """Returns the model whose biases have a fixed point of so many bits, which no scale goes with:
-    the finest that the largest of a layer fits in, and of 1 integer bit at least."""
+    the finest that the largest of a layer fits in, of 1 integer bit at least and 24 at most."""
     made = model.copy()
     for name, form in made.forms().items():
         if name.endswith(".bias"):
             b = form.dense().data
             largest = float(np.abs(b).max(initial=0.0)) / (1 - 2.0 ** (1 - bits))
             il = 1 + max(math.ceil(math.log2(largest)), 0) if largest else 1  # the sign's is one
-            il = min(il, bits, 24)
+            il = min(il, 24)
             made.set_form(name, FixedPoint.of(b, il, bits - il, mask=form.mask))
     return made
 
