@@ -174,17 +174,19 @@ def of_layers(layers: Sequence[tuple], rng: np.random.Generator) -> Model:
 def with_fixed_weights(model: Model) -> Model:
     """Returns the model, of layers in a row, whose weights have a fixed point instead of a scale.
 
-    A layer's step becomes a power of 2. What it gives then has a factor, and so do its biases; ReLU
-    and pools hand the factor on, and at the end it changes no class.
+    A layer's step becomes the nearest power of 2 that leaves an integer bit. What it gives then has
+    a factor, and so do its biases; ReLU and pools hand the factor on, and at the end it changes no
+    class.
     """
     made, factor = model.copy(), 1.0
     for node in made.nodes:
         forms = node.layer.forms
         if "weight" in forms:
             w = forms["weight"]
-            fl = w.bits - 1  # codes -1..1, one integer bit
-            factor *= 2.0**-fl / float(raw(w.scale)[0])
-            forms["weight"] = FixedPoint(w.q, 1, fl, mask=w.mask)
+            step = float(raw(w.scale)[0])
+            fl = min(-round(math.log2(step)), w.bits - 1)
+            factor *= 2.0**-fl / step
+            forms["weight"] = FixedPoint(w.q, w.bits - fl, fl, mask=w.mask)
             forms["bias"] = Dense(np.float32(factor) * forms["bias"].dense().data)
     return made
 
