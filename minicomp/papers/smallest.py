@@ -276,14 +276,14 @@ def run(data, *, seeds, log, n_threads, out, journal) -> None:
 
 
 def points(lines: list[dict], arms: Sequence[str]) -> list[list[dict]]:
-    """Returns the operating points of some arms, each the lines of its seeds: of those that have
-    the most seeds."""
+    """Returns the operating points of some arms, each the lines of its seeds: those that all the
+    seeds of a journal were run for."""
     found: dict[str, list[dict]] = {}
     for line in sorted(lines, key=lambda line: line["seed"]):
         if line["arm"] in arms:
             found.setdefault(f"{line['arm']} {as_json(line['settings'])}", []).append(line)
-    most = max(map(len, found.values()), default=0)
-    return [point for point in found.values() if len(point) == most]
+    seeds = len({line["seed"] for line in lines})
+    return [point for point in found.values() if len(point) == seeds]
 
 
 def bound(errors: float) -> float:

@@ -65,6 +65,7 @@ def test_points_of_fewer_seeds_wait():
     lines = [*two_seeds("a", 0.2, 50, 99, 1200), line("a", 0.5, 0, 50, 99, 800)]
     assert [len(point) for point in points(lines, ("a", "b"))] == [2]
     assert points(lines, ("b",)) == []
+    assert points([*lines, line("b", 0.2, 0, 1, 1, 1)], ("b",)) == []
     assert chosen(points(lines, ("a",)), 1.0)[0]["seed"] == 0
 
 
