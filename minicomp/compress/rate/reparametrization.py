@@ -18,7 +18,9 @@ by its logarithm; lambda = 1 weighs a bit of the net like a bit of a label.
 Where we leave the paper: its densities are small networks with a smooth distribution function, ours
 are the tables (2), of a layer each; the latents of a convolution go through one scale, not through
 a matrix over its kernel (a real Fourier transform at the start); biases stay floats, or take a
-fixed point at the end (`bias_bits`). What trains is s phi beside s, in the units of weights; an
+fixed point at the end (`bias_bits`). s has no gain as in learned step sizes: that would make its
+share of the loss small beside its share of the rate, and s grow. What trains is s phi beside s, in
+the units of weights; an
 optimizer of Adam's kind, whose steps do not grow with the slope, needs a smaller rate for s, as
 lr = {"*": 1e-3, "*.scale": 1e-5}. The table is not stored: the file's coder learns its own.
 """
@@ -112,7 +114,7 @@ class Reparametrization(Trained):
 
     def prepared(self, model, data, run):
         model = model.copy()
-        on_grids(self, model, "lsq")
+        on_grids(self, model, "plain")
         return model
 
     def hooks(self, model, data, run):
