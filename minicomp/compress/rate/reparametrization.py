@@ -20,9 +20,9 @@ are the tables (2), of a layer each; the latents of a convolution go through one
 a matrix over its kernel (a real Fourier transform at the start); biases stay floats, or take a
 fixed point at the end (`bias_bits`). s has no gain as in learned step sizes: that would make its
 share of the loss small beside its share of the rate, and s grow. What trains is s phi beside s, in
-the units of weights; an
-optimizer of Adam's kind, whose steps do not grow with the slope, needs a smaller rate for s, as
-lr = {"*": 1e-3, "*.scale": 1e-5}. The table is not stored: the file's coder learns its own.
+the units of weights; an optimizer of Adam's kind, whose steps do not grow with the slope, needs a
+smaller rate for s, as lr = {"*": 1e-3, "*.scale": 1e-5}. The table is not stored: the file's coder
+learns its own.
 """
 
 from __future__ import annotations

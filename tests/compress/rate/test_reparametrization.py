@@ -8,6 +8,7 @@ from minicomp.compress.technique import Run
 from minicomp.errors import UserError
 from minicomp.gradcheck import grad_check
 from minicomp.nn.forms import FixedPoint
+from minicomp.nn.losses import cross_entropy
 from minicomp.tensor import Tensor, grad
 
 RNG = np.random.default_rng(9)
@@ -65,7 +66,8 @@ def test_the_density_learns_the_codes():
 def test_the_bits_of_the_codes_fall_with_lambda(blobs, net):
     spent = []
     for lam in (0.0, 8.0):
-        training = Reparametrization(lam=lam, bits=5).training(epochs=8, optimizer="adam", lr=0.01)
+        training = Reparametrization(lam=lam, bits=5).training(epochs=40, optimizer="adam",
+                                                               lr=0.01)
         made = training.apply(net(), blobs(), Run(np.random.default_rng(0)))
         total = 0.0
         for name in ("fc1.weight", "fc2.weight", "fc3.weight"):
@@ -94,3 +96,18 @@ def test_biases_are_rounded_at_the_end(blobs, net):
     assert {form.kind for name, form in made.forms().items() if name.endswith("bias")} == {"fixed"}
     with pytest.raises(UserError, match=r"bias_bits must be 0 or in \[2, 16\], got 1"):
         Reparametrization(bias_bits=1).apply(net(), blobs(), Run(np.random.default_rng(0)))
+
+
+def test_steps_weigh_loss_and_rate_alike(blobs, net):
+    # With the gain of learned step sizes, that of the loss alone is scaled: s then grows until the
+    # codes are too coarse for what lambda asks.
+    slopes = {}
+    for how in ("plain", "lsq"):
+        made = Reparametrization(lam=0.0, bits=4).prepared(net(), None, None)
+        form = made.forms()["fc1.weight"]
+        assert form.learns == "plain"
+        form.learns = how
+        x, y = blobs().train.x[:50], blobs().train.y[:50]
+        weights = form.parameters()
+        slopes[how] = grad(cross_entropy(made(x), y), weights["scale"]).data.item()
+    assert abs(slopes["lsq"]) < 0.2 * abs(slopes["plain"])
