@@ -177,8 +177,8 @@ def test_the_table_runs_and_goes_on(tmp_path, monkeypatch):
     assert len(counted) == 3  # nothing was run again
 
 
-def test_the_committed_rows_are_of_three_seeds():
+def test_the_committed_rows_are_of_all_seeds():
     lines = recorded("smallest")
     assert all(0 <= line["errors"] <= TEST and 0 <= line["val_errors"] <= VAL for line in lines)
     for row in table(lines):
-        assert len(row["file_bytes"]) == 3
+        assert len(row["file_bytes"]) == len({line["seed"] for line in lines})
