@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,12 +82,12 @@ def _opened(folder: Path) -> int:
     raise Busy(f"{folder} is made and removed by other runs all the time; write to another file")
 
 
-def _take(file: int) -> bool:
-    # Whether the lock could be had at once.
+def _take(file: int, at: int = 4096) -> bool:
+    # Whether the lock could be had at once; at : where no text is, which others may then read.
     try:
         if fcntl is None:
             import msvcrt
-            os.lseek(file, 4096, os.SEEK_SET)  # beyond the text, which others may then read
+            os.lseek(file, at, os.SEEK_SET)
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,3 +108,42 @@ def _holder(file: int) -> str:
         return printable(f" (process {who['process']} on {who['host']})", 100)
     except (ValueError, KeyError, TypeError, RecursionError, OSError):
         return ""
+
+
+def append(path: Path, line: str) -> None:
+    """Appends a line to a file that others append to as well, each line whole and on disk.
+
+    What a process that was killed left of a line goes first. Waits for the others; the line is
+    without its end.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        _wait(file)
+        end = os.lseek(file, 0, os.SEEK_END)
+        whole = _whole(file, end)
+        if whole < end:
+            os.ftruncate(file, whole)
+        os.lseek(file, whole, os.SEEK_SET)
+        left = line.encode() + b"\n"
+        while left:
+            left = left[os.write(file, left):]
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _wait(file: int) -> None:
+    while not _take(file, 1 << 40):
+        time.sleep(0.01)
+
+
+def _whole(file: int, end: int) -> int:
+    # Where the last line ends that has its end.
+    while end:
+        begin = max(0, end - 4096)
+        os.lseek(file, begin, os.SEEK_SET)
+        at = os.read(file, end - begin).rfind(b"\n")
+        if at >= 0:
+            return begin + at + 1
+        end = begin
+    return 0

@@ -88,3 +88,52 @@ def test_a_net_that_multiplies_nothing_has_a_mark():
     rows = [row("zeros.mcz", 100, 900, macs=0), row("b.mcz", 200, 9, macs=20)]
     ax = pareto.plot_fronts(rows)[1]
     assert len(ax.containers) == 2 and ax.get_xlim()[0] > 0
+
+
+def setting(name, size, errors, val_errors, **fields):
+    return comparison.Setting(name, size, 1000 / size, errors, 1000, *interval(errors, 1000), 10, 5,
+                              None, val_error=val_errors / 100, **fields)
+
+
+def test_seeds_of_a_setting_are_a_mean_and_a_range():
+    row = comparison.merged([setting("s", 100, 10, 1), setting("s", 103, 20, 3),
+                             setting("s", 106, 33, 8)])
+    assert (row.seeds, row.bytes, row.errors, row.error) == (3, 103, 21, 0.021)
+    assert row.val_error == pytest.approx(0.04) and row.judged == row.val_error
+    assert row.ratio == pytest.approx(np.mean([10, 1000 / 103, 1000 / 106]))
+    assert row.ranges == {"bytes": (100, 106), "error": (0.01, 0.033), "val_error": (0.01, 0.08)}
+    assert (row.low, row.high) == interval(21, 1000) and row.ms is None and row.macs == 10
+    headers, [cells] = comparison.table([row])
+    shown = dict(zip(headers, cells))
+    assert shown["test %"] == "2.10 (1.00..3.30)" and shown["seeds"] == 3 and shown["ms"] == ""
+    [found] = csv.DictReader(io.StringIO(as_csv([row])))
+    assert float(found["error_most"]) == 0.033 and float(found["bytes_least"]) == 100
+    alone = comparison.merged([setting("s", 100, 10, 1)])
+    assert dict(zip(headers, comparison.table([alone])[1][0]))["test %"] == "1.00"
+    assert as_latex([row, alone]).count(r"\\") == 3
+
+
+def test_what_is_on_the_front_of_settings_validation_data_say():
+    # a errs least on the test set, which nobody may choose by.
+    rows = [setting("a", 200, 5, 9), setting("b", 150, 9, 2), setting("c", 100, 7, 3)]
+    assert comparison.fronts(rows) == [[], ["bytes", "macs"], ["bytes"]]
+    ax = pareto.plot_fronts(rows)[0]
+    filled = [c.lines[0].get_markerfacecolor() != "white" for c in ax.containers]
+    assert filled == [False, True, True]
+    assert [t.get_text() for t in ax.figure.legends[0].get_texts()] == ["1  a", "2  b", "3  c"]
+    assert "validation" in ax.figure.legends[0].get_title().get_text()
+
+
+def test_the_picture_has_a_band_over_the_seeds_and_one_number_at_a_place():
+    rows = [comparison.merged([setting("a", 100, 10, 1), setting("a", 100, 30, 1)]),
+            setting("b", 200, 20, 1), setting("c", 200, 20, 1)]
+    ax = pareto.plot_fronts(rows)[0]
+    [band] = [line for line in ax.lines if line.get_linewidth() == 5]
+    assert list(band.get_ydata()) == [1.0, 3.0] and list(band.get_xdata()) == [100, 100]
+    assert [t.get_text() for t in ax.texts] == ["1", "2, 3"]
+
+
+def test_modelled_energy_is_a_panel_of_its_own():
+    rows = [setting("a", 100, 10, 1, energy=2.0), setting("b", 50, 20, 2, energy=1.0)]
+    labels = [ax.get_xlabel() for ax in pareto.plot_fronts(rows)]
+    assert labels[-1] == "modelled microjoules an image" and len(labels) == 3

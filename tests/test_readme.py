@@ -58,8 +58,8 @@ def test_recipes_and_commands_are_named():
     text = README.read_text(encoding="utf-8")
     for name in recipes():
         assert name in text, f"recipe {name} is not in README"
-    for command in ("compress", "train", "eval", "show", "import", "lower", "trace", "export",
-                    "sensitivity", "debug",
+    for command in ("compress", "sweep", "train", "eval", "show", "import", "lower", "trace",
+                    "export", "sensitivity", "debug",
                     "list", "paper", "bench", "data", "vectors", "cite", "lesson"):
         assert f"minicomp {command}" in text
 

@@ -1,7 +1,7 @@
 """The command line: `minicomp COMMAND ...`.
 
-Exit codes: 0 done; 1 something was compared and differs; 2 a user's mistake, said in one line;
-130 stopped by Ctrl-C.
+Exit codes: 0 done; 1 something was compared and differs, or runs of a sweep failed; 2 a user's
+mistake, said in one line; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .streams import Stream, streams
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
     from . import (bench, compare, compress, data, debug, evaluate, export, importing, lesson,
-                   listing, lower, paper, sensitivity, show, trace, train)
+                   listing, lower, paper, sensitivity, show, sweep, trace, train)
     from .parser import Parser
 
     parser = Parser(
@@ -34,8 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="version, and which kernels run")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (compress, train, evaluate, show, compare, importing, lower, trace, export,
-                   sensitivity, debug, listing, paper, bench, data, lesson):
+    for module in (compress, train, evaluate, show, compare, sweep, importing, lower, trace,
+                   export, sensitivity, debug, listing, paper, bench, data, lesson):
         module.add_parsers(commands)
     return parser
 
@@ -116,4 +116,5 @@ def _resume_hint(args) -> str:
     folder = getattr(args, "checkpoint_folder", None)
     if folder is None or not folder.exists():
         return ""
-    return f"; the same command goes on from {folder} (--restart discards it)"
+    discard = " (--restart discards it)" if hasattr(args, "restart") else ""
+    return f"; the same command goes on from {folder}{discard}"

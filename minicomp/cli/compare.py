@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import UserError, printable
 from .. import comparison
+from ..energy import NOTE
 from ..jobs.job import check_data, check_work
 from ..report import pareto, plots
 from . import opening, options
@@ -15,6 +16,7 @@ EXAMPLES = """
 minicomp compare lenet5.mcz small.mcz
 minicomp compare lenet5.mcz small.mcz --plot pareto.png --csv nets.csv --latex nets.tex
 minicomp compare lenet5.mcz lenet5-program.mcz --json nets.json
+minicomp compare int8.mcz int8-program.mcz --energy
 """
 MOST = 200  # files
 
@@ -33,6 +35,7 @@ def add_parsers(commands) -> None:
     p.add_argument("--csv", metavar="F.csv", help="write the table as CSV")
     p.add_argument("--latex", metavar="F.tex", help="write the table as a LaTeX tabular")
     p.add_argument("--no-time", action="store_true", help="take no milliseconds")
+    options.add_energy(p)
     opening.add_structure(p)
     options.add_data(p)
     options.add_threads(p)
@@ -49,16 +52,14 @@ def run(args) -> int:
     with Screen() as screen:
         nets, data = _opened(args, screen)
         rows = comparison.compare(nets, data.test, timed=not args.no_time,
-                                  n_threads=args.threads, log=screen.log)
-    fronts = {cost: comparison.front([r.error for r in rows], [r.cost(cost) for r in rows])
-              for cost in comparison.COSTS}
+                                  energy=args.energy, n_threads=args.threads, log=screen.log)
+    headers, cells = comparison.table(rows)
+    on = comparison.fronts(rows)
     print_table(
-        f"{data.name}, {len(data.test.y):,} test examples",
-        [*comparison.HEADERS, "front of"],
-        [[*comparison.cells(r), ", ".join(cost for cost in fronts if fronts[cost][i])]
-         for i, r in enumerate(rows)],
+        f"{data.name}, {len(data.test.y):,} test examples", [*headers, "front of"],
+        [[*row, ", ".join(costs)] for row, costs in zip(cells, on)],
         footer="front: no other file errs as rarely at less of it; MACs: those by weights that are "
-        "not 0")
+        "not 0" + (f"; {NOTE}" if args.energy else ""))
     for path, text in ((args.csv, comparison.as_csv), (args.latex, comparison.as_latex)):
         if path:
             options.write_text(Path(path), text(rows))
@@ -67,7 +68,7 @@ def run(args) -> int:
                    args.plot)
         print(f"{printable(args.plot)}: error against bytes, MACs and milliseconds")
     options.write_json(args.json, {"data": data.name, "rows": [
-        r.to_dict() | {"front": [c for c in fronts if fronts[c][i]]} for i, r in enumerate(rows)]})
+        row.to_dict() | {"front": costs} for row, costs in zip(rows, on)]})
     return 0
 
 

@@ -77,6 +77,14 @@ def add_max_operations(parser) -> None:
         f"for all examples (default {MAX_OPERATIONS:.0e}, some minutes)")
 
 
+def add_energy(parser) -> None:
+    """Adds --energy."""
+    parser.add_argument(
+        "--energy", action="store_true",
+        help="a column of modelled energy, microjoules an image: multiplications, additions and "
+        "the file's bytes times the table of Horowitz (ISSCC 2014, 45 nm); nothing is measured")
+
+
 def add_json(parser) -> None:
     """Adds --json."""
     parser.add_argument(

@@ -27,9 +27,12 @@ from ..errors import printable
 
 
 class Screen:
-    """Renders a library's log on standard error; appends it to a file of JSON lines if given."""
+    """Renders a library's log on standard error; appends it to a file of JSON lines if given.
 
-    def __init__(self, log_path: str | None = None):
+    period : seconds over whose speed the time left is estimated
+    """
+
+    def __init__(self, log_path: str | None = None, *, period: float = 30.0):
         self.console = Console(stderr=True, highlight=False)
         self._log_path, self._file = log_path, None  # opened when there is something to write
         self._bar = Progress(
@@ -41,6 +44,7 @@ class Screen:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self.console,
+            speed_estimate_period=period,
             transient=True,
             disable=not self.console.is_terminal,
         )

@@ -57,6 +57,12 @@ def load_recipe(name: str, model: str, techniques: Sequence[type[Technique]], *,
     pipeline : takes the place of the recipe's steps, of which only the training is then used
     Raises UserError where it is neither, or the file is not a recipe.
     """
+    return parse_recipe(*read_recipe(name), model, techniques, pipeline=pipeline)
+
+
+def read_recipe(name: str) -> tuple[dict, str]:
+    """Returns the parsed TOML of the built-in recipe of that name, or of that file, and what to
+    call it; UserError where it is neither, or no TOML."""
     path = FOLDER / f"{name}.toml"
     if not path.is_file():
         path = Path(name)
@@ -65,8 +71,7 @@ def load_recipe(name: str, model: str, techniques: Sequence[type[Technique]], *,
                 f"recipe must be {' or '.join(recipes())} or a TOML file that exists, "
                 f"got {printable(repr(name))}"
             )
-    return parse_recipe(_table(path), printable(path.stem, 80), model, techniques,
-                        pipeline=pipeline)
+    return _table(path), printable(path.stem, 80)
 
 
 def _table(path: Path) -> dict:

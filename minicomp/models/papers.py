@@ -106,18 +106,19 @@ def GuptaCNN(*, rng: Rng) -> Model:
     return initialise(Model(nodes, input_shape=(1, 28, 28)), rng=rng)
 
 
-def DropoutMLP(hidden: int, *, dropout: bool = True, rng: Rng) -> Model:
-    """Returns 784-hidden-hidden-10 with ReLU and, unless left out, dropout: 0.2 of the pixels, 0.5
-    of the hidden units; weights He normal, biases 0; x (N, 1, 28, 28).
+def DropoutMLP(hidden: int, *, dropout: tuple[float, float] = (0.2, 0.5), rng: Rng) -> Model:
+    """Returns 784-hidden-hidden-10 with ReLU; weights He normal, biases 0; x (N, 1, 28, 28).
 
+    dropout : of the pixels, and of the hidden units; a layer that would drop none is left out
     Source: Hinton et al. 2015, section 3, hidden 1200 and, without dropout, 800; dropout as in
         Hinton et al. 2012, arXiv 1207.0580
     """
     named = [("flatten", Flatten())]
-    for i, (a, b, p) in enumerate([(784, hidden, 0.2), (hidden, hidden, 0.5)], start=1):
+    pixels, units = dropout
+    for i, (a, b, p) in enumerate([(784, hidden, pixels), (hidden, hidden, units)], start=1):
         named += [(f"drop{i}", Dropout(p)), (f"fc{i}", Linear(a, b)), (f"relu{i}", ReLU())]
-    named += [("drop3", Dropout(0.5)), ("fc3", Linear(hidden, 10))]
-    nodes = chain(*[pair for pair in named if dropout or not pair[1].drops])
+    named += [("drop3", Dropout(units)), ("fc3", Linear(hidden, 10))]
+    nodes = chain(*[(name, layer) for name, layer in named if not layer.drops or layer.p])
     return initialise(Model(nodes, input_shape=(1, 28, 28)), rng=rng, draw=he_normal)
 
 

@@ -55,12 +55,13 @@ class Choice:
 
 
 LENGTH2 = 15.0  # of a unit's incoming weights, squared, at most: Hinton et al. 2012
-TEACHER = {"epochs": 30, "lr": 0.05, "batch_size": 100, "shift": 2}
+DROPOUT = (0.0, 0.2)  # of the teacher's pixels and hidden units
+TEACHER = {"epochs": 30, "lr": 0.1, "batch_size": 100, "shift": 2}
 STUDENT = {"epochs": 30, "batch_size": 100}
 SHORT = 3  # epochs of a training that is compared with others on validation images
 ALONE = [Choice(1.0, 0.0, lr) for lr in (0.1, 0.02)]
 SOFT = [Choice(T, alpha, lr) for T in (4.0, 20.0) for alpha in (0.5, 0.9, 1.0)
-        for lr in (0.02, 0.005)]
+        for lr in (0.05, 0.02)]
 OFFSETS = np.arange(0.0, 15.01, 0.1)
 NEAR, THREES = 10, 98.0  # errors above the teacher's; percent of the 3s
 N_THREES = 1010  # in MNIST's test set
@@ -143,7 +144,7 @@ class Arms:
     def __init__(self, data: Dataset, seed: int, out: Path, journal: Journal, log, n_threads: int):
         self.data, self.given, self.seed = data, data.without_test(), seed
         self.out, self.journal, self.log, self.n_threads = out, journal, log, n_threads
-        self.start = DropoutMLP(800, dropout=False, rng=np.random.default_rng([seed, 0]))
+        self.start = DropoutMLP(800, dropout=(0, 0), rng=np.random.default_rng([seed, 0]))
 
     def stream(self, i: int) -> Run:
         """Returns the i-th of the seed's streams of random numbers."""
@@ -157,7 +158,8 @@ class Arms:
     def teacher(self) -> Model:
         """The teacher, from its file where it was trained before."""
         def trained():
-            start = DropoutMLP(1200, rng=np.random.default_rng([self.seed, 1]))
+            start = DropoutMLP(1200, dropout=DROPOUT,
+                               rng=np.random.default_rng([self.seed, 1]))
             return MaxNorm().training(**TEACHER).apply(start, self.given, self.stream(2))
         return kept(self.path("teacher"), trained)
 

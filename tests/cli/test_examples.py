@@ -16,6 +16,7 @@ from minicomp.jobs import recipe
 
 README = Path(__file__).parents[2] / "README.md"
 FIRST = "minicomp compress"
+GRID = "train = {epochs = 1}\n[[step]]\ntechnique = 'magnitude'\nsparsity = [0.5, 0.9]\n"
 
 
 def parsers(parser):
@@ -53,8 +54,8 @@ SLOW = re.compile(r".*--bytes|.*--criteria|minicomp compress lenet5\.safe")
 def test_there_are_examples_of_every_command():
     assert len(GIVEN) > 40 and len(RUN) > 25 and GIVEN[0] == FIRST
     named = {c.split()[1] for c in GIVEN}
-    assert {"compress", "train", "eval", "compare", "show", "import", "lower", "trace", "export",
-            "sensitivity", "debug", "list",
+    assert {"compress", "sweep", "train", "eval", "compare", "show", "import", "lower", "trace",
+            "export", "sensitivity", "debug", "list",
             "paper", "bench", "data", "vectors", "cite", "lesson"} <= named
 
 
@@ -78,6 +79,8 @@ def first(few, tmp_path_factory):
         bits = "compress lenet300 --with bnn --with ptq --out bits.mcz --no-report"
         assert main(shlex.split(bits)) == 0
         np.save("images.npy", few.test.x[:2])
+        assert main(["sweep", "lenet300", "--with", "magnitude:sparsity={0.5,0.6}"]) == 0
+        Path("grid.toml").write_text(GRID)
         m.chdir(folder / "lessons")
         assert main(["lesson", "open", "4", "--no-start"]) == 0
     shutil.copy(folder / "lenet5-program.mcz", folder / "program.mcz")
@@ -95,6 +98,8 @@ def small_settings(m, few, folder):
     for command in ("compress", "train", "sensitivity"):
         m.setattr(f"minicomp.cli.{command}.load_recipe",
                   lambda *a, **kw: whole(*a, **kw).faster(1e-9))
+    parse = recipe.parse_recipe
+    m.setattr("minicomp.cli.sweep.parse_recipe", lambda *a, **kw: parse(*a, **kw).faster(1e-9))
     for command in ("compress", "sensitivity"):
         m.setattr(f"minicomp.cli.{command}.SPARSITIES", (0.4, 0.99))
     m.setattr("minicomp.passport.milliseconds", lambda *a: (1.0, 2.0))

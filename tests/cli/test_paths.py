@@ -15,6 +15,7 @@ from minicomp.errors import UserError
 # it does with its path.
 TEXTS = {
     "compress": {"normalize", "steps"},
+    "sweep": {"normalize", "steps", "bytes", "address"},
     "train": {"normalize", "knobs"},
     "eval": {"normalize"},
     "compare": {"normalize"},
@@ -222,6 +223,11 @@ def here(tmp_path, monkeypatch):
     "sensitivity lenet300 --plot a --json a",
     "paper han2015 --json a --log a",
     "bench --plot a.png --json a.png",
+    "sweep m.mcz --csv m.mcz",
+    "sweep lenet300 --recipe r.toml --json r.toml",
+    "sweep lenet300 --with lottery:rewind={m.mcz,n.mcz} --json m.mcz",
+    "sweep lenet300 --plot a.png --csv a.png",
+    "sweep lenet300 --out m.mcz",
     "lesson grade 4 n.ipynb --json n.ipynb",
     "lesson grade 4 n.ipynb --csv n.ipynb",
     "lesson grade 4 n.ipynb --key k.key --json k.key",
@@ -232,7 +238,7 @@ def here(tmp_path, monkeypatch):
 def test_nothing_of_the_users_is_lost(words, here, capsys):
     before = {p.name: p.read_bytes() for p in here.iterdir()}
     try:
-        trains = words.split()[0] in ("compress", "train")
+        trains = words.split()[0] in ("compress", "train", "sweep")
         code = main(words.split() + (["--data", "glyphs"] if trains else []))
     except SystemExit as e:
         code = e.code
@@ -249,6 +255,10 @@ def test_nothing_of_the_users_is_lost(words, here, capsys):
     ("train lenet300 --data glyphs --fast --set epochs=3 --set lr=1", "--set epochs contradict"),
     ("train lenet300 --data glyphs --set lr=2 --set lr=1", "--set: lr is given twice"),
     ("compress lenet300 --download", "--download goes with --data NAME"),
+    ("sweep . --seeds 3", ". is a folder, whose sweep is shown: --seeds go with a model"),
+    ("sweep lenet300 --address h:1", "--address goes with --backend dask"),
+    ("sweep lenet300 --backend dask --address h:1 --jobs 2", "--jobs goes with a cluster that"),
+    ("sweep lenet300 --backend sequential --jobs 2", "--backend sequential runs one at a time"),
     ("vectors --seed 3", "--seed and --out go with NAME"),
     ("vectors --out x.json", "--seed and --out go with NAME"),
     ("paper --seeds 3", "--seeds, --out, --journal and --recorded go with NAME"),

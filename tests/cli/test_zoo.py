@@ -184,6 +184,21 @@ def test_single_weights_and_units_are_pruned(name, zoo, small, capsys):
 
 
 @some
+def test_it_is_swept(name, zoo, small):
+    # As compress does it; what its form refuses is in the line of that run, and the other goes on.
+    words = ["sweep", str(zoo[name]), *ON, "--backend", "sequential", "--json", "s.json"]
+    code = main([*words, "--with", "{kmeans:bits=3,magnitude:sparsity=0.999}", "--energy"])
+    runs = json.loads(Path("s.json").read_text())["runs"]
+    failed = [line["error"] for line in runs if "error" in line]
+    assert code == (1 if failed else 0) and len(runs) == 2
+    assert bool(failed) == (name in SHARED) and all("pinned zero cannot" in e for e in failed)
+    shared = next(line for line in runs if line["chosen"]["step 1"] == "kmeans:bits=3")
+    assert main(["compress", str(zoo[name]), *ON, "--with", "kmeans:bits=3", "--no-report",
+                 "--out", "k.mcz"]) == 0
+    assert (small / "sweep" / shared["file"]).read_bytes() == Path("k.mcz").read_bytes()
+
+
+@some
 def test_layers_are_scanned(name, zoo, small, capsys):
     words = ["sensitivity", str(zoo[name]), *ON]
     code = main([*words, "--plot", "s.png", "--json", "s.json", "--bytes", str(10**7)])
@@ -230,7 +245,7 @@ def test_benchs_helpers_plan_every_net(zoo, few):
 
 
 @pytest.mark.parametrize("words", [
-    "compress p.mcz", "train p.mcz", "lower p.mcz", "sensitivity p.mcz",
+    "compress p.mcz", "train p.mcz", "lower p.mcz", "sensitivity p.mcz", "sweep p.mcz",
     "eval a.safetensors --model p.mcz"])
 def test_a_program_is_refused_where_it_is_of_no_use(words, zoo, small, capsys):
     minicomp.save(lower(load(zoo["pruned"])), "p.mcz")

@@ -38,7 +38,7 @@ def test_the_offset_is_the_least_of_fewest_errors():
     y = np.array([0, 0, 1, 2])
     assert best_offset(z, y, 0) == pytest.approx(2.1)
     assert best_offset(z, np.array([1, 1, 1, 2]), 0) == 0
-    model = DropoutMLP(4, dropout=False, rng=np.random.default_rng(0))
+    model = DropoutMLP(4, dropout=(0, 0), rng=np.random.default_rng(0))
     moved = raised(model, 3, 2.5)(np.zeros((1, 1, 28, 28), np.float32)).data
     assert moved[0].tolist() == [0, 0, 0, 2.5, 0, 0, 0, 0, 0, 0]
     assert not model.forms()["fc3.bias"].values().any()
@@ -52,7 +52,7 @@ def digits(n=40):
 
 def test_the_choice_of_fewest_validation_errors_is_taken():
     teacher = DropoutMLP(20, rng=np.random.default_rng(1))
-    start = DropoutMLP(20, dropout=False, rng=np.random.default_rng(0))
+    start = DropoutMLP(20, dropout=(0, 0), rng=np.random.default_rng(0))
     wild, still, good = Choice(1.0, 0.0, 1e9), Choice(1.0, 0.0, 1e-9), Choice(1.0, 0.0, 0.05)
     with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
         patch.setattr(hinton2015, "SHORT", 40)
@@ -101,7 +101,7 @@ def test_the_student_sees_no_shifted_image_and_no_3(monkeypatch, tmp_path):
     assert made == [f"mlp-{w}-0.mcz" for w in ("teacher", "student", "distilled", "no3", "raised")]
     lines = {line["arm"]: line for line in journal.lines}
     assert lines["choices"]["alone"] == {"T": 1.0, "alpha": 0.0, "lr": 0.1}
-    assert lines["choices"]["soft"] == {"T": 4.0, "alpha": 0.5, "lr": 0.02}
+    assert lines["choices"]["soft"] == {"T": 4.0, "alpha": 0.5, "lr": 0.05}
     assert lines["teacher"]["errors"] == 7 and 0 <= lines["no3"]["raised_threes"] <= 4
     assert table(journal.lines)[0]["errors"]["teacher"] == [7]
     assert not (without(digits().train, 3).y == 3).any()
