@@ -110,8 +110,8 @@ SURGERY = {"lenet300": pruned((20, 30), 0.05, fc1=8.0, fc2=6.0, fc3=1.5),
 # targets did not help nets as small as these (50 validation errors of floats with, 44 without, both
 # shifted by up to 2 pixels; shifts of 1 pixel: 36).
 ARMS: dict[str, Arm] = {
-    "conv 6-12-16": Arm(three_convs(6, 12, 16), (0.4, 1.0, 2.0)),
-    "lenet 8-16": Arm(two_convs(8, 16), (0.4, 1.0, 2.0)),
+    "conv 6-12-16": Arm(three_convs(6, 12, 16), (1.0, 0.4, 2.0)),
+    "lenet 8-16": Arm(two_convs(8, 16), (1.0, 0.4, 2.0)),
     "lenet300": Arm("lenet300", (1.0, 2.0), first=SURGERY["lenet300"]),
     "lenet 10-24": Arm(two_convs(10, 24), (0.5, 1.0)),
     "conv 5-10-10": Arm(three_convs(5, 10, 10), (1.0, 2.0)),
