@@ -91,8 +91,8 @@ def conv2d_norm_grads(g: Array, u: Array, x: Array, w: Array, blend: Blend, gate
         nhwc(g).reshape(n, *out), nhwc(u).reshape(n, *out),
         nhwc(x).reshape(n, sizes.H, sizes.W, sizes.C), filters,
         tuple(map(np.ascontiguousarray, blend)), norm.contiguous(gate), depthwise, packed,
-        padded(sizes, n_threads, turned=depthwise), aligned(n_threads, math.prod(out)), sums, dx, sizes,
-        level, n_threads)
+        padded(sizes, n_threads, turned=depthwise), aligned(n_threads, math.prod(out)), sums, dx,
+        sizes, level, n_threads)
     if want_dx:
         dx = nchw(dx.reshape(len(x), *where.size, sizes.C))
     if depthwise:
