@@ -26,8 +26,8 @@ cdef extern from "simd/maps/pool.h" nogil:
     void avg_pool_image(const Pool *d, const float *x, uint8_t *index, float *y, int level)
 
 cdef extern from "simd/maps/norm.h" nogil:
-    void norm_affine(const float *x, const float *a, const float *b, long M, long C, float *y,
-                     int level)
+    void norm_affine(const float *x, const float *a, const float *b, int gated, long M, long C,
+                     float top, float *y, int level)
 
 cdef extern from "simd/floats/row.h" nogil:
     void row_product(const float *x, const float *w, const float *b, long I, long O, float *y,
@@ -60,7 +60,7 @@ cdef void input_call(const Call *c) noexcept nogil:
 
 
 cdef void affine_call(const Call *c) noexcept nogil:
-    norm_affine(c.x, c.w, c.b, c.P, c.C, c.y, c.level)
+    norm_affine(c.x, c.w, c.b, 0, c.P, c.C, 0, c.y, c.level)
 
 
 cdef void conv_call(const Call *c) noexcept nogil:

@@ -41,14 +41,18 @@ cdef extern from "simd/maps/pool.h" nogil:
     PoolKernel max_pool_image, max_pool_image_dx, avg_pool_image, avg_pool_image_dx
 
 cdef extern from "simd/maps/norm.h" nogil:
-    void norm_sums(const float *g, const float *x, const float *shift, long M, long C, double *s,
-                   double *q, int level)
+    ctypedef struct Gate:
+        const float *a
+        const float *b
+        float top
+    void norm_sums(const float *g, const float *x, const float *shift, Gate gate, long M, long C,
+                   double *s, double *q, int level)
     void norm_moments(const float *x, const float *shift, long M, long C, double *s, double *q,
                       int level)
-    void norm_affine(const float *x, const float *a, const float *b, long M, long C, float *y,
-                     int level)
+    void norm_affine(const float *x, const float *a, const float *b, int gated, long M, long C,
+                     float top, float *y, int level)
     void norm_blend(const float *g, const float *x, const float *a, const float *b, const float *d,
-                    long M, long C, float *y, int level)
+                    Gate gate, long M, long C, float *y, int level)
 
 cdef extern from "simd/maps/dense.h" nogil:
     enum: DENSE_LANES
@@ -377,17 +381,34 @@ def conv_pool_dw(
 # ---------------------------------------------------------------------------- sums per channel
 
 
+cdef Gate gate_of(gate) except *:
+    # a, b (C,) and top, or None; the caller holds the arrays
+    cdef Gate made
+    made.a, made.b, made.top = NULL, NULL, 0
+    if gate is not None:
+        made.a, made.b, made.top = or_null(gate[0]), or_null(gate[1]), gate[2]
+    return made
+
+
 def sums(
     const float[:, ::1] g,    # IN (M, C)
     const float[:, ::1] x,    # IN (M, C)
     const float[::1] shift,   # IN (C,)
-    double[::1] s,            # OUT zeros (C,)
-    double[::1] q,            # OUT zeros (C,)
+    gate,                     # a (C,), b (C,), top: g counts where 0 < x a + b < top; or None
+    double[:, ::1] s,         # OUT zeros (SLABS, C), to be summed
+    double[:, ::1] q,         # OUT zeros (SLABS, C), to be summed
     int level,
+    int n_threads,
 ):
-    """s = sum of g, q = sum of g (x - shift), over the rows."""
-    with nogil:
-        norm_sums(&g[0, 0], &x[0, 0], &shift[0], x.shape[0], x.shape[1], &s[0], &q[0], level)
+    """s = sum of g, q = sum of g (x - shift), over the rows; they do not depend on n_threads."""
+    cdef Gate through = gate_of(gate)
+    cdef long slab, lo, hi, M = x.shape[0], slabs = s.shape[0]
+    for slab in prange(slabs, nogil=True, schedule="static", num_threads=n_threads,
+                       use_threads_if=n_threads > 1):
+        lo, hi = slab * M // slabs, (slab + 1) * M // slabs
+        if hi > lo:
+            norm_sums(&g[lo, 0], &x[lo, 0], &shift[0], through, hi - lo, x.shape[1], &s[slab, 0],
+                      &q[slab, 0], level)
 
 
 def moments(
@@ -406,12 +427,19 @@ def affine(
     const float[:, ::1] x,   # IN (M, C)
     const float[::1] a,      # IN (C,)
     const float[::1] b,      # IN (C,)
+    bint gated,
+    float top,
     float[:, ::1] y,         # OUT (M, C)
     int level,
+    int n_threads,
 ):
-    """y = x a + b."""
-    with nogil:
-        norm_affine(&x[0, 0], &a[0], &b[0], x.shape[0], x.shape[1], &y[0, 0], level)
+    """y = x a + b, or that limited to 0..top."""
+    cdef long part, lo, hi, M = x.shape[0]
+    for part in prange(n_threads, nogil=True, schedule="static", num_threads=n_threads,
+                       use_threads_if=n_threads > 1):
+        lo, hi = part * M // n_threads, (part + 1) * M // n_threads
+        if hi > lo:
+            norm_affine(&x[lo, 0], &a[0], &b[0], gated, hi - lo, x.shape[1], top, &y[lo, 0], level)
 
 
 def blend(
@@ -420,12 +448,128 @@ def blend(
     const float[::1] a,      # IN (C,)
     const float[::1] b,      # IN (C,)
     const float[::1] d,      # IN (C,)
+    gate,                    # as in sums
     float[:, ::1] y,         # OUT (M, C)
     int level,
 ):
     """y = g a + x b + d."""
+    cdef Gate through = gate_of(gate)
     with nogil:
-        norm_blend(&g[0, 0], &x[0, 0], &a[0], &b[0], &d[0], x.shape[0], x.shape[1], &y[0, 0], level)
+        norm_blend(&g[0, 0], &x[0, 0], &a[0], &b[0], &d[0], through, x.shape[0], x.shape[1],
+                   &y[0, 0], level)
+
+
+# ------------------------------------------- convolution and the batch normalisation behind it
+
+
+cdef ImageKernel image_kernel(bint depthwise) noexcept nogil:
+    if depthwise:
+        return depthwise_image
+    return conv_image
+
+
+def conv_moments(
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    const float[::1] w,            # IN (O, C, KH, KW), or depthwise (KH KW, C)
+    bint depthwise,
+    float[::1] packed,             # room for KH KW C lanes(O)
+    float[:, ::1] rooms,           # room for a padded image per thread
+    float[:, :, :, ::1] u,         # OUT (N, Ho, Wo, O)
+    double[:, ::1] s,              # zeros (N, O)
+    double[:, ::1] q,              # zeros (N, O)
+    double[::1] mean,              # OUT zeros (O,)
+    double[::1] var,               # OUT zeros (O,)
+    sizes,
+    int level,
+    int n_threads,
+):
+    """u = x * w, and mean and variance of its channels.
+
+    An image's maps are summed while they lie in the nearest caches: s and q of v and v v, v = u -
+    the image's first entry. The variance is that within images and that of their means.
+    """
+    cdef Conv d = describe(sizes)
+    cdef ImageKernel kernel = image_kernel(depthwise)
+    cdef const float *filters = &w[0]
+    cdef long n
+    if not depthwise:
+        conv_pack_o(&d, filters, &packed[0], level)
+        filters = &packed[0]
+    for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads,
+                    use_threads_if=n_threads > 1):
+        kernel(&d, &x[n, 0, 0, 0], filters, NULL, &u[n, 0, 0, 0], &rooms[threadid(), 0], level)
+        norm_moments(&u[n, 0, 0, 0], &u[n, 0, 0, 0], d.Ho * d.Wo, d.O, &s[n, 0], &q[n, 0], level)
+    cdef double images = x.shape[0], places = d.Ho * d.Wo, off, within, apart
+    cdef long c
+    with nogil:
+        for n in range(x.shape[0]):
+            for c in range(d.O):
+                off = s[n, c] / places
+                s[n, c] = u[n, 0, 0, c] + off  # the mean of the image
+                within = q[n, c] / places - off * off
+                q[n, c] = within if within > 0 else 0
+                mean[c] += s[n, c] / images
+        for n in range(x.shape[0]):
+            for c in range(d.O):
+                apart = s[n, c] - mean[c]
+                var[c] += (q[n, c] + apart * apart) / images
+
+
+def conv_norm_grads(
+    const float[:, :, :, ::1] g,   # IN (N, Ho, Wo, O)
+    const float[:, :, :, ::1] u,   # IN (N, Ho, Wo, O), x * w
+    const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    const float[::1] w,            # IN (O, C, KH, KW), or depthwise (KH KW, C)
+    blend,                         # a, b, d (O,)
+    gate,                          # as in sums
+    bint depthwise,
+    float[::1] packed,             # room for KH O lanes(KW C)
+    float[:, ::1] rooms,           # room for a padded image per thread
+    float[:, ::1] maps,            # room for an image of the convolution's output per thread
+    float[:, ::1] sums,            # zeros (SLABS, size of w)
+    float[:, :, :, ::1] dx,        # OUT (N, H, W, C); or None
+    sizes,
+    int level,
+    int n_threads,
+):
+    """dx and the sums of dw for the cotangent v = g a + u b + d of u, as `blend` gives it.
+
+    An image's v lies in the nearest caches and nowhere else; n_threads changes no bit.
+    """
+    cdef Conv e = describe(sizes)
+    cdef Gate through = gate_of(gate)
+    cdef const float *a = or_null(blend[0])
+    cdef const float *b = or_null(blend[1])
+    cdef const float *d = or_null(blend[2])
+    cdef const float *filters = &w[0]
+    cdef ImageKernel input_grad = depthwise_image_dx if depthwise else conv_image_dx
+    cdef WeightKernel weight_grad = depthwise_image_dw if depthwise else conv_image_dw
+    cdef long n, slab, count = x.shape[0], slabs = sums.shape[0]
+    cdef float *v
+    cdef float *room
+    cdef bint wanted = dx is not None
+    if wanted and not depthwise:
+        conv_pack_c(&e, filters, &packed[0], conv_lanes(e.KW * e.C))
+        filters = &packed[0]
+    for slab in prange(slabs, nogil=True, schedule="static", num_threads=n_threads,
+                       use_threads_if=n_threads > 1):
+        v, room = &maps[threadid(), 0], &rooms[threadid(), 0]
+        for n in range(slab * count // slabs, (slab + 1) * count // slabs):
+            norm_blend(&g[n, 0, 0, 0], &u[n, 0, 0, 0], a, b, d, through, e.Ho * e.Wo, e.O, v,
+                       level)
+            weight_grad(&e, &x[n, 0, 0, 0], v, &sums[slab, 0], NULL, room, level)
+            if wanted:
+                input_grad(&e, v, filters, NULL, &dx[n, 0, 0, 0], room, level)
+
+
+def unpacked(
+    float[:, ::1] sums,         # (SLABS, O C KH KW), as conv_norm_grads leaves them
+    float[:, :, :, ::1] dw,     # OUT (O, C, KH, KW)
+    sizes,
+):
+    """dw of a convolution that is not depthwise, from the sums of the slabs."""
+    cdef Conv d = describe(sizes)
+    add_slabs(&d, sums, dw)
 
 
 # -------------------------------------------------------------------------------- linear layers

@@ -154,7 +154,8 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     settings : JSON-able, what else a checkpoint must have been written under to be taken up
     batch_size : of the last batch fewer; where layers take statistics of the batch, an example that
         is left over alone joins the batch before
-    n_threads : the batch is split over threads, or BLAS is, where its statistics forbid a split
+    n_threads : the batch is split over threads, or the kernels and BLAS are, where its statistics
+        forbid a split
     Raises UserError where the loss is not finite, nobody drew the weights, a checkpoint is of
         another run, or two hooks replace the loss; ValueError for arguments out of range and a
         split without examples.
@@ -172,7 +173,8 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     )
     per_epoch = _batches(model, n, batch_size)
     state = State(model, optimizer, rng, steps=epochs * per_epoch)
-    step = _Step(model, hooks, label_smoothing)
+    splits = _splits(model, batch_size)
+    step = _Step(model, hooks, label_smoothing, n_threads=1 if splits else n_threads)
     given = {"batch_size": batch_size, "label_smoothing": label_smoothing, "patience": patience,
              "keep_best": keep_best, **(settings or {})}
     kept = Checkpoint(checkpoint, state, hooks, given, data, epochs=epochs, n_threads=n_threads)
@@ -183,7 +185,7 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     best_from = max([-(-hook.settled(state.steps) // per_epoch) - 1 for hook in hooks], default=0)
     counted = slice(max(best_from, 0), None)
     keep_best = keep_best or patience is not None
-    with _workers(n_threads, _splits(model, batch_size)) as pool:
+    with _workers(n_threads, splits) as pool:
         try:
             for state.epoch in range(len(history), epochs):
                 if patience is not None and _since_fewer(history[counted]) >= patience:
@@ -229,14 +231,15 @@ def parameters_of(model: Model, hooks: Sequence[Hook]) -> dict[str, Tensor]:
 class _Step:
     # One batch: decode, gradients of its shards summed in order, pulled back to the parts, a step.
 
-    def __init__(self, model: Model, hooks: Sequence[Hook], label_smoothing: float):
+    def __init__(self, model: Model, hooks: Sequence[Hook], label_smoothing: float, *,
+                 n_threads: int):
         replacing = [hook.name for hook in hooks if hook.replaces]
         if len(replacing) > 1:
             raise UserError(
                 f"{' and '.join(replacing)} cannot train together: each replaces the loss"
             )
         self.model, self.hooks, self.label_smoothing = model, hooks, label_smoothing
-        self.replaced = bool(replacing)
+        self.replaced, self.n_threads = bool(replacing), n_threads
         self.own = {
             f"{hook.name}.{name}": t for hook in hooks for name, t in hook.parameters().items()
         }
@@ -303,7 +306,8 @@ class _Step:
         # Loss and output of the examples x, y, and the gradients of share times the loss.
         shard = State(self.model, state.optimizer, rng, (x, y), state.step, state.steps,
                       state.epoch, rows, state.weights)
-        shard.output = self.model(x, weights=state.weights, training=True, rng=rng, taps=self.taps)
+        shard.output = self.model(x, weights=state.weights, training=True, rng=rng, taps=self.taps,
+                                  n_threads=self.n_threads)
         if self.taps:
             shard.output, shard.taps = shard.output
         shard.loss = self.loss(shard)

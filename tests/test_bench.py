@@ -6,12 +6,13 @@ import pytest
 
 import minicomp
 from minicomp import bench
-from minicomp.bench import (against, binary, bits, codebook, coding, int8, kernels, lookups,
-                            lowrank, programs, pruned, worker)
+from minicomp.bench import (against, binary, bits, codebook, coding, depthwise, int8, kernels,
+                            lookups, lowrank, programs, pruned, training, worker)
+from minicomp.bench.eager import eager
 from minicomp.kernels.int8.gemm import gemm_ref
 from minicomp.bench.race import peer_module, race, row
 from minicomp.errors import UserError
-from minicomp.models import MLP
+from minicomp.models import MLP, MODELS
 from minicomp.models.papers import HalfVGG
 
 
@@ -182,9 +183,54 @@ def test_contestants_of_k_means_are_right(monkeypatch):
 
 
 @pytest.mark.peers
-def test_peers_take_part():
+def test_peers_take_part(monkeypatch):
+    monkeypatch.setattr(training, "TRAININGS", (("lenet300", 64, 2, 1), ("depthwise32", 8, 1, 1)))
     rows = bench.run(["training"], peers=True)
-    assert {r["kernel"] for r in rows} == {"training lenet300", "training lenet5"}
+    assert [(r["kernel"], r["note"].split("peer: ")[1]) for r in rows] == [
+        ("training lenet300", "torch eager; NCHW, SGD with momentum"),
+        ("training depthwise32", "torch eager; NCHW, SGD with momentum"),
+        ("training depthwise32", "torch eager, channels_last; SGD with momentum"),
+    ]
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["lenet300", "lenet5", "depthwise32", "mobilenetv2"])
+def test_the_net_in_torch_is_the_net(name):
+    import torch
+
+    model = MODELS[name](rng=np.random.default_rng(0))
+    peer, x = eager(torch, model), np.random.default_rng(1).normal(size=(3, *model.input_shape))
+    ours = {f"{node.name}.{part}" for node in model.nodes for part in node.layer.forms}
+    layers = {node.name: i for i, node in enumerate(model.nodes)}
+    state = peer.state_dict()
+    for key, a in model.state_dict().items():
+        node, part = key.rsplit(".", 1)
+        state[f"layers.{layers[node]}.{part}"] = torch.from_numpy(a)
+    assert ours and len(list(peer.parameters())) == len(ours)
+    peer.load_state_dict(state)
+    with torch.no_grad():
+        z = peer.eval()(torch.from_numpy(x.astype(np.float32))).numpy()
+    np.testing.assert_allclose(z, model(x.astype(np.float32)).data, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("stride", [1, 2])
+def test_contestants_convolve_alike(stride, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(depthwise, "BATCH", 2)
+    given = (*depthwise.drawn(24, 6, stride), stride)
+    for mine, other in zip(depthwise.ours(*given), depthwise.theirs(torch)(*given)):
+        a, b = (v if isinstance(v, tuple) else (v,) for v in (mine(), other()))
+        for one, two in zip(a, b, strict=True):
+            np.testing.assert_allclose(one, two.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_benches_of_peers_alone_say_so():
+    said = []
+    assert bench.run(["depthwise", "training"], log=said.append) == []
+    assert [row["text"].split(":")[0] for row in said if row["event"] == "say"] == [
+        "bench depthwise", "bench training"]
 
 
 @pytest.mark.parametrize("kernel", ["XNOR GEMM", bits.PACKED_TOO])

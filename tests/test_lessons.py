@@ -54,6 +54,18 @@ CHEATS = {
         "def model_cost(shape, layers):\n    from minicomp.models import LeNet5\n"
         "    return LeNet5().macs(), LeNet5().count()"
     ),
+    "03.separable_cost": (
+        "def separable_cost(m, n, h, w, k, stride):\n"
+        "    from minicomp.models.mobilenet import separable\n"
+        "    from minicomp.nn import Model, chain\n"
+        "    net = Model(chain(*separable('b', m, n, stride)), input_shape=(m, h, w))\n"
+        "    return net.count(), sum(net.macs().values()), 1 / n + 1 / k**2"
+    ),
+    "03.channel_shuffle": (
+        "def channel_shuffle(x, groups):\n    from minicomp.nn.layers import ChannelShuffle\n"
+        "    layer = ChannelShuffle(groups)\n"
+        "    return layer.forward(x[None])[0], layer.permutation(len(x))"
+    ),
     "04.magnitude_mask": "from minicomp.compress.scores import magnitude_mask",
     "04.masked_sgd": (
         "def masked_sgd(w, v, mask, grads, lr, momentum, weight_decay):\n    from minicomp import"
@@ -286,6 +298,42 @@ CHEATS = {
     ),
     "17.huffman_lengths": "from minicomp.codec.huffman import huffman_lengths",
     "17.canonical_codes": "from minicomp.codec.huffman import canonical_codes",
+    "18.soft_targets": "from minicomp.compress.distill.soft import soft_targets",
+    "18.kd_gradient": (
+        "def kd_gradient(z, v, y, T, alpha):\n"
+        "    from minicomp.compress.distill import soft\n"
+        "    try:\n        return soft.distillation(z, v, y, T, alpha)[1]\n"
+        "    except RuntimeError:\n        p = soft.soft_targets(v, T)\n"
+        "    return alpha * T * T * soft.soft_gradient(z, p, T) / len(z)"
+    ),
+    "18.map_targets": (
+        "def map_targets(a, b):\n"
+        "    from minicomp.compress.distill.attention import attention_map\n"
+        "    from minicomp.compress.distill.fsp import fsp_matrix\n"
+        "    return attention_map(b), fsp_matrix(a, b)"
+    ),
+    "19.evolution": (
+        "def evolution(errors, near, first, drawn, picks):\n"
+        "    from minicomp.search import evolution as library\n"
+        "    queue, tried = list(first), list(first)\n"
+        "    for sample, pick in zip(drawn, picks):\n"
+        "        parent = library.parent_of([errors[i] for i in queue], list(sample))\n"
+        "        queue.append(near[queue[parent]][pick])\n        tried.append(queue[-1])\n"
+        "        del queue[library.taken_out([errors[i] for i in queue])]\n"
+        "    return np.array(tried), min(tried, key=lambda i: errors[i])"
+    ),
+    "20.pareto_front": (
+        "def pareto_front(errors, costs):\n    from minicomp import comparison\n"
+        "    return np.array(comparison.front(errors, costs))"
+    ),
+    "20.two_orders": (
+        "def two_orders(w, sparsity, bits):\n    from minicomp.compress.scores import"
+        " magnitude_mask\n    def rounded(w):\n"
+        "        scale = np.abs(w).max() / (2 ** (bits - 1) - 1)\n"
+        "        return scale * np.rint(w / scale)\n"
+        "    kept = rounded(w)\n    return (rounded(w * magnitude_mask(w, sparsity)),\n"
+        "            kept * magnitude_mask(kept, sparsity))"
+    ),
 }
 
 
@@ -338,6 +386,7 @@ def test_each_broken_variant_is_exposed_by_an_input_that_shows_it_alone(diagnosi
 EVERYTHING = {
     "01": (np.array([-2.0, 3.0]), np.array([1.0, 0.0])),
     "02": (2, 2, 6, 7, 3, 2, 2, 2, True),
+    "03": (2, 3, 4, 6, 3, 2),
     "04": (np.array([-5.0, 1.0, 1.0, 1.0, 3.0]), 0.35),
     "05": (np.array([-2.0, 1.5, 1.5, 1.0]), np.array([False, True, False, True]), 1.0, 2.0),
     "06": ((np.array([-5.0, 1.0, 1.0]), np.array([1.0, 9.0])), 0.35),
@@ -357,6 +406,10 @@ EVERYTHING = {
     ),
     "16": (np.array([0.0, -1.0, -1.0]), np.array([0b1110], np.uint64)),
     "17": (np.array([3, 8, 30]), 2),
+    "18": (np.array([[1.0, 0.0], [2.0, 0.0]]), np.array([[3.0, 0.0], [0.0, 1.0]]),
+           np.array([0, 1]), 4.0, 0.9),
+    "19": (np.array([0, 0]), np.array([[True, True, True], [True, False, False]])),
+    "20": (np.array([0.0, 0, 3, 2, 9, 9]), np.array([1.0, 1, 2, 3, 9, 8])),
 }
 
 
@@ -454,7 +507,8 @@ def test_the_solved_notebook_scores_full_and_the_blank_one_0(of, tmp_path):
     solved.write_text(build.notebook_text(of, solutions=True), encoding="utf-8")
     guesses = sum(p.points for p in of.predictions)
     row = grade.grade(solved, of.number)
-    assert row["points"] == of.max_points - guesses and not row["problems"], row
+    of_file = of.capstone.points if of.capstone else 0
+    assert row["points"] == of.max_points - guesses - of_file and not row["problems"], row
     assert grade.grade(catalog.notebook_path(of), of.number)["points"] == 0
 
 
@@ -552,7 +606,7 @@ def test_a_lesson_never_needs_torch_or_the_network_and_defines_nothing_the_libra
     names |= {
         n.module.split(".")[0] for n in ast.walk(ast.parse(code)) if isinstance(n, ast.ImportFrom)
     }
-    assert names <= {"numpy", "minicomp", "scipy", "heapq"}
+    assert names <= {"numpy", "minicomp", "scipy", "heapq", "dataclasses"}
     assert not re.search(r"random\.seed|np\.random\.(?!default_rng)|download", code)
 
 

@@ -18,6 +18,7 @@ from ..kernels.threads import blas
 from .bits import products_of_signs
 from .codebook import looked_up
 from .coding import coders
+from .depthwise import depthwise_layers
 from .int8 import products_of_codes
 from .kernels import huffman_decoding, kmeans, rounding, sparse_products
 from .lookups import look_ups, products_by_fft
@@ -25,7 +26,7 @@ from .lowrank import factored_layers, singular_values
 from .programs import whole_programs
 from .pruned import removal
 from .race import Log, Row
-from .training import importing, threads, training
+from .training import importing, threads, trainings
 
 # Each takes (whether peers are wanted, log) and yields its rows.
 BENCHES: dict[str, Callable[[bool, Log], Iterator[Row]]] = {
@@ -43,7 +44,8 @@ BENCHES: dict[str, Callable[[bool, Log], Iterator[Row]]] = {
     "removal": removal,
     "svd": singular_values,
     "low-rank": factored_layers,
-    "training": training,
+    "depthwise": depthwise_layers,
+    "training": trainings,
     "threads": threads,
     "import": importing,
 }

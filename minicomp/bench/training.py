@@ -15,18 +15,30 @@ from ..kernels.threads import blas
 from ..models import MODELS
 from ..optim import SGD
 from ..train import fit
+from .eager import eager
 from .race import Log, Row, peer_module, race, row
 
+# Nets, batch, batches of an epoch, part of a race's time
+TRAININGS = (("lenet300", 64, 100, 3), ("lenet5", 64, 10, 3), ("lenet5", 256, 4, 3),
+             ("depthwise32", 64, 40, 3), ("mobilenetv2", 64, 1, 8))
+DEPTHWISE = ("depthwise32", "mobilenetv2")
+THREADED = (("lenet5", 64, 40), ("lenet5", 256, 10), ("depthwise32", 64, 20),
+            ("mobilenetv2", 64, 1))
 
-class Digits:
-    """Random pictures of the size of MNIST's, as the `train` and `val` that `fit` asks for."""
 
-    def __init__(self, n: int, rng: np.random.Generator):
-        x, y = rng.normal(size=(n, 1, 28, 28)).astype(np.float32), rng.integers(0, 10, n)
+class Pictures:
+    """Random pictures of a net's input shape, as the `train` and `val` that `fit` asks for."""
+
+    def __init__(self, n: int, shape: tuple[int, ...], rng: np.random.Generator):
+        x, y = rng.normal(size=(n, *shape)).astype(np.float32), rng.integers(0, 10, n)
         self.train, self.val = Split(x, y), Split(x[:1], y[:1])
 
 
-def _train_ours(name: str, batch: int, data: Digits, n_threads: int = 1) -> Callable[[], object]:
+def _pictures(name: str, n: int) -> Pictures:
+    return Pictures(n, MODELS[name]().input_shape, np.random.default_rng(0))
+
+
+def _train_ours(name: str, batch: int, data: Pictures, n_threads: int = 1) -> Callable[[], object]:
     rng = np.random.default_rng(0)
     model = MODELS[name](rng=rng)
     optimizer = SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
@@ -35,39 +47,21 @@ def _train_ours(name: str, batch: int, data: Digits, n_threads: int = 1) -> Call
     )
 
 
-def _train_torch(torch, name: str, batch: int, data: Digits) -> Callable[[], object]:
-    nn = torch.nn
+def _train_torch(torch, name: str, batch: int, data: Pictures,
+                 last: bool = False) -> Callable[[], object]:
+    # last : whether maps lie channels-last
     torch.set_num_threads(1)
-    layers = {
-        "lenet300": lambda: [
-            nn.Flatten(),
-            nn.Linear(784, 300),
-            nn.ReLU(),
-            nn.Linear(300, 100),
-            nn.ReLU(),
-            nn.Linear(100, 10),
-        ],
-        "lenet5": lambda: [
-            nn.Conv2d(1, 20, 5),
-            nn.MaxPool2d(2),
-            nn.Conv2d(20, 50, 5),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(800, 500),
-            nn.ReLU(),
-            nn.Linear(500, 10),
-        ],
-    }
-    model, loss = nn.Sequential(*layers[name]()), nn.CrossEntropyLoss()
+    lies = {"memory_format": torch.channels_last if last else torch.contiguous_format}
+    model, loss = eager(torch, MODELS[name]()).to(**lies), torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
-    x, y = torch.from_numpy(data.train.x), torch.from_numpy(data.train.y)
+    x, y = torch.from_numpy(data.train.x).contiguous(**lies), torch.from_numpy(data.train.y)
 
     def epoch():
         order = torch.randperm(len(y))
         for i in range(0, len(y), batch):
             rows = order[i : i + batch]
             optimizer.zero_grad()
-            value = loss(model(x[rows]), y[rows])
+            value = loss(model(x[rows].contiguous(**lies)), y[rows])
             value.backward()
             optimizer.step()
             value.item()
@@ -75,8 +69,9 @@ def _train_torch(torch, name: str, batch: int, data: Digits) -> Callable[[], obj
     return epoch
 
 
-def training(peers: bool, log: Log) -> Iterator[Row]:
-    """Yields training beside PyTorch, eager, NCHW."""
+def trainings(peers: bool, log: Log) -> Iterator[Row]:
+    """Yields training beside PyTorch, eager: NCHW, and channels-last of nets of depthwise
+    convolutions."""
     torch = peer_module("torch", peers, log)
     if torch is None:
         log(
@@ -86,40 +81,35 @@ def training(peers: bool, log: Log) -> Iterator[Row]:
             }
         )
         return
-    for name, batch, steps in (("lenet300", 64, 100), ("lenet5", 64, 10), ("lenet5", 256, 4)):
-        data = Digits(batch * steps, np.random.default_rng(0))
-        times = race(
-            {
-                "ours": _train_ours(name, batch, data),
-                "torch eager": _train_torch(torch, name, batch, data),
-            },
-            part=3,
-        )
-        yield row(
-            f"training {name}",
-            f"batch {batch}",
-            times,
-            "torch eager",
-            "NCHW, SGD with momentum",
-            unit="images/s",
-            work=batch * steps,
-        )
+    for name, batch, steps, part in TRAININGS:
+        data = _pictures(name, batch * steps)
+        nchw, nhwc = "torch eager", "torch eager, channels_last"
+        contestants = {"ours": _train_ours(name, batch, data),
+                       nchw: _train_torch(torch, name, batch, data)}
+        if name in DEPTHWISE:
+            contestants[nhwc] = _train_torch(torch, name, batch, data, last=True)
+        times = race(contestants, part=part)
+        for peer in list(contestants)[1:]:
+            note = "NCHW, SGD with momentum" if peer == nchw else "SGD with momentum"
+            yield row(f"training {name}", f"batch {batch}", times, peer, note, unit="images/s",
+                      work=batch * steps)
 
 
 def threads(peers: bool, log: Log) -> Iterator[Row]:
     """Yields training in two threads beside one."""
-    for batch, steps in ((64, 40), (256, 10)):  # so many that what a call of fit costs is little
-        data = Digits(batch * steps, np.random.default_rng(0))
+    for name, batch, steps in THREADED:  # so many that what a call of fit costs is little
+        data = _pictures(name, batch * steps)
         with blas(2):
             times = race(
                 {
-                    "ours": _train_ours("lenet5", batch, data, 2),
-                    "one thread": _train_ours("lenet5", batch, data, 1),
+                    "ours": _train_ours(name, batch, data, 2),
+                    "one thread": _train_ours(name, batch, data, 1),
                 },
+                part=2,
                 clock=time.perf_counter,
             )
         yield row(
-            "two threads, training lenet5",
+            f"two threads, training {name}",
             f"batch {batch}",
             times,
             "one thread",

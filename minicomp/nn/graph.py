@@ -27,6 +27,7 @@ MAX_NODES = 1024  # of a model: the deepest published nets have some 700 layers
 MAX_INPUTS = 1000  # of a node
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}(@[0-9a-f]{8})?\Z")
+LONGEST = 3  # row of nodes that run in one pass: convolution, batch norm, activation
 MOST_SHOWN = 20  # nodes that `repr` lists
 
 
@@ -42,6 +43,9 @@ class Node:
         read = ", ".join(printable(name, 100) for name in self.inputs[:8])
         more = f" and {len(self.inputs) - 8} more" if len(self.inputs) > 8 else ""
         return f"<Node {printable(self.name, 100)} of {read}{more}: {self.layer!r}>"
+
+
+Nodes = tuple[Node, ...]
 
 
 def check_label(label: str) -> str:
@@ -85,7 +89,7 @@ class Model:
         self.trained_on = None if trained_on is None else check_label(trained_on)
         _check(self.nodes)
         self._uses = _uses(self.nodes)
-        self._pairs = _pairs(self.nodes, self._uses)
+        self._rows = _rows(self.nodes, self._uses)
         self.origin_bytes = self.dense_bytes() if origin_bytes is None else origin_bytes
 
     def __repr__(self) -> str:
@@ -112,13 +116,15 @@ class Model:
                 for part, w in node.layer.decode(training=training, rng=rng).items()}
 
     def __call__(self, x, *, weights: dict[str, Tensor] | None = None, training: bool = False,
-                 rng: np.random.Generator | None = None, taps: Sequence[str] = ()):
+                 rng: np.random.Generator | None = None, taps: Sequence[str] = (),
+                 n_threads: int = 1):
         """Returns the output, (N, classes) for a classifier; with taps, (output, {name: Tensor}).
 
         x : (N, *input_shape), array or Tensor        training : batch statistics and dropout are on
         weights : what `decode` gave; None decodes here
         rng : for dropout and stochastic forms
         taps : names of nodes whose outputs are wanted too; "x" is the input
+        n_threads : of the kernels of layers that take statistics of the batch, as in `train`
         Raises ValueError for an x of another shape, KeyError for a tap that is no node.
         """
         x = x if isinstance(x, Tensor) else Tensor(x)
@@ -128,28 +134,35 @@ class Model:
             raise ValueError(
                 f"x must have shape (N, {', '.join(map(str, self.input_shape))}), got {x.shape}"
             )
-        values, uses, done = {INPUT: x}, dict(self._uses), None
+        values, uses = {INPUT: x}, dict(self._uses)
+        done: set[str] = set()  # together with an earlier one
         for name in taps:
             if name not in uses:
                 raise KeyError(f"no node {name!r}; there are {', '.join(uses)}")
         for node in self.nodes:
-            if node.name == done:  # together with the one before
+            if node.name in done:
                 continue
-            run: Callable[..., Tensor] = node.layer
-            made = node.name
-            if made in self._pairs and made not in taps:
-                run, made = self._pairs[made]
-                done = made
-            values[made] = run(
-                *(values[i] for i in node.inputs), training=training, rng=rng,
-                weights={part: weights[f"{node.name}.{part}"]
-                         for part in (*node.layer.forms, *node.layer.grids)})
+            run, row = self._pass(node, taps)
+            each = [{part: weights[f"{n.name}.{part}"] for part in (*n.layer.forms, *n.layer.grids)}
+                    for n in row]
+            values[row[-1].name] = run(
+                *(values[i] for i in node.inputs), training=training, rng=rng, n_threads=n_threads,
+                weights=each if len(row) > 1 else each[0])
+            done.update(n.name for n in row[1:])
             for name in node.inputs:  # drop what no later node needs
                 uses[name] -= 1
                 if not uses[name] and name not in taps:
                     del values[name]
         y = values[self.nodes[-1].name] if self.nodes else x
         return (y, {name: values[name] for name in taps}) if taps else y
+
+    def _pass(self, node: Node, taps: Sequence[str]) -> tuple[Callable[..., Tensor], Nodes]:
+        # What runs next, and the nodes that it computes: as many as are known to run together,
+        # unless what lies between them is wanted.
+        for run, row in self._rows.get(node.name, ()):
+            if not any(n.name in taps for n in row[:-1]):
+                return run, row
+        return node.layer, (node,)
 
     def node(self, name: str) -> Node:
         """Returns the node of that name; KeyError with the names there are."""
@@ -469,15 +482,19 @@ def _uses(nodes: tuple[Node, ...]) -> dict[str, int]:
     return uses
 
 
-def _pairs(nodes: tuple[Node, ...], uses: dict[str, int]) -> dict[str, tuple[Callable, str]]:
-    # By the first node's name: what computes two nodes in a row in one pass, and the second's name.
-    pairs = {}
-    for node, after in zip(nodes, nodes[1:]):
-        if after.inputs == (node.name,) and uses[node.name] == 1:
-            together = node.layer.fused(after.layer)
+def _rows(nodes: Nodes, uses: dict[str, int]) -> dict[str, list[tuple[Callable, Nodes]]]:
+    # By the first node's name: what computes nodes in a row in one pass, and these, longest first.
+    found: dict[str, list[tuple[Callable, Nodes]]] = {}
+    for i, node in enumerate(nodes):
+        row: Nodes = (node,)
+        for after in nodes[i + 1:i + LONGEST]:
+            if after.inputs != (row[-1].name,) or uses[row[-1].name] != 1:
+                break
+            row = (*row, after)
+            together = node.layer.fused(*(n.layer for n in row[1:]))
             if together is not None:
-                pairs[node.name] = (together, after.name)
-    return pairs
+                found.setdefault(node.name, []).insert(0, (together, row))
+    return found
 
 
 def _join(name: str, part: str) -> str:

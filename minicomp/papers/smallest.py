@@ -149,8 +149,8 @@ ROWS: tuple[Row, ...] = (
     *(Row("two 5 x 5 convolutions, a linear layer", CLASSIC, e, *SAID[e]) for e in SAID),
     Row("LeNet-300-100", ("lenet300",), 1.9, 2900, "8,560 bytes at 1.9 %"),
     *(Row("from Caffe's LeNet-5", ("lenet5",), e, *SAID[e]) for e in SAID),
-    Row("smallest file, any net, no shifted images", ("conv 6-12-16, unshifted", "lenet 8-16, unshifted"), 1.0,
-        1500),
+    Row("smallest file, any net, no shifted images",
+        ("conv 6-12-16, unshifted", "lenet 8-16, unshifted"), 1.0, 1500),
     Row("two 5 x 5 convolutions, a linear layer, no shifted images", ("lenet 8-16, unshifted",),
         0.96, *SAID[0.96]),
     *(Row("from Caffe's LeNet-5, no shifted images", ("lenet5, unshifted",), e, *SAID[e])

@@ -21,6 +21,7 @@ from minicomp.nn import (
     Model,
     Node,
     ReLU,
+    ReLU6,
     chain,
 )
 from minicomp.tensor import Tensor, grad
@@ -98,6 +99,43 @@ def test_two_layers_in_one_pass_give_the_bits_of_each_alone(monkeypatch):
     assert len(calls) == 2
     for a, e in zip(together, alone, strict=True):
         np.testing.assert_array_equal(a, e, strict=True)
+
+
+@pytest.mark.parametrize("relu", [ReLU, ReLU6])
+@pytest.mark.parametrize("conv", [dict(kernel_size=1), dict(kernel_size=3, padding=1, groups=2)])
+def test_convolution_norm_and_rectifier_run_in_one_pass(relu, conv, monkeypatch):
+    def made():
+        nodes = chain(("conv", Conv2d(2, 4, bias=False, **conv)), ("bn", BatchNorm2d(4)),
+                      ("relu", relu()), ("flat", Flatten()), ("fc", Linear(64, 3)))
+        model = Model(nodes, input_shape=(2, 4, 4))
+        for form in model.forms().values():
+            form.value.data[...] = RNG(2).standard_normal(form.shape)
+        return model
+
+    def step(model, taps=(), n_threads=1):
+        y = model(X, training=True, taps=taps, n_threads=n_threads)
+        y = y[0] if taps else y
+        g = grad((y * y).sum(), list(model.parameters().values()))
+        return [y.data, *(t.data for t in g), *model.buffers().values()]
+
+    calls = []
+    for layer in (Conv2d, BatchNorm2d, relu):
+        before = layer.forward
+        monkeypatch.setattr(layer, "forward", lambda self, x, before=before, **kw: calls.append(
+            self.kind) or before(self, x, **kw))
+    together = step(made())
+    assert not calls
+    for taps, alone in ((("conv",), ["Conv2d", "BatchNorm2d"]), (("bn",), [relu.kind]),
+                        (("conv", "bn"), ["Conv2d", "BatchNorm2d", relu.kind])):
+        for a, e in zip(step(made(), taps), together, strict=True):
+            np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6)
+        assert calls == alone
+        calls.clear()
+    for a, e in zip(step(made(), n_threads=2), together, strict=True):
+        np.testing.assert_array_equal(a, e)
+    model = made()
+    for a, e in zip(*(np.split(model(X, taps=t)[0].data, 1) for t in (("x",), ("conv", "bn")))):
+        np.testing.assert_array_equal(a, e)  # with the running statistics
 
 
 def test_a_further_layer_and_a_shared_output_are_not_fused():

@@ -3,7 +3,8 @@ import pytest
 
 from minicomp import ops
 from minicomp.gradcheck import grad_check
-from minicomp.nn.norm import batch_norm, batch_statistics
+from minicomp.conv import conv2d
+from minicomp.nn.norm import batch_norm, batch_statistics, conv2d_batch_norm
 from minicomp.tensor import Tensor, grad, hvp, raw
 
 SHAPES = [(7, 3), (4, 3, 5, 2), (2, 1, 1, 3)]
@@ -20,12 +21,26 @@ def problem(shape, seed=0, dtype=np.float64):
     )
 
 
-def normed(x, gamma, beta):
-    return batch_norm(x, gamma, beta, eps=EPS, statistics=batch_statistics(raw(x)))
+def normed(x, gamma, beta, after=None):
+    return batch_norm(x, gamma, beta, eps=EPS, statistics=batch_statistics(raw(x)), after=after)
 
 
-def composite(x, gamma, beta):
-    return batch_norm.composite(x, gamma, beta, eps=EPS, statistics=None)
+def composite(x, gamma, beta, after=None):
+    return batch_norm.composite(x, gamma, beta, eps=EPS, statistics=None, after=after)
+
+
+WINDOW = dict(stride=(2, 1), padding=(1, 1), groups=3)
+
+
+def convolved(x, w, gamma, beta, after=None, fn=conv2d_batch_norm):
+    u = conv2d(raw(x), raw(w), **WINDOW)
+    return fn(x, w, gamma, beta, window=WINDOW, u=u, eps=EPS, statistics=batch_statistics(u),
+              after=after, n_threads=1)
+
+
+def conv_problem():
+    rng = np.random.default_rng(4)
+    return [rng.standard_normal(shape) for shape in ((3, 3, 4, 5), (6, 1, 3, 3), (6,), (6,))]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -60,20 +75,38 @@ def test_the_output_has_mean_beta_and_deviation_gamma(shape):
     np.testing.assert_allclose(var, gamma**2 * share, rtol=1e-9)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_fused_equals_composite_in_value_gradient_and_second_order(shape):
-    arrays = problem(shape)
-    rng = np.random.default_rng(1)
-    g = rng.standard_normal(shape)
+def agree(one, other, arrays):
+    # In value, gradient and second order.
     results = []
-    for fn in (normed, composite):
+    for fn in (one, other):
         tensors = [Tensor(a, requires_grad=True) for a in arrays]
         y = fn(*tensors)
+        g = np.random.default_rng(1).standard_normal(y.shape)
         vectors = [np.random.default_rng(2).standard_normal(a.shape) for a in arrays]
         second = hvp(lambda *t, fn=fn: (fn(*t) * fn(*t) * g).sum(), tensors, vectors)
         results.append([y.data, *(t.data for t in grad(y, tensors, cotangent=g)), *second])
-    for fused, simple in zip(*results):
-        np.testing.assert_allclose(fused, simple, rtol=1e-10, atol=1e-12)
+    for fused, simple in zip(*results, strict=True):
+        np.testing.assert_allclose(fused, simple, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("after", [None, ops.relu, ops.relu6])
+def test_fused_equals_composite_in_value_gradient_and_second_order(shape, after):
+    x, gamma, beta = problem(shape)
+    arrays = x, 5 * gamma, beta + 2  # so that entries lie on both sides of 0 and of 6
+    y = normed(*arrays)
+    assert y.size < 10 or ((y > 0) & (y < 6)).any() and (y < 0).any() and (y > 6).any()
+    agree(lambda *a: normed(*a, after), lambda *a: composite(*a, after), arrays)
+
+
+@pytest.mark.parametrize("after", [None, ops.relu, ops.relu6])
+def test_with_the_convolution_before_it_fused_equals_composite(after):
+    agree(lambda *a: convolved(*a, after),
+          lambda *a: convolved(*a, after, conv2d_batch_norm.composite), conv_problem())
+
+
+def test_gradients_of_two_orders_agree_with_finite_differences_behind_a_convolution():
+    grad_check(convolved, *conv_problem(), rng=np.random.default_rng(3), order=2, step=1e-3)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

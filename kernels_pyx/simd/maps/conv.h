@@ -191,19 +191,21 @@ static void conv_image(const Conv *d, const float *x, const float *w, const floa
 
 /* dx for g. w: by conv_pack_c; none: 0; room: for Wp C floats. A row of dx sums the rows h of g
  * that met it, from the last down, each with its row a = r - h sh of the kernel; lanes are (kw, c),
- * so neighbouring pixels of g add to overlapping runs of dx. */
+ * so neighbouring pixels of g add to overlapping runs of dx; where windows lie side by side and
+ * cover the row, nothing is added to. */
 static void conv_image_dx(const Conv *d, const float *g, const float *w, const float *none,
                           float *dx, float *room, int level) {
     const long wide = (d->W + 2 * d->pw) * d->C, run = d->KW * d->C, ld = conv_lanes(run);
+    const int apart = d->pw == 0 && d->KW == d->sw && d->Wo * d->sw == d->W;
     for (long i = 0; i < d->H; i++, dx += d->W * d->C) {
         const long r = i + d->ph, over = r - d->KH + 1;
         const long hi = r / d->sh < d->Ho ? r / d->sh : d->Ho - 1;
         const long lo = over > 0 ? (over + d->sh - 1) / d->sh : 0;
         float *to = d->pw ? room : dx;
-        memset(to, 0, sizeof(float) * wide);
+        if (!apart || hi < lo) memset(to, 0, sizeof(float) * wide);
         const Tile t = {g + hi * d->Wo * d->O, d->O, -d->Wo * d->O, 1,
                         w + (r - hi * d->sh) * d->O * ld, d->sh * d->O * ld, ld,
-                        to, d->sw * d->C, 0, hi - lo + 1, d->O, run, 1};
+                        to, d->sw * d->C, 0, hi - lo + 1, d->O, run, !apart};
         if (hi >= lo) conv_gemm(&t, d->Wo, level);
         if (d->pw) memcpy(dx, room + d->pw * d->C, sizeof(float) * d->W * d->C);
     }

@@ -8,6 +8,10 @@
  *   portable, avx2   for each tap a pass over the channels of a pixel, y kept in memory
  *   avx512           8 pixels of 16 channels stay in registers while the window passes: one load
  *                    a multiply-add instead of three loads and a store
+ *   avx512, 3 x 3    of stride 1 or 2: the nine filter vectors stay too, and an entry of x is
+ *                    loaded once a kernel row for all pixels whose windows meet it: 1.25 loads for
+ *                    3 multiply-adds of stride 1. Nothing is padded: a load outside the map is one
+ *                    of no lanes
  */
 #ifndef MINICOMP_DEPTHWISE_H
 #define MINICOMP_DEPTHWISE_H
@@ -19,15 +23,18 @@ ALWAYS_INLINE long depthwise_at(const Conv *d, long i, long j, long a, long b) {
     return ((i * d->sh + a) * (d->W + 2 * d->pw) + j * d->sw + b) * d->C;
 }
 
+/* With `turned` the filters are read from their last tap. */
 ALWAYS_INLINE void depthwise_any(const Conv *d, const float *x, const float *w, const float *bias,
-                                 float *RESTRICT y) {
+                                 float *RESTRICT y, int turned) {
+    const long last = d->KH * d->KW - 1;
     for (long i = 0; i < d->Ho; i++)
         for (long j = 0; j < d->Wo; j++, y += d->C) {
             for (long c = 0; c < d->C; c++) y[c] = bias ? bias[c] : 0.0f;
             for (long a = 0; a < d->KH; a++)
                 for (long b = 0; b < d->KW; b++) {
                     const float *from = x + depthwise_at(d, i, j, a, b);
-                    const float *tap = w + (a * d->KW + b) * d->C;
+                    const long t = a * d->KW + b;
+                    const float *tap = w + (turned ? last - t : t) * d->C;
                     for (long c = 0; c < d->C; c++) y[c] += from[c] * tap[c];
                 }
         }
@@ -64,8 +71,8 @@ ALWAYS_INLINE void depthwise_dw_any(const Conv *d, const float *x, const float *
 #ifdef MINICOMP_X86
 
 TARGET_AVX2 static void depthwise_avx2(const Conv *d, const float *x, const float *w,
-                                       const float *bias, float *y) {
-    depthwise_any(d, x, w, bias, y);
+                                       const float *bias, float *y, int turned) {
+    depthwise_any(d, x, w, bias, y, turned);
 }
 TARGET_AVX2 static void depthwise_dx_avx2(const Conv *d, const float *g, const float *w,
                                           float *dx) {
@@ -80,16 +87,16 @@ TARGET_AVX2 static void depthwise_dw_avx2(const Conv *d, const float *x, const f
 
 /* R neighbouring pixels of y, channels c..c+15:
  *   acc[r] | y[i][j + r][c..c+15] |   += x[... + r sw][c..c+15] * w[tap][c..c+15] for each tap
- * Where all 16 channels exist (FULL), x is an operand of the multiply-add itself; a masked load is
- * an instruction of its own. */
+ * `next` floats lie between a tap and the one after it. Where all 16 channels exist (FULL), x is an
+ * operand of the multiply-add itself; a masked load is an instruction of its own. */
 TARGET_AVX512 ALWAYS_INLINE void depthwise_run(const Conv *d, const float *x, const float *w,
-                                               __m512 from, __mmask16 m, float *y, const int R,
-                                               const int FULL) {
+                                               long next, __m512 from, __mmask16 m, float *y,
+                                               const int R, const int FULL) {
     const long step = d->sw * d->C, wide = (d->W + 2 * d->pw) * d->C;
     __m512 acc[8];
     UNROLL for (int r = 0; r < R; r++) acc[r] = from;
     for (long a = 0; a < d->KH; a++)
-        for (long b = 0; b < d->KW; b++, w += d->C) {
+        for (long b = 0; b < d->KW; b++, w += next) {
             const __m512 tap = FULL ? _mm512_loadu_ps(w) : _mm512_maskz_loadu_ps(m, w);
             const float *at = x + a * wide + b * d->C;
             UNROLL for (int r = 0; r < R; r++, at += step)
@@ -101,27 +108,32 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise_run(const Conv *d, const float *x, co
 
 /* A row of y, channels c..c+15, 8 pixels at a time, then 2, then 1. */
 TARGET_AVX512 ALWAYS_INLINE void depthwise_row(const Conv *d, const float *x, const float *w,
-                                               __m512 from, __mmask16 m, float *y, const int FULL) {
+                                               long next, __m512 from, __mmask16 m, float *y,
+                                               const int FULL) {
     const long step = d->sw * d->C, C = d->C;
     long j = 0;
-    for (; j + 8 <= d->Wo; j += 8) depthwise_run(d, x + j * step, w, from, m, y + j * C, 8, FULL);
-    for (; j + 2 <= d->Wo; j += 2) depthwise_run(d, x + j * step, w, from, m, y + j * C, 2, FULL);
-    for (; j < d->Wo; j++) depthwise_run(d, x + j * step, w, from, m, y + j * C, 1, FULL);
+    for (; j + 8 <= d->Wo; j += 8)
+        depthwise_run(d, x + j * step, w, next, from, m, y + j * C, 8, FULL);
+    for (; j + 2 <= d->Wo; j += 2)
+        depthwise_run(d, x + j * step, w, next, from, m, y + j * C, 2, FULL);
+    for (; j < d->Wo; j++) depthwise_run(d, x + j * step, w, next, from, m, y + j * C, 1, FULL);
 }
 
 ALWAYS_INLINE int depthwise_mask(long left) { return left >= 16 ? 0xffff : (1 << left) - 1; }
 
 /* Channels outside, rows inside: the KH rows of 16 channels that a row of y needs stay in L1. */
-TARGET_AVX512 static void depthwise_avx512(const Conv *d, const float *x, const float *w,
-                                           const float *bias, float *y) {
+TARGET_AVX512 static void depthwise_any_avx512(const Conv *d, const float *x, const float *w,
+                                               const float *bias, float *y, int turned) {
+    const long next = turned ? -d->C : d->C;
+    if (turned) w += (d->KH * d->KW - 1) * d->C;
     for (long c = 0; c < d->C; c += 16) {
         const __mmask16 m = (__mmask16)depthwise_mask(d->C - c);
         const __m512 from = bias ? _mm512_maskz_loadu_ps(m, bias + c) : _mm512_setzero_ps();
         for (long i = 0; i < d->Ho; i++) {
             const float *at = x + depthwise_at(d, i, 0, 0, 0) + c;
             float *to = y + i * d->Wo * d->C + c;
-            if (m == 0xffff) depthwise_row(d, at, w + c, from, m, to, 1);
-            else depthwise_row(d, at, w + c, from, m, to, 0);
+            if (m == 0xffff) depthwise_row(d, at, w + c, next, from, m, to, 1);
+            else depthwise_row(d, at, w + c, next, from, m, to, 0);
         }
     }
 }
@@ -132,8 +144,8 @@ TARGET_AVX512 static void depthwise_dx_avx512(const Conv *d, const float *g, con
 
 /* dw of 16 channels and one tap: a sum over all pixels in four accumulators, which do not wait for
  * each other. */
-TARGET_AVX512 static void depthwise_dw_avx512(const Conv *d, const float *x, const float *g,
-                                              float *dw) {
+TARGET_AVX512 static void depthwise_dw_any_avx512(const Conv *d, const float *x, const float *g,
+                                                  float *dw) {
     const long step = d->sw * d->C;
     for (long c = 0; c < d->C; c += 16) {
         const __mmask16 m = (__mmask16)depthwise_mask(d->C - c);
@@ -162,40 +174,275 @@ TARGET_AVX512 static void depthwise_dw_avx512(const Conv *d, const float *x, con
     }
 }
 
-#define DEPTHWISE_RUNG(level, name, ...) \
-    if ((level) >= ISA_AVX512) { name##_avx512(__VA_ARGS__); return; } \
-    if ((level) >= ISA_AVX2) { name##_avx2(__VA_ARGS__); return; }
-#else
-#define DEPTHWISE_RUNG(level, name, ...)
-#endif
+/* ----------------------------------------------------------------- avx512, 3 x 3 of stride 1, 2 */
 
-/* y = x * w + bias. bias: (C,) or 0; room: for a padded image. */
-static void depthwise_image(const Conv *d, const float *x, const float *w, const float *bias,
-                            float *y, float *room, int level) {
-    x = conv_pad(d, x, room);
-    DEPTHWISE_RUNG(level, depthwise, d, x, w, bias, y)
-    depthwise_any(d, x, w, bias, y);
+/* Whether the kernels below know it. */
+static int depthwise_is_3x3(const Conv *d) {
+    return d->KH == 3 && d->KW == 3 && d->sh == d->sw && d->sw <= 2 && d->ph <= 2 && d->pw <= 2;
 }
 
-/* dx for g. none: 0; room: for a padded image. */
+/* Asks for n floats that a later row reads, or writes, in the order of memory: the runs themselves
+ * jump from pixel to pixel, which no processor foresees, and would wait for each line. Behind the
+ * last row lies the next image, or nothing that is asked for in vain. Maps of less than 64 KB come
+ * sooner than they are asked for. */
+ALWAYS_INLINE void depthwise_ahead(const Conv *d, const float *p, long n) {
+    if (d->H * d->W * d->C < 16384) return;
+    for (long k = 0; k < n; k += 16) __builtin_prefetch(p + k);
+}
+
+/* v[k] = pixel j + k of a row of W pixels, channels of the mask m; 0 outside the row, which at its
+ * ENDs the first two and the last two can be. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise_pixels(const float *row, long j, long W, long C,
+                                                  __mmask16 m, __m512 *v, const int N,
+                                                  const int END) {
+    UNROLL for (int k = 0; k < N; k++)
+        v[k] = _mm512_maskz_loadu_ps(
+            !END || (k > 1 && k < N - 2) || (unsigned long)(j + k) < (unsigned long)W ? m : 0,
+            row + (j + k) * C);
+}
+
+/* How many pixels, from j on, a run of up to 8 takes: a power of two. */
+ALWAYS_INLINE int depthwise_run_length(long left, int most) {
+    int n = most;
+    while (n > left) n /= 2;
+    return n;
+}
+
+/* The same body for a run of 8, 4, 2, 1, at a row's ends or inside. */
+#define DEPTHWISE_RUNS(n, end, call) \
+    switch (n) { \
+        case 8: if (end) { call(8, 1); } else { call(8, 0); } break; \
+        case 4: if (end) { call(4, 1); } else { call(4, 0); } break; \
+        case 2: if (end) { call(2, 1); } else { call(2, 0); } break; \
+        default: if (end) { call(1, 1); } else { call(1, 0); } \
+    }
+
+/* y[j .. j + R - 1] of a row: tap rows lo..hi-1; x: the row that tap row 0 meets; w: 9 vectors. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise3_run(const float *x, long j, long W, long C,
+                                                const __m512 *w, long lo, long hi, __m512 from,
+                                                __mmask16 m, float *y, const int R, const int S,
+                                                const int END) {
+    __m512 acc[8], v[10];
+    UNROLL for (int r = 0; r < R; r++) acc[r] = from;
+    UNROLL for (int a = 0; a < 3; a++) {
+        if (a < lo || a >= hi) continue;
+        depthwise_pixels(x + a * W * C, j, W, C, m, v, (R - 1) * S + 3, END);
+        UNROLL for (int b = 0; b < 3; b++)
+            UNROLL for (int r = 0; r < R; r++)
+                acc[r] = _mm512_fmadd_ps(v[r * S + b], w[a * 3 + b], acc[r]);
+    }
+    UNROLL for (int r = 0; r < R; r++) _mm512_mask_storeu_ps(y + r * C, m, acc[r]);
+}
+
+/* The rows of the window of output row i that lie on the map: lo..hi-1 of 0..2. */
+ALWAYS_INLINE void depthwise_rows(long top, long H, long *lo, long *hi) {
+    *lo = top < 0 ? -top : 0;
+    *hi = H - top < 3 ? H - top : 3;
+}
+
+/* y = x * w + bias; with `turned` the filters are read from their last tap. A run's pixels are
+ * taken with all their channels, one 16 after the other: memory is read and written in its order,
+ * for which the nine vectors are loaded again. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise3_any(const Conv *d, const float *x, const float *w,
+                                                const float *bias, float *y, int turned,
+                                                const int S) {
+    const long C = d->C, W = d->W;
+    for (long i = 0; i < d->Ho; i++) {
+        const long top = i * S - d->ph;
+        long lo, hi;
+        depthwise_rows(top, d->H, &lo, &hi);
+        for (long j = 0; j < d->Wo;) {
+            const int n = depthwise_run_length(d->Wo - j, S == 1 ? 8 : 4);
+            const long at = j * S - d->pw;
+            const int end = at < 0 || at + (n - 1) * S + 3 > W;
+            for (int s = 0; s < S; s++)
+                depthwise_ahead(d, x + ((top + 3 + s) * W + j * S) * C, n * S * C);
+            depthwise_ahead(d, y + ((i + 1) * d->Wo + j) * C, n * C);
+            for (long c = 0; c < C; c += 16) {
+                const __mmask16 m = (__mmask16)depthwise_mask(C - c);
+                const __m512 from = bias ? _mm512_maskz_loadu_ps(m, bias + c) : _mm512_setzero_ps();
+                __m512 tap[9];
+                UNROLL for (int t = 0; t < 9; t++)
+                    tap[t] = _mm512_maskz_loadu_ps(m, w + (turned ? 8 - t : t) * C + c);
+#define RUN(R, END) depthwise3_run(x + top * W * C + c, at, W, C, tap, lo, hi, from, m, \
+                                   y + (i * d->Wo + j) * C + c, R * S > 8 ? 4 : R, S, END)
+                DEPTHWISE_RUNS(n, end, RUN)
+#undef RUN
+            }
+            j += n;
+        }
+    }
+}
+
+/* dx of stride 2, by pairs of columns: column 2 q - p meets g[q] by tap 0 and g[q - 1] by tap 2,
+ * the one after it g[q] by tap 1. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise3_dx_run(const float *const *g, const float *const *w,
+                                                   long c, int rows, long q, const Conv *d,
+                                                   __mmask16 m, float *dx, const int R, const int END) {
+    __m512 one[4], two[4], v[5];
+    UNROLL for (int r = 0; r < R; r++) one[r] = two[r] = _mm512_setzero_ps();
+    for (int t = 0; t < rows; t++) {
+        depthwise_pixels(g[t] + c, q - 1, d->Wo, d->C, m, v, R + 1, END);
+        const __m512 w0 = _mm512_maskz_loadu_ps(m, w[t] + c);
+        const __m512 w1 = _mm512_maskz_loadu_ps(m, w[t] + d->C + c);
+        const __m512 w2 = _mm512_maskz_loadu_ps(m, w[t] + 2 * d->C + c);
+        UNROLL for (int r = 0; r < R; r++) {
+            one[r] = _mm512_fmadd_ps(v[r + 1], w0, one[r]);
+            one[r] = _mm512_fmadd_ps(v[r], w2, one[r]);
+            two[r] = _mm512_fmadd_ps(v[r + 1], w1, two[r]);
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++) {
+        const long j = 2 * (q + r) - d->pw;
+        if (!END || (j >= 0 && j < d->W)) _mm512_mask_storeu_ps(dx + j * d->C, m, one[r]);
+        if (!END || (j >= -1 && j + 1 < d->W))
+            _mm512_mask_storeu_ps(dx + (j + 1) * d->C, m, two[r]);
+    }
+}
+
+TARGET_AVX512 static void depthwise3_dx2_avx512(const Conv *d, const float *g, const float *w,
+                                                float *dx) {
+    const long C = d->C, row = d->Wo * C, pairs = (d->W - 1 + d->pw) / 2 + 1;
+    for (long i = 0; i < d->H; i++) {
+        const float *from[2], *tap[2];
+        int rows = 0;
+        for (long a = (i + d->ph) % 2; a < 3; a += 2) {
+            const long r = (i + d->ph - a) / 2;
+            if (i + d->ph < a || r >= d->Ho) continue;
+            from[rows] = g + r * row;
+            tap[rows++] = w + 3 * a * C;
+        }
+        for (long q = 0; q < pairs;) {
+            const int n = depthwise_run_length(pairs - q, 4);
+            const int end = q == 0 || q + n > d->Wo || 2 * (q + n) - d->pw > d->W;
+            if (rows) depthwise_ahead(d, from[0] + row + q * C, n * C);
+            depthwise_ahead(d, dx + ((i + 1) * d->W + 2 * q) * C, 2 * n * C);
+            for (long c = 0; c < C; c += 16) {
+                const __mmask16 m = (__mmask16)depthwise_mask(C - c);
+#define RUN(R, END) depthwise3_dx_run(from, tap, c, rows, q, d, m, dx + i * d->W * C + c, \
+                                      R > 4 ? 4 : R, END)
+                DEPTHWISE_RUNS(n, end, RUN)
+#undef RUN
+            }
+            q += n;
+        }
+    }
+}
+
+/* Adds to dw, tap rows lo..hi-1, what R pixels of a row of g give. */
+TARGET_AVX512 ALWAYS_INLINE void depthwise3_dw_run(const float *x, long j, long W, long C,
+                                                   const float *g, long lo, long hi, __mmask16 m,
+                                                   float *dw, const int R, const int S,
+                                                   const int END) {
+    __m512 u[8], v[10], acc[3];
+    UNROLL for (int r = 0; r < R; r++) u[r] = _mm512_maskz_loadu_ps(m, g + r * C);
+    UNROLL for (int a = 0; a < 3; a++) {
+        if (a < lo || a >= hi) continue;
+        depthwise_pixels(x + a * W * C, j, W, C, m, v, (R - 1) * S + 3, END);
+        UNROLL for (int b = 0; b < 3; b++)
+            acc[b] = _mm512_maskz_loadu_ps(m, dw + (a * 3 + b) * C);
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int b = 0; b < 3; b++)
+                acc[b] = _mm512_fmadd_ps(v[r * S + b], u[r], acc[b]);
+        UNROLL for (int b = 0; b < 3; b++)
+            _mm512_mask_storeu_ps(dw + (a * 3 + b) * C, m, acc[b]);
+    }
+}
+
+TARGET_AVX512 ALWAYS_INLINE void depthwise3_dw_any(const Conv *d, const float *x, const float *g,
+                                                   float *dw, const int S) {
+    const long C = d->C, W = d->W;
+    for (long i = 0; i < d->Ho; i++) {
+        const long top = i * S - d->ph;
+        long lo, hi;
+        depthwise_rows(top, d->H, &lo, &hi);
+        for (long j = 0; j < d->Wo;) {
+            const int n = depthwise_run_length(d->Wo - j, S == 1 ? 8 : 4);
+            const long at = j * S - d->pw;
+            const int end = at < 0 || at + (n - 1) * S + 3 > W;
+            for (int s = 0; s < S; s++)
+                depthwise_ahead(d, x + ((top + 3 + s) * W + j * S) * C, n * S * C);
+            depthwise_ahead(d, g + ((i + 1) * d->Wo + j) * C, n * C);
+            for (long c = 0; c < C; c += 16) {
+                const __mmask16 m = (__mmask16)depthwise_mask(C - c);
+#define RUN(R, END) depthwise3_dw_run(x + top * W * C + c, at, W, C, \
+                                      g + (i * d->Wo + j) * C + c, lo, hi, m, dw + c, \
+                                      R * S > 8 ? 4 : R, S, END)
+                DEPTHWISE_RUNS(n, end, RUN)
+#undef RUN
+            }
+            j += n;
+        }
+    }
+}
+
+TARGET_AVX512 static void depthwise3_avx512(const Conv *d, const float *x, const float *w,
+                                            const float *bias, float *y, int turned) {
+    if (d->sw == 1) depthwise3_any(d, x, w, bias, y, turned, 1);
+    else depthwise3_any(d, x, w, bias, y, turned, 2);
+}
+TARGET_AVX512 static void depthwise3_dw_avx512(const Conv *d, const float *x, const float *g,
+                                               float *dw) {
+    if (d->sw == 1) depthwise3_dw_any(d, x, g, dw, 1);
+    else depthwise3_dw_any(d, x, g, dw, 2);
+}
+
+#define DEPTHWISE_3X3(holds, name, ...) \
+    if (level >= ISA_AVX512 && depthwise_is_3x3(d) && (holds)) { \
+        depthwise3##name##_avx512(__VA_ARGS__); \
+        return; \
+    }
+#define DEPTHWISE_RUNG(avx512, avx2, ...) \
+    if (level >= ISA_AVX512) { avx512(__VA_ARGS__); return; } \
+    if (level >= ISA_AVX2) { avx2(__VA_ARGS__); return; }
+#else
+#define DEPTHWISE_3X3(holds, name, ...)
+#define DEPTHWISE_RUNG(avx512, avx2, ...)
+#endif
+
+static void depthwise_either(const Conv *d, const float *x, const float *w, const float *bias,
+                             float *y, float *room, int level, int turned) {
+    DEPTHWISE_3X3(1, , d, x, w, bias, y, turned)
+    x = conv_pad(d, x, room);
+    DEPTHWISE_RUNG(depthwise_any_avx512, depthwise_avx2, d, x, w, bias, y, turned)
+    depthwise_any(d, x, w, bias, y, turned);
+}
+
+/* y = x * w + bias. bias: (C,) or 0; room: for a padded image, of x or of y. */
+static void depthwise_image(const Conv *d, const float *x, const float *w, const float *bias,
+                            float *y, float *room, int level) {
+    depthwise_either(d, x, w, bias, y, room, level, 0);
+}
+
+/* Adds dx to the padded image `to`. */
+static void depthwise_spread(const Conv *d, const float *g, const float *w, float *to, int level) {
+    DEPTHWISE_RUNG(depthwise_dx_avx512, depthwise_dx_avx2, d, g, w, to)
+    depthwise_dx_any(d, g, w, to);
+}
+
+/* dx for g; of stride 1 the correlation of g with the filters turned around. none: 0; room: for a
+ * padded image, of x or of g. */
 static void depthwise_image_dx(const Conv *d, const float *g, const float *w, const float *none,
                                float *dx, float *room, int level) {
+    DEPTHWISE_3X3(d->sw == 2, _dx2, d, g, w, dx)
+    if (d->sh == 1 && d->sw == 1 && d->ph < d->KH && d->pw < d->KW) {
+        const Conv back = {d->Ho, d->Wo, d->C, d->C, d->KH, d->KW, 1, 1,
+                           d->KH - 1 - d->ph, d->KW - 1 - d->pw, d->H, d->W};
+        depthwise_either(&back, g, w, 0, dx, room, level, 1);
+        return;
+    }
     float *to = d->ph || d->pw ? room : dx;
     memset(to, 0, sizeof(float) * (d->H + 2 * d->ph) * (d->W + 2 * d->pw) * d->C);
-#ifdef MINICOMP_X86
-    if (level >= ISA_AVX512) depthwise_dx_avx512(d, g, w, to);
-    else if (level >= ISA_AVX2) depthwise_dx_avx2(d, g, w, to);
-    else
-#endif
-        depthwise_dx_any(d, g, w, to);
+    depthwise_spread(d, g, w, to, level);
     if (to != dx) conv_crop(d, to, dx);
 }
 
 /* Adds one image's part of dw, (KH KW, C). none: 0; room: for a padded image. */
 static void depthwise_image_dw(const Conv *d, const float *x, const float *g, float *dw,
                                float *none, float *room, int level) {
+    DEPTHWISE_3X3(1, _dw, d, x, g, dw)
     x = conv_pad(d, x, room);
-    DEPTHWISE_RUNG(level, depthwise_dw, d, x, g, dw)
+    DEPTHWISE_RUNG(depthwise_dw_any_avx512, depthwise_dw_avx2, d, x, g, dw)
     depthwise_dw_any(d, x, g, dw);
 }
 

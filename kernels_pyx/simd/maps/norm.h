@@ -1,19 +1,31 @@
 /* Sums and scalings per channel of M rows of C channels, float32: what batch normalisation needs.
  *
  * Sums run in double, so that they do not depend on how many rows there are. One source, compiled
- * for each rung; the compiler finds the lanes, and memory is the limit.
+ * for each rung; the compiler finds the lanes, and memory is the limit. So a rectifier behind the
+ * normalisation costs nothing in the same pass: y = min(max(x a + b, 0), top). Its cotangent is g
+ * where x a + b lies strictly between 0 and top, which is computed again, to the same bits, where
+ * to keep and read it would be a pass over memory. `gate` says whether there is one.
  */
 #ifndef MINICOMP_NORM_H
 #define MINICOMP_NORM_H
 
 #include "../isa.h"
 
+/* A rectifier behind x a + b: a, b (C,); a == 0: none. */
+typedef struct { const float *a, *b; float top; } Gate;
+
+ALWAYS_INLINE float norm_through(float g, float x, float a, float b, float top) {
+    const float y = x * a + b;
+    return y > 0.0f && y < top ? g : 0.0f;
+}
+
 /* s[c] = sum of g, q[c] = sum of g (x - shift[c]), over the rows; s and q start at 0. */
-ALWAYS_INLINE void norm_sums_any(const float *g, const float *x, const float *shift, long M, long C,
-                                 double *RESTRICT s, double *RESTRICT q) {
+ALWAYS_INLINE void norm_sums_any(const float *g, const float *x, const float *shift, Gate gate,
+                                 long M, long C, double *RESTRICT s, double *RESTRICT q,
+                                 const int GATE) {
     for (long i = 0; i < M; i++, g += C, x += C)
         for (long c = 0; c < C; c++) {
-            const double v = g[c];
+            const double v = GATE ? norm_through(g[c], x[c], gate.a[c], gate.b[c], gate.top) : g[c];
             s[c] += v;
             q[c] += v * ((double)x[c] - (double)shift[c]);
         }
@@ -30,64 +42,79 @@ ALWAYS_INLINE void norm_moments_any(const float *x, const float *shift, long M, 
         }
 }
 
-/* y = x a[c] + b[c] */
+/* y = x a[c] + b[c], or that between 0 and top; NaN stays NaN. */
 ALWAYS_INLINE void norm_affine_any(const float *x, const float *a, const float *b, long M, long C,
-                                   float *RESTRICT y) {
+                                   float top, float *RESTRICT y, const int GATE) {
     for (long i = 0; i < M; i++, x += C, y += C)
-        for (long c = 0; c < C; c++) y[c] = x[c] * a[c] + b[c];
+        for (long c = 0; c < C; c++) {
+            float v = x[c] * a[c] + b[c];
+            if (GATE) {
+                v = v < 0.0f ? 0.0f : v;
+                v = v > top ? top : v;
+            }
+            y[c] = v;
+        }
 }
 
-/* y = g a[c] + x b[c] + d[c] */
+/* y = g a[c] + x b[c] + d[c], of the cotangent g that the gate lets through */
 ALWAYS_INLINE void norm_blend_any(const float *g, const float *x, const float *a, const float *b,
-                                  const float *d, long M, long C, float *RESTRICT y) {
+                                  const float *d, Gate gate, long M, long C, float *RESTRICT y,
+                                  const int GATE) {
     for (long i = 0; i < M; i++, g += C, x += C, y += C)
-        for (long c = 0; c < C; c++) y[c] = g[c] * a[c] + x[c] * b[c] + d[c];
+        for (long c = 0; c < C; c++) {
+            const float v = GATE ? norm_through(g[c], x[c], gate.a[c], gate.b[c], gate.top) : g[c];
+            y[c] = v * a[c] + x[c] * b[c] + d[c];
+        }
 }
 
-#ifdef MINICOMP_X86
 #define NORM_RUNG(TARGET, rung) \
     TARGET static void norm_sums_##rung(const float *g, const float *x, const float *shift, \
-                                        long M, long C, double *s, double *q) { \
-        norm_sums_any(g, x, shift, M, C, s, q); \
+                                        Gate gate, long M, long C, double *s, double *q) { \
+        if (gate.a) norm_sums_any(g, x, shift, gate, M, C, s, q, 1); \
+        else norm_sums_any(g, x, shift, gate, M, C, s, q, 0); \
     } \
     TARGET static void norm_moments_##rung(const float *x, const float *shift, long M, long C, \
                                            double *s, double *q) { \
         norm_moments_any(x, shift, M, C, s, q); \
     } \
-    TARGET static void norm_affine_##rung(const float *x, const float *a, const float *b, long M, \
-                                          long C, float *y) { \
-        norm_affine_any(x, a, b, M, C, y); \
+    TARGET static void norm_affine_##rung(const float *x, const float *a, const float *b, \
+                                          int gated, long M, long C, float top, float *y) { \
+        if (gated) norm_affine_any(x, a, b, M, C, top, y, 1); \
+        else norm_affine_any(x, a, b, M, C, top, y, 0); \
     } \
     TARGET static void norm_blend_##rung(const float *g, const float *x, const float *a, \
-                                         const float *b, const float *d, long M, long C, \
-                                         float *y) { \
-        norm_blend_any(g, x, a, b, d, M, C, y); \
+                                         const float *b, const float *d, Gate gate, long M, \
+                                         long C, float *y) { \
+        if (gate.a) norm_blend_any(g, x, a, b, d, gate, M, C, y, 1); \
+        else norm_blend_any(g, x, a, b, d, gate, M, C, y, 0); \
     }
+NORM_RUNG(, portable)
+#ifdef MINICOMP_X86
 NORM_RUNG(TARGET_AVX2, avx2)
 NORM_RUNG(TARGET_AVX512, avx512)
 #define NORM_CALL(level, name, ...) \
     if ((level) >= ISA_AVX512) name##_avx512(__VA_ARGS__); \
     else if ((level) >= ISA_AVX2) name##_avx2(__VA_ARGS__); \
-    else name##_any(__VA_ARGS__)
+    else name##_portable(__VA_ARGS__)
 #else
-#define NORM_CALL(level, name, ...) name##_any(__VA_ARGS__)
+#define NORM_CALL(level, name, ...) name##_portable(__VA_ARGS__)
 #endif
 
-static void norm_sums(const float *g, const float *x, const float *shift, long M, long C, double *s,
-                      double *q, int level) {
-    NORM_CALL(level, norm_sums, g, x, shift, M, C, s, q);
+static void norm_sums(const float *g, const float *x, const float *shift, Gate gate, long M, long C,
+                      double *s, double *q, int level) {
+    NORM_CALL(level, norm_sums, g, x, shift, gate, M, C, s, q);
 }
 static void norm_moments(const float *x, const float *shift, long M, long C, double *s, double *q,
                          int level) {
     NORM_CALL(level, norm_moments, x, shift, M, C, s, q);
 }
-static void norm_affine(const float *x, const float *a, const float *b, long M, long C, float *y,
-                        int level) {
-    NORM_CALL(level, norm_affine, x, a, b, M, C, y);
+static void norm_affine(const float *x, const float *a, const float *b, int gated, long M, long C,
+                        float top, float *y, int level) {
+    NORM_CALL(level, norm_affine, x, a, b, gated, M, C, top, y);
 }
 static void norm_blend(const float *g, const float *x, const float *a, const float *b,
-                       const float *d, long M, long C, float *y, int level) {
-    NORM_CALL(level, norm_blend, g, x, a, b, d, M, C, y);
+                       const float *d, Gate gate, long M, long C, float *y, int level) {
+    NORM_CALL(level, norm_blend, g, x, a, b, d, gate, M, C, y);
 }
 
 #endif

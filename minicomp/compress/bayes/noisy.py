@@ -57,7 +57,7 @@ class Noisy(Moving):
     def project(self):
         np.clip(self.buffers["log_var"], LOW, HIGH, out=self.buffers["log_var"])
 
-    def fused(self, after):
+    def fused(self, *after):
         return None
 
     def kept(self) -> Array:

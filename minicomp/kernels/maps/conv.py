@@ -22,6 +22,7 @@ from ..threads import threads
 Array = np.ndarray
 AVX2 = cpu.RUNGS.index("avx2")  # below it convolutions are NumPy's products of columns
 L2_FLOATS = 100_000  # of columns at a time: 400 KB of the 0.5 to 2 MB of L2 that a core has
+BLOCK_FLOATS = 65_536  # of maps in and out that a block of a 1 x 1 convolution has: 256 KB of them
 
 
 class Sizes(NamedTuple):
@@ -48,6 +49,23 @@ def sizes_of(where: Geometry, c: int, o: int) -> Sizes:
     if kernel == stride == (1, 1) and padding == (0, 0):
         size, out = (1, size[0] * size[1]), (1, out[0] * out[1])
     return Sizes(*size, c, o, *kernel, *stride, *padding, *out)
+
+
+def blocked(s: Sizes, n: int) -> tuple[int, Sizes]:
+    """Returns n images of a 1 x 1 convolution cut, or joined, into blocks of pixels: how many, and
+    their numbers. Those of another convolution stay.
+
+    Blocks of 64 pixels and more, so that a block's part of a weight gradient is more work than to
+    add it, and not more than fit L2 beside the filters. They do not depend on n_threads.
+    """
+    pixels = s.W
+    if s.H != 1 or (s.KH, s.KW, s.sh, s.sw, s.ph, s.pw) != (1, 1, 1, 1, 0, 0):
+        return n, s
+    while pixels % 2 == 0 and pixels > 64 and pixels * (s.C + s.O) > BLOCK_FLOATS:
+        pixels, n = pixels // 2, 2 * n
+    while n % 2 == 0 and pixels < 64:
+        pixels, n = 2 * pixels, n // 2
+    return n, s._replace(W=pixels, Wo=pixels)
 
 
 # ---------------------------------------------------------------------------------------- reference
@@ -151,9 +169,9 @@ def conv2d(x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 
                         padding=padding, isa=isa, n_threads=n_threads)
                  for c, k in _groups(groups, x.shape[1], o)]
         return nchw(np.concatenate([nhwc(p) for p in parts], axis=3))
-    sizes = sizes_of(where, x.shape[1], o)
-    x, w = nhwc(x).reshape(n, sizes.H, sizes.W, sizes.C), np.ascontiguousarray(w)
-    y = aligned(n, sizes.Ho, sizes.Wo, o)
+    m, sizes = blocked(sizes_of(where, x.shape[1], o), n)
+    x, w = nhwc(x).reshape(m, sizes.H, sizes.W, sizes.C), np.ascontiguousarray(w)
+    y = aligned(m, sizes.Ho, sizes.Wo, o)
     if level < AVX2:
         _forward_blocks(x, w, y, sizes)
         if bias is not None:
@@ -192,9 +210,9 @@ def conv2d_input_grad(g: Array, w: Array, *, size: Pair, stride: Pair = (1, 1),
                                    isa=isa, n_threads=n_threads)
                  for _, k in _groups(groups, w.shape[1] * groups, o)]
         return nchw(np.concatenate([nhwc(p) for p in parts], axis=3))
-    sizes = sizes_of(where, w.shape[1], o)
-    g, w = nhwc(g).reshape(n, sizes.Ho, sizes.Wo, o), np.ascontiguousarray(w)
-    dx = aligned(n, sizes.H, sizes.W, sizes.C)
+    m, sizes = blocked(sizes_of(where, w.shape[1], o), n)
+    g, w = nhwc(g).reshape(m, sizes.Ho, sizes.Wo, o), np.ascontiguousarray(w)
+    dx = aligned(m, sizes.H, sizes.W, sizes.C)
     if level < AVX2:
         _input_grad_blocks(g, w, dx, sizes)
     else:
@@ -235,7 +253,7 @@ def conv2d_weight_grad(x: Array, g: Array, *, kernel: Pair, stride: Pair = (1, 1
         if bias:
             return tuple(np.concatenate(each) for each in zip(*parts))
         return np.concatenate(parts)
-    sizes = sizes_of(where, c, o)
+    n, sizes = blocked(sizes_of(where, c, o), n)
     x = nhwc(x).reshape(n, sizes.H, sizes.W, c)
     g = nhwc(g).reshape(n, sizes.Ho, sizes.Wo, o)
     dw = np.empty((o, c, *kernel), np.float32)
@@ -348,6 +366,12 @@ def depthwise_sizes(where: Geometry, c: int) -> Sizes:
     return Sizes(*where.size, c, c, *where.kernel, *where.stride, *where.padding, *where.count)
 
 
+def rooms_of_windows(s: Sizes, n_threads: int) -> Array:
+    """Returns room for a padded image per thread, of x, or of g where the filters turn around."""
+    turned = s._replace(H=s.Ho, W=s.Wo, ph=max(s.KH - 1 - s.ph, 0), pw=max(s.KW - 1 - s.pw, 0))
+    return max(padded(s, n_threads), padded(turned, n_threads), key=np.size)
+
+
 def taps(w: Array) -> Array:
     """Returns the filters of a depthwise convolution, (C, 1, KH, KW), as (KH KW, C)."""
     return np.ascontiguousarray(w.reshape(len(w), -1).T)
@@ -365,16 +389,10 @@ def _depthwise(x: Array, w: Array, bias: Array | None, where: Geometry, level: i
 
 def _depthwise_input_grad(g: Array, w: Array, where: Geometry, level: int,
                           n_threads: int) -> Array:
-    _, kernel, stride, padding, count = where
-    if stride == (1, 1) and all(p < k for p, k in zip(padding, kernel)):
-        # The adjoint of a correlation is the correlation with the kernel turned around.
-        turned = tuple(k - 1 - p for k, p in zip(kernel, padding))
-        return _depthwise(g, w[:, :, ::-1, ::-1], None, geometry(count, kernel, stride, turned),
-                          level, n_threads)
     s = depthwise_sizes(where, len(w))
     dx = aligned(len(g), s.H, s.W, s.C)
-    cpu.kernel_module("maps").depthwise_dx(nhwc(g), taps(w), padded(s, n_threads), dx, s, level,
-                                           n_threads)
+    cpu.kernel_module("maps").depthwise_dx(nhwc(g), taps(w), rooms_of_windows(s, n_threads), dx, s,
+                                           level, n_threads)
     return nchw(dx)
 
 

@@ -7,14 +7,29 @@ is in kernels_pyx/maps.pyx, for float32; other dtypes run the reference. Sums ru
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .. import cpu
 from ..doors import F32, floats
 from ..layout import nchw, nhwc
 from ..memory import aligned
+from ..threads import threads
 
 Array = np.ndarray
+
+
+class Gate(NamedTuple):
+    """The rectifier behind x a + b, which gives min(max(x a + b, 0), top).
+
+    a, b : (C,) in the dtype of x        top : above 0; inf: no limit
+    It lets a cotangent through where 0 < x a + b < top.
+    """
+
+    a: Array
+    b: Array
+    top: float
 
 
 def along(v: Array, x: Array) -> Array:
@@ -32,23 +47,31 @@ def moments_ref(x: Array) -> tuple[Array, Array]:
     return mean, np.square(x - along(mean, x)).mean(axis=_axes(x))
 
 
-def sums_ref(g: Array, x: Array, mean: Array) -> tuple[Array, Array]:
+def through_ref(g: Array, x: Array, gate: Gate | None) -> Array:
+    """Returns the g that a gate lets through, 0 elsewhere; g where there is none."""
+    if gate is None:
+        return g
+    y = affine_ref(x, gate.a, gate.b)
+    return np.where((y > 0) & (y < gate.top), g, np.zeros((), g.dtype))
+
+
+def sums_ref(g: Array, x: Array, mean: Array, gate: Gate | None = None) -> tuple[Array, Array]:
     """Returns the sums of g and of g (x - mean) of each channel, (C,) float64, as `sums`."""
-    wide = g.astype(np.float64)
+    wide = through_ref(g, x, gate).astype(np.float64)
     centred = x - along(mean.astype(np.float64), x)
     return wide.sum(axis=_axes(g)), (wide * centred).sum(axis=_axes(g))
 
 
-def affine_ref(x: Array, a: Array, b: Array) -> Array:
-    """Returns x a + b.   a, b : (C,) in the dtype of x"""
+def affine_ref(x: Array, a: Array, b: Array, top: float | None = None) -> Array:
+    """Returns x a + b, or min(max(x a + b, 0), top).   a, b : (C,) in the dtype of x"""
     y = x * along(a, x)
     y += along(b, x)
-    return y
+    return y if top is None else np.clip(y, 0, top, out=y)
 
 
-def blend_ref(g: Array, x: Array, a: Array, b: Array, d: Array) -> Array:
+def blend_ref(g: Array, x: Array, a: Array, b: Array, d: Array, gate: Gate | None = None) -> Array:
     """Returns g a + x b + d.   g, x : one shape   a, b, d : (C,) in their dtype"""
-    return g * along(a, x) + x * along(b, x) + along(d, x)
+    return through_ref(g, x, gate) * along(a, x) + x * along(b, x) + along(d, x)
 
 
 def moments(x: Array, *, isa: str = "auto") -> tuple[Array, Array]:
@@ -68,51 +91,70 @@ def moments(x: Array, *, isa: str = "auto") -> tuple[Array, Array]:
     return shift + off, np.maximum(q / float(len(rows)) - off * off, 0.0)
 
 
-def sums(g: Array, x: Array, mean: Array, *, isa: str = "auto") -> tuple[Array, Array]:
+def sums(g: Array, x: Array, mean: Array, gate: Gate | None = None, *, isa: str = "auto",
+         n_threads: int = 1) -> tuple[Array, Array]:
     """Returns the sums of g and of g (x - mean) of each channel, (C,) float64.
 
-    g, x : one shape        mean : (C,)
+    g, x : one shape        mean : (C,)        gate : what of g counts; None: all
     Raises ValueError for other arrays and shapes.
     """
-    level = _level(isa, {"g": g, "x": x}, {"mean": mean})
+    level = _level(isa, {"g": g, "x": x}, {"mean": mean, **vectors(gate)})
+    n_threads, module = threads(n_threads), cpu.kernel_module("maps")
     if level == 0:
-        return sums_ref(g, x, mean)
-    s, q = np.zeros((2, x.shape[1]))
-    cpu.kernel_module("maps").sums(_rows(g), _rows(x), np.ascontiguousarray(mean), s, q, level)
-    return s, q
+        return sums_ref(g, x, mean, gate)
+    s, q = np.zeros((2, module.SLABS, x.shape[1]))
+    module.sums(_rows(g), _rows(x), np.ascontiguousarray(mean), contiguous(gate), s, q, level,
+                n_threads)
+    return s.sum(axis=0), q.sum(axis=0)
 
 
-def affine(x: Array, a: Array, b: Array, *, isa: str = "auto") -> Array:
-    """Returns x a + b, channels-last.   a, b : (C,) in the dtype of x
+def affine(x: Array, a: Array, b: Array, top: float | None = None, *, isa: str = "auto",
+           n_threads: int = 1) -> Array:
+    """Returns x a + b, channels-last; or min(max(x a + b, 0), top).   a, b : (C,) in the dtype of x
 
     The kernel's inner loop is over channels; of a single one NumPy makes a long row.
     Raises ValueError for other arrays and shapes.
     """
-    level = _level(isa, {"x": x}, {"a": a, "b": b})
+    level, n_threads = _level(isa, {"x": x}, {"a": a, "b": b}), threads(n_threads)
     if level == 0 or x.shape[1] == 1:
-        return affine_ref(x, a, b)
+        return affine_ref(x, a, b, top)
     rows = _rows(x)
     y = aligned(*rows.shape)
-    cpu.kernel_module("maps").affine(rows, *map(np.ascontiguousarray, (a, b)), y, level)
+    cpu.kernel_module("maps").affine(rows, *map(np.ascontiguousarray, (a, b)), top is not None,
+                                     top or 0.0, y, level, n_threads)
     return _shaped(y, x)
 
 
-def blend(g: Array, x: Array, a: Array, b: Array, d: Array, *, isa: str = "auto") -> Array:
-    """Returns g a + x b + d, channels-last.   g, x : one shape   a, b, d : (C,) in their dtype
+def blend(g: Array, x: Array, a: Array, b: Array, d: Array, gate: Gate | None = None, *,
+          isa: str = "auto") -> Array:
+    """Returns g a + x b + d, channels-last.
 
+    g, x : one shape        a, b, d : (C,) in their dtype        gate : what of g counts; None: all
     Raises ValueError for other arrays and shapes.
     """
-    level = _level(isa, {"g": g, "x": x}, {"a": a, "b": b, "d": d})
+    level = _level(isa, {"g": g, "x": x}, {"a": a, "b": b, "d": d, **vectors(gate)})
     if level == 0:
-        return blend_ref(g, x, a, b, d)
+        return blend_ref(g, x, a, b, d, gate)
     rows = _rows(x)
     y = aligned(*rows.shape)
-    cpu.kernel_module("maps").blend(_rows(g), rows, *map(np.ascontiguousarray, (a, b, d)), y, level)
+    cpu.kernel_module("maps").blend(_rows(g), rows, *map(np.ascontiguousarray, (a, b, d)),
+                                    contiguous(gate), y, level)
     return _shaped(y, x)
 
 
-def _level(isa: str, maps: dict[str, Array], vectors: dict[str, Array]) -> int:
-    # The rung for maps of one shape and vectors of one entry per channel.
+def contiguous(gate: Gate | None) -> Gate | None:
+    """Returns the gate with contiguous vectors, as kernels take it."""
+    return gate and Gate(*map(np.ascontiguousarray, gate[:2]), float(gate.top))
+
+
+def vectors(gate: Gate | None) -> dict[str, Array]:
+    """Returns the vectors of a gate by name, as `check` takes them."""
+    return {} if gate is None else {"gate.a": gate.a, "gate.b": gate.b}
+
+
+def check(maps: dict[str, Array], vectors: dict[str, Array]) -> None:
+    """Raises ValueError, which names it, where one of the maps has another shape than the first, or
+    one of the vectors not an entry per channel."""
     for name, a in maps.items():
         floats(name, a, 2, 4)
     shape = next(iter(maps.values())).shape
@@ -122,6 +164,11 @@ def _level(isa: str, maps: dict[str, Array], vectors: dict[str, Array]) -> int:
         if a.shape != (shape if name in maps else shape[1:2]):
             raise ValueError(f"arrays must have shape {shape} or, a number a channel, "
                              f"{shape[1:2]}, got {a.shape} for {name}")
+
+
+def _level(isa: str, maps: dict[str, Array], vectors: dict[str, Array]) -> int:
+    # The rung for maps of one shape and vectors of one entry per channel.
+    check(maps, vectors)
     level = cpu.resolve(isa, "maps")
     every = (*maps.values(), *vectors.values())
     return level if all(a.dtype == F32 and a.size for a in every) else 0

@@ -129,24 +129,29 @@ class Layer:
         weights: dict[str, Tensor] | None = None,
         training: bool = False,
         rng: np.random.Generator | None = None,
+        n_threads: int = 1,
     ) -> Tensor:
         """Returns the output.
 
         weights : {"weight": Tensor, "bias": Tensor}, decoded; None decodes the layer's own forms
         training : batch statistics and dropout are on        rng : draws the latter
+        n_threads : of the kernels of a layer that takes statistics of the batch
         """
         if weights is None:
             weights = self.decode(training=training, rng=rng)
-        return self.forward(*xs, weights=weights, training=training, rng=rng)
+        more = {"n_threads": n_threads} if self.tracks else {}
+        return self.forward(*xs, weights=weights, training=training, rng=rng, **more)
 
     def forward(self, *xs, weights, training, rng) -> Tensor:
         """Returns the output as a function of the inputs and of `weights`."""
         raise NotImplementedError
 
-    def fused(self, after: Layer) -> Callable[..., Tensor] | None:
-        """Returns what computes this layer and then `after` in one pass, to the same bits; or None.
+    def fused(self, *after: Layer) -> Callable[..., Tensor] | None:
+        """Returns what computes this layer and then those of `after` in one pass; or None.
 
-        It is called as `forward` of this layer is. `after` takes this layer's output alone.
+        It is called as the layer is, `weights` those of each of the layers. Each of `after` takes
+        the output of the one before alone. Bits are the same, but for the order in which double
+        sums of a batch's statistics run.
         """
         return None
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from ... import ops
+from ...conv import conv2d
 from ...grid import ap2
-from ...tensor import Array, no_grad, raw
+from ...kernels.layout import as_nhwc
+from ...kernels.maps import norm
+from ...kernels.maps.conv_norm import conv2d_moments
+from ...tensor import Array, Tensor, no_grad, raw
 from ..forms import Dense, Part
-from ..norm import batch_norm, batch_statistics
+from ..norm import batch_norm, conv2d_batch_norm
 from .base import Layer, number, positive
+from .pointwise import ReLU, ReLU6
+
+RECTIFIERS = {ReLU: ops.relu, ReLU6: ops.relu6}  # that run in the pass of the normalisation
 
 
 class _BatchNorm(Layer):
@@ -43,17 +50,48 @@ class _BatchNorm(Layer):
     def entries(cls, num_features, **_):
         return 4 * positive(num_features=num_features)[0]
 
-    def forward(self, x, *, weights, training, **_):
-        gamma, beta, m = weights["weight"], weights["bias"], x.size // self.num_features
+    def forward(self, x, *, weights, training, n_threads=1, after=None, **_):
+        gamma, beta = weights["weight"], weights["bias"]
         if not self._learns(x, training):
             shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
             std = np.sqrt(self.buffers["running_var"] + np.float32(self.eps))
             gain = ops.reshape(gamma / std, shape=shape)
             offset = ops.reshape(beta - gamma * (self.buffers["running_mean"] / std), shape=shape)
-            return x * gain + offset
-        statistics = batch_statistics(x.data)
-        self._track(*statistics, n=m)
-        return batch_norm(x, gamma, beta, eps=self.eps, statistics=statistics)
+            y = x * gain + offset
+            return y if after is None else after(y)
+        statistics = self._statistics(x, *norm.moments(x.data))
+        return batch_norm(x, gamma, beta, eps=self.eps, statistics=statistics, after=after,
+                          n_threads=n_threads)
+
+    def behind(self, conv, x, w, *, weights, training, n_threads=1, after=None, rng=None):
+        """Returns the output behind a convolution without bias, in one pass with it.
+
+        x, w : input and weight of `conv`        weights : of this layer
+        after : a rectifier behind it, one of RECTIFIERS' values; or None
+        """
+        if not training or self.still or not x.size:
+            return self.forward(conv2d(x, w, **conv.window()), weights=weights, training=training,
+                                after=after)
+        if not x.requires_grad:  # the net's input: turned once for both ways
+            x = Tensor(as_nhwc(x.data))
+        u, mean, var = conv2d_moments(x.data, w.data, n_threads=n_threads, **conv.window())
+        self._learns(u, training)
+        return conv2d_batch_norm(
+            x, w, weights["weight"], weights["bias"], window=conv.window(), u=u, eps=self.eps,
+            statistics=self._statistics(u, mean, var), after=after, n_threads=n_threads)
+
+    def fused(self, *after):
+        plain = type(self) in (BatchNorm1d, BatchNorm2d) and len(after) == 1
+        if not plain or type(after[0]) not in RECTIFIERS:
+            return None
+        then = RECTIFIERS[type(after[0])]
+        return lambda x, *, weights, **kw: self.forward(x, weights=weights[0], after=then, **kw)
+
+    def _statistics(self, x, mean: Array, var: Array) -> tuple[Array, Array]:
+        # Those of the batch in the dtype of x; they move the running ones.
+        mean, var = mean.astype(x.dtype), var.astype(x.dtype)
+        self._track(mean, var, n=x.size // self.num_features)
+        return mean, var
 
     def _learns(self, x, training: bool) -> bool:
         # Whether the statistics are those of the batch.

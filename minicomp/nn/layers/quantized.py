@@ -247,7 +247,7 @@ class ConvBN2d(Conv2d):
         peak = rows.max(axis=1, initial=0.0).reshape(-1, 1, 1, 1)
         return symmetric_scale(peak, bits=self.bits, grid=self.grid)
 
-    def fused(self, after):
+    def fused(self, *after):
         return None
 
     def rows(self, x, *, ones=False):

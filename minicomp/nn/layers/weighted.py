@@ -14,6 +14,7 @@ from ...kernels.maps.conv_pool import Steps
 from ..forms import Dense
 from ..linear import linear, linear_relu
 from .base import Layer, flag, pair, positive
+from .norms import RECTIFIERS, BatchNorm2d
 from .pointwise import ReLU
 from .pools import MaxPool2d
 
@@ -52,9 +53,11 @@ class Linear(Layer):
         w = self.decode()["weight"].data
         return [h @ (w * w)]
 
-    def fused(self, after):
-        if type(self) is Linear and type(after) is ReLU and "bias" in self.forms:
-            return lambda x, *, weights, **_: linear_relu(x, weights["weight"], weights["bias"])
+    def fused(self, *after):
+        relu = len(after) == 1 and type(after[0]) is ReLU
+        if type(self) is Linear and relu and "bias" in self.forms:
+            return lambda x, *, weights, **_: linear_relu(x, weights[0]["weight"],
+                                                          weights[0]["bias"])
         return None
 
     def out_shape(self, shape):
@@ -117,27 +120,37 @@ class Conv2d(Layer):
         )
 
     def forward(self, x, *, weights, **_):
-        form = dict(stride=self.stride, padding=self.padding, groups=self.groups)
         if "bias" in weights:
-            return conv2d_bias(x, weights["weight"], weights["bias"], **form)
-        return conv2d(x, weights["weight"], **form)
+            return conv2d_bias(x, weights["weight"], weights["bias"], **self.window())
+        return conv2d(x, weights["weight"], **self.window())
+
+    def window(self) -> dict:
+        """Returns stride, padding and groups, as `conv2d` takes them."""
+        return dict(stride=self.stride, padding=self.padding, groups=self.groups)
 
     def rows(self, x, *, ones=False):
         return im2col(x, self.kernel_size, self.stride, self.padding, self.groups, ones)
 
     def pull_squared(self, h, x):
         w = self.decode()["weight"].data
-        form = dict(stride=self.stride, padding=self.padding, groups=self.groups)
-        return [conv2d_input_grad(h, w * w, size=x.shape[2:], **form)]
+        return [conv2d_input_grad(h, w * w, size=x.shape[2:], **self.window())]
 
-    def fused(self, after):
-        direct = type(self) is Conv2d and type(after) is MaxPool2d
-        if not direct or "bias" not in self.forms or self.groups > 1:
+    def fused(self, *after):
+        if type(self) is not Conv2d:
             return None
-        steps = Steps(self.stride, self.padding, after.kernel_size, after.stride, after.padding,
-                      after.ceil_mode)
+        norm, *then = after
+        if type(norm) is BatchNorm2d and "bias" not in self.forms and len(then) <= 1 and all(
+                type(layer) in RECTIFIERS for layer in then):
+            act = RECTIFIERS[type(then[0])] if then else None
+            return lambda x, *, weights, **kw: norm.behind(
+                self, x, weights[0]["weight"], weights=weights[1], after=act, **kw)
+        pool = norm
+        if type(pool) is not MaxPool2d or then or "bias" not in self.forms or self.groups > 1:
+            return None
+        steps = Steps(self.stride, self.padding, pool.kernel_size, pool.stride, pool.padding,
+                      pool.ceil_mode)
         return lambda x, *, weights, **_: conv2d_max_pool(
-            x, weights["weight"], weights["bias"], steps=steps)
+            x, weights[0]["weight"], weights[0]["bias"], steps=steps)
 
     def out_shape(self, shape):
         if len(shape) != 3 or shape[0] != self.in_channels:

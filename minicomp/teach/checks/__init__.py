@@ -2,6 +2,7 @@
 
 from .lesson01 import LESSON as LESSON_01
 from .lesson02 import LESSON as LESSON_02
+from .lesson03 import LESSON as LESSON_03
 from .lesson04 import LESSON as LESSON_04
 from .lesson05 import LESSON as LESSON_05
 from .lesson06 import LESSON as LESSON_06
@@ -16,10 +17,14 @@ from .lesson14 import LESSON as LESSON_14
 from .lesson15 import LESSON as LESSON_15
 from .lesson16 import LESSON as LESSON_16
 from .lesson17 import LESSON as LESSON_17
+from .lesson18 import LESSON as LESSON_18
+from .lesson19 import LESSON as LESSON_19
+from .lesson20 import LESSON as LESSON_20
 
 LESSONS = (
     LESSON_01,
     LESSON_02,
+    LESSON_03,
     LESSON_04,
     LESSON_05,
     LESSON_06,
@@ -34,4 +39,7 @@ LESSONS = (
     LESSON_15,
     LESSON_16,
     LESSON_17,
+    LESSON_18,
+    LESSON_19,
+    LESSON_20,
 )

@@ -11,6 +11,7 @@ from ..asking.shown import Figure
 from . import (
     lesson01,
     lesson02,
+    lesson03,
     lesson04,
     lesson05,
     lesson06,
@@ -25,10 +26,14 @@ from . import (
     lesson15,
     lesson16,
     lesson17,
+    lesson18,
+    lesson19,
+    lesson20,
 )
 from .drawing import formula
 from .lesson01 import v_curve
 from .lesson02 import bars_swap
+from .lesson03 import macs_and_ms
 from .lesson04 import pruning_curves
 from .lesson05 import life_lines
 from .lesson06 import gamma_split
@@ -43,6 +48,9 @@ from .lesson14 import centroids_on_density, rate_curve
 from .lesson15 import error_by_size
 from .lesson16 import speed_bars
 from .lesson17 import waterfall
+from .lesson18 import soft_bars
+from .lesson19 import searches
+from .lesson20 import earlier, every_row
 
 __all__ = [
     "accuracy_by_lookups",
@@ -51,14 +59,19 @@ __all__ = [
     "break_even",
     "centroids_on_density",
     "crossing",
+    "earlier",
     "error_by_size",
+    "every_row",
     "expected_figure",
     "formula",
     "gamma_split",
     "life_lines",
+    "macs_and_ms",
     "moving_threshold",
     "pruning_curves",
     "rate_curve",
+    "searches",
+    "soft_bars",
     "speed_bars",
     "staircase",
     "three_moves",
@@ -71,6 +84,7 @@ __all__ = [
 RECORDED = {
     "01": lesson01.recorded,
     "02": lesson02.recorded,
+    "03": lesson03.recorded,
     "04": lesson04.recorded,
     "05": lesson05.recorded,
     "06": lesson06.recorded,
@@ -85,6 +99,9 @@ RECORDED = {
     "15": lesson15.recorded,
     "16": lesson16.recorded,
     "17": lesson17.recorded,
+    "18": lesson18.recorded,
+    "19": lesson19.recorded,
+    "20": lesson20.recorded,
 }
 
 

@@ -531,6 +531,85 @@ def nearest_product(x, D, s):
     return p
 
 
+def rounded_up_sides(m, n, h, w, k, stride):
+    macs = (m * k * k + m * n) * -(-h // stride) * -(-w // stride)
+    return m * (k * k + n), macs, 1 / n + 1 / k**2
+
+
+def counts_as_floats(m, n, h, w, k, stride):
+    params, macs, share = rounded_up_sides(m, n, h, w, k, stride)
+    return params, share * m * n * k * k * -(-h // stride) * -(-w // stride) + 0.5, share
+
+
+def dealt_by_remainder(x, groups):
+    source = np.argsort(np.arange(len(x)) % (len(x) // groups), kind="stable")
+    return x[source], source
+
+
+def reshaped_alone(x, groups):
+    order = np.arange(len(x))
+    return x.reshape(groups, -1, *x.shape[1:]).reshape(x.shape), order
+
+
+def whole_transpose(x, groups):
+    return dealt_by_remainder(x, groups)[0], np.arange(len(x)).reshape(groups, -1).T
+
+
+def path_by_path(e, d, p):
+    w = np.zeros((len(p), e.shape[1], *d.shape[1:]))
+    for i in range(len(d)):
+        w += np.multiply.outer(np.outer(p[:, i], e[i]), d[i])
+    return w
+
+
+def by_matrices(e, d, p):
+    # A product of matrices knows of no windows: sums of each.
+    return np.multiply.outer(p @ e, d.sum(0))
+
+
+def by_scipy(z, T):
+    from scipy.special import softmax
+
+    return softmax(z / T, axis=1)
+
+
+def plain_exponentials(z, T):
+    with np.errstate(all="ignore"):
+        return np.exp(z / T) / np.exp(z / T).sum(1)[:, None]
+
+
+def closed_in_place(z, v, y, T, alpha):
+    soft = alpha * T * (by_scipy(z, T) - by_scipy(v, T))
+    z -= z.max(1, keepdims=True)
+    hard = by_scipy(z, 1)
+    hard[range(len(y)), y] -= 1
+    return ((1 - alpha) * hard + soft) / len(z)
+
+
+def example_by_example(z, v, y, T, alpha):
+    rows = []
+    for one, other, label in zip(z, v, y):
+        q, p, r = (by_scipy(a[None], t)[0] for a, t in ((one, T), (other, T), (one, 1)))
+        rows.append((1 - alpha) * (r - np.eye(len(one))[label]) + alpha * T * (q - p))
+    return np.stack(rows) / len(z)
+
+
+def at_one_temperature(z, v, y, T, alpha):
+    return closed_in_place(z.copy(), v, y, 1.0, alpha)
+
+
+def by_products(a, b):
+    q = np.square(b).sum(1).reshape(len(b), -1)
+    flat = [x.reshape(*x.shape[:2], -1) for x in (a, b)]
+    G = flat[0] @ flat[1].swapaxes(1, 2) / flat[1].shape[2]
+    return q / np.sqrt(np.square(q).sum(1))[:, None], G
+
+
+def maps_as_they_lie(a, b):
+    q, G = by_products(a, b)
+    return q.reshape(len(b), *b.shape[2:]), G
+
+
 ANSWERS = [
     ("01.relu_backward", in_place, "overwrites"),
     ("01.relu_backward", lambda g, x: (g * (x > 0)).astype(np.float32), "too-coarse"),
@@ -538,6 +617,13 @@ ANSWERS = [
     ("01.matmul_backward", lambda g, a, b: [(g @ b.T).tolist(), a.T @ g], ""),
     ("02.linear_cost", lambda i, o, bias: (i * o + o * bias, i * o / 1), "wrong-type"),
     ("02.model_cost", lambda shape, layers: layers.pop() and [[0, 0]], "wrong-value"),
+    ("03.separable_cost", rounded_up_sides, ""),
+    ("03.separable_cost", counts_as_floats, "wrong-type"),
+    ("03.channel_shuffle", dealt_by_remainder, ""),
+    ("03.channel_shuffle", reshaped_alone, "nothing-moved"),
+    ("03.channel_shuffle", whole_transpose, "wrong-shape"),
+    ("03.merged", path_by_path, ""),
+    ("03.merged", by_matrices, "wrong-value"),
     ("04.magnitude_mask", percentile_mask, "percentile"),
     ("04.magnitude_mask", half_up_mask, "half-up"),
     ("04.masked_sgd", step_in_place, "one-array"),
@@ -608,6 +694,13 @@ ANSWERS = [
     ("16.packed_dot", sums_of_numpy, "wrapped"),
     ("16.sign_threshold", quotient, "divided"),
     ("16.sign_threshold", by_halving, ""),
+    ("18.soft_targets", by_scipy, ""),
+    ("18.soft_targets", plain_exponentials, "overflows"),
+    ("18.kd_gradient", closed_in_place, "overwrites"),
+    ("18.kd_gradient", example_by_example, ""),
+    ("18.kd_gradient", at_one_temperature, "wrong-value"),
+    ("18.map_targets", by_products, ""),
+    ("18.map_targets", maps_as_they_lie, "wrong-shape"),
 ]
 
 

@@ -1,0 +1,115 @@
+"""Convolution, and the sums of the batch normalisation behind it: contract, reference, entry.
+
+    u = x * w        y = act(u a + b), a and b from mean and variance of u over the batch
+
+Forward, the moments of an image's u are summed while it lies in the nearest caches. Backward, the
+cotangent of u,
+
+    v = g' a + u b + d,        g' = g where act lets it through        (see nn/norm.py)
+
+is computed for an image at a time and goes into the gradients of x and w from the nearest caches:
+it is never whole. So of four passes over the memory of maps one is left. The reference is the three
+operations one after the other; each vector rung from AVX2 on gives the bits of that order, but for
+the last ones of the moments, whose double sums run image by image.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .. import cpu
+from ..doors import F32, Pair, floats, geometry
+from ..layout import nchw, nhwc
+from ..memory import aligned
+from ..threads import threads
+from . import norm
+from .conv import (AVX2, blocked, check, conv2d, conv2d_input_grad, conv2d_weight_grad,
+                   depthwise_sizes, lanes, padded, rooms_of_windows, sizes_of, taps)
+from .norm import Gate
+
+Array = np.ndarray
+Blend = tuple[Array, Array, Array]
+
+
+def conv2d_moments(x: Array, w: Array, *, stride: Pair = (1, 1), padding: Pair = (0, 0),
+                   groups: int = 1, isa: str = "auto",
+                   n_threads: int = 1) -> tuple[Array, Array, Array]:
+    """Returns u = x * w, (N, O, Ho, Wo), and mean and variance of its channels, (O,) float64.
+
+    x : (N, C, H, W)        w : (O, C/G, KH, KW)
+    Raises ValueError for other arrays, and where channels, groups or sizes do not fit.
+    """
+    groups, n_threads = check(x, w, None, groups), threads(n_threads)
+    level = cpu.resolve(isa, "maps")
+    if not _in_one_pass(level, groups, x, w):
+        u = conv2d(x, w, stride=stride, padding=padding, groups=groups, isa=isa,
+                   n_threads=n_threads)
+        return u, *norm.moments(u, isa=isa)
+    where = geometry(x.shape[2:], w.shape[2:], stride, padding)
+    n, sizes, depthwise, filters = _described(where, x, w, groups)
+    u = aligned(n, sizes.Ho, sizes.Wo, sizes.O)
+    sums, moments = np.zeros((2, n, sizes.O)), np.zeros((2, sizes.O))
+    packed = aligned(1 if depthwise else w[0].size * lanes(sizes.O))
+    cpu.kernel_module("maps").conv_moments(
+        nhwc(x).reshape(n, sizes.H, sizes.W, sizes.C), filters, depthwise, packed,
+        padded(sizes, n_threads), u, *sums, *moments, sizes, level, n_threads)
+    return nchw(u.reshape(len(x), *where.count, sizes.O)), *moments
+
+
+def conv2d_norm_grads(g: Array, u: Array, x: Array, w: Array, blend: Blend, gate: Gate | None, *,
+                      want_dx: bool = True, stride: Pair = (1, 1), padding: Pair = (0, 0),
+                      groups: int = 1, isa: str = "auto",
+                      n_threads: int = 1) -> tuple[Array | None, Array]:
+    """Returns dx, (N, C, H, W), or None, and dw for the cotangent v = norm.blend(g, u, ...) of u.
+
+    g, u : (N, O, Ho, Wo)        x, w : as in `conv2d_moments`        blend : a, b, d, (O,) each
+    gate : what of g counts; None: all
+    Raises ValueError for other arrays, and where shapes do not fit.
+    """
+    groups, n_threads = check(x, w, None, groups), threads(n_threads)
+    where = geometry(x.shape[2:], w.shape[2:], stride, padding)
+    norm.check({"g": g, "u": u}, {**dict(zip("abd", blend)), **norm.vectors(gate)})
+    if u.shape != (len(x), len(w), *where.count):
+        raise ValueError(f"u must have shape {(len(x), len(w), *where.count)}, got {u.shape}")
+    level = cpu.resolve(isa, "maps")
+    if not _in_one_pass(level, groups, x, w, g, u, *blend):
+        kw = dict(stride=stride, padding=padding, groups=groups, isa=isa, n_threads=n_threads)
+        v = norm.blend(g, u, *blend, gate, isa=isa)
+        dx = conv2d_input_grad(v, w, size=x.shape[2:], **kw) if want_dx else None
+        return dx, conv2d_weight_grad(x, v, kernel=w.shape[2:], **kw)
+    n, sizes, depthwise, filters = _described(where, x, w, groups)
+    module, out = cpu.kernel_module("maps"), (sizes.Ho, sizes.Wo, sizes.O)
+    dx = aligned(n, sizes.H, sizes.W, sizes.C) if want_dx else None
+    sums = np.zeros((module.SLABS, w.size), np.float32)
+    packed = aligned(1 if depthwise else sizes.KH * sizes.O * lanes(sizes.KW * sizes.C))
+    module.conv_norm_grads(
+        nhwc(g).reshape(n, *out), nhwc(u).reshape(n, *out),
+        nhwc(x).reshape(n, sizes.H, sizes.W, sizes.C), filters,
+        tuple(map(np.ascontiguousarray, blend)), norm.contiguous(gate), depthwise, packed,
+        rooms_of_windows(sizes, n_threads), aligned(n_threads, math.prod(out)), sums, dx, sizes,
+        level, n_threads)
+    if want_dx:
+        dx = nchw(dx.reshape(len(x), *where.size, sizes.C))
+    if depthwise:
+        dw = np.ascontiguousarray(sums.sum(axis=0).reshape(-1, sizes.C).T).reshape(w.shape)
+    else:
+        dw = np.empty(w.shape, np.float32)
+        module.unpacked(sums, dw, sizes)
+    return dx, dw
+
+
+def _in_one_pass(level: int, groups: int, x: Array, w: Array, *others: Array) -> bool:
+    # What the kernels know: vector rungs, one group or a filter per channel, no empty map.
+    known = groups == 1 or groups == x.shape[1] == len(w)
+    return level >= AVX2 and known and all(a.dtype == F32 and a.size for a in (x, w, *others))
+
+
+def _described(where, x: Array, w: Array, groups: int):
+    # The images, or blocks of them, the numbers of the convolution, whether it is depthwise, its
+    # filters in a row.
+    if groups == x.shape[1] == len(w):
+        return len(x), depthwise_sizes(where, len(w)), True, taps(w).reshape(-1)
+    n, sizes = blocked(sizes_of(where, x.shape[1], len(w)), len(x))
+    return n, sizes, False, np.ascontiguousarray(w).reshape(-1)
