@@ -111,9 +111,9 @@ SURGERY = {"lenet300": pruned((20, 30), 0.05, fc1=8.0, fc2=6.0, fc3=1.5),
 # shifted by up to 2 pixels; shifts of 1 pixel: 36).
 ARMS: dict[str, Arm] = {
     "conv 6-12-16": Arm(three_convs(6, 12, 16), (1.0, 1.5)),
-    "lenet 8-16": Arm(two_convs(8, 16), (1.0, 2.0)),
+    "lenet 8-16": Arm(two_convs(8, 16), (1.0, 0.5)),
     "lenet300": Arm("lenet300", (1.0, 2.0), first=SURGERY["lenet300"]),
-    "lenet 10-24": Arm(two_convs(10, 24), (0.5, 1.0)),
+    "lenet 10-24": Arm(two_convs(10, 24), (0.3, 0.6)),
     "conv 5-10-10": Arm(three_convs(5, 10, 10), (1.0, 2.0)),
     "conv 8-16-20": Arm(three_convs(8, 16, 20), (2.0, 4.0)),
     "lenet5": Arm("lenet5", (1.0, 2.0), first=SURGERY["lenet5"], epochs=10),
