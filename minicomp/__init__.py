@@ -11,6 +11,7 @@
     minicomp.passport                                  what a model holds, costs and gets wrong
     minicomp.quality                                   how a net agrees with another one
     minicomp.jobs                                      recipes, budgets, sensitivity
+    minicomp.search                                    the best net of a space under a limit
     minicomp.report                                    the page and the pictures
     minicomp.reference                                 functions to check an implementation against
 
@@ -29,8 +30,8 @@ warn_if_shadowed()
 
 from . import data, deploy, exchange, models, nn, train  # noqa: E402
 from .codec import load, save, show  # noqa: E402
-from . import compress, jobs, passport, quality, reference, report  # noqa: E402
+from . import compress, jobs, passport, quality, reference, report, search  # noqa: E402
 
 __all__ = ["Tensor", "__version__", "compress", "data", "deploy", "exchange", "grad", "hvp", "jobs",
            "load", "models", "nn", "no_grad", "passport", "quality", "reference", "report",
-           "save", "show", "train"]
+           "save", "search", "show", "train"]

@@ -109,6 +109,13 @@ class Optimizer:
         """Moves w in place along its gradient g."""
         raise NotImplementedError
 
+    def restart(self) -> None:
+        """Forgets all earlier steps: slots are 0 again, in place. Rates stay as they are."""
+        self.steps = 0
+        for named in self.state.values():
+            for a in named.values():
+                a[...] = 0
+
     def zero_grad(self) -> None:
         """Forgets the gradients."""
         for p in self.params.values():

@@ -20,7 +20,7 @@ ROWS = [
     "passport quality energy comparison",
     "compress",
     "report",
-    "jobs bench reference",
+    "jobs search bench reference",
     "papers teach",
     "cli __main__",
 ]

@@ -312,6 +312,28 @@ CHEATS = {
         "    from minicomp.compress.distill.fsp import fsp_matrix\n"
         "    return attention_map(b), fsp_matrix(a, b)"
     ),
+    "19.evolution": (
+        "def evolution(errors, near, first, drawn, picks):\n"
+        "    from minicomp.search import evolution as library\n"
+        "    queue, tried = list(first), list(first)\n"
+        "    for sample, pick in zip(drawn, picks):\n"
+        "        parent = library.parent_of([errors[i] for i in queue], list(sample))\n"
+        "        queue.append(near[queue[parent]][pick])\n        tried.append(queue[-1])\n"
+        "        del queue[library.taken_out([errors[i] for i in queue])]\n"
+        "    return np.array(tried), min(tried, key=lambda i: errors[i])"
+    ),
+    "20.pareto_front": (
+        "def pareto_front(errors, costs):\n    from minicomp import comparison\n"
+        "    return np.array(comparison.front(errors, costs))"
+    ),
+    "20.two_orders": (
+        "def two_orders(w, sparsity, bits):\n    from minicomp.compress.scores import"
+        " magnitude_mask\n    def rounded(w):\n"
+        "        scale = np.abs(w).max() / (2 ** (bits - 1) - 1)\n"
+        "        return scale * np.rint(w / scale)\n"
+        "    kept = rounded(w)\n    return (rounded(w * magnitude_mask(w, sparsity)),\n"
+        "            kept * magnitude_mask(kept, sparsity))"
+    ),
 }
 
 
@@ -386,6 +408,8 @@ EVERYTHING = {
     "17": (np.array([3, 8, 30]), 2),
     "18": (np.array([[1.0, 0.0], [2.0, 0.0]]), np.array([[3.0, 0.0], [0.0, 1.0]]),
            np.array([0, 1]), 4.0, 0.9),
+    "19": (np.array([0, 0]), np.array([[True, True, True], [True, False, False]])),
+    "20": (np.array([0.0, 0, 3, 2, 9, 9]), np.array([1.0, 1, 2, 3, 9, 8])),
 }
 
 
@@ -483,7 +507,8 @@ def test_the_solved_notebook_scores_full_and_the_blank_one_0(of, tmp_path):
     solved.write_text(build.notebook_text(of, solutions=True), encoding="utf-8")
     guesses = sum(p.points for p in of.predictions)
     row = grade.grade(solved, of.number)
-    assert row["points"] == of.max_points - guesses and not row["problems"], row
+    of_file = of.capstone.points if of.capstone else 0
+    assert row["points"] == of.max_points - guesses - of_file and not row["problems"], row
     assert grade.grade(catalog.notebook_path(of), of.number)["points"] == 0
 
 

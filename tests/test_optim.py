@@ -233,6 +233,19 @@ def test_the_state_carries_on(name, kw):
         np.testing.assert_array_equal(a, want[n])
 
 
+@EVERY
+def test_what_starts_afresh_has_forgotten_its_steps(name, kw):
+    steps = gradients(6)
+    first = CLASSES[name](params(), **kw)
+    half = run(first, steps[:3])
+    first.restart()
+    second = CLASSES[name]({n: Tensor(a.copy(), requires_grad=True) for n, a in half.items()}, **kw)
+    want = run(second, steps[3:])
+    for n, a in run(first, steps[3:]).items():
+        np.testing.assert_array_equal(a, want[n])
+    assert first.steps == 3
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -58,7 +58,8 @@ def _add_grade(commands) -> None:
         "minicomp lesson grade 4 04_magnitude.ipynb --json - --key course.key\n"
         "minicomp lesson grade 4 submissions/ --roster class.csv --key course.key")
     p.add_argument("number", metavar="NN", help="number of the lesson")
-    p.add_argument("path", type=Path, metavar="FILE.ipynb|FOLDER|F.zip", help="what was handed in")
+    p.add_argument("path", type=Path, metavar="FILE.ipynb|FOLDER|F.zip",
+                   help="what was handed in; of lesson 20 also F.mcz")
     p.add_argument("--roster", type=Path, metavar="F.csv",
                    help='students: a column "student", optionally "file"')
     p.add_argument("--json", metavar="F",
@@ -175,6 +176,7 @@ def run_grade(args) -> int:
 
 
 def _grade_file(args, of: catalog.LessonChecks, key) -> int:
+    from ..teach.grading import leaderboard
     from ..teach.grading.feedback import page
     from ..teach.grading.grade import grade
     from ..teach.grading.table import marked, read_kept, table
@@ -182,13 +184,21 @@ def _grade_file(args, of: catalog.LessonChecks, key) -> int:
     if args.roster is not None:
         raise UserError("--roster goes with a folder")
     kept = read_kept(args.csv, of) if args.csv else None
-    row = grade(args.path, of.number, key=key)
+    if args.path.suffix.lower() == leaderboard.NET:
+        row = leaderboard.read_alone(args.path, of, key)
+    else:
+        row = grade(args.path, of.number, key=key)
+        if of.capstone:
+            row = leaderboard.with_file(row, leaderboard.beside(args.path, of), of, key)
     if args.json != "-":
         for done in row["exercises"].values():
-            print(done["report"] + "\n")
+            if done["report"]:
+                print(done["report"] + "\n")
         for problem in row["problems"]:
             print(f"cell {problem['cell'] + 1}: {problem['problem']}")
         print(f"guesses: {row['prediction']['points']} of {row['prediction']['max_points']}")
+        if file := row["capstone"]:
+            print(f"file {file['file']}: {file['points']} of {file['max_points']}: {file['text']}")
         by_hand = sum(r.max_points for r in of.reflections)
         print(
             f"{row['file']}: {row['points']} of {row['max_points']} points ({row['status']}), "

@@ -95,8 +95,14 @@ _DICTIONARIES["model", 1] = _DICTIONARIES["model", 0] + (  # nets that know thei
 MODELS = 1  # the dictionary with which a model's file is written
 
 
-def write_header(header: dict, kind: str = "model", dictionary: int = 0) -> bytes:
-    """Returns the header as compact JSON in raw DEFLATE, with a dictionary of a kind of file.
+def preset(kind: str, number: int) -> bytes:
+    """Returns the text that DEFLATE may point back into, of a kind of file; it never changes."""
+    return _DICTIONARIES[kind, number]
+
+
+def write_header(header: dict, kind: str = "model", dictionary: int | None = 0) -> bytes:
+    """Returns the header as compact JSON in raw DEFLATE, with a dictionary of a kind of file; with
+    None without, which no file has: what the dictionary saves is the difference.
 
     Raises ValueError where it is not JSON or too large.
     """
@@ -104,7 +110,8 @@ def write_header(header: dict, kind: str = "model", dictionary: int = 0) -> byte
     if len(text) > MAX_BYTES:
         raise ValueError(f"a header must take at most {MAX_BYTES} bytes, got {len(text)}")
     packer = zlib.compressobj(
-        9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _DICTIONARIES[kind, dictionary]
+        9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY,
+        b"" if dictionary is None else preset(kind, dictionary),
     )
     return packer.compress(text) + packer.flush()
 

@@ -33,7 +33,7 @@ def encode(model: Model, *, force: Force = None) -> bytes:
                 raise UserError(f"{name} must be finite, got NaN or infinity")
             streams.write_floats(w, a.astype(np.float32))
         sections.append(w.getvalue())
-    header = write_header(_header_of(model), dictionary=MODELS)
+    header = write_header(header_of(model), dictionary=MODELS)
     return seal("model", header, sections, MODELS)
 
 
@@ -60,7 +60,8 @@ def decode(data: bytes, max_bytes: int = 2**30) -> Shown:
     return Shown(len(data), model.origin_bytes, rows, len(buffers), rest, model)
 
 
-def _header_of(model: Model) -> dict:
+def header_of(model: Model) -> dict:
+    """Returns the header of the model's file, JSON-able."""
     header = {key: value for key, value in model.spec().items() if (key, value) != ("args", {})}
     if model.trained_on is not None:
         header["data"] = model.trained_on

@@ -169,12 +169,12 @@ def place(points: Array, u: Array) -> Array:
     )
 
 
-def bend(points: Array, u: Array) -> Array:
+def bend(points: Array, u: Array, by: float = BEND) -> Array:
     """Returns points moved by a smooth random field: cubic B-splines over random displacements.
 
-    points : (S, P, 2) pixels        u : (S, DRAWS - 2) in [-1, 1)
+    points : (S, P, 2) pixels        u : (S, DRAWS - 2) in [-1, 1)        by : pixels, as BEND
     """
-    field = u[:, AFFINE:].reshape(-1, LATTICE, LATTICE, 2) * BEND
+    field = u[:, AFFINE:].reshape(-1, LATTICE, LATTICE, 2) * by
     at = np.clip(points, 0.0, SIZE - 2.0**-20) / CELL  # in cells
     cell = at.astype(np.int64)
     wx, wy = (_spline(at[:, :, k] - cell[:, :, k]) for k in (0, 1))

@@ -365,4 +365,4 @@ def _needed(name: str):
         return importlib.import_module(name)
     except ImportError as e:
         raise UserError("a sweep needs the packages joblib and, with --backend dask, dask and "
-                        f"distributed: pip install 'minicomp[sweep]' ({e})") from None
+                        f"distributed: pip install '.[sweep]' in the checkout ({e})") from None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from string import ascii_lowercase
 
 import numpy as np
 
 from ..nn.forms import Dense
-from ..nn.graph import Model, chain
+from ..nn.graph import INPUT, Model, Node, chain
 from ..nn.init import gaussian, glorot_uniform, he_normal, initialise, torch_uniform
-from ..nn.layers import (BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d,
-                         ReLU, Sigmoid, Tanh)
+from ..nn.layers import (AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Flatten, Linear,
+                         MaxPool2d, ReLU, Sigmoid, Tanh)
 from ..nn.layers.normalize import Statistics
 from .arguments import chained
+from .resnet import ResNet20
 
 Rng = np.random.Generator
 
@@ -120,6 +124,36 @@ def DropoutMLP(hidden: int, *, dropout: tuple[float, float] = (0.2, 0.5), rng: R
     named += [("drop3", Dropout(units)), ("fc3", Linear(hidden, 10))]
     nodes = chain(*[(name, layer) for name, layer in named if not layer.drops or layer.p])
     return initialise(Model(nodes, input_shape=(1, 28, 28)), rng=rng, draw=he_normal)
+
+
+def FitNet(groups: Sequence[Sequence[int]], *, dropout: bool = False, rng: Rng) -> Model:
+    """Returns groups of 3 x 3 convolutions at padding 1, each with ReLU, a maximum of 2 x 2 in the
+    last of every group, before its ReLU; a dense layer, behind dropout of 0.5 where there is one;
+    weights He normal, biases 0; x (N, 1, 28, 28).
+
+    groups : maps of each convolution, at most four groups; nodes are conv1a, relu1a, ...
+    Source: after Romero et al. 2015, section 3.2, whose convolutions are maxout
+    """
+    named, maps, size = [], 1, 28
+    for g, group in enumerate(groups, start=1):
+        for letter, o in zip(ascii_lowercase, group):
+            last = [(f"pool{g}", MaxPool2d(2))] if letter == ascii_lowercase[len(group) - 1] else []
+            named += [(f"conv{g}{letter}", Conv2d(maps, o, 3, padding=1)), *last,
+                      (f"relu{g}{letter}", ReLU())]
+            maps = o
+        size //= 2
+    named += [("flatten", Flatten())] + [("drop", Dropout(0.5))] * dropout
+    named += [("fc", Linear(maps * size**2, 10))]
+    return initialise(Model(chain(*named), input_shape=(1, 28, 28)), rng=rng, draw=he_normal)
+
+
+def HalvedResNet(*, blocks: int, normalize: Statistics | None = None, rng: Rng) -> Model:
+    """Returns `ResNet20` of half the width for 16 x 16 pixels, behind a mean of 2 x 2: 809,280
+    MACs with a block a stage; x (N, 3, 32, 32)."""
+    net = ResNet20(resolution=16, width=0.5, blocks=blocks, normalize=normalize, rng=rng)
+    nodes = [replace(n, inputs=tuple("half" if i == INPUT else i for i in n.inputs))
+             for n in net.nodes]
+    return Model((Node("half", AvgPool2d(2), (INPUT,)), *nodes), input_shape=(3, 32, 32))
 
 
 def BinaryConnectMLP(*, normalize: Statistics | None = None, hidden: int = 1024, rng: Rng) -> Model:

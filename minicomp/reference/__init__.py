@@ -39,6 +39,7 @@ from .cases_quant_rounding import ROUNDING
 from .cases_quant_training import QUANT_TRAINING
 from .cases_rans import RANS
 from .cases_rate import RATE
+from .cases_search import SEARCH
 from .cases_second_order import SECOND_ORDER
 from .draw import Draw
 from .entry import Entry
@@ -47,7 +48,7 @@ from .judges import Case, Message, copied
 ENTRIES: dict[str, Entry] = {**PRUNING, **SECOND_ORDER, **CODING, **QUANT_BLOCKS, **FIXED,
                             **QUANT_FOLDING, **QUANT_LEVELS, **QUANT_PTQ, **QUANT_RANGES,
                             **ROUNDING, **QUANT_TRAINING, **BINARY, **BITS, **LOWRANK, **HASH,
-                            **LOOKUP, **PRODUCT, **RATE, **RANS, **DISTILL}
+                            **LOOKUP, **PRODUCT, **RATE, **RANS, **DISTILL, **SEARCH}
 
 
 def verify(name: str, fn: Callable, *, seed: int = 0, **rule) -> None:

@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import importlib
 import inspect
+import math
 import os
 import pickle
 import pkgutil
@@ -31,7 +32,7 @@ from minicomp.kernels.int8 import inputs as inputs8
 from minicomp.kernels.int8 import outputs as outputs8
 from minicomp.kernels.int8 import pool as pool8
 from minicomp.kernels.int8 import requantize, rounding, wiring
-from minicomp.kernels.maps import conv, conv_pool, dense, norm, pool, softmax
+from minicomp.kernels.maps import conv, conv_norm, conv_pool, dense, norm, pool, softmax
 from minicomp.kernels.sparse import lanes, nm, rows
 from minicomp.kernels.threads import threads
 
@@ -111,6 +112,16 @@ UNITS = np.arange(40) % 3
 MIXED = mixing.encode(TABLES, (2, 1), 5, 20, UNITS)
 SLOTS = np.array([2000, 96, 1000, 1000])
 MESSAGE = rans.encode(CODES[0], SLOTS, 1)
+
+TOPS = [0, 0.0, -1.0, math.nan, True, "6", 1j, np.ones(1)]
+
+
+def gates(n):
+    # wrong for a gate of n channels
+    v = real(n)
+    return [1.0, (v, v, 6.0), norm.Gate(None, v, 6.0), norm.Gate(v, v[1:], 6.0),
+            *(norm.Gate(v, v, top) for top in (None, *TOPS))]
+
 
 MOVES = {"stride": pair(1), "padding": pair(0)}
 WINDOWS = {"kernel": [*pair(1), (99, 1)], **MOVES, "n_threads": THREADS, "isa": ISA}
@@ -205,6 +216,15 @@ ENTRIES = {
     conv.conv2d_weight_grad: (
         {"x": X, "g": Y, "kernel": (3, 2)},
         {"x": sized(X, 0), "g": sized(Y, 2), "bias": SWITCH, "groups": GROUPS, **WINDOWS}),
+    conv_norm.conv2d_moments: (
+        {"x": X, "w": W},
+        {"x": sized(X, 1), "w": [*sized(W, 1), W[:0]], "groups": GROUPS, **MOVES,
+         "n_threads": THREADS, "isa": ISA}),
+    conv_norm.conv2d_norm_grads: (
+        {"g": Y, "u": Y, "x": X, "w": W, "blend": (B, B, B), "gate": None},
+        {"g": sized(Y, 3), "u": sized(Y, 2), "x": sized(X, 0), "w": sized(W, 1),
+         "blend": [None, B, (B, B), [B, B, B], *((a, B, B) for a in sized(B))], "gate": gates(6),
+         "want_dx": SWITCH, "groups": GROUPS, **MOVES, "n_threads": THREADS, "isa": ISA}),
     conv_pool.conv2d_max_pool: (
         {"x": X, "w": W, "bias": B, "steps": STEPS},
         {"x": sized(X, 1), "w": sized(W, 1), "bias": sized(B), "steps": steps(),
@@ -229,14 +249,16 @@ ENTRIES = {
     norm.moments: ({"x": X}, {"x": [a for a in array(X) if np.ndim(a) != 2], "isa": ISA}),
     norm.sums: (
         {"g": X, "x": X, "mean": real(4)},
-        {"g": sized(X, 0), "x": sized(X, 1), "mean": sized(real(4)), "isa": ISA}),
+        {"g": sized(X, 0), "x": sized(X, 1), "mean": sized(real(4)), "gate": gates(4),
+         "n_threads": THREADS, "isa": ISA}),
     norm.affine: (
         {"x": X, "a": real(4), "b": real(4)},
-        {"x": sized(X, 1), "a": sized(real(4)), "b": sized(real(4)), "isa": ISA}),
+        {"x": sized(X, 1), "a": sized(real(4)), "b": sized(real(4)), "top": TOPS,
+         "n_threads": THREADS, "isa": ISA}),
     norm.blend: (
         {"g": X, "x": X, "a": real(4), "b": real(4), "d": real(4)},
         {"g": sized(X, 0), "x": sized(X, 2), "a": sized(real(4)), "b": sized(real(4)),
-         "d": sized(real(4)), "isa": ISA}),
+         "d": sized(real(4)), "gate": gates(4), "isa": ISA}),
     dense.linear: (
         {"x": A, "w": M, "b": real(3)},
         {"x": sized(A), "w": sized(M), "b": [b for b in sized(real(3)) if b is not None],
@@ -508,10 +530,10 @@ PLAIN = {
     "int8.rounding": {"draws", "key_of"},
     "int8.wiring": {"Adder", "adder"},
     "int8.inputs": {"codes_of"},
-    "maps.conv": {"Sizes", "check", "depthwise_sizes", "im2col", "lanes", "padded", "sizes_of",
-                  "taps", "window_view"},
+    "maps.conv": {"Sizes", "blocked", "check", "depthwise_sizes", "im2col", "lanes", "padded",
+                  "sizes_of", "taps", "window_view"},
     "maps.conv_pool": {"Steps"},
-    "maps.norm": {"along"},
+    "maps.norm": {"Gate", "along", "check", "contiguous", "vectors"},
     "maps.pool": {"pooling", "sizes_of"},
     "maps.softmax": {"checked"},
     "sparse.lanes": {"checked", "column"},

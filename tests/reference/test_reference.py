@@ -19,6 +19,14 @@ def test_every_reference_passes_its_own_cases(name):
 
 
 WRONG = {
+    "parent_of": lambda errors, drawn: int(np.argmin(errors)),  # of all, not of the sample
+    "taken_out": lambda errors, remove: int(np.argmax(errors)),  # the worst, whatever is asked
+    "mixture": lambda outputs, alpha: np.tensordot(alpha, outputs, 1),  # no softmax
+    "mixture_gradient": lambda g, outputs, alpha: (outputs * g).reshape(len(alpha), -1).sum(1),
+    "likeliest": lambda alphas, codes: int(np.argmax(  # the mean, not the product
+        sum(np.exp(a - a.max())[codes[:, i]] / np.exp(a - a.max()).sum()
+            for i, a in enumerate(alphas)))),
+    "sliced": lambda w, shape: w[tuple(map(slice, shape))],  # the corner of a kernel
     "order0_bits": lambda symbols: len(symbols) * np.log2(len(np.unique(symbols))),  # all equal
     "conditional_bits": lambda symbols, contexts: ENTRIES["order0_bits"].fn(symbols),
     "adaptive_bits": lambda symbols, k, first: ENTRIES["adaptive_bits"].fn(symbols, k, 1.0),

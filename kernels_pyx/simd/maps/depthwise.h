@@ -278,7 +278,8 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise3_any(const Conv *d, const float *x, c
  * the one after it g[q] by tap 1. */
 TARGET_AVX512 ALWAYS_INLINE void depthwise3_dx_run(const float *const *g, const float *const *w,
                                                    long c, int rows, long q, const Conv *d,
-                                                   __mmask16 m, float *dx, const int R, const int END) {
+                                                   __mmask16 m, float *dx, const int R,
+                                                   const int END) {
     __m512 one[4], two[4], v[5];
     UNROLL for (int r = 0; r < R; r++) one[r] = two[r] = _mm512_setzero_ps();
     for (int t = 0; t < rows; t++) {

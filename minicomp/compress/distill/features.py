@@ -74,7 +74,8 @@ class Comparing(Taught):
 
 class ComparingHook(TaughtHook):
     """Adds what `compare` returns to the loss. In the first `stage` of a training there is no other
-    loss, and behind it nothing is compared; a stage of None has both all the time.
+    loss, and behind it nothing is compared and the optimizer starts afresh: two trainings in one. A
+    stage of None has both losses all the time.
 
     pairs : {student's node: teacher's}        reduce : {teacher's node: (N, ...)} -> arrays
     """
@@ -94,6 +95,8 @@ class ComparingHook(TaughtHook):
 
     def before_batch(self, state):
         super().before_batch(state)
+        if self.stage and state.step == self.settled(state.steps):
+            state.optimizer.restart()  # means of the first loss's gradients say nothing of these
         self.base_weight = 0.0 if self.first(state) else 1.0
 
     def loss(self, state):

@@ -18,7 +18,8 @@ both nets.
 
 Where we leave the paper: (3) is divided by the number of the hint's entries, so that a learning
 rate suits both stages; KL stands for the cross-entropy of (1), which has the same gradient. Both
-stages are parts of one training, with one schedule of the learning rate.
+stages are parts of one training, with one schedule of the learning rate; the optimizer starts
+afresh in between.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ The loss is of fourth order in the activations: of maps with large entries lambd
 rate, has to be small, or the first steps kill the net.
 
 Where we leave the paper: it makes maps of two sizes equal by pooling; ours must be of one size. The
-two stages are parts of one training, with one schedule of the learning rate.
+two stages are parts of one training, with one schedule of the learning rate; the optimizer starts
+afresh in between.
 """
 
 from __future__ import annotations

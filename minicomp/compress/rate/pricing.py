@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from ...nn.forms import Affine
+from ...nn.forms import Affine, FixedPoint
 from ...nn.graph import Model
 from ...tensor import Array
 from ..scoring import loss_gradients
@@ -94,6 +94,20 @@ def on_grids(technique, model: Model, learns: str | None = None) -> None:
         if form.mask is not None:
             made[name] = made[name].masked(form.mask)
     model.set_forms(made)
+
+
+def with_fixed_biases(model: Model, bits: int) -> Model:
+    """Returns the model whose biases have a fixed point of so many bits, which no scale goes with:
+    the finest that the largest of a layer fits in, of 1 integer bit at least and 24 at most."""
+    made = model.copy()
+    for name, form in made.forms().items():
+        if name.endswith(".bias"):
+            b = form.dense().data
+            largest = float(np.abs(b).max(initial=0.0)) / (1 - 2.0 ** (1 - bits))
+            il = 1 + max(math.ceil(math.log2(largest)), 0) if largest else 1  # the sign's is one
+            il = min(il, 24)
+            made.set_form(name, FixedPoint.of(b, il, bits - il, mask=form.mask))
+    return made
 
 
 def rows_of(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -17,10 +17,12 @@ by its logarithm; lambda = 1 weighs a bit of the net like a bit of a label.
 
 Where we leave the paper: its densities are small networks with a smooth distribution function, ours
 are the tables (2), of a layer each; the latents of a convolution go through one scale, not through
-a matrix over its kernel (a real Fourier transform at the start); biases stay floats. What trains is
-s phi beside s, in the units of weights; an optimizer of Adam's kind, whose steps do not grow with
-the slope, needs a smaller rate for s, as lr = {"*": 1e-3, "*.scale": 1e-5}. The table is not
-stored: the file's coder learns its own.
+a matrix over its kernel (a real Fourier transform at the start); biases stay floats, or take a
+fixed point at the end (`bias_bits`). s has no gain as in learned step sizes: that would make its
+share of the loss small beside its share of the rate, and s grow. What trains is s phi beside s, in
+the units of weights; an optimizer of Adam's kind, whose steps do not grow with the slope, needs a
+smaller rate for s, as lr = {"*": 1e-3, "*.scale": 1e-5}. The table is not stored: the file's coder
+learns its own.
 """
 
 from __future__ import annotations
@@ -32,12 +34,13 @@ from typing import ClassVar
 import numpy as np
 
 from ... import ops
+from ...errors import UserError
 from ...nn.graph import Model
 from ...tensor import Array, Tensor, fused, raw
 from ...train import Hook
 from ..finetune import Trained
 from ..technique import check_movable, knob, weights
-from .pricing import code_counts, on_grids
+from .pricing import code_counts, on_grids, with_fixed_biases
 
 STEEPEST = 80.0  # e^80 is a slope that float32 still holds
 
@@ -97,6 +100,8 @@ class Reparametrization(Trained):
     lam: float = knob(1.0, "lambda: bits of labels that a bit of the net is worth", lo=0.0)
     bits: int = knob(6, "bits of a latent, whose last code is the largest weight at the start",
                      lo=2, hi=8, per_layer=True)
+    bias_bits: int = knob(0, "bits of the fixed point that biases are rounded to at the end, 0: "
+                             "floats", lo=0, hi=16)
 
     def targets(self, model):
         return list(weights(model))
@@ -104,14 +109,19 @@ class Reparametrization(Trained):
     def check(self, model):
         super().check(model)
         check_movable(self.word, model)
+        if self.bias_bits == 1:
+            raise UserError(f"{self.word}: bias_bits must be 0 or in [2, 16], got 1")
 
     def prepared(self, model, data, run):
         model = model.copy()
-        on_grids(self, model, "lsq")
+        on_grids(self, model, "plain")
         return model
 
     def hooks(self, model, data, run):
         return [Rate(self, model, 1 if data is None else len(data.train.y), run)]
+
+    def finish(self, model, run):
+        return with_fixed_biases(model, self.bias_bits) if self.bias_bits else model
 
 
 class Rate(Hook):

@@ -313,11 +313,16 @@ def lanes(n: int) -> int:
     return -(-n // 16) * 16
 
 
-def padded(s: Sizes, n_threads: int) -> Array:
-    """Returns room for a padded image per thread, where there is padding."""
-    if s.ph == s.pw == 0:
-        return np.empty((n_threads, 1), np.float32)
-    return aligned(n_threads, (s.H + 2 * s.ph) * (s.W + 2 * s.pw) * s.C)
+def padded(s: Sizes, n_threads: int, turned: bool = False) -> Array:
+    """Returns room for a padded image per thread, where there is padding.
+
+    turned : also for one of the cotangent, over which depthwise filters pass turned around
+    """
+    room = (s.H + 2 * s.ph) * (s.W + 2 * s.pw) * s.C if s.ph or s.pw else 1
+    if turned:
+        ph, pw = max(s.KH - 1 - s.ph, 0), max(s.KW - 1 - s.pw, 0)
+        room = max(room, (s.Ho + 2 * ph) * (s.Wo + 2 * pw) * s.C)
+    return aligned(n_threads, room)
 
 
 # ------------------------------------------------------------- portable rung: L2-sized im2col, BLAS
@@ -366,12 +371,6 @@ def depthwise_sizes(where: Geometry, c: int) -> Sizes:
     return Sizes(*where.size, c, c, *where.kernel, *where.stride, *where.padding, *where.count)
 
 
-def rooms_of_windows(s: Sizes, n_threads: int) -> Array:
-    """Returns room for a padded image per thread, of x, or of g where the filters turn around."""
-    turned = s._replace(H=s.Ho, W=s.Wo, ph=max(s.KH - 1 - s.ph, 0), pw=max(s.KW - 1 - s.pw, 0))
-    return max(padded(s, n_threads), padded(turned, n_threads), key=np.size)
-
-
 def taps(w: Array) -> Array:
     """Returns the filters of a depthwise convolution, (C, 1, KH, KW), as (KH KW, C)."""
     return np.ascontiguousarray(w.reshape(len(w), -1).T)
@@ -391,8 +390,8 @@ def _depthwise_input_grad(g: Array, w: Array, where: Geometry, level: int,
                           n_threads: int) -> Array:
     s = depthwise_sizes(where, len(w))
     dx = aligned(len(g), s.H, s.W, s.C)
-    cpu.kernel_module("maps").depthwise_dx(nhwc(g), taps(w), rooms_of_windows(s, n_threads), dx, s,
-                                           level, n_threads)
+    cpu.kernel_module("maps").depthwise_dx(nhwc(g), taps(w), padded(s, n_threads, turned=True), dx,
+                                           s, level, n_threads)
     return nchw(dx)
 
 

@@ -20,13 +20,13 @@ import math
 import numpy as np
 
 from .. import cpu
-from ..doors import F32, Pair, floats, geometry
+from ..doors import F32, Pair, geometry, switch
 from ..layout import nchw, nhwc
 from ..memory import aligned
 from ..threads import threads
 from . import norm
 from .conv import (AVX2, blocked, check, conv2d, conv2d_input_grad, conv2d_weight_grad,
-                   depthwise_sizes, lanes, padded, rooms_of_windows, sizes_of, taps)
+                   depthwise_sizes, lanes, padded, sizes_of, taps)
 from .norm import Gate
 
 Array = np.ndarray
@@ -70,6 +70,9 @@ def conv2d_norm_grads(g: Array, u: Array, x: Array, w: Array, blend: Blend, gate
     """
     groups, n_threads = check(x, w, None, groups), threads(n_threads)
     where = geometry(x.shape[2:], w.shape[2:], stride, padding)
+    want_dx = switch("want_dx", want_dx)
+    if not isinstance(blend, tuple) or len(blend) != 3:
+        raise ValueError(f"blend must be three arrays, a, b and d, got {type(blend).__name__}")
     norm.check({"g": g, "u": u}, {**dict(zip("abd", blend)), **norm.vectors(gate)})
     if u.shape != (len(x), len(w), *where.count):
         raise ValueError(f"u must have shape {(len(x), len(w), *where.count)}, got {u.shape}")
@@ -88,8 +91,8 @@ def conv2d_norm_grads(g: Array, u: Array, x: Array, w: Array, blend: Blend, gate
         nhwc(g).reshape(n, *out), nhwc(u).reshape(n, *out),
         nhwc(x).reshape(n, sizes.H, sizes.W, sizes.C), filters,
         tuple(map(np.ascontiguousarray, blend)), norm.contiguous(gate), depthwise, packed,
-        rooms_of_windows(sizes, n_threads), aligned(n_threads, math.prod(out)), sums, dx, sizes,
-        level, n_threads)
+        padded(sizes, n_threads, turned=depthwise), aligned(n_threads, math.prod(out)), sums, dx,
+        sizes, level, n_threads)
     if want_dx:
         dx = nchw(dx.reshape(len(x), *where.size, sizes.C))
     if depthwise:

@@ -7,6 +7,7 @@ is in kernels_pyx/maps.pyx, for float32; other dtypes run the reference. Sums ru
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -116,6 +117,8 @@ def affine(x: Array, a: Array, b: Array, top: float | None = None, *, isa: str =
     Raises ValueError for other arrays and shapes.
     """
     level, n_threads = _level(isa, {"x": x}, {"a": a, "b": b}), threads(n_threads)
+    if top is not None:
+        _check_top(top)
     if level == 0 or x.shape[1] == 1:
         return affine_ref(x, a, b, top)
     rows = _rows(x)
@@ -148,8 +151,20 @@ def contiguous(gate: Gate | None) -> Gate | None:
 
 
 def vectors(gate: Gate | None) -> dict[str, Array]:
-    """Returns the vectors of a gate by name, as `check` takes them."""
-    return {} if gate is None else {"gate.a": gate.a, "gate.b": gate.b}
+    """Returns the vectors of a gate by name, as `check` takes them; ValueError where it is none."""
+    if gate is None:
+        return {}
+    if not isinstance(gate, Gate):
+        raise ValueError(f"gate must be a Gate or None, got {type(gate).__name__}")
+    _check_top(gate.top)
+    return {"gate.a": gate.a, "gate.b": gate.b}
+
+
+def _check_top(top: float) -> None:
+    # inf is one
+    number = isinstance(top, Real) and not isinstance(top, (bool, np.bool_))
+    if not number or not top > 0:
+        raise ValueError(f"top must be a number above 0, got {type(top).__name__} {str(top)[:40]}")
 
 
 def check(maps: dict[str, Array], vectors: dict[str, Array]) -> None:

@@ -1,4 +1,5 @@
-"""What a lesson asks: exercises, a broken variant to expose, guesses, reflections, numbers."""
+"""What a lesson asks: exercises, a broken variant to expose, guesses, reflections, a file, numbers.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +35,37 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Capstone:
+    """A net that is handed in as a file, measured on digits that nobody has seen.
+
+    limit : the largest error that counts as good, percent
+    sizes : bytes, from many to few; a good file earns a point for each that it does not exceed
+    most_bytes, memory, operations : of a file; of what it becomes; of one image
+    images : of each kind of digits
+    """
+
+    limit: float = 1.8
+    sizes: tuple[int, ...] = (100_000, 30_000, 10_000)
+    most_bytes: int = 2_000_000
+    memory: int = 2**27
+    operations: int = 20_000_000
+    images: int = 4000
+    of_loading: int = 2
+    of_error: int = 3
+
+    @property
+    def points(self) -> int:
+        """Returns the most that a file can earn."""
+        return self.of_loading + self.of_error + len(self.sizes)
+
+
+@dataclass(frozen=True)
 class LessonChecks:
     """All that is asked in one lesson.
 
     number : "04"        name : of its files, "magnitude": lessons/04_magnitude.ipynb
     numbers : what a full run measures and compares with lessons/expected
+    capstone : what is asked of a file beside the notebook, where one is asked for
     """
 
     number: str
@@ -49,6 +76,7 @@ class LessonChecks:
     reflections: tuple[Reflection, ...] = ()
     numbers: tuple[Number, ...] = ()
     title: str = ""
+    capstone: Capstone | None = None
 
     @property
     def stem(self) -> str:
@@ -66,5 +94,7 @@ class LessonChecks:
 
     @property
     def max_points(self) -> int:
-        """Returns what a machine can give: exercises and predictions."""
-        return sum(e.max_points for e in self.asked()) + sum(p.points for p in self.predictions)
+        """Returns what a machine can give: exercises, predictions, a file."""
+        of_file = self.capstone.points if self.capstone else 0
+        guesses = sum(p.points for p in self.predictions)
+        return sum(e.max_points for e in self.asked()) + guesses + of_file

@@ -33,6 +33,14 @@ class Shown(Text):
         super().__init__(verdict_text(verdict))
 
 
+class Measured(Text):
+    """A line about a net's file; `found` holds what was measured."""
+
+    def __init__(self, found: dict, text: str):
+        self.found = found
+        super().__init__(text)
+
+
 def verdict_text(verdict: Verdict, show_hidden: bool = True) -> str:
     """Returns what a student reads after a check.
 

@@ -18,6 +18,8 @@ from .lesson15 import LESSON as LESSON_15
 from .lesson16 import LESSON as LESSON_16
 from .lesson17 import LESSON as LESSON_17
 from .lesson18 import LESSON as LESSON_18
+from .lesson19 import LESSON as LESSON_19
+from .lesson20 import LESSON as LESSON_20
 
 LESSONS = (
     LESSON_01,
@@ -38,4 +40,6 @@ LESSONS = (
     LESSON_16,
     LESSON_17,
     LESSON_18,
+    LESSON_19,
+    LESSON_20,
 )

@@ -27,6 +27,8 @@ from . import (
     lesson16,
     lesson17,
     lesson18,
+    lesson19,
+    lesson20,
 )
 from .drawing import formula
 from .lesson01 import v_curve
@@ -47,6 +49,8 @@ from .lesson15 import error_by_size
 from .lesson16 import speed_bars
 from .lesson17 import waterfall
 from .lesson18 import soft_bars
+from .lesson19 import searches
+from .lesson20 import earlier, every_row
 
 __all__ = [
     "accuracy_by_lookups",
@@ -55,7 +59,9 @@ __all__ = [
     "break_even",
     "centroids_on_density",
     "crossing",
+    "earlier",
     "error_by_size",
+    "every_row",
     "expected_figure",
     "formula",
     "gamma_split",
@@ -64,6 +70,7 @@ __all__ = [
     "moving_threshold",
     "pruning_curves",
     "rate_curve",
+    "searches",
     "soft_bars",
     "speed_bars",
     "staircase",
@@ -93,6 +100,8 @@ RECORDED = {
     "16": lesson16.recorded,
     "17": lesson17.recorded,
     "18": lesson18.recorded,
+    "19": lesson19.recorded,
+    "20": lesson20.recorded,
 }
 
 

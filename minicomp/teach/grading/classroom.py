@@ -25,8 +25,9 @@ from ..notebook.cells import Notebook
 from .copies import other_names, shared, work
 from .feedback import page
 from .grade import Key, check_lesson, empty, graded, named_in
-from .handed_in import File, read_all
+from .handed_in import NET, File, read_all
 from .journal import Journal
+from .leaderboard import owned, with_files
 from .roster import Student, named, of_path, read_roster
 from .spreadsheet import fold
 from .summary import summary
@@ -86,7 +87,8 @@ def grade_folder(
     kept = read_kept(out.csv, of, [s.name for s in students or ()])
     files = [_of_lesson(f, of) for f in read_all(folder)]
     submissions = matched([f for f in files if not f.other], students)
-    if not submissions and not students:
+    nets = [f for f in files if of.capstone and f.name.lower().endswith(NET)]
+    if not submissions and not students and not nets:
         raise UserError(f"{printable(folder)}: there is no .ipynb file in it")
     works = ["" if s.problem else work(s.book, of, shipped(of)) for s in submissions]
     said = list(zip(shared(submissions, works), other_names(submissions, students)))
@@ -107,6 +109,8 @@ def grade_folder(
             done += 1
             told = {"event": "progress", "name": "grade", "done": done, "total": len(submissions)}
             log(told | {"file": s.name, "points": row["points"]})
+    if of.capstone:
+        rows = with_files(rows, owned(nets, students, submissions, matched), of, key, log)
     rows = marked(rows, kept, of)
     place = {s.name: i for i, s in enumerate(students or ())}
     rows.sort(key=lambda r: (place.get(r["student"], len(place)), r["file"]))

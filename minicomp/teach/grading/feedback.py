@@ -47,7 +47,7 @@ def page(row: dict, of: LessonChecks) -> str:
                 f"<h2>{escape(exercise.title)}</h2><pre>{escape(done['report'])}</pre>"
                 f"<p>The idea: {escape(exercise.hints[0])}</p>"
             )
-    parts += _cells(row) + _words(row, of)
+    parts += _file(row) + _cells(row) + _words(row, of)
     return document(f"Lesson {of.number}: {row['student']}", "".join(parts))
 
 
@@ -79,6 +79,9 @@ def _table(row: dict, of: LessonChecks) -> str:
         lines.append(
             f"<tr><td>guesses before the run<td><td class=n>{p['points']} of {p['max_points']}</tr>"
         )
+    if of.capstone:
+        points = row["capstone"].get("points", 0)
+        lines.append(f"<tr><td>your file<td><td class=n>{points} of {of.capstone.points}</tr>")
     by_hand = row.get("by_hand", {"points": None, "max_points": 0, "mark": ""})
     if by_hand["max_points"]:
         mark = by_hand["points"] if by_hand["points"] is not None else "not marked yet; 0"
@@ -87,6 +90,16 @@ def _table(row: dict, of: LessonChecks) -> str:
             f"{mark} of {by_hand['max_points']}</tr>"
         )
     return "".join(lines) + "</table>"
+
+
+def _file(row: dict) -> list[str]:
+    # What was measured of the student's net; of the others only how many there are.
+    c = row["capstone"]
+    if not c:
+        return []
+    rank = f" Rank {c['rank']} of {c['of']}." if c["rank"] else ""
+    name = f" ({escape(c['file'])})" if c["file"] else ""
+    return [f"<h2>Your file{name}</h2><p>{escape(c['text'])}.{rank}</p>"]
 
 
 def _cells(row: dict) -> list[str]:

@@ -143,6 +143,7 @@ def blank(of: catalog.LessonChecks) -> dict:
         "exercises": {e.id: {**nothing, "max_points": e.max_points} for e in of.asked()},
         "prediction": _guesses(of),
         "manual": {},
+        "capstone": {},
         "problems": [],
         "status": "",
         "seconds": 0.0,

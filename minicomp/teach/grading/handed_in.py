@@ -1,4 +1,5 @@
-"""What was handed in: every notebook below a folder or in a zip, read before any code runs.
+"""What was handed in: every notebook and .mcz file below a folder or in a zip, read before any code
+runs.
 
 File names, contents and archives are strangers': names come in any bytes, files may be links,
 pipes, folders called x.ipynb, empty or endless, zips may unfold without end. Each gives one entry,
@@ -23,6 +24,7 @@ from ..notebook import cells as notebook
 from ..notebook.cells import Notebook
 
 OTHERS = (".py", ".zip", ".pdf", ".txt", ".json", ".html", ".docx", ".7z", ".rar", ".gz", ".tar")
+NET = ".mcz"
 SKIPPED_FOLDERS = {".ipynb_checkpoints", "__MACOSX", "__pycache__", ".git"}
 MAX_DEPTH, MAX_FILES = 40, 20_000  # of folders; of files and of entries of a zip
 MAX_ZIP_BYTES = 2**30  # unfolded, of one zip
@@ -33,13 +35,15 @@ _NAME = 200  # letters of one part of a path
 @dataclass(frozen=True)
 class File:
     """One file: its name (a path below what was given, "/" between folders, fit to be shown), and
-    the notebook in it or what is wrong with it. `other` : no notebook by its name.
+    the notebook in it or what is wrong with it. `other` : no notebook by its name; `net` : the
+    bytes of an .mcz file, which is not opened here.
     """
 
     name: str
     book: Notebook | None = None
     problem: str = ""
     other: bool = False
+    net: bytes | None = None
 
 
 def read_all(path: Path) -> list[File]:
@@ -101,6 +105,11 @@ def _file(path: Path, name: str) -> Iterator[File]:
                 yield from _in_zip(f, f"{name}/", name)
         except OSError as e:
             yield File(name, None, f"cannot be read: {e.strerror}")
+    elif suffix == NET:
+        try:
+            yield File(name, other=True, net=notebook.read_bytes(path, links=False))
+        except UserError as e:
+            yield File(name, None, str(e), other=True)
     elif suffix in OTHERS:
         yield File(name, other=True)
 
@@ -131,16 +140,18 @@ def _in_zip(stream, before: str, name: str, depth: int = 0) -> Iterator[File]:
                     continue
                 path = before + "/".join(map(shown, parts))
                 suffix = os.path.splitext(parts[-1])[1].lower()
-                if suffix == ".ipynb" or suffix == ".zip" and depth == 0:
+                if suffix in (".ipynb", NET) or suffix == ".zip" and depth == 0:
                     some = True
                     try:
                         raw = _unfolded(z, info, left)
                     except UserError as e:
-                        yield File(path, None, str(e))
+                        yield File(path, None, str(e), other=suffix == NET)
                         continue
                     left -= len(raw)
                     if suffix == ".ipynb":
                         yield _notebook(raw, path)
+                    elif suffix == NET:
+                        yield File(path, other=True, net=raw)
                     else:
                         yield from _in_zip(io.BytesIO(raw), f"{path}/", path, 1)
                 elif suffix in OTHERS:

@@ -10,6 +10,7 @@ from statistics import mean, median
 
 from ..catalog import LessonChecks
 from .feedback import document
+from .leaderboard import HEADER, board
 
 _BINS = 10
 _NOTHING = ("not-written", "missing")  # no misconception: nothing was written
@@ -22,7 +23,8 @@ def summary(rows: list[dict], of: LessonChecks) -> str:
     absent = [r["student"] for r in best if r["status"].startswith("missing")]
     title = f"Lesson {int(of.number)}: {of.title}"
     parts = [f"<h1>{escape(title)}, the class</h1>", _head(best, there, absent)]
-    parts += _distribution(there) + _exercises(there, of) + _misconceptions(there)
+    parts += _distribution(there) + _leaderboard(rows, of)
+    parts += _exercises(there, of) + _misconceptions(there)
     parts += _list("Who shares work", rows, lambda r: r.get("shares", ""))
     parts += _waiting(rows, of)
     parts += _names("Missing", absent)
@@ -66,6 +68,16 @@ def _distribution(there: list[dict]) -> list[str]:
         low, high = b * width, min((b + 1) * width - 1, most)
         lines.append([f"{low}" if low == high else f"{low} to {high}", count[b], _bar(count[b])])
     return ["<h2>Points</h2>", _table(["points", "students", ""], lines)]
+
+
+def _leaderboard(rows: list[dict], of: LessonChecks) -> list[str]:
+    lines = board([r for r in rows if r["capstone"]], of.capstone) if of.capstone else []
+    if not lines:
+        return []
+    return ["<h2>The leaderboard</h2><p>Of each kind of digits, files that err on at most"
+            f" {of.capstone.limit:g} % of {of.capstone.images:,} unseen images: by bytes, then by"
+            " time, a multiple of the dense LeNet-300-100's in the same run.</p>",
+            _table(list(HEADER), lines)]
 
 
 def _bar(n: int) -> str:

@@ -17,6 +17,7 @@ from .spreadsheet import cell, fold, number, read_rows, written
 
 _WORDS = re.compile(r"\d+ words?")  # what the column holds before a teacher marks
 _END = ("prediction", "manual", "points", "max_points", "seconds", "status", "versions")
+_OF_FILE = ("capstone", "rank", "mcz", "mcz bytes", "mcz digits", "mcz error %", "mcz time")
 _SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
@@ -61,7 +62,7 @@ def read_kept(path: Path, of: LessonChecks, known: list[str] = []) -> Kept:
         raise UserError(f"{e}. It may hold marks, so nothing was graded and the file is as it was: "
                         "mend it, move it away, or name another with --csv") from None
     kept = Kept(separator=";" if separator == ";" else ",")
-    ours = {"student", "file", *of.ids(), *_END}
+    ours = {"student", "file", *of.ids(), *_of_file(of), *_END}
     for row in rows:
         key = (row["student"], row["file"])
         if row["manual"] and not _WORDS.fullmatch(row["manual"]):
@@ -129,7 +130,7 @@ def _whole(value: float) -> int | float:
 def table(rows: list[dict], of: LessonChecks, kept: Kept = Kept()) -> bytes:
     """Returns the CSV of results; `manual` holds the teacher's mark, or how many words wait."""
     ids, own = of.ids(), kept.columns
-    header = ["student", "file", *ids, *_END, *own]
+    header = ["student", "file", *ids, *_of_file(of), *_END, *own]
     lines = []
     for r in rows:
         words = sum(m["words"] for m in r["manual"].values())
@@ -141,6 +142,21 @@ def table(rows: list[dict], of: LessonChecks, kept: Kept = Kept()) -> bytes:
         }
         points = (r["exercises"][i]["points"] for i in ids)
         rest = ((r | cells)[name] for name in _END)
-        lines.append([r["student"], r["file"], *points, *rest,
+        file = _file_cells(r["capstone"]) if of.capstone else ()
+        lines.append([r["student"], r["file"], *points, *file, *rest,
                       *(by_hand["cells"].get(c, "") for c in own)])
     return written(header, lines, kept.separator)
+
+
+def _of_file(of: LessonChecks) -> tuple[str, ...]:
+    # The columns of a handed-in net, in a lesson that asks for one.
+    return _OF_FILE if of.capstone else ()
+
+
+def _file_cells(c: dict) -> list:
+    # Under _OF_FILE; a row that was kept for a mark has no file at all.
+    if not c or c["problem"]:
+        return [c.get("points", 0), "", c.get("file", ""), c.get("bytes") or "", "", "", ""]
+    error = f"{100 * c['errors'] / c['size']:.2f}"
+    return [c["points"], c["rank"] or "", c["file"], c["bytes"], c["digits"], error,
+            f"{c['ratio']:.2f}"]

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +23,8 @@ from ..asking.ban import refusing
 from .calling import one_answer
 from ..asking.exercise import OPEN, Answer, Prediction, assess, questions
 from ..asking.lesson import Number, Reflection
-from ..asking.shown import Figure, Shown, Table, Text
+from ..asking.shown import Figure, Measured, Shown, Table, Text
+from ..notebook.cells import read_bytes
 
 MODES = checkpoints.MODES
 SMOKE = {"train": 2000, "val": 500, "test": 500}
@@ -183,6 +185,23 @@ class Lesson:
         self.timings = rows
         told = f"Results agree. Medians of runs in turn, one thread, {machine()}."
         return Table(header, rows, told)
+
+    def measure(self, path: str) -> Measured:
+        """Returns what grading would say of a net's file, on digits of the open key: other ones
+        than those that count.
+
+        Raises UserError where the lesson asks for no file, or there is none.
+        """
+        from . import capstone
+
+        self._awake("measure")
+        asked = catalog.lesson(self.number).capstone
+        if asked is None:
+            raise UserError(f"lesson {self.number} asks for no file")
+        digits = capstone.unseen(OPEN, self.choose(smoke=500, full=asked.images))
+        found = capstone.measure(read_bytes(Path(path)), digits, asked)
+        points, text = capstone.scored(found, asked)
+        return Measured(found, f"{path}: {points} of {asked.points} points: {text}")
 
     def show(self, figure: Figure) -> Figure:
         """Returns the figure that one remembers of this lesson, and keeps it."""

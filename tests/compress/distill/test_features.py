@@ -16,6 +16,7 @@ from minicomp.gradcheck import grad_check
 from minicomp.models import MLP, for_data
 from minicomp.nn import Conv2d, Flatten, Linear, Model, ReLU, chain
 from minicomp.nn.init import initialise
+from minicomp.optim import Adam
 from minicomp.tensor import Tensor, grad, no_grad
 
 rng = np.random.default_rng(0)
@@ -117,6 +118,18 @@ def test_the_first_stage_has_no_other_loss(patches, taught):
         assert moved == {"conv0", "conv1", "conv2", "conv3", "fc"} - still
     made, _ = taught(FSP(teachers=teacher, stage=0.5).training(**knobs), start, patches)
     assert (made.forms()["fc.weight"].values() != start.forms()["fc.weight"].values()).any()
+
+
+def test_the_optimizer_starts_afresh_behind_the_first_stage(patches, taught, monkeypatch):
+    # Adam's first step of the second stage is as long as its rate; means of a loss whose gradients
+    # were a thousandth would make it a hundred times as long.
+    restart, began = Adam.restart, []
+    monkeypatch.setattr(Adam, "restart", lambda self: (began.append(self.steps), restart(self)))
+    teacher, knobs = conv_net(3, 5), {"epochs": 2, "batch_size": 20, "optimizer": "adam"}
+    for method in (FitNets(teachers=teacher, stage=0.5), FSP(teachers=teacher, stage=0.25),
+                   FitNets(teachers=teacher, stage=0.0), AttentionTransfer(teachers=teacher)):
+        taught(method.training(**knobs), conv_net(3, 6), patches)
+    assert began == [4, 2]
 
 
 def first_loss(method, model, data, taught):

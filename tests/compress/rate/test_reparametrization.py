@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 
 from minicomp.compress import Reparametrization
-from minicomp.compress.rate.pricing import code_bits, code_counts
+from minicomp.compress.rate.pricing import code_bits, code_counts, with_fixed_biases
 from minicomp.compress.rate.reparametrization import latent_bits
 from minicomp.compress.technique import Run
+from minicomp.errors import UserError
 from minicomp.gradcheck import grad_check
+from minicomp.nn.forms import FixedPoint
+from minicomp.nn.losses import cross_entropy
 from minicomp.tensor import Tensor, grad
 
 RNG = np.random.default_rng(9)
@@ -63,7 +66,8 @@ def test_the_density_learns_the_codes():
 def test_the_bits_of_the_codes_fall_with_lambda(blobs, net):
     spent = []
     for lam in (0.0, 8.0):
-        training = Reparametrization(lam=lam, bits=5).training(epochs=8, optimizer="adam", lr=0.01)
+        training = Reparametrization(lam=lam, bits=5).training(epochs=40, optimizer="adam",
+                                                               lr=0.01)
         made = training.apply(net(), blobs(), Run(np.random.default_rng(0)))
         total = 0.0
         for name in ("fc1.weight", "fc2.weight", "fc3.weight"):
@@ -71,3 +75,39 @@ def test_the_bits_of_the_codes_fall_with_lambda(blobs, net):
             total += (counts[counts > 0] * code_bits(counts)[counts > 0]).sum()
         spent.append(total)
     assert spent[1] < 0.8 * spent[0]
+
+
+def test_biases_take_the_finest_fixed_point_that_holds_them(net):
+    for largest, il in ((0.4, 1), (0.999, 2), (1.4, 2), (5.0, 4), (0.0, 1)):
+        given = net().copy()
+        given.forms()["fc2.bias"].value.data[...] = 0
+        given.forms()["fc2.bias"].value.data[:2] = largest, -largest / 3
+        b = given.forms()["fc2.bias"].dense().data
+        for bits in (4, 8):
+            form = with_fixed_biases(given, bits).forms()["fc2.bias"]
+            assert isinstance(form, FixedPoint) and form.il + form.fl == bits and form.il == il
+            assert np.abs(form.dense().data - b).max() <= 2.0 ** -form.fl / 2
+    assert given.forms()["fc2.bias"].kind == "dense"  # the model given stays
+
+
+def test_biases_are_rounded_at_the_end(blobs, net):
+    made = Reparametrization(bias_bits=5).training(epochs=1).apply(
+        net(), blobs(), Run(np.random.default_rng(0)))
+    assert {form.kind for name, form in made.forms().items() if name.endswith("bias")} == {"fixed"}
+    with pytest.raises(UserError, match=r"bias_bits must be 0 or in \[2, 16\], got 1"):
+        Reparametrization(bias_bits=1).apply(net(), blobs(), Run(np.random.default_rng(0)))
+
+
+def test_steps_weigh_loss_and_rate_alike(blobs, net):
+    # With the gain of learned step sizes, that of the loss alone is scaled: s then grows until the
+    # codes are too coarse for what lambda asks.
+    slopes = {}
+    for how in ("plain", "lsq"):
+        made = Reparametrization(lam=0.0, bits=4).prepared(net(), None, None)
+        form = made.forms()["fc1.weight"]
+        assert form.learns == "plain"
+        form.learns = how
+        x, y = blobs().train.x[:50], blobs().train.y[:50]
+        weights = form.parameters()
+        slopes[how] = grad(cross_entropy(made(x), y), weights["scale"]).data.item()
+    assert abs(slopes["lsq"]) < 0.2 * abs(slopes["plain"])

@@ -30,7 +30,7 @@ def problem(layer, n=6, seed=0, mean=0.0):
     g = g.astype(np.float32)
     for a in (x, w, g, vectors):
         a.setflags(write=False)
-    return x, w, g, vectors[:3], norm.Gate(*vectors[3:], 0.5), kw
+    return x, w, g, tuple(vectors[:3]), norm.Gate(*vectors[3:], 0.5), kw
 
 
 @isa
@@ -83,7 +83,8 @@ def test_float64_and_empty_batches_run_the_three_steps(isa):
     wide = [a.astype(np.float64) for a in (x, w, g, *blend)]
     u, mean, _ = conv_norm.conv2d_moments(*wide[:2], isa=isa, **kw)
     np.testing.assert_array_equal(mean, u.mean(axis=(0, 2, 3)))
-    dx, dw = conv_norm.conv2d_norm_grads(wide[2], u, *wide[:2], wide[3:], None, isa=isa, **kw)
+    dx, dw = conv_norm.conv2d_norm_grads(wide[2], u, *wide[:2], tuple(wide[3:]), None, isa=isa,
+                                         **kw)
     assert dx.dtype == dw.dtype == np.float64
     nothing = x[:0], w, g[:0]
     dx, dw = conv_norm.conv2d_norm_grads(nothing[2], g[:0], *nothing[:2], blend, gate, isa=isa,
