@@ -251,8 +251,8 @@ lesson.show(figures.macs_and_ms(mmac, ms, guess_times, shapes.index((64, 14))))
 # **Depthwise lies off the line.** Recorded with MNIST: full {{mnist:rate_full}}, pointwise
 # {{mnist:rate_pointwise}}, depthwise {{mnist:rate_depthwise}}. A full convolution uses each number
 # that it reads $9n$ times, a depthwise one 9 times: most of its time goes into reading and writing.
-# So does all of a batch norm's and a shuffle's, which have no MACs. With {{mnist:times_fewer}} fewer
-# MACs the separable block is {{mnist:times_faster:range}} faster.
+# So does all of a batch norm's and a shuffle's, which have no MACs. With {{mnist:times_fewer}}
+# fewer MACs the separable block is {{mnist:times_faster:range}} faster.
 #
 # ## A real net (10 minutes, of which the machine takes about 1)
 #
