@@ -11,7 +11,7 @@ from minicomp.gradcheck import adjoint_check, grad_check
 from minicomp.kernels.maps.conv_pool import Steps
 from minicomp.nn.linear import linear, linear_relu
 from minicomp.nn.losses import label_cross_entropy, soft_cross_entropy
-from minicomp.nn.norm import batch_norm, batch_statistics
+from minicomp.nn.norm import batch_norm, batch_statistics, conv2d_batch_norm
 from minicomp.tensor import PRIMITIVES, FusedPrimitive, Tensor, grad, raw
 
 # The modules whose primitives are checked here; what techniques add is checked beside them.
@@ -22,6 +22,13 @@ MODULES = (
     "minicomp.nn.norm",
     "minicomp.nn.losses",
 )
+
+
+def conv_norm(x, w, gamma, beta):
+    window = {"stride": (1, 1), "padding": (1, 1), "groups": 1}
+    u = raw(conv.conv2d(raw(x), raw(w), **window))
+    return conv2d_batch_norm(x, w, gamma, beta, window=window, u=u, eps=1e-3, after=None,
+                             statistics=batch_statistics(u), n_threads=1)
 
 
 def normal(*shape):
@@ -159,6 +166,13 @@ CASES = {
         normal(4, 3, 2, 2),
         normal(3),
         normal(3),
+    ),
+    "conv2d_batch_norm": (
+        lambda x, w, gamma, beta: ops.tanh(conv_norm(x, w, gamma, beta)),
+        normal(3, 2, 4, 3),
+        normal(4, 2, 3, 3),
+        normal(4),
+        normal(4),
     ),
     "soft_cross_entropy": (lambda z: soft_cross_entropy(z, target=TARGET), normal(4, 3)),
     "label_cross_entropy": (

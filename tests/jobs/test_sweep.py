@@ -205,7 +205,7 @@ def test_a_run_that_another_process_has_is_waited_for(few, tmp_path, monkeypatch
 
 def test_packages_that_are_missing_are_named(few, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "joblib", None)
-    with pytest.raises(UserError, match=r"needs the packages joblib .*minicomp\[sweep"):
+    with pytest.raises(UserError, match=r"needs the packages joblib .*'\.\[sweep"):
         sweep(planned(few, "magnitude:sparsity=0.5"), tmp_path, backend="sequential")
 
 

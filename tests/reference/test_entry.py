@@ -6,10 +6,11 @@ from minicomp.teach import catalog
 
 EXERCISES = {e.name: e for of in catalog.lessons().values() for e in of.exercises}
 # The lesson asks for something else than the entry: the whole of H, the choice of q as well, counts
-# without a limit, one grid of several, histograms that a student can follow, what it costs as well.
+# without a limit, one grid of several, histograms that a student can follow, what it costs as well,
+# logits of a thousand.
 # Cases and judge are its own there, the answer is the entry's.
 OWN = {"obd_saliency", "obs_step", "huffman_lengths", "affine_params", "quantize", "kl_threshold",
-       "low_rank", "flattened_conv", "lookup_conv", "decode_bits"}
+       "low_rank", "flattened_conv", "lookup_conv", "decode_bits", "soft_targets"}
 
 
 def test_groups_are_cases_of_their_own_and_all_together():
@@ -29,7 +30,7 @@ def test_an_entry_without_a_judge_compares_with_its_function():
 
 def test_every_exercise_that_is_an_entry_takes_its_answer_cases_and_judge():
     shared = set(EXERCISES) & set(ENTRIES)
-    assert len(shared) == 19 and OWN < shared
+    assert len(shared) == 20 and OWN < shared
     for name in shared - OWN:
         e, entry = EXERCISES[name], ENTRIES[name]
         parts = {p.name: p for p in e.parts}
@@ -48,6 +49,7 @@ def test_the_other_exercises_answer_with_the_entry_too():
     moved, rise = ENTRIES["obs_step"].fn(w, np.linalg.inv(H), q)
     mine = EXERCISES["obs_step"].reference(w, np.linalg.inv(H))
     assert mine[:2] == (q, rise) and mine[2].tolist() == moved.tolist()
+    assert EXERCISES["soft_targets"].reference is ENTRIES["soft_targets"].fn
     counts = np.array([5, 2, 1, 1])
     assert EXERCISES["huffman_lengths"].reference(counts).tolist() == [1, 2, 3, 3]
     mine = EXERCISES["affine_params"].reference(2.0, 3.4, 8)
