@@ -171,7 +171,8 @@ def _graded(room: Path, of) -> list[dict]:
 
 
 def _check(rows: list[dict], students: list[str], honest: list[str], of, room: Path) -> None:
-    full = of.max_points - sum(p.points for p in of.predictions)
+    asked_beside = of.capstone.points if of.capstone else 0  # of a file, which nobody hands in here
+    full = of.max_points - sum(p.points for p in of.predictions) - asked_beside
     by_name = {r["student"]: r for r in rows}
     if missing := set(students) - set(by_name):
         raise Failure(f"no row for {sorted(missing)}")
