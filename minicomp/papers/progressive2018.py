@@ -42,7 +42,7 @@ SMALLER = Pipeline([Filters(sparsity={"conv1": 0.5, "conv2": 0.6, "fc1": 0.8}),
                     FineTune(epochs=5, lr=0.03, weight_decay=1e-4, shift=1)])
 SURGERY = FineTune(epochs=20, lr=0.03, weight_decay=5e-4, shift=1)
 ROUNDS = ({"conv1": 0.55, "conv2": 1.9, "fc1": 4.2, "fc2": 2.1},  # c, thresholds in deviations
-          {"conv1": 0.7, "conv2": 2.1, "fc1": 4.8, "fc2": 2.5})
+          {"conv1": 0.6, "conv2": 1.8, "fc1": 4.0, "fc2": 2.0})
 TUNE = FineTune(epochs=8, lr=0.03, shift=1)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ def raw(folder):
 
 
 def nets(folder):
-    return {p.parent.name: p.read_bytes() for p in folder.glob("*/net.mcz")}
+    # Digests: where bits differ pytest would compare files byte by byte.
+    return {p.parent.name: sha256(p.read_bytes()).hexdigest() for p in folder.glob("*/net.mcz")}
 
 
 def test_a_line_says_what_its_file_costs(few, tmp_path):
@@ -227,7 +229,7 @@ APPENDS = "import sys; from pathlib import Path; from minicomp.lock import appen
 
 def test_lines_of_several_processes_do_not_mix(tmp_path):
     path = tmp_path / "x.jsonl"
-    others = [subprocess.Popen([sys.executable, "-c", APPENDS, path, letter],
+    others = [subprocess.Popen([sys.executable, "-P", "-c", APPENDS, path, letter],
                                env=os.environ | {"PYTHONPATH": str(ROOT)}) for letter in "ab"]
     assert [p.wait() for p in others] == [0, 0]
     want = {letter * 5000 + str(i) for letter in "ab" for i in range(60)}
@@ -240,10 +242,12 @@ def test_lines_of_several_processes_do_not_mix(tmp_path):
 
 def started(few, folder, backend):
     # A sweep of eight runs of some seconds on two workers, in a session of its own.
-    words = [sys.executable, "-m", "minicomp", *command(few, folder), "--backend", backend,
+    # -P: of the package under test, not of a checkout that the tests are run in.
+    words = [sys.executable, "-P", "-m", "minicomp", *command(few, folder), "--backend", backend,
              "--jobs", "2"]
     return subprocess.Popen(words, start_new_session=True, stderr=subprocess.PIPE, text=True,
-                            stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)})
+                            stdout=subprocess.DEVNULL, cwd=folder.parent,
+                            env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 def command(few, folder):
