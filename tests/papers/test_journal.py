@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from minicomp import __version__
 from minicomp.errors import UserError
 from minicomp.models.papers import DropoutMLP
 from minicomp.papers import PAPERS, table
-from minicomp.papers.journal import Journal, kept, of_arm, read, recorded
+from minicomp.papers.journal import RUNS, Journal, kept, of_arm, read, recorded
 from minicomp.papers.table import Paper
 
 
@@ -99,9 +100,11 @@ def test_a_table_without_a_journal_says_so(monkeypatch, tmp_path):
 
 
 def test_readme_shows_the_committed_rows():
-    from pathlib import Path
-
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    for paper in PAPERS.values():
-        for row in paper.recorded() if recorded(paper.name) else ():
-            assert f"| {row['row']} | {row['paper']} | {row['ours']} |" in readme
+    committed = sorted(path.stem for path in RUNS.glob("*.jsonl"))
+    assert committed == sorted(name for name in PAPERS if recorded(name)) and committed
+    for name in committed:
+        rows = PAPERS[name].recorded()
+        assert rows, name
+        for row in rows:
+            assert f"| {row['row']} | {row['paper']} | {row['ours']} | " in readme
