@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..kernels.layout import as_nhwc
+from ..kernels.layout import nchw
 from ..kernels.maps.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
+from ..kernels.memory import aligned
 from .race import Log, Row, peer_module, race, row
 
 Array = np.ndarray
@@ -33,11 +34,16 @@ def depthwise_layers(peers: bool, log: Log) -> Iterator[Row]:
 
 
 def drawn(c: int, size: int, stride: int) -> tuple[Array, Array, Array]:
-    """Returns x, w and the cotangent g of the output, drawn; maps channels-last."""
+    """Returns x, w and the cotangent g of the output, drawn; maps channels-last, from the start of
+    a cache line on, as both engines lay their own."""
     rng, out = np.random.default_rng(0), -(-size // stride)
-    x, w, g = (rng.normal(size=shape).astype(np.float32) for shape in (
-        (BATCH, c, size, size), (c, 1, 3, 3), (BATCH, c, out, out)))
-    return as_nhwc(x), w, as_nhwc(g)
+
+    def maps(size: int) -> Array:
+        lies = aligned(BATCH, size, size, c)
+        lies[...] = rng.normal(size=lies.shape)
+        return nchw(lies)
+
+    return maps(size), rng.normal(size=(c, 1, 3, 3)).astype(np.float32), maps(out)
 
 
 def ours(x: Array, w: Array, g: Array, stride: int) -> tuple[Callable, Callable]:

@@ -10,7 +10,7 @@ In the second row no image of a 3 is among those that the student learns from. I
 was the best on the test images; here the offset is that of fewest errors of the 5,000 validation
 images, 3s among them, and of equal ones the least.
 
-T, alpha and the students' rates are those of fewest validation errors after `SHORT` epochs, found
+T, alpha and the students' optimizers and rates are those of fewest validation errors after `SHORT` epochs, found
 with the first seed's nets and then used for all; the teacher's rate is not tuned. Errors are of the
 .mcz file, counted by a fresh process; those of 3s are counted of the same file here.
 """
@@ -40,15 +40,17 @@ from .table import Paper, counts, file_errors, mean
 
 @dataclass(frozen=True)
 class Choice:
-    """How a student is trained: temperature, weight of soft targets (0: labels alone), rate."""
+    """How a student is trained: temperature, weight of soft targets (0: labels alone), optimizer
+    and rate."""
 
     T: float
     alpha: float
+    optimizer: str
     lr: float
 
     def training(self, teacher: Model, epochs: int) -> FineTune:
         """Returns the training of so many epochs."""
-        knobs = STUDENT | {"epochs": epochs, "lr": self.lr}
+        knobs = STUDENT | {"epochs": epochs, "optimizer": self.optimizer, "lr": self.lr}
         if not self.alpha:
             return FineTune(**knobs)
         return Distill(teachers=teacher, T=self.T, alpha=self.alpha).training(**knobs)
@@ -58,10 +60,10 @@ LENGTH2 = 15.0  # of a unit's incoming weights, squared, at most: Hinton et al. 
 DROPOUT = (0.0, 0.2)  # of the teacher's pixels and hidden units
 TEACHER = {"epochs": 30, "lr": 0.1, "batch_size": 100, "shift": 2}
 STUDENT = {"epochs": 30, "batch_size": 100}
-SHORT = 3  # epochs of a training that is compared with others on validation images
-ALONE = [Choice(1.0, 0.0, lr) for lr in (0.1, 0.02)]
-SOFT = [Choice(T, alpha, lr) for T in (4.0, 20.0) for alpha in (0.5, 0.9, 1.0)
-        for lr in (0.05, 0.02)]
+SHORT = 10  # epochs of a training that is compared with others on validation images
+ALONE = [Choice(1.0, 0.0, *how) for how in (("sgd", 0.1), ("sgd", 0.02), ("adam", 1e-3))]
+SOFT = [Choice(T, alpha, *how) for T in (4.0, 20.0) for alpha in (0.5, 1.0)
+        for how in (("sgd", 0.05), ("sgd", 0.02), ("adam", 1e-3))]
 OFFSETS = np.arange(0.0, 15.01, 0.1)
 NEAR, THREES = 10, 98.0  # errors above the teacher's; percent of the 3s
 N_THREES = 1010  # in MNIST's test set
@@ -96,17 +98,13 @@ def without(split: Split, digit: int) -> Split:
     return split.take(np.flatnonzero(split.y != digit))
 
 
-def best(choices: list[Choice], teacher: Model, start: Model, data: Dataset, run: Run) -> Choice:
-    """Returns the choice with which a student errs least on validation data after `SHORT` epochs;
-    of equals the first. One with which the loss does not stay finite errs on all of them."""
-    errors = []
-    for choice, rng in zip(choices, run.rng.spawn(len(choices))):
-        try:
-            made = choice.training(teacher, SHORT).apply(start, data, replace(run, rng=rng))
-            errors.append(evaluate(made, data.val).errors)
-        except UserError:
-            errors.append(len(data.val))
-    return choices[int(np.argmin(errors))]
+def val_errors(choice: Choice, teacher: Model, start: Model, data: Dataset, run: Run) -> int:
+    """Returns a student's errors on validation data after `SHORT` epochs; all of them where its
+    loss does not stay finite."""
+    try:
+        return evaluate(choice.training(teacher, SHORT).apply(start, data, run), data.val).errors
+    except UserError:
+        return len(data.val)
 
 
 def best_offset(z: Array, y: Array, digit: int) -> float:
@@ -163,12 +161,13 @@ class Arms:
             return MaxNorm().training(**TEACHER).apply(start, self.given, self.stream(2))
         return kept(self.path("teacher"), trained)
 
-    def choices(self) -> tuple[Choice, Choice]:
-        """Returns how a student is trained alone, and distilled, as the first seed found it."""
-        found = self.journal.take("choices", None, lambda: {
-            word: asdict(best(choices, self.teacher, self.start, self.given, self.stream(i)))
-            for i, (word, choices) in enumerate({"alone": ALONE, "soft": SOFT}.items(), 3)})
-        return Choice(**found["alone"]), Choice(**found["soft"])
+    def chosen(self, word: str, choices: list[Choice]) -> Choice:
+        """Returns the choice of fewest validation errors, as the first seed found it; of equals
+        the first. All are tried with the same random numbers."""
+        errors = [self.journal.take(f"{word}: candidate", None, lambda: {"val_errors": val_errors(
+            choice, self.teacher, self.start, self.given, self.stream(3))}, **asdict(choice)
+        )["val_errors"] for choice in choices]
+        return choices[int(np.argmin(errors))]
 
     def counted(self, word: str, net: Model) -> dict:
         """Returns what is found of a net's file."""
@@ -178,13 +177,16 @@ class Arms:
 
     def find(self) -> None:
         """Runs each arm that the journal does not know."""
-        alone, soft = (c.training(self.teacher, STUDENT["epochs"]) for c in self.choices())
+        alone, soft = self.chosen("alone", ALONE), self.chosen("soft", SOFT)
+        learning = soft.training(self.teacher, STUDENT["epochs"])
         take = functools.partial(self.journal.take, seed=self.seed)
         take("teacher", make=lambda: self.counted("teacher", self.teacher))
-        for word, training, i in (("student", alone, 5), ("distilled", soft, 6)):
-            take(word, make=lambda: self.counted(
-                word, training.apply(self.start, self.given, self.stream(i))))
-        take("no3", make=lambda: self.without_threes(soft))
+        take("student", **asdict(alone), make=lambda: self.counted(
+            "student", alone.training(self.teacher, STUDENT["epochs"]).apply(
+                self.start, self.given, self.stream(5))))
+        take("distilled", **asdict(soft), make=lambda: self.counted(
+            "distilled", learning.apply(self.start, self.given, self.stream(6))))
+        take("no3", **asdict(soft), make=lambda: self.without_threes(learning))
 
     def without_threes(self, training: FineTune) -> dict:
         """Returns what is found of a student that saw no 3, and of it with the bias raised."""
@@ -209,8 +211,8 @@ def table(lines: list[dict]) -> list[dict]:
     no3, seconds = functools.partial(of_arm, lines, "no3"), [0.0, 0.0]
     for line in lines:
         seconds[line["arm"] == "no3"] += line["seconds"]
-    chosen = [{word: line[word] for word in ("alone", "soft")}
-              for line in lines if line["arm"] == "choices"]
+    chosen = {word: next(line["settings"] for line in lines if line["arm"] == word)
+              for word in ("student", "distilled")}
     size = mean(of_arm(lines, "distilled", "file_bytes"))
     right = 100 * (1 - mean(no3("raised_threes")) / N_THREES)
     return [{

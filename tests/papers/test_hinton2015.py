@@ -9,15 +9,15 @@ from minicomp.data import Dataset, Split
 from minicomp.models.papers import DropoutMLP
 from minicomp.papers import PAPERS, hinton2015
 from minicomp.papers.journal import Journal
-from minicomp.papers.hinton2015 import (LENGTH2, Choice, MaxNorm, best, best_offset, raised, table,
+from minicomp.papers.hinton2015 import (LENGTH2, Arms, Choice, MaxNorm, best_offset, raised, table,
                                          without)
 
 ERRORS = {"teacher": 80, "student": 150, "distilled": 90, "no3": 300}
 
 
 def rows(raised_threes=20, **more):
-    lines = [{"arm": "choices", "seed": None, "alone": {}, "soft": {}, "seconds": 1.0}]
-    lines += [{"arm": arm, "seed": seed, "errors": n - 1 + 2 * seed, "seconds": 2.0, "threes": 20,
+    lines = [{"arm": "soft: candidate", "seed": None, "settings": {}, "seconds": 1.0}]
+    lines += [{"arm": arm, "seed": seed, "settings": {}, "errors": n - 1 + 2 * seed, "seconds": 2.0, "threes": 20,
                "file_bytes": 900 + 200 * seed, "offset": 3.0 + seed, "raised_errors": 100,
                "raised_threes": raised_threes}
               for seed in (0, 1) for arm, n in (ERRORS | more).items()]
@@ -50,15 +50,18 @@ def digits(n=40):
     return Dataset("toy", split, split, split, tuple("0123456789"), "rendered")
 
 
-def test_the_choice_of_fewest_validation_errors_is_taken():
-    teacher = DropoutMLP(20, rng=np.random.default_rng(1))
-    start = DropoutMLP(20, dropout=(0, 0), rng=np.random.default_rng(0))
-    wild, still, good = Choice(1.0, 0.0, 1e9), Choice(1.0, 0.0, 1e-9), Choice(1.0, 0.0, 0.05)
-    with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
-        patch.setattr(hinton2015, "SHORT", 40)
-        run = Run(np.random.default_rng(0))
-        assert best([wild, still, good], teacher, start, digits(), run) is good
-        assert best([still, wild], teacher, start, digits(), run) is still
+def test_the_choice_of_fewest_validation_errors_is_taken(monkeypatch, tmp_path):
+    monkeypatch.setattr(hinton2015, "SHORT", 40)
+    wild, still, good = (Choice(1.0, 0.0, "sgd", lr) for lr in (1e9, 1e-9, 0.05))
+    journal = Journal(tmp_path / "j.jsonl")
+    arms = Arms(digits(), 0, tmp_path, journal, None, 1)
+    arms.teacher = DropoutMLP(20, rng=np.random.default_rng(1))
+    with np.errstate(all="ignore"):
+        assert arms.chosen("alone", [wild, still, good]) is good
+        assert arms.chosen("alone", [still, wild]) is still  # known: nothing is run again
+    wild, still, good = journal.lines
+    assert wild["val_errors"] == 40 > still["val_errors"] > good["val_errors"]
+    assert good["settings"] == {"T": 1.0, "alpha": 0.0, "optimizer": "sgd", "lr": 0.05}
 
 
 def test_the_length_of_incoming_weights_is_limited():
@@ -100,8 +103,9 @@ def test_the_student_sees_no_shifted_image_and_no_3(monkeypatch, tmp_path):
                     ("distill", 0, True, True), ("distill", 0, False, True)]
     assert made == [f"mlp-{w}-0.mcz" for w in ("teacher", "student", "distilled", "no3", "raised")]
     lines = {line["arm"]: line for line in journal.lines}
-    assert lines["choices"]["alone"] == {"T": 1.0, "alpha": 0.0, "lr": 0.1}
-    assert lines["choices"]["soft"] == {"T": 4.0, "alpha": 0.5, "lr": 0.05}
+    assert lines["student"]["settings"] == {"T": 1.0, "alpha": 0.0, "optimizer": "sgd", "lr": 0.1}
+    soft = {"T": 4.0, "alpha": 0.5, "optimizer": "sgd", "lr": 0.05}
+    assert lines["no3"]["settings"] == lines["distilled"]["settings"] == soft
     assert lines["teacher"]["errors"] == 7 and 0 <= lines["no3"]["raised_threes"] <= 4
     assert table(journal.lines)[0]["errors"]["teacher"] == [7]
     assert not (without(digits().train, 3).y == 3).any()
