@@ -192,11 +192,8 @@ ALWAYS_INLINE void depthwise_ahead(const float *p, long n) {
     for (long k = 0; k < n; k += 16) __builtin_prefetch(p + k, 0, 2);
 }
 
-/* The floats of the next image, of n, that one of `steps` steps asks for; none of images of less
- * than 64 KB, which come sooner. */
-ALWAYS_INLINE long depthwise_share(const Conv *d, long n, long steps) {
-    return d->H * d->W * d->C < 16384 ? 0 : (n + steps - 1) / steps;
-}
+/* The floats of the next image, of n, that one of `steps` steps asks for. */
+ALWAYS_INLINE long depthwise_share(long n, long steps) { return (n + steps - 1) / steps; }
 
 /* v[k] = pixel j + k of a row of W pixels, channels of the mask m; 0 outside the row, which at its
  * ENDs the first two and the last two can be. */
@@ -295,7 +292,7 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise3_any(const Conv *d, const float *x, c
         return;
     }
     const long in = d->H * row, out = d->Ho * yrow, steps = (C + 15) / 16 * ((d->Ho + N - 1) / N);
-    const long xs = depthwise_share(d, in, steps), ys = depthwise_share(d, out, steps);
+    const long xs = depthwise_share(in, steps), ys = depthwise_share(out, steps);
     const float *nx = x + in, *ny = y + out;
     for (long c = 0; c < C; c += 16) {
         const __mmask16 m = (__mmask16)depthwise_mask(C - c);
@@ -383,7 +380,7 @@ TARGET_AVX512 static void depthwise3_dx2_avx512(const Conv *d, const float *g, c
         return;
     }
     const long in = d->H * row, out = d->Ho * d->Wo * C, steps = (C + 15) / 16 * d->H;
-    const long xs = depthwise_share(d, in, steps), gs = depthwise_share(d, out, steps);
+    const long xs = depthwise_share(in, steps), gs = depthwise_share(out, steps);
     const float *nx = dx + in, *ng = g + out;
     for (long c = 0; c < C; c += 16) {
         const __mmask16 m = (__mmask16)depthwise_mask(C - c);
@@ -452,7 +449,7 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise3_dw_any(const Conv *d, const float *x
         return;
     }
     const long in = d->H * row, out = d->Ho * d->Wo * C, steps = (C + 15) / 16 * d->Ho;
-    const long xs = depthwise_share(d, in, steps), gs = depthwise_share(d, out, steps);
+    const long xs = depthwise_share(in, steps), gs = depthwise_share(out, steps);
     const float *nx = x + in, *ng = g + out;
     for (long c = 0; c < C; c += 16) {
         const __mmask16 m = (__mmask16)depthwise_mask(C - c);

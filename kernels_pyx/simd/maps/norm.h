@@ -19,52 +19,86 @@ ALWAYS_INLINE float norm_through(float g, float x, float a, float b, float top) 
     return y > 0.0f && y < top ? g : 0.0f;
 }
 
+/* R rows at once, so that what belongs to a channel is loaded once for them; a channel's sum still
+ * takes one row after the other. `each(R)` is the body of a pass over the channels of rows i and on.
+ */
+#define NORM_ROWS(M, C, each) \
+    long i = 0; \
+    for (; i + 4 <= (M); i += 4) \
+        for (long c = 0; c < (C); c++) each(4); \
+    for (; i < (M); i++) \
+        for (long c = 0; c < (C); c++) each(1);
+
 /* s[c] = sum of g, q[c] = sum of g (x - shift[c]), over the rows; s and q start at 0. */
 ALWAYS_INLINE void norm_sums_any(const float *g, const float *x, const float *shift, Gate gate,
                                  long M, long C, double *RESTRICT s, double *RESTRICT q,
                                  const int GATE) {
-    for (long i = 0; i < M; i++, g += C, x += C)
-        for (long c = 0; c < C; c++) {
-            const double v = GATE ? norm_through(g[c], x[c], gate.a[c], gate.b[c], gate.top) : g[c];
-            s[c] += v;
-            q[c] += v * ((double)x[c] - (double)shift[c]);
-        }
+#define EACH(R) { \
+    const float a = GATE ? gate.a[c] : 0.0f, b = GATE ? gate.b[c] : 0.0f; \
+    const double off = shift[c]; \
+    double sum = s[c], product = q[c]; \
+    UNROLL for (long at = i * C + c, r = 0; r < R; r++, at += C) { \
+        const double v = GATE ? norm_through(g[at], x[at], a, b, gate.top) : g[at]; \
+        sum += v; \
+        product += v * ((double)x[at] - off); \
+    } \
+    s[c] = sum; \
+    q[c] = product; \
+}
+    NORM_ROWS(M, C, EACH)
+#undef EACH
 }
 
 /* s[c] = sum of x - shift[c], q[c] = sum of its square. */
 ALWAYS_INLINE void norm_moments_any(const float *x, const float *shift, long M, long C,
                                     double *RESTRICT s, double *RESTRICT q) {
-    for (long i = 0; i < M; i++, x += C)
-        for (long c = 0; c < C; c++) {
-            const double v = (double)x[c] - (double)shift[c];
-            s[c] += v;
-            q[c] += v * v;
-        }
+#define EACH(R) { \
+    const double off = shift[c]; \
+    double sum = s[c], square = q[c]; \
+    UNROLL for (long at = i * C + c, r = 0; r < R; r++, at += C) { \
+        const double v = (double)x[at] - off; \
+        sum += v; \
+        square += v * v; \
+    } \
+    s[c] = sum; \
+    q[c] = square; \
+}
+    NORM_ROWS(M, C, EACH)
+#undef EACH
 }
 
 /* y = x a[c] + b[c], or that between 0 and top; NaN stays NaN. */
 ALWAYS_INLINE void norm_affine_any(const float *x, const float *a, const float *b, long M, long C,
                                    float top, float *RESTRICT y, const int GATE) {
-    for (long i = 0; i < M; i++, x += C, y += C)
-        for (long c = 0; c < C; c++) {
-            float v = x[c] * a[c] + b[c];
-            if (GATE) {
-                v = v < 0.0f ? 0.0f : v;
-                v = v > top ? top : v;
-            }
-            y[c] = v;
-        }
+#define EACH(R) { \
+    const float by = a[c], plus = b[c]; \
+    UNROLL for (long at = i * C + c, r = 0; r < R; r++, at += C) { \
+        float v = x[at] * by + plus; \
+        if (GATE) { \
+            v = v < 0.0f ? 0.0f : v; \
+            v = v > top ? top : v; \
+        } \
+        y[at] = v; \
+    } \
+}
+    NORM_ROWS(M, C, EACH)
+#undef EACH
 }
 
 /* y = g a[c] + x b[c] + d[c], of the cotangent g that the gate lets through */
 ALWAYS_INLINE void norm_blend_any(const float *g, const float *x, const float *a, const float *b,
                                   const float *d, Gate gate, long M, long C, float *RESTRICT y,
                                   const int GATE) {
-    for (long i = 0; i < M; i++, g += C, x += C, y += C)
-        for (long c = 0; c < C; c++) {
-            const float v = GATE ? norm_through(g[c], x[c], gate.a[c], gate.b[c], gate.top) : g[c];
-            y[c] = v * a[c] + x[c] * b[c] + d[c];
-        }
+#define EACH(R) { \
+    const float ga = GATE ? gate.a[c] : 0.0f, gb = GATE ? gate.b[c] : 0.0f; \
+    const float of_g = a[c], of_x = b[c], plus = d[c]; \
+    UNROLL for (long at = i * C + c, r = 0; r < R; r++, at += C) { \
+        const float v = GATE ? norm_through(g[at], x[at], ga, gb, gate.top) : g[at]; \
+        y[at] = v * of_g + x[at] * of_x + plus; \
+    } \
+}
+    NORM_ROWS(M, C, EACH)
+#undef EACH
 }
 
 #define NORM_RUNG(TARGET, rung) \
