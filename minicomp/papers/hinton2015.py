@@ -18,6 +18,7 @@ with the first seed's nets and then used for all; the teacher's rate is not tune
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -32,7 +33,7 @@ from ..data import Dataset, Split
 from ..errors import UserError
 from ..models.papers import DropoutMLP
 from ..nn.graph import Model
-from ..tensor import Array, no_grad
+from ..tensor import no_grad
 from ..train import Hook, evaluate
 from .journal import Journal, kept, of_arm
 from .table import Paper, counts, file_errors, mean
@@ -64,6 +65,7 @@ SHORT = 10  # epochs of a training that is compared with others on validation im
 ALONE = [Choice(1.0, 0.0, *how) for how in (("sgd", 0.1), ("sgd", 0.02), ("adam", 1e-3))]
 SOFT = [Choice(T, alpha, *how) for T in (4.0, 20.0) for alpha in (0.5, 1.0)
         for how in (("sgd", 0.05), ("sgd", 0.02), ("adam", 1e-3))]
+NO3 = [Choice(T, alpha, "adam", 1e-3) for T in (4.0, 20.0) for alpha in (0.5, 1.0)]
 OFFSETS = np.arange(0.0, 15.01, 0.1)
 NEAR, THREES = 10, 98.0  # errors above the teacher's; percent of the 3s
 N_THREES = 1010  # in MNIST's test set
@@ -98,27 +100,16 @@ def without(split: Split, digit: int) -> Split:
     return split.take(np.flatnonzero(split.y != digit))
 
 
-def val_errors(choice: Choice, teacher: Model, start: Model, data: Dataset, run: Run) -> int:
-    """Returns a student's errors on validation data after `SHORT` epochs; all of them where its
-    loss does not stay finite."""
-    try:
-        return evaluate(choice.training(teacher, SHORT).apply(start, data, run), data.val).errors
-    except UserError:
-        return len(data.val)
-
-
-def best_offset(z: Array, y: Array, digit: int) -> float:
-    """Returns the offset of a class's logits, of OFFSETS, with the fewest errors; of equals the
-    least.
-
-    z : (N, K) logits        y : (N,) labels
-    """
+def by_offset(model: Model, split: Split, digit: int) -> list[int]:
+    """Returns a model's errors where each of OFFSETS raises a class's logit."""
     errors = []
+    with no_grad():
+        z = model(split.x).data
     for offset in OFFSETS:
         moved = z.copy()
         moved[:, digit] += offset
-        errors.append(np.count_nonzero(moved.argmax(axis=1) != y))
-    return float(OFFSETS[int(np.argmin(errors))])
+        errors.append(np.count_nonzero(moved.argmax(axis=1) != split.y))
+    return errors
 
 
 def raised(model: Model, digit: int, offset: float) -> Model:
@@ -161,13 +152,25 @@ class Arms:
             return MaxNorm().training(**TEACHER).apply(start, self.given, self.stream(2))
         return kept(self.path("teacher"), trained)
 
-    def chosen(self, word: str, choices: list[Choice]) -> Choice:
-        """Returns the choice of fewest validation errors, as the first seed found it; of equals
-        the first. All are tried with the same random numbers."""
-        errors = [self.journal.take(f"{word}: candidate", None, lambda: {"val_errors": val_errors(
-            choice, self.teacher, self.start, self.given, self.stream(3))}, **asdict(choice)
-        )["val_errors"] for choice in choices]
-        return choices[int(np.argmin(errors))]
+    def trained(self, choice: Choice, epochs: int, i: int, data: Dataset | None = None) -> Model:
+        """Returns a student, by the i-th stream; on other data than those given where it says."""
+        training = choice.training(self.teacher, epochs)
+        return training.apply(self.start, data or self.given, self.stream(i))
+
+    def chosen(self, word: str, choices: list[Choice], errors: Callable[[Model], int],
+               data: Dataset | None = None) -> Choice:
+        """Returns the choice of fewest validation errors after `SHORT` epochs, as the first seed
+        found it; of equals the first. All have the same random numbers. One with which the loss
+        does not stay finite errs on all of them."""
+        def tried(choice: Choice) -> dict:
+            try:
+                return {"val_errors": errors(self.trained(choice, SHORT, 3, data))}
+            except UserError:
+                return {"val_errors": len(self.given.val)}
+
+        found = [self.journal.take(f"{word}: candidate", None, lambda: tried(choice),
+                                   **asdict(choice))["val_errors"] for choice in choices]
+        return choices[int(np.argmin(found))]
 
     def counted(self, word: str, net: Model) -> dict:
         """Returns what is found of a net's file."""
@@ -177,23 +180,20 @@ class Arms:
 
     def find(self) -> None:
         """Runs each arm that the journal does not know."""
-        alone, soft = self.chosen("alone", ALONE), self.chosen("soft", SOFT)
-        learning = soft.training(self.teacher, STUDENT["epochs"])
-        take = functools.partial(self.journal.take, seed=self.seed)
+        take, val = functools.partial(self.journal.take, seed=self.seed), self.given.val
         take("teacher", make=lambda: self.counted("teacher", self.teacher))
-        take("student", **asdict(alone), make=lambda: self.counted(
-            "student", alone.training(self.teacher, STUDENT["epochs"]).apply(
-                self.start, self.given, self.stream(5))))
-        take("distilled", **asdict(soft), make=lambda: self.counted(
-            "distilled", learning.apply(self.start, self.given, self.stream(6))))
-        take("no3", **asdict(soft), make=lambda: self.without_threes(learning))
-
-    def without_threes(self, training: FineTune) -> dict:
-        """Returns what is found of a student that saw no 3, and of it with the bias raised."""
+        for word, choices, i in (("student", ALONE, 5), ("distilled", SOFT, 6)):
+            choice = self.chosen(word, choices, lambda net: evaluate(net, val).errors)
+            take(word, **asdict(choice), make=lambda: self.counted(
+                word, self.trained(choice, STUDENT["epochs"], i)))
         data = replace(self.given, train=without(self.given.train, 3))
-        net = training.apply(self.start, data, self.stream(7))
-        with no_grad():
-            offset = best_offset(net(data.val.x).data, data.val.y, 3)
+        choice = self.chosen("no3", NO3, lambda net: min(by_offset(net, val, 3)), data)
+        take("no3", **asdict(choice), make=lambda: self.without_threes(
+            self.trained(choice, STUDENT["epochs"], 7, data)))
+
+    def without_threes(self, net: Model) -> dict:
+        """Returns what is found of a student that saw no 3, and of it with the bias raised."""
+        offset = float(OFFSETS[np.argmin(by_offset(net, self.given.val, 3))])
         return self.counted("no3", net) | {"offset": offset} | {
             f"raised_{what}": n
             for what, n in self.counted("raised", raised(net, 3, offset)).items()}
@@ -210,9 +210,9 @@ def table(lines: list[dict]) -> list[dict]:
     e = {word: of_arm(lines, word, "errors") for word in ("teacher", "student", "distilled", "no3")}
     no3, seconds = functools.partial(of_arm, lines, "no3"), [0.0, 0.0]
     for line in lines:
-        seconds[line["arm"] == "no3"] += line["seconds"]
+        seconds[line["arm"].startswith("no3")] += line["seconds"]
     chosen = {word: next(line["settings"] for line in lines if line["arm"] == word)
-              for word in ("student", "distilled")}
+              for word in ("student", "distilled", "no3")}
     size = mean(of_arm(lines, "distilled", "file_bytes"))
     right = 100 * (1 - mean(no3("raised_threes")) / N_THREES)
     return [{
