@@ -7,8 +7,9 @@ what it learns from soft targets alone.
 
 In the second row no image of a 3 is among those that the student learns from. Its bias of the class
 3 is too low, since hard and soft targets say 3 seldom; raised by an offset it knows most 3s. Theirs
-was the best on the test images; here the offset is that of fewest errors of the 5,000 validation
-images, 3s among them, and of equal ones the least.
+was the best on the test images; here it is the least with which 3s are known as well as the other
+digits, on the 5,000 validation images, 3s among them. (Fewest errors of all would take less: there
+are nine others, which lose by an offset.)
 
 T, alpha and the students' optimizers and rates are those of fewest validation errors after `SHORT` epochs, found
 with the first seed's nets and then used for all; the teacher's rate is not tuned. Errors are of the
@@ -100,16 +101,18 @@ def without(split: Split, digit: int) -> Split:
     return split.take(np.flatnonzero(split.y != digit))
 
 
-def by_offset(model: Model, split: Split, digit: int) -> list[int]:
-    """Returns a model's errors where each of OFFSETS raises a class's logit."""
-    errors = []
+def fair_offset(model: Model, split: Split, digit: int) -> tuple[float, int]:
+    """Returns the least of OFFSETS that, added to a class's logit, leaves as small a part of that
+    class's examples wrong as of the others, the last where none does; and the errors with it."""
     with no_grad():
-        z = model(split.x).data
+        z = model(split.x).data.copy()
+    own, start = split.y == digit, z[:, digit].copy()
     for offset in OFFSETS:
-        moved = z.copy()
-        moved[:, digit] += offset
-        errors.append(np.count_nonzero(moved.argmax(axis=1) != split.y))
-    return errors
+        z[:, digit] = start + offset
+        wrong = z.argmax(axis=1) != split.y
+        if wrong[own].mean() <= wrong[~own].mean():
+            break
+    return float(offset), int(np.count_nonzero(wrong))
 
 
 def raised(model: Model, digit: int, offset: float) -> Model:
@@ -187,13 +190,13 @@ class Arms:
             take(word, **asdict(choice), make=lambda: self.counted(
                 word, self.trained(choice, STUDENT["epochs"], i)))
         data = replace(self.given, train=without(self.given.train, 3))
-        choice = self.chosen("no3", NO3, lambda net: min(by_offset(net, val, 3)), data)
+        choice = self.chosen("no3", NO3, lambda net: fair_offset(net, val, 3)[1], data)
         take("no3", **asdict(choice), make=lambda: self.without_threes(
             self.trained(choice, STUDENT["epochs"], 7, data)))
 
     def without_threes(self, net: Model) -> dict:
         """Returns what is found of a student that saw no 3, and of it with the bias raised."""
-        offset = float(OFFSETS[np.argmin(by_offset(net, self.given.val, 3))])
+        offset, _ = fair_offset(net, self.given.val, 3)
         return self.counted("no3", net) | {"offset": offset} | {
             f"raised_{what}": n
             for what, n in self.counted("raised", raised(net, 3, offset)).items()}

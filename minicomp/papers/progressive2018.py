@@ -30,7 +30,7 @@ from ..data.dataset import Dataset
 from ..models import LeNet5
 from ..nn.graph import Model
 from ..train import evaluate
-from .journal import Journal, kept, of_arm
+from .journal import kept, of_arm
 from .table import Paper, counts, file_errors, mean, percent
 
 PARAMETERS, WEIGHTS = 431_080, 430_500  # of the dense net, with biases and without
@@ -44,12 +44,56 @@ SURGERY = FineTune(epochs=20, lr=0.03, weight_decay=5e-4, shift=1)
 ROUNDS = ({"conv1": 0.55, "conv2": 1.9, "fc1": 4.2, "fc2": 2.1},  # c, thresholds in deviations
           {"conv1": 0.6, "conv2": 1.8, "fc1": 4.0, "fc2": 2.0})
 TUNE = FineTune(epochs=8, lr=0.03, shift=1)
+EPOCHS = [FLOATS.epochs, SMALLER.steps[1].epochs, *[SURGERY.epochs] * len(ROUNDS), TUNE.epochs]
+# What each net is made of, and by which of the seed's streams of random numbers.
+STEPS = {"dense": ("", 1), "smaller": ("dense", 2), "round1": ("smaller", 11),
+         "tuned1": ("round1", 21), "round2": ("round1", 12), "tuned2": ("round2", 22)}
+COUNTED = ("dense", "tuned1", "tuned2")  # on test images
 
 
-def surgery(c: dict[str, float]) -> Technique:
-    """Returns a round: thresholds rise for 0.6 of it, and masks stay from 0.7 of it on."""
-    train = replace(SURGERY, methods=(DNS(c=c, ramp=0.6, stop=0.7),))
-    return Pipeline([train, DeadUnits()])
+def technique(word: str, shift: int = 1) -> Technique:
+    """Returns what makes a net of STEPS.   shift : of the images, pixels
+
+    In a round thresholds rise for 0.6 of it, and masks stay from 0.7 of it on.
+    """
+    if word in ("dense", "smaller"):
+        return _shifted(FLOATS if word == "dense" else SMALLER, shift)
+    if word.startswith("tuned"):
+        return _shifted(TUNE, shift)
+    cut = DNS(c=ROUNDS[int(word[-1]) - 1], ramp=0.6, stop=0.7)
+    return Pipeline([_shifted(replace(SURGERY, methods=(cut,)), shift), DeadUnits()])
+
+
+def _shifted(how: Technique, shift: int) -> Technique:
+    if isinstance(how, Pipeline):
+        return Pipeline([_shifted(step, shift) for step in how.steps])
+    return replace(how, shift=shift) if isinstance(how, FineTune) else how
+
+
+class Nets:
+    """The nets of one seed, each made of the one before, from its file where there is one.
+
+    data : without test        out : folder of the files        shift : of the images, pixels
+    """
+
+    def __init__(self, data: Dataset, seed: int, out: Path, log, n_threads: int, shift: int = 1):
+        self.given, self.seed, self.out, self.shift = data, seed, out, shift
+        self.log, self.n_threads = log, n_threads
+
+    def path(self, word: str) -> Path:
+        """Returns the file of a net."""
+        kind = "progressive" if self.shift else "unshifted"
+        return self.out / f"{kind}-{word}-{self.seed}.mcz"
+
+    def net(self, word: str) -> Model:
+        """Returns a net of STEPS."""
+        def made() -> Model:
+            before, i = STEPS[word]
+            start = self.net(before) if before else LeNet5(
+                normalize=self.given.normalize, rng=np.random.default_rng([self.seed, 0]))
+            run = Run(np.random.default_rng([self.seed, i]), self.log, None, self.n_threads)
+            return technique(word, self.shift).apply(start, self.given, run)
+        return kept(self.path(word), made)
 
 
 def left(model: Model) -> dict[str, int]:
@@ -60,55 +104,23 @@ def left(model: Model) -> dict[str, int]:
             "biases": sum(n for name, n in count.items() if name not in names)}
 
 
-class Arms:
-    """The nets of one seed, each from its file where there is one.
-
-    data : with test        out : folder of the files        journal : of the table
-    """
-
-    def __init__(self, data: Dataset, seed: int, out: Path, journal: Journal, log, n_threads: int):
-        self.data, self.given, self.seed = data, data.without_test(), seed
-        self.out, self.journal, self.log, self.n_threads = out, journal, log, n_threads
-
-    def path(self, word: str) -> Path:
-        """Returns the file of a net."""
-        return self.out / f"progressive-{word}-{self.seed}.mcz"
-
-    def arm(self, word: str, technique: Technique, start: Model, i: int,
-            test: bool = False) -> tuple[Model, dict]:
-        """Returns what a technique makes of a net, with the seed's i-th stream, and its line.
-
-        test : whether its errors on test images are counted
-        """
-        def made() -> Model:
-            run = Run(np.random.default_rng([self.seed, i]), self.log, None, self.n_threads)
-            return kept(self.path(word), lambda: technique.apply(start, self.given, run))
-        line = self.journal.take(word, self.seed, lambda: self.found(word, made(), test))
-        return made(), line
-
-    def found(self, word: str, net: Model, test: bool) -> dict:
-        """Returns what is said of a net: what is left, errors, and bytes."""
-        val = evaluate(net, self.given.val, n_threads=self.n_threads).errors
-        found = left(net) | {"val_errors": val}
-        if test:
-            size, errors = file_errors(net, self.path(word), self.data.name)
-            found |= {"errors": errors, "file_bytes": size}
-        return found
-
-    def find(self) -> None:
-        """Runs each arm that the journal does not know."""
-        start = LeNet5(normalize=self.data.normalize, rng=np.random.default_rng([self.seed, 0]))
-        dense, _ = self.arm("dense", FLOATS, start, 1, test=True)
-        net, _ = self.arm("smaller", SMALLER, dense, 2)
-        for i, c in enumerate(ROUNDS, 1):
-            net, _ = self.arm(f"round{i}", surgery(c), net, 10 + i)
-            self.arm(f"tuned{i}", TUNE, net, 20 + i, test=True)
+def found(nets: Nets, word: str, data: Dataset) -> dict:
+    """Returns what is said of a net: what is left, errors, and bytes.   data : with test"""
+    net = nets.net(word)
+    val = evaluate(net, data.val, n_threads=nets.n_threads).errors
+    said = left(net) | {"val_errors": val}
+    if word in COUNTED:
+        size, errors = file_errors(net, nets.path(word), data.name)
+        said |= {"errors": errors, "file_bytes": size}
+    return said
 
 
 def run(data, *, seeds, log, n_threads, out, journal) -> None:
     """Finds the arms: the dense net, the smaller one, and each round's, plain and tuned."""
     for seed in seeds:
-        Arms(data, seed, out, journal, log, n_threads).find()
+        nets = Nets(data.without_test(), seed, out, log, n_threads)
+        for word in STEPS:
+            journal.take(word, seed, lambda: found(nets, word, data))
 
 
 def table(lines: list[dict]) -> list[dict]:
