@@ -114,7 +114,7 @@ ARMS: dict[str, Arm] = {
     "conv 8-16-20": Arm(three_convs(8, 16, 20), (1.5,)),
     "lenet300": Arm("lenet300", (1.0,), first=PRUNED300, epochs=15),
     "lenet5": Arm("lenet5", (0.5,), first=None, epochs=15),
-    "lenet 8-16, unshifted": Arm(two_convs(8, 16), (1.0,), shift=0),
+    "lenet 8-16, unshifted": Arm(two_convs(8, 16), (0.5, 1.0), shift=0),
     "conv 8-16-20, unshifted": Arm(three_convs(8, 16, 20), (1.5,), shift=0),
     "lenet5, unshifted": Arm("lenet5", (0.5,), shift=0, first=None, epochs=15),
 }
