@@ -24,6 +24,7 @@ import numpy as np
 from .checkpoint import Checkpoint, everything, restore
 from .errors import UserError
 from .kernels.doors import whole
+from .kernels.layout import nchw, nhwc
 from .kernels.memory import keep_freed_memory
 from .kernels.threads import MOST as MOST_THREADS
 from .kernels.threads import blas
@@ -34,6 +35,8 @@ from .nn.losses import cross_entropy
 from .nn.taps import fitting
 from .optim import Optimizer, Schedule, constant
 from .tensor import Array, Tensor, grad, no_grad
+
+TURNED = 2**28  # bytes of examples that may be kept a second time
 
 
 @dataclass
@@ -171,7 +174,7 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
     log, schedule, base_lr, n = (
         log or (lambda row: None), schedule or constant(), optimizer.lr, len(data.train.y)
     )
-    per_epoch = _batches(model, n, batch_size)
+    per_epoch, examples = _batches(model, n, batch_size), _examples(data.train.x, augment)
     state = State(model, optimizer, rng, steps=epochs * per_epoch)
     splits = _splits(model, batch_size)
     step = _Step(model, hooks, label_smoothing, n_threads=1 if splits else n_threads)
@@ -194,7 +197,7 @@ def fit(model: Model, data, *, epochs: int, optimizer: Optimizer, rng: np.random
                 for i in range(per_epoch):
                     last = i + 1 == per_epoch  # one more, where it would be alone
                     rows = order[i * batch_size:None if last else (i + 1) * batch_size]
-                    x = data.train.x[rows]
+                    x = examples(rows)
                     seen = augment(x, rng=rng) if augment else x
                     state.batch, state.rows = (seen, data.train.y[rows]), rows
                     if seen is not x:
@@ -444,6 +447,15 @@ def _is_zero(form: Form) -> bool:
 def _is_flat(layer: Layer) -> bool:
     # Whether an activation's slope at 0 is 0.
     return layer.activation and not layer.slopes(np.zeros((1, 1), np.float32))[0].any()
+
+
+def _examples(x: Array, augment: Callable | None) -> Callable[[Array], Array]:
+    # What gives the rows of x. Maps of several channels are turned channels-last once for all, as
+    # the kernels take them, where augmentation does not move them anyway.
+    if augment or x.ndim != 4 or x.shape[1] == 1 or x.nbytes > TURNED:
+        return x.__getitem__
+    lies = nhwc(x)
+    return lambda rows: nchw(lies[rows])
 
 
 def _batches(model: Model, n: int, batch_size: int) -> int:

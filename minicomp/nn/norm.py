@@ -39,13 +39,13 @@ def _composite(x, gamma, beta, *, eps, statistics, after=None, n_threads=1):
     return y if after is None else after(y)
 
 
-def _cotangent(g, x, gamma, beta, *, eps, statistics, after, n_threads):
+def _cotangent(g, x, line, gamma, beta, *, eps, statistics, after, n_threads):
     # The cotangent of x as g a + x b + d for the g that the rectifier's gate lets through, and
-    # those of gamma and beta. dbeta = sum g, dgamma = sum g xhat, and by the chain rule of ibid.,
+    # those of gamma and beta. line: gain and offset, as forward found them. dbeta = sum g, dgamma = sum g xhat, and by the chain rule of ibid.,
     # Algorithm 1, dx = gamma / std (g - dbeta / m - xhat dgamma / m), linear in g and x per channel
     mean, std = statistics[0], _std(statistics[1], eps)
     top = TOPS[after]
-    gate = None if top is None else norm.Gate(*_affine(gamma, beta, statistics, eps, x.dtype), top)
+    gate = None if top is None else norm.Gate(*line, top)
     dbeta, centred = norm.sums(g, x, mean, gate, n_threads=n_threads)
     dgamma, m = centred / std, x.size // x.shape[1]
     a = gamma / std
@@ -56,7 +56,7 @@ def _cotangent(g, x, gamma, beta, *, eps, statistics, after, n_threads):
 
 
 def _backward(g, saved, wanted, x, gamma, beta, *, eps, statistics, after=None, n_threads=1):
-    blend, gate, *dweights = _cotangent(g, x, gamma, beta, eps=eps, statistics=statistics,
+    blend, gate, *dweights = _cotangent(g, x, saved, gamma, beta, eps=eps, statistics=statistics,
                                         after=after, n_threads=n_threads)
     return (norm.blend(g, x, *blend, gate) if wanted[0] else None), *dweights
 
@@ -69,8 +69,8 @@ def batch_norm(x, gamma, beta, *, eps, statistics, after=None, n_threads=1, save
     statistics : `batch_statistics(x)`, computed once by the caller
     after : ops.relu or ops.relu6, behind it in the same pass; or None
     """
-    return norm.affine(x, *_affine(gamma, beta, statistics, eps, x.dtype), TOPS[after],
-                       n_threads=n_threads), None
+    line = _affine(gamma, beta, statistics, eps, x.dtype)
+    return norm.affine(x, *line, TOPS[after], n_threads=n_threads), line
 
 
 def _conv_composite(x, w, gamma, beta, *, window, u, **kw):
@@ -78,7 +78,7 @@ def _conv_composite(x, w, gamma, beta, *, window, u, **kw):
 
 
 def _conv_backward(g, saved, wanted, x, w, gamma, beta, *, window, u, **kw):
-    blend, gate, *dweights = _cotangent(g, u, gamma, beta, **kw)
+    blend, gate, *dweights = _cotangent(g, u, saved, gamma, beta, **kw)
     dx, dw = conv_norm.conv2d_norm_grads(g, u, x, w, blend, gate, want_dx=wanted[0],
                                          n_threads=kw["n_threads"], **window)
     return dx, dw, *dweights
@@ -92,8 +92,8 @@ def conv2d_batch_norm(x, w, gamma, beta, *, window, u, eps, statistics, after, n
     u, statistics : conv2d(x, w) and its statistics, computed once by the caller
     Other arguments as in `batch_norm`.
     """
-    return norm.affine(u, *_affine(gamma, beta, statistics, eps, u.dtype), TOPS[after],
-                       n_threads=n_threads), None
+    line = _affine(gamma, beta, statistics, eps, u.dtype)
+    return norm.affine(u, *line, TOPS[after], n_threads=n_threads), line
 
 
 def _affine(gamma: Array, beta: Array, statistics: Statistics, eps: float, dtype):

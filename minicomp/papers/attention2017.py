@@ -2,8 +2,8 @@
 solution procedure (Yim et al. 2017, section 4) on a fifth of CIFAR-10.
 
 Their students learn from 50,000 images of 32 x 32 pixels; here a ResNet-8 of half the width learns
-from 9,000, halved to 16 x 16 by its first node, for 10 epochs in every arm. FSP's first stage, 2
-epochs without labels, comes before them, as in its paper: what it leaves is where the student
+from 9,000, halved to 16 x 16 by its first node, for 10 epochs in every arm. FSP's first stage, an
+epoch without labels, comes before them, as in its paper: what it leaves is where the student
 begins. The teacher is a ResNet-20 of the same width, as FSP needs it, and sees the images shifted by
 up to two pixels; the student sees them as they are. What is compared are an arm's errors with those
 of plain training, image by image; rate and decay of the weights are the same in all arms.
@@ -25,7 +25,7 @@ SHARED = {"lr": 0.05, "batch_size": 64, "weight_decay": 5e-4}
 NET = partial(HalvedResNet, normalize="cifar10")
 LOOKS = [{"beta": beta} for beta in (2.0, 6.0)]
 SOFT = [{"T": 4.0, "alpha": alpha} for alpha in (0.7, 0.9)]
-FLOWS = [{"lam": lam, "stage": 2 / 12} for lam in (1e-3, 3e-3)]
+FLOWS = [{"lam": lam, "stage": 1 / 11} for lam in (1e-3, 3e-3)]
 SETTING = Setting(
     "resnet", partial(NET, blocks=3), partial(NET, blocks=1),
     taught=SHARED | {"epochs": 16, "shift": 2}, training=SHARED | {"epochs": 10},
@@ -34,7 +34,7 @@ SETTING = Setting(
         "AT": [{"methods": {"attention-transfer": knobs}} for knobs in LOOKS],
         "KD": [{"methods": {"distill": knobs}} for knobs in SOFT],
         "AT + KD": [{"methods": {"attention-transfer": LOOKS[0], "distill": SOFT[0]}}],
-        "FSP": [{"epochs": 12, "methods": {"fsp": knobs}} for knobs in FLOWS],
+        "FSP": [{"epochs": 11, "methods": {"fsp": knobs}} for knobs in FLOWS],
     },
     short=4, images=9000)
 ARMS = ("teacher", *SETTING.arms)
