@@ -27,7 +27,8 @@ def depthwise_layers(peers: bool, log: Log) -> Iterator[Row]:
         return
     for c, size, stride, batch in LAYERS:
         calls = {"ours": ours, PEER: theirs(torch)}
-        passes = {name: make(*drawn(c, size, stride, batch), stride) for name, make in calls.items()}
+        passes = {name: make(*drawn(c, size, stride, batch), stride)
+                  for name, make in calls.items()}
         for i, kind in enumerate(("forward", "backward")):
             times = race({name: both[i] for name, both in passes.items()})
             yield row(f"depthwise 3 x 3, {kind}",

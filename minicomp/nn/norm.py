@@ -42,7 +42,7 @@ def _composite(x, gamma, beta, *, eps, statistics, after=None, n_threads=1):
 def _cotangent(g, x, line, gamma, beta, *, eps, statistics, after, n_threads):
     # The cotangent of x as g a + x b + d for the g that the rectifier's gate lets through, and
     # those of gamma and beta. dbeta = sum g, dgamma = sum g xhat, and by the chain rule of ibid.,
-    # Algorithm 1, dx = gamma / std (g - dbeta / m - xhat dgamma / m), linear in g and x per channel.
+    # Algorithm 1, dx = gamma / std (g - dbeta / m - xhat dgamma / m), linear in g and x per channel
     # line : gain and offset of y, as forward found them
     mean, std = statistics[0], _std(statistics[1], eps)
     top = TOPS[after]

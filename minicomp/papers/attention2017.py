@@ -4,9 +4,9 @@ solution procedure (Yim et al. 2017, section 4) on a fifth of CIFAR-10.
 Their students learn from 50,000 images of 32 x 32 pixels; here a ResNet-8 of half the width learns
 from 9,000, halved to 16 x 16 by its first node, for 10 epochs in every arm. FSP's first stage, an
 epoch without labels, comes before them, as in its paper: what it leaves is where the student
-begins. The teacher is a ResNet-20 of the same width, as FSP needs it, and sees the images shifted by
-up to two pixels; the student sees them as they are. What is compared are an arm's errors with those
-of plain training, image by image; rate and decay of the weights are the same in all arms.
+begins. The teacher is a ResNet-20 of the same width, as FSP needs it, and sees the images shifted
+by up to two pixels; the student sees them as they are. What is compared are an arm's errors with
+those of plain training, image by image; rate and decay of the weights are the same in all arms.
 
 Candidates: beta of attention transfer, T and alpha of KD, lambda of FSP; AT + KD takes the first of
 both. Errors are of the .mcz file, counted by a fresh process.

@@ -130,5 +130,5 @@ def table(lines: list[dict]) -> list[dict]:
 
 PAPER = Paper("compact-nets", "The built-in nets of 32 pixels: each trains in minutes", "cifar10",
               "25 minutes a seed", run,
-              "minutes are the processor's, of one thread; errors are of a .mcz file that a fresh process "
-              "decodes", table)
+              "minutes are the processor's, of one thread; errors are of a .mcz file that a fresh "
+              "process decodes", table)

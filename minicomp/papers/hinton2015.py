@@ -11,9 +11,10 @@ was the best on the test images; here it is the least with which 3s are known as
 digits, on the 5,000 validation images, 3s among them. (Fewest errors of all would take less: there
 are nine others, which lose by an offset.)
 
-T, alpha and the students' optimizers and rates are those of fewest validation errors after `SHORT` epochs, found
-with the first seed's nets and then used for all; the teacher's rate is not tuned. Errors are of the
-.mcz file, counted by a fresh process; those of 3s are counted of the same file here.
+T, alpha and the students' optimizers and rates are those of fewest validation errors after `SHORT`
+epochs (without 3s, of errors with the offset), found with the first seed's nets and then used for
+all; the teacher's rate is not tuned. Errors are of the .mcz file, counted by a fresh process; those
+of 3s are counted of the same file here.
 """
 
 from __future__ import annotations

@@ -60,7 +60,8 @@ def test_every_arm_trains_with_the_teacher(monkeypatch, tmp_path):
     journal = Journal(tmp_path / "j.jsonl")
     short.run(images(), seeds=[0], log=None, n_threads=1, out=tmp_path, journal=journal)
     assert seen == [("finetune", 2, 1)] + [(name, 0, 1) for name in (
-        "finetune", "attention-transfer", "distill", "attention-transfer+distill", "fsp")]
+        "finetune", "attention-transfer", "distill", "attention-transfer+distill")] + [
+        ("fsp", 0, 11)]  # its first stage comes before the epochs of the others
     assert all(line["errors"] == 7 for line in journal.lines)
     nets = [minicomp.load(path, kind="model") for path in sorted(tmp_path.glob("*.mcz"))]
     assert len({net.forms()["conv1.weight"].values().tobytes() for net in nets}) == 6

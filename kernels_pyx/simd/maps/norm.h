@@ -20,8 +20,8 @@ ALWAYS_INLINE float norm_through(float g, float x, float a, float b, float top) 
 }
 
 /* R rows at once, so that what belongs to a channel is loaded once for them; a channel's sum still
- * takes one row after the other. `each(R)` is the body of a pass over the channels of rows i and on.
- */
+ * takes one row after the other. `each(R)` is the body of a pass over the channels, for rows i to
+ * i + R - 1. */
 #define NORM_ROWS(M, C, each) \
     long i = 0; \
     for (; i + 4 <= (M); i += 4) \
