@@ -20,7 +20,8 @@ ERRORS = {"teacher": 80, "student": 150, "distilled": 90, "no3": 300}
 def rows(raised_threes=20, **more):
     lines = [{"arm": "soft: candidate", "seed": None, "settings": {}, "seconds": 1.0}]
     lines += [{"arm": arm, "seed": seed, "settings": {}, "errors": n - 1 + 2 * seed,
-               "seconds": 2.0, "threes": 20, "file_bytes": 900 + 200 * seed, "offset": 3.0 + seed, "raised_errors": 100,
+               "seconds": 2.0, "threes": 20, "file_bytes": 900 + 200 * seed, "offset": 3.0 + seed,
+               "raised_errors": 100,
                "raised_threes": raised_threes}
               for seed in (0, 1) for arm, n in (ERRORS | more).items()]
     return table(lines)
