@@ -9,9 +9,8 @@ from minicomp.data import Dataset, Split
 from minicomp.models.papers import DropoutMLP
 from minicomp.papers import PAPERS, hinton2015
 from minicomp.papers.journal import Journal
-from minicomp.papers.hinton2015 import (LENGTH2, Arms, Choice, MaxNorm, fair_offset, raised, table,
-                                         without)
-from minicomp.tensor import Tensor
+from minicomp.papers.hinton2015 import (LENGTH2, Arms, Choice, MaxNorm, best_offset, fair_offset,
+                                         raised, table, without)
 from minicomp.train import evaluate
 
 ERRORS = {"teacher": 80, "student": 150, "distilled": 90, "no3": 300}
@@ -41,13 +40,14 @@ def test_a_class_is_raised_until_it_is_known_as_well_as_others():
     y = np.array([0, 0, 1, 2])
 
     def found(digit, y):
-        split = Split(np.zeros((4, 1), np.float32), y)
-        return fair_offset(lambda x: Tensor(z), split, digit)
+        return fair_offset(z, y, digit)
 
     assert found(0, y) == (pytest.approx(2.1), 0)  # from 5 on the third example is lost
     assert found(1, y) == (0.0, 2) and found(2, y) == (0.0, 2)
     assert found(0, np.array([0, 1, 0, 2])) == (pytest.approx(2.1), 2)  # 1 of 2, and 1 of 2
     assert found(0, np.array([1, 1, 1, 0])) == (pytest.approx(5.0), 4)
+    assert best_offset(z, y, 0) == pytest.approx(2.1)  # of equals the least
+    assert best_offset(z, np.array([1, 1, 1, 2]), 0) == 0
     model = DropoutMLP(4, dropout=(0, 0), rng=np.random.default_rng(0))
     moved = raised(model, 3, 2.5)(np.zeros((1, 1, 28, 28), np.float32)).data
     assert moved[0].tolist() == [0, 0, 0, 2.5, 0, 0, 0, 0, 0, 0]
