@@ -22,7 +22,7 @@ from ..nn.graph import Model
 from .budget import Budgeted
 from .recipe import Recipe
 
-MAX_OPERATIONS = 10**12  # of one pass over the examples: some minutes of one core
+MAX_OPERATIONS = 4 * 10**12  # of one pass over the examples: some minutes of one core
 
 
 @dataclass
