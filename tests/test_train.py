@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_info
 from minicomp import train
 from minicomp.compress.finetune import FineTune
 from minicomp.compress.technique import Run
+from minicomp.data import Split
 from minicomp.errors import UserError
 from minicomp.kernels.threads import blas
 from minicomp.models import MLP, LeNet5
@@ -36,7 +37,7 @@ from minicomp.nn import (
     chain,
     cross_entropy,
 )
-from minicomp.nn.init import lecun_uniform
+from minicomp.nn.init import initialise, lecun_uniform
 from minicomp.optim import SGD, Adam, cosine
 from minicomp.tensor import Tensor
 from minicomp.train import Hook, Score, evaluate, fit, parameters_of
@@ -170,6 +171,22 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(make, data):
     run(c, data, seed=6)
     assert bits(a) == bits(b) != bits(c)
     assert without_time(ha) == without_time(hb)
+
+
+def test_pictures_that_lie_channels_last_give_the_same_bits(monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.random((80, 3, 8, 8), dtype=np.float32)
+    y = rng.integers(0, 3, 80)
+    data, nets, looked = SimpleNamespace(train=Split(x, y), val=Split(x, y)), [], []
+    for most in (train.TURNED, 0):
+        monkeypatch.setattr(train, "TURNED", most)
+        layers = chain(("c", Conv2d(3, 4, 3)), ("f", Flatten()), ("fc", Linear(144, 3)))
+        nets.append(initialise(Model(layers, input_shape=(3, 8, 8)), rng=np.random.default_rng(1)))
+        run(nets[-1], data)
+        rows = train._examples(x, None)(np.array([5, 2]))
+        looked.append(rows.transpose(0, 2, 3, 1).flags.c_contiguous)
+        np.testing.assert_array_equal(rows, x[[5, 2]])
+    assert looked == [True, False] and bits(nets[0]) == bits(nets[1])
 
 
 def test_everything_stays_float32():
