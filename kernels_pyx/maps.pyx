@@ -468,11 +468,23 @@ cdef ImageKernel image_kernel(bint depthwise) noexcept nogil:
     return conv_image
 
 
+cdef const float *normalised(const Conv *d, Gate line, const float *x, float[:, ::1] images,
+                             int level) noexcept nogil:
+    # An image of x a + b in 0..top, in this thread's room; x itself where there is no line.
+    if line.a == NULL:
+        return x
+    cdef float *image = &images[threadid(), 0]
+    norm_affine(x, line.a, line.b, True, d.H * d.W, d.C, line.top, image, level)
+    return image
+
+
 def conv_moments(
     const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    before,                        # a (C,), b (C,), top: an image is x a + b in 0..top; or None
     const float[::1] w,            # IN (O, C, KH, KW), or depthwise (KH KW, C)
     bint depthwise,
     float[::1] packed,             # room for KH KW C lanes(O)
+    float[:, ::1] images,          # with `before`, room for an image per thread
     float[:, ::1] rooms,           # room for a padded image per thread
     float[:, :, :, ::1] u,         # OUT (N, Ho, Wo, O)
     double[:, ::1] s,              # zeros (N, O)
@@ -489,17 +501,20 @@ def conv_moments(
     the image's first entry. The variance is that within images and that of their means.
     """
     cdef Conv d = describe(sizes)
+    cdef Gate line = gate_of(before)
     cdef ImageKernel kernel = image_kernel(depthwise)
     cdef const float *filters = &w[0]
+    cdef const float *image
     cdef long n
     if not depthwise:
         conv_pack_o(&d, filters, &packed[0], level)
         filters = &packed[0]
     for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads,
                     use_threads_if=n_threads > 1):
-        kernel(&d, &x[n, 0, 0, 0], filters, NULL, &u[n, 0, 0, 0], &rooms[threadid(), 0], level)
+        image = normalised(&d, line, &x[n, 0, 0, 0], images, level)
+        kernel(&d, image, filters, NULL, &u[n, 0, 0, 0], &rooms[threadid(), 0], level)
         norm_moments(&u[n, 0, 0, 0], &u[n, 0, 0, 0], d.Ho * d.Wo, d.O, &s[n, 0], &q[n, 0], level)
-    cdef double images = x.shape[0], places = d.Ho * d.Wo, off, within, apart
+    cdef double count = x.shape[0], places = d.Ho * d.Wo, off, within, apart
     cdef long c
     with nogil:
         for n in range(x.shape[0]):
@@ -508,40 +523,49 @@ def conv_moments(
                 s[n, c] = u[n, 0, 0, c] + off  # the mean of the image
                 within = q[n, c] / places - off * off
                 q[n, c] = within if within > 0 else 0
-                mean[c] += s[n, c] / images
+                mean[c] += s[n, c] / count
         for n in range(x.shape[0]):
             for c in range(d.O):
                 apart = s[n, c] - mean[c]
-                var[c] += (q[n, c] + apart * apart) / images
+                var[c] += (q[n, c] + apart * apart) / count
 
 
 def conv_norm_grads(
     const float[:, :, :, ::1] g,   # IN (N, Ho, Wo, O)
     const float[:, :, :, ::1] u,   # IN (N, Ho, Wo, O), x * w
     const float[:, :, :, ::1] x,   # IN (N, H, W, C)
+    before,                        # as in conv_moments
+    const float[::1] shift,        # IN (C,); None: no sums of dx
     const float[::1] w,            # IN (O, C, KH, KW), or depthwise (KH KW, C)
     blend,                         # a, b, d (O,)
     gate,                          # as in sums
     bint depthwise,
     float[::1] packed,             # room for KH O lanes(KW C)
+    float[:, ::1] images,          # with `before`, room for an image per thread
     float[:, ::1] rooms,           # room for a padded image per thread
     float[:, ::1] maps,            # room for an image of the convolution's output per thread
     float[:, ::1] sums,            # zeros (SLABS, size of w)
+    double[:, ::1] s,              # with `shift`, OUT zeros (SLABS, C), to be summed
+    double[:, ::1] q,              # with `shift`, OUT zeros (SLABS, C), to be summed
     float[:, :, :, ::1] dx,        # OUT (N, H, W, C); or None
     sizes,
     int level,
     int n_threads,
 ):
-    """dx and the sums of dw for the cotangent v = g a + u b + d of u, as `blend` gives it.
+    """dx and the sums of dw for the cotangent v = g a + u b + d of u, as `blend` gives it; and with
+    `shift` what `sums` makes of dx and x, `before` its gate.
 
     An image's v lies in the nearest caches and nowhere else; n_threads changes no bit.
     """
     cdef Conv e = describe(sizes)
     cdef Gate through = gate_of(gate)
+    cdef Gate line = gate_of(before)
     cdef const float *a = or_null(blend[0])
     cdef const float *b = or_null(blend[1])
     cdef const float *d = or_null(blend[2])
     cdef const float *filters = &w[0]
+    cdef const float *off = or_null(shift)
+    cdef const float *image
     cdef ImageKernel input_grad = depthwise_image_dx if depthwise else conv_image_dx
     cdef WeightKernel weight_grad = depthwise_image_dw if depthwise else conv_image_dw
     cdef long n, slab, count = x.shape[0], slabs = sums.shape[0]
@@ -557,9 +581,13 @@ def conv_norm_grads(
         for n in range(slab * count // slabs, (slab + 1) * count // slabs):
             norm_blend(&g[n, 0, 0, 0], &u[n, 0, 0, 0], a, b, d, through, e.Ho * e.Wo, e.O, v,
                        level)
-            weight_grad(&e, &x[n, 0, 0, 0], v, &sums[slab, 0], NULL, room, level)
+            image = normalised(&e, line, &x[n, 0, 0, 0], images, level)
+            weight_grad(&e, image, v, &sums[slab, 0], NULL, room, level)
             if wanted:
                 input_grad(&e, v, filters, NULL, &dx[n, 0, 0, 0], room, level)
+                if off != NULL:
+                    norm_sums(&dx[n, 0, 0, 0], &x[n, 0, 0, 0], off, line, e.H * e.W, e.C,
+                              &s[slab, 0], &q[slab, 0], level)
 
 
 def unpacked(

@@ -11,7 +11,7 @@ from minicomp.gradcheck import adjoint_check, grad_check
 from minicomp.kernels.maps.conv_pool import Steps
 from minicomp.nn.linear import linear, linear_relu
 from minicomp.nn.losses import label_cross_entropy, soft_cross_entropy
-from minicomp.nn.norm import batch_norm, batch_statistics, conv2d_batch_norm
+from minicomp.nn.norm import Block, batch_norm, batch_statistics, conv2d_batch_norm, line_of
 from minicomp.tensor import PRIMITIVES, FusedPrimitive, Tensor, grad, raw
 
 # The modules whose primitives are checked here; what techniques add is checked beside them.
@@ -24,11 +24,17 @@ MODULES = (
 )
 
 
-def conv_norm(x, w, gamma, beta):
-    window = {"stride": (1, 1), "padding": (1, 1), "groups": 1}
-    u = raw(conv.conv2d(raw(x), raw(w), **window))
-    return conv2d_batch_norm(x, w, gamma, beta, window=window, u=u, eps=1e-3, after=None,
-                             statistics=batch_statistics(u), n_threads=1)
+def conv_norm(x, *parameters):
+    window, blocks, met = {"stride": (1, 1), "padding": (1, 1), "groups": 1}, [], raw(x)
+    for i in range(0, len(parameters), 3):
+        w, gamma, beta = map(raw, parameters[i: i + 3])
+        u = raw(conv.conv2d(met, w, **window))
+        statistics = batch_statistics(u)
+        line = line_of(gamma, beta, statistics, 1e-3, u.dtype)
+        after = ops.relu6 if i + 3 < len(parameters) else None
+        blocks.append(Block(window, 1e-3, after, u, statistics, line))
+        met = raw(batch_norm(u, gamma, beta, eps=1e-3, statistics=statistics, after=after))
+    return conv2d_batch_norm(x, *parameters, blocks=blocks, n_threads=1)
 
 
 def normal(*shape):
@@ -168,11 +174,14 @@ CASES = {
         normal(3),
     ),
     "conv2d_batch_norm": (
-        lambda x, w, gamma, beta: ops.tanh(conv_norm(x, w, gamma, beta)),
+        lambda x, *parameters: ops.tanh(conv_norm(x, *parameters)),
         normal(3, 2, 4, 3),
         normal(4, 2, 3, 3),
         normal(4),
         normal(4),
+        normal(2, 4, 3, 3),
+        normal(2),
+        normal(2),
     ),
     "soft_cross_entropy": (lambda z: soft_cross_entropy(z, target=TARGET), normal(4, 3)),
     "label_cross_entropy": (

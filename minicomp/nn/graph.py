@@ -27,7 +27,7 @@ MAX_NODES = 1024  # of a model: the deepest published nets have some 700 layers
 MAX_INPUTS = 1000  # of a node
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}(@[0-9a-f]{8})?\Z")
-LONGEST = 3  # row of nodes that run in one pass: convolution, batch norm, activation
+LONGEST = 24  # row of nodes that run in one pass: blocks of convolution, batch norm, activation
 MOST_SHOWN = 20  # nodes that `repr` lists
 
 
@@ -484,14 +484,17 @@ def _uses(nodes: tuple[Node, ...]) -> dict[str, int]:
 
 def _rows(nodes: Nodes, uses: dict[str, int]) -> dict[str, list[tuple[Callable, Nodes]]]:
     # By the first node's name: what computes nodes in a row in one pass, and these, longest first.
+    # Of three lengths in a row one runs in one pass, or no longer row does.
     found: dict[str, list[tuple[Callable, Nodes]]] = {}
     for i, node in enumerate(nodes):
         row: Nodes = (node,)
+        alone = 0
         for after in nodes[i + 1:i + LONGEST]:
-            if after.inputs != (row[-1].name,) or uses[row[-1].name] != 1:
+            if after.inputs != (row[-1].name,) or uses[row[-1].name] != 1 or alone == 2:
                 break
             row = (*row, after)
             together = node.layer.fused(*(n.layer for n in row[1:]))
+            alone = alone + 1 if together is None else 0
             if together is not None:
                 found.setdefault(node.name, []).insert(0, (together, row))
     return found

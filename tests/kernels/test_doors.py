@@ -218,11 +218,13 @@ ENTRIES = {
         {"x": sized(X, 0), "g": sized(Y, 2), "bias": SWITCH, "groups": GROUPS, **WINDOWS}),
     conv_norm.conv2d_moments: (
         {"x": X, "w": W},
-        {"x": sized(X, 1), "w": [*sized(W, 1), W[:0]], "groups": GROUPS, **MOVES,
-         "n_threads": THREADS, "isa": ISA}),
+        {"x": sized(X, 1), "w": [*sized(W, 1), W[:0]], "before": gates(4), "groups": GROUPS,
+         **MOVES, "n_threads": THREADS, "isa": ISA}),
     conv_norm.conv2d_norm_grads: (
-        {"g": Y, "u": Y, "x": X, "w": W, "blend": (B, B, B), "gate": None},
-        {"g": sized(Y, 3), "u": sized(Y, 2), "x": sized(X, 0), "w": sized(W, 1),
+        {"g": Y, "u": Y, "x": X, "w": W, "blend": (B, B, B), "gate": None,
+         "before": norm.Gate(real(4), real(4), 6.0), "mean": real(4)},
+        {"before": gates(4), "mean": [m for m in sized(real(4)) if m is not None],
+         "g": sized(Y, 3), "u": sized(Y, 2), "x": sized(X, 0), "w": sized(W, 1),
          "blend": [None, B, (B, B), [B, B, B], *((a, B, B) for a in sized(B))], "gate": gates(6),
          "want_dx": SWITCH, "groups": GROUPS, **MOVES, "n_threads": THREADS, "isa": ISA}),
     conv_pool.conv2d_max_pool: (

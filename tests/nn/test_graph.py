@@ -138,6 +138,52 @@ def test_convolution_norm_and_rectifier_run_in_one_pass(relu, conv, monkeypatch)
         np.testing.assert_array_equal(a, e)  # with the running statistics
 
 
+def test_blocks_in_a_row_run_in_one_pass_unless_one_stands_still_or_something_is_wanted():
+    def made():
+        nodes = chain(
+            ("conv1", Conv2d(2, 4, 1, bias=False)), ("bn1", BatchNorm2d(4)), ("relu1", ReLU6()),
+            ("conv2", Conv2d(4, 4, 3, padding=1, groups=4, bias=False)), ("bn2", BatchNorm2d(4)),
+            ("relu2", ReLU()), ("conv3", Conv2d(4, 3, 1, bias=False)), ("bn3", BatchNorm2d(3)),
+            ("conv4", Conv2d(3, 2, 1, bias=False)), ("bn4", BatchNorm2d(2)), ("flat", Flatten()),
+            ("fc", Linear(32, 3)))
+        model = Model(nodes, input_shape=(2, 4, 4))
+        for form in model.forms().values():
+            form.value.data[...] = RNG(2).standard_normal(form.shape)
+        return model
+
+    def step(model, taps=(), n_threads=1, training=True):
+        y = model(X, training=training, taps=taps, n_threads=n_threads)
+        y = y[0] if taps else y
+        g = grad((y * y).sum(), list(model.parameters().values()))
+        return [y.data, *(t.data for t in g), *model.buffers().values()]
+
+    def equal(one, other):
+        for a, e in zip(one, other, strict=True):
+            np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-5)
+
+    model = made()
+    rows = {name: [len(row) for _, row in found] for name, found in model._rows.items()}
+    # bn3 has no rectifier: a row ends there.
+    assert rows["conv1"] == [8, 6, 5, 3, 2] and rows["conv3"] == [2] and rows["conv4"] == [2]
+    every = [name for name in model.shapes() if name != "x"]
+    alone = step(made(), every)
+    equal(step(model), alone)
+    for taps in (["relu1"], ["conv2"], ["bn1", "relu2"]):
+        equal(step(made(), taps), alone)
+    for a, e in zip(step(made(), n_threads=2), step(made()), strict=True):
+        np.testing.assert_array_equal(a, e)
+    equal(step(made(), training=False), step(made(), every, training=False))
+    still = []
+    for taps in ((), every):
+        model = made()
+        model.node("bn2").layer.still = True
+        still.append(step(model, taps))
+    equal(*still)
+    assert not np.allclose(still[0][0], alone[0])
+    assert (model.buffers()["bn2.running_var"] == 1).all()
+    assert (model.buffers()["bn1.running_var"] != 1).all()
+
+
 def test_a_further_layer_and_a_shared_output_are_not_fused():
     y = in_pairs(Halved)(X, taps=("fc1",))[0]
     np.testing.assert_array_equal(in_pairs(Halved)(X).data, y.data)

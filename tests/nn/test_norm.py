@@ -4,7 +4,8 @@ import pytest
 from minicomp import ops
 from minicomp.gradcheck import grad_check
 from minicomp.conv import conv2d
-from minicomp.nn.norm import batch_norm, batch_statistics, conv2d_batch_norm
+from minicomp.nn.norm import (Block, batch_norm, batch_statistics, conv2d_batch_norm, gate_of,
+                              line_of)
 from minicomp.tensor import Tensor, grad, hvp, raw
 
 SHAPES = [(7, 3), (4, 3, 5, 2), (2, 1, 1, 3)]
@@ -29,18 +30,35 @@ def composite(x, gamma, beta, after=None):
     return batch_norm.composite(x, gamma, beta, eps=EPS, statistics=None, after=after)
 
 
-WINDOW = dict(stride=(2, 1), padding=(1, 1), groups=3)
+WINDOWS = [dict(stride=(2, 1), padding=(1, 1), groups=3),
+           dict(stride=(1, 1), padding=(0, 0), groups=1),
+           dict(stride=(1, 1), padding=(1, 1), groups=4)]
 
 
-def convolved(x, w, gamma, beta, after=None, fn=conv2d_batch_norm):
-    u = conv2d(raw(x), raw(w), **WINDOW)
-    return fn(x, w, gamma, beta, window=WINDOW, u=u, eps=EPS, statistics=batch_statistics(u),
-              after=after, n_threads=1)
+def row_of(x, *parameters, after=None):
+    # Blocks with a rectifier behind each but the last, whose is given.
+    blocks = []
+    for i, window in enumerate(WINDOWS[:len(parameters) // 3]):
+        w, gamma, beta = map(raw, parameters[3 * i: 3 * i + 3])
+        then = after if 3 * i + 3 == len(parameters) else (ops.relu, ops.relu6)[i]
+        u = raw(conv2d(x, w, **window))
+        statistics = batch_statistics(u)
+        line = line_of(gamma, beta, statistics, EPS, u.dtype)
+        blocks.append(Block(window, EPS, then, u, statistics, line))
+        x = raw(batch_norm(u, gamma, beta, eps=EPS, statistics=statistics, after=then))
+    return blocks
 
 
-def conv_problem():
-    rng = np.random.default_rng(4)
-    return [rng.standard_normal(shape) for shape in ((3, 3, 4, 5), (6, 1, 3, 3), (6,), (6,))]
+def convolved(x, *parameters, after=None, fn=conv2d_batch_norm):
+    blocks = row_of(raw(x), *parameters, after=after)
+    return fn(x, *parameters, blocks=blocks, n_threads=1)
+
+
+def row_problem(n, seed=4):
+    rng = np.random.default_rng(seed)
+    shapes = [(3, 3, 4, 5), (6, 1, 3, 3), (6,), (6,), (4, 6, 1, 1), (4,), (4,), (4, 1, 2, 2), (4,),
+              (4,)]
+    return [rng.standard_normal(shape) for shape in shapes[:1 + 3 * n]]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -100,13 +118,34 @@ def test_fused_equals_composite_in_value_gradient_and_second_order(shape, after)
 
 
 @pytest.mark.parametrize("after", [None, ops.relu, ops.relu6])
-def test_with_the_convolution_before_it_fused_equals_composite(after):
-    agree(lambda *a: convolved(*a, after),
-          lambda *a: convolved(*a, after, conv2d_batch_norm.composite), conv_problem())
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_blocks_in_a_row_fused_equal_composite(n, after):
+    agree(lambda *a: convolved(*a, after=after),
+          lambda *a: convolved(*a, after=after, fn=conv2d_batch_norm.composite), row_problem(n))
 
 
-def test_gradients_of_two_orders_agree_with_finite_differences_behind_a_convolution():
-    grad_check(convolved, *conv_problem(), rng=np.random.default_rng(3), order=2, step=1e-3)
+@pytest.mark.parametrize("n", [1, 2])
+def test_gradients_of_two_orders_agree_with_finite_differences_of_blocks(n):
+    grad_check(convolved, *row_problem(n), rng=np.random.default_rng(3), order=2, step=1e-4)
+
+
+@pytest.mark.parametrize("wanted", [(0,), (4,), (9,), (2, 8), (3, 7), (7, 8, 9)])
+def test_of_blocks_only_what_is_wanted_gets_a_gradient(wanted):
+    arrays = row_problem(3)
+    full = [Tensor(a, requires_grad=True) for a in arrays]
+    some = [Tensor(a, requires_grad=i in wanted) for i, a in enumerate(arrays)]
+    for tensors in (full, some):
+        (convolved(*tensors) * np.arange(1.0, 5.0)[:, None, None]).sum().backward()
+    for i, (one, other) in enumerate(zip(some, full)):
+        if i in wanted:
+            np.testing.assert_array_equal(one.grad, other.grad)
+        else:
+            assert one.grad is None
+
+
+def test_no_rectifier_has_no_gate():
+    line = np.ones(2), np.zeros(2)
+    assert gate_of(line, None) is None and gate_of(line, ops.relu6).top == 6
 
 
 @pytest.mark.parametrize("shape", SHAPES)

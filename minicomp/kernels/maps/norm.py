@@ -150,14 +150,14 @@ def contiguous(gate: Gate | None) -> Gate | None:
     return gate and Gate(*map(np.ascontiguousarray, gate[:2]), float(gate.top))
 
 
-def vectors(gate: Gate | None) -> dict[str, Array]:
+def vectors(gate: Gate | None, name: str = "gate") -> dict[str, Array]:
     """Returns the vectors of a gate by name, as `check` takes them; ValueError where it is none."""
     if gate is None:
         return {}
     if not isinstance(gate, Gate):
-        raise ValueError(f"gate must be a Gate or None, got {type(gate).__name__}")
+        raise ValueError(f"{name} must be a Gate or None, got {type(gate).__name__}")
     _check_top(gate.top)
-    return {"gate.a": gate.a, "gate.b": gate.b}
+    return {f"{name}.a": gate.a, f"{name}.b": gate.b}
 
 
 def _check_top(top: float) -> None:

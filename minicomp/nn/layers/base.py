@@ -150,8 +150,9 @@ class Layer:
         """Returns what computes this layer and then those of `after` in one pass; or None.
 
         It is called as the layer is, `weights` those of each of the layers. Each of `after` takes
-        the output of the one before alone. Bits are the same, but for the order in which double
-        sums of a batch's statistics run.
+        the output of the one before alone; rows are tried from the shortest on, until two in a row
+        have no such pass. Bits are the same, but for the order in which double sums of a batch's
+        statistics run.
         """
         return None
 

@@ -12,7 +12,7 @@ from ...kernels.maps import norm
 from ...kernels.maps.conv_norm import conv2d_moments
 from ...tensor import Array, Tensor, no_grad, raw
 from ..forms import Dense, Part
-from ..norm import batch_norm, conv2d_batch_norm
+from ..norm import Block, batch_norm, conv2d_batch_norm, gate_of, line_of
 from .base import Layer, number, positive
 from .pointwise import ReLU, ReLU6
 
@@ -62,23 +62,6 @@ class _BatchNorm(Layer):
         statistics = self._statistics(x, *norm.moments(x.data))
         return batch_norm(x, gamma, beta, eps=self.eps, statistics=statistics, after=after,
                           n_threads=n_threads)
-
-    def behind(self, conv, x, w, *, weights, training, n_threads=1, after=None, rng=None):
-        """Returns the output behind a convolution without bias, in one pass with it.
-
-        x, w : input and weight of `conv`        weights : of this layer
-        after : a rectifier behind it, one of RECTIFIERS' values; or None
-        """
-        if not training or self.still or not x.size:
-            return self.forward(conv2d(x, w, **conv.window()), weights=weights, training=training,
-                                after=after)
-        if not x.requires_grad:  # the net's input: turned once for both ways
-            x = Tensor(as_nhwc(x.data))
-        u, mean, var = conv2d_moments(x.data, w.data, n_threads=n_threads, **conv.window())
-        self._learns(u, training)
-        return conv2d_batch_norm(
-            x, w, weights["weight"], weights["bias"], window=conv.window(), u=u, eps=self.eps,
-            statistics=self._statistics(u, mean, var), after=after, n_threads=n_threads)
 
     def fused(self, *after):
         plain = type(self) in (BatchNorm1d, BatchNorm2d) and len(after) == 1
@@ -146,6 +129,39 @@ class BatchNorm2d(_BatchNorm):
     """Batch normalisation of maps, x (N, C, H, W)."""
 
     kind, axes = "BatchNorm2d", (0, 2, 3)
+
+
+def in_a_row(x, blocks, *, weights, training, n_threads=1, rng=None):
+    """Returns the output of blocks in a row, in one pass each: see `conv2d_batch_norm`.
+
+    blocks : (convolution without bias, BatchNorm2d, rectifier behind it) each; the rectifier one of
+        RECTIFIERS' values or, of the last, None
+    weights : of the convolution and of the normalisation of each block
+    """
+    learn = [training and not norm.still and x.size > 0 for _, norm, _ in blocks]
+    if not all(learn):
+        for (conv, norm, after), (of_conv, of_norm), one in zip(blocks, weights, learn):
+            if one:
+                x = in_a_row(x, [(conv, norm, after)], weights=[(of_conv, of_norm)], training=True,
+                             n_threads=n_threads)
+            else:
+                x = norm.forward(conv2d(x, of_conv["weight"], **conv.window()), weights=of_norm,
+                                 training=training, after=after)
+        return x
+    if not x.requires_grad:  # the net's input: turned once for both ways
+        x = Tensor(as_nhwc(x.data))
+    taken, before, found, parameters = x.data, None, [], []
+    for (conv, norm, after), (of_conv, of_norm) in zip(blocks, weights):
+        w, gamma, beta = of_conv["weight"], of_norm["weight"], of_norm["bias"]
+        u, *moments = conv2d_moments(taken, w.data, before=before, n_threads=n_threads,
+                                     **conv.window())
+        norm._learns(u, training)
+        statistics = norm._statistics(u, *moments)
+        line = line_of(gamma.data, beta.data, statistics, norm.eps, u.dtype)
+        found.append(Block(conv.window(), norm.eps, after, u, statistics, line))
+        taken, before = u, gate_of(line, after)
+        parameters += [w, gamma, beta]
+    return conv2d_batch_norm(x, *parameters, blocks=found, n_threads=n_threads)
 
 
 class _ShiftBatchNorm(_BatchNorm):

@@ -14,7 +14,7 @@ from ...kernels.maps.conv_pool import Steps
 from ..forms import Dense
 from ..linear import linear, linear_relu
 from .base import Layer, flag, pair, positive
-from .norms import RECTIFIERS, BatchNorm2d
+from .norms import RECTIFIERS, BatchNorm2d, in_a_row
 from .pointwise import ReLU
 from .pools import MaxPool2d
 
@@ -138,15 +138,14 @@ class Conv2d(Layer):
     def fused(self, *after):
         if type(self) is not Conv2d:
             return None
-        norm, *then = after
-        if type(norm) is BatchNorm2d and "bias" not in self.forms and len(then) <= 1 and all(
-                type(layer) in RECTIFIERS for layer in then):
-            act = RECTIFIERS[type(then[0])] if then else None
-            return lambda x, *, weights, **kw: norm.behind(
-                self, x, weights[0]["weight"], weights=weights[1], after=act, **kw)
-        pool = norm
-        if type(pool) is not MaxPool2d or then or "bias" not in self.forms or self.groups > 1:
+        blocks = _blocks(self, *after)
+        if blocks is not None:
+            return lambda x, *, weights, **kw: in_a_row(
+                x, blocks, weights=_of_blocks(blocks, weights), **kw)
+        if len(after) > 1 or type(after[0]) is not MaxPool2d or "bias" not in self.forms or (
+                self.groups > 1):
             return None
+        pool, = after
         steps = Steps(self.stride, self.padding, pool.kernel_size, pool.stride, pool.padding,
                       pool.ceil_mode)
         return lambda x, *, weights, **_: conv2d_max_pool(
@@ -168,3 +167,30 @@ class Conv2d(Layer):
             * (self.in_channels // self.groups)
             * math.prod(self.kernel_size)
         )
+
+
+def _blocks(*layers: Layer) -> list[tuple] | None:
+    # Layers as blocks of a convolution without bias, a batch norm and a rectifier, which the last
+    # may lack; None where they are none.
+    blocks: list[tuple] = []
+    rest = list(layers)
+    while rest:
+        if len(rest) == 1 or (blocks and blocks[-1][2] is None):
+            return None
+        conv, norm, *rest = rest
+        if type(conv) is not Conv2d or "bias" in conv.forms or type(norm) is not BatchNorm2d:
+            return None
+        after = RECTIFIERS.get(type(rest[0])) if rest else None
+        blocks.append((conv, norm, after))
+        rest = rest if after is None else rest[1:]
+    return blocks
+
+
+def _of_blocks(blocks: list[tuple], weights: list[dict]) -> list[tuple[dict, dict]]:
+    # Of weights of each layer in a row those of each block's convolution and normalisation.
+    each, found = iter(weights), []
+    for _, _, after in blocks:
+        found.append((next(each), next(each)))
+        if after is not None:
+            next(each)
+    return found

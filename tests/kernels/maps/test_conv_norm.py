@@ -53,14 +53,51 @@ def test_gradients_have_the_bits_of_the_three_steps(isa, layer, top):
     gate = gate._replace(top=top) if top else None
     u = conv.conv2d(x, w, isa=isa, **kw)
     v = norm.blend(g, u, *blend, gate, isa=isa)
-    dx, dw = conv_norm.conv2d_norm_grads(g, u, x, w, blend, gate, isa=isa, **kw)
+    dx, dw, _ = conv_norm.conv2d_norm_grads(g, u, x, w, blend, gate, isa=isa, **kw)
     np.testing.assert_array_equal(
         dx, conv.conv2d_input_grad(v, w, size=x.shape[2:], isa=isa, **kw), strict=True)
     np.testing.assert_array_equal(
         dw, conv.conv2d_weight_grad(x, v, kernel=w.shape[2:], isa=isa, **kw), strict=True)
-    none, alone = conv_norm.conv2d_norm_grads(g, u, x, w, blend, gate, want_dx=False, isa=isa, **kw)
+    none, alone, _ = conv_norm.conv2d_norm_grads(g, u, x, w, blend, gate, want_dx=False, isa=isa,
+                                                 **kw)
     assert none is None
     np.testing.assert_array_equal(alone, dw)
+
+
+def earlier(layer, top=6.0):
+    # What the block before may be: gain, offset and mean of its u.
+    rng, c = np.random.default_rng(7), layer[0]
+    a, b, mean = rng.standard_normal((3, c)).astype(np.float32)
+    return norm.Gate(2 * a, b + 1, top), mean
+
+
+@isa
+@layers
+@pytest.mark.parametrize("top", [1.0, math.inf])
+def test_maps_of_the_block_before_are_made_of_its_u_to_the_bit(isa, layer, top):
+    u, w, g, blend, gate, kw = problem(layer)
+    before, mean = earlier(layer, top)
+    x = norm.affine(u, *before, isa=isa)
+    if layer[0] > 1:
+        assert (x == 0).any() and ((x > 0) & (x < top)).any() and (top > 1 or (x == top).any())
+    (one, *moments), (other, *simple) = (
+        conv_norm.conv2d_moments(u, w, before=before, isa=isa, **kw),
+        conv_norm.conv2d_moments(x, w, isa=isa, **kw))
+    np.testing.assert_array_equal(one, other, strict=True)
+    np.testing.assert_allclose(moments, simple, rtol=1e-12)
+    after = conv.conv2d(x, w, isa=isa, **kw)
+    dx, dw, sums = conv_norm.conv2d_norm_grads(g, after, u, w, blend, gate, before=before,
+                                               mean=mean, isa=isa, **kw)
+    simple = conv_norm.conv2d_norm_grads(g, after, x, w, blend, gate, isa=isa, **kw)
+    np.testing.assert_array_equal(dx, simple[0], strict=True)
+    np.testing.assert_array_equal(dw, simple[1], strict=True)
+    assert simple[2] is None
+    for one, other in zip(sums, norm.sums_ref(dx, u, mean, before)):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+    _, alone, none = conv_norm.conv2d_norm_grads(g, after, u, w, blend, gate, before=before,
+                                                 want_dx=False, isa=isa, **kw)
+    np.testing.assert_array_equal(alone, dw)
+    assert none is None
 
 
 @isa
@@ -68,12 +105,15 @@ def test_gradients_have_the_bits_of_the_three_steps(isa, layer, top):
 @pytest.mark.parametrize("n", [1, 6])
 def test_bits_do_not_depend_on_threads(isa, layer, n):
     x, w, g, blend, gate, kw = problem(layer, n)
-    one, two = (conv_norm.conv2d_moments(x, w, isa=isa, n_threads=n, **kw) for n in (1, 2))
+    before, mean = earlier(layer)
+    one, two = (conv_norm.conv2d_moments(x, w, before=before, isa=isa, n_threads=n, **kw)
+                for n in (1, 2))
     for a, b in zip(one, two):
         np.testing.assert_array_equal(a, b)
-    grads = [conv_norm.conv2d_norm_grads(g, one[0], x, w, blend, gate, isa=isa, n_threads=n, **kw)
-             for n in (1, 3)]
-    for a, b in zip(*grads):
+    (*one, s), (*two, t) = (
+        conv_norm.conv2d_norm_grads(g, one[0], x, w, blend, gate, before=before, mean=mean,
+                                    isa=isa, n_threads=n, **kw) for n in (1, 3))
+    for a, b in zip((*one, *s), (*two, *t), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -83,11 +123,11 @@ def test_float64_and_empty_batches_run_the_three_steps(isa):
     wide = [a.astype(np.float64) for a in (x, w, g, *blend)]
     u, mean, _ = conv_norm.conv2d_moments(*wide[:2], isa=isa, **kw)
     np.testing.assert_array_equal(mean, u.mean(axis=(0, 2, 3)))
-    dx, dw = conv_norm.conv2d_norm_grads(wide[2], u, *wide[:2], tuple(wide[3:]), None, isa=isa,
+    dx, dw, _ = conv_norm.conv2d_norm_grads(wide[2], u, *wide[:2], tuple(wide[3:]), None, isa=isa,
                                          **kw)
     assert dx.dtype == dw.dtype == np.float64
     nothing = x[:0], w, g[:0]
-    dx, dw = conv_norm.conv2d_norm_grads(nothing[2], g[:0], *nothing[:2], blend, gate, isa=isa,
+    dx, dw, _ = conv_norm.conv2d_norm_grads(nothing[2], g[:0], *nothing[:2], blend, gate, isa=isa,
                                          **kw)
     assert dx.shape == (0, *x.shape[1:]) and not dw.any()
 
@@ -101,6 +141,14 @@ def test_shapes_that_do_not_fit_are_named(isa):
         conv_norm.conv2d_norm_grads(g, g, x, w, blend, gate._replace(b=gate.b[:3]), isa=isa, **kw)
     with pytest.raises(ValueError, match="n_threads must be"):
         conv_norm.conv2d_moments(x, w, isa=isa, n_threads=0, **kw)
+    before, mean = earlier(LAYERS[3])
+    for wrong in (before._replace(a=mean[:3]), before._replace(top=0.0), tuple(before)):
+        with pytest.raises(ValueError, match="before|top"):
+            conv_norm.conv2d_moments(x, w, before=wrong, isa=isa, **kw)
+    for more in (dict(mean=mean), dict(mean=mean, before=before, want_dx=False),
+                 dict(mean=mean[:3], before=before)):
+        with pytest.raises(ValueError, match="mean"):
+            conv_norm.conv2d_norm_grads(g, g, x, w, blend, gate, isa=isa, **more, **kw)
 
 
 @pytest.mark.parametrize("n, pixels, c, o", [(64, 16, 160, 960), (64, 1024, 24, 144), (5, 9, 3, 4),
