@@ -9,9 +9,15 @@ from cython.parallel cimport prange, threadid
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memset
 
+cdef extern from "simd/maps/ahead.h" nogil:
+    ctypedef struct Ahead:
+        pass
+    Ahead ahead_of(const float *x, long n, const float *y, long m, int some)
+
 cdef extern from "simd/maps/conv.h" nogil:
     ctypedef struct Conv:
         long H, W, C, O, KH, KW, sh, sw, ph, pw, Ho, Wo
+        Ahead *ahead
     const float *conv_pad(const Conv *d, const float *x, float *out)
     void conv_im2col(const Conv *d, const float *x, float *columns)
     void conv_col2im(const Conv *d, const float *columns, float *dx)
@@ -84,7 +90,22 @@ cdef Conv describe(sizes) except *:
     # sizes: H, W, C, O, KH, KW, sh, sw, ph, pw, Ho, Wo
     cdef Conv d
     d.H, d.W, d.C, d.O, d.KH, d.KW, d.sh, d.sw, d.ph, d.pw, d.Ho, d.Wo = sizes
+    d.ahead = NULL
     return d
+
+
+cdef void on_image(ImageKernel kernel, Conv d, Ahead ahead, const float *x, const float *w,
+                   const float *bias, float *y, float *room, int level) noexcept nogil:
+    # kernel from x to y; meanwhile it asks for what lies ahead
+    d.ahead = &ahead
+    kernel(&d, x, w, bias, y, room, level)
+
+
+cdef void on_weight(WeightKernel kernel, Conv d, Ahead ahead, const float *x, const float *g,
+                    float *dw, float *db, float *room, int level) noexcept nogil:
+    # kernel from x and g to dw and db; meanwhile it asks for what lies ahead
+    d.ahead = &ahead
+    kernel(&d, x, g, dw, db, room, level)
 
 
 cdef const float *or_null(const float[::1] v) noexcept:
@@ -95,10 +116,14 @@ cdef void each_image(ImageKernel kernel, const Conv *d, const float[:, :, :, ::1
                      const float *bias, float[:, ::1] rooms, float[:, :, :, ::1] y, int level,
                      int n_threads) noexcept:
     # kernel from x[n] to y[n], with a room per thread
-    cdef long n
+    cdef long n, count = x.shape[0]
+    cdef long read = x.shape[1] * x.shape[2] * x.shape[3]
+    cdef long written = y.shape[1] * y.shape[2] * y.shape[3]
     for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads,
                     use_threads_if=n_threads > 1):
-        kernel(d, &x[n, 0, 0, 0], w, bias, &y[n, 0, 0, 0], &rooms[threadid(), 0], level)
+        on_image(kernel, d[0],
+                 ahead_of(&x[n, 0, 0, 0], read, &y[n, 0, 0, 0], written, n + 1 < count),
+                 &x[n, 0, 0, 0], w, bias, &y[n, 0, 0, 0], &rooms[threadid(), 0], level)
 
 
 cdef void each_slab(WeightKernel kernel, const Conv *d, const float[:, :, :, ::1] x,
@@ -111,8 +136,11 @@ cdef void each_slab(WeightKernel kernel, const Conv *d, const float[:, :, :, ::1
                        use_threads_if=n_threads > 1):
         into = db + slab * d.O if db != NULL else NULL
         for n in range(slab * count // slabs, (slab + 1) * count // slabs):
-            kernel(d, &x[n, 0, 0, 0], &g[n, 0, 0, 0], &sums[slab, 0], into, &rooms[threadid(), 0],
-                   level)
+            on_weight(kernel, d[0],
+                      ahead_of(&x[n, 0, 0, 0], d.H * d.W * d.C, &g[n, 0, 0, 0], d.Ho * d.Wo * d.O,
+                               n + 1 < count),
+                      &x[n, 0, 0, 0], &g[n, 0, 0, 0], &sums[slab, 0], into, &rooms[threadid(), 0],
+                      level)
 
 
 cdef void add_slabs(const Conv *d, float[:, ::1] sums, float[:, :, :, ::1] dw) noexcept:
@@ -505,14 +533,16 @@ def conv_moments(
     cdef ImageKernel kernel = image_kernel(depthwise)
     cdef const float *filters = &w[0]
     cdef const float *image
-    cdef long n
+    cdef long n, inside = d.H * d.W * d.C, outside = d.Ho * d.Wo * d.O
     if not depthwise:
         conv_pack_o(&d, filters, &packed[0], level)
         filters = &packed[0]
     for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads,
                     use_threads_if=n_threads > 1):
         image = normalised(&d, line, &x[n, 0, 0, 0], images, level)
-        kernel(&d, image, filters, NULL, &u[n, 0, 0, 0], &rooms[threadid(), 0], level)
+        on_image(kernel, d, ahead_of(&x[n, 0, 0, 0], inside, &u[n, 0, 0, 0], outside,
+                                     n + 1 < x.shape[0]),
+                 image, filters, NULL, &u[n, 0, 0, 0], &rooms[threadid(), 0], level)
         norm_moments(&u[n, 0, 0, 0], &u[n, 0, 0, 0], d.Ho * d.Wo, d.O, &s[n, 0], &q[n, 0], level)
     cdef double count = x.shape[0], places = d.Ho * d.Wo, off, within, apart
     cdef long c
@@ -569,6 +599,7 @@ def conv_norm_grads(
     cdef ImageKernel input_grad = depthwise_image_dx if depthwise else conv_image_dx
     cdef WeightKernel weight_grad = depthwise_image_dw if depthwise else conv_image_dw
     cdef long n, slab, count = x.shape[0], slabs = sums.shape[0]
+    cdef long inside = e.H * e.W * e.C, outside = e.Ho * e.Wo * e.O
     cdef float *v
     cdef float *room
     cdef bint wanted = dx is not None
@@ -582,9 +613,13 @@ def conv_norm_grads(
             norm_blend(&g[n, 0, 0, 0], &u[n, 0, 0, 0], a, b, d, through, e.Ho * e.Wo, e.O, v,
                        level)
             image = normalised(&e, line, &x[n, 0, 0, 0], images, level)
-            weight_grad(&e, image, v, &sums[slab, 0], NULL, room, level)
+            on_weight(weight_grad, e, ahead_of(&x[n, 0, 0, 0], inside, &g[n, 0, 0, 0], outside,
+                                               n + 1 < count),
+                      image, v, &sums[slab, 0], NULL, room, level)
             if wanted:
-                input_grad(&e, v, filters, NULL, &dx[n, 0, 0, 0], room, level)
+                on_image(input_grad, e, ahead_of(&dx[n, 0, 0, 0], inside, &u[n, 0, 0, 0], outside,
+                                                 n + 1 < count),
+                         v, filters, NULL, &dx[n, 0, 0, 0], room, level)
                 if off != NULL:
                     norm_sums(&dx[n, 0, 0, 0], &x[n, 0, 0, 0], off, line, e.H * e.W, e.C,
                               &s[slab, 0], &q[slab, 0], level)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..data.dataset import Split
+from ..kernels.layout import as_nhwc
 from ..kernels.threads import blas
 from ..models import MODELS
 from ..optim import SGD
@@ -27,10 +28,15 @@ THREADED = (("lenet5", 64, 40), ("lenet5", 256, 10), ("depthwise32", 64, 20),
 
 
 class Pictures:
-    """Random pictures of a net's input shape, as the `train` and `val` that `fit` asks for."""
+    """Random pictures of a net's input shape, as the `train` and `val` that `fit` asks for.
+
+    Ours lie channels-last from the start, as each peer's lie as it wants them: a training turns
+    them once, not each epoch.
+    """
 
     def __init__(self, n: int, shape: tuple[int, ...], rng: np.random.Generator):
         x, y = rng.normal(size=(n, *shape)).astype(np.float32), rng.integers(0, 10, n)
+        x = as_nhwc(x) if x.ndim == 4 else x
         self.train, self.val = Split(x, y), Split(x[:1], y[:1])
 
 

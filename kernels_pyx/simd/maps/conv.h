@@ -20,7 +20,8 @@
 #include <string.h>
 #include "gemm.h"
 
-typedef struct { long H, W, C, O, KH, KW, sh, sw, ph, pw, Ho, Wo; } Conv;
+/* ahead: what a kernel asks for meanwhile, or 0. */
+typedef struct { long H, W, C, O, KH, KW, sh, sw, ph, pw, Ho, Wo; Ahead *ahead; } Conv;
 
 static long conv_lanes(long n) { return (n + 15) / 16 * 16; }
 
@@ -183,7 +184,7 @@ static void conv_image(const Conv *d, const float *x, const float *w, const floa
     const long rest = conv_rest(d, level), O = d->O - rest, ld = conv_lanes(O);
     for (long i = 0; i < d->Ho; i++, x += d->sh * wide, y += d->Wo * d->O) {
         const Tile t = {x, d->sw * d->C, wide, 1, w, run * ld, ld, y, d->O, bias,
-                        d->KH, run, O, 0};
+                        d->KH, run, O, 0, d->ahead};
         conv_gemm(&t, d->Wo, level);
         if (rest) conv_dots_of[rest - 1](d, x, w + d->KH * run * ld, bias ? bias + O : 0, y + O);
     }
@@ -205,7 +206,7 @@ static void conv_image_dx(const Conv *d, const float *g, const float *w, const f
         if (!apart || hi < lo) memset(to, 0, sizeof(float) * wide);
         const Tile t = {g + hi * d->Wo * d->O, d->O, -d->Wo * d->O, 1,
                         w + (r - hi * d->sh) * d->O * ld, d->sh * d->O * ld, ld,
-                        to, d->sw * d->C, 0, hi - lo + 1, d->O, run, !apart};
+                        to, d->sw * d->C, 0, hi - lo + 1, d->O, run, !apart, d->ahead};
         if (hi >= lo) conv_gemm(&t, d->Wo, level);
         if (d->pw) memcpy(dx, room + d->pw * d->C, sizeof(float) * d->W * d->C);
     }
@@ -250,11 +251,11 @@ static void conv_image_dw(const Conv *d, const float *x, const float *g, float *
         const float *from = x + a * wide;
         if (conv_lanes_are_o(d)) {
             const Tile t = {from, 1, d->sh * wide, d->sw * d->C, g, line, d->O,
-                            sum + a * run * d->O, d->O, 0, d->Ho, d->Wo, d->O, 1};
+                            sum + a * run * d->O, d->O, 0, d->Ho, d->Wo, d->O, 1, d->ahead};
             conv_gemm(&t, run, level);
         } else {
             const Tile t = {g, 1, line, d->O, from, d->sh * wide, d->sw * d->C,
-                            sum + a * d->O * run, run, 0, d->Ho, d->Wo, run, 1};
+                            sum + a * d->O * run, run, 0, d->Ho, d->Wo, run, 1, d->ahead};
             conv_gemm(&t, d->O, level);
         }
     }

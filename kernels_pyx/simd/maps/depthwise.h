@@ -210,7 +210,7 @@ static void depthwise_image_dx(const Conv *d, const float *g, const float *w, co
     DEPTHWISE_3X3(d->sw == 2, _dx2, d, g, w, dx)
     if (d->sh == 1 && d->sw == 1 && d->ph < d->KH && d->pw < d->KW) {
         const Conv back = {d->Ho, d->Wo, d->C, d->C, d->KH, d->KW, 1, 1,
-                           d->KH - 1 - d->ph, d->KW - 1 - d->pw, d->H, d->W};
+                           d->KH - 1 - d->ph, d->KW - 1 - d->pw, d->H, d->W, d->ahead};
         depthwise_either(&back, g, w, 0, dx, room, level, 1);
         return;
     }

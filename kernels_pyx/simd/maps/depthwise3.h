@@ -21,18 +21,15 @@ static int depthwise_is_3x3(const Conv *d) {
 
 /* Large maps are taken in the order of memory, runs of a few pixels with all their channels, for
  * which filters are loaded again and again; small ones, 16 channels of the whole map at once, whose
- * filters stay. Either way each access jumps from pixel to pixel, which no processor foresees: what
- * comes later is asked for, into L2. */
+ * filters stay. Either way each access jumps from pixel to pixel, which no processor foresees: of
+ * large maps the next row is asked for, of small ones what the caller says (ahead.h). */
 ALWAYS_INLINE int depthwise_is_large(const Conv *d) { return d->H * d->W * d->C > 65536; }
 
 /* Asks for n floats. Behind the last row of an image lies the next one, or nothing that is asked
  * for in vain. */
 ALWAYS_INLINE void depthwise_ahead(const float *p, long n) {
-    for (long k = 0; k < n; k += 16) __builtin_prefetch(p + k, 0, 2);
+    for (long k = 0; k < n; k += 16) AHEAD_LINE(p + k);
 }
-
-/* The floats of the next image, of n, that one of `steps` steps asks for. */
-ALWAYS_INLINE long depthwise_share(long n, long steps) { return (n + steps - 1) / steps; }
 
 /* v[k] = pixel j + k of a row of W pixels, channels of the mask m; 0 outside the row, which at its
  * ENDs the first two and the last two can be. */
@@ -130,16 +127,13 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise3_any(const Conv *d, const float *x, c
             }
         return;
     }
-    const long in = d->H * row, out = d->Ho * yrow, steps = (C + 15) / 16 * ((d->Ho + N - 1) / N);
-    const long xs = depthwise_share(in, steps), ys = depthwise_share(out, steps);
-    const float *nx = x + in, *ny = y + out;
+    const long lines = ahead_share(d->ahead, (C + 15) / 16 * ((d->Ho + N - 1) / N));
     for (long c = 0; c < C; c += 16) {
         const __mmask16 m = (__mmask16)depthwise_mask(C - c);
         if (bias) from = _mm512_maskz_loadu_ps(m, bias + c);
         depthwise3_taps(w + c, C, m, turned, tap);
-        for (long i = 0; i < d->Ho; i += N, nx += xs, ny += ys) {
-            depthwise_ahead(nx, xs);
-            depthwise_ahead(ny, ys);
+        for (long i = 0; i < d->Ho; i += N) {
+            if (lines) ahead_ask(d->ahead, lines);
             for (long j = 0, n; j < d->Wo; j += n) {
                 n = depthwise_run_length(d->Wo - j, MOST);
                 DEPTHWISE3_RUN
@@ -218,16 +212,13 @@ TARGET_AVX512 static void depthwise3_dx2_avx512(const Conv *d, const float *g, c
         }
         return;
     }
-    const long in = d->H * row, out = d->Ho * d->Wo * C, steps = (C + 15) / 16 * d->H;
-    const long xs = depthwise_share(in, steps), gs = depthwise_share(out, steps);
-    const float *nx = dx + in, *ng = g + out;
+    const long lines = ahead_share(d->ahead, (C + 15) / 16 * d->H);
     for (long c = 0; c < C; c += 16) {
         const __mmask16 m = (__mmask16)depthwise_mask(C - c);
         depthwise3_taps(w + c, C, m, 0, tap);
-        for (long i = 0; i < d->H; i++, nx += xs, ng += gs) {
+        for (long i = 0; i < d->H; i++) {
             depthwise3_dx_rows(d, g, i, from);
-            depthwise_ahead(nx, xs);
-            depthwise_ahead(ng, gs);
+            if (lines) ahead_ask(d->ahead, lines);
             for (long q = 0, n; q < pairs; q += n) {
                 n = depthwise_run_length(pairs - q, 4);
                 DEPTHWISE3_DX_RUN
@@ -287,15 +278,12 @@ TARGET_AVX512 ALWAYS_INLINE void depthwise3_dw_any(const Conv *d, const float *x
             }
         return;
     }
-    const long in = d->H * row, out = d->Ho * d->Wo * C, steps = (C + 15) / 16 * d->Ho;
-    const long xs = depthwise_share(in, steps), gs = depthwise_share(out, steps);
-    const float *nx = x + in, *ng = g + out;
+    const long lines = ahead_share(d->ahead, (C + 15) / 16 * d->Ho);
     for (long c = 0; c < C; c += 16) {
         const __mmask16 m = (__mmask16)depthwise_mask(C - c);
         depthwise3_taps(dw + c, C, m, 0, acc);
-        for (long i = 0; i < d->Ho; i++, nx += xs, ng += gs) {
-            depthwise_ahead(nx, xs);
-            depthwise_ahead(ng, gs);
+        for (long i = 0; i < d->Ho; i++) {
+            if (lines) ahead_ask(d->ahead, lines);
             for (long j = 0, n; j < d->Wo; j += n) {
                 n = depthwise_run_length(d->Wo - j, 8 / S);
                 DEPTHWISE3_RUN(RUN)

@@ -3,10 +3,10 @@
 #ifndef MINICOMP_GEMM_H
 #define MINICOMP_GEMM_H
 
-#include "../isa.h"
+#include "ahead.h"
 
 /* The operands of tile.h: floats at a, b, c; strides in floats; init: a row to start from, or 0 for
- * zeros; add: add to c instead of overwriting it. */
+ * zeros; add: add to c instead of overwriting it; ahead: what to ask for meanwhile, or 0. */
 typedef struct {
     const float *a; long am, as, ak;
     const float *b; long bs, bk;
@@ -14,7 +14,10 @@ typedef struct {
     const float *init;
     long S, K, N;
     int add;
+    Ahead *ahead;
 } Tile;
+
+#define GEMM_PER_LINE 32 /* multiply-adds of vectors for which a cache line is asked for */
 
 #ifdef MINICOMP_X86
 

@@ -101,6 +101,7 @@ static inline void FN(gemm)(const Tile *whole, long rows) {
             t.a = whole->a + m * whole->am;
             t.c = whole->c + m * whole->cm + v * LANES;
             FN(tiles)[nv - 1][mr - 1](&t);
+            if (t.ahead) ahead_ask(t.ahead, mr * nv * t.S * t.K / GEMM_PER_LINE);
             m += mr;
         }
         v += nv;
