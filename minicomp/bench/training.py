@@ -24,7 +24,7 @@ TRAININGS = (("lenet300", 64, 100, 3), ("lenet5", 64, 10, 3), ("lenet5", 256, 4,
              ("depthwise32", 64, 40, 3), ("mobilenetv2", 64, 1, 8))
 DEPTHWISE = ("depthwise32", "mobilenetv2")
 THREADED = (("lenet5", 64, 40), ("lenet5", 256, 10), ("depthwise32", 64, 20),
-            ("mobilenetv2", 64, 1))
+            ("mobilenetv2", 64, 4))
 
 
 class Pictures:
@@ -111,7 +111,7 @@ def threads(peers: bool, log: Log) -> Iterator[Row]:
                     "ours": _train_ours(name, batch, data, 2),
                     "one thread": _train_ours(name, batch, data, 1),
                 },
-                part=2,
+                part=4,
                 clock=time.perf_counter,
             )
         yield row(

@@ -33,9 +33,13 @@ static inline long ahead_share(const Ahead *ahead, long pieces) {
 
 /* Asks for so many more. */
 ALWAYS_INLINE void ahead_ask(Ahead *ahead, long lines) {
-    for (int r = 0; r < 2; r++)
-        for (; lines > 0 && ahead->lines[r] > 0; lines--, ahead->lines[r]--, ahead->run[r] += 16)
-            AHEAD_LINE(ahead->run[r]);
+    for (int r = 0; r < 2; r++) {
+        const long n = lines < ahead->lines[r] ? lines : ahead->lines[r];
+        for (long k = 0; k < n; k++) AHEAD_LINE(ahead->run[r] + 16 * k);
+        ahead->run[r] += 16 * n;
+        ahead->lines[r] -= n;
+        lines -= n;
+    }
 }
 
 #endif
