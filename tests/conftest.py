@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -35,11 +36,33 @@ def pytest_cmdline_main(config):
         option.numprocesses = "auto"  # 0 with --pdb
 
 
+def processor():
+    # Seconds that this process spent, and those that it waited for.
+    return sum(os.times()[:4])
+
+
+class Shared:
+    """Sums the processor time of fixtures of more than one test."""
+
+    seconds = 0.0
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_fixture_setup(self, fixturedef):
+        before = processor()
+        yield
+        if fixturedef.scope != "function":
+            self.seconds += processor() - before
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item):
-    # What a test and the processes that it waited for spent, for `Slow`.
-    before = sum(os.times()[:4])
-    item.user_properties.append(("processor", lambda: sum(os.times()[:4]) - before))
+    # What a test and the processes that it waited for spent, for `Slow`; what many tests share is
+    # charged to none. A process that an earlier test left, and that ends in this one, is charged to
+    # it whole: no test spends more than all cores have while it runs.
+    shared = item.config.pluginmanager.get_plugin("shared-fixtures")
+    before, start = processor() - shared.seconds, time.perf_counter()
+    item.user_properties.append(("processor", lambda: min(
+        processor() - shared.seconds - before, (time.perf_counter() - start) * os.cpu_count())))
     yield
 
 
@@ -74,6 +97,8 @@ class Slow:
 
 
 def pytest_configure(config):
+    # A plugin of its own: of the session's fixtures a conftest below the root is not told.
+    config.pluginmanager.register(Shared(), "shared-fixtures")
     if CI and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Slow(), "slow-tests")
 

@@ -61,6 +61,33 @@ def test_in_ci_a_long_test_must_be_marked_slow_and_examples_are_more(tmp_path):
     assert "test_marked" not in section and "test_waiting" not in section
 
 
+LEFT = """
+import subprocess, sys, time, pytest
+LOOP = "import time\\nwhile time.process_time() < 0.6: pass"
+left = []
+def test_leaves(): left.append(subprocess.Popen([sys.executable, "-c", LOOP]))
+@pytest.mark.slow
+def test_meanwhile(): time.sleep(3)
+def test_ends(): left[0].wait()
+def test_waits(): subprocess.run([sys.executable, "-c", LOOP])
+@pytest.fixture(scope="session")
+def prepared(): subprocess.run([sys.executable, "-c", LOOP])
+@pytest.fixture
+def own(): subprocess.run([sys.executable, "-c", LOOP])
+def test_of_many(prepared): pass
+def test_of_one(own): pass
+"""
+
+
+@pytest.mark.slow
+def test_what_an_earlier_test_left_and_what_many_share_is_not_charged_to_a_test(tmp_path):
+    ci = suite(tmp_path, LEFT, "-n0", ci="true")
+    assert "6 passed" in ci.stdout, ci.stdout
+    section = ci.stdout.partition("not marked slow")[2]
+    assert "test_waits" in section and "test_of_one" in section, ci.stdout
+    assert "test_ends" not in section and "test_of_many" not in section, ci.stdout
+
+
 WORKERS = """
 import os
 def test_workers():
