@@ -1,8 +1,8 @@
 import json
 import os
-import time
 from collections import Counter
 from pathlib import Path
+from time import perf_counter  # tests replace that of the module
 
 # One BLAS thread a process, set before anything loads NumPy: the workers of pytest-xdist and every
 # process that a test starts inherit it. A test of two threads asks for them (n_threads=2).
@@ -13,6 +13,7 @@ import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 CI = os.environ.get("CI", "").lower() == "true"
+CORES = os.cpu_count()
 SLOW = 5.0  # seconds of processor time, so that a busy machine fails nothing; longer: marked slow
 
 # At a desk few examples, other ones each time. In CI more, and derandomized: there a verdict
@@ -60,9 +61,9 @@ def pytest_runtest_protocol(item):
     # charged to none. A process that an earlier test left, and that ends in this one, is charged to
     # it whole: no test spends more than all cores have while it runs.
     shared = item.config.pluginmanager.get_plugin("shared-fixtures")
-    before, start = processor() - shared.seconds, time.perf_counter()
+    before, start = processor() - shared.seconds, perf_counter()
     item.user_properties.append(("processor", lambda: min(
-        processor() - shared.seconds - before, (time.perf_counter() - start) * os.cpu_count())))
+        processor() - shared.seconds - before, (perf_counter() - start) * CORES)))
     yield
 
 
