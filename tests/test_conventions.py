@@ -3,12 +3,20 @@ import functools
 import re
 from pathlib import Path
 
+import pytest
+
 import minicomp
 
 ROOT = Path(minicomp.__file__).parent
 
 
-@functools.cache  # on first use: each worker of a run imports this file, one of them runs it
+@pytest.fixture(scope="session", autouse=True)
+def parsed():
+    # For all tests of this file, and charged to none.
+    return trees()
+
+
+@functools.cache
 def trees():
     paths = sorted(ROOT.rglob("*.py"))
     return {p.relative_to(ROOT): ast.parse(p.read_text(encoding="utf-8")) for p in paths}
@@ -21,7 +29,7 @@ def library():
 
 @functools.cache
 def classes():
-    return [n for tree in trees().values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
+    return [n for tree in trees().values() for n in tree.body if isinstance(n, ast.ClassDef)]
 
 
 def methods(node):
