@@ -87,8 +87,8 @@ WITH_NORMS = ("slimming", "layer-removal", "bn-reestimate")
 @pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda t: t.word)
 def test_every_technique_can_be_sketched_without_data(kind, tmp_path):
     knobs = NEEDED.get(kind.word, {})
-    if kind.word in ("obs", "obd"):  # for small nets
-        model = MLP([5, 4, 3], rng=np.random.default_rng(0))
+    if kind.word in ("obs", "obd", "trellis"):  # for small nets, or long
+        model = MLP([50, 40, 3], rng=np.random.default_rng(0))
     else:
         name = "depthwise32" if kind.word in WITH_NORMS else "lenet5classic"
         model = MODELS[name](rng=np.random.default_rng(0))
