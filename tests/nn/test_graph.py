@@ -159,7 +159,7 @@ def test_blocks_in_a_row_run_in_one_pass_unless_one_stands_still_or_something_is
 
     def equal(one, other):
         for a, e in zip(one, other, strict=True):
-            np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6)
 
     model = made()
     rows = {name: [len(row) for _, row in found] for name, found in model._rows.items()}

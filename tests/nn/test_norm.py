@@ -124,9 +124,10 @@ def test_blocks_in_a_row_fused_equal_composite(n, after):
           lambda *a: convolved(*a, after=after, fn=conv2d_batch_norm.composite), row_problem(n))
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_gradients_of_two_orders_agree_with_finite_differences_of_blocks(n):
-    grad_check(convolved, *row_problem(n), rng=np.random.default_rng(3), order=2, step=1e-4)
+# The rectifier between two blocks has a kink within reach of the longer step.
+@pytest.mark.parametrize("n, step", [(1, 1e-3), (2, 1e-4)])
+def test_gradients_of_two_orders_agree_with_finite_differences_of_blocks(n, step):
+    grad_check(convolved, *row_problem(n), rng=np.random.default_rng(3), order=2, step=step)
 
 
 @pytest.mark.parametrize("wanted", [(0,), (4,), (9,), (2, 8), (3, 7), (7, 8, 9)])

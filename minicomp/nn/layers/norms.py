@@ -132,11 +132,14 @@ class BatchNorm2d(_BatchNorm):
 
 
 def in_a_row(x, blocks, *, weights, training, n_threads=1, rng=None):
-    """Returns the output of blocks in a row, in one pass each: see `conv2d_batch_norm`.
+    """Returns the output of blocks in a row, (N, O, Ho, Wo): one primitive where all of them learn
+    from the batch, see `conv2d_batch_norm`, else block by block.
 
+    x : (N, C, H, W)
     blocks : (convolution without bias, BatchNorm2d, rectifier behind it) each; the rectifier one of
         RECTIFIERS' values or, of the last, None
     weights : of the convolution and of the normalisation of each block
+    Raises ValueError where a channel has a single value in training.
     """
     learn = [training and not norm.still and x.size > 0 for _, norm, _ in blocks]
     if not all(learn):
