@@ -25,7 +25,7 @@ from ..errors import UserError, printable
 from ..lock import NAME as LOCK
 from ..lock import locked
 
-NOTE_BYTES = 1 << 24  # limit of run.json
+NOTE, NOTE_BYTES = "run.json", 1 << 24  # the settings, and their limit
 # What a run writes, or an older one wrote: settings, the state of a training, nets after steps, and
 # each half written.
 _OWN = re.compile(
@@ -69,7 +69,7 @@ def run_folder(folder: Path, settings: dict, data, *, restart: bool = False,
 
 def _take_up(folder: Path, settings: dict, restart: bool, say: Callable[[str], None]) -> None:
     # Brings the folder to what a run with these settings may believe, and writes the settings.
-    note = folder / "run.json"
+    note = folder / NOTE
     if restart:
         _remove_steps(folder)
         remove(note)
@@ -105,7 +105,7 @@ def _ended(folder: Path, settings: dict, e: BaseException) -> None:
     if not _begun(folder):
         remove(folder)
     elif isinstance(e, UserError):
-        write_atomically(folder / "run.json", as_json(settings | {"ended": str(e)}).encode())
+        write_atomically(folder / NOTE, as_json(settings | {"ended": str(e)}).encode())
 
 
 def _begun(folder: Path) -> int:
@@ -206,6 +206,7 @@ def _remove_steps(folder: Path, after: int = 0) -> None:
 def remove(path: Path) -> None:
     """Removes the files that a run writes, and the folders that are then empty, the lock last.
 
+    The settings go after all steps: whoever is killed in between leaves a run that can be taken up.
     path : a folder or a file; links are left, and what they name
     """
     if path.is_symlink() or not path.exists():
@@ -214,7 +215,7 @@ def remove(path: Path) -> None:
         if _OWN.fullmatch(path.name):
             path.unlink(missing_ok=True)
         return
-    for each in sorted(path.iterdir(), key=lambda p: p.name == LOCK):
+    for each in sorted(path.iterdir(), key=lambda p: (p.name == LOCK, p.name == NOTE)):
         remove(each)
     with contextlib.suppress(OSError):  # somebody else's files are in it, or one is made just now
         path.rmdir()

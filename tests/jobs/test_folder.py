@@ -1,7 +1,9 @@
 """The folder of a run: whose it is, what of it is believed, what is left of it."""
 
+import contextlib
 import json
 import multiprocessing
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -202,6 +204,28 @@ def test_only_what_a_run_writes_is_removed(tmp_path):
     assert [n for n in names(folder) if not n.startswith("link")] == sorted(theirs)
     assert (outside / "fit.npz").exists() and (folder / "link").is_symlink()
     assert not (folder / "attempt-1").exists()
+
+
+@pytest.mark.parametrize("gone", range(6))
+def test_who_is_killed_while_the_folder_goes_can_run_again(gone, tmp_path, monkeypatch):
+    folder, unlink, left = tmp_path / "f.run", Path.unlink, [gone]
+
+    def killed(path, missing_ok=False):
+        if not left[0]:
+            raise Stop
+        left[0] -= 1
+        unlink(path, missing_ok)
+
+    with contextlib.suppress(Stop), held(folder):
+        for name in ("00-dense.step", "00-dense/fit.npz", "attempt-1/01-kmeans.step"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(b"")
+        monkeypatch.setattr(Path, "unlink", killed)
+    monkeypatch.undo()
+    assert len(names(folder)) == max(0, 4 - gone), "the lock has gone too, as with a process"
+    with held(folder):
+        assert "run.json" in names(folder)
+    assert not folder.exists()
 
 
 def test_halves_of_a_killed_run_go_when_it_is_taken_up(tmp_path):
