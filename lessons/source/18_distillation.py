@@ -211,7 +211,9 @@ lesson.show(figures.soft_bars(bars, errors, alone=error(alone), teacher=error(te
 # ## The paper's row beside ours
 #
 # Errors of 10,000. The paper's student has 800 units, and sees all 60,000 images unmoved; its
-# teacher saw moved ones. In the paper's size: `minicomp paper hinton2015`.
+# teacher saw moved ones. In the paper's size: `minicomp paper hinton2015`. There a student comes
+# nearest to its teacher where both see images with pieces of others (`inputs="cutmix"`), more than
+# there are, which no label fits.
 
 # %% tags=["slow"]
 ours = [evaluate(m, lesson.data.test).errors for m in (teacher, alone, students[best])]

@@ -29,7 +29,7 @@ from ..archive import DAMAGED, Archive
 from ..errors import DataError, did_you_mean, printable
 from . import files, glyphs, monks, readers
 from .arrays import from_arrays, read_npz
-from .augment import Augment, cutout, shift
+from .augment import Augment, cutmix, cutout, shift
 from .catalog import COLLECTIONS, DataFile
 from .dataset import Dataset, Split, batches, pixels
 
@@ -41,6 +41,7 @@ __all__ = [
     "Split",
     "available",
     "batches",
+    "cutmix",
     "cutout",
     "default_name",
     "default_note",

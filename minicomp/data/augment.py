@@ -2,8 +2,9 @@
 
 `shift` moves each image by its own whole number of pixels. `cutout` covers a random square of each
 (DeVries & Taylor 2017, arXiv:1708.04552), which is a regulariser of training; it removes no
-weight and compresses nothing. Both run on every batch, so both are one gather or one mask over the
-whole batch.
+weight and compresses nothing. `cutmix` puts a piece of another image there (Yun et al. 2019,
+arXiv:1905.04899); what such an image shows a teacher says, no label. All run on every batch, so
+each is one gather or one mask over the whole batch.
 
 Images are pixels in 0..1, before a net normalises them. What comes in from outside an image is
 black, 0. A square is filled with the mean pixel: the normalised net sees 0 there, as in the paper's
@@ -86,6 +87,27 @@ def cutout(
     return np.where(rows & columns, np.asarray(fill, x.dtype), x)
 
 
+def cutmix(x: Array, *, rng: np.random.Generator) -> Array:
+    """Returns each image with one rectangle of another image of the batch, at its place.
+
+    The rectangle has the image's proportions and the part 1 - lambda of its area, lambda uniform on
+    0..1; its centre is uniform over the pixels, and it may hang over the border. An image may be
+    its own other one. Labels, which the paper mixes too, are the caller's matter.
+
+    x : (N, C, H, W) float
+
+    Raises ValueError where x has not four axes.
+    Source: Yun et al. 2019, eq. (1), (2); they draw one lambda and rectangle a batch, here each
+    image has its own.
+    """
+    _check_images(x)
+    n, _, h, w = x.shape
+    other, side = x[rng.permutation(n)], np.sqrt(1 - rng.random(n))
+    rows, columns = (_inside(rng.integers(0, size, size=n) - cut // 2, cut, size)
+                     for size, cut in ((i, np.rint(side * i).astype(int)) for i in (h, w)))
+    return np.where(rows[:, None, :, None] & columns[:, None, None, :], other, x)
+
+
 @dataclass(frozen=True)
 class Augment:
     """Shift, then cutout; called as augment(x, rng=rng) on a batch of pixels in 0..1.
@@ -104,10 +126,10 @@ class Augment:
         return cutout(x, self.cutout, rng=rng, fill=self.mean) if self.cutout else x
 
 
-def _inside(start: Array, size: int, n: int) -> Array:
-    # (N, n) bool: start[i] <= position < start[i] + size
+def _inside(start: Array, size: int | Array, n: int) -> Array:
+    # (N, n) bool: start[i] <= position < start[i] + size[i]
     offset = np.arange(n) - start[:, None]
-    return (offset >= 0) & (offset < size)
+    return (offset >= 0) & (offset < np.asarray(size)[..., None])
 
 
 def _check_images(x: Array) -> None:

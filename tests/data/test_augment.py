@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicomp.data import Augment, cutout, shift
+from minicomp.data import Augment, cutmix, cutout, shift
 from minicomp.data.augment import shift_by
 
 
@@ -89,12 +89,50 @@ def test_cutout_fills_with_the_value_asked_for_and_keeps_the_dtype():
     assert y.dtype == np.float64 and (y == 0.5).all()
 
 
+@given(n=st.integers(0, 6), seed=st.integers(0, 999))
+def test_cutmix_is_a_rectangle_of_one_other_image_in_each(n, seed):
+    x = np.arange(n, dtype=np.float32)[:, None, None, None] + np.zeros((n, 2, 8, 5), np.float32)
+    y = cutmix(x, rng=np.random.default_rng(seed))
+    assert y.dtype == x.dtype and y.shape == x.shape
+    others = []
+    for i, image in enumerate(y):
+        np.testing.assert_array_equal(image[0], image[1])
+        rows, columns = (np.flatnonzero((image[0] != i).any(axis=a)) for a in (1, 0))
+        piece = image[0][np.ix_(rows, columns)]
+        assert piece.size == (image[0] != i).sum(), "a rectangle"
+        assert len(np.unique(piece)) <= 1, "of one image"
+        others += np.unique(piece).tolist()
+    assert len(others) == len(set(others)) and set(others) <= set(range(n))
+
+
+def test_a_piece_of_cutmix_stays_at_its_place_and_has_the_area_of_the_paper():
+    # Image 1 is its pixels' numbers: what comes of it lies where it lay. Over a border a rectangle
+    # is cut: the mean part that is covered is a little below 1/2, the mean of 1 - lambda.
+    rng, parts = np.random.default_rng(0), []
+    x = np.stack([np.full((1, 40, 30), -1.0), np.arange(1200.0).reshape(1, 40, 30)])
+    for _ in range(2000):
+        y = cutmix(x, rng=rng)
+        covered = y[0] >= 0
+        np.testing.assert_array_equal(y[0][covered], x[1][covered])
+        parts.append(covered.mean())
+    moved = [part for part in parts if part]
+    # half of the permutations of two images leave each its own; a thirtieth of a side is no piece
+    assert 0.45 < len(moved) / 2000 < 0.52
+    # 1 - lambda = s^2 with centre c: E[part] = E[(s - s^2 / 4)^2], s = sqrt(u): 1/2 - 1/5 + 1/48
+    assert abs(np.mean(moved) - (1 / 2 - 1 / 5 + 1 / 48)) < 0.03
+
+
 @pytest.mark.parametrize("fn", [shift, cutout])
 def test_refusals(fn):
     with pytest.raises(ValueError, match="x must be images"):
         fn(np.zeros((2, 17), np.float32), 1, rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match="must be at least 0, got -1"):
         fn(images(), -1, rng=np.random.default_rng(0))
+
+
+def test_cutmix_refuses_what_is_no_images():
+    with pytest.raises(ValueError, match="x must be images"):
+        cutmix(np.zeros((2, 17), np.float32), rng=np.random.default_rng(0))
 
 
 def test_augment_is_shift_with_black_then_cutout_with_the_mean_of_each_channel():

@@ -13,7 +13,7 @@ from minicomp.papers.hinton2015 import (LENGTH2, Arms, Choice, MaxNorm, best_off
                                          raised, table, without)
 from minicomp.train import evaluate
 
-ERRORS = {"teacher": 80, "student": 150, "distilled": 90, "no3": 300}
+ERRORS = {"teacher": 80, "student": 150, "distilled": 90, "matched": 85, "no3": 300}
 
 
 def rows(raised_threes=20, **more):
@@ -27,12 +27,16 @@ def rows(raised_threes=20, **more):
 
 
 def test_rows_are_met_where_the_claims_hold():
-    first, second = rows()
-    assert first["met"] and second["met"] and (first["seconds"], second["seconds"]) == (13, 4)
+    first, matched, second = found = rows()
+    assert [row["met"] for row in found] == [True] * 3
+    assert [row["seconds"] for row in found] == [12, 4, 4]
+    assert matched["ours"] == "85 (84..86); file 1,000 bytes" and matched["errors"] == {
+        "matched": [84, 86]}
     assert first["ours"] == "80 (79..81), 150 (149..151), 90 (89..91); file 1,000 bytes"
     assert second["ours"] == "300 (299..301), 20 (20..20); 100 (100..100), 98.0 % (by 3.5)"
     assert not rows(distilled=91)[0]["met"] and not rows(student=90)[0]["met"]
-    assert not rows(raised_threes=21)[1]["met"]
+    assert not rows(raised_threes=21)[2]["met"]
+    assert [row["met"] for row in rows(matched=91)] == [True, False, True]
 
 
 def test_a_class_is_raised_until_it_is_known_as_well_as_others():
@@ -73,6 +77,7 @@ def test_the_choice_of_fewest_validation_errors_is_taken(monkeypatch, tmp_path):
     wild, still, good = journal.lines
     assert wild["val_errors"] == 40 > still["val_errors"] > good["val_errors"]
     assert good["settings"] == {"T": 1.0, "alpha": 0.0, "optimizer": "sgd", "lr": 0.05}
+    assert Choice(4.0, 1.0, "adam", 0.1, "cutmix").settings()["inputs"] == "cutmix"
 
 
 def test_the_length_of_incoming_weights_is_limited():
@@ -90,7 +95,8 @@ def test_the_student_sees_no_shifted_image_and_no_3(monkeypatch, tmp_path):
     apply = hinton2015.FineTune.change
 
     def watched(self, model, data, run):
-        seen.append((self.name, self.shift, 3 in data.train.y, data.test is None))
+        inputs = [m.inputs for m in self.methods if self.name == "distill"]
+        seen.append((self.name, *inputs, self.shift, 3 in data.train.y, data.test is None))
         return apply(self, model, data, run)
 
     def counted(model, path, name):
@@ -102,7 +108,7 @@ def test_the_student_sees_no_shifted_image_and_no_3(monkeypatch, tmp_path):
     monkeypatch.setattr(hinton2015.FineTune, "change", watched)
     for name in ("TEACHER", "STUDENT"):
         monkeypatch.setattr(hinton2015, name, getattr(hinton2015, name) | {"epochs": 1})
-    for name in ("ALONE", "SOFT", "NO3"):
+    for name in ("ALONE", "SOFT", "MATCHED", "NO3"):
         monkeypatch.setattr(hinton2015, name, getattr(hinton2015, name)[:1])
     monkeypatch.setattr(hinton2015, "SHORT", 0)
     journal = Journal(tmp_path / "j.jsonl")
@@ -110,19 +116,23 @@ def test_the_student_sees_no_shifted_image_and_no_3(monkeypatch, tmp_path):
                             out=tmp_path)
     run(seeds=[0], journal=journal)
     assert seen == [("max-norm", 2, True, True), ("finetune", 0, True, True),
-                    ("finetune", 0, True, True), ("distill", 0, True, True),
-                    ("distill", 0, True, True), ("distill", 0, False, True),
-                    ("distill", 0, False, True)]
-    assert made == [f"mlp-{w}-0.mcz" for w in ("teacher", "student", "distilled", "no3", "raised")]
+                    ("finetune", 0, True, True), *2 * [("distill", "images", 0, True, True)],
+                    *2 * [("distill", "cutmix", 0, True, True)],
+                    *2 * [("distill", "images", 0, False, True)]]
+    assert made == [f"mlp-{w}-0.mcz" for w in ("teacher", "student", "distilled", "matched", "no3",
+                                               "raised")]
     lines = {line["arm"]: line for line in journal.lines}
     assert lines["student"]["settings"] == {"T": 1.0, "alpha": 0.0, "optimizer": "sgd", "lr": 0.1}
     soft = {"T": 4.0, "alpha": 0.5, "optimizer": "sgd", "lr": 0.05}
     assert lines["distilled"]["settings"] == soft
-    assert lines["no3"]["settings"] == soft | {"optimizer": "adam", "lr": 1e-3}
+    soft |= {"optimizer": "adam", "lr": 1e-3}
+    assert lines["no3"]["settings"] == soft
+    assert lines["matched"]["settings"] == soft | {"alpha": 1.0, "inputs": "cutmix"}
     assert lines["teacher"]["errors"] == 7 and 0 <= lines["no3"]["raised_threes"] <= 4
     assert table(journal.lines)[0]["errors"]["teacher"] == [7]
     assert not (without(digits().train, 3).y == 3).any()
     # stopped before the distilled student: it alone is trained, from the teacher's file
     journal.lines.remove(lines["distilled"])
     run(seeds=[0], journal=journal)
-    assert seen[7:] == [("distill", 0, True, True)] and made[5:] == ["mlp-distilled-0.mcz"]
+    assert seen[9:] == [("distill", "images", 0, True, True)]
+    assert made[6:] == ["mlp-distilled-0.mcz"]

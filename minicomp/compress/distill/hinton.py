@@ -15,6 +15,13 @@ It takes part in any training: a student with masks, or on a grid, learns from i
 floats, `--with distill:teacher=t.mcz+qat:bits=4,epochs=3`. Label smoothing and a loss that another
 technique brings stand in the place of CE.
 
+A teacher can be asked about any image. `inputs="cutmix"` shows both nets images with a piece of
+another in each, new ones in every epoch, and the student learns to match what the teacher says of
+them: function matching (Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and
+consistent", arXiv 2106.05237). They blend whole images; pieces are from CutMix (`cutmix` in
+data/augment.py). No label fits such an image, so that alpha must be 1. `minicomp paper hinton2015`
+has it beside Hinton's.
+
 Where we leave the paper: it writes a weighted mean of both losses without saying the weights, and
 cross-entropy where KL stands here, which has the same gradient. Where augmentation moves the
 inputs, the teacher sees what the student sees.
@@ -25,6 +32,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...errors import UserError
 from ..technique import knob
 from .soft import MEANS
 from .teaching import SoftTargets, Taught, alpha_knob, t_knob
@@ -42,7 +50,21 @@ class Distill(Taught):
     T: float = t_knob()
     alpha: float = alpha_knob()
     mean: str = knob("arithmetic", "of the probabilities of several teachers", choices=MEANS)
+    inputs: str = knob("images", "what both see: images; cutmix, each with a piece of another "
+                       "(alpha=1)", choices=("images", "cutmix"))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.inputs == "cutmix" and self.alpha != 1:
+            raise UserError(f"{self.word}: alpha must be 1 with inputs=cutmix, images that no "
+                            f"label fits, got {self.alpha:g}")
+
+    def check(self, model):
+        super().check(model)
+        if self.inputs == "cutmix" and len(model.input_shape) != 3:
+            raise UserError(f"{self.word}: inputs=cutmix needs a net of images (channels, height, "
+                            f"width), got one of examples of shape {model.input_shape}")
 
     def hooks(self, model, data, run):
         return [SoftTargets(self.word, self.nets(), data, T=self.T, alpha=self.alpha,
-                            mean=self.mean)]
+                            mean=self.mean, inputs=self.inputs)]

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...checkpoint import fingerprint
 from ...codec import load
+from ...data.augment import cutmix
 from ...errors import FormatError, UserError, printable
 from ...nn.graph import Model
 from ...nn.taps import fitting
@@ -181,16 +182,25 @@ class TaughtHook(Hook):
 
 
 class SoftTargets(TaughtHook):
-    """Adds alpha T^2 KL to 1 - alpha times the loss that is there."""
+    """Adds alpha T^2 KL to 1 - alpha times the loss that is there.
+
+    inputs : "images"; "cutmix" puts a piece of another image into each of a batch, for all hooks
+    """
 
     def __init__(self, name: str, nets: list[Model], data, *, T: float, alpha: float,
-                 mean: str = "arithmetic"):
+                 mean: str = "arithmetic", inputs: str = "images"):
         def targets(seen: list[Said]) -> Said:
             z = np.stack([logits for each in seen for logits in each.values()])
             return {"p": mean_targets(z, T, mean)}
 
         super().__init__(name, Teachers(nets, [(output(net),) for net in nets], targets, data))
-        self.T, self.alpha, self.base_weight = T, alpha, 1 - alpha
+        self.T, self.alpha, self.base_weight, self.inputs = T, alpha, 1 - alpha, inputs
+
+    def before_batch(self, state):
+        if self.inputs == "cutmix":
+            x, y = state.batch
+            state.batch, state.rows = (cutmix(x, rng=state.rng), y), None
+        super().before_batch(state)
 
     def loss(self, state):
         if not self.alpha:

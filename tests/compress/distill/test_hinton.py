@@ -7,7 +7,7 @@ import minicomp
 from minicomp.compress import QAT, Distill, Gradual, Run
 from minicomp.compress.distill.soft import distillation, mean_targets
 from minicomp.compress.finetune import FineTune
-from minicomp.data import Split, load
+from minicomp.data import Split, cutmix, load
 from minicomp.errors import UserError
 from minicomp.models import MLP, for_data
 from minicomp.tensor import no_grad
@@ -136,6 +136,61 @@ def test_a_student_with_masks_or_on_a_grid_learns_from_its_dense_teacher(blobs, 
         form = m.forms()["fc1.weight"]
         assert (form.kind == "affine" and form.bits == 2) if method.word == "qat" else (
             form.nonzeros() == round(0.3 * 240))
+
+
+@pytest.fixture
+def glyphs():
+    # glyphs(n): the data set with so many training images.
+    digits = load("glyphs").without_test()
+
+    def few(n=None):
+        return type(digits)("few", digits.train.take(slice(n)), digits.val, None, digits.classes,
+                            "rendered")
+    return few
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_teacher_and_student_see_the_same_images_with_pieces_of_others(glyphs, taught, n_threads,
+                                                                       monkeypatch):
+    # One step of a batch that holds all images: the gradient in closed form at those seen.
+    from minicomp.compress.distill import teaching
+
+    given, seen = glyphs(160), []
+    nets = [for_data("lenet300", given, rng=np.random.default_rng(seed)) for seed in (0, 1)]
+    monkeypatch.setattr(teaching, "cutmix", lambda x, rng: seen.append(cutmix(x, rng=rng)) or
+                        seen[-1])
+    made, _ = taught(Distill(teachers=nets[0], T=3.0, alpha=1.0, inputs="cutmix").training(**ONE),
+                     nets[1], given, n_threads=n_threads)
+    [x] = seen
+    assert x.shape == given.train.x.shape
+    with no_grad():
+        z, v = (m(x).data.astype(np.float64) for m in (nets[1], nets[0]))
+    _, dz = distillation(z, v, given.train.y, 3.0, 1.0)
+    moved = made.forms()["fc3.bias"].values() - nets[1].forms()["fc3.bias"].values()
+    np.testing.assert_allclose(moved, -0.01 * dz.sum(axis=0), rtol=1e-3, atol=1e-7)
+
+
+def test_a_student_that_sees_pieces_becomes_more_like_its_teacher(glyphs):
+    # Function matching, Beyer et al. 2022: of few images a student learns more of its teacher where
+    # it sees new mixtures of them.
+    teacher = FineTune(epochs=4, lr=0.02).apply(
+        for_data("lenet300", glyphs(), rng=np.random.default_rng(0)), glyphs(),
+        Run(np.random.default_rng(1)))
+    few, found = glyphs(300), []
+    for inputs in ("images", "cutmix"):
+        training = Distill(teachers=teacher, alpha=1.0, inputs=inputs).training(
+            epochs=20, optimizer="adam", lr=1e-3, batch_size=50)
+        student = training.apply(for_data("lenet300", few, rng=np.random.default_rng(2)), few,
+                                 Run(np.random.default_rng(3)))
+        found.append(agreement(student, teacher, few.val.x))
+    assert found[1] > found[0] + 0.02
+
+
+def test_pieces_need_soft_targets_alone_and_images(blobs, net, wide, taught):
+    with pytest.raises(UserError, match="^distill: alpha must be 1 with inputs=cutmix, .* got 0.9"):
+        Distill(teachers=wide, inputs="cutmix")
+    with pytest.raises(UserError, match=r"^distill: inputs=cutmix needs a net of images .*\(12,\)"):
+        taught(Distill(teachers=wide, alpha=1.0, inputs="cutmix").training(epochs=1), net())
 
 
 @pytest.mark.slow
