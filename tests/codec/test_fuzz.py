@@ -169,7 +169,7 @@ def test_damaged_files_raise_format_error_only():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_many_damaged_files_raise_format_error_only(seed):
     fuzz(corpus(), 20_000, seed=100 + seed)
 
