@@ -5,7 +5,7 @@ Maps lie channels-last, (P, C), P = H W. The kernels are those of maps.pyx, a ro
 image checks, allocations and calls from Python take longer than they do.
 """
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 from libc.stdlib cimport free, realloc
 
 cdef extern from "simd/maps/conv.h" nogil:
@@ -38,6 +38,20 @@ cdef extern from "simd/floats/row.h" nogil:
     void row_add(const float *x, const float *other, long n, float *y)
     void row_clamp(float *y, long n, int how)
 
+cdef extern from "simd/sparse/sparse.h" nogil:
+    enum: SPARSE_BYTE
+    enum: SPARSE_WORD
+    enum: SPARSE_VALUE
+    ctypedef struct Lanes:
+        const uint8_t *byte
+        const uint16_t *word
+        const float *value
+        const int32_t *base
+        const float *table
+        long k
+    void lanes_group(const Lanes *p, int kind, const int64_t *start, const int32_t *row, long g,
+                     const float *x, float *y, int level)
+
 # A kernel with its arguments; P pixels of C channels, y of `size` floats, clamped by `then`.
 cdef struct Call:
     void (*kernel)(const Call *c) noexcept nogil
@@ -50,6 +64,10 @@ cdef struct Call:
     long size, P, C
     Conv conv
     Pool pool
+    Lanes lanes
+    int kind
+    const int64_t *start
+    const int32_t *row
     float *room
     float *map
     uint8_t *index
@@ -86,6 +104,12 @@ cdef void avg_pool_call(const Call *c) noexcept nogil:
 
 cdef void row_call(const Call *c) noexcept nogil:
     row_product(c.x, c.w, c.b, c.C, c.size, c.y, c.level)
+
+
+cdef void lanes_call(const Call *c) noexcept nogil:
+    cdef long g
+    for g in range(c.P):
+        lanes_group(&c.lanes, c.kind, c.start, c.row, g, c.x, c.y, c.level)
 
 
 cdef void planes_call(const Call *c) noexcept nogil:
@@ -266,6 +290,43 @@ cdef class Calls:
         cdef Call c
         c.kernel, c.x, c.w, c.b, c.C = row_call, &x[0], &w[0, 0], or_null(bias), w.shape[1]
         self.take(&c, y, then, (x, w, bias))
+
+    def lanes(
+        self,
+        const float[::1] x,            # IN (I,), 16 at least
+        entry,                         # IN (steps, 16) uint8 or uint16: place, or place | code << 4
+        const float[:, ::1] value,     # IN (steps, 16), or None where entries hold codes
+        const float[::1] table,        # IN (k padded to 16,)
+        const int32_t[::1] base,       # IN (steps,)
+        const int64_t[::1] start,      # IN (groups + 1,)
+        const int32_t[::1] row,        # IN (groups 16,)
+        float[::1] y,                  # OUT (O,)
+        int then,
+        int level,                     # of the ladder "sparse"
+    ):
+        """y = W x of W in lanes (kernels/sparse/lanes.py)."""
+        cdef Call c
+        cdef const uint8_t[:, ::1] byte
+        cdef const uint16_t[:, ::1] word
+        c.kernel, c.x, c.P, c.start, c.row = lanes_call, &x[0], start.shape[0] - 1, &start[0], NULL
+        c.lanes.base, c.lanes.table, c.lanes.k = NULL, &table[0], table.shape[0]
+        c.lanes.byte, c.lanes.word, c.lanes.value, c.kind = NULL, NULL, NULL, SPARSE_BYTE
+        if row.shape[0]:
+            c.row = &row[0]
+        if base.shape[0]:
+            c.lanes.base = &base[0]
+            if entry.itemsize == 2:
+                word, c.kind = entry, SPARSE_WORD
+                c.lanes.word = &word[0, 0]
+            else:
+                byte = entry
+                c.lanes.byte = &byte[0, 0]
+            if value is not None:
+                # the table is loaded, not used: any 16 floats
+                c.kind, c.lanes.value, c.lanes.table, c.lanes.k = (
+                    SPARSE_VALUE, &value[0, 0], &value[0, 0], 16)
+        self.take(&c, y, then, (x, entry, value, table, base, start, row))
+        self.calls[self.count - 1].level = level
 
     def planes(
         self,

@@ -9,6 +9,9 @@
 | a dictionary (`Dictionary`)        | look-ups           | look-ups                         |
 | any other                          | lanes              | CSR                              |
 
+A net that runs on one image in one pass (one_image.py) has "lanes" and "codes in lanes" from fewer
+weights on (`ONE_PASS`) and dense convolutions.
+
 A step stays dense where no rung with vectors runs (a portable kernel skips zeros more slowly than
 BLAS multiplies them), where too much of it is left or it is too small, by `LIMITS`, and where it is
 a convolution in groups or of a batch: the windows of a batch leave the caches, and the dense
@@ -45,12 +48,16 @@ LIMITS = {
     "tables": (1.0, 500_000),
 }
 LOOKUPS = "look-ups"
+# Weights of a linear layer from which on look-ups and N:M are taken: below, one pass of dense steps
+# and lanes (one_image.py) wins.
+ROW_LEAST = 1_000_000
 # (columns that a look-up must stand for, weights from which on), by size of the tables: those of
 # 256 are as many bytes as codes, and each look-up is a load.
 LOOKED_UP = {16: (1, LIMITS["tables"][1]), 256: (8, 4_000_000)}
-# Weights of a linear layer from which on look-ups are taken: below, one pass of dense steps
-# (one_image.py) wins.
-ROW_LEAST = 1_000_000
+# The same of what one_image.py skips zeros with, where no call comes between. A net that it can run
+# with these and dense weights alone it runs: calls of single steps, and the columns of windows that
+# a convolution skips zeros in, cost more than the zeros.
+ONE_PASS = {"codes in lanes": (0.6, 24_000), "lanes": (0.4, 24_000)}
 OF_CODES = ("codes in lanes", "relative index", "tables")  # they hold no float a weight
 BLOCKS = (4, 8, 16)  # the m that are looked for
 
@@ -74,11 +81,29 @@ def layout_of(step: Step, batch: int = 1, isa: str = "auto") -> str | None:
         layout = "codes in lanes"
     else:
         layout = "N:M" if blocks_of(form) else "lanes"
-    density, least = LIMITS[layout]
-    size = math.prod(form.shape)
-    if size >= least and form.nonzeros() <= density * size:
+    if _pays(form, LIMITS[layout]):
         return layout
     return "tables" if layout == "codes in lanes" and looked_up(form) else DENSE
+
+
+def in_one_pass(step: Step, layout: str) -> str:
+    """Returns the layout in which `OneImage` would run a step that is packed in `layout` where
+    steps are called one by one: what it has no kernel for stays, if that is worth a call."""
+    form = step.weights["weight"]
+    if step.kind == "conv":
+        return DENSE if layout in ("CSR", "relative index") else layout
+    small = layout == "N:M" and math.prod(form.shape) < ROW_LEAST
+    if layout not in (DENSE, *ONE_PASS) and not small or isinstance(form, (Dictionary, Product)):
+        return layout
+    shared = isinstance(form, Codebook) and form.k < lanes.MAX_CODES
+    kind = "codes in lanes" if shared else "lanes"
+    return kind if form.shape[1] >= lanes.LANES and _pays(form, ONE_PASS[kind]) else DENSE
+
+
+def _pays(form: Form, limit: tuple[float, int]) -> bool:
+    density, least = limit
+    size = math.prod(form.shape)
+    return size >= least and form.nonzeros() <= density * size
 
 
 def looked_up(form: Codebook | Product) -> bool:

@@ -4,6 +4,8 @@ On one image checks, allocations and calls from Python take longer than the work
 has a kernel here, a plan for one example keeps the calls with their arguments (kernels_pyx/
 floats.pyx): weights packed once, every value at its place in one block of memory (arena.py). Maps
 lie channels-last, (H, W, C). The numbers are those of the plan's steps up to the order of sums.
+Zeros of linear layers are skipped (`choose.ONE_PASS`), those of convolutions multiplied: a pass of
+dense convolutions wins over steps that skip.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from ..kernels import cpu
 from ..kernels.doors import geometry
 from ..kernels.maps import conv, pool
 from ..kernels.memory import aligned
+from ..kernels.sparse.lanes import Lanes
 from ..nn.graph import INPUT
 from ..tensor import Array
 from . import choose
@@ -34,13 +37,14 @@ class OneImage:
     """Steps made ready for calls of one example; each thread has a block of its own.
 
     runs : groups of steps, each computed at once, a conv with the max_pool after it; all `fit`
-    shapes : of every value, N left out
+    shapes : of every value, N left out        layouts : by name of step, how its weight is packed
     """
 
-    def __init__(self, runs: Sequence[tuple[Step, ...]], shapes: dict[str, Shape], isa: str):
-        self.runs, self.shapes = runs, shapes
-        self.level = cpu.resolve(isa, "maps")
-        self._packed: dict[str, Array] = {}  # weights, by step
+    def __init__(self, runs: Sequence[tuple[Step, ...]], shapes: dict[str, Shape],
+                 layouts: dict[str, str], isa: str):
+        self.runs, self.shapes, self.layouts = runs, shapes, layouts
+        self.level, self.sparse_level = (cpu.resolve(isa, ladder) for ladder in ("maps", "sparse"))
+        self._packed: dict[str, Array | Lanes] = {}  # weights, by step
         self._own = threading.local()
         last = {name: at for at, run in enumerate(runs) for name in (run[-1].name, *run[0].inputs)}
         last[runs[-1][-1].name] = len(runs)
@@ -92,9 +96,27 @@ class OneImage:
 
     def _linear(self, calls, run, xs, y):
         step, (gain, bias) = run[0], gain_and_bias(run[0])
+        if self.layouts[step.name] != choose.DENSE:
+            self._lanes(calls, step, gain, bias, xs[0], y)
+            return
         if step.name not in self._packed:
             self._packed[step.name] = dense_weight(step, gain)
         calls.row(xs[0], self._packed[step.name], bias, y, CLAMPS[step.then])
+
+    def _lanes(self, calls, step: Step, gain: Array | None, bias: Array | None, x, y):
+        layout, then = self.layouts[step.name], CLAMPS[step.then]
+        if step.name not in self._packed:
+            self._packed[step.name] = choose.packed(step.weights["weight"], layout, gain)
+        w = self._packed[step.name]
+        scaled = gain is not None and layout in choose.OF_CODES  # else it is in the weights
+        ends = not scaled and bias is None
+        product = np.empty_like(y) if scaled else y
+        calls.lanes(x, w.entry, w.value, w.table, w.base, w.start, w.row, product,
+                    then if ends else NONE, self.sparse_level)
+        if scaled:
+            calls.affine(product, gain, np.zeros_like(gain) if bias is None else bias, y, then)
+        elif bias is not None:
+            calls.add(y, bias, y, then)
 
     def _conv(self, calls, run, xs, y):
         step, (gain, bias) = run[0], gain_and_bias(run[0])
@@ -178,10 +200,14 @@ def fits(steps: Sequence[Step], shapes: dict[str, Shape], layouts: dict[str, str
 
 
 def _fits(step: Step, shapes: dict[str, Shape], layouts: dict[str, str]) -> bool:
-    if step.kind not in _KEEP or step.then not in CLAMPS or (
-            layouts.get(step.name, choose.DENSE) != choose.DENSE):
+    if step.kind not in _KEEP or step.then not in CLAMPS:
         return False
     before, after = shapes[step.inputs[0]], shapes[step.name]
+    layout = layouts.get(step.name, choose.DENSE)
+    if layout in choose.ONE_PASS:  # of linear layers alone
+        return True
+    if layout != choose.DENSE:
+        return False
     if step.kind == "conv":
         return step.args["groups"] in (1, before[0]) and (
             step.args["groups"] == 1 or before[0] == after[0])

@@ -77,13 +77,20 @@ class Plan:
             if layout is not None:
                 self.layouts[step.name] = layout if skip_zeros else choose.DENSE
         self._shapes = shapes_of(steps, input_shape) if batch == 1 else {}
+        at_once = False
+        if batch == 1:
+            whole = self.layouts if not skip_zeros else self.layouts | {
+                step.name: choose.in_one_pass(step, self.layouts[step.name])
+                for step in steps if step.name in self.layouts}
+            at_once = fits(steps, self._shapes, whole, isa)
+            self.layouts = whole if at_once else self.layouts
         self.runs = tuple(self._in_order(steps))
         last = {name: i for i, run in enumerate(self.runs) for name in run.inputs}
         self._over = [[name for name, at in last.items() if at == i]
                       for i in range(len(self.runs))]
         self._one = None  # what computes one image in one go
-        if batch == 1 and fits(steps, self._shapes, self.layouts, isa):
-            self._one = OneImage([run.steps for run in self.runs], self._shapes, isa)
+        if at_once:
+            self._one = OneImage([run.steps for run in self.runs], self._shapes, self.layouts, isa)
 
     def __repr__(self) -> str:
         packed = ", ".join(f"{name}: {layout}" for name, layout in self.layouts.items())

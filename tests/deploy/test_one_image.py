@@ -9,7 +9,7 @@ from minicomp.deploy import Plan, lower, one_image
 from minicomp.kernels import cpu
 from minicomp.models import MODELS
 from minicomp.nn import layers as nn
-from minicomp.nn.forms import Dense
+from minicomp.nn.forms import Codebook, Dense
 from minicomp.nn.graph import Model, Node, chain
 
 RUNGS = [isa for isa in cpu.available("maps") if cpu.RUNGS.index(isa) >= one_image.LEAST]
@@ -72,6 +72,59 @@ def test_it_computes_what_the_steps_compute(name, isa, nets):
     again = y.copy()
     y[...] = 7
     np.testing.assert_array_equal(plan(np.asfortranarray(x)), again, strict=True)
+
+
+def sparse_net(bits, density, inputs, *, norm, bias):
+    # Three linear layers: the first two large enough for lanes, of floats where bits are None.
+    wide = 24_000 // inputs + 3
+    layers = [("fc1", nn.Linear(inputs, wide, bias=bias)), ("relu", nn.ReLU()),
+              ("fc2", nn.Linear(wide, 90, bias=bias)), ("relu6", nn.ReLU6()),
+              ("last", nn.Linear(90, 5))]
+    if norm:  # folded into a gain, which codes do not hold
+        layers[1:1] = [("bn", nn.BatchNorm1d(wide))]
+    return Model(chain(*layers), input_shape=(inputs,))
+
+
+@isa
+@pytest.mark.parametrize("inputs", [16, 61])
+@pytest.mark.parametrize("norm, bias", [(False, True), (True, True), (True, False), (False, False)])
+@pytest.mark.parametrize("bits, density", [(None, 0.3), (4, 0.55), (5, 0.3), (None, 0.0), (4, 0.0)])
+def test_zeros_of_linear_layers_are_skipped(bits, density, norm, bias, inputs, isa, nets):
+    model = nets.drawn(sparse_net(bits, density, inputs, norm=norm, bias=bias))
+    rng = np.random.default_rng(3)
+    for name in ("fc1.weight", "fc2.weight"):
+        w = model.forms()[name].dense().data
+        mask = rng.random(w.shape) < density
+        mask[5] = False  # a unit without weights
+        table = rng.normal(size=2**bits).astype(np.float32) if bits else None
+        model.set_form(name, Dense(w * mask, mask) if not bits else Codebook(
+            np.where(mask, rng.integers(1, 2**bits, w.shape), 0),
+            np.where(np.arange(2**bits), table, 0).astype(np.float32), pinned_zero=True))
+    plan = lower(model).plan(isa=isa)
+    layout = "codes in lanes" if bits else "lanes"
+    assert plan._one is not None and plan.layouts["last"] == "dense"
+    assert plan.layouts["fc1"] == layout and plan.layouts["fc2"] in (layout, "dense")
+    for seed in (0, 1):
+        x = np.random.default_rng(seed).normal(size=plan.shape).astype(np.float32)
+        y = plan(x)
+        nets.close(y, stepwise(plan, x))
+        nets.close(y, model(x).data)
+        np.testing.assert_array_equal(plan(x), y, strict=True)
+    dense = lower(model).plan(isa=isa, skip_zeros=False)
+    assert set(dense.layouts.values()) == {"dense"} and dense._one is not None
+
+
+@isa
+def test_layers_that_lanes_do_not_fit_are_left_dense(isa, nets):
+    # Of fewer than 16 inputs, which lanes read at once.
+    model = nets.drawn(Model(chain(("fc", nn.Linear(15, 7000)), ("last", nn.Linear(7000, 3))),
+                             input_shape=(15,)))
+    mask = np.zeros((7000, 15), bool)
+    mask[::7, 3] = True
+    model.set_form("fc.weight", Dense(model.forms()["fc.weight"].dense().data * mask, mask))
+    plan, x = lower(model).plan(isa=isa), nets.images(model, 1)
+    assert plan._one is not None and plan.layouts["fc"] == "dense"
+    nets.close(plan(x), model(x).data)
 
 
 @isa

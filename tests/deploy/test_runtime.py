@@ -8,7 +8,7 @@ from minicomp import train
 from minicomp.codec import decode, encode
 from minicomp.compress import KMeans, ProductQuantization, Run
 from minicomp.data import Split
-from minicomp.deploy import Program, Step, choose, lower
+from minicomp.deploy import Program, Step, choose, lower, one_image
 from minicomp.deploy.steps import ACTIVATIONS
 from minicomp.kernels import cpu
 from minicomp.models import MODELS
@@ -36,17 +36,24 @@ def test_logits_are_the_models(name, how, nets, every_machine, built_in):
         nets.close(program.plan(n)(x), model(x).data)
 
 
-@pytest.mark.parametrize("how, one, many", [
-    ("pruned", {"conv": "CSR", "fc1": "lanes"}, {"fc1": "CSR"}),
-    ("shared", {"conv": "relative index", "fc1": "codes in lanes"}, {"fc1": "relative index"}),
-    ("n:m", {"fc1": "N:M"}, {"fc1": "CSR"}),
-    ("dense", {}, {}),
+@pytest.mark.parametrize("how, one, steps, many", [
+    ("pruned", {"fc1": "lanes"}, {"conv": "CSR", "fc1": "lanes"}, {"fc1": "CSR"}),
+    ("shared", {"fc1": "codes in lanes"}, {"conv": "relative index", "fc1": "codes in lanes"},
+     {"fc1": "relative index"}),
+    ("n:m", {"fc1": "lanes"}, {"fc1": "N:M"}, {"fc1": "CSR"}),
+    ("dense", {}, {}, {}),
 ])
+@pytest.mark.parametrize("ends", [None, "tanh"])  # of which the one pass has no kernel
 @pytest.mark.parametrize("shape", [{}, {"stride": 2, "padding": 2}])
-def test_outputs_are_the_models_whatever_the_layout(how, one, many, shape, nets, every_machine):
+def test_outputs_are_the_models_whatever_the_layout(how, one, steps, many, shape, ends, nets,
+                                                    every_machine):
     model = nets.large(how, **shape)
+    if ends:
+        model = model.edit({"fc2": (model.node("fc2"), Node("tanh", nn.Tanh(), ("fc2",)))})
     program = lower(model)
-    for batch, layouts in ((1, one), (8, many)):
+    at_once = not ends and cpu.kernel_module("floats") is not None and (
+        cpu.resolve("auto", "maps") >= one_image.LEAST)
+    for batch, layouts in ((1, one if at_once else steps), (8, many)):
         plan, x = program.plan(batch), nets.images(model, batch)
         assert kinds(plan) == layouts
         nets.close(plan(x), model(x).data)
@@ -233,7 +240,7 @@ def test_unknown_rungs_are_refused(nets):
 
 def test_a_plan_says_how_weights_are_packed(nets, every_machine):
     plan = lower(nets.large("pruned")).plan()
-    assert repr(plan) == "<Plan: 1 examples a call, conv: CSR, fc1: lanes, fc2: dense>"
+    assert repr(plan) == "<Plan: 1 examples a call, conv: dense, fc1: lanes, fc2: dense>"
 
 
 def test_evaluate_counts_a_programs_errors(nets):
