@@ -54,9 +54,9 @@ ROW_LEAST = 1_000_000
 # (columns that a look-up must stand for, weights from which on), by size of the tables: those of
 # 256 are as many bytes as codes, and each look-up is a load.
 LOOKED_UP = {16: (1, LIMITS["tables"][1]), 256: (8, 4_000_000)}
-# The same of what one_image.py skips zeros with, where no call comes between. A net that it can run
-# with these and dense weights alone it runs: calls of single steps, and the columns of windows that
-# a convolution skips zeros in, cost more than the zeros.
+# As LIMITS, of what one_image.py skips zeros with, where no call comes between. A net that it can
+# run with these and dense weights alone it runs: calls of single steps, and the columns of windows
+# that a convolution skips zeros in, cost more than the zeros.
 ONE_PASS = {"codes in lanes": (0.6, 24_000), "lanes": (0.4, 24_000)}
 OF_CODES = ("codes in lanes", "relative index", "tables")  # they hold no float a weight
 BLOCKS = (4, 8, 16)  # the m that are looked for

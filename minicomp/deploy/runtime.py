@@ -57,8 +57,9 @@ class Plan:
 
     steps, input_shape : of a program
     isa : rung of the kernels, see kernels/cpu.py
-    n_threads : of our kernels; the bits are the same for any number. BLAS, which multiplies dense
-        matrices, has threads of its own, set by whoever calls
+    n_threads : of our kernels; the bits are the same for any number. One image in one pass
+        (one_image.py) has one. BLAS, which multiplies dense matrices, has threads of its own, set
+        by whoever calls
     skip_zeros : whether zeros are skipped where that pays; otherwise every weight is multiplied
     layouts : by name of step, how its weight is packed
     Raises ValueError for a batch or n_threads below 1, and for a rung that does not run here.
@@ -79,9 +80,8 @@ class Plan:
         self._shapes = shapes_of(steps, input_shape) if batch == 1 else {}
         at_once = False
         if batch == 1:
-            whole = self.layouts if not skip_zeros else self.layouts | {
-                step.name: choose.in_one_pass(step, self.layouts[step.name])
-                for step in steps if step.name in self.layouts}
+            whole = {step.name: choose.in_one_pass(step, self.layouts[step.name])
+                     for step in steps if step.name in self.layouts} if skip_zeros else self.layouts
             at_once = fits(steps, self._shapes, whole, isa)
             self.layouts = whole if at_once else self.layouts
         self.runs = tuple(self._in_order(steps))

@@ -58,9 +58,7 @@ class Choice:
 
     def settings(self) -> dict:
         """Returns what the journal says of it: what it sees where that is not the images."""
-        given = asdict(self)
-        return given if self.inputs != "images" else {k: v for k, v in given.items()
-                                                      if k != "inputs"}
+        return {k: v for k, v in asdict(self).items() if (k, v) != ("inputs", "images")}
 
     def training(self, teacher: Model, epochs: int) -> FineTune:
         """Returns the training of so many epochs."""
